@@ -1,0 +1,69 @@
+//! What every actor is given: storage, time, identifiers, whom to wake, where to be seen.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use ruma::OwnedServerName;
+use ruma::signatures::Ed25519KeyPair;
+use schema::Store;
+use schema::interests::Proposals;
+use schema::registration::ServiceId;
+
+use crate::trace::Trace;
+use crate::wake::Wake;
+use crate::wire::Hooks;
+use crate::{Clock, Ids};
+
+/// What the operator chose.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The server's name: the part after the colon of its users' ids.
+    pub server_name: OwnedServerName,
+    /// Services that may see messages to users whom they merely observe; `None` lets each of them.
+    pub observe: Option<Vec<ServiceId>>,
+    /// Which proposals fill transactions.
+    pub proposals: Proposals,
+    /// What argon2 spends on a password: KiB of memory and passes.
+    pub password_cost: (u32, u32),
+    /// The room version of a room whose creator does not choose.
+    pub default_room_version: String,
+}
+
+/// What every actor is given. Clones are cheap.
+#[derive(Clone)]
+pub struct Env(Arc<Inner>);
+
+/// The parts of [`Env`], read through it.
+pub struct Inner {
+    /// The database.
+    pub store: Store,
+    /// Time.
+    pub clock: Clock,
+    /// Identifiers.
+    pub ids: Ids,
+    /// Who is to be woken.
+    pub wake: Wake,
+    /// Where messages are recorded, and how much is under way.
+    pub trace: Trace,
+    /// What the operator chose.
+    pub settings: Settings,
+    /// What the enabled proposals do.
+    pub hooks: Hooks,
+    /// The key that signs events, kept in the database.
+    pub signing_key: Ed25519KeyPair,
+    /// Called when the process cannot keep its promises any more.
+    pub fatal: Arc<dyn Fn(&str) + Send + Sync>,
+}
+
+impl Env {
+    pub(crate) fn new(inner: Inner) -> Env {
+        Env(Arc::new(inner))
+    }
+}
+
+impl Deref for Env {
+    type Target = Inner;
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}

@@ -1,0 +1,146 @@
+//! Why an actor did not do what it was asked: a rule said no, or something below is broken.
+
+use std::borrow::Cow;
+
+/// A result of an actor.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An actor did not do what it was asked, and nothing of it was done.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A rule said no.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Storage failed.
+    #[error(transparent)]
+    Storage(#[from] schema::Error),
+    /// No answer in time; trying again may help.
+    #[error("{0} did not answer in time")]
+    Slow(&'static str),
+    /// The handler panicked, or the actor has stopped.
+    #[error("{0} failed")]
+    Failed(&'static str),
+}
+
+impl schema::WriteError for Error {
+    fn storage(&self) -> Option<&schema::Error> {
+        match self {
+            Error::Storage(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<serde_json::Error> for Error {
+    fn from(error: serde_json::Error) -> Self {
+        Error::Storage(error.into())
+    }
+}
+
+/// What a rule says when it says no: each is one Matrix error, and its text is a lower-case fragment.
+///
+/// The server crate holds the only table from these to status and `errcode`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// 403 `M_FORBIDDEN`
+    #[error("{0}")]
+    Forbidden(Cow<'static, str>),
+    /// 404 `M_NOT_FOUND`
+    #[error("{0}")]
+    NotFound(Cow<'static, str>),
+    /// 401 `M_UNKNOWN_TOKEN`
+    #[error("unknown access token")]
+    UnknownToken,
+    /// 403 `M_USER_DEACTIVATED`
+    #[error("this account has been deactivated")]
+    UserDeactivated,
+    /// 400 `M_USER_IN_USE`
+    #[error("this user id is taken")]
+    UserInUse,
+    /// 400 `M_INVALID_USERNAME`
+    #[error("{0}")]
+    InvalidUsername(Cow<'static, str>),
+    /// 400 `M_EXCLUSIVE`
+    #[error("{0}")]
+    Exclusive(Cow<'static, str>),
+    /// 400 `M_WEAK_PASSWORD`
+    #[error("{0}")]
+    WeakPassword(Cow<'static, str>),
+    /// 400 `M_UNKNOWN_DEVICE`: an application service named a device that does not exist.
+    #[error("unknown device")]
+    UnknownDevice,
+    /// 400 `M_UNKNOWN`: the request needs a device and has none.
+    #[error("this request needs a device")]
+    NoDevice,
+    /// 400 `M_APPSERVICE_LOGIN_UNSUPPORTED`
+    #[error("{0}")]
+    AppserviceLoginUnsupported(Cow<'static, str>),
+    /// 400 `M_BAD_JSON`
+    #[error("{0}")]
+    BadJson(Cow<'static, str>),
+    /// 405 `M_BAD_JSON`: this type is managed by the server.
+    #[error("{0}")]
+    ManagedByServer(Cow<'static, str>),
+    /// 400 `M_MISSING_PARAM`
+    #[error("{0}")]
+    MissingParam(Cow<'static, str>),
+    /// 400 `M_INVALID_PARAM`
+    #[error("{0}")]
+    InvalidParam(Cow<'static, str>),
+    /// 400 `M_INVALID_SIGNATURE`
+    #[error("{0}")]
+    InvalidSignature(Cow<'static, str>),
+    /// 413 `M_TOO_LARGE`
+    #[error("{0}")]
+    TooLarge(Cow<'static, str>),
+    /// 400 `M_TOO_LARGE`: more of something than may be kept.
+    #[error("{0}")]
+    TooMany(Cow<'static, str>),
+    /// 400 `M_ROOM_IN_USE`
+    #[error("this alias is taken")]
+    RoomInUse,
+    /// 409 `M_UNKNOWN`: the alias exists.
+    #[error("this alias is taken")]
+    AliasTaken,
+    /// 400 `M_UNSUPPORTED_ROOM_VERSION`
+    #[error("room version {0} is not supported")]
+    UnsupportedRoomVersion(String),
+    /// 400 `M_INVALID_ROOM_STATE`
+    #[error("{0}")]
+    InvalidRoomState(Cow<'static, str>),
+    /// 400 `M_DUPLICATE_ANNOTATION`
+    #[error("this annotation has been sent before")]
+    DuplicateAnnotation,
+    /// 403 `M_WRONG_ROOM_KEYS_VERSION`
+    #[error("not the current backup version")]
+    WrongBackupVersion {
+        /// The version that is current.
+        current: String,
+    },
+    /// 400 `M_URL_NOT_SET`
+    #[error("the application service has no url")]
+    UrlNotSet,
+    /// 502 `M_BAD_STATUS`
+    #[error("the application service answered {status}")]
+    BadStatus {
+        /// Its HTTP status.
+        status: u16,
+        /// Its body, cut to a readable length.
+        body: String,
+    },
+    /// 502 `M_CONNECTION_FAILED`
+    #[error("the application service cannot be reached: {0}")]
+    ConnectionFailed(String),
+    /// 504 `M_CONNECTION_TIMEOUT`
+    #[error("the application service did not answer in time")]
+    ConnectionTimeout,
+    /// 429 `M_LIMIT_EXCEEDED`
+    #[error("too many requests")]
+    LimitExceeded {
+        /// Try again after this many milliseconds.
+        retry_after_ms: u64,
+    },
+    /// 400 `M_UNKNOWN`
+    #[error("{0}")]
+    Unknown(Cow<'static, str>),
+}

@@ -1,0 +1,166 @@
+//! How the actors come to life, in which order, and how they are given to those who ask them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use actix::Actor;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ruma::signatures::Ed25519KeyPair;
+use schema::{Store, server_info};
+
+use crate::accounts::Accounts;
+use crate::appservices::Appservices;
+use crate::device_lists::DeviceLists;
+use crate::env::Inner;
+use crate::key_store::KeyStore;
+use crate::rooms::Rooms;
+use crate::sync::Sync;
+use crate::to_device_inbox::ToDeviceInbox;
+use crate::trace::Trace;
+use crate::wake::Wake;
+use crate::wire::Hooks;
+use crate::{Address, Clock, Env, Error, Ids, Refusal, Result, Settings};
+
+/// Every actor that may be asked. Clones are cheap.
+#[derive(Clone)]
+pub struct Actors {
+    /// What they all share: reads go through `env.store`.
+    pub env: Env,
+    /// Users, devices, tokens, profiles, account data.
+    pub accounts: Address<Accounts>,
+    /// Device keys, one-time keys, cross-signing, backups.
+    pub key_store: Address<KeyStore>,
+    /// Rooms, events, memberships, aliases, receipts.
+    pub rooms: Address<Rooms>,
+    /// Who must track whose devices.
+    pub device_lists: Address<DeviceLists>,
+    /// To-device messages.
+    pub to_device_inbox: Address<ToDeviceInbox>,
+    /// Registrations, and the senders they start.
+    pub appservices: Address<Appservices>,
+    /// Long-polls, typing, presence.
+    pub sync: Address<Sync>,
+}
+
+/// What is needed to start.
+pub struct Parts {
+    /// The database, open.
+    pub store: Store,
+    /// Time.
+    pub clock: Clock,
+    /// Identifiers.
+    pub ids: Ids,
+    /// Where messages are recorded.
+    pub trace: Trace,
+    /// What the operator chose.
+    pub settings: Settings,
+    /// What the enabled proposals do.
+    pub hooks: Hooks,
+    /// The folder of registration files, watched; `None` for none.
+    pub appservices: Option<PathBuf>,
+    /// Called when the process cannot keep its promises any more.
+    pub fatal: Arc<dyn Fn(&str) + Send + std::marker::Sync>,
+}
+
+/// Start every actor on the current arbiter and read what the last run left to do.
+///
+/// # Errors
+/// When the database fails, or belongs to a server of another name.
+pub async fn start(parts: Parts) -> Result<Actors> {
+    let signing_key = signing_key(&parts).await?;
+    let env = Env::new(Inner {
+        store: parts.store,
+        clock: parts.clock,
+        ids: parts.ids,
+        wake: Wake::default(),
+        trace: parts.trace,
+        settings: parts.settings,
+        hooks: parts.hooks,
+        signing_key,
+        fatal: parts.fatal,
+    });
+    env.wake.observe(env.trace.clone());
+
+    let device_lists = Address::new(
+        DeviceLists::new(env.clone()).start(),
+        "device_lists",
+        env.clone(),
+    );
+    let to_device_inbox = Address::new(
+        ToDeviceInbox::new(env.clone()).start(),
+        "to_device_inbox",
+        env.clone(),
+    );
+    let key_store = Address::new(KeyStore::new(env.clone()).start(), "key_store", env.clone());
+    let accounts = Address::new(Accounts::new(env.clone()).start(), "accounts", env.clone());
+    let rooms = Address::new(Rooms::new(env.clone()).start(), "rooms", env.clone());
+    let sync = Address::new(Sync::new(env.clone()).start(), "sync", env.clone());
+    let appservices = Address::new(
+        Appservices::new(env.clone()).start(),
+        "appservices",
+        env.clone(),
+    );
+    Ok(Actors {
+        env,
+        accounts,
+        key_store,
+        rooms,
+        device_lists,
+        to_device_inbox,
+        appservices,
+        sync,
+    })
+}
+
+/// The key that signs events: made once with the database, derived from the seed in a seeded run.
+/// The same write pins the server's name: a database belongs to one.
+async fn signing_key(parts: &Parts) -> Result<Ed25519KeyPair> {
+    let seed: [u8; 32] = parts.ids.bytes("signing key");
+    let name = parts.settings.server_name.to_string();
+    let known = parts
+        .store
+        .read(|db| {
+            Ok::<_, Error>((
+                server_info::get(db, "name")?,
+                server_info::get(db, "signing_key")?,
+            ))
+        })
+        .await?;
+    let encoded = match known {
+        (Some(known), Some(key)) if known == name => key,
+        (Some(known), _) => {
+            return Err(Refusal::InvalidParam(
+                format!("the database belongs to the server {known:?}, not {name:?}").into(),
+            )
+            .into());
+        }
+        (None, _) => {
+            let key = STANDARD.encode(pkcs8(&seed));
+            let stored = key.clone();
+            let write = move |tx: &mut schema::Tx<'_>| {
+                server_info::put(tx, "name", &name)?;
+                server_info::put(tx, "signing_key", &stored)?;
+                Ok::<_, Error>(())
+            };
+            parts.store.write_always(write).await?;
+            key
+        }
+    };
+    let damaged = |e: &dyn std::fmt::Display| {
+        Error::from(schema::Error::Damaged(format!("signing key: {e}")))
+    };
+    let der = STANDARD.decode(encoded).map_err(|e| damaged(&e))?;
+    Ed25519KeyPair::from_der(&der, "1".into()).map_err(|e| damaged(&e))
+}
+
+/// An Ed25519 private key as PKCS#8 version 1 wraps it: a fixed head and the seed. ([rfc])
+///
+/// [rfc]: https://www.rfc-editor.org/rfc/rfc8410#section-7
+fn pkcs8(seed: &[u8; 32]) -> Vec<u8> {
+    const HEAD: [u8; 16] = [
+        0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04,
+        0x20,
+    ];
+    [&HEAD[..], seed].concat()
+}

@@ -1,0 +1,202 @@
+//! Every message between actors: who, to whom, what, and because of which request; and how much is under way.
+//!
+//! The ring of messages exists only in a development server; it is bounded in bytes. Passwords and tokens are
+//! [`Secret`](crate::Secret)s and show as `…`.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use serde::Serialize;
+use serde_json::Value;
+
+tokio::task_local! {
+    static CAUSE: Arc<str>;
+}
+
+/// Run a future as the consequence of something: the messages it sends are recorded under it.
+pub async fn caused_by<F: Future>(cause: Arc<str>, future: F) -> F::Output {
+    CAUSE.scope(cause, future).await
+}
+
+/// What the current task is a consequence of; empty when nobody said.
+#[must_use]
+pub fn cause() -> Arc<str> {
+    CAUSE.try_with(Arc::clone).unwrap_or_else(|_| "".into())
+}
+
+/// One message, as it was sent.
+#[derive(Debug, Clone, Serialize)]
+pub struct Seen {
+    /// Counts up from 1.
+    pub number: u64,
+    /// The request or service behind it.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub cause: Arc<str>,
+    /// Who sent it.
+    pub from: &'static str,
+    /// To whom.
+    pub to: &'static str,
+    /// The message's name.
+    pub what: &'static str,
+    /// The message.
+    pub body: Value,
+}
+
+struct Ring {
+    next: u64,
+    bytes: usize,
+    seen: VecDeque<(usize, Seen)>,
+}
+
+struct Inner {
+    limit: usize,
+    ring: Mutex<Ring>,
+    busy: AtomicI64,
+    version: AtomicU64,
+}
+
+/// A handle to the record; clones share it.
+#[derive(Clone)]
+pub struct Trace(Arc<Inner>);
+
+/// While it lives, something is under way.
+pub struct Busy(Trace, i64);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.0.version.fetch_add(1, Ordering::AcqRel);
+        self.0.0.busy.fetch_sub(self.1, Ordering::AcqRel);
+    }
+}
+
+impl Trace {
+    /// Keep at most this many bytes of messages; 0 keeps none.
+    #[must_use]
+    pub fn new(limit: usize) -> Trace {
+        Trace(Arc::new(Inner {
+            limit,
+            ring: Mutex::new(Ring {
+                next: 1,
+                bytes: 0,
+                seen: VecDeque::new(),
+            }),
+            busy: AtomicI64::new(0),
+            version: AtomicU64::new(0),
+        }))
+    }
+
+    /// Something begins; it ends when the guard is dropped.
+    #[must_use]
+    pub fn busy(&self) -> Busy {
+        self.count(1)
+    }
+
+    /// Something that is under way now waits for the world outside: a long-poll for news, a bridge for its story.
+    #[must_use]
+    pub fn parked(&self) -> Busy {
+        self.count(-1)
+    }
+
+    fn count(&self, more: i64) -> Busy {
+        self.0.version.fetch_add(1, Ordering::AcqRel);
+        self.0.busy.fetch_add(more, Ordering::AcqRel);
+        Busy(self.clone(), more)
+    }
+
+    /// How much is under way and does not wait for the world outside.
+    #[must_use]
+    pub fn under_way(&self) -> i64 {
+        self.0.busy.load(Ordering::Acquire)
+    }
+
+    /// Grows with everything that happens: unchanged means that nothing did.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.0.version.load(Ordering::Acquire)
+    }
+
+    /// Record a message.
+    pub fn told<M: Serialize>(&self, from: &'static str, to: &'static str, message: &M) {
+        self.0.version.fetch_add(1, Ordering::AcqRel);
+        if self.0.limit == 0 {
+            return;
+        }
+        let body = serde_json::to_value(message).unwrap_or_default();
+        let size = 96 + body.to_string().len();
+        let Ok(mut ring) = self.0.ring.lock() else {
+            return;
+        };
+        let number = ring.next;
+        ring.next += 1;
+        ring.bytes += size;
+        ring.seen.push_back((
+            size,
+            Seen {
+                number,
+                cause: cause(),
+                from,
+                to,
+                what: short::<M>(),
+                body,
+            },
+        ));
+        while ring.bytes > self.0.limit {
+            let Some((gone, _)) = ring.seen.pop_front() else {
+                break;
+            };
+            ring.bytes -= gone;
+        }
+    }
+
+    /// The messages after a number, oldest first; those that the ring has dropped are missing.
+    #[must_use]
+    pub fn after(&self, number: u64) -> Vec<Seen> {
+        self.0.ring.lock().map_or_else(
+            |_| Vec::new(),
+            |r| {
+                r.seen
+                    .iter()
+                    .filter(|(_, s)| s.number > number)
+                    .map(|(_, s)| s.clone())
+                    .collect()
+            },
+        )
+    }
+}
+
+/// The last segment of a type's name, without its parameters.
+pub(crate) fn short<T: ?Sized>() -> &'static str {
+    let name = std::any::type_name::<T>();
+    let name = name.split('<').next().unwrap_or(name);
+    name.rsplit("::").next().unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ring_is_bounded_and_counts_on() {
+        let trace = Trace::new(400);
+        for i in 0..10 {
+            trace.told("a", "b", &i);
+        }
+        let seen = trace.after(0);
+        assert!(seen.len() < 10, "the oldest are gone");
+        assert_eq!(seen.last().map(|s| s.number), Some(10));
+        assert!(Trace::new(0).after(0).is_empty());
+    }
+
+    #[test]
+    fn parked_work_is_not_under_way() {
+        let trace = Trace::new(0);
+        let request = trace.busy();
+        let waiting = trace.parked();
+        assert_eq!(trace.under_way(), 0);
+        drop(waiting);
+        assert_eq!(trace.under_way(), 1);
+        drop(request);
+        assert_eq!(trace.under_way(), 0);
+    }
+}

@@ -1,0 +1,185 @@
+//! What a proposal may touch: names on the wire, the body they go into, and the hooks that put them there.
+
+use std::collections::BTreeMap;
+
+use ruma::{OwnedDeviceId, OwnedUserId};
+use schema::registration::Registration;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+/// A name on the wire, before and after its proposal is accepted. Written once, in the proposal's table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Name {
+    /// What is sent until the proposal is accepted.
+    pub unstable: &'static str,
+    /// What it will be called.
+    pub stable: &'static str,
+}
+
+/// Which of a name's two forms are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Naming {
+    /// Only the unstable name: the rule for a proposal that is not accepted.
+    #[default]
+    Unstable,
+    /// Only the stable name.
+    Stable,
+    /// Both.
+    Both,
+}
+
+/// A JSON object that is written once, key by key; raw parts keep their bytes.
+#[derive(Debug, Clone, Default)]
+pub struct Body {
+    naming: Naming,
+    entries: Vec<(&'static str, String)>,
+}
+
+impl Body {
+    /// An empty object.
+    #[must_use]
+    pub fn new(naming: Naming) -> Body {
+        Body {
+            naming,
+            entries: Vec::new(),
+        }
+    }
+
+    /// Write a value under a proposal's name, in the chosen forms; skips `null`, `[]` and `{}`.
+    pub fn put<T: Serialize + ?Sized>(&mut self, name: Name, value: &T) {
+        let Ok(json) = serde_json::to_string(value) else {
+            return;
+        };
+        if matches!(json.as_str(), "null" | "[]" | "{}") {
+            return;
+        }
+        match self.naming {
+            Naming::Unstable => self.entries.push((name.unstable, json)),
+            Naming::Stable => self.entries.push((name.stable, json)),
+            Naming::Both => {
+                self.entries.push((name.unstable, json.clone()));
+                self.entries.push((name.stable, json));
+            }
+        }
+    }
+
+    /// Write a value under a stable key, empty or not.
+    pub fn put_always<T: Serialize + ?Sized>(&mut self, key: &'static str, value: &T) {
+        if let Ok(json) = serde_json::to_string(value) {
+            self.entries.push((key, json));
+        }
+    }
+
+    /// The object as text.
+    #[must_use]
+    pub fn into_json(self) -> String {
+        let length: usize = self
+            .entries
+            .iter()
+            .map(|(key, json)| key.len() + json.len() + 4)
+            .sum();
+        let mut out = String::with_capacity(length + 2);
+        out.push('{');
+        for (i, (key, json)) in self.entries.iter().enumerate() {
+            if i > 0 {
+                out.push(',');
+            }
+            out.push('"');
+            out.push_str(key);
+            out.push_str("\":");
+            out.push_str(json);
+        }
+        out.push('}');
+        out
+    }
+}
+
+/// A to-device message as a transaction carries it. (MSC4203)
+#[derive(Debug, Serialize)]
+pub struct ToDeviceEvent {
+    /// The event type.
+    pub r#type: String,
+    /// Who sent it.
+    pub sender: String,
+    /// Who receives it.
+    pub to_user_id: String,
+    /// On which device.
+    pub to_device_id: String,
+    /// The content, byte for byte as it was sent.
+    pub content: Box<RawValue>,
+}
+
+/// Device-list changes. (MSC3202)
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
+pub struct DeviceLists {
+    /// Whose devices to look up again.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub changed: Vec<String>,
+    /// Whom to stop tracking.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<String>,
+}
+
+/// user → device → what is said of it.
+pub type PerDevice<T> = BTreeMap<OwnedUserId, BTreeMap<OwnedDeviceId, T>>;
+
+/// Everything that one transaction will carry, before it has names.
+#[derive(Debug)]
+pub struct Pending {
+    /// For whom.
+    pub registration: Registration,
+    /// Room events in client format, with `room_id`.
+    pub events: Vec<Box<RawValue>>,
+    /// Typing, receipts, presence.
+    pub ephemeral: Vec<Box<RawValue>>,
+    /// To-device messages.
+    pub to_device: Vec<ToDeviceEvent>,
+    /// Device-list changes.
+    pub device_lists: DeviceLists,
+    /// Unclaimed one-time keys by algorithm; zero is said.
+    pub one_time_key_counts: PerDevice<BTreeMap<String, i64>>,
+    /// Algorithms with an unused fallback key; none is said as an empty list.
+    pub unused_fallback_key_types: PerDevice<Vec<String>>,
+}
+
+/// What the enabled proposals add, in order.
+#[derive(Debug, Clone, Default)]
+pub struct Hooks {
+    /// Which form of a proposal's names is written.
+    pub naming: Naming,
+    /// Extra keys in transactions.
+    pub transaction: Vec<fn(&Pending, &mut Body)>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LISTS: Name = Name {
+        unstable: "org.example.lists",
+        stable: "lists",
+    };
+
+    #[test]
+    fn names_are_written_as_chosen_and_nothing_empty_is() {
+        let cases = [
+            (
+                Naming::Unstable,
+                r#"{"events":[],"org.example.lists":["a"]}"#,
+            ),
+            (Naming::Stable, r#"{"events":[],"lists":["a"]}"#),
+            (
+                Naming::Both,
+                r#"{"events":[],"org.example.lists":["a"],"lists":["a"]}"#,
+            ),
+        ];
+        for (naming, expected) in cases {
+            let mut body = Body::new(naming);
+            body.put_always("events", &[0; 0]);
+            body.put(LISTS, &["a"]);
+            body.put(LISTS, &DeviceLists::default());
+            assert_eq!(body.into_json(), expected);
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Users, devices, access tokens.
+
+use diesel::prelude::*;
+
+use crate::tables::{devices, users};
+use crate::{Conn, Result};
+
+/// A device, and who made it.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
+#[diesel(table_name = devices, treat_none_as_default_value = false)]
+pub struct DeviceRow {
+    /// Whose device it is.
+    pub user_id: String,
+    /// Its id, unique for the user.
+    pub device_id: String,
+    /// What its owner calls it.
+    pub display_name: Option<String>,
+    /// The application service that created it, if one did.
+    pub appservice_id: Option<String>,
+    /// Whether a person's own login made it: then no service has authority over it by owning the account.
+    pub own_login: bool,
+    /// The position at which it was created: the same id may be deleted and created again.
+    pub born: i64,
+    /// Milliseconds since the epoch of its last request, as far as recorded.
+    pub last_seen_ts: Option<i64>,
+    /// Where that request came from.
+    pub last_seen_ip: Option<String>,
+}
+
+/// A device with the service that registered its account, which is what authority over it depends on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Addressed {
+    /// The device.
+    pub device: DeviceRow,
+    /// The service that registered the user, if one did.
+    pub account_of: Option<String>,
+}
+
+/// All devices of these users.
+///
+/// # Errors
+/// When the database fails.
+pub fn devices_of(db: &mut Conn, user_ids: &[&str]) -> Result<Vec<Addressed>> {
+    // A macro, since a query with a selected row struct is bound to one engine.
+    macro_rules! joined {
+        () => {
+            devices::table
+                .inner_join(users::table.on(users::user_id.eq(devices::user_id)))
+                .select((DeviceRow::as_select(), users::appservice_id))
+        };
+    }
+    let order = (devices::user_id, devices::device_id);
+    let mut all = Vec::new();
+    for part in user_ids.chunks(500) {
+        let rows: Vec<(DeviceRow, Option<String>)> = match part {
+            // One user is the common case, and the only one whose statement can be cached.
+            [one] => on!(db, |c| joined!()
+                .filter(devices::user_id.eq(one))
+                .order(order)
+                .load(c))?,
+            some => on!(db, |c| joined!()
+                .filter(devices::user_id.eq_any(some))
+                .order(order)
+                .load(c))?,
+        };
+        all.extend(
+            rows.into_iter()
+                .map(|(device, account_of)| Addressed { device, account_of }),
+        );
+    }
+    Ok(all)
+}
+
+/// One device, with the service that registered its account.
+///
+/// # Errors
+/// When the database fails.
+pub fn device(db: &mut Conn, user_id: &str, device_id: &str) -> Result<Option<Addressed>> {
+    let row: Option<(DeviceRow, Option<String>)> = on!(db, |c| devices::table
+        .inner_join(users::table.on(users::user_id.eq(devices::user_id)))
+        .filter(devices::user_id.eq(user_id))
+        .filter(devices::device_id.eq(device_id))
+        .select((DeviceRow::as_select(), users::appservice_id))
+        .first(c)
+        .optional())?;
+    Ok(row.map(|(device, account_of)| Addressed { device, account_of }))
+}

@@ -1,0 +1,134 @@
+//! One connection, either engine; one text for each query.
+
+use diesel::pg::PgConnection;
+use diesel::prelude::*;
+use diesel::sqlite::SqliteConnection;
+
+use crate::error::{OpenError, Result};
+
+/// A connection to one of the two engines.
+pub enum Conn {
+    /// The embedded default.
+    Sqlite(SqliteConnection),
+    /// The other engine, chosen by URL.
+    Postgres(PgConnection),
+}
+
+/// Pastes one expression into an arm for each engine, where it is checked against the concrete backend:
+/// so everything diesel can do works, upserts and multi-row inserts included.
+macro_rules! on {
+    ($conn:expr, |$c:ident| $body:expr) => {
+        match &mut *$conn {
+            $crate::Conn::Sqlite($c) => $body,
+            $crate::Conn::Postgres($c) => $body,
+        }
+    };
+}
+
+/// Insert rows the way each engine likes it: SQLite one by one through its statement cache, PostgreSQL in one statement.
+macro_rules! insert_all {
+    ($conn:expr, $table:expr, $rows:expr) => {{
+        let rows = $rows;
+        match &mut *$conn {
+            $crate::Conn::Sqlite(c) => {
+                for row in rows {
+                    ::diesel::insert_into($table).values(row).execute(c)?;
+                }
+            }
+            // Thirteen columns at most, and 65,535 parameters in one statement.
+            $crate::Conn::Postgres(c) => {
+                for part in rows.chunks(4000) {
+                    ::diesel::insert_into($table).values(part).execute(c)?;
+                }
+            }
+        }
+    }};
+}
+
+/// Where a database is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Url {
+    Sqlite(String),
+    Postgres(String),
+}
+
+impl Url {
+    pub(crate) fn parse(url: &str) -> Result<Url, OpenError> {
+        if let Some(path) = url.strip_prefix("sqlite:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            if path.is_empty() {
+                return Err(OpenError::Url(url.to_owned()));
+            }
+            Ok(Url::Sqlite(path.to_owned()))
+        } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            Ok(Url::Postgres(url.to_owned()))
+        } else {
+            Err(OpenError::Url(url.to_owned()))
+        }
+    }
+
+    /// The URL as it may be shown: without a password.
+    pub(crate) fn shown(&self) -> String {
+        match self {
+            Url::Sqlite(path) => path.clone(),
+            Url::Postgres(url) => match (url.find("://"), url.rfind('@')) {
+                (Some(scheme), Some(at)) if at > scheme => {
+                    let login = &url[scheme + 3..at];
+                    let user = login.split(':').next().unwrap_or_default();
+                    format!("{}{user}{}", &url[..scheme + 3], &url[at..])
+                }
+                _ => url.clone(),
+            },
+        }
+    }
+
+    pub(crate) fn connect(&self) -> Result<Conn, OpenError> {
+        let failed = |e: &dyn std::fmt::Display| {
+            OpenError::Connect(self.shown(), e.to_string().trim().replace('\n', " "))
+        };
+        match self {
+            Url::Sqlite(path) => {
+                let mut c = SqliteConnection::establish(path).map_err(|e| failed(&e))?;
+                sqlite_pragmas(&mut c).map_err(|e| failed(&e))?;
+                Ok(Conn::Sqlite(c))
+            }
+            Url::Postgres(url) => Ok(Conn::Postgres(
+                PgConnection::establish(url).map_err(|e| failed(&e))?,
+            )),
+        }
+    }
+}
+
+/// How SQLite is set up, each line with its reason.
+fn sqlite_pragmas(c: &mut SqliteConnection) -> QueryResult<()> {
+    use diesel::connection::SimpleConnection;
+    c.batch_execute(
+        // Wait rather than fail while another connection checkpoints.
+        "PRAGMA busy_timeout = 5000;
+         -- Readers never wait for the writer.
+         PRAGMA journal_mode = WAL;
+         -- An answered write is on the disk: one fsync of the log per commit.
+         PRAGMA synchronous = FULL;
+         -- 2 MiB of pages per connection: enough for the hot tables, small when idle.
+         PRAGMA cache_size = -2048;
+         -- Copy the log back in larger pieces (8 MiB): fewer fsyncs under load.
+         PRAGMA wal_autocheckpoint = 2000;
+         -- Cut the log file after a burst.
+         PRAGMA journal_size_limit = 67108864;
+         PRAGMA temp_store = MEMORY;",
+    )
+}
+
+impl Conn {
+    /// Run statements that return nothing.
+    pub(crate) fn execute(&mut self, sql: &str) -> QueryResult<()> {
+        use diesel::connection::SimpleConnection;
+        on!(self, |c| c.batch_execute(sql))
+    }
+
+    /// Whether this is PostgreSQL.
+    #[must_use]
+    pub fn is_postgres(&self) -> bool {
+        matches!(self, Conn::Postgres(_))
+    }
+}

@@ -1,0 +1,588 @@
+//! Who must track whose devices: the log of what can change it, the services' members in rooms, and what each service has still to be told.
+
+use std::collections::BTreeSet;
+
+use diesel::prelude::*;
+use diesel::upsert::excluded;
+
+use crate::registration::ServiceId;
+use crate::tables::{
+    appservice_rooms, cursors, device_list_log, memberships, owed_device_lists, tracked,
+};
+use crate::{Conn, Position, Result, Tx};
+
+/// The cursor of the one pass that reads the log.
+const CURSOR: &str = "device_lists";
+
+/// What a line of the log says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The user's devices, keys or signatures changed, for everybody who shares a room.
+    Keys,
+    /// Something changed that only the user itself sees: its user-signing key, its signatures over others.
+    Private,
+    /// The user's membership in the room changed.
+    Member,
+    /// The service has its first joined member in the room.
+    Gained,
+    /// The service's last joined member left the room.
+    Lost,
+}
+
+impl Kind {
+    const fn text(self) -> &'static str {
+        match self {
+            Kind::Keys => "keys",
+            Kind::Private => "private",
+            Kind::Member => "member",
+            Kind::Gained => "gained",
+            Kind::Lost => "lost",
+        }
+    }
+
+    fn parse(text: &str) -> Kind {
+        match text {
+            "keys" => Kind::Keys,
+            "private" => Kind::Private,
+            "gained" => Kind::Gained,
+            "lost" => Kind::Lost,
+            _ => Kind::Member,
+        }
+    }
+}
+
+#[derive(Debug, Queryable, Selectable, Insertable)]
+#[diesel(table_name = device_list_log)]
+struct LogRow {
+    position: i64,
+    kind: String,
+    user_id: String,
+    room_id: String,
+    appservice_id: String,
+}
+
+/// One line of the log. Fields that its kind has no use for are empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogEntry {
+    /// Its place in the order.
+    pub position: Position,
+    /// What it says.
+    pub kind: Kind,
+    /// About whom.
+    pub user_id: String,
+    /// In which room.
+    pub room_id: String,
+    /// For which service.
+    pub service: ServiceId,
+}
+
+impl From<LogRow> for LogEntry {
+    fn from(row: LogRow) -> Self {
+        LogEntry {
+            position: Position(row.position),
+            kind: Kind::parse(&row.kind),
+            user_id: row.user_id,
+            room_id: row.room_id,
+            service: row.appservice_id.into(),
+        }
+    }
+}
+
+fn log(
+    tx: &mut Tx<'_>,
+    kind: Kind,
+    user_id: &str,
+    room_id: &str,
+    service: &str,
+) -> Result<Position> {
+    let position = tx.next_position();
+    let row = LogRow {
+        position: position.0,
+        kind: kind.text().to_owned(),
+        user_id: user_id.to_owned(),
+        room_id: room_id.to_owned(),
+        appservice_id: service.to_owned(),
+    };
+    on!(&mut **tx, |c| diesel::insert_into(device_list_log::table)
+        .values(&row)
+        .execute(c))?;
+    Ok(position)
+}
+
+/// The user's device list changed: part of the write that changed it.
+///
+/// # Errors
+/// When the database fails.
+pub fn keys_changed(tx: &mut Tx<'_>, user_id: &str) -> Result<Position> {
+    log(tx, Kind::Keys, user_id, "", "")
+}
+
+/// Something changed that only the user itself sees: part of the write that changed it.
+///
+/// # Errors
+/// When the database fails.
+pub fn private_keys_changed(tx: &mut Tx<'_>, user_id: &str) -> Result<Position> {
+    log(tx, Kind::Private, user_id, "", "")
+}
+
+/// A membership changed: part of the write of the membership event, after the row in `memberships`.
+///
+/// Counts the services' joined members in the room, logs what a pass must look at, and answers which services
+/// had a member in the room before or have one after: the event concerns them all.
+///
+/// # Errors
+/// When the database fails.
+pub fn membership_changed(
+    tx: &mut Tx<'_>,
+    room_id: &str,
+    user_id: &str,
+    before: &str,
+    after: &str,
+) -> Result<BTreeSet<ServiceId>> {
+    let mut concerned: BTreeSet<ServiceId> = services_in(tx, room_id)?.into_iter().collect();
+    let (was, is) = (before == "join", after == "join");
+    if was != is {
+        let interests = tx.interests();
+        for (service, _) in interests.in_user(user_id) {
+            concerned.insert(service.id.clone());
+            let joined = count_member(tx, &service.id, room_id, is)?;
+            match (is, joined) {
+                (true, 1) => log(tx, Kind::Gained, "", room_id, service.id.as_str()).map(drop)?,
+                (false, 0) => log(tx, Kind::Lost, "", room_id, service.id.as_str()).map(drop)?,
+                _ => {}
+            }
+        }
+    }
+    log(tx, Kind::Member, user_id, room_id, "")?;
+    Ok(concerned)
+}
+
+/// One joined member more or less; how many there are now. No row is left for none.
+fn count_member(db: &mut Conn, service: &ServiceId, room_id: &str, more: bool) -> Result<i64> {
+    use appservice_rooms as t;
+    let key = (service.as_str(), room_id);
+    if more {
+        let row = (
+            t::appservice_id.eq(service.as_str()),
+            t::room_id.eq(room_id),
+            t::joined.eq(1),
+        );
+        return Ok(on!(db, |c| diesel::insert_into(t::table)
+            .values(&row)
+            .on_conflict((t::appservice_id, t::room_id))
+            .do_update()
+            .set(t::joined.eq(t::joined + 1))
+            .returning(t::joined)
+            .get_result(c))?);
+    }
+    let left: Option<i64> = on!(db, |c| diesel::update(t::table.find(key))
+        .set(t::joined.eq(t::joined - 1))
+        .returning(t::joined)
+        .get_result(c)
+        .optional())?;
+    let left = left.unwrap_or(0);
+    if left <= 0 {
+        on!(db, |c| diesel::delete(t::table.find(key)).execute(c))?;
+    }
+    Ok(left)
+}
+
+/// The services with a joined member in this room.
+///
+/// # Errors
+/// When the database fails.
+pub fn services_in(db: &mut Conn, room_id: &str) -> Result<Vec<ServiceId>> {
+    let ids: Vec<String> = on!(db, |c| appservice_rooms::table
+        .filter(appservice_rooms::room_id.eq(room_id))
+        .select(appservice_rooms::appservice_id)
+        .order(appservice_rooms::appservice_id)
+        .load(c))?;
+    Ok(ids.into_iter().map(ServiceId::from).collect())
+}
+
+/// Count a service's members anew from the memberships, as when its namespaces change; logs each room gained or lost.
+/// `is_member` says whether a local user is the service's.
+///
+/// # Errors
+/// When the database fails.
+pub fn recount(
+    tx: &mut Tx<'_>,
+    service: &ServiceId,
+    is_member: impl Fn(&str) -> bool,
+) -> Result<()> {
+    use std::collections::BTreeMap;
+    let before: BTreeMap<String, i64> = on!(&mut **tx, |c| appservice_rooms::table
+        .filter(appservice_rooms::appservice_id.eq(service.as_str()))
+        .select((appservice_rooms::room_id, appservice_rooms::joined))
+        .load::<(String, i64)>(c))?
+    .into_iter()
+    .collect();
+    let mut after: BTreeMap<String, i64> = BTreeMap::new();
+    // Page by page over users who are joined anywhere: memory stays flat however many there are.
+    let mut last = String::new();
+    loop {
+        let users: Vec<String> = on!(&mut **tx, |c| memberships::table
+            .filter(memberships::user_id.gt(&last))
+            .filter(memberships::membership.eq("join"))
+            .select(memberships::user_id)
+            .distinct()
+            .order(memberships::user_id)
+            .limit(1000)
+            .load(c))?;
+        let Some(end) = users.last().cloned() else {
+            break;
+        };
+        for user in users.iter().filter(|u| is_member(u)) {
+            for room in rooms_joined(tx, user)? {
+                *after.entry(room).or_default() += 1;
+            }
+        }
+        last = end;
+    }
+    on!(&mut **tx, |c| diesel::delete(
+        appservice_rooms::table.filter(appservice_rooms::appservice_id.eq(service.as_str()))
+    )
+    .execute(c))?;
+    for (room, joined) in &after {
+        let row = (
+            appservice_rooms::appservice_id.eq(service.as_str()),
+            appservice_rooms::room_id.eq(room),
+            appservice_rooms::joined.eq(joined),
+        );
+        on!(&mut **tx, |c| diesel::insert_into(appservice_rooms::table)
+            .values(&row)
+            .execute(c))?;
+        if !before.contains_key(room) {
+            log(tx, Kind::Gained, "", room, service.as_str())?;
+        }
+    }
+    for room in before.keys().filter(|room| !after.contains_key(*room)) {
+        log(tx, Kind::Lost, "", room, service.as_str())?;
+    }
+    Ok(())
+}
+
+fn rooms_joined(db: &mut Conn, user_id: &str) -> Result<Vec<String>> {
+    Ok(on!(db, |c| memberships::table
+        .filter(memberships::user_id.eq(user_id))
+        .filter(memberships::membership.eq("join"))
+        .select(memberships::room_id)
+        .load(c))?)
+}
+
+/// The log after a position, oldest first.
+///
+/// # Errors
+/// When the database fails.
+pub fn log_after(
+    db: &mut Conn,
+    after: Position,
+    up_to: Position,
+    limit: i64,
+) -> Result<Vec<LogEntry>> {
+    let rows: Vec<LogRow> = on!(db, |c| device_list_log::table
+        .filter(device_list_log::position.gt(after.0))
+        .filter(device_list_log::position.le(up_to.0))
+        .order(device_list_log::position)
+        .limit(limit)
+        .select(LogRow::as_select())
+        .load(c))?;
+    Ok(rows.into_iter().map(LogEntry::from).collect())
+}
+
+/// How far the pass has read.
+///
+/// # Errors
+/// When the database fails.
+pub fn cursor(db: &mut Conn) -> Result<Position> {
+    let position: Option<i64> = on!(db, |c| cursors::table
+        .find(CURSOR)
+        .select(cursors::position)
+        .first(c)
+        .optional())?;
+    Ok(Position(position.unwrap_or(0)))
+}
+
+/// The pass has read up to here.
+///
+/// # Errors
+/// When the database fails.
+pub fn set_cursor(db: &mut Conn, position: Position) -> Result<()> {
+    let row = (cursors::name.eq(CURSOR), cursors::position.eq(position.0));
+    on!(db, |c| diesel::insert_into(cursors::table)
+        .values(&row)
+        .on_conflict(cursors::name)
+        .do_update()
+        .set(cursors::position.eq(excluded(cursors::position)))
+        .execute(c))?;
+    Ok(())
+}
+
+/// The last position up to which the pass has left nothing open: no transaction may be cut above it.
+///
+/// # Errors
+/// When the database fails.
+pub fn settled_up_to(db: &mut Conn, head: Position) -> Result<Position> {
+    let cursor = cursor(db)?;
+    let open: Option<i64> = on!(db, |c| device_list_log::table
+        .filter(device_list_log::position.gt(cursor.0))
+        .order(device_list_log::position)
+        .select(device_list_log::position)
+        .first(c)
+        .optional())?;
+    Ok(open.map_or(head, |first| Position(first).before().min(head)))
+}
+
+/// The services that have been told to track this user.
+///
+/// # Errors
+/// When the database fails.
+pub fn trackers_of(db: &mut Conn, user_id: &str) -> Result<Vec<ServiceId>> {
+    let ids: Vec<String> = on!(db, |c| tracked::table
+        .filter(tracked::user_id.eq(user_id))
+        .select(tracked::appservice_id)
+        .load(c))?;
+    Ok(ids.into_iter().map(ServiceId::from).collect())
+}
+
+/// Whether the service has been told to track this user.
+///
+/// # Errors
+/// When the database fails.
+pub fn is_tracked(db: &mut Conn, service: &ServiceId, user_id: &str) -> Result<bool> {
+    let found: Option<String> = on!(db, |c| tracked::table
+        .find((service.as_str(), user_id))
+        .select(tracked::user_id)
+        .first(c)
+        .optional())?;
+    Ok(found.is_some())
+}
+
+/// Everybody the service has been told to track.
+///
+/// # Errors
+/// When the database fails.
+pub fn tracked_by(db: &mut Conn, service: &ServiceId) -> Result<Vec<String>> {
+    Ok(on!(db, |c| tracked::table
+        .filter(tracked::appservice_id.eq(service.as_str()))
+        .select(tracked::user_id)
+        .order(tracked::user_id)
+        .load(c))?)
+}
+
+/// Whether there is a room where the service has a joined member and the user is joined or invited.
+///
+/// # Errors
+/// When the database fails.
+pub fn shares_a_room(db: &mut Conn, service: &ServiceId, user_id: &str) -> Result<bool> {
+    let room: Option<String> = on!(db, |c| memberships::table
+        .inner_join(
+            appservice_rooms::table.on(appservice_rooms::room_id
+                .eq(memberships::room_id)
+                .and(appservice_rooms::appservice_id.eq(service.as_str())))
+        )
+        .filter(memberships::user_id.eq(user_id))
+        .filter(
+            memberships::membership
+                .eq("join")
+                .or(memberships::membership.eq("invite"))
+        )
+        .select(memberships::room_id)
+        .first(c)
+        .optional())?;
+    Ok(room.is_some())
+}
+
+/// The services that have a joined member in a room where this user is joined or invited.
+///
+/// # Errors
+/// When the database fails.
+pub fn services_sharing_with(db: &mut Conn, user_id: &str) -> Result<Vec<ServiceId>> {
+    let ids: Vec<String> = on!(db, |c| memberships::table
+        .inner_join(appservice_rooms::table.on(appservice_rooms::room_id.eq(memberships::room_id)))
+        .filter(memberships::user_id.eq(user_id))
+        .filter(
+            memberships::membership
+                .eq("join")
+                .or(memberships::membership.eq("invite"))
+        )
+        .select(appservice_rooms::appservice_id)
+        .distinct()
+        .load(c))?;
+    Ok(ids.into_iter().map(ServiceId::from).collect())
+}
+
+/// People joined or invited in a room, after a user id, in order.
+///
+/// # Errors
+/// When the database fails.
+pub fn present_in(db: &mut Conn, room_id: &str, after: &str, limit: i64) -> Result<Vec<String>> {
+    Ok(on!(db, |c| memberships::table
+        .filter(memberships::room_id.eq(room_id))
+        .filter(memberships::user_id.gt(after))
+        .filter(
+            memberships::membership
+                .eq("join")
+                .or(memberships::membership.eq("invite"))
+        )
+        .order(memberships::user_id)
+        .select(memberships::user_id)
+        .limit(limit)
+        .load(c))?)
+}
+
+/// Of the people present in a room after a user id, those who share a room with the service (this one or another), in order.
+/// The one set-based question behind a service's first or last member: `None` when nobody is left to ask about,
+/// else the last user looked at and those who share.
+///
+/// # Errors
+/// When the database fails.
+pub fn sharing_in(
+    db: &mut Conn,
+    service: &ServiceId,
+    room_id: &str,
+    after: &str,
+    limit: i64,
+) -> Result<Option<(Vec<String>, BTreeSet<String>)>> {
+    let present = present_in(db, room_id, after, limit)?;
+    let (Some(first), Some(last)) = (present.first(), present.last()) else {
+        return Ok(None);
+    };
+    let here = diesel::alias!(memberships as here);
+    let sharing: Vec<String> = on!(db, |c| here
+        .filter(here.field(memberships::room_id).eq(room_id))
+        .filter(here.field(memberships::user_id).between(first, last))
+        .filter(diesel::dsl::exists(
+            memberships::table
+                .inner_join(
+                    appservice_rooms::table.on(appservice_rooms::room_id
+                        .eq(memberships::room_id)
+                        .and(appservice_rooms::appservice_id.eq(service.as_str())))
+                )
+                .filter(memberships::user_id.eq(here.field(memberships::user_id)))
+                .filter(
+                    memberships::membership
+                        .eq("join")
+                        .or(memberships::membership.eq("invite"))
+                )
+                .select(memberships::room_id)
+        ))
+        .select(here.field(memberships::user_id))
+        .load(c))?;
+    Ok(Some((present, sharing.into_iter().collect())))
+}
+
+#[derive(Debug, Insertable)]
+#[diesel(table_name = owed_device_lists, treat_none_as_default_value = false)]
+struct OwedRow<'a> {
+    appservice_id: &'a str,
+    user_id: &'a str,
+    position: i64,
+    is_left: bool,
+    txn: Option<i64>,
+}
+
+/// Tell the service about a user, once: a later word replaces one that still waits. Keeps `tracked` in step.
+///
+/// # Errors
+/// When the database fails.
+pub fn owe(
+    tx: &mut Tx<'_>,
+    service: &ServiceId,
+    user_id: &str,
+    left: bool,
+    track: bool,
+) -> Result<()> {
+    use owed_device_lists as t;
+    let row = OwedRow {
+        appservice_id: service.as_str(),
+        user_id,
+        position: tx.next_position().0,
+        is_left: left,
+        txn: None,
+    };
+    on!(&mut **tx, |c| diesel::insert_into(t::table)
+        .values(&row)
+        .on_conflict((t::appservice_id, t::user_id))
+        .do_update()
+        .set((
+            t::position.eq(excluded(t::position)),
+            t::is_left.eq(excluded(t::is_left)),
+            t::txn.eq(excluded(t::txn))
+        ))
+        .execute(c))?;
+    if left {
+        on!(&mut **tx, |c| diesel::delete(
+            tracked::table.find((service.as_str(), user_id))
+        )
+        .execute(c))?;
+    } else if track {
+        let row = (
+            tracked::appservice_id.eq(service.as_str()),
+            tracked::user_id.eq(user_id),
+        );
+        on!(&mut **tx, |c| diesel::insert_into(tracked::table)
+            .values(&row)
+            .on_conflict_do_nothing()
+            .execute(c))?;
+    }
+    Ok(())
+}
+
+/// A device-list word that a service is owed.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable)]
+pub struct Owed {
+    /// Its place in the order.
+    pub position: i64,
+    /// About whom.
+    pub user_id: String,
+    /// `left`, or `changed`.
+    pub is_left: bool,
+}
+
+/// The oldest words a service is owed up to a position.
+///
+/// # Errors
+/// When the database fails.
+pub fn owed(db: &mut Conn, service: &ServiceId, up_to: Position, limit: i64) -> Result<Vec<Owed>> {
+    use owed_device_lists as t;
+    Ok(on!(db, |c| t::table
+        .filter(t::appservice_id.eq(service.as_str()))
+        .filter(t::position.le(up_to.0))
+        .filter(t::txn.is_null())
+        .order(t::position)
+        .limit(limit)
+        .select((t::position, t::user_id, t::is_left))
+        .load(c))?)
+}
+
+/// These words are in the body of this transaction: all that wait up to the cut.
+///
+/// # Errors
+/// When the database fails.
+pub fn stamp(db: &mut Conn, service: &ServiceId, cut: Position, txn: i64) -> Result<usize> {
+    use owed_device_lists as t;
+    Ok(on!(db, |c| diesel::update(
+        t::table
+            .filter(t::appservice_id.eq(service.as_str()))
+            .filter(t::position.le(cut.0))
+            .filter(t::txn.is_null())
+    )
+    .set(t::txn.eq(txn))
+    .execute(c))?)
+}
+
+/// The service acknowledged this transaction. A word that was replaced meanwhile has lost its stamp and stays.
+///
+/// # Errors
+/// When the database fails.
+pub fn acknowledge(db: &mut Conn, service: &ServiceId, cut: Position, txn: i64) -> Result<usize> {
+    use owed_device_lists as t;
+    Ok(on!(db, |c| diesel::delete(
+        t::table
+            .filter(t::appservice_id.eq(service.as_str()))
+            .filter(t::position.le(cut.0))
+            .filter(t::txn.eq(txn))
+    )
+    .execute(c))?)
+}

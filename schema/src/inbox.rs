@@ -1,0 +1,253 @@
+//! The to-device inbox: one row per message and device, and one copy per interested application service.
+//!
+//! Nothing leaves before it is acknowledged: an inbox row goes when its device acknowledges it by `since`, or when a
+//! service with authority over the device acknowledges the copy that was in its transaction; a copy goes only with its transaction.
+
+use diesel::prelude::*;
+
+use crate::registration::ServiceId;
+use crate::tables::{client_transactions, inbox, to_device_copies};
+use crate::{Conn, Position, Result};
+
+/// A message that waits for a device.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
+#[diesel(table_name = inbox)]
+pub struct InboxRow {
+    /// Its place in the order.
+    pub position: i64,
+    /// Who receives it.
+    pub user_id: String,
+    /// On which device.
+    pub device_id: String,
+    /// Who sent it.
+    pub sender: String,
+    /// The event type.
+    pub kind: String,
+    /// The content, as its bytes came.
+    pub content: String,
+}
+
+/// A copy that waits for an application service; it carries all that is needed to send it.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
+#[diesel(table_name = to_device_copies, treat_none_as_default_value = false)]
+pub struct CopyRow {
+    /// For which service.
+    pub appservice_id: String,
+    /// The position of the message.
+    pub position: i64,
+    /// Whether the service had authority over the device when the message came: then its acknowledgement empties the inbox.
+    pub explicit: bool,
+    /// Who receives it.
+    pub user_id: String,
+    /// On which device.
+    pub device_id: String,
+    /// Who sent it.
+    pub sender: String,
+    /// The event type.
+    pub kind: String,
+    /// The content, as its bytes came.
+    pub content: String,
+    /// The transaction it was frozen into.
+    pub txn: Option<i64>,
+}
+
+/// Put messages and their copies down.
+///
+/// # Errors
+/// When the database fails.
+pub fn append(db: &mut Conn, rows: &[InboxRow], copies: &[CopyRow]) -> Result<()> {
+    insert_all!(db, inbox::table, rows);
+    insert_all!(db, to_device_copies::table, copies);
+    Ok(())
+}
+
+/// What waits for a device after a position and up to another, oldest first.
+///
+/// # Errors
+/// When the database fails.
+pub fn after(
+    db: &mut Conn,
+    user_id: &str,
+    device_id: &str,
+    after: Position,
+    up_to: Position,
+    limit: i64,
+) -> Result<Vec<InboxRow>> {
+    Ok(on!(db, |c| inbox::table
+        .filter(inbox::user_id.eq(user_id))
+        .filter(inbox::device_id.eq(device_id))
+        .filter(inbox::position.gt(after.0))
+        .filter(inbox::position.le(up_to.0))
+        .order(inbox::position)
+        .limit(limit)
+        .select(InboxRow::as_select())
+        .load(c))?)
+}
+
+/// The device has seen everything up to this position. How many rows went.
+///
+/// # Errors
+/// When the database fails.
+pub fn acknowledge_device(
+    db: &mut Conn,
+    user_id: &str,
+    device_id: &str,
+    up_to: Position,
+) -> Result<usize> {
+    Ok(on!(db, |c| diesel::delete(
+        inbox::table
+            .filter(inbox::user_id.eq(user_id))
+            .filter(inbox::device_id.eq(device_id))
+            .filter(inbox::position.le(up_to.0))
+    )
+    .execute(c))?)
+}
+
+/// The device is gone: nobody is left to read its rows, and copies that are not in a frozen transaction go too.
+///
+/// # Errors
+/// When the database fails.
+pub fn forget_device(db: &mut Conn, user_id: &str, device_id: &str) -> Result<()> {
+    on!(db, |c| diesel::delete(
+        inbox::table
+            .filter(inbox::user_id.eq(user_id))
+            .filter(inbox::device_id.eq(device_id))
+    )
+    .execute(c))?;
+    on!(db, |c| diesel::delete(
+        to_device_copies::table
+            .filter(to_device_copies::user_id.eq(user_id))
+            .filter(to_device_copies::device_id.eq(device_id))
+            .filter(to_device_copies::txn.is_null())
+    )
+    .execute(c))?;
+    Ok(())
+}
+
+/// The oldest copies a service is owed up to a position.
+///
+/// # Errors
+/// When the database fails.
+pub fn owed(
+    db: &mut Conn,
+    service: &ServiceId,
+    up_to: Position,
+    limit: i64,
+) -> Result<Vec<CopyRow>> {
+    Ok(on!(db, |c| to_device_copies::table
+        .filter(to_device_copies::appservice_id.eq(service.as_str()))
+        .filter(to_device_copies::position.le(up_to.0))
+        .filter(to_device_copies::txn.is_null())
+        .order(to_device_copies::position)
+        .limit(limit)
+        .select(CopyRow::as_select())
+        .load(c))?)
+}
+
+/// These copies are in the body of this transaction: all that wait up to the cut.
+///
+/// # Errors
+/// When the database fails.
+pub fn stamp(db: &mut Conn, service: &ServiceId, cut: Position, txn: i64) -> Result<usize> {
+    Ok(on!(db, |c| diesel::update(
+        to_device_copies::table
+            .filter(to_device_copies::appservice_id.eq(service.as_str()))
+            .filter(to_device_copies::position.le(cut.0))
+            .filter(to_device_copies::txn.is_null())
+    )
+    .set(to_device_copies::txn.eq(txn))
+    .execute(c))?)
+}
+
+/// The service acknowledged this transaction: its copies go, and the inbox rows behind those it had authority over.
+///
+/// # Errors
+/// When the database fails.
+pub fn acknowledge_service(
+    db: &mut Conn,
+    service: &ServiceId,
+    cut: Position,
+    txn: i64,
+) -> Result<usize> {
+    let mine = || {
+        to_device_copies::table
+            .filter(to_device_copies::appservice_id.eq(service.as_str()))
+            .filter(to_device_copies::position.le(cut.0))
+            .filter(to_device_copies::txn.eq(txn))
+    };
+    let behind: Vec<i64> = on!(db, |c| mine()
+        .filter(to_device_copies::explicit.eq(true))
+        .select(to_device_copies::position)
+        .load(c))?;
+    match db {
+        Conn::Sqlite(c) => {
+            for position in &behind {
+                diesel::delete(inbox::table.find(position)).execute(c)?;
+            }
+        }
+        Conn::Postgres(c) => {
+            diesel::delete(inbox::table.filter(inbox::position.eq_any(&behind))).execute(c)?;
+        }
+    }
+    Ok(on!(db, |c| diesel::delete(mine()).execute(c))?)
+}
+
+/// How many copies wait for a service, frozen ones included.
+///
+/// # Errors
+/// When the database fails.
+pub fn count_owed(db: &mut Conn, service: &ServiceId) -> Result<i64> {
+    Ok(on!(db, |c| to_device_copies::table
+        .filter(to_device_copies::appservice_id.eq(service.as_str()))
+        .count()
+        .get_result(c))?)
+}
+
+/// What this sender was answered when it used this transaction id before.
+///
+/// # Errors
+/// When the database fails.
+pub fn answered(db: &mut Conn, sender: &str, scope: &str, txn_id: &str) -> Result<Option<String>> {
+    Ok(on!(db, |c| client_transactions::table
+        .find((sender, scope, txn_id))
+        .select(client_transactions::response)
+        .first(c)
+        .optional())?)
+}
+
+/// Remember what this sender was answered. `scope` is the endpoint with its path.
+///
+/// # Errors
+/// When the database fails.
+pub fn remember(
+    db: &mut Conn,
+    sender: &str,
+    scope: &str,
+    txn_id: &str,
+    response: &str,
+    now: i64,
+) -> Result<()> {
+    let row = (
+        client_transactions::sender.eq(sender),
+        client_transactions::scope.eq(scope),
+        client_transactions::txn_id.eq(txn_id),
+        client_transactions::response.eq(response),
+        client_transactions::created_at.eq(now),
+    );
+    on!(db, |c| diesel::insert_into(client_transactions::table)
+        .values(&row)
+        .on_conflict_do_nothing()
+        .execute(c))?;
+    Ok(())
+}
+
+/// Forget what was answered before this time.
+///
+/// # Errors
+/// When the database fails.
+pub fn prune_answers(db: &mut Conn, before: i64) -> Result<usize> {
+    Ok(on!(db, |c| diesel::delete(
+        client_transactions::table.filter(client_transactions::created_at.lt(before))
+    )
+    .execute(c))?)
+}

@@ -1,0 +1,32 @@
+//! What understudy remembers: SQL, rows, and the one writer that commits for everybody.
+//!
+//! This crate knows no HTTP and no actor. A file is a table group: row structs on top, then plain
+//! functions over a [`Conn`] that read like sentences. [`Store`] runs them: [`Store::write`] on the
+//! group-commit thread, [`Store::read`] on a few reader threads that never wait for the writer.
+
+#[macro_use]
+mod conn;
+mod error;
+mod position;
+mod tables;
+mod writer;
+
+pub mod accounts;
+pub mod appservices;
+pub mod backup;
+pub mod device_lists;
+pub mod inbox;
+pub mod interests;
+pub mod keys;
+pub mod registration;
+pub mod rooms;
+pub mod scratch;
+pub mod server_info;
+pub mod store;
+pub mod user_data;
+
+pub use conn::Conn;
+pub use error::{Error, OpenError, Result, WriteError};
+pub use position::Position;
+pub use store::{Options, Store};
+pub use writer::Tx;

@@ -1,0 +1,128 @@
+//! What a registration file says, unknown keys kept aside. ([spec])
+//!
+//! [spec]: https://spec.matrix.org/v1.19/application-service-api/#registration
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// The `id` of an application service: unique, and the name under which everything it is owed is kept.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ServiceId(Arc<str>);
+
+impl ServiceId {
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for ServiceId {
+    fn from(id: &str) -> Self {
+        ServiceId(id.into())
+    }
+}
+
+impl From<String> for ServiceId {
+    fn from(id: String) -> Self {
+        ServiceId(id.into())
+    }
+}
+
+impl std::fmt::Display for ServiceId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One pattern of a namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Namespace {
+    /// Whether the service alone may create what matches.
+    pub exclusive: bool,
+    /// A regular expression, anchored at the start and not at the end, as registrations in the wild expect.
+    pub regex: String,
+}
+
+/// The three lists of patterns.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Namespaces {
+    /// Matched against full user ids of this server.
+    #[serde(default)]
+    pub users: Vec<Namespace>,
+    /// Matched against full room aliases.
+    #[serde(default)]
+    pub aliases: Vec<Namespace>,
+    /// Matched against room ids.
+    #[serde(default)]
+    pub rooms: Vec<Namespace>,
+}
+
+/// A registration as it stands in its file.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registration {
+    /// Unique id of the service.
+    pub id: ServiceId,
+    /// Where transactions go. The key must be there; `null` means that nothing is ever sent.
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub url: Option<String>,
+    /// What the service authenticates with towards the server.
+    pub as_token: String,
+    /// What the server authenticates with towards the service.
+    pub hs_token: String,
+    /// The localpart of the service's own user.
+    pub sender_localpart: String,
+    /// What the service is interested in.
+    pub namespaces: Namespaces,
+    /// Whether the service's users (not its sender) are rate-limited; default true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_limited: Option<bool>,
+    /// Third-party protocols the service offers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocols: Option<Vec<String>>,
+    /// Typing, receipts, presence in transactions, under the stable name. (v1.13)
+    #[serde(default)]
+    pub receive_ephemeral: bool,
+    /// The same under the name before it was stable.
+    #[serde(default, rename = "de.sorunome.msc2409.push_ephemeral")]
+    pub push_ephemeral: bool,
+    /// Device-list changes and key counts in transactions.
+    #[serde(default, rename = "org.matrix.msc3202")]
+    pub msc3202: bool,
+    /// The service creates devices with `PUT /devices` and promises not to log in.
+    #[serde(default, rename = "io.element.msc4190")]
+    pub msc4190: bool,
+    /// Keys this server does not know; proposals read theirs here.
+    #[serde(flatten)]
+    pub other: BTreeMap<String, serde_json::Value>,
+}
+
+impl std::fmt::Debug for Registration {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The tokens stay out of every log.
+        f.debug_struct("Registration")
+            .field("id", &self.id)
+            .field("url", &self.url)
+            .field("sender_localpart", &self.sender_localpart)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Registration {
+    /// Whether the service asked for to-device messages: any of the three opt-in flags in use. (MSC4203 has none of its own.)
+    #[must_use]
+    pub fn wants_to_device(&self) -> bool {
+        self.receive_ephemeral || self.push_ephemeral || self.msc3202
+    }
+
+    /// Where to send `path` (which begins with `/_matrix`), or `None` when the service has no URL.
+    #[must_use]
+    pub fn endpoint(&self, path: &str) -> Option<String> {
+        self.url
+            .as_ref()
+            .map(|url| format!("{}{path}", url.trim_end_matches('/')))
+    }
+}

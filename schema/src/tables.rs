@@ -1,0 +1,374 @@
+//! The tables, as diesel sees them. A test compares this file with what the migrations make of a real database.
+
+diesel::table! {
+    counter (id) {
+        id -> BigInt,
+        position -> BigInt,
+    }
+}
+
+diesel::table! {
+    server (key) {
+        key -> Text,
+        value -> Text,
+    }
+}
+
+diesel::table! {
+    cursors (name) {
+        name -> Text,
+        position -> BigInt,
+    }
+}
+
+diesel::table! {
+    users (user_id) {
+        user_id -> Text,
+        password_hash -> Nullable<Text>,
+        appservice_id -> Nullable<Text>,
+        created_at -> BigInt,
+        deactivated -> Bool,
+        display_name -> Nullable<Text>,
+        avatar_url -> Nullable<Text>,
+        profile -> Text,
+    }
+}
+
+diesel::table! {
+    devices (user_id, device_id) {
+        user_id -> Text,
+        device_id -> Text,
+        display_name -> Nullable<Text>,
+        appservice_id -> Nullable<Text>,
+        own_login -> Bool,
+        born -> BigInt,
+        last_seen_ts -> Nullable<BigInt>,
+        last_seen_ip -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    access_tokens (token_hash) {
+        token_hash -> Text,
+        user_id -> Text,
+        device_id -> Text,
+        created_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    account_data (user_id, room_id, kind) {
+        user_id -> Text,
+        room_id -> Text,
+        kind -> Text,
+        content -> Text,
+        position -> BigInt,
+    }
+}
+
+diesel::table! {
+    filters (user_id, filter_id) {
+        user_id -> Text,
+        filter_id -> Text,
+        filter -> Text,
+    }
+}
+
+diesel::table! {
+    client_transactions (sender, scope, txn_id) {
+        sender -> Text,
+        scope -> Text,
+        txn_id -> Text,
+        response -> Text,
+        created_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    device_keys (user_id, device_id) {
+        user_id -> Text,
+        device_id -> Text,
+        json -> Text,
+    }
+}
+
+diesel::table! {
+    one_time_keys (position) {
+        position -> BigInt,
+        user_id -> Text,
+        device_id -> Text,
+        algorithm -> Text,
+        key_id -> Text,
+        json -> Text,
+    }
+}
+
+diesel::table! {
+    fallback_keys (user_id, device_id, algorithm) {
+        user_id -> Text,
+        device_id -> Text,
+        algorithm -> Text,
+        key_id -> Text,
+        json -> Text,
+        used -> Bool,
+    }
+}
+
+diesel::table! {
+    cross_signing_keys (user_id, usage) {
+        user_id -> Text,
+        usage -> Text,
+        public_key -> Text,
+        json -> Text,
+    }
+}
+
+diesel::table! {
+    key_signatures (target_user, target_key, signer_user, signer_key) {
+        target_user -> Text,
+        target_key -> Text,
+        signer_user -> Text,
+        signer_key -> Text,
+        signature -> Text,
+    }
+}
+
+diesel::table! {
+    backup_versions (user_id, version) {
+        user_id -> Text,
+        version -> BigInt,
+        algorithm -> Text,
+        auth_data -> Text,
+        etag -> BigInt,
+        deleted -> Bool,
+    }
+}
+
+diesel::table! {
+    backup_sessions (user_id, version, room_id, session_id) {
+        user_id -> Text,
+        version -> BigInt,
+        room_id -> Text,
+        session_id -> Text,
+        first_message_index -> BigInt,
+        forwarded_count -> BigInt,
+        is_verified -> Bool,
+        json -> Text,
+    }
+}
+
+diesel::table! {
+    rooms (room_id) {
+        room_id -> Text,
+        version -> Text,
+        creator -> Text,
+        tip -> Text,
+        depth -> BigInt,
+        joined -> BigInt,
+        invited -> BigInt,
+        is_public -> Bool,
+    }
+}
+
+diesel::table! {
+    events (position) {
+        position -> BigInt,
+        event_id -> Text,
+        room_id -> Text,
+        kind -> Text,
+        state_key -> Nullable<Text>,
+        sender -> Text,
+        origin_server_ts -> BigInt,
+        pdu -> Text,
+        replaces -> Nullable<Text>,
+        redacted_by -> Nullable<Text>,
+        device_id -> Nullable<Text>,
+        txn_id -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    room_state (room_id, kind, state_key) {
+        room_id -> Text,
+        kind -> Text,
+        state_key -> Text,
+        event_id -> Text,
+        position -> BigInt,
+    }
+}
+
+diesel::table! {
+    memberships (room_id, user_id) {
+        room_id -> Text,
+        user_id -> Text,
+        membership -> Text,
+        position -> BigInt,
+        event_id -> Text,
+        sender -> Text,
+        display_name -> Nullable<Text>,
+        avatar_url -> Nullable<Text>,
+        forgotten -> Bool,
+    }
+}
+
+diesel::table! {
+    aliases (alias) {
+        alias -> Text,
+        room_id -> Text,
+        creator -> Text,
+    }
+}
+
+diesel::table! {
+    receipts (room_id, user_id, kind, thread_id) {
+        room_id -> Text,
+        user_id -> Text,
+        kind -> Text,
+        thread_id -> Text,
+        event_id -> Text,
+        ts -> BigInt,
+        position -> BigInt,
+    }
+}
+
+diesel::table! {
+    inbox (position) {
+        position -> BigInt,
+        user_id -> Text,
+        device_id -> Text,
+        sender -> Text,
+        kind -> Text,
+        content -> Text,
+    }
+}
+
+diesel::table! {
+    to_device_copies (appservice_id, position) {
+        appservice_id -> Text,
+        position -> BigInt,
+        explicit -> Bool,
+        user_id -> Text,
+        device_id -> Text,
+        sender -> Text,
+        kind -> Text,
+        content -> Text,
+        txn -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    device_list_log (position) {
+        position -> BigInt,
+        kind -> Text,
+        user_id -> Text,
+        room_id -> Text,
+        appservice_id -> Text,
+    }
+}
+
+diesel::table! {
+    appservice_rooms (appservice_id, room_id) {
+        appservice_id -> Text,
+        room_id -> Text,
+        joined -> BigInt,
+    }
+}
+
+diesel::table! {
+    tracked (appservice_id, user_id) {
+        appservice_id -> Text,
+        user_id -> Text,
+    }
+}
+
+diesel::table! {
+    owed_device_lists (appservice_id, user_id) {
+        appservice_id -> Text,
+        user_id -> Text,
+        position -> BigInt,
+        is_left -> Bool,
+        txn -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    appservices (appservice_id) {
+        appservice_id -> Text,
+        registration -> Text,
+        file -> Text,
+        present -> Bool,
+        last_txn -> BigInt,
+    }
+}
+
+diesel::table! {
+    owed_events (appservice_id, position) {
+        appservice_id -> Text,
+        position -> BigInt,
+        txn -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    owed_counts (appservice_id, user_id, device_id) {
+        appservice_id -> Text,
+        user_id -> Text,
+        device_id -> Text,
+        position -> BigInt,
+        txn -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    frozen_transactions (appservice_id) {
+        appservice_id -> Text,
+        txn_id -> BigInt,
+        cut -> BigInt,
+        body -> Text,
+        frozen_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    scratch (msc, key) {
+        msc -> BigInt,
+        key -> Text,
+        value -> Text,
+    }
+}
+
+diesel::allow_tables_to_appear_in_same_query!(
+    counter,
+    server,
+    cursors,
+    users,
+    devices,
+    access_tokens,
+    account_data,
+    filters,
+    client_transactions,
+    device_keys,
+    one_time_keys,
+    fallback_keys,
+    cross_signing_keys,
+    key_signatures,
+    backup_versions,
+    backup_sessions,
+    rooms,
+    events,
+    room_state,
+    memberships,
+    aliases,
+    receipts,
+    inbox,
+    to_device_copies,
+    device_list_log,
+    appservice_rooms,
+    tracked,
+    owed_device_lists,
+    appservices,
+    owed_events,
+    owed_counts,
+    frozen_transactions,
+    scratch
+);
