@@ -9,6 +9,7 @@ use schema::Store;
 use schema::interests::Proposals;
 use schema::registration::ServiceId;
 
+use crate::accounts::Known;
 use crate::trace::Trace;
 use crate::wake::Wake;
 use crate::wire::Hooks;
@@ -41,6 +42,8 @@ pub struct Inner {
     pub clock: Clock,
     /// Identifiers.
     pub ids: Ids,
+    /// Tokens, users and devices that were looked up lately.
+    pub known: Known,
     /// Who is to be woken.
     pub wake: Wake,
     /// Where messages are recorded, and how much is under way.

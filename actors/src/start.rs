@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use ruma::signatures::Ed25519KeyPair;
 use schema::{Store, server_info};
 
-use crate::accounts::Accounts;
+use crate::accounts::{Accounts, Known};
 use crate::appservices::Appservices;
 use crate::device_lists::DeviceLists;
 use crate::env::Inner;
@@ -73,6 +73,7 @@ pub async fn start(parts: Parts) -> Result<Actors> {
         store: parts.store,
         clock: parts.clock,
         ids: parts.ids,
+        known: Known::default(),
         wake: Wake::default(),
         trace: parts.trace,
         settings: parts.settings,

@@ -2,7 +2,7 @@
 
 use diesel::prelude::*;
 
-use crate::tables::{devices, users};
+use crate::tables::{access_tokens, devices, users};
 use crate::{Conn, Result};
 
 /// A device, and who made it.
@@ -84,4 +84,76 @@ pub fn device(db: &mut Conn, user_id: &str, device_id: &str) -> Result<Option<Ad
         .first(c)
         .optional())?;
     Ok(row.map(|(device, account_of)| Addressed { device, account_of }))
+}
+
+/// An account.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
+#[diesel(table_name = users, treat_none_as_default_value = false)]
+pub struct UserRow {
+    /// The full user id.
+    pub user_id: String,
+    /// The hash of the password, in the form of the PHC; `None` where nobody can log in with one.
+    pub password_hash: Option<String>,
+    /// The application service that registered it, if one did.
+    pub appservice_id: Option<String>,
+    /// Milliseconds since the epoch.
+    pub created_at: i64,
+    /// Whether it was given up: the id stays taken.
+    pub deactivated: bool,
+    /// The profile field `displayname`.
+    pub display_name: Option<String>,
+    /// The profile field `avatar_url`.
+    pub avatar_url: Option<String>,
+    /// The other profile fields, a JSON object.
+    pub profile: String,
+}
+
+/// An account, given up or not.
+///
+/// # Errors
+/// When the database fails.
+pub fn user(db: &mut Conn, user_id: &str) -> Result<Option<UserRow>> {
+    Ok(on!(db, |c| users::table
+        .find(user_id)
+        .select(UserRow::as_select())
+        .first(c)
+        .optional())?)
+}
+
+/// Whether this account exists and is not given up.
+///
+/// # Errors
+/// When the database fails.
+pub fn is_active(db: &mut Conn, user_id: &str) -> Result<bool> {
+    let deactivated: Option<bool> = on!(db, |c| users::table
+        .find(user_id)
+        .select(users::deactivated)
+        .first(c)
+        .optional())?;
+    Ok(deactivated == Some(false))
+}
+
+/// Whether this user has this device.
+///
+/// # Errors
+/// When the database fails.
+pub fn has_device(db: &mut Conn, user_id: &str, device_id: &str) -> Result<bool> {
+    let found: Option<i64> = on!(db, |c| devices::table
+        .find((user_id, device_id))
+        .select(devices::born)
+        .first(c)
+        .optional())?;
+    Ok(found.is_some())
+}
+
+/// The user and device whose token has this hash.
+///
+/// # Errors
+/// When the database fails.
+pub fn whose_token(db: &mut Conn, token_hash: &str) -> Result<Option<(String, String)>> {
+    Ok(on!(db, |c| access_tokens::table
+        .find(token_hash)
+        .select((access_tokens::user_id, access_tokens::device_id))
+        .first(c)
+        .optional())?)
 }

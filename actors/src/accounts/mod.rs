@@ -1,5 +1,6 @@
 //! To be written.
 
+mod known;
 pub mod messages;
 pub mod queries;
 pub mod rules;
@@ -8,6 +9,7 @@ use actix::{Actor, Context};
 
 use crate::Env;
 
+pub use known::Known;
 pub use messages::*;
 
 /// To be written.
