@@ -24,6 +24,8 @@ pub struct Settings {
     pub observe: Option<Vec<ServiceId>>,
     /// Which proposals fill transactions.
     pub proposals: Proposals,
+    /// Whether anybody may register; application services always may.
+    pub open_registration: bool,
     /// What argon2 spends on a password: KiB of memory and passes.
     pub password_cost: (u32, u32),
     /// The room version of a room whose creator does not choose.

@@ -140,7 +140,29 @@ pub enum Refusal {
         /// Try again after this many milliseconds.
         retry_after_ms: u64,
     },
+    /// 400 `M_KEY_TOO_LARGE`: the name of a profile field.
+    #[error("{0}")]
+    KeyTooLarge(Cow<'static, str>),
+    /// 400 `M_PROFILE_TOO_LARGE`
+    #[error("{0}")]
+    ProfileTooLarge(Cow<'static, str>),
+    /// 401 with flows and a session: the user must confirm the request. ([spec])
+    ///
+    /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#user-interactive-authentication-api
+    #[error("this request must be confirmed")]
+    Unconfirmed(Challenge),
     /// 400 `M_UNKNOWN`
     #[error("{0}")]
     Unknown(Cow<'static, str>),
+}
+
+/// What a user must do before a request is carried out, as the body of the 401 says it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Challenge {
+    /// The session to name when the request is repeated.
+    pub session: String,
+    /// The ways to confirm: each is a list of stages.
+    pub flows: Vec<Vec<&'static str>>,
+    /// Why the stage that was tried failed, said as 401 `M_FORBIDDEN` beside the flows; `None` when none was tried.
+    pub failed: Option<&'static str>,
 }
