@@ -10,7 +10,7 @@ use ruma::signatures::Ed25519KeyPair;
 use schema::{Store, server_info};
 
 use crate::accounts::{Accounts, Known};
-use crate::appservices::Appservices;
+use crate::appservices::{Appservices, Reload};
 use crate::device_lists::DeviceLists;
 use crate::env::Inner;
 use crate::key_store::KeyStore;
@@ -20,7 +20,7 @@ use crate::to_device_inbox::ToDeviceInbox;
 use crate::trace::Trace;
 use crate::wake::Wake;
 use crate::wire::Hooks;
-use crate::{Address, Clock, Env, Error, Ids, Refusal, Result, Settings};
+use crate::{Address, Clock, Env, Error, Ids, Refusal, Result, Settings, ask_as};
 
 /// Every actor that may be asked. Clones are cheap.
 #[derive(Clone)]
@@ -97,11 +97,18 @@ pub async fn start(parts: Parts) -> Result<Actors> {
     let accounts = Address::new(Accounts::new(env.clone()).start(), "accounts", env.clone());
     let rooms = Address::new(Rooms::new(env.clone()).start(), "rooms", env.clone());
     let sync = Address::new(Sync::new(env.clone()).start(), "sync", env.clone());
-    let appservices = Address::new(
-        Appservices::new(env.clone()).start(),
-        "appservices",
+    let keeper = Appservices::new(
         env.clone(),
+        parts.appservices,
+        device_lists.addr().clone().recipient(),
+        None,
     );
+    let appservices = Address::new(keeper.start(), "appservices", env.clone());
+    // Registrations first: what is written or passed before they are in force would be owed to nobody.
+    let loaded = ask_as("start", &appservices, Reload).await?;
+    if let Some(problem) = loaded.problems.first() {
+        return Err(Refusal::InvalidParam(problem.to_string().into()).into());
+    }
     Ok(Actors {
         env,
         accounts,

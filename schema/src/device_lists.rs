@@ -358,6 +358,23 @@ pub fn is_tracked(db: &mut Conn, service: &ServiceId, user_id: &str) -> Result<b
     Ok(found.is_some())
 }
 
+/// Of these users, a piece of a room, those whom the service has been told to track.
+///
+/// # Errors
+/// When the database fails.
+pub fn tracked_among(
+    db: &mut Conn,
+    service: &ServiceId,
+    users: &[String],
+) -> Result<BTreeSet<String>> {
+    let found: Vec<String> = on!(db, |c| tracked::table
+        .filter(tracked::appservice_id.eq(service.as_str()))
+        .filter(tracked::user_id.eq_any(users))
+        .select(tracked::user_id)
+        .load(c))?;
+    Ok(found.into_iter().collect())
+}
+
 /// Everybody the service has been told to track.
 ///
 /// # Errors

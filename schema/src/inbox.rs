@@ -251,3 +251,28 @@ pub fn prune_answers(db: &mut Conn, before: i64) -> Result<usize> {
     )
     .execute(c))?)
 }
+
+/// Every row after a position, whoever it is for: for back-filling.
+///
+/// # Errors
+/// When the database fails.
+pub fn page(db: &mut Conn, after: Position, limit: i64) -> Result<Vec<InboxRow>> {
+    Ok(on!(db, |c| inbox::table
+        .filter(inbox::position.gt(after.0))
+        .order(inbox::position)
+        .limit(limit)
+        .select(InboxRow::as_select())
+        .load(c))?)
+}
+
+/// Put a copy down unless the service has one of this message.
+///
+/// # Errors
+/// When the database fails.
+pub fn copy_if_absent(db: &mut Conn, copy: &CopyRow) -> Result<()> {
+    on!(db, |c| diesel::insert_into(to_device_copies::table)
+        .values(copy)
+        .on_conflict_do_nothing()
+        .execute(c))?;
+    Ok(())
+}

@@ -1,19 +1,136 @@
-//! To be written.
+//! Application services: their registrations, compiled namespaces, and the senders that serve them.
+//!
+//! *Owns* `appservices`; swaps the compiled [`Interests`](schema::interests::Interests).
+//!
+//! *Asks* the senders it starts.
+//!
+//! *Tells* `device_lists` that a service's members are counted anew.
+//!
+//! *Promises* that a registration file that appears, changes or goes is in force without a restart; that a broken file harms
+//! nobody else; that what a service is owed outlives its file; that one service never has two senders.
+//!
+//! *Spec* [Registration](https://spec.matrix.org/v1.19/application-service-api/#registration).
 
-use actix::{Actor, Context};
+mod change;
+mod folder;
+mod messages;
+pub mod rules;
 
-use crate::Env;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
-/// To be written.
+use actix::{
+    Actor, ActorFutureExt, Addr, AsyncContext, AtomicResponse, Context, Handler, Message,
+    Recipient, ResponseFuture, WrapFuture,
+};
+use schema::interests::{Interests, Service};
+use schema::registration::ServiceId;
+
+use crate::appservice_sender::{self, AppserviceSender, Transport, View};
+use crate::device_lists::InterestAdded;
+use crate::{Env, Error, Refusal, Result, guarded, tell};
+use rules::Plan;
+
+pub use messages::*;
+
+/// The folder changed; said by the operating system.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+struct FolderChanged;
+
+/// The actor.
 pub struct Appservices {
     env: Env,
+    folder: Option<PathBuf>,
+    watcher: Option<notify::RecommendedWatcher>,
+    transport: Transport,
+    device_lists: Recipient<InterestAdded>,
+    ephemeral: Option<appservice_sender::TakeEphemeralFrom>,
+    senders: BTreeMap<ServiceId, Addr<AppserviceSender>>,
 }
 
 impl Appservices {
-    /// To be written.
+    /// A keeper of the registrations in this folder.
     #[must_use]
-    pub fn new(env: Env) -> Appservices {
-        Appservices { env }
+    pub fn new(
+        env: Env,
+        folder: Option<PathBuf>,
+        device_lists: Recipient<InterestAdded>,
+        ephemeral: Option<appservice_sender::TakeEphemeralFrom>,
+    ) -> Appservices {
+        Appservices {
+            env,
+            folder,
+            watcher: None,
+            transport: Transport::default(),
+            device_lists,
+            ephemeral,
+            senders: BTreeMap::new(),
+        }
+    }
+
+    fn sender(&self, id: &ServiceId) -> Result<Addr<AppserviceSender>> {
+        self.senders
+            .get(id)
+            .cloned()
+            .ok_or_else(|| Refusal::NotFound("no such application service".into()).into())
+    }
+
+    /// Start a sender for each service that has none, tell the others what they are now, and stop those whose file is gone.
+    fn bring_in_line(&mut self, interests: &Interests, plan: &Plan) {
+        for service in interests.services() {
+            match self.senders.get(&service.id) {
+                Some(sender) if plan.changed.contains(&service.id) => {
+                    self.env
+                        .wake
+                        .set_sender(service.id.clone(), sender.clone().recipient());
+                    let _ = sender.try_send(appservice_sender::Resume {
+                        service: Arc::clone(service),
+                    });
+                }
+                Some(_) => {}
+                None => self.start_sender(service),
+            }
+        }
+        for id in &plan.gone {
+            self.env.wake.remove_sender(id);
+            if let Some(sender) = self.senders.get(id) {
+                let _ = sender.try_send(appservice_sender::Pause);
+            }
+        }
+    }
+
+    fn start_sender(&mut self, service: &Arc<Service>) {
+        announce(service);
+        let sender = AppserviceSender::new(
+            self.env.clone(),
+            Arc::clone(service),
+            self.transport.clone(),
+            self.ephemeral.clone(),
+        )
+        .start();
+        self.env
+            .wake
+            .set_sender(service.id.clone(), sender.clone().recipient());
+        self.senders.insert(service.id.clone(), sender);
+    }
+}
+
+/// Say aloud who may read along.
+fn announce(service: &Service) {
+    let shared: Vec<&str> = service
+        .registration
+        .namespaces
+        .users
+        .iter()
+        .filter(|n| !n.exclusive)
+        .map(|n| n.regex.as_str())
+        .collect();
+    tracing::info!(service = %service.id, url = service.registration.url.as_deref().unwrap_or("none"), sender = service.sender, "registered");
+    if service.observes && service.takes_to_device && !shared.is_empty() {
+        tracing::warn!(service = %service.id, namespaces = ?shared, "is granted copies of messages to users whom it merely observes");
     }
 }
 
@@ -21,7 +138,142 @@ impl Actor for Appservices {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        ctx.set_mailbox_capacity(4096);
-        tracing::trace!(server = %self.env.settings.server_name, "started");
+        ctx.set_mailbox_capacity(256);
+        let Some(folder) = &self.folder else { return };
+        match folder::watch(folder, ctx.address().recipient()) {
+            Ok(watcher) => self.watcher = Some(watcher),
+            Err(error) => {
+                tracing::error!(folder = %folder.display(), %error, "the folder of registrations cannot be watched; restart to have changes read")
+            }
+        }
+    }
+}
+
+impl Handler<FolderChanged> for Appservices {
+    type Result = ();
+
+    fn handle(&mut self, _: FolderChanged, ctx: &mut Context<Self>) {
+        let reload = ctx.address().send(Reload);
+        ctx.spawn(reload.into_actor(self).map(|loaded, _, _| match loaded {
+            Ok(Ok(loaded)) => {
+                for problem in loaded.problems {
+                    tracing::error!(
+                        file = problem.file,
+                        why = problem.why,
+                        "a registration was not taken"
+                    );
+                }
+            }
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the folder of registrations could not be read again")
+            }
+            Err(_) => {}
+        }));
+    }
+}
+
+impl Handler<Reload> for Appservices {
+    /// Atomic: two readings of the folder at once could bring an older one into force last.
+    type Result = AtomicResponse<Self, Result<Loaded>>;
+
+    fn handle(&mut self, _: Reload, _: &mut Context<Self>) -> Self::Result {
+        let (env, folder) = (self.env.clone(), self.folder.clone());
+        let reload = async move {
+            let busy = env.trace.busy();
+            let known = env
+                .store
+                .read(|db| Ok::<_, Error>(schema::appservices::all(db)?))
+                .await?;
+            let Some(folder) = folder else {
+                let settings = env.settings.clone();
+                env.store
+                    .write_alone(move |tx| change::restore(tx, &settings))
+                    .await?;
+                drop(busy);
+                return Ok((Plan::default(), env.store.interests()));
+            };
+            let files = folder::read(&folder).map_err(|why| Refusal::InvalidParam(why.into()))?;
+            let plan = Arc::new(rules::plan(files, &known));
+            // The compiled set of a server that has just started is empty, whatever the rows say.
+            let stale = env.store.interests().services().len() != plan.in_force.len();
+            if stale || !plan.changed.is_empty() || !plan.gone.is_empty() {
+                let (plan, settings, now) =
+                    (Arc::clone(&plan), env.settings.clone(), env.clock.now());
+                env.store
+                    .write_alone(move |tx| change::apply(tx, &plan, &settings, now))
+                    .await?;
+            }
+            drop(busy);
+            let plan = Arc::try_unwrap(plan).unwrap_or_default();
+            Ok((plan, env.store.interests()))
+        };
+        AtomicResponse::new(Box::pin(reload.into_actor(self).map(
+            |done: Result<(Plan, Arc<Interests>)>, this, _| {
+                let (plan, interests) = done?;
+                this.bring_in_line(&interests, &plan);
+                tell(
+                    &this.env,
+                    "appservices",
+                    &this.device_lists,
+                    "device_lists",
+                    InterestAdded,
+                );
+                let services: Vec<ServiceId> =
+                    interests.services().iter().map(|s| s.id.clone()).collect();
+                this.env.wake.services(&plan.changed);
+                Ok(Loaded {
+                    services,
+                    problems: plan.problems,
+                })
+            },
+        )))
+    }
+}
+
+impl Handler<Ping> for Appservices {
+    type Result = ResponseFuture<Result<Duration>>;
+
+    fn handle(&mut self, msg: Ping, _: &mut Context<Self>) -> Self::Result {
+        let sender = self.sender(&msg.service);
+        guarded(&self.env, "appservices", async move {
+            let ping = appservice_sender::Ping {
+                transaction_id: msg.transaction_id,
+            };
+            sender?
+                .send(ping)
+                .await
+                .map_err(|_| Error::Failed("appservice_sender"))?
+        })
+    }
+}
+
+impl Handler<RetryNow> for Appservices {
+    type Result = Result<()>;
+
+    fn handle(&mut self, msg: RetryNow, _: &mut Context<Self>) -> Self::Result {
+        let _ = self
+            .sender(&msg.service)?
+            .try_send(appservice_sender::RetryNow);
+        Ok(())
+    }
+}
+
+impl Handler<Status> for Appservices {
+    type Result = ResponseFuture<Result<Vec<View>>>;
+
+    fn handle(&mut self, _: Status, _: &mut Context<Self>) -> Self::Result {
+        let senders: Vec<_> = self.senders.values().cloned().collect();
+        guarded(&self.env, "appservices", async move {
+            let mut views = Vec::with_capacity(senders.len());
+            for sender in senders {
+                views.push(
+                    sender
+                        .send(appservice_sender::Status)
+                        .await
+                        .map_err(|_| Error::Failed("appservice_sender"))??,
+                );
+            }
+            Ok(views)
+        })
     }
 }

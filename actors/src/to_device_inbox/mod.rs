@@ -1,19 +1,42 @@
-//! To be written.
+//! The to-device inbox: one row per message and device, one copy per interested application service.
+//!
+//! *Owns* `inbox`, `to_device_copies`; shares `client_transactions`.
+//!
+//! *Asks* nobody.
+//!
+//! *Tells* [`Wake`](crate::wake::Wake): the senders of services with a copy, and who waits in `/sync`.
+//!
+//! *Promises* that an answered message is on the disk, once; that nothing leaves before it is acknowledged: by `since`
+//! for a device, by a 2xx for a service with authority over it.
+//!
+//! *Spec* [Send-to-Device messaging](https://spec.matrix.org/v1.19/client-server-api/#send-to-device-messaging),
+//! [MSC4203](https://github.com/matrix-org/matrix-spec-proposals/pull/4203).
 
-pub mod messages;
+mod messages;
+pub mod rules;
+
+use std::collections::BTreeSet;
+
+use actix::{Actor, Context, Handler, ResponseFuture};
+use ruma::OwnedUserId;
+use schema::inbox::{CopyRow, InboxRow};
+use schema::registration::ServiceId;
+use schema::{Position, Tx, accounts, inbox};
+
+use crate::{Env, Refusal, Result, guarded};
+
 pub use messages::*;
 
-use actix::{Actor, Context};
+/// The largest content of one message, in bytes: as large as a room event may be.
+const CONTENT: usize = 65_536;
 
-use crate::Env;
-
-/// To be written.
+/// The actor.
 pub struct ToDeviceInbox {
     env: Env,
 }
 
 impl ToDeviceInbox {
-    /// To be written.
+    /// An inbox over this storage.
     #[must_use]
     pub fn new(env: Env) -> ToDeviceInbox {
         ToDeviceInbox { env }
@@ -25,6 +48,125 @@ impl Actor for ToDeviceInbox {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         ctx.set_mailbox_capacity(4096);
-        tracing::trace!(server = %self.env.settings.server_name, "started");
+    }
+}
+
+/// What a deposit did, for those to be woken.
+struct Deposited {
+    position: Position,
+    users: Vec<OwnedUserId>,
+    services: BTreeSet<ServiceId>,
+}
+
+// ANCHOR: deposit
+impl Handler<Deposit> for ToDeviceInbox {
+    type Result = ResponseFuture<Result<Position>>;
+
+    fn handle(&mut self, msg: Deposit, _: &mut Context<Self>) -> Self::Result {
+        let env = self.env.clone();
+        let now = env.clock.now();
+        let write = env.store.write(move |tx| deposit(tx, &msg, now));
+        guarded(&self.env, "to_device_inbox", async move {
+            let done = write.await?;
+            env.wake.services(&done.services);
+            env.wake.users(done.users);
+            Ok(done.position)
+        })
+    }
+}
+
+fn deposit(tx: &mut Tx<'_>, msg: &Deposit, now: i64) -> Result<Deposited> {
+    if msg
+        .messages
+        .values()
+        .flatten()
+        .any(|(_, content)| content.get().len() > CONTENT)
+    {
+        return Err(Refusal::TooLarge(
+            "the content of a to-device message is larger than 65,536 bytes".into(),
+        )
+        .into());
+    }
+    let (sender, scope) = (
+        msg.from.transaction_sender(),
+        format!("sendToDevice/{}", msg.event_type),
+    );
+    if inbox::answered(tx, &sender, &scope, msg.txn.as_str())?.is_some() {
+        return Ok(Deposited {
+            position: tx.head(),
+            users: Vec::new(),
+            services: BTreeSet::new(),
+        });
+    }
+    let users: Vec<&str> = msg.messages.keys().map(|u| u.as_str()).collect();
+    let devices = accounts::devices_of(tx, &users)?;
+    let interests = tx.interests();
+
+    let (mut rows, mut copies) = (Vec::new(), Vec::new());
+    for delivery in rules::fan_out(&msg.messages, &devices, &interests) {
+        let row = InboxRow {
+            position: tx.next_position().0,
+            user_id: delivery.to.device.user_id.clone(),
+            device_id: delivery.to.device.device_id.clone(),
+            sender: msg.from.user.to_string(),
+            kind: msg.event_type.clone(),
+            content: delivery.content.to_owned(),
+        };
+        copies.extend(
+            delivery
+                .copies
+                .into_iter()
+                .map(|(service, interest)| copy(&row, &service, interest)),
+        );
+        rows.push(row);
+    }
+    inbox::append(tx, &rows, &copies)?;
+    inbox::remember(tx, &sender, &scope, msg.txn.as_str(), "{}", now)?;
+    Ok(Deposited {
+        position: tx.head(),
+        users: msg.messages.keys().cloned().collect(),
+        services: copies
+            .iter()
+            .map(|c| ServiceId::from(c.appservice_id.as_str()))
+            .collect(),
+    })
+}
+// ANCHOR_END: deposit
+
+fn copy(row: &InboxRow, service: &ServiceId, interest: rules::Interest) -> CopyRow {
+    CopyRow {
+        appservice_id: service.to_string(),
+        position: row.position,
+        explicit: interest == rules::Interest::Explicit,
+        user_id: row.user_id.clone(),
+        device_id: row.device_id.clone(),
+        sender: row.sender.clone(),
+        kind: row.kind.clone(),
+        content: row.content.clone(),
+        txn: None,
+    }
+}
+
+impl Handler<Acknowledge> for ToDeviceInbox {
+    type Result = ResponseFuture<Result<()>>;
+
+    fn handle(&mut self, msg: Acknowledge, _: &mut Context<Self>) -> Self::Result {
+        let write = self.env.store.write(move |tx| {
+            // A token above the head was never handed out: it acknowledges nothing.
+            if msg.up_to <= tx.head() {
+                inbox::acknowledge_device(tx, msg.user.as_str(), msg.device.as_str(), msg.up_to)?;
+            }
+            Ok(())
+        });
+        guarded(&self.env, "to_device_inbox", write)
+    }
+}
+
+impl Handler<DeviceGone> for ToDeviceInbox {
+    type Result = ();
+
+    /// The rows went in the write that deleted the device; nothing is remembered here that would have to go too.
+    fn handle(&mut self, msg: DeviceGone, _: &mut Context<Self>) {
+        tracing::debug!(user = %msg.user, device = %msg.device, "a device is gone, and what waited for it");
     }
 }

@@ -1,0 +1,339 @@
+//! Gathering what a service is owed and freezing it: one write, so that what is in the body, what is stamped and what is sent
+//! are the same, whatever happens around it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use schema::appservices::{self, Counts, Frozen};
+use schema::device_lists;
+use schema::interests::Service;
+use schema::{Conn, Position, Tx, accounts, inbox};
+use serde_json::value::RawValue;
+
+use super::rules::{self, Owed};
+use crate::wire::{Body, DeviceLists, Hooks, Name, Pending, PerDevice, ToDeviceEvent};
+use crate::{Error, Result};
+
+/// Typing, receipts and presence: stable for who asks by the stable flag, under the old name for who asks by the old one. (MSC2409)
+pub const EPHEMERAL: Name = Name {
+    unstable: "de.sorunome.msc2409.ephemeral",
+    stable: "ephemeral",
+};
+
+/// The algorithm whose count is told even when it is zero: a client tops up only what is named.
+pub const SIGNED_CURVE25519: &str = "signed_curve25519";
+
+/// Device-list words in one transaction, far above what fits into its bytes with names of usual length.
+const LISTS: usize = 10_000;
+
+/// What the next transaction is made with.
+pub(super) struct Wanted {
+    pub(super) now: i64,
+    pub(super) hooks: Hooks,
+    pub(super) ephemeral: Vec<Box<RawValue>>,
+    /// Whether counts may go without anything else.
+    pub(super) counts_alone: bool,
+}
+
+/// What there is to send.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// This, until it is acknowledged.
+    Frozen(Frozen),
+    /// Only counts, which wait a little for company.
+    OnlyCounts,
+    /// Nothing.
+    Nothing,
+}
+
+/// What was found, and whether a device-list pass holds something back.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) next: Next,
+    pub(super) held: bool,
+}
+
+/// What a service is owed up to a position, of every kind.
+struct Gathered {
+    events: Vec<(Position, Box<RawValue>)>,
+    to_device: Vec<inbox::CopyRow>,
+    lists: Vec<device_lists::Owed>,
+    counts: Vec<appservices::OwedCount>,
+}
+
+// ANCHOR: next
+/// The frozen transaction of the service, or the next one, frozen now.
+pub(super) fn next(tx: &mut Tx<'_>, service: &Service, wanted: Wanted) -> Result<Found> {
+    if let Some(frozen) = appservices::frozen(tx, &service.id)? {
+        return Ok(Found {
+            next: Next::Frozen(frozen),
+            held: false,
+        });
+    }
+    // A leave and its `left` travel together: nothing above an open device-list pass is looked at.
+    let newest = tx.head();
+    let head = device_lists::settled_up_to(tx, newest)?;
+    let held = head < newest;
+    let owed = gather(tx, service, head, wanted.now)?;
+    let cut = rules::cut(head, &owed.sizes());
+    let owed = owed.up_to(cut);
+    if owed.is_empty() && wanted.ephemeral.is_empty() {
+        return Ok(Found {
+            next: Next::Nothing,
+            held,
+        });
+    }
+    if owed.only_counts() && wanted.ephemeral.is_empty() && !wanted.counts_alone {
+        return Ok(Found {
+            next: Next::OnlyCounts,
+            held,
+        });
+    }
+    let txn_id = appservices::next_txn_id(tx, &service.id, wanted.now)?;
+    let body = compose(tx, service, owed, wanted.ephemeral, &wanted.hooks)?;
+    let frozen = Frozen {
+        appservice_id: service.id.to_string(),
+        txn_id,
+        cut: cut.0,
+        body,
+        frozen_at: wanted.now,
+    };
+    appservices::freeze(tx, &frozen)?;
+    Ok(Found {
+        next: Next::Frozen(frozen),
+        held,
+    })
+}
+// ANCHOR_END: next
+
+fn gather(db: &mut Conn, service: &Service, head: Position, now: i64) -> Result<Gathered> {
+    let one_more = i64::try_from(rules::ITEMS + 1).unwrap_or(i64::MAX);
+    let positions = appservices::owed_events(db, &service.id, head, one_more)?;
+    Ok(Gathered {
+        events: events(db, service, &positions, now)?,
+        to_device: inbox::owed(db, &service.id, head, one_more)?,
+        lists: device_lists::owed(
+            db,
+            &service.id,
+            head,
+            i64::try_from(LISTS + 1).unwrap_or(i64::MAX),
+        )?,
+        counts: appservices::owed_counts(
+            db,
+            &service.id,
+            head,
+            i64::try_from(rules::COUNTS + 1).unwrap_or(i64::MAX),
+        )?,
+    })
+}
+
+impl Gathered {
+    fn sizes(&self) -> [Owed; 4] {
+        let events = self
+            .events
+            .iter()
+            .map(|(p, json)| (*p, json.get().len() + 1))
+            .collect();
+        let to_device = self
+            .to_device
+            .iter()
+            .map(|row| (Position(row.position), copy_size(row)))
+            .collect();
+        let lists = self
+            .lists
+            .iter()
+            .map(|row| (Position(row.position), row.user_id.len() + 3))
+            .collect();
+        // A line in each of two maps, each with the user's name.
+        let counts = self
+            .counts
+            .iter()
+            .map(|row| {
+                (
+                    Position(row.position),
+                    2 * (row.user_id.len() + row.device_id.len()) + 80,
+                )
+            })
+            .collect();
+        [
+            Owed {
+                items: events,
+                limit: rules::ITEMS,
+            },
+            Owed {
+                items: to_device,
+                limit: rules::ITEMS,
+            },
+            Owed {
+                items: lists,
+                limit: LISTS,
+            },
+            Owed {
+                items: counts,
+                limit: rules::COUNTS,
+            },
+        ]
+    }
+
+    fn up_to(mut self, cut: Position) -> Gathered {
+        self.events.retain(|(p, _)| *p <= cut);
+        self.to_device.retain(|row| row.position <= cut.0);
+        self.lists.retain(|row| row.position <= cut.0);
+        self.counts.retain(|row| row.position <= cut.0);
+        self
+    }
+
+    fn is_empty(&self) -> bool {
+        self.only_counts() && self.counts.is_empty()
+    }
+
+    fn only_counts(&self) -> bool {
+        self.events.is_empty() && self.to_device.is_empty() && self.lists.is_empty()
+    }
+}
+
+fn copy_size(row: &inbox::CopyRow) -> usize {
+    const NAMES: usize = 80;
+    row.content.len()
+        + row.kind.len()
+        + row.sender.len()
+        + row.user_id.len()
+        + row.device_id.len()
+        + NAMES
+}
+
+fn compose(
+    tx: &mut Tx<'_>,
+    service: &Service,
+    owed: Gathered,
+    ephemeral: Vec<Box<RawValue>>,
+    hooks: &Hooks,
+) -> Result<String> {
+    let (mut one_time_key_counts, mut unused_fallback_key_types) =
+        (PerDevice::new(), PerDevice::new());
+    if service.takes_device_lists {
+        for (user, device) in spoken_of(tx, service, &owed)? {
+            let Some(counts) = appservices::counts_of(tx, &user, &device)? else {
+                continue;
+            };
+            let damaged =
+                |e: ruma::IdParseError| Error::Storage(schema::Error::Damaged(e.to_string()));
+            let user = ruma::UserId::parse(user).map_err(damaged)?;
+            let (numbers, unused) = spoken(counts);
+            one_time_key_counts
+                .entry(user.clone())
+                .or_default()
+                .insert(device.as_str().into(), numbers);
+            unused_fallback_key_types
+                .entry(user)
+                .or_default()
+                .insert(device.as_str().into(), unused);
+        }
+    }
+    let (left, changed) = owed
+        .lists
+        .into_iter()
+        .partition::<Vec<_>, _>(|word| word.is_left);
+    let names = |words: Vec<device_lists::Owed>| {
+        words
+            .into_iter()
+            .map(|w| w.user_id)
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect()
+    };
+    let pending = Pending {
+        registration: service.registration.clone(),
+        events: owed.events.into_iter().map(|(_, json)| json).collect(),
+        ephemeral,
+        to_device: owed
+            .to_device
+            .into_iter()
+            .map(to_device_event)
+            .collect::<Result<_>>()?,
+        device_lists: DeviceLists {
+            changed: names(changed),
+            left: names(left),
+        },
+        one_time_key_counts,
+        unused_fallback_key_types,
+    };
+    let mut body = Body::new(hooks.naming);
+    // Always there, also when it is empty: bridges refuse a body without it.
+    body.put_always("events", &pending.events);
+    if !pending.ephemeral.is_empty() {
+        if pending.registration.receive_ephemeral {
+            body.put_always(EPHEMERAL.stable, &pending.ephemeral);
+        }
+        if pending.registration.push_ephemeral {
+            body.put_always(EPHEMERAL.unstable, &pending.ephemeral);
+        }
+    }
+    for add in &hooks.transaction {
+        add(&pending, &mut body);
+    }
+    Ok(body.into_json())
+}
+
+/// The devices whose counts a transaction tells: those that changed, those that receive a message in it, and the sender's own.
+/// Only devices that the service decides over: a bridge sets up encryption for whomever it sees named.
+fn spoken_of(tx: &mut Tx<'_>, service: &Service, owed: &Gathered) -> Result<Vec<(String, String)>> {
+    let changed = owed
+        .counts
+        .iter()
+        .map(|row| (row.user_id.clone(), row.device_id.clone()));
+    let received = owed
+        .to_device
+        .iter()
+        .filter(|row| row.explicit)
+        .map(|row| (row.user_id.clone(), row.device_id.clone()));
+    let mut seen = BTreeSet::new();
+    let mut devices: Vec<_> = changed
+        .chain(received)
+        .filter(|device| seen.insert(device.clone()))
+        .collect();
+    for own in accounts::devices_of(tx, &[&service.sender])? {
+        let device = (own.device.user_id, own.device.device_id);
+        if seen.insert(device.clone()) {
+            devices.push(device);
+        }
+    }
+    devices.truncate(rules::COUNTS);
+    Ok(devices)
+}
+
+/// Counts as they are told: an explicit zero, and an empty list where the fallback key is used or was never there.
+fn spoken(counts: Counts) -> (BTreeMap<String, i64>, Vec<String>) {
+    let mut numbers: BTreeMap<String, i64> = counts.one_time.into_iter().collect();
+    numbers.entry(SIGNED_CURVE25519.to_owned()).or_insert(0);
+    (numbers, counts.unused_fallback)
+}
+
+fn to_device_event(row: inbox::CopyRow) -> Result<ToDeviceEvent> {
+    Ok(ToDeviceEvent {
+        r#type: row.kind,
+        sender: row.sender,
+        to_user_id: row.user_id,
+        to_device_id: row.device_id,
+        content: RawValue::from_string(row.content)?,
+    })
+}
+
+/// The service took its transaction: forget what it carried and freeze what comes next, in one write.
+pub(super) fn acknowledge(
+    tx: &mut Tx<'_>,
+    service: &Service,
+    taken: &Frozen,
+    then: Option<Wanted>,
+) -> Result<Option<Found>> {
+    appservices::acknowledge(tx, taken)?;
+    then.map(|wanted| next(tx, service, wanted)).transpose()
+}
+
+fn events(
+    _: &mut Conn,
+    _: &Service,
+    _: &[Position],
+    _: i64,
+) -> Result<Vec<(Position, Box<RawValue>)>> {
+    Ok(Vec::new())
+}

@@ -1,0 +1,78 @@
+//! What may be said to the sender of an application service.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::Message;
+use schema::interests::Service;
+use schema::registration::ServiceId;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::Result;
+
+/// Ask the service whether it is there; a success ends the back-off. Replies with how long its answer took. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/application-service-api/#post_matrixappv1ping
+#[derive(Debug, Clone, Serialize, Message)]
+#[rtype(result = "Result<Duration>")]
+pub struct Ping {
+    /// Passed on to the service.
+    pub transaction_id: Option<String>,
+}
+
+/// End the back-off: try now.
+#[derive(Debug, Clone, Serialize, Message)]
+#[rtype(result = "()")]
+pub struct RetryNow;
+
+/// The registration is there (again), perhaps with another URL: send what is owed.
+#[derive(Debug, Clone, Serialize, Message)]
+#[rtype(result = "()")]
+pub struct Resume {
+    /// The service as it is now.
+    #[serde(skip)]
+    pub service: Arc<Service>,
+}
+
+/// The registration is gone: settle the attempt in flight, then send nothing more. What is owed is kept.
+#[derive(Debug, Clone, Serialize, Message)]
+#[rtype(result = "()")]
+pub struct Pause;
+
+/// How is it going? Answered at once, whatever is in flight.
+#[derive(Debug, Clone, Serialize, Message)]
+#[rtype(result = "Result<View>")]
+pub struct Status;
+
+/// A sender, seen from outside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct View {
+    /// The service's id.
+    pub service: String,
+    /// `idle`, `gathering`, `sending`, `acknowledging`, `waiting` or `paused`.
+    pub state: &'static str,
+    /// The id of the transaction that is frozen now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transaction: Option<i64>,
+    /// How often it has been tried without a 2xx.
+    pub failed_attempts: u32,
+    /// When it will be tried again, in milliseconds since the epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_attempt_at: Option<i64>,
+    /// Why the last attempt failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// Transactions acknowledged since the server started.
+    pub acknowledged: u64,
+}
+
+/// Said by a sender to who keeps ephemeral data: what there is for my service, now; what is not taken is dropped.
+#[derive(Debug, Clone, Serialize, Message)]
+#[rtype(result = "Vec<Box<RawValue>>")]
+pub struct TakeEphemeral {
+    /// For which service.
+    pub service: ServiceId,
+    /// At most so many items.
+    pub limit: usize,
+}

@@ -1,0 +1,62 @@
+//! What may be said to the keeper of registrations.
+
+use std::time::Duration;
+
+use actix::Message;
+use schema::registration::ServiceId;
+use serde::Serialize;
+
+use crate::Result;
+use crate::appservice_sender::View;
+
+/// Read the folder again. Replies when what is in it is in force: registered, compiled, its senders started.
+#[derive(Debug, Clone, Serialize, Message)]
+#[rtype(result = "Result<Loaded>")]
+pub struct Reload;
+
+/// What a reading of the folder came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Loaded {
+    /// The services that are present now, in order of id.
+    pub services: Vec<ServiceId>,
+    /// Files that could not be taken. Each service's last good version stays in force.
+    pub problems: Vec<Problem>,
+}
+
+/// A file that could not be taken, and why: one line for the person who wrote it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// The file's name in its folder.
+    pub file: String,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.file, self.why)
+    }
+}
+
+/// Ask a service whether it is there; a success ends its back-off. Replies with how long its answer took.
+#[derive(Debug, Clone, Serialize, Message)]
+#[rtype(result = "Result<Duration>")]
+pub struct Ping {
+    /// Which service.
+    pub service: ServiceId,
+    /// Passed on to the service.
+    pub transaction_id: Option<String>,
+}
+
+/// End a service's back-off: try now.
+#[derive(Debug, Clone, Serialize, Message)]
+#[rtype(result = "Result<()>")]
+pub struct RetryNow {
+    /// Which service.
+    pub service: ServiceId,
+}
+
+/// How is every sender doing?
+#[derive(Debug, Clone, Serialize, Message)]
+#[rtype(result = "Result<Vec<View>>")]
+pub struct Status;

@@ -1,0 +1,197 @@
+//! The pass over the log: each line names who may have to be told; the present decides what.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use schema::Tx;
+use schema::device_lists::{self, Kind, LogEntry};
+use schema::interests::Interests;
+use schema::registration::ServiceId;
+
+use super::rules::{Present, Verdict, verdict};
+use crate::{Env, Error, Result};
+
+/// Lines of the log in one write, and people in one write when a whole room must be asked about.
+const PIECE: i64 = 500;
+
+/// What one write of the pass came to.
+enum Step {
+    /// The cursor stands at the head of the log.
+    Done(BTreeSet<ServiceId>),
+    /// There is more to read.
+    More(BTreeSet<ServiceId>),
+    /// In the middle of a room, after this user; the cursor has not moved past the line.
+    InRoom(BTreeSet<ServiceId>, String),
+}
+
+/// Read the log from the cursor to the head, piece by piece, and wake who has something to be told.
+///
+/// # Errors
+/// When storage fails; nothing of the piece that failed is kept.
+pub(super) async fn run(env: &Env) -> Result<()> {
+    let mut after_user = String::new();
+    loop {
+        let from = std::mem::take(&mut after_user);
+        let step = env.store.write_always(move |tx| step(tx, &from)).await?;
+        let (services, more) = match step {
+            Step::Done(services) => (services, false),
+            Step::More(services) => (services, true),
+            Step::InRoom(services, user) => {
+                after_user = user;
+                (services, true)
+            }
+        };
+        env.wake.services(&services);
+        env.wake.pass_finished();
+        if !more {
+            return Ok(());
+        }
+    }
+}
+
+// ANCHOR: step
+/// One write: answers and cursor together, so that a crash repeats all of it or nothing.
+fn step(tx: &mut Tx<'_>, after_user: &str) -> Result<Step> {
+    let interests = tx.interests();
+    let cursor = device_lists::cursor(tx)?;
+    let head = tx.head();
+    let lines = device_lists::log_after(tx, cursor, head, PIECE)?;
+    let mut told = BTreeSet::new();
+    let Some(first) = lines.first() else {
+        return Ok(Step::Done(told));
+    };
+
+    if matches!(first.kind, Kind::Gained | Kind::Lost) {
+        let next = whole_room(tx, &interests, first, after_user, &mut told)?;
+        return match next {
+            Some(user) => Ok(Step::InRoom(told, user)),
+            None => {
+                device_lists::set_cursor(tx, first.position)?;
+                Ok(Step::More(told))
+            }
+        };
+    }
+
+    // A run of lines about single people: each pair of service and user is asked about once.
+    let run: Vec<&LogEntry> = lines
+        .iter()
+        .take_while(|l| !matches!(l.kind, Kind::Gained | Kind::Lost))
+        .collect();
+    let mut pairs: BTreeMap<(ServiceId, &str), bool> = BTreeMap::new();
+    for line in &run {
+        let keys = line.kind == Kind::Keys;
+        for service in candidates(tx, &interests, line)? {
+            *pairs.entry((service, &line.user_id)).or_default() |= keys;
+        }
+    }
+    for ((service, user), keys_changed) in pairs {
+        decide(tx, &interests, &service, user, keys_changed, &mut told)?;
+    }
+    let last = run.last().map_or(cursor, |l| l.position);
+    device_lists::set_cursor(tx, last)?;
+    if run.len() == lines.len() && lines.len() < usize::try_from(PIECE).unwrap_or(usize::MAX) {
+        Ok(Step::Done(told))
+    } else {
+        Ok(Step::More(told))
+    }
+}
+// ANCHOR_END: step
+
+/// The services that a line about one person may concern: those that track the person, those whose own user it is, those with
+/// a member in the room, and, when devices changed, those that share any room.
+fn candidates(
+    tx: &mut Tx<'_>,
+    interests: &Interests,
+    line: &LogEntry,
+) -> Result<BTreeSet<ServiceId>> {
+    let mut services = BTreeSet::new();
+    match line.kind {
+        Kind::Keys => {
+            services.extend(device_lists::trackers_of(tx, &line.user_id)?);
+            services.extend(device_lists::services_sharing_with(tx, &line.user_id)?);
+            services.extend(
+                interests
+                    .in_user(&line.user_id)
+                    .into_iter()
+                    .map(|(s, _)| s.id.clone()),
+            );
+        }
+        Kind::Member => {
+            services.extend(device_lists::trackers_of(tx, &line.user_id)?);
+            services.extend(device_lists::services_in(tx, &line.room_id)?);
+        }
+        Kind::Private | Kind::Gained | Kind::Lost => {}
+    }
+    services.retain(|id| interests.service(id).is_some_and(|s| s.takes_device_lists));
+    Ok(services)
+}
+
+/// Ask about one service and one user, and owe the answer in the same write.
+fn decide(
+    tx: &mut Tx<'_>,
+    interests: &Interests,
+    service: &ServiceId,
+    user: &str,
+    keys_changed: bool,
+    told: &mut BTreeSet<ServiceId>,
+) -> Result<()> {
+    let own = interests.claim(service, user).is_some();
+    let present = Present {
+        own,
+        tracked: !own && device_lists::is_tracked(tx, service, user)?,
+        shares: !own && device_lists::shares_a_room(tx, service, user)?,
+        keys_changed,
+    };
+    owe(tx, service, user, verdict(present), own, told)
+}
+
+fn owe(
+    tx: &mut Tx<'_>,
+    service: &ServiceId,
+    user: &str,
+    verdict: Verdict,
+    own: bool,
+    told: &mut BTreeSet<ServiceId>,
+) -> Result<()> {
+    match verdict {
+        Verdict::Nothing => return Ok(()),
+        Verdict::Changed => device_lists::owe(tx, service, user, false, !own)?,
+        Verdict::Left => device_lists::owe(tx, service, user, true, false)?,
+    }
+    told.insert(service.clone());
+    Ok(())
+}
+
+/// A service gained its first member in a room, or lost its last: ask about everybody there, a piece at a time.
+/// Answers the last user asked about while there may be more.
+fn whole_room(
+    tx: &mut Tx<'_>,
+    interests: &Interests,
+    line: &LogEntry,
+    after_user: &str,
+    told: &mut BTreeSet<ServiceId>,
+) -> Result<Option<String>, Error> {
+    let service = &line.service;
+    if interests
+        .service(service)
+        .is_none_or(|s| !s.takes_device_lists)
+    {
+        return Ok(None);
+    }
+    let Some((present, sharing)) =
+        device_lists::sharing_in(tx, service, &line.room_id, after_user, PIECE)?
+    else {
+        return Ok(None);
+    };
+    let tracked = device_lists::tracked_among(tx, service, &present)?;
+    for user in &present {
+        let own = interests.claim(service, user).is_some();
+        let now = Present {
+            own,
+            tracked: tracked.contains(user),
+            shares: sharing.contains(user),
+            keys_changed: false,
+        };
+        owe(tx, service, user, verdict(now), own, told)?;
+    }
+    Ok(present.last().cloned())
+}
