@@ -1,8 +1,9 @@
-//! Users, devices, access tokens.
+//! Users and their devices, as they are looked up and as an account begins and ends. How devices come and go: [`crate::sessions`].
 
 use diesel::prelude::*;
 
-use crate::tables::{access_tokens, devices, users};
+use crate::registration::ServiceId;
+use crate::tables::{account_data, devices, filters, users};
 use crate::{Conn, Result};
 
 /// A device, and who made it.
@@ -146,16 +147,96 @@ pub fn has_device(db: &mut Conn, user_id: &str, device_id: &str) -> Result<bool>
     Ok(found.is_some())
 }
 
-/// The user and device whose token has this hash.
+/// Register an account. Whether its id was free; a taken one is left as it is.
 ///
 /// # Errors
 /// When the database fails.
-pub fn whose_token(db: &mut Conn, token_hash: &str) -> Result<Option<(String, String)>> {
-    Ok(on!(db, |c| access_tokens::table
-        .find(token_hash)
-        .select((access_tokens::user_id, access_tokens::device_id))
-        .first(c)
-        .optional())?)
+pub fn register(db: &mut Conn, row: &UserRow) -> Result<bool> {
+    Ok(on!(db, |c| diesel::insert_into(users::table)
+        .values(row)
+        .on_conflict_do_nothing()
+        .execute(c))?
+        == 1)
+}
+
+/// The own user of a service exists, whoever registered it. Whether it had to be made.
+///
+/// # Errors
+/// When the database fails.
+pub fn ensure_sender(db: &mut Conn, user_id: &str, service: &ServiceId, now: i64) -> Result<bool> {
+    let row = UserRow {
+        appservice_id: Some(service.to_string()),
+        ..UserRow::new(user_id, now)
+    };
+    register(db, &row)
+}
+
+impl UserRow {
+    /// An account with nothing in it.
+    #[must_use]
+    pub fn new(user_id: &str, now: i64) -> UserRow {
+        UserRow {
+            user_id: user_id.to_owned(),
+            password_hash: None,
+            appservice_id: None,
+            created_at: now,
+            deactivated: false,
+            display_name: None,
+            avatar_url: None,
+            profile: "{}".to_owned(),
+        }
+    }
+}
+
+/// From now on this is the hash of the account's password.
+///
+/// # Errors
+/// When the database fails.
+pub fn set_password(db: &mut Conn, user_id: &str, password_hash: &str) -> Result<()> {
+    on!(db, |c| diesel::update(users::table.find(user_id))
+        .set(users::password_hash.eq(password_hash))
+        .execute(c))?;
+    Ok(())
+}
+
+/// From now on this is the account's profile: two fields of their own and an object of the others.
+///
+/// # Errors
+/// When the database fails.
+pub fn set_profile(
+    db: &mut Conn,
+    user_id: &str,
+    display_name: Option<&str>,
+    avatar_url: Option<&str>,
+    others: &str,
+) -> Result<()> {
+    on!(db, |c| diesel::update(users::table.find(user_id))
+        .set((
+            users::display_name.eq(display_name),
+            users::avatar_url.eq(avatar_url),
+            users::profile.eq(others)
+        ))
+        .execute(c))?;
+    Ok(())
+}
+
+/// The account is given up: its id stays taken, its password, profile, account data and filters go.
+///
+/// # Errors
+/// When the database fails.
+pub fn deactivate(db: &mut Conn, user_id: &str) -> Result<()> {
+    set_profile(db, user_id, None, None, "{}")?;
+    on!(db, |c| {
+        diesel::update(users::table.find(user_id))
+            .set((
+                users::deactivated.eq(true),
+                users::password_hash.eq(None::<String>),
+            ))
+            .execute(c)?;
+        diesel::delete(account_data::table.filter(account_data::user_id.eq(user_id))).execute(c)?;
+        diesel::delete(filters::table.filter(filters::user_id.eq(user_id))).execute(c)
+    })?;
+    Ok(())
 }
 
 /// Make the user of a service's sender if there is none; the account is the service's.

@@ -336,6 +336,24 @@ pub fn counts_of(db: &mut Conn, user_id: &str, device_id: &str) -> Result<Option
     }))
 }
 
+/// The device is gone: nobody is owed its counts any more, but for those in a frozen transaction.
+/// Part of the write that deletes the device.
+///
+/// # Errors
+/// When the database fails.
+pub fn forget_counts(tx: &mut Tx<'_>, to: &Addressed) -> Result<()> {
+    let interests = tx.interests();
+    for service in authorities(&interests, to) {
+        on!(&mut **tx, |c| diesel::delete(
+            owed_counts::table
+                .find((service.as_str(), &to.device.user_id, &to.device.device_id))
+                .filter(owed_counts::txn.is_null())
+        )
+        .execute(c))?;
+    }
+    Ok(())
+}
+
 /// A transaction that has been composed: what is sent, byte for byte, until it is acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
 #[diesel(table_name = frozen_transactions)]

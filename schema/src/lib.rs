@@ -22,6 +22,7 @@ pub mod registration;
 pub mod rooms;
 pub mod scratch;
 pub mod server_info;
+pub mod sessions;
 pub mod store;
 pub mod user_data;
 

@@ -1,1 +1,160 @@
-//! To be filled.
+//! What a client keeps with its account: account data, global and by room, and filters.
+
+use diesel::prelude::*;
+use diesel::upsert::excluded;
+
+use crate::tables::{account_data, filters};
+use crate::{Conn, Position, Result, Tx};
+
+/// One piece of account data.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
+#[diesel(table_name = account_data)]
+pub struct DataRow {
+    /// Whose it is.
+    pub user_id: String,
+    /// For which room; empty for none.
+    pub room_id: String,
+    /// The event type.
+    pub kind: String,
+    /// The content, as its bytes came.
+    pub content: String,
+    /// When it was last put there.
+    pub position: i64,
+}
+
+/// Put a piece of account data where there may be an older one. `room_id` is empty for none.
+///
+/// # Errors
+/// When the database fails.
+pub fn put(
+    tx: &mut Tx<'_>,
+    user_id: &str,
+    room_id: &str,
+    kind: &str,
+    content: &str,
+) -> Result<Position> {
+    use account_data as t;
+    let position = tx.next_position();
+    let row = DataRow {
+        user_id: user_id.to_owned(),
+        room_id: room_id.to_owned(),
+        kind: kind.to_owned(),
+        content: content.to_owned(),
+        position: position.0,
+    };
+    on!(&mut **tx, |c| diesel::insert_into(t::table)
+        .values(&row)
+        .on_conflict((t::user_id, t::room_id, t::kind))
+        .do_update()
+        .set((
+            t::content.eq(excluded(t::content)),
+            t::position.eq(excluded(t::position))
+        ))
+        .execute(c))?;
+    Ok(position)
+}
+
+/// The content of a piece of account data. `room_id` is empty for none.
+///
+/// # Errors
+/// When the database fails.
+pub fn get(db: &mut Conn, user_id: &str, room_id: &str, kind: &str) -> Result<Option<String>> {
+    Ok(on!(db, |c| account_data::table
+        .find((user_id, room_id, kind))
+        .select(account_data::content)
+        .first(c)
+        .optional())?)
+}
+
+/// How many different pieces of account data a user has, rooms included.
+///
+/// # Errors
+/// When the database fails.
+pub fn count(db: &mut Conn, user_id: &str) -> Result<i64> {
+    Ok(on!(db, |c| account_data::table
+        .filter(account_data::user_id.eq(user_id))
+        .count()
+        .get_result(c))?)
+}
+
+/// The account data of a user, global and of rooms, that changed after a position and up to another, oldest first.
+///
+/// # Errors
+/// When the database fails.
+pub fn changed(
+    db: &mut Conn,
+    user_id: &str,
+    after: Position,
+    up_to: Position,
+    limit: i64,
+) -> Result<Vec<DataRow>> {
+    Ok(on!(db, |c| account_data::table
+        .filter(account_data::user_id.eq(user_id))
+        .filter(account_data::position.gt(after.0))
+        .filter(account_data::position.le(up_to.0))
+        .order(account_data::position)
+        .limit(limit)
+        .select(DataRow::as_select())
+        .load(c))?)
+}
+
+/// All account data of a user for one room, in order of type: for a room that is new to a client.
+///
+/// # Errors
+/// When the database fails.
+pub fn of_room(
+    db: &mut Conn,
+    user_id: &str,
+    room_id: &str,
+    up_to: Position,
+    limit: i64,
+) -> Result<Vec<DataRow>> {
+    Ok(on!(db, |c| account_data::table
+        .filter(account_data::user_id.eq(user_id))
+        .filter(account_data::room_id.eq(room_id))
+        .filter(account_data::position.le(up_to.0))
+        .order(account_data::kind)
+        .limit(limit)
+        .select(DataRow::as_select())
+        .load(c))?)
+}
+
+/// Keep a filter under an id; one that is there already stays.
+///
+/// # Errors
+/// When the database fails.
+pub fn put_filter(db: &mut Conn, user_id: &str, filter_id: &str, filter: &str) -> Result<()> {
+    let row = (
+        filters::user_id.eq(user_id),
+        filters::filter_id.eq(filter_id),
+        filters::filter.eq(filter),
+    );
+    on!(db, |c| diesel::insert_into(filters::table)
+        .values(&row)
+        .on_conflict_do_nothing()
+        .execute(c))?;
+    Ok(())
+}
+
+/// A filter, as JSON.
+///
+/// # Errors
+/// When the database fails.
+pub fn filter(db: &mut Conn, user_id: &str, filter_id: &str) -> Result<Option<String>> {
+    Ok(on!(db, |c| filters::table
+        .find((user_id, filter_id))
+        .select(filters::filter)
+        .first(c)
+        .optional())?)
+}
+
+/// How many filters a user keeps.
+///
+/// # Errors
+/// When the database fails.
+pub fn count_filters(db: &mut Conn, user_id: &str) -> Result<i64> {
+    Ok(on!(db, |c| filters::table
+        .filter(filters::user_id.eq(user_id))
+        .count()
+        .get_result(c))?)
+}

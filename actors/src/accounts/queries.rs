@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use ruma::{DeviceId, OwnedDeviceId, UserId};
-use schema::accounts;
+use schema::{accounts, sessions};
 use sha2::{Digest, Sha256};
 
 use crate::{Env, Error, Identity, Result, Secret};
@@ -26,7 +26,7 @@ pub async fn who(env: &Env, token: &Secret) -> Result<Option<Identity>> {
     let key = hash.clone();
     let found = env
         .store
-        .read(move |db| accounts::whose_token(db, &key))
+        .read(move |db| sessions::whose_token(db, &key))
         .await?;
     let Some((user, device)) = found else {
         return Ok(None);

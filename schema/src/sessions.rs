@@ -1,0 +1,184 @@
+//! Devices come and go with their tokens: each function is the whole of what a log-in or its end changes.
+
+use diesel::prelude::*;
+
+use crate::accounts::{self, DeviceRow};
+use crate::registration::ServiceId;
+use crate::tables::{access_tokens, cross_signing_keys, devices};
+use crate::{Conn, Result, Tx, appservices, device_lists, inbox, keys};
+
+/// The user and device whose token has this hash.
+///
+/// # Errors
+/// When the database fails.
+pub fn whose_token(db: &mut Conn, token_hash: &str) -> Result<Option<(String, String)>> {
+    Ok(on!(db, |c| access_tokens::table
+        .find(token_hash)
+        .select((access_tokens::user_id, access_tokens::device_id))
+        .first(c)
+        .optional())?)
+}
+
+/// Who makes a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Maker {
+    /// A person, by logging in or registering.
+    Person,
+    /// An application service.
+    Service(ServiceId),
+}
+
+/// The user has this device: made if it is missing, left as it is if not. Whether it was made; then the log of device
+/// lists says so.
+///
+/// # Errors
+/// When the database fails.
+pub fn ensure_device(
+    tx: &mut Tx<'_>,
+    user_id: &str,
+    device_id: &str,
+    display_name: Option<&str>,
+    maker: &Maker,
+) -> Result<bool> {
+    if accounts::has_device(tx, user_id, device_id)? {
+        return Ok(false);
+    }
+    let row = DeviceRow {
+        user_id: user_id.to_owned(),
+        device_id: device_id.to_owned(),
+        display_name: display_name.map(str::to_owned),
+        appservice_id: match maker {
+            Maker::Person => None,
+            Maker::Service(id) => Some(id.to_string()),
+        },
+        own_login: *maker == Maker::Person,
+        born: tx.next_position().0,
+        last_seen_ts: None,
+        last_seen_ip: None,
+    };
+    on!(&mut **tx, |c| diesel::insert_into(devices::table)
+        .values(&row)
+        .execute(c))?;
+    device_lists::keys_changed(tx, user_id)?;
+    Ok(true)
+}
+
+/// The user calls this device something else. Whether that is news; then the log of device lists says so.
+///
+/// # Errors
+/// When the database fails.
+pub fn rename_device(
+    tx: &mut Tx<'_>,
+    user_id: &str,
+    device_id: &str,
+    display_name: &str,
+) -> Result<bool> {
+    let changed = on!(&mut **tx, |c| diesel::update(
+        devices::table.find((user_id, device_id)).filter(
+            devices::display_name
+                .is_null()
+                .or(devices::display_name.ne(display_name))
+        )
+    )
+    .set(devices::display_name.eq(display_name))
+    .execute(c))?;
+    if changed == 1 {
+        device_lists::keys_changed(tx, user_id)?;
+    }
+    Ok(changed == 1)
+}
+
+/// A new token for a device; the ones it had are worth nothing any more. Answers their hashes.
+///
+/// # Errors
+/// When the database fails.
+pub fn replace_token(
+    db: &mut Conn,
+    user_id: &str,
+    device_id: &str,
+    token_hash: &str,
+    now: i64,
+) -> Result<Vec<String>> {
+    let before = drop_tokens(db, user_id, device_id)?;
+    on!(db, |c| {
+        diesel::insert_into(access_tokens::table)
+            .values((
+                access_tokens::token_hash.eq(token_hash),
+                access_tokens::user_id.eq(user_id),
+                access_tokens::device_id.eq(device_id),
+                access_tokens::created_at.eq(now),
+            ))
+            .execute(c)?;
+        diesel::update(devices::table.find((user_id, device_id)))
+            .set(devices::last_seen_ts.eq(now))
+            .execute(c)
+    })?;
+    Ok(before)
+}
+
+fn drop_tokens(db: &mut Conn, user_id: &str, device_id: &str) -> Result<Vec<String>> {
+    Ok(on!(db, |c| diesel::delete(
+        access_tokens::table
+            .filter(access_tokens::user_id.eq(user_id))
+            .filter(access_tokens::device_id.eq(device_id))
+    )
+    .returning(access_tokens::token_hash)
+    .get_results(c))?)
+}
+
+/// A device that is gone, and the hashes of the tokens that went with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GoneDevice {
+    /// Its id.
+    pub device_id: String,
+    /// What its tokens hashed to.
+    pub tokens: Vec<String>,
+}
+
+/// Delete these devices of a user, as far as they exist, with everything that is theirs: tokens, keys, signatures over
+/// them, inbox, copies and counts that are in no frozen transaction. The log of device lists says so, once.
+///
+/// # Errors
+/// When the database fails.
+pub fn forget_devices(
+    tx: &mut Tx<'_>,
+    user_id: &str,
+    device_ids: &[String],
+) -> Result<Vec<GoneDevice>> {
+    let mut gone = Vec::new();
+    for device_id in device_ids {
+        let Some(device) = accounts::device(tx, user_id, device_id)? else {
+            continue;
+        };
+        appservices::forget_counts(tx, &device)?;
+        inbox::forget_device(tx, user_id, device_id)?;
+        keys::forget_device(tx, user_id, device_id)?;
+        let tokens = drop_tokens(tx, user_id, device_id)?;
+        on!(&mut **tx, |c| diesel::delete(
+            devices::table.find((user_id, device_id))
+        )
+        .execute(c))?;
+        gone.push(GoneDevice {
+            device_id: device_id.clone(),
+            tokens,
+        });
+    }
+    if !gone.is_empty() {
+        device_lists::keys_changed(tx, user_id)?;
+    }
+    Ok(gone)
+}
+
+/// Whether this is the public key of one of the user's cross-signing keys: no device may be called so.
+///
+/// # Errors
+/// When the database fails.
+pub fn is_cross_signing_key(db: &mut Conn, user_id: &str, name: &str) -> Result<bool> {
+    let found: Option<String> = on!(db, |c| cross_signing_keys::table
+        .filter(cross_signing_keys::user_id.eq(user_id))
+        .filter(cross_signing_keys::public_key.eq(name))
+        .select(cross_signing_keys::usage)
+        .first(c)
+        .optional())?;
+    Ok(found.is_some())
+}
