@@ -12,12 +12,16 @@ mod tables;
 mod writer;
 
 pub mod accounts;
+pub mod aliases;
 pub mod appservices;
 pub mod backup;
 pub mod device_lists;
+pub mod events;
 pub mod inbox;
 pub mod interests;
 pub mod keys;
+pub mod memberships;
+pub mod receipts;
 pub mod registration;
 pub mod rooms;
 pub mod scratch;

@@ -1,6 +1,8 @@
 //! To be written.
 
+pub mod format;
 pub mod messages;
+mod pdu;
 pub mod queries;
 pub mod rules;
 

@@ -1,1 +1,125 @@
-//! To be written.
+//! What may be looked up about rooms without queueing behind writes, and how stored events are dressed for their readers.
+
+use schema::events::EventRow;
+use schema::interests::Interests;
+use schema::registration::ServiceId;
+use schema::{Conn, Position, events};
+use serde_json::value::RawValue;
+
+use super::format::{Dress, client_event, content, stripped_event};
+use super::pdu::membership_in;
+use crate::Result;
+
+/// State that tells someone who is not in a room what room it is, besides the member events of who invited and who is invited. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#stripped-state
+const STRIPPED: [&str; 7] = [
+    "m.room.create",
+    "m.room.join_rules",
+    "m.room.name",
+    "m.room.avatar",
+    "m.room.topic",
+    "m.room.canonical_alias",
+    "m.room.encryption",
+];
+
+/// Stored events in client format, each with what it replaced and what redacted it. `memberships` is the reader's membership
+/// at each event, in their order; empty leaves it out. `dress` says the rest.
+///
+/// # Errors
+/// When the database fails or a stored event is damaged.
+pub fn dressed(
+    db: &mut Conn,
+    rows: &[EventRow],
+    memberships: &[&str],
+    dress: &Dress<'_>,
+) -> Result<Vec<Box<RawValue>>> {
+    rows.iter()
+        .enumerate()
+        .map(|(i, row)| {
+            let membership = memberships.get(i).copied().or(dress.membership);
+            dressed_one(
+                db,
+                row,
+                &Dress {
+                    membership,
+                    ..*dress
+                },
+            )
+        })
+        .collect()
+}
+
+fn dressed_one(db: &mut Conn, row: &EventRow, dress: &Dress<'_>) -> Result<Box<RawValue>> {
+    let mut other = |id: &Option<String>| -> Result<Option<EventRow>> {
+        match id {
+            Some(id) => Ok(events::by_id(db, id)?),
+            None => Ok(None),
+        }
+    };
+    let (replaced, redaction) = (other(&row.replaces)?, other(&row.redacted_by)?);
+    let dress = Dress {
+        replaced: replaced.as_ref(),
+        redaction: redaction.as_ref(),
+        ..*dress
+    };
+    client_event(row, &dress)
+}
+
+/// The events at these positions as a transaction for a service carries them: with their room, and an invite of a user of
+/// the service with stripped state of the room. `now` is milliseconds since the epoch.
+///
+/// # Errors
+/// When the database fails or a stored event is damaged.
+pub fn for_appservice(
+    db: &mut Conn,
+    interests: &Interests,
+    service: &ServiceId,
+    positions: &[Position],
+    now: i64,
+) -> Result<Vec<Box<RawValue>>> {
+    let rows = events::at(db, positions)?;
+    let mut shown = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let invited = invited_user(row)?.filter(|user| interests.claim(service, user).is_some());
+        let state = invited
+            .map(|user| stripped_state(db, &row.room_id, user))
+            .transpose()?;
+        let dress = Dress {
+            room_id: true,
+            now: Some(now),
+            invite_room_state: state.as_deref(),
+            ..Dress::default()
+        };
+        shown.push(dressed_one(db, row, &dress)?);
+    }
+    Ok(shown)
+}
+
+/// Whom a member event invites, if that is what it does.
+fn invited_user(row: &EventRow) -> Result<Option<&str>> {
+    let invites =
+        row.kind == "m.room.member" && membership_in(content(row)?).as_deref() == Some("invite");
+    Ok(row.state_key.as_deref().filter(|_| invites))
+}
+
+/// What someone who was invited to a room, or knocks on it, is shown of it: the state that says what room it is, the
+/// member event of the user itself and that of its sender. ([spec])
+///
+/// # Errors
+/// When the database fails or a stored event is damaged.
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#stripped-state
+pub fn stripped_state(db: &mut Conn, room_id: &str, user_id: &str) -> Result<Vec<Box<RawValue>>> {
+    let mut rows = Vec::new();
+    for kind in STRIPPED {
+        rows.extend(events::state(db, room_id, kind, "")?);
+    }
+    if let Some(own) = events::state(db, room_id, "m.room.member", user_id)? {
+        if own.sender != user_id {
+            rows.extend(events::state(db, room_id, "m.room.member", &own.sender)?);
+        }
+        rows.push(own);
+    }
+    rows.iter().map(stripped_event).collect()
+}

@@ -161,6 +161,8 @@ CREATE TABLE rooms (
   is_public BOOLEAN NOT NULL
 ) WITHOUT ROWID;
 
+CREATE INDEX rooms_public ON rooms (is_public, joined DESC, room_id);
+
 CREATE TABLE events (
   position INTEGER PRIMARY KEY NOT NULL,
   event_id TEXT NOT NULL,
@@ -202,6 +204,7 @@ CREATE TABLE memberships (
 ) WITHOUT ROWID;
 CREATE INDEX memberships_user ON memberships (user_id, membership, room_id);
 CREATE INDEX memberships_room ON memberships (room_id, membership, user_id);
+CREATE INDEX memberships_news ON memberships (user_id, position);
 
 CREATE TABLE aliases (
   alias TEXT PRIMARY KEY NOT NULL,

@@ -1,0 +1,181 @@
+//! Events as clients and application services see them: pure, from stored rows.
+
+use ruma::serde::Raw;
+use schema::events::EventRow;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::Result;
+
+/// How an event is shown, and what the row alone does not say. `Dress::default()` shows the bare event.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Dress<'a> {
+    /// Whether the room id is written: everywhere but inside `/sync`.
+    pub room_id: bool,
+    /// The time to which `unsigned.age` counts, in milliseconds since the epoch; `None` writes no age.
+    pub now: Option<i64>,
+    /// The user and device that read: an event that they sent carries their transaction id.
+    pub reader: Option<(&'a str, &'a str)>,
+    /// The state event that this one replaced.
+    pub replaced: Option<&'a EventRow>,
+    /// The event that redacted this one.
+    pub redaction: Option<&'a EventRow>,
+    /// The reader's membership at the time of the event.
+    pub membership: Option<&'a str>,
+    /// For an invite: stripped state of the room.
+    pub invite_room_state: Option<&'a [Box<RawValue>]>,
+}
+
+/// The parts of a stored event that its columns do not hold.
+#[derive(serde::Deserialize)]
+struct Pdu<'a> {
+    #[serde(borrow)]
+    content: &'a RawValue,
+}
+
+#[derive(serde::Deserialize)]
+struct Redacts<'a> {
+    #[serde(borrow)]
+    redacts: Option<std::borrow::Cow<'a, str>>,
+}
+
+#[derive(Serialize)]
+struct Shown<'a> {
+    content: &'a RawValue,
+    event_id: &'a str,
+    origin_server_ts: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    redacts: Option<std::borrow::Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    room_id: Option<&'a str>,
+    sender: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state_key: Option<&'a str>,
+    r#type: &'a str,
+    #[serde(skip_serializing_if = "Unsigned::is_empty")]
+    unsigned: Unsigned<'a>,
+}
+
+#[derive(Serialize)]
+struct Unsigned<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    age: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    invite_room_state: Option<&'a [Box<RawValue>]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    membership: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prev_content: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    redacted_because: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replaces_state: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    transaction_id: Option<&'a str>,
+}
+
+impl Unsigned<'_> {
+    fn is_empty(&self) -> bool {
+        self.age.is_none()
+            && self.invite_room_state.is_none()
+            && self.membership.is_none()
+            && self.prev_content.is_none()
+            && self.redacted_because.is_none()
+            && self.replaces_state.is_none()
+            && self.transaction_id.is_none()
+    }
+}
+
+/// A stored event in the format that clients know ([spec]): what only servers need is left out, what they need besides is in `unsigned`.
+///
+/// # Errors
+/// When the stored event is damaged.
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#room-event-format
+pub fn client_event(row: &EventRow, dress: &Dress<'_>) -> Result<Box<RawValue>> {
+    let content = content(row)?;
+    // Clients of before version 11 of rooms look for it at the top level.
+    let redacts = if row.kind == "m.room.redaction" {
+        serde_json::from_str::<Redacts<'_>>(content.get())?.redacts
+    } else {
+        None
+    };
+    let mine = dress.reader.is_some_and(|(user, device)| {
+        row.sender == user && row.device_id.as_deref() == Some(device)
+    });
+    let redacted_because = dress
+        .redaction
+        .map(|event| {
+            client_event(
+                event,
+                &Dress {
+                    redaction: None,
+                    replaced: None,
+                    invite_room_state: None,
+                    membership: None,
+                    ..*dress
+                },
+            )
+        })
+        .transpose()?;
+    let shown = Shown {
+        content,
+        event_id: &row.event_id,
+        origin_server_ts: row.origin_server_ts,
+        redacts,
+        room_id: dress.room_id.then_some(row.room_id.as_str()),
+        sender: &row.sender,
+        state_key: row.state_key.as_deref(),
+        r#type: &row.kind,
+        unsigned: Unsigned {
+            age: dress.now.map(|now| (now - row.origin_server_ts).max(0)),
+            invite_room_state: dress.invite_room_state,
+            membership: dress.membership,
+            prev_content: dress.replaced.map(content_of).transpose()?,
+            redacted_because,
+            replaces_state: row.replaces.as_deref(),
+            transaction_id: if mine { row.txn_id.as_deref() } else { None },
+        },
+    };
+    Ok(serde_json::value::to_raw_value(&shown)?)
+}
+
+/// State as someone sees it who is not in the room: type, state key, sender, content. ([spec])
+///
+/// # Errors
+/// When the stored event is damaged.
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#stripped-state
+pub fn stripped_event(row: &EventRow) -> Result<Box<RawValue>> {
+    #[derive(Serialize)]
+    struct Stripped<'a> {
+        content: &'a RawValue,
+        sender: &'a str,
+        state_key: &'a str,
+        r#type: &'a str,
+    }
+    Ok(serde_json::value::to_raw_value(&Stripped {
+        content: content(row)?,
+        sender: &row.sender,
+        state_key: row.state_key.as_deref().unwrap_or_default(),
+        r#type: &row.kind,
+    })?)
+}
+
+/// The content of a stored event, as its bytes are.
+///
+/// # Errors
+/// When the stored event is damaged.
+pub fn content(row: &EventRow) -> Result<&RawValue> {
+    content_of(row)
+}
+
+fn content_of(row: &EventRow) -> Result<&RawValue> {
+    Ok(serde_json::from_str::<Pdu<'_>>(&row.pdu)?.content)
+}
+
+/// A shown event under the type that ruma gives it in the place where it goes.
+#[must_use]
+pub fn typed<T>(event: Box<RawValue>) -> Raw<T> {
+    Raw::from_json(event)
+}

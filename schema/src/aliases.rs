@@ -1,0 +1,65 @@
+//! Room aliases.
+
+use diesel::prelude::*;
+
+use crate::tables::aliases;
+use crate::{Conn, Result};
+
+/// A name of a room.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
+#[diesel(table_name = aliases)]
+pub struct AliasRow {
+    /// The whole alias.
+    pub alias: String,
+    /// Which room it names.
+    pub room_id: String,
+    /// Who made it.
+    pub creator: String,
+}
+
+/// The alias, if it names a room.
+///
+/// # Errors
+/// When the database fails.
+pub fn get(db: &mut Conn, alias: &str) -> Result<Option<AliasRow>> {
+    Ok(on!(db, |c| aliases::table
+        .find(alias)
+        .select(AliasRow::as_select())
+        .first(c)
+        .optional())?)
+}
+
+/// Name a room. Whether the name was free.
+///
+/// # Errors
+/// When the database fails.
+pub fn put(db: &mut Conn, row: &AliasRow) -> Result<bool> {
+    Ok(on!(db, |c| diesel::insert_into(aliases::table)
+        .values(row)
+        .on_conflict_do_nothing()
+        .execute(c))?
+        == 1)
+}
+
+/// The alias names nothing any more.
+///
+/// # Errors
+/// When the database fails.
+pub fn delete(db: &mut Conn, alias: &str) -> Result<()> {
+    on!(db, |c| diesel::delete(aliases::table.find(alias))
+        .execute(c))?;
+    Ok(())
+}
+
+/// The aliases of a room, in order.
+///
+/// # Errors
+/// When the database fails.
+pub fn of_room(db: &mut Conn, room_id: &str, limit: i64) -> Result<Vec<String>> {
+    Ok(on!(db, |c| aliases::table
+        .filter(aliases::room_id.eq(room_id))
+        .order(aliases::alias)
+        .limit(limit)
+        .select(aliases::alias)
+        .load(c))?)
+}

@@ -1,0 +1,313 @@
+//! Room events: each as it was signed, with what is asked of it in columns beside.
+
+use diesel::dsl::max;
+use diesel::prelude::*;
+
+use crate::tables::{events, room_state};
+use crate::{Conn, Position, Result};
+
+/// An event.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
+#[diesel(table_name = events, treat_none_as_default_value = false)]
+pub struct EventRow {
+    /// Its place in the order of everything, and so in its room's history.
+    pub position: i64,
+    /// Its id: the hash of itself.
+    pub event_id: String,
+    /// Its room.
+    pub room_id: String,
+    /// Its type.
+    pub kind: String,
+    /// Its state key, if it is state.
+    pub state_key: Option<String>,
+    /// Who sent it.
+    pub sender: String,
+    /// When, in milliseconds since the epoch.
+    pub origin_server_ts: i64,
+    /// The whole event in the server-server format, canonical JSON; redacted once it is.
+    pub pdu: String,
+    /// The state event that it replaced.
+    pub replaces: Option<String>,
+    /// The event that redacted it.
+    pub redacted_by: Option<String>,
+    /// The device that sent it.
+    pub device_id: Option<String>,
+    /// The transaction id it was sent with.
+    pub txn_id: Option<String>,
+}
+
+/// Keep an event.
+///
+/// # Errors
+/// When the database fails.
+pub fn insert(db: &mut Conn, row: &EventRow) -> Result<()> {
+    on!(db, |c| diesel::insert_into(events::table)
+        .values(row)
+        .execute(c))?;
+    Ok(())
+}
+
+/// The event with this id.
+///
+/// # Errors
+/// When the database fails.
+pub fn by_id(db: &mut Conn, event_id: &str) -> Result<Option<EventRow>> {
+    Ok(on!(db, |c| events::table
+        .filter(events::event_id.eq(event_id))
+        .select(EventRow::as_select())
+        .first(c)
+        .optional())?)
+}
+
+/// The events at these positions, in their order. Positions without an event are passed over.
+///
+/// # Errors
+/// When the database fails.
+pub fn at(db: &mut Conn, positions: &[Position]) -> Result<Vec<EventRow>> {
+    let mut found = Vec::with_capacity(positions.len());
+    match db {
+        // One by one through the statement cache: a list of values is a new statement for each length.
+        Conn::Sqlite(c) => {
+            for position in positions {
+                found.extend(
+                    events::table
+                        .find(position.0)
+                        .select(EventRow::as_select())
+                        .first(c)
+                        .optional()?,
+                );
+            }
+        }
+        Conn::Postgres(c) => {
+            let positions: Vec<i64> = positions.iter().map(|p| p.0).collect();
+            found = events::table
+                .filter(events::position.eq_any(&positions))
+                .order(events::position)
+                .select(EventRow::as_select())
+                .load(c)?;
+        }
+    }
+    Ok(found)
+}
+
+/// A room's events after a position and up to another, oldest first.
+///
+/// # Errors
+/// When the database fails.
+pub fn oldest_first(
+    db: &mut Conn,
+    room_id: &str,
+    after: Position,
+    up_to: Position,
+    limit: i64,
+) -> Result<Vec<EventRow>> {
+    Ok(on!(db, |c| events::table
+        .filter(events::room_id.eq(room_id))
+        .filter(events::position.gt(after.0))
+        .filter(events::position.le(up_to.0))
+        .order(events::position)
+        .limit(limit)
+        .select(EventRow::as_select())
+        .load(c))?)
+}
+
+/// A room's events after a position and up to another, newest first.
+///
+/// # Errors
+/// When the database fails.
+pub fn newest_first(
+    db: &mut Conn,
+    room_id: &str,
+    after: Position,
+    up_to: Position,
+    limit: i64,
+) -> Result<Vec<EventRow>> {
+    Ok(on!(db, |c| events::table
+        .filter(events::room_id.eq(room_id))
+        .filter(events::position.gt(after.0))
+        .filter(events::position.le(up_to.0))
+        .order(events::position.desc())
+        .limit(limit)
+        .select(EventRow::as_select())
+        .load(c))?)
+}
+
+/// The event is redacted: what is left of it, and by which event.
+///
+/// # Errors
+/// When the database fails.
+pub fn redact(db: &mut Conn, event_id: &str, pdu: &str, by: &str) -> Result<()> {
+    on!(db, |c| diesel::update(
+        events::table.filter(events::event_id.eq(event_id))
+    )
+    .set((events::pdu.eq(pdu), events::redacted_by.eq(by)))
+    .execute(c))?;
+    Ok(())
+}
+
+#[derive(Debug, Insertable, AsChangeset)]
+#[diesel(table_name = room_state)]
+struct StateRow<'a> {
+    room_id: &'a str,
+    kind: &'a str,
+    state_key: &'a str,
+    event_id: &'a str,
+    position: i64,
+}
+
+/// This event is now the room's state under its type and state key. Nothing for an event that is no state.
+///
+/// # Errors
+/// When the database fails.
+pub fn make_current(db: &mut Conn, event: &EventRow) -> Result<()> {
+    use room_state as t;
+    let Some(state_key) = &event.state_key else {
+        return Ok(());
+    };
+    let row = StateRow {
+        room_id: &event.room_id,
+        kind: &event.kind,
+        state_key,
+        event_id: &event.event_id,
+        position: event.position,
+    };
+    on!(db, |c| diesel::insert_into(t::table)
+        .values(&row)
+        .on_conflict((t::room_id, t::kind, t::state_key))
+        .do_update()
+        .set(&row)
+        .execute(c))?;
+    Ok(())
+}
+
+/// The current state event under a type and state key.
+///
+/// # Errors
+/// When the database fails.
+pub fn state(
+    db: &mut Conn,
+    room_id: &str,
+    kind: &str,
+    state_key: &str,
+) -> Result<Option<EventRow>> {
+    Ok(on!(db, |c| room_state::table
+        .inner_join(events::table.on(events::position.eq(room_state::position)))
+        .filter(room_state::room_id.eq(room_id))
+        .filter(room_state::kind.eq(kind))
+        .filter(room_state::state_key.eq(state_key))
+        .select(EventRow::as_select())
+        .first(c)
+        .optional())?)
+}
+
+/// The current state of a room, in order of type and state key.
+///
+/// # Errors
+/// When the database fails.
+pub fn current_state(db: &mut Conn, room_id: &str, limit: i64) -> Result<Vec<EventRow>> {
+    Ok(on!(db, |c| room_state::table
+        .inner_join(events::table.on(events::position.eq(room_state::position)))
+        .filter(room_state::room_id.eq(room_id))
+        .order((room_state::kind, room_state::state_key))
+        .limit(limit)
+        .select(EventRow::as_select())
+        .load(c))?)
+}
+
+/// The current state of a room under one type, in order of state key.
+///
+/// # Errors
+/// When the database fails.
+pub fn current_state_of(
+    db: &mut Conn,
+    room_id: &str,
+    kind: &str,
+    limit: i64,
+) -> Result<Vec<EventRow>> {
+    Ok(on!(db, |c| room_state::table
+        .inner_join(events::table.on(events::position.eq(room_state::position)))
+        .filter(room_state::room_id.eq(room_id))
+        .filter(room_state::kind.eq(kind))
+        .order(room_state::state_key)
+        .limit(limit)
+        .select(EventRow::as_select())
+        .load(c))?)
+}
+
+/// The state event under a type and state key as of a position.
+///
+/// # Errors
+/// When the database fails.
+pub fn state_as_of(
+    db: &mut Conn,
+    room_id: &str,
+    kind: &str,
+    state_key: &str,
+    up_to: Position,
+) -> Result<Option<EventRow>> {
+    Ok(on!(db, |c| events::table
+        .filter(events::room_id.eq(room_id))
+        .filter(events::kind.eq(kind))
+        .filter(events::state_key.eq(state_key))
+        .filter(events::position.le(up_to.0))
+        .order(events::position.desc())
+        .select(EventRow::as_select())
+        .first(c)
+        .optional())?)
+}
+
+/// How the state under a type and state key came about after a position and up to another, oldest first.
+///
+/// # Errors
+/// When the database fails.
+pub fn state_history(
+    db: &mut Conn,
+    room_id: &str,
+    kind: &str,
+    state_key: &str,
+    after: Position,
+    up_to: Position,
+    limit: i64,
+) -> Result<Vec<EventRow>> {
+    Ok(on!(db, |c| events::table
+        .filter(events::room_id.eq(room_id))
+        .filter(events::kind.eq(kind))
+        .filter(events::state_key.eq(state_key))
+        .filter(events::position.gt(after.0))
+        .filter(events::position.le(up_to.0))
+        .order(events::position)
+        .limit(limit)
+        .select(EventRow::as_select())
+        .load(c))?)
+}
+
+/// What of a room's state changed after a position and up to another: the last event of each type and state key.
+/// With [`Position::START`] that is the whole state as of the second position. In order of position.
+///
+/// # Errors
+/// When the database fails.
+pub fn state_between(
+    db: &mut Conn,
+    room_id: &str,
+    after: Position,
+    up_to: Position,
+    limit: i64,
+) -> Result<Vec<EventRow>> {
+    let latest = diesel::alias!(events as latest);
+    Ok(on!(db, |c| events::table
+        .filter(
+            events::position.nullable().eq_any(
+                latest
+                    .filter(latest.field(events::room_id).eq(room_id))
+                    .filter(latest.field(events::state_key).is_not_null())
+                    .filter(latest.field(events::position).gt(after.0))
+                    .filter(latest.field(events::position).le(up_to.0))
+                    .group_by(latest.fields((events::kind, events::state_key)))
+                    .select(max(latest.field(events::position)))
+            )
+        )
+        .order(events::position)
+        .limit(limit)
+        .select(EventRow::as_select())
+        .load(c))?)
+}

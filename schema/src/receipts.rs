@@ -1,0 +1,85 @@
+//! Read receipts: the last one of each user, type and thread in a room.
+
+use diesel::prelude::*;
+use diesel::upsert::excluded;
+
+use crate::tables::receipts;
+use crate::{Conn, Position, Result};
+
+/// How far a user has read.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
+#[diesel(table_name = receipts)]
+pub struct ReceiptRow {
+    /// The room.
+    pub room_id: String,
+    /// Who has read.
+    pub user_id: String,
+    /// `m.read` or `m.read.private`.
+    pub kind: String,
+    /// The thread, `main`, or empty for a receipt that names none.
+    pub thread_id: String,
+    /// Up to which event.
+    pub event_id: String,
+    /// When, in milliseconds since the epoch.
+    pub ts: i64,
+    /// Its place in the order.
+    pub position: i64,
+}
+
+/// One user's receipt of one type in one thread of a room.
+///
+/// # Errors
+/// When the database fails.
+pub fn get(
+    db: &mut Conn,
+    room_id: &str,
+    user_id: &str,
+    kind: &str,
+    thread_id: &str,
+) -> Result<Option<ReceiptRow>> {
+    Ok(on!(db, |c| receipts::table
+        .find((room_id, user_id, kind, thread_id))
+        .select(ReceiptRow::as_select())
+        .first(c)
+        .optional())?)
+}
+
+/// The user has read this far.
+///
+/// # Errors
+/// When the database fails.
+pub fn put(db: &mut Conn, row: &ReceiptRow) -> Result<()> {
+    use receipts as t;
+    on!(db, |c| diesel::insert_into(t::table)
+        .values(row)
+        .on_conflict((t::room_id, t::user_id, t::kind, t::thread_id))
+        .do_update()
+        .set((
+            t::event_id.eq(excluded(t::event_id)),
+            t::ts.eq(excluded(t::ts)),
+            t::position.eq(excluded(t::position))
+        ))
+        .execute(c))?;
+    Ok(())
+}
+
+/// The receipts of a room after a position and up to another, oldest first.
+///
+/// # Errors
+/// When the database fails.
+pub fn after(
+    db: &mut Conn,
+    room_id: &str,
+    after: Position,
+    up_to: Position,
+    limit: i64,
+) -> Result<Vec<ReceiptRow>> {
+    Ok(on!(db, |c| receipts::table
+        .filter(receipts::room_id.eq(room_id))
+        .filter(receipts::position.gt(after.0))
+        .filter(receipts::position.le(up_to.0))
+        .order(receipts::position)
+        .limit(limit)
+        .select(ReceiptRow::as_select())
+        .load(c))?)
+}
