@@ -1,0 +1,220 @@
+//! The one writer: what shares a commit, what falls alone, what survives.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use schema::{Error, OpenError, Options, Position, Result, Store, scratch};
+use serde_json::json;
+
+fn open(folder: &tempfile::TempDir) -> Store {
+    Store::open(&url(folder), &Options::default()).expect("the store opens")
+}
+
+fn url(folder: &tempfile::TempDir) -> String {
+    format!("sqlite:{}", folder.path().join("db").display())
+}
+
+fn wait<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime")
+        .block_on(future)
+}
+
+/// Keep the writer busy until the flag is up, so that what is queued meanwhile shares a batch.
+fn hold(store: &Store) -> (Arc<AtomicBool>, impl Future<Output = Result<()>>) {
+    let go = Arc::new(AtomicBool::new(false));
+    let held = Arc::clone(&go);
+    let write = store.write(move |_| {
+        while !held.load(Ordering::Acquire) {
+            std::thread::yield_now();
+        }
+        Ok(())
+    });
+    (go, write)
+}
+
+#[test]
+fn a_closure_that_fails_or_panics_rolls_back_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(&folder);
+    let (go, held) = hold(&store);
+    let good = store.write(|tx| {
+        scratch::put(tx, 1, "good", &json!(1))?;
+        Ok::<_, Error>(tx.next_position())
+    });
+    let refused = store.write(|tx| {
+        scratch::put(tx, 1, "refused", &json!(1))?;
+        tx.next_position();
+        Err::<(), _>(Error::Damaged("a rule said no".to_owned()))
+    });
+    let panicked = store.write(|tx| -> Result<()> {
+        scratch::put(tx, 1, "panicked", &json!(1))?;
+        panic!("a bug")
+    });
+    let last = store.write(|tx| {
+        scratch::put(tx, 1, "last", &json!(1))?;
+        Ok::<_, Error>(tx.next_position())
+    });
+    go.store(true, Ordering::Release);
+    wait(async {
+        held.await.expect("the first write");
+        let first = good.await.expect("a good write");
+        assert!(matches!(refused.await, Err(Error::Damaged(_))));
+        assert!(matches!(panicked.await, Err(Error::Panicked(text)) if text == "a bug"));
+        let second = last.await.expect("the writer lives on");
+        assert!(second > first);
+        assert_eq!(store.head(), second);
+        let kept = store.read(|db| {
+            let keys = ["good", "refused", "panicked", "last"];
+            keys.iter()
+                .map(|k| Ok(scratch::get(db, 1, k)?.is_some()))
+                .collect::<Result<Vec<bool>>>()
+        });
+        assert_eq!(kept.await.expect("a read"), [true, false, false, true]);
+    });
+}
+
+#[test]
+fn order_of_calls_is_order_of_writes_even_if_nobody_polls() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(&folder);
+    let writes: Vec<_> = (0..100)
+        .map(|i| {
+            store.write(move |tx| {
+                let position = tx.next_position();
+                scratch::put(tx, 1, "last", &json!(i))?;
+                Ok::<_, Error>(position)
+            })
+        })
+        .collect();
+    wait(async {
+        let mut last = Position::START;
+        // Polled in the reverse order: it makes no difference.
+        let mut positions = Vec::new();
+        for write in writes.into_iter().rev() {
+            positions.push(write.await.expect("a write"));
+        }
+        for position in positions.into_iter().rev() {
+            assert!(position > last);
+            last = position;
+        }
+        let stored = store
+            .read(|db| scratch::get(db, 1, "last"))
+            .await
+            .expect("a read");
+        assert_eq!(stored, Some(json!(99)));
+    });
+}
+
+#[test]
+fn positions_go_on_after_a_restart() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let take = |store: &Store| {
+        wait(store.write(|tx| Ok::<_, Error>(tx.next_position()))).expect("a position")
+    };
+    let store = open(&folder);
+    let first = take(&store);
+    store.close();
+    let store = open(&folder);
+    assert_eq!(store.head(), first);
+    assert!(take(&store) > first);
+}
+
+#[test]
+fn a_full_queue_refuses_requests_and_nothing_else() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(&folder);
+    let (go, held) = hold(&store);
+    let waiting: Vec<_> = (0..schema::store::QUEUE)
+        .map(|_| store.write(|_| Ok::<_, Error>(())))
+        .collect();
+    let refused = store.write(|_| Ok::<_, Error>(()));
+    let needed = store.write_always(|_| Ok::<_, Error>(()));
+    go.store(true, Ordering::Release);
+    wait(async {
+        assert!(matches!(refused.await, Err(Error::Busy)));
+        held.await.expect("the first write");
+        needed
+            .await
+            .expect("a write that no request waits for is never refused");
+        let mut answered = 0;
+        for write in waiting {
+            answered += usize::from(write.await.is_ok());
+        }
+        assert_eq!(
+            answered,
+            schema::store::QUEUE - 1,
+            "the one that holds the writer counts too"
+        );
+    });
+}
+
+#[test]
+fn a_snapshot_does_not_move() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(&folder);
+    wait(async {
+        store
+            .write(|tx| scratch::put(tx, 1, "a", &json!(1)))
+            .await
+            .expect("a write");
+        let (seen, until_seen) = std::sync::mpsc::channel();
+        let (written, until_written) = std::sync::mpsc::channel();
+        let read = store.read(move |db| {
+            let before = scratch::get(db, 1, "a")?;
+            seen.send(()).expect("somebody waits");
+            until_written
+                .recv_timeout(Duration::from_secs(10))
+                .expect("the write is done");
+            Ok::<_, Error>((before, scratch::get(db, 1, "a")?))
+        });
+        until_seen
+            .recv_timeout(Duration::from_secs(10))
+            .expect("the read has begun");
+        store
+            .write(|tx| scratch::put(tx, 1, "a", &json!(2)))
+            .await
+            .expect("writers do not wait for readers");
+        written.send(()).expect("the read waits");
+        assert_eq!(
+            read.await.expect("a read"),
+            (Some(json!(1)), Some(json!(1)))
+        );
+        let now = store
+            .read(|db| scratch::get(db, 1, "a"))
+            .await
+            .expect("a read");
+        assert_eq!(now, Some(json!(2)), "an answered write is seen");
+    });
+}
+
+#[test]
+fn one_server_per_database() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(&folder);
+    let options = Options {
+        lock_wait: Duration::ZERO,
+        ..Options::default()
+    };
+    assert!(matches!(
+        Store::open(&url(&folder), &options),
+        Err(OpenError::InUse(_))
+    ));
+    store.close();
+    assert!(Store::open(&url(&folder), &options).is_ok());
+}
+
+#[test]
+fn a_url_that_is_none_is_refused() {
+    for url in ["", "mysql://x", "sqlite:", "db"] {
+        assert!(
+            matches!(
+                Store::open(url, &Options::default()),
+                Err(OpenError::Url(_))
+            ),
+            "{url:?}"
+        );
+    }
+}
