@@ -238,22 +238,3 @@ pub fn deactivate(db: &mut Conn, user_id: &str) -> Result<()> {
     })?;
     Ok(())
 }
-
-/// Make the user of a service's sender if there is none; the account is the service's.
-///
-/// # Errors
-/// When the database fails.
-pub fn ensure_sender(db: &mut Conn, user_id: &str, appservice_id: &str, now: i64) -> Result<()> {
-    let row = (
-        users::user_id.eq(user_id),
-        users::appservice_id.eq(appservice_id),
-        users::created_at.eq(now),
-        users::deactivated.eq(false),
-        users::profile.eq("{}"),
-    );
-    on!(db, |c| diesel::insert_into(users::table)
-        .values(&row)
-        .on_conflict_do_nothing()
-        .execute(c))?;
-    Ok(())
-}

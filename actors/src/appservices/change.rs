@@ -33,7 +33,7 @@ pub(super) fn apply(tx: &mut Tx<'_>, plan: &Plan, settings: &Settings, now: i64)
                 "@{}:{}",
                 registration.sender_localpart, settings.server_name
             );
-            accounts::ensure_sender(tx, &sender, id.as_str(), now)?;
+            accounts::ensure_sender(tx, &sender, id, now)?;
         }
     }
     let before = tx.interests();
