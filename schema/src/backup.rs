@@ -1,1 +1,268 @@
-//! To be filled.
+//! Backups of room keys: versions, and the sessions in them.
+
+use diesel::prelude::*;
+use diesel::upsert::excluded;
+
+use crate::tables::{backup_sessions, backup_versions};
+use crate::{Conn, Result};
+
+/// A version of a user's backup. A deleted one stays as an empty row: its number is never used again.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
+#[diesel(table_name = backup_versions)]
+pub struct VersionRow {
+    /// Whose backup it is.
+    pub user_id: String,
+    /// Counted from 1 for each user.
+    pub version: i64,
+    /// How the keys are encrypted.
+    pub algorithm: String,
+    /// What the algorithm needs, a JSON object as its bytes came.
+    pub auth_data: String,
+    /// Grows with each change of what is stored.
+    pub etag: i64,
+    /// How many sessions are stored.
+    pub sessions: i64,
+    /// Whether it was deleted.
+    pub deleted: bool,
+}
+
+/// The current version of a user's backup: the newest that is not deleted.
+///
+/// # Errors
+/// When the database fails.
+pub fn current(db: &mut Conn, user_id: &str) -> Result<Option<VersionRow>> {
+    use backup_versions as t;
+    Ok(on!(db, |c| t::table
+        .filter(t::user_id.eq(user_id))
+        .filter(t::deleted.eq(false))
+        .order(t::version.desc())
+        .select(VersionRow::as_select())
+        .first(c)
+        .optional())?)
+}
+
+/// A version of a user's backup, unless it is deleted.
+///
+/// # Errors
+/// When the database fails.
+pub fn version(db: &mut Conn, user_id: &str, version: i64) -> Result<Option<VersionRow>> {
+    use backup_versions as t;
+    Ok(on!(db, |c| t::table
+        .find((user_id, version))
+        .filter(t::deleted.eq(false))
+        .select(VersionRow::as_select())
+        .first(c)
+        .optional())?)
+}
+
+/// Begin a new, empty version. Its number.
+///
+/// # Errors
+/// When the database fails.
+pub fn create(db: &mut Conn, user_id: &str, algorithm: &str, auth_data: &str) -> Result<i64> {
+    use backup_versions as t;
+    let last: Option<i64> = on!(db, |c| t::table
+        .filter(t::user_id.eq(user_id))
+        .select(diesel::dsl::max(t::version))
+        .first(c))?;
+    let row = VersionRow {
+        user_id: user_id.to_owned(),
+        version: last.unwrap_or(0) + 1,
+        algorithm: algorithm.to_owned(),
+        auth_data: auth_data.to_owned(),
+        etag: 0,
+        sessions: 0,
+        deleted: false,
+    };
+    on!(db, |c| diesel::insert_into(t::table)
+        .values(&row)
+        .execute(c))?;
+    Ok(row.version)
+}
+
+/// From now on this is what the version's algorithm needs.
+///
+/// # Errors
+/// When the database fails.
+pub fn set_auth_data(db: &mut Conn, user_id: &str, version: i64, auth_data: &str) -> Result<()> {
+    use backup_versions as t;
+    on!(db, |c| diesel::update(t::table.find((user_id, version)))
+        .set(t::auth_data.eq(auth_data))
+        .execute(c))?;
+    Ok(())
+}
+
+/// Delete a version and the sessions in it.
+///
+/// # Errors
+/// When the database fails.
+pub fn delete(db: &mut Conn, user_id: &str, version: i64) -> Result<()> {
+    use {backup_sessions as s, backup_versions as t};
+    on!(db, |c| {
+        diesel::delete(
+            s::table
+                .filter(s::user_id.eq(user_id))
+                .filter(s::version.eq(version)),
+        )
+        .execute(c)?;
+        diesel::update(t::table.find((user_id, version)))
+            .set((
+                t::deleted.eq(true),
+                t::auth_data.eq("{}"),
+                t::sessions.eq(0),
+            ))
+            .execute(c)
+    })?;
+    Ok(())
+}
+
+/// What is stored in the version changed: this many sessions more or fewer. Its new etag and count.
+///
+/// # Errors
+/// When the database fails or the version does not exist.
+pub fn changed(db: &mut Conn, user_id: &str, version: i64, more: i64) -> Result<(i64, i64)> {
+    use backup_versions as t;
+    Ok(on!(db, |c| diesel::update(
+        t::table.find((user_id, version))
+    )
+    .set((t::etag.eq(t::etag + 1), t::sessions.eq(t::sessions + more)))
+    .returning((t::etag, t::sessions))
+    .get_result(c))?)
+}
+
+/// The key of a megolm session, encrypted by its owner.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
+#[diesel(table_name = backup_sessions)]
+pub struct SessionRow {
+    /// Whose backup it is in.
+    pub user_id: String,
+    /// In which version.
+    pub version: i64,
+    /// The room.
+    pub room_id: String,
+    /// The session.
+    pub session_id: String,
+    /// From which message on it decrypts.
+    pub first_message_index: i64,
+    /// How often it was forwarded before it came here.
+    pub forwarded_count: i64,
+    /// Whether its owner verified the device that it came from.
+    pub is_verified: bool,
+    /// The whole object, as its bytes came.
+    pub json: String,
+}
+
+/// A stored session.
+///
+/// # Errors
+/// When the database fails.
+pub fn session(
+    db: &mut Conn,
+    user_id: &str,
+    version: i64,
+    room_id: &str,
+    session_id: &str,
+) -> Result<Option<SessionRow>> {
+    Ok(on!(db, |c| backup_sessions::table
+        .find((user_id, version, room_id, session_id))
+        .select(SessionRow::as_select())
+        .first(c)
+        .optional())?)
+}
+
+/// Store a session; one with the same id is replaced.
+///
+/// # Errors
+/// When the database fails.
+pub fn put_session(db: &mut Conn, row: &SessionRow) -> Result<()> {
+    use backup_sessions as t;
+    on!(db, |c| diesel::insert_into(t::table)
+        .values(row)
+        .on_conflict((t::user_id, t::version, t::room_id, t::session_id))
+        .do_update()
+        .set((
+            t::first_message_index.eq(excluded(t::first_message_index)),
+            t::forwarded_count.eq(excluded(t::forwarded_count)),
+            t::is_verified.eq(excluded(t::is_verified)),
+            t::json.eq(excluded(t::json))
+        ))
+        .execute(c))?;
+    Ok(())
+}
+
+/// Which of a version's sessions are meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part<'a> {
+    /// All of them.
+    All,
+    /// Those of one room.
+    Room(&'a str),
+    /// One session of one room.
+    Session(&'a str, &'a str),
+}
+
+/// The stored sessions, in order of room and session: room, session, the whole object.
+///
+/// # Errors
+/// When the database fails.
+pub fn sessions(
+    db: &mut Conn,
+    user_id: &str,
+    version: i64,
+    part: &Part<'_>,
+) -> Result<Vec<(String, String, String)>> {
+    use backup_sessions as t;
+    let of_version = t::table
+        .filter(t::user_id.eq(user_id))
+        .filter(t::version.eq(version))
+        .order((t::room_id, t::session_id))
+        .select((t::room_id, t::session_id, t::json));
+    Ok(on!(db, |c| match part {
+        Part::All => of_version.load(c),
+        Part::Room(room) => of_version.filter(t::room_id.eq(room)).load(c),
+        Part::Session(room, session) => of_version
+            .filter(t::room_id.eq(room))
+            .filter(t::session_id.eq(session))
+            .load(c),
+    })?)
+}
+
+/// Delete stored sessions. How many there were.
+///
+/// # Errors
+/// When the database fails.
+pub fn delete_sessions(
+    db: &mut Conn,
+    user_id: &str,
+    version: i64,
+    part: &Part<'_>,
+) -> Result<usize> {
+    use backup_sessions as t;
+    let of_version = t::table
+        .filter(t::user_id.eq(user_id))
+        .filter(t::version.eq(version));
+    Ok(on!(db, |c| match part {
+        Part::All => diesel::delete(of_version).execute(c),
+        Part::Room(room) => diesel::delete(of_version.filter(t::room_id.eq(room))).execute(c),
+        Part::Session(room, session) => {
+            let one = of_version
+                .filter(t::room_id.eq(room))
+                .filter(t::session_id.eq(session));
+            diesel::delete(one).execute(c)
+        }
+    })?)
+}
+
+/// The account is given up: its backups go.
+///
+/// # Errors
+/// When the database fails.
+pub fn forget_user(db: &mut Conn, user_id: &str) -> Result<()> {
+    on!(db, |c| {
+        diesel::delete(backup_sessions::table.filter(backup_sessions::user_id.eq(user_id)))
+            .execute(c)?;
+        diesel::delete(backup_versions::table.filter(backup_versions::user_id.eq(user_id)))
+            .execute(c)
+    })?;
+    Ok(())
+}

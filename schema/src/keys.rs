@@ -1,11 +1,284 @@
-//! The keys of devices and users.
+//! The keys of devices: identity keys, one-time keys, fallback keys. Cross-signing and signatures: [`crate::signing_keys`].
 
 use diesel::prelude::*;
+use diesel::upsert::excluded;
 
-use crate::tables::{device_keys, fallback_keys, key_signatures, one_time_keys};
-use crate::{Conn, Result};
+use crate::tables::{device_keys, devices, fallback_keys, key_signatures, one_time_keys};
+use crate::{Conn, Result, Tx, signing_keys};
 
-/// The device is gone: its identity keys, one-time keys, fallback keys and the signatures over it go too.
+/// How many users are looked up in one statement.
+const USERS: usize = 500;
+
+/// The identity keys of a device, as its bytes came.
+///
+/// # Errors
+/// When the database fails.
+pub fn device_keys(db: &mut Conn, user_id: &str, device_id: &str) -> Result<Option<String>> {
+    Ok(on!(db, |c| device_keys::table
+        .find((user_id, device_id))
+        .select(device_keys::json)
+        .first(c)
+        .optional())?)
+}
+
+/// From now on these are the identity keys of the device.
+///
+/// # Errors
+/// When the database fails.
+pub fn put_device_keys(db: &mut Conn, user_id: &str, device_id: &str, json: &str) -> Result<()> {
+    use device_keys as t;
+    let row = (
+        t::user_id.eq(user_id),
+        t::device_id.eq(device_id),
+        t::json.eq(json),
+    );
+    on!(db, |c| diesel::insert_into(t::table)
+        .values(&row)
+        .on_conflict((t::user_id, t::device_id))
+        .do_update()
+        .set(t::json.eq(excluded(t::json)))
+        .execute(c))?;
+    Ok(())
+}
+
+/// A device that has uploaded identity keys.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable)]
+pub struct DeviceWithKeys {
+    /// Whose it is.
+    pub user_id: String,
+    /// Its id.
+    pub device_id: String,
+    /// Its identity keys, as their bytes came.
+    pub json: String,
+    /// What its owner calls it.
+    pub display_name: Option<String>,
+}
+
+/// Every device of these users that has uploaded identity keys.
+///
+/// # Errors
+/// When the database fails.
+pub fn devices_with_keys(db: &mut Conn, user_ids: &[&str]) -> Result<Vec<DeviceWithKeys>> {
+    let joined = device_keys::table
+        .inner_join(
+            devices::table.on(devices::user_id
+                .eq(device_keys::user_id)
+                .and(devices::device_id.eq(device_keys::device_id))),
+        )
+        .select((
+            device_keys::user_id,
+            device_keys::device_id,
+            device_keys::json,
+            devices::display_name,
+        ));
+    let mut all: Vec<DeviceWithKeys> = Vec::new();
+    for part in user_ids.chunks(USERS) {
+        all.extend(match part {
+            // One user is the common case, and the only one whose statement can be cached.
+            [one] => on!(db, |c| joined
+                .filter(device_keys::user_id.eq(one))
+                .load::<DeviceWithKeys>(c))?,
+            some => on!(db, |c| joined
+                .filter(device_keys::user_id.eq_any(some))
+                .load::<DeviceWithKeys>(c))?,
+        });
+    }
+    Ok(all)
+}
+
+/// A one-time key that waits to be claimed.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable)]
+pub struct OneTimeKey {
+    /// Its algorithm.
+    pub algorithm: String,
+    /// Its id, without the algorithm.
+    pub key_id: String,
+    /// The key, as its bytes came.
+    pub json: String,
+}
+
+#[derive(Debug, Insertable)]
+#[diesel(table_name = one_time_keys)]
+struct OneTimeKeyRow<'a> {
+    user_id: &'a str,
+    device_id: &'a str,
+    algorithm: &'a str,
+    position: i64,
+    key_id: &'a str,
+    json: &'a str,
+}
+
+/// The one-time keys of a device, oldest first within an algorithm, as many as asked for at most.
+///
+/// # Errors
+/// When the database fails.
+pub fn one_time_keys(
+    db: &mut Conn,
+    user_id: &str,
+    device_id: &str,
+    limit: i64,
+) -> Result<Vec<OneTimeKey>> {
+    use one_time_keys as t;
+    Ok(on!(db, |c| t::table
+        .filter(t::user_id.eq(user_id))
+        .filter(t::device_id.eq(device_id))
+        .order((t::algorithm, t::position))
+        .limit(limit)
+        .select((t::algorithm, t::key_id, t::json))
+        .load(c))?)
+}
+
+/// Add one-time keys behind those that are there, in this order.
+///
+/// # Errors
+/// When the database fails.
+pub fn add_one_time_keys(
+    tx: &mut Tx<'_>,
+    user_id: &str,
+    device_id: &str,
+    keys: &[OneTimeKey],
+) -> Result<()> {
+    let rows: Vec<OneTimeKeyRow<'_>> = keys
+        .iter()
+        .map(|key| OneTimeKeyRow {
+            user_id,
+            device_id,
+            algorithm: &key.algorithm,
+            position: tx.next_position().0,
+            key_id: &key.key_id,
+            json: &key.json,
+        })
+        .collect();
+    insert_all!(&mut **tx, one_time_keys::table, &rows);
+    Ok(())
+}
+
+/// Take the oldest one-time key of a device: nobody gets it again. Its id and the key, or `None` when none is left.
+///
+/// # Errors
+/// When the database fails.
+pub fn take_one_time_key(
+    tx: &mut Tx<'_>,
+    user_id: &str,
+    device_id: &str,
+    algorithm: &str,
+) -> Result<Option<(String, String)>> {
+    use one_time_keys as t;
+    let oldest: Option<(i64, String, String)> = on!(&mut **tx, |c| t::table
+        .filter(t::user_id.eq(user_id))
+        .filter(t::device_id.eq(device_id))
+        .filter(t::algorithm.eq(algorithm))
+        .order(t::position)
+        .limit(1)
+        .select((t::position, t::key_id, t::json))
+        .first(c)
+        .optional())?;
+    let Some((position, key_id, json)) = oldest else {
+        return Ok(None);
+    };
+    on!(&mut **tx, |c| diesel::delete(
+        t::table.find((user_id, device_id, algorithm, position))
+    )
+    .execute(c))?;
+    Ok(Some((key_id, json)))
+}
+
+/// The key that a device gives away when its one-time keys are used up.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable)]
+pub struct FallbackKey {
+    /// Its id, without the algorithm.
+    pub key_id: String,
+    /// The key, as its bytes came.
+    pub json: String,
+    /// Whether it has been given away.
+    pub used: bool,
+}
+
+/// The fallback key of a device.
+///
+/// # Errors
+/// When the database fails.
+pub fn fallback_key(
+    db: &mut Conn,
+    user_id: &str,
+    device_id: &str,
+    algorithm: &str,
+) -> Result<Option<FallbackKey>> {
+    use fallback_keys as t;
+    Ok(on!(db, |c| t::table
+        .find((user_id, device_id, algorithm))
+        .select((t::key_id, t::json, t::used))
+        .first(c)
+        .optional())?)
+}
+
+/// The fallback key of a device has been given away.
+///
+/// # Errors
+/// When the database fails.
+pub fn mark_fallback_key_used(
+    db: &mut Conn,
+    user_id: &str,
+    device_id: &str,
+    algorithm: &str,
+) -> Result<()> {
+    use fallback_keys as t;
+    on!(db, |c| diesel::update(
+        t::table.find((user_id, device_id, algorithm))
+    )
+    .set(t::used.eq(true))
+    .execute(c))?;
+    Ok(())
+}
+
+/// From now on this is the fallback key of the device, and nobody has it yet.
+///
+/// # Errors
+/// When the database fails.
+pub fn put_fallback_key(
+    db: &mut Conn,
+    user_id: &str,
+    device_id: &str,
+    algorithm: &str,
+    key_id: &str,
+    json: &str,
+) -> Result<()> {
+    use fallback_keys as t;
+    let row = (
+        t::user_id.eq(user_id),
+        t::device_id.eq(device_id),
+        t::algorithm.eq(algorithm),
+        t::key_id.eq(key_id),
+        t::json.eq(json),
+        t::used.eq(false),
+    );
+    on!(db, |c| diesel::insert_into(t::table)
+        .values(&row)
+        .on_conflict((t::user_id, t::device_id, t::algorithm))
+        .do_update()
+        .set((
+            t::key_id.eq(excluded(t::key_id)),
+            t::json.eq(excluded(t::json)),
+            t::used.eq(excluded(t::used))
+        ))
+        .execute(c))?;
+    Ok(())
+}
+
+/// How many fallback keys a device has: one for each algorithm.
+///
+/// # Errors
+/// When the database fails.
+pub fn count_fallback_keys(db: &mut Conn, user_id: &str, device_id: &str) -> Result<i64> {
+    use fallback_keys as t;
+    Ok(on!(db, |c| t::table
+        .filter(t::user_id.eq(user_id))
+        .filter(t::device_id.eq(device_id))
+        .count()
+        .get_result(c))?)
+}
+
+/// The device is gone: its identity keys, one-time keys, fallback keys and the signatures over it and by it go too.
 /// Part of the write that deletes the device.
 ///
 /// # Errors
@@ -32,5 +305,5 @@ pub fn forget_device(db: &mut Conn, user_id: &str, device_id: &str) -> Result<()
         )
         .execute(c)
     })?;
-    Ok(())
+    signing_keys::forget_signatures_by(db, user_id, &format!("ed25519:{device_id}"))
 }

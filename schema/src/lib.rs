@@ -27,6 +27,7 @@ pub mod rooms;
 pub mod scratch;
 pub mod server_info;
 pub mod sessions;
+pub mod signing_keys;
 pub mod store;
 pub mod user_data;
 

@@ -93,11 +93,11 @@ diesel::table! {
 }
 
 diesel::table! {
-    one_time_keys (position) {
-        position -> BigInt,
+    one_time_keys (user_id, device_id, algorithm, position) {
         user_id -> Text,
         device_id -> Text,
         algorithm -> Text,
+        position -> BigInt,
         key_id -> Text,
         json -> Text,
     }
@@ -124,10 +124,10 @@ diesel::table! {
 }
 
 diesel::table! {
-    key_signatures (target_user, target_key, signer_user, signer_key) {
+    key_signatures (target_user, signer_user, target_key, signer_key) {
         target_user -> Text,
-        target_key -> Text,
         signer_user -> Text,
+        target_key -> Text,
         signer_key -> Text,
         signature -> Text,
     }
@@ -140,6 +140,7 @@ diesel::table! {
         algorithm -> Text,
         auth_data -> Text,
         etag -> BigInt,
+        sessions -> BigInt,
         deleted -> Bool,
     }
 }

@@ -87,16 +87,17 @@ CREATE TABLE device_keys (
   PRIMARY KEY (user_id, device_id)
 ) WITHOUT ROWID;
 
+-- One tree and no other index: fifty keys are written at a time, and the oldest is the first of its device and algorithm.
+-- That an id is there once is for the one writer to see, which reads the device's keys before it adds any.
 CREATE TABLE one_time_keys (
-  position INTEGER PRIMARY KEY NOT NULL,
   user_id TEXT NOT NULL,
   device_id TEXT NOT NULL,
   algorithm TEXT NOT NULL,
+  position BIGINT NOT NULL,
   key_id TEXT NOT NULL,
-  json TEXT NOT NULL
-);
-CREATE UNIQUE INDEX one_time_keys_id ON one_time_keys (user_id, device_id, algorithm, key_id);
-CREATE INDEX one_time_keys_oldest ON one_time_keys (user_id, device_id, algorithm, position);
+  json TEXT NOT NULL,
+  PRIMARY KEY (user_id, device_id, algorithm, position)
+) WITHOUT ROWID;
 
 CREATE TABLE fallback_keys (
   user_id TEXT NOT NULL,
@@ -116,15 +117,17 @@ CREATE TABLE cross_signing_keys (
   PRIMARY KEY (user_id, usage)
 ) WITHOUT ROWID;
 
--- A signature that somebody uploaded over a key: target_key is a device id or a public key.
+-- A signature that somebody uploaded over a key: target_key is a device id or a public key. signer_user is empty where the
+-- owner of the key signed it, so that those and a reader's own are found in one look-up.
 CREATE TABLE key_signatures (
   target_user TEXT NOT NULL,
-  target_key TEXT NOT NULL,
   signer_user TEXT NOT NULL,
+  target_key TEXT NOT NULL,
   signer_key TEXT NOT NULL,
   signature TEXT NOT NULL,
-  PRIMARY KEY (target_user, target_key, signer_user, signer_key)
+  PRIMARY KEY (target_user, signer_user, target_key, signer_key)
 ) WITHOUT ROWID;
+CREATE INDEX key_signatures_signer ON key_signatures (signer_user, signer_key);
 
 CREATE TABLE backup_versions (
   user_id TEXT NOT NULL,
@@ -132,6 +135,7 @@ CREATE TABLE backup_versions (
   algorithm TEXT NOT NULL,
   auth_data TEXT NOT NULL,
   etag BIGINT NOT NULL,
+  sessions BIGINT NOT NULL,
   deleted BOOLEAN NOT NULL,
   PRIMARY KEY (user_id, version)
 ) WITHOUT ROWID;

@@ -1,0 +1,229 @@
+//! Cross-signing keys of users, and the signatures that were uploaded over keys.
+
+use diesel::prelude::*;
+use diesel::upsert::excluded;
+
+use crate::tables::{cross_signing_keys, key_signatures};
+use crate::{Conn, Result};
+
+/// How many users are looked up in one statement.
+const USERS: usize = 500;
+
+/// A cross-signing key of a user.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
+#[diesel(table_name = cross_signing_keys)]
+pub struct SigningKeyRow {
+    /// Whose key it is.
+    pub user_id: String,
+    /// What it is for: `master`, `self_signing`, `user_signing`.
+    pub usage: String,
+    /// The public key, base64 as its owner wrote it.
+    pub public_key: String,
+    /// The key object, as its bytes came.
+    pub json: String,
+}
+
+/// One cross-signing key of a user.
+///
+/// # Errors
+/// When the database fails.
+pub fn signing_key(db: &mut Conn, user_id: &str, usage: &str) -> Result<Option<SigningKeyRow>> {
+    Ok(on!(db, |c| cross_signing_keys::table
+        .find((user_id, usage))
+        .select(SigningKeyRow::as_select())
+        .first(c)
+        .optional())?)
+}
+
+/// The cross-signing keys of these users.
+///
+/// # Errors
+/// When the database fails.
+pub fn signing_keys(db: &mut Conn, user_ids: &[&str]) -> Result<Vec<SigningKeyRow>> {
+    use cross_signing_keys as t;
+    let mut all = Vec::new();
+    for part in user_ids.chunks(USERS) {
+        all.extend(match part {
+            // One user is the common case, and the only one whose statement can be cached.
+            [one] => on!(db, |c| t::table
+                .filter(t::user_id.eq(one))
+                .select(SigningKeyRow::as_select())
+                .load(c))?,
+            some => on!(db, |c| t::table
+                .filter(t::user_id.eq_any(some))
+                .select(SigningKeyRow::as_select())
+                .load(c))?,
+        });
+    }
+    Ok(all)
+}
+
+/// From now on this is the user's key for its usage.
+///
+/// # Errors
+/// When the database fails.
+pub fn put_signing_key(db: &mut Conn, row: &SigningKeyRow) -> Result<()> {
+    use cross_signing_keys as t;
+    on!(db, |c| diesel::insert_into(t::table)
+        .values(row)
+        .on_conflict((t::user_id, t::usage))
+        .do_update()
+        .set((
+            t::public_key.eq(excluded(t::public_key)),
+            t::json.eq(excluded(t::json))
+        ))
+        .execute(c))?;
+    Ok(())
+}
+
+/// The user has no key for this usage any more.
+///
+/// # Errors
+/// When the database fails.
+pub fn remove_signing_key(db: &mut Conn, user_id: &str, usage: &str) -> Result<()> {
+    on!(db, |c| diesel::delete(
+        cross_signing_keys::table.find((user_id, usage))
+    )
+    .execute(c))?;
+    Ok(())
+}
+
+/// A signature over a key, made by its owner or by another user, and uploaded apart from the key.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
+#[diesel(table_name = key_signatures)]
+pub struct SignatureRow {
+    /// Whose key is signed.
+    pub target_user: String,
+    /// Who signed it.
+    pub signer_user: String,
+    /// Which key is signed: a device id, or the public key of a cross-signing key.
+    pub target_key: String,
+    /// With which key: `ed25519:` and a device id or public key.
+    pub signer_key: String,
+    /// The signature, base64.
+    pub signature: String,
+}
+
+impl SignatureRow {
+    fn stored(mut self) -> SignatureRow {
+        if self.signer_user == self.target_user {
+            self.signer_user.clear();
+        }
+        self
+    }
+
+    fn loaded(mut self) -> SignatureRow {
+        if self.signer_user.is_empty() {
+            self.signer_user.clone_from(&self.target_user);
+        }
+        self
+    }
+}
+
+/// Keep a signature; one by the same key over the same key is replaced. Whether anything changed.
+///
+/// # Errors
+/// When the database fails.
+pub fn put_signature(db: &mut Conn, signature: &SignatureRow) -> Result<bool> {
+    use key_signatures as t;
+    let row = signature.clone().stored();
+    let known: Option<String> = on!(db, |c| t::table
+        .find((
+            &row.target_user,
+            &row.signer_user,
+            &row.target_key,
+            &row.signer_key
+        ))
+        .select(t::signature)
+        .first(c)
+        .optional())?;
+    if known.as_ref() == Some(&row.signature) {
+        return Ok(false);
+    }
+    on!(db, |c| diesel::insert_into(t::table)
+        .values(&row)
+        .on_conflict((t::target_user, t::signer_user, t::target_key, t::signer_key))
+        .do_update()
+        .set(t::signature.eq(excluded(t::signature)))
+        .execute(c))?;
+    Ok(true)
+}
+
+/// The signatures over keys of these users that this reader may see: each owner's own, and the reader's.
+///
+/// # Errors
+/// When the database fails.
+pub fn signatures_for(db: &mut Conn, reader: &str, user_ids: &[&str]) -> Result<Vec<SignatureRow>> {
+    use key_signatures as t;
+    let mut all: Vec<SignatureRow> = Vec::new();
+    for part in user_ids.chunks(USERS) {
+        all.extend(match part {
+            [one] => on!(db, |c| t::table
+                .filter(t::target_user.eq(one))
+                .filter(t::signer_user.eq("").or(t::signer_user.eq(reader)))
+                .select(SignatureRow::as_select())
+                .load(c))?,
+            some => on!(db, |c| t::table
+                .filter(t::target_user.eq_any(some))
+                .filter(t::signer_user.eq_any(["", reader]))
+                .select(SignatureRow::as_select())
+                .load(c))?,
+        });
+    }
+    Ok(all.into_iter().map(SignatureRow::loaded).collect())
+}
+
+/// The signatures over this key say nothing any more: it has become another.
+///
+/// # Errors
+/// When the database fails.
+pub fn forget_signatures_over(db: &mut Conn, user_id: &str, key: &str) -> Result<()> {
+    use key_signatures as t;
+    on!(db, |c| diesel::delete(
+        t::table
+            .filter(t::target_user.eq(user_id))
+            .filter(t::target_key.eq(key))
+    )
+    .execute(c))?;
+    Ok(())
+}
+
+/// The signatures that this user made with this key say nothing any more: the key was replaced.
+///
+/// # Errors
+/// When the database fails.
+pub fn forget_signatures_by(db: &mut Conn, user_id: &str, signer_key: &str) -> Result<()> {
+    use key_signatures as t;
+    on!(db, |c| {
+        diesel::delete(
+            t::table
+                .filter(t::target_user.eq(user_id))
+                .filter(t::signer_user.eq(""))
+                .filter(t::signer_key.eq(signer_key)),
+        )
+        .execute(c)?;
+        diesel::delete(
+            t::table
+                .filter(t::signer_user.eq(user_id))
+                .filter(t::signer_key.eq(signer_key)),
+        )
+        .execute(c)
+    })?;
+    Ok(())
+}
+
+/// The account is given up: its cross-signing keys go, and every signature over them.
+///
+/// # Errors
+/// When the database fails.
+pub fn forget_user(db: &mut Conn, user_id: &str) -> Result<()> {
+    on!(db, |c| {
+        diesel::delete(cross_signing_keys::table.filter(cross_signing_keys::user_id.eq(user_id)))
+            .execute(c)?;
+        diesel::delete(key_signatures::table.filter(key_signatures::target_user.eq(user_id)))
+            .execute(c)?;
+        diesel::delete(key_signatures::table.filter(key_signatures::signer_user.eq(user_id)))
+            .execute(c)
+    })?;
+    Ok(())
+}
