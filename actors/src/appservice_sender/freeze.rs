@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use schema::appservices::{self, Counts, Frozen};
 use schema::device_lists;
-use schema::interests::Service;
+use schema::interests::{Interests, Service};
 use schema::{Conn, Position, Tx, accounts, inbox};
 use serde_json::value::RawValue;
 
 use super::rules::{self, Owed};
+use crate::rooms;
 use crate::wire::{Body, DeviceLists, Hooks, Name, Pending, PerDevice, ToDeviceEvent};
 use crate::{Error, Result};
 
@@ -73,7 +74,8 @@ pub(super) fn next(tx: &mut Tx<'_>, service: &Service, wanted: Wanted) -> Result
     let newest = tx.head();
     let head = device_lists::settled_up_to(tx, newest)?;
     let held = head < newest;
-    let owed = gather(tx, service, head, wanted.now)?;
+    let interests = tx.interests();
+    let owed = gather(tx, &interests, service, head, wanted.now)?;
     let cut = rules::cut(head, &owed.sizes());
     let owed = owed.up_to(cut);
     if owed.is_empty() && wanted.ephemeral.is_empty() {
@@ -105,11 +107,17 @@ pub(super) fn next(tx: &mut Tx<'_>, service: &Service, wanted: Wanted) -> Result
 }
 // ANCHOR_END: next
 
-fn gather(db: &mut Conn, service: &Service, head: Position, now: i64) -> Result<Gathered> {
+fn gather(
+    db: &mut Conn,
+    interests: &Interests,
+    service: &Service,
+    head: Position,
+    now: i64,
+) -> Result<Gathered> {
     let one_more = i64::try_from(rules::ITEMS + 1).unwrap_or(i64::MAX);
     let positions = appservices::owed_events(db, &service.id, head, one_more)?;
     Ok(Gathered {
-        events: events(db, service, &positions, now)?,
+        events: rooms::queries::for_appservice(db, interests, &service.id, &positions, now)?,
         to_device: inbox::owed(db, &service.id, head, one_more)?,
         lists: device_lists::owed(
             db,
@@ -327,13 +335,4 @@ pub(super) fn acknowledge(
 ) -> Result<Option<Found>> {
     appservices::acknowledge(tx, taken)?;
     then.map(|wanted| next(tx, service, wanted)).transpose()
-}
-
-fn events(
-    _: &mut Conn,
-    _: &Service,
-    _: &[Position],
-    _: i64,
-) -> Result<Vec<(Position, Box<RawValue>)>> {
-    Ok(Vec::new())
 }

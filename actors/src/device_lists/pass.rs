@@ -195,3 +195,6 @@ fn whole_room(
     }
     Ok(present.last().cloned())
 }
+
+#[cfg(test)]
+mod tests;

@@ -66,7 +66,7 @@ fn dressed_one(db: &mut Conn, row: &EventRow, dress: &Dress<'_>) -> Result<Box<R
     client_event(row, &dress)
 }
 
-/// The events at these positions as a transaction for a service carries them: with their room, and an invite of a user of
+/// The events at these positions, each with its position, as a transaction for a service carries them: with their room, and an invite of a user of
 /// the service with stripped state of the room. `now` is milliseconds since the epoch.
 ///
 /// # Errors
@@ -77,7 +77,7 @@ pub fn for_appservice(
     service: &ServiceId,
     positions: &[Position],
     now: i64,
-) -> Result<Vec<Box<RawValue>>> {
+) -> Result<Vec<(Position, Box<RawValue>)>> {
     let rows = events::at(db, positions)?;
     let mut shown = Vec::with_capacity(rows.len());
     for row in &rows {
@@ -91,7 +91,7 @@ pub fn for_appservice(
             invite_room_state: state.as_deref(),
             ..Dress::default()
         };
-        shown.push(dressed_one(db, row, &dress)?);
+        shown.push((Position(row.position), dressed_one(db, row, &dress)?));
     }
     Ok(shown)
 }

@@ -1,0 +1,238 @@
+//! After any schedule of joins, leaves, new devices, deliveries and interrupted passes, a service has been told to track
+//! exactly those who share a room with a joined member of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use schema::interests::{Interests, Proposals};
+use schema::memberships::{self, MembershipRow};
+use schema::{Options, Position, Store};
+use serde_json::json;
+
+use super::*;
+
+const USERS: [&str; 6] = [
+    "@irc_a:test",
+    "@irc_b:test",
+    "@ircbot:test",
+    "@alice:test",
+    "@bob:test",
+    "@carol:test",
+];
+const ROOMS: [&str; 3] = ["!a:test", "!b:test", "!c:test"];
+const WORDS: [&str; 4] = ["join", "leave", "invite", "ban"];
+
+fn interests() -> Interests {
+    let service = |id: &str, users: serde_json::Value| {
+        let registration = json!({"id": id, "url": "http://localhost:1", "as_token": id, "hs_token": id,
+            "sender_localpart": format!("{id}bot"), "namespaces": {"users": users}, "org.matrix.msc3202": true});
+        (
+            serde_json::from_value(registration).expect("a registration"),
+            false,
+        )
+    };
+    let all = vec![
+        service("irc", json!([{"exclusive": true, "regex": "@irc_.*"}])),
+        service("other", json!([{"exclusive": true, "regex": "@bob.*"}])),
+    ];
+    let proposals = Proposals {
+        to_device: true,
+        device_lists: true,
+    };
+    Interests::compile("test", all, proposals).expect("patterns compile")
+}
+
+/// A bridge that follows what it is told.
+#[derive(Default)]
+struct Bridge {
+    tracks: BTreeSet<String>,
+}
+
+impl Bridge {
+    /// One transaction: everything owed up to a cut, acknowledged.
+    fn takes(&mut self, tx: &mut Tx<'_>, service: &ServiceId, txn: i64) -> Result<()> {
+        let head = tx.head();
+        let cut = device_lists::settled_up_to(tx, head)?;
+        for word in device_lists::owed(tx, service, cut, 1000)? {
+            if word.is_left {
+                // For somebody whose `changed` it overtook while both waited, it says nothing new.
+                self.tracks.remove(&word.user_id);
+            } else {
+                self.tracks.insert(word.user_id);
+            }
+        }
+        device_lists::stamp(tx, service, cut, txn)?;
+        device_lists::acknowledge(tx, service, cut, txn)?;
+        Ok(())
+    }
+}
+
+fn move_to(tx: &mut Tx<'_>, room: &str, user: &str, word: &str) -> Result<()> {
+    let before = memberships::get(tx, room, user)?
+        .map(|m| m.membership)
+        .unwrap_or_default();
+    if before == word {
+        return Ok(());
+    }
+    let row = MembershipRow {
+        room_id: room.to_owned(),
+        user_id: user.to_owned(),
+        membership: word.to_owned(),
+        position: tx.next_position().0,
+        event_id: "$e".to_owned(),
+        sender: user.to_owned(),
+        display_name: None,
+        avatar_url: None,
+        forgotten: false,
+    };
+    memberships::put(tx, &row)?;
+    device_lists::membership_changed(tx, room, user, &before, word)?;
+    Ok(())
+}
+
+/// A whole pass, in the writes that [`run`] makes.
+fn drain(tx: &mut Tx<'_>) -> Result<()> {
+    let mut after = String::new();
+    for _ in 0..10_000 {
+        match step(tx, &after)? {
+            Step::Done(_) => return Ok(()),
+            Step::More(_) => after.clear(),
+            Step::InRoom(_, user) => after = user,
+        }
+    }
+    panic!("the pass does not end");
+}
+
+/// Who shares a room with a joined member of the service, found by looking at everything.
+fn brute(
+    all: &BTreeMap<(&str, &str), &str>,
+    interests: &Interests,
+    service: &ServiceId,
+) -> BTreeSet<String> {
+    let own = |user: &str| interests.claim(service, user).is_some();
+    let in_room = |room: &str, user: &str, words: &[&str]| {
+        all.get(&(room, user)).is_some_and(|w| words.contains(w))
+    };
+    let here: Vec<&str> = ROOMS
+        .into_iter()
+        .filter(|r| USERS.iter().any(|u| own(u) && in_room(r, u, &["join"])))
+        .collect();
+    let shares =
+        |user: &&str| !own(user) && here.iter().any(|r| in_room(r, user, &["join", "invite"]));
+    USERS
+        .iter()
+        .copied()
+        .filter(shares)
+        .map(ToOwned::to_owned)
+        .collect()
+}
+
+#[actix::test]
+async fn what_a_service_was_told_is_who_shares_a_room() {
+    for seed in 0..12u64 {
+        let folder = tempfile::tempdir().expect("a folder");
+        let url = format!("sqlite:{}", folder.path().join("db").display());
+        let store = Store::open(&url, &Options::default()).expect("the store opens");
+        let compiled = interests();
+        let done = store.write_alone(|tx| {
+            tx.swap_interests(interests());
+            Ok::<_, Error>(())
+        });
+        done.await.expect("interests in force");
+
+        let told = store.write_always(move |tx| {
+            let mut state = seed * 7919 + 1;
+            let mut random = |below: usize| {
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
+                usize::try_from(state >> 33).unwrap_or(0) % below
+            };
+            let mut all = BTreeMap::new();
+            let mut bridges: BTreeMap<ServiceId, Bridge> = [
+                ("irc".into(), Bridge::default()),
+                ("other".into(), Bridge::default()),
+            ]
+            .into();
+            let mut txn = 0;
+            for _ in 0..150 {
+                match random(10) {
+                    0..=5 => {
+                        let (room, user, word) =
+                            (ROOMS[random(3)], USERS[random(6)], WORDS[random(4)]);
+                        move_to(tx, room, user, word)?;
+                        all.insert((room, user), word);
+                    }
+                    6 => device_lists::keys_changed(tx, USERS[random(6)]).map(drop)?,
+                    // One piece of a pass; the next may come much later.
+                    7 => drop(step(tx, "")?),
+                    _ => {
+                        let services: Vec<ServiceId> = bridges.keys().cloned().collect();
+                        let service = &services[random(2)];
+                        txn += 1;
+                        bridges
+                            .get_mut(service)
+                            .expect("a bridge")
+                            .takes(tx, service, txn)?;
+                    }
+                }
+            }
+            drain(tx)?;
+            let mut result = Vec::new();
+            for (service, mut bridge) in bridges {
+                bridge.takes(tx, &service, txn + 1)?;
+                let tracked = device_lists::tracked_by(tx, &service)?
+                    .into_iter()
+                    .collect::<BTreeSet<_>>();
+                let mine = |user: &String| compiled.claim(&service, user).is_none();
+                let heard: BTreeSet<String> = bridge.tracks.into_iter().filter(mine).collect();
+                result.push((
+                    service.clone(),
+                    tracked,
+                    heard,
+                    brute(&all, &compiled, &service),
+                ));
+            }
+            Ok::<_, Error>(result)
+        });
+        for (service, tracked, heard, expected) in told.await.expect("a schedule") {
+            assert_eq!(tracked, expected, "seed {seed}: {service}: tracked");
+            assert_eq!(heard, expected, "seed {seed}: {service}: told");
+        }
+    }
+}
+
+#[actix::test]
+async fn the_bot_and_the_user_leave_at_nearly_the_same_time() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let url = format!("sqlite:{}", folder.path().join("db").display());
+    let store = Store::open(&url, &Options::default()).expect("the store opens");
+    let done = store.write_alone(|tx| {
+        tx.swap_interests(interests());
+        Ok::<_, Error>(())
+    });
+    done.await.expect("interests in force");
+    let owed = store.write_always(|tx| {
+        let irc = ServiceId::from("irc");
+        move_to(tx, ROOMS[0], "@ircbot:test", "join")?;
+        move_to(tx, ROOMS[0], "@alice:test", "join")?;
+        drain(tx)?;
+        Bridge::default().takes(tx, &irc, 1)?;
+        // Both are gone before any pass looks.
+        move_to(tx, ROOMS[0], "@ircbot:test", "leave")?;
+        move_to(tx, ROOMS[0], "@alice:test", "leave")?;
+        let head = tx.head();
+        assert!(
+            device_lists::settled_up_to(tx, head)? < head,
+            "nothing is sent before the pass"
+        );
+        drain(tx)?;
+        Ok::<_, Error>(device_lists::owed(tx, &irc, Position(i64::MAX), 10)?)
+    });
+    let owed: Vec<_> = owed
+        .await
+        .expect("a schedule")
+        .into_iter()
+        .map(|w| (w.user_id, w.is_left))
+        .collect();
+    assert_eq!(owed, [("@alice:test".to_owned(), true)]);
+}
