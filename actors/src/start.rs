@@ -95,7 +95,8 @@ pub async fn start(parts: Parts) -> Result<Actors> {
     );
     let key_store = Address::new(KeyStore::new(env.clone()).start(), "key_store", env.clone());
     let accounts = Address::new(Accounts::new(env.clone()).start(), "accounts", env.clone());
-    let rooms = Address::new(Rooms::new(env.clone()).start(), "rooms", env.clone());
+    let rooms = Rooms::new(env.clone(), device_lists.addr().clone().recipient());
+    let rooms = Address::new(rooms.start(), "rooms", env.clone());
     let sync = Address::new(Sync::new(env.clone()).start(), "sync", env.clone());
     let keeper = Appservices::new(
         env.clone(),

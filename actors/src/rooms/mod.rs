@@ -1,28 +1,101 @@
-//! To be written.
+//! Rooms: their events, state, memberships, aliases and receipts.
+//!
+//! *Owns* `rooms`, `events`, `room_state`, `memberships`, `aliases`, `receipts`; in the write of an event also what it
+//! logs for device lists and what it owes application services.
+//!
+//! *Asks* nobody.
+//!
+//! *Tells* `device_lists` that a membership changed, and [`Wake`](crate::wake::Wake): senders, and who waits on the room or is concerned.
+//!
+//! *Promises* that each room's history is one line in which every event was allowed by the state before it; that an event,
+//! the state and membership it makes, and everything it owes are kept together or not at all; that a transaction id is
+//! answered alike however often it comes; that the cost of an event does not grow with the members of its room.
+//!
+//! *Spec* [Rooms](https://spec.matrix.org/v1.19/client-server-api/#rooms-1), [Events](https://spec.matrix.org/v1.19/client-server-api/#events),
+//! [room version 11](https://spec.matrix.org/v1.19/rooms/v11/), [room version 12](https://spec.matrix.org/v1.19/rooms/v12/).
 
+mod append;
+mod create;
 pub mod format;
+mod marks;
+mod members;
 pub mod messages;
+mod names;
 mod pdu;
+mod plan;
+mod power;
 pub mod queries;
 pub mod rules;
+mod sending;
+#[cfg(test)]
+mod tests;
+pub mod visibility;
 
-use actix::{Actor, Context};
+use actix::{Actor, Context, Handler, Recipient, ResponseFuture};
+use ruma::{OwnedEventId, OwnedRoomId};
+use schema::{Tx, memberships};
 
-use crate::Env;
+use crate::device_lists::MembershipChanged;
+use crate::{Env, Error, Result, guarded, tell};
+use append::News;
 
 pub use messages::*;
 
-/// To be written.
+/// Rooms asked for in one page when a profile has changed.
+const PAGE: i64 = 100;
+
+/// The actor.
 pub struct Rooms {
     env: Env,
+    device_lists: Recipient<MembershipChanged>,
 }
 
 impl Rooms {
-    /// To be written.
+    /// A keeper of rooms over this storage.
     #[must_use]
-    pub fn new(env: Env) -> Rooms {
-        Rooms { env }
+    pub fn new(env: Env, device_lists: Recipient<MembershipChanged>) -> Rooms {
+        Rooms { env, device_lists }
     }
+
+    /// Write, and when it is committed tell everybody whom it concerns.
+    fn commit<T: Send + 'static>(
+        &self,
+        write: impl FnOnce(&Env, &mut Tx<'_>, &mut News) -> Result<T> + Send + 'static,
+    ) -> ResponseFuture<Result<T>> {
+        let env = self.env.clone();
+        let write = self.env.store.write(move |tx| {
+            let mut news = News::default();
+            let done = write(&env, tx, &mut news)?;
+            Ok::<_, Error>((done, news))
+        });
+        let (env, device_lists) = (self.env.clone(), self.device_lists.clone());
+        guarded(&self.env, "rooms", async move {
+            let (done, news) = write.await?;
+            announce(&env, &device_lists, news);
+            Ok(done)
+        })
+    }
+}
+
+/// Tell what a committed write did.
+fn announce(env: &Env, device_lists: &Recipient<MembershipChanged>, news: News) {
+    if news.memberships {
+        tell(
+            env,
+            "rooms",
+            device_lists,
+            "device_lists",
+            MembershipChanged,
+        );
+    }
+    // A sender that is woken before the pass finds its cut held back, and is woken by the pass again.
+    env.wake.services(&news.services);
+    env.wake.rooms(news.rooms.into_iter().collect());
+    env.wake.users(news.users.into_iter().collect());
+}
+
+fn refused<T: 'static>(error: Error) -> ResponseFuture<Result<T>> {
+    Box::pin(std::future::ready(Err(error)))
 }
 
 impl Actor for Rooms {
@@ -30,6 +103,158 @@ impl Actor for Rooms {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         ctx.set_mailbox_capacity(4096);
-        tracing::trace!(server = %self.env.settings.server_name, "started");
+    }
+}
+
+impl Handler<CreateRoom> for Rooms {
+    type Result = ResponseFuture<Result<OwnedRoomId>>;
+
+    fn handle(&mut self, msg: CreateRoom, _: &mut Context<Self>) -> Self::Result {
+        let default = &self.env.settings.default_room_version;
+        let version = msg.version.clone().unwrap_or_else(|| default.clone());
+        let plan = match pdu::rules_of(&version).and_then(|_| plan::plan(&msg, &version)) {
+            Ok(plan) => plan,
+            Err(error) => return refused(error),
+        };
+        let now = self.env.clock.now();
+        self.commit(move |env, tx, news| create::create(env, tx, &msg, &version, plan, now, news))
+    }
+}
+
+// ANCHOR: send
+impl Handler<SendEvent> for Rooms {
+    type Result = ResponseFuture<Result<OwnedEventId>>;
+
+    fn handle(&mut self, msg: SendEvent, _: &mut Context<Self>) -> Self::Result {
+        let content = match pdu::canonical(&msg.content) {
+            Ok(content) => content,
+            Err(error) => return refused(error),
+        };
+        let now = self.env.clock.now();
+        self.commit(move |env, tx, news| sending::send(env, tx, msg, content, now, news))
+    }
+}
+// ANCHOR_END: send
+
+impl Handler<SetState> for Rooms {
+    type Result = ResponseFuture<Result<OwnedEventId>>;
+
+    fn handle(&mut self, msg: SetState, _: &mut Context<Self>) -> Self::Result {
+        let content = match pdu::canonical(&msg.content) {
+            Ok(content) => content,
+            Err(error) => return refused(error),
+        };
+        let now = self.env.clock.now();
+        self.commit(move |env, tx, news| sending::set_state(env, tx, msg, content, now, news))
+    }
+}
+
+impl Handler<Redact> for Rooms {
+    type Result = ResponseFuture<Result<OwnedEventId>>;
+
+    fn handle(&mut self, msg: Redact, _: &mut Context<Self>) -> Self::Result {
+        let now = self.env.clock.now();
+        self.commit(move |env, tx, news| sending::redact(env, tx, msg, now, news))
+    }
+}
+
+impl Handler<Enter> for Rooms {
+    type Result = ResponseFuture<Result<OwnedRoomId>>;
+
+    fn handle(&mut self, msg: Enter, _: &mut Context<Self>) -> Self::Result {
+        let now = self.env.clock.now();
+        self.commit(move |env, tx, news| members::enter(env, tx, msg, now, news))
+    }
+}
+
+impl Handler<ChangeMembership> for Rooms {
+    type Result = ResponseFuture<Result<()>>;
+
+    fn handle(&mut self, msg: ChangeMembership, _: &mut Context<Self>) -> Self::Result {
+        let now = self.env.clock.now();
+        self.commit(move |env, tx, news| members::change(env, tx, msg, now, news))
+    }
+}
+
+impl Handler<Forget> for Rooms {
+    type Result = ResponseFuture<Result<()>>;
+
+    fn handle(&mut self, msg: Forget, _: &mut Context<Self>) -> Self::Result {
+        self.commit(move |_, tx, _| members::forget(tx, &msg))
+    }
+}
+
+impl Handler<PutAlias> for Rooms {
+    type Result = ResponseFuture<Result<()>>;
+
+    fn handle(&mut self, msg: PutAlias, _: &mut Context<Self>) -> Self::Result {
+        self.commit(move |env, tx, _| names::put(env, tx, &msg))
+    }
+}
+
+impl Handler<DeleteAlias> for Rooms {
+    type Result = ResponseFuture<Result<()>>;
+
+    fn handle(&mut self, msg: DeleteAlias, _: &mut Context<Self>) -> Self::Result {
+        self.commit(move |env, tx, _| names::delete(env, tx, &msg))
+    }
+}
+
+impl Handler<SetListed> for Rooms {
+    type Result = ResponseFuture<Result<()>>;
+
+    fn handle(&mut self, msg: SetListed, _: &mut Context<Self>) -> Self::Result {
+        self.commit(move |env, tx, _| names::set_listed(env, tx, &msg))
+    }
+}
+
+impl Handler<MarkRead> for Rooms {
+    type Result = ResponseFuture<Result<()>>;
+
+    fn handle(&mut self, msg: MarkRead, _: &mut Context<Self>) -> Self::Result {
+        let now = self.env.clock.now();
+        self.commit(move |_, tx, news| marks::mark(tx, &msg, now, news))
+    }
+}
+
+impl Handler<ProfileChanged> for Rooms {
+    type Result = ResponseFuture<Result<()>>;
+
+    /// Each room is a write of its own, so that a user of a thousand rooms holds up nobody; each looks at the profile and the
+    /// membership as they are then.
+    fn handle(&mut self, msg: ProfileChanged, _: &mut Context<Self>) -> Self::Result {
+        let (env, device_lists) = (self.env.clone(), self.device_lists.clone());
+        guarded(&self.env, "rooms", async move {
+            let mut after = String::new();
+            loop {
+                let (user, last) = (msg.user.clone(), after);
+                let rooms = env
+                    .store
+                    .read(move |db| {
+                        Ok::<_, Error>(memberships::of_user(
+                            db,
+                            user.as_str(),
+                            "join",
+                            &last,
+                            PAGE,
+                        )?)
+                    })
+                    .await?;
+                let Some(end) = rooms.last() else {
+                    return Ok(());
+                };
+                after = end.room_id.clone();
+                for row in rooms {
+                    let room: OwnedRoomId = pdu::parsed(&row.room_id)?;
+                    let (user, writer, now) = (msg.user.clone(), env.clone(), env.clock.now());
+                    let write = env.store.write_always(move |tx| {
+                        let mut news = News::default();
+                        members::rename(&writer, tx, &room, &user, now, &mut news)?;
+                        Ok::<_, Error>(news)
+                    });
+                    announce(&env, &device_lists, write.await?);
+                }
+            }
+        })
     }
 }

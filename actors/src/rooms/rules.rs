@@ -1,1 +1,270 @@
-//! To be written.
+//! What the specification demands of rooms, as values in and values out. What it demands of events is ruma's to say.
+
+use ruma::state_res::events::RoomPowerLevelsIntField;
+use ruma::{ServerName, UserId};
+use schema::Position;
+use schema::events::EventRow;
+use serde_json::value::RawValue;
+
+use super::format::content;
+use super::messages::Action;
+use super::pdu::Draft;
+use super::power::Powers;
+use crate::{Refusal, Result};
+
+/// The most bytes an event may have, signatures included. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#size-limits
+pub const EVENT_BYTES: usize = 65_536;
+
+/// The most bytes a type, a state key or an identifier may have. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#size-limits
+pub const NAME_BYTES: usize = 255;
+
+/// An event is at most [`EVENT_BYTES`] long. ([spec])
+///
+/// # Errors
+/// [`Refusal::TooLarge`]
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#size-limits
+pub fn check_size(bytes: usize) -> Result<()> {
+    if bytes > EVENT_BYTES {
+        return Err(Refusal::TooLarge(
+            format!("the event has {bytes} bytes; {EVENT_BYTES} is the most").into(),
+        )
+        .into());
+    }
+    Ok(())
+}
+
+/// A type, a state key, a client's transaction id: at most [`NAME_BYTES`] long, and without U+0000. ([spec])
+///
+/// # Errors
+/// [`Refusal::TooLarge`], [`Refusal::InvalidParam`]
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#size-limits
+pub fn check_name(what: &str, text: &str) -> Result<()> {
+    if text.len() > NAME_BYTES {
+        return Err(Refusal::TooLarge(
+            format!("{what} has {} bytes; {NAME_BYTES} is the most", text.len()).into(),
+        )
+        .into());
+    }
+    check_nul(what, text)
+}
+
+/// One of the two databases cannot keep U+0000 in a text, so neither is asked to.
+///
+/// # Errors
+/// [`Refusal::InvalidParam`]
+pub fn check_nul(what: &str, text: &str) -> Result<()> {
+    if text.contains('\0') {
+        return Err(Refusal::InvalidParam(format!("{what} contains U+0000").into()).into());
+    }
+    Ok(())
+}
+
+/// The parts of an event that its columns hold are such that they can be held.
+pub(crate) fn check_shape(draft: &Draft) -> Result<()> {
+    check_name("the event type", &draft.kind)?;
+    if draft.kind.is_empty() {
+        return Err(Refusal::InvalidParam("the event type is empty".into()).into());
+    }
+    if let Some(state_key) = &draft.state_key {
+        check_name("the state key", state_key)?;
+    }
+    if draft.kind == "m.room.member" {
+        for name in ["displayname", "avatar_url"] {
+            if let Some(text) = draft.content.get(name).and_then(|v| v.as_str()) {
+                check_nul(name, text)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Only users of this server can be members: there is nobody else to tell. An id that is none is left to the authorisation rules.
+pub(crate) fn check_local(state_key: Option<&str>, server: &ServerName) -> Result<()> {
+    match state_key.map(<&UserId>::try_from) {
+        Some(Ok(user)) if user.server_name() != server => {
+            Err(Refusal::Forbidden("this server does not federate".into()).into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A kick or ban lifted only where there is something to lift: what the authorisation rules let pass as a leave that changes
+/// nothing is refused. ([kick], [unban])
+///
+/// # Errors
+/// [`Refusal::Forbidden`]
+///
+/// [kick]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3roomsroomidkick
+/// [unban]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3roomsroomidunban
+pub fn check_action(action: Action, membership: &str) -> Result<()> {
+    let refused = match action {
+        Action::Kick if !matches!(membership, "join" | "invite" | "knock") => {
+            "the user is not in this room"
+        }
+        Action::Unban if membership != "ban" => "the user is not banned",
+        _ => return Ok(()),
+    };
+    Err(Refusal::Forbidden(refused.into()).into())
+}
+
+/// The rooms whose members a restricted room admits. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#restricted-rooms
+pub(crate) fn rooms_that_admit(join_rules: &RawValue) -> Vec<String> {
+    #[derive(serde::Deserialize)]
+    struct JoinRules {
+        join_rule: String,
+        #[serde(default)]
+        allow: Vec<serde_json::Value>,
+    }
+    let Ok(rules) = serde_json::from_str::<JoinRules>(join_rules.get()) else {
+        return Vec::new();
+    };
+    if !matches!(rules.join_rule.as_str(), "restricted" | "knock_restricted") {
+        return Vec::new();
+    }
+    let text = |allow: &serde_json::Value, key: &str| {
+        allow.get(key).and_then(|v| v.as_str()).map(str::to_owned)
+    };
+    rules
+        .allow
+        .iter()
+        .filter(|allow| text(allow, "type").as_deref() == Some("m.room_membership"))
+        .filter_map(|allow| text(allow, "room_id"))
+        .collect()
+}
+
+/// Whether a state event says what a draft would say again: same sender, same content. Such a draft is answered with the old event.
+pub(crate) fn says_the_same(old: &EventRow, draft: &Draft, new: &RawValue) -> Result<bool> {
+    // Both are canonical, so equal contents are equal texts.
+    Ok(old.sender == draft.sender.as_str() && content(old)?.get() == new.get())
+}
+
+/// The display name and avatar in a member event; what is no text is none.
+pub(crate) fn names_in(content: &RawValue) -> (Option<String>, Option<String>) {
+    let content: serde_json::Value = serde_json::from_str(content.get()).unwrap_or_default();
+    let text = |key: &str| content.get(key).and_then(|v| v.as_str()).map(str::to_owned);
+    (text("displayname"), text("avatar_url"))
+}
+
+/// One's own events may be redacted, and with the level for it those of others; never what the room stands on. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3roomsroomidredacteventidtxnid
+pub(crate) fn check_redaction(target: &EventRow, sender: &UserId, powers: &Powers) -> Result<()> {
+    if target.kind == "m.room.create" {
+        return Err(Refusal::Forbidden("the create event cannot be redacted".into()).into());
+    }
+    if target.sender != sender.as_str()
+        && powers.of(sender) < powers.needed(RoomPowerLevelsIntField::Redact)
+    {
+        return Err(
+            Refusal::Forbidden("you have not the level to redact others' events".into()).into(),
+        );
+    }
+    Ok(())
+}
+
+/// A place between two events, as clients are given it and give it back: `s` and the position of the event before it. ([spec])
+/// A `since` token of `/sync` is one too.
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3roomsroomidmessages
+#[must_use]
+pub fn token(before: Position) -> String {
+    format!("s{before}")
+}
+
+/// The position in a token; what follows it in a `since` token of `/sync` is passed over.
+///
+/// # Errors
+/// [`Refusal::InvalidParam`]
+pub fn parse_token(token: &str) -> Result<Position> {
+    token
+        .strip_prefix('s')
+        .and_then(|rest| rest.split('_').next())
+        .and_then(|position| position.parse().ok())
+        .filter(|position| *position >= 0)
+        .map(Position)
+        .ok_or_else(|| Refusal::InvalidParam("this is no token of this server".into()).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_have_a_limit_and_no_nul() {
+        let cases = [
+            ("", true),
+            (&"x".repeat(255), true),
+            (&"x".repeat(256), false),
+            (&"é".repeat(128), false),
+            ("a\0b", false),
+        ];
+        for (name, accepted) in cases {
+            assert_eq!(check_name("it", name).is_ok(), accepted, "{name:?}");
+        }
+        assert!(check_size(EVENT_BYTES).is_ok());
+        assert!(check_size(EVENT_BYTES + 1).is_err());
+    }
+
+    #[test]
+    fn kicks_and_unbans_need_something_to_end() {
+        let cases = [
+            (Action::Kick, ["join", "invite", "knock"].as_slice()),
+            (Action::Unban, &["ban"]),
+            (
+                Action::Ban,
+                &["", "join", "invite", "knock", "leave", "ban"],
+            ),
+            (
+                Action::Leave,
+                &["", "join", "invite", "knock", "leave", "ban"],
+            ),
+        ];
+        for (action, accepted) in cases {
+            for membership in ["", "join", "invite", "knock", "leave", "ban"] {
+                let ok = check_action(action, membership).is_ok();
+                assert_eq!(
+                    ok,
+                    accepted.contains(&membership),
+                    "{action:?} {membership:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn who_is_admitted_without_an_invite() {
+        let cases = [
+            (
+                r#"{"join_rule":"restricted","allow":[{"type":"m.room_membership","room_id":"!a"},{"type":"x","room_id":"!b"},7]}"#,
+                vec!["!a"],
+            ),
+            (
+                r#"{"join_rule":"invite","allow":[{"type":"m.room_membership","room_id":"!a"}]}"#,
+                vec![],
+            ),
+            (r#"{"join_rule":"knock_restricted"}"#, vec![]),
+            (r#"{}"#, vec![]),
+        ];
+        for (content, expected) in cases {
+            let content = RawValue::from_string(content.to_owned()).expect("JSON");
+            assert_eq!(rooms_that_admit(&content), expected);
+        }
+    }
+
+    #[test]
+    fn tokens() {
+        assert_eq!(parse_token(&token(Position(17))).ok(), Some(Position(17)));
+        assert_eq!(parse_token("s17_12").ok(), Some(Position(17)));
+        for bad in ["", "17", "s", "s-1", "sx", "t1", "s1x"] {
+            assert!(parse_token(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,351 @@
+//! The one way into a room's history: an event is made, judged against the state it meets, and kept with all that follows
+//! from it, in one write. The writer is one thread, so nothing can come between the state that was read and the event.
+
+use std::collections::BTreeSet;
+
+use ruma::canonical_json::{CanonicalJsonObject, redact_in_place};
+use ruma::room_version_rules::RoomVersionRules;
+use ruma::state_res::{
+    auth_types_for_event, check_state_dependent_auth_rules, check_state_independent_auth_rules,
+};
+use ruma::{OwnedRoomId, OwnedUserId, RoomId};
+use schema::appservices::{interested_in_room, owe_event};
+use schema::device_lists::membership_changed;
+use schema::events::{self, EventRow};
+use schema::memberships::{self, MembershipRow};
+use schema::registration::ServiceId;
+use schema::rooms::RoomRow;
+use schema::{Tx, rooms};
+use serde_json::value::to_raw_value;
+
+use super::format::content;
+use super::pdu::{Draft, Judged, Pen, Place, Signed, membership_in, parsed, rules_of};
+use super::power::Powers;
+use super::rules;
+use crate::{Env, Refusal, Result};
+
+/// What a write did that others want to hear of once it is committed.
+#[derive(Debug, Default)]
+pub(crate) struct News {
+    /// Who is owed something.
+    pub(crate) services: BTreeSet<ServiceId>,
+    /// Rooms in which something happened.
+    pub(crate) rooms: BTreeSet<OwnedRoomId>,
+    /// Users to whom something happened.
+    pub(crate) users: BTreeSet<OwnedUserId>,
+    /// Whether a membership changed.
+    pub(crate) memberships: bool,
+}
+
+/// A room that is being written to: its row, read in the same write.
+pub(crate) struct Open<'e> {
+    env: &'e Env,
+    rules: RoomVersionRules,
+    id: OwnedRoomId,
+    row: RoomRow,
+}
+
+impl<'e> Open<'e> {
+    /// Open a room for a user who wants to write to it.
+    ///
+    /// # Errors
+    /// [`Refusal::Forbidden`] when there is no such room: who is not in a room is not told whether it exists.
+    pub(crate) fn room(env: &'e Env, tx: &mut Tx<'_>, room_id: &RoomId) -> Result<Open<'e>> {
+        let row = rooms::room(tx, room_id.as_str())?
+            .ok_or(Refusal::Forbidden("you are not in this room".into()))?;
+        Open::row(env, row)
+    }
+
+    /// Open a room whose row is known.
+    ///
+    /// # Errors
+    /// When the row is damaged.
+    pub(crate) fn row(env: &'e Env, row: RoomRow) -> Result<Open<'e>> {
+        Ok(Open {
+            env,
+            rules: rules_of(&row.version)?,
+            id: parsed(&row.room_id)?,
+            row,
+        })
+    }
+
+    /// Make a room of a create event.
+    ///
+    /// # Errors
+    /// When the rules refuse the create event.
+    pub(crate) fn create(
+        env: &'e Env,
+        tx: &mut Tx<'_>,
+        version: &str,
+        id: Option<OwnedRoomId>,
+        draft: &Draft,
+        is_public: bool,
+        news: &mut News,
+    ) -> Result<Open<'e>> {
+        let rules = rules_of(version)?;
+        let place = Place {
+            room: id.as_deref(),
+            after: None,
+            depth: 1,
+            auth_events: Vec::new(),
+        };
+        let signed = Pen::of(env).sign(draft, &place, &rules)?;
+        let judged = Judged::draft(draft, &signed, &place, to_raw_value(&draft.content)?)?;
+        check_state_independent_auth_rules(&rules.authorization, &judged, |_| None::<Judged>)
+            .map_err(forbidden)?;
+        let id = match id {
+            Some(id) => id,
+            None => RoomId::new_v2(signed.id.localpart())
+                .map_err(|e| schema::Error::Damaged(format!("room id: {e}")))?,
+        };
+        let row = RoomRow {
+            room_id: id.to_string(),
+            version: version.to_owned(),
+            creator: draft.sender.to_string(),
+            tip: signed.id.to_string(),
+            depth: 0,
+            joined: 0,
+            invited: 0,
+            is_public,
+        };
+        rooms::create(tx, &row)?;
+        let mut open = Open {
+            env,
+            rules,
+            id,
+            row,
+        };
+        open.keep(tx, draft, signed, None, news)?;
+        Ok(open)
+    }
+
+    /// The room's id.
+    pub(crate) fn id(&self) -> &OwnedRoomId {
+        &self.id
+    }
+
+    /// Who may what in the room now.
+    ///
+    /// # Errors
+    /// When the database fails or a stored event is damaged.
+    pub(crate) fn powers(&self, tx: &mut Tx<'_>) -> Result<Powers> {
+        let create = self.state(tx, "m.room.create", "")?;
+        let levels = self.state(tx, "m.room.power_levels", "")?;
+        Powers::new(create, levels, &self.rules.authorization)
+    }
+
+    /// A current state event, as the rules look at it.
+    ///
+    /// # Errors
+    /// When the database fails or the stored event is damaged.
+    pub(crate) fn state(&self, tx: &mut Tx<'_>, kind: &str, key: &str) -> Result<Option<Judged>> {
+        events::state(tx, &self.row.room_id, kind, key)?
+            .map(|row| Judged::stored(&row, &self.rules))
+            .transpose()
+    }
+
+    /// Append an event: its id, which for state that says nothing new is the id of the event that says it already.
+    ///
+    /// # Errors
+    /// [`Refusal::Forbidden`] with the sentence of the rule that refuses it; what [`rules`] refuses in its shape.
+    pub(crate) fn append(
+        &mut self,
+        tx: &mut Tx<'_>,
+        draft: &Draft,
+        news: &mut News,
+    ) -> Result<String> {
+        rules::check_shape(draft)?;
+        if draft.kind == "m.room.member" {
+            rules::check_local(draft.state_key.as_deref(), &self.env.settings.server_name)?;
+        }
+        let raw = to_raw_value(&draft.content)?;
+        let authorization = &self.rules.authorization;
+        let wanted = auth_types_for_event(
+            &draft.kind.as_str().into(),
+            &draft.sender,
+            draft.state_key.as_deref(),
+            &raw,
+            authorization,
+        )
+        .map_err(|e| Refusal::BadJson(e.into()))?;
+        let mut allowed_by = Vec::with_capacity(wanted.len() + 1);
+        for (kind, state_key) in wanted {
+            allowed_by.extend(self.state(tx, &kind.to_string(), &state_key)?);
+        }
+        let place = Place {
+            room: Some(&self.id),
+            after: Some(&self.row.tip),
+            depth: self.row.depth + 1,
+            auth_events: allowed_by
+                .iter()
+                .map(|e| ruma::state_res::Event::event_id(e).as_str())
+                .collect(),
+        };
+        let signed = Pen::of(self.env).sign(draft, &place, &self.rules)?;
+        let judged = Judged::draft(draft, &signed, &place, raw)?;
+        if authorization.room_create_event_id_as_room_id {
+            // Nobody names the create event any more, but the rules still look at it.
+            allowed_by.extend(self.state(tx, "m.room.create", "")?);
+        }
+        if draft.kind == "m.room.create" {
+            check_state_independent_auth_rules(authorization, &judged, |_| None::<Judged>)
+                .map_err(forbidden)?;
+        }
+        check_state_dependent_auth_rules(authorization, &judged, |kind, key| {
+            allowed_by.iter().find(|e| e.is(&kind.to_string(), key))
+        })
+        .map_err(forbidden)?;
+
+        let replaced = match &draft.state_key {
+            Some(key) => events::state(tx, &self.row.room_id, &draft.kind, key)?,
+            None => None,
+        };
+        if let Some(same) = &replaced
+            && rules::says_the_same(same, draft, judged.content())?
+        {
+            return Ok(same.event_id.clone());
+        }
+        let redacted = if draft.kind == "m.room.redaction" {
+            Some(self.redactable(tx, draft)?)
+        } else {
+            None
+        };
+        let id = signed.id.to_string();
+        self.keep(tx, draft, signed, replaced, news)?;
+        if let Some(target) = redacted {
+            self.redact(tx, target, &id)?;
+        }
+        Ok(id)
+    }
+
+    /// Keep an event that may be sent, and all that follows from it.
+    fn keep(
+        &mut self,
+        tx: &mut Tx<'_>,
+        draft: &Draft,
+        signed: Signed,
+        replaced: Option<EventRow>,
+        news: &mut News,
+    ) -> Result<()> {
+        let position = tx.next_position();
+        let (device_id, txn_id) = draft.origin.clone().unzip();
+        let event = EventRow {
+            position: position.0,
+            event_id: signed.id.to_string(),
+            room_id: self.row.room_id.clone(),
+            kind: draft.kind.clone(),
+            state_key: draft.state_key.clone(),
+            sender: draft.sender.to_string(),
+            origin_server_ts: draft.at,
+            pdu: signed.json,
+            replaces: replaced.map(|r| r.event_id),
+            redacted_by: None,
+            device_id,
+            txn_id,
+        };
+        events::insert(tx, &event)?;
+        events::make_current(tx, &event)?;
+        self.row.tip.clone_from(&event.event_id);
+        self.row.depth += 1;
+
+        let mut services = BTreeSet::new();
+        if let (Some(user), "m.room.member") = (&draft.state_key, draft.kind.as_str()) {
+            services = self.member(tx, &event, user, news)?;
+        }
+        rooms::advance(tx, &self.row)?;
+        services.extend(interested_in_room(tx, &self.row.room_id)?);
+        owe_event(tx, position, &services)?;
+        news.services.extend(services);
+        news.rooms.insert(self.id.clone());
+        Ok(())
+    }
+
+    /// A member event is kept: the membership follows, and with it the numbers of members, what the services are told of
+    /// device lists, and which services the event concerns: those with a member before or after it, and those of its user.
+    fn member(
+        &mut self,
+        tx: &mut Tx<'_>,
+        event: &EventRow,
+        user: &str,
+        news: &mut News,
+    ) -> Result<BTreeSet<ServiceId>> {
+        let (display_name, avatar_url) = rules::names_in(content(event)?);
+        let after = membership_in(content(event)?).unwrap_or_default();
+        let before = memberships::get(tx, &event.room_id, user)?
+            .map(|m| m.membership)
+            .unwrap_or_default();
+        let row = MembershipRow {
+            room_id: event.room_id.clone(),
+            user_id: user.to_owned(),
+            membership: after.clone(),
+            position: event.position,
+            event_id: event.event_id.clone(),
+            sender: event.sender.clone(),
+            display_name,
+            avatar_url,
+            forgotten: false,
+        };
+        memberships::put(tx, &row)?;
+        let count = |word: &str| i64::from(after == word) - i64::from(before == word);
+        self.row.joined += count("join");
+        self.row.invited += count("invite");
+
+        let mut services = BTreeSet::new();
+        if before != after {
+            services = membership_changed(tx, &event.room_id, user, &before, &after)?;
+            news.memberships = true;
+        }
+        let interests = tx.interests();
+        services.extend(
+            interests
+                .in_user(user)
+                .into_iter()
+                .map(|(s, _)| s.id.clone()),
+        );
+        news.users.insert(parsed(user)?);
+        Ok(services)
+    }
+
+    /// The event that a redaction names, if its sender may redact it. ([spec])
+    ///
+    /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3roomsroomidredacteventidtxnid
+    fn redactable(&self, tx: &mut Tx<'_>, draft: &Draft) -> Result<EventRow> {
+        let target = draft.content.get("redacts").and_then(|id| id.as_str());
+        let target = target.ok_or(Refusal::InvalidParam("`redacts` names no event".into()))?;
+        let target = events::by_id(tx, target)?
+            .filter(|e| e.room_id == self.row.room_id)
+            .ok_or(Refusal::NotFound("there is no such event to redact".into()))?;
+        let level = self.powers(tx)?;
+        rules::check_redaction(&target, &draft.sender, &level)?;
+        Ok(target)
+    }
+
+    /// Strip an event of all that its room's history can do without.
+    fn redact(&self, tx: &mut Tx<'_>, target: EventRow, by: &str) -> Result<()> {
+        if target.redacted_by.is_some() {
+            return Ok(());
+        }
+        let mut object: CanonicalJsonObject = serde_json::from_str(&target.pdu)?;
+        redact_in_place(&mut object, &self.rules.redaction, None)
+            .map_err(|e| schema::Error::Damaged(format!("event {}: {e}", target.event_id)))?;
+        events::redact(tx, &target.event_id, &serde_json::to_string(&object)?, by)?;
+        // The names that a redacted member event gave are gone too.
+        if target.kind == "m.room.member"
+            && let Some(user) = &target.state_key
+            && let Some(row) = memberships::get(tx, &target.room_id, user)?
+            && row.event_id == target.event_id
+        {
+            let row = MembershipRow {
+                display_name: None,
+                avatar_url: None,
+                ..row
+            };
+            memberships::put(tx, &row)?;
+        }
+        Ok(())
+    }
+}
+
+fn forbidden(rule: String) -> Refusal {
+    Refusal::Forbidden(rule.into())
+}

@@ -1,0 +1,93 @@
+//! Creating a room: everything it begins with, in one write.
+
+use ruma::{OwnedRoomId, RoomAliasId, RoomId};
+use schema::Tx;
+
+use super::append::{News, Open};
+use super::members::content_for;
+use super::messages::CreateRoom;
+use super::names;
+use super::pdu::Draft;
+use super::plan::{Plan, object};
+use crate::{Env, Error, Refusal, Result};
+
+/// Create the room that is planned. ([spec])
+///
+/// # Errors
+/// [`Refusal::InvalidRoomState`] when the rules refuse what it was to begin with; what [`names::claim`] refuses of its alias;
+/// [`Refusal::Forbidden`] for an invite that may not be sent.
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3createroom
+pub(crate) fn create(
+    env: &Env,
+    tx: &mut Tx<'_>,
+    wishes: &CreateRoom,
+    version: &str,
+    plan: Plan,
+    now: i64,
+    news: &mut News,
+) -> Result<OwnedRoomId> {
+    let creator = &wishes.by.user;
+    let state = |kind: &str, key: &str, content| Draft::state(creator, kind, key, content, now);
+    let server = &env.settings.server_name;
+
+    // From version 12 on the id is made from the create event.
+    let id = match version {
+        "12" => None,
+        _ => Some(named_room(&format!("!{}:{server}", env.ids.room()))?),
+    };
+    let first = state("m.room.create", "", plan.create);
+    let mut room =
+        Open::create(env, tx, version, id, &first, wishes.public, news).map_err(not_a_beginning)?;
+
+    let join = content_for(tx, creator, "join", None)?;
+    room.append(tx, &state("m.room.member", creator.as_str(), join), news)?;
+    let mut begin = |tx: &mut Tx<'_>, news: &mut News, kind: &str, key: &str, content| {
+        room.append(tx, &state(kind, key, content), news)
+            .map_err(not_a_beginning)
+    };
+    begin(tx, news, "m.room.power_levels", "", plan.power_levels)?;
+    let alias = wishes
+        .alias
+        .as_ref()
+        .map(|local| named_alias(&format!("#{local}:{server}")))
+        .transpose()?;
+    if let Some(alias) = &alias {
+        let content = object(serde_json::json!({ "alias": alias }))?;
+        begin(tx, news, "m.room.canonical_alias", "", content)?;
+    }
+    for (kind, key, content) in plan.state {
+        begin(tx, news, &kind, &key, content)?;
+    }
+    if let Some(alias) = &alias {
+        let free = names::claim(tx, &wishes.by, alias, room.id())?;
+        if !free {
+            return Err(Refusal::RoomInUse.into());
+        }
+    }
+    for user in wishes.invite.iter().filter(|user| *user != creator) {
+        let mut content = content_for(tx, user, "invite", None)?;
+        if wishes.is_direct {
+            content.insert("is_direct".to_owned(), true.into());
+        }
+        room.append(tx, &state("m.room.member", user.as_str(), content), news)?;
+    }
+    Ok(room.id().clone())
+}
+
+fn named_room(id: &str) -> Result<OwnedRoomId> {
+    RoomId::parse(id).map_err(|e| schema::Error::Damaged(format!("{id}: {e}")).into())
+}
+
+fn named_alias(alias: &str) -> Result<ruma::OwnedRoomAliasId> {
+    RoomAliasId::parse(alias)
+        .map_err(|e| Refusal::InvalidParam(format!("{alias}: {e}").into()).into())
+}
+
+/// What the rules forbid as a room's beginning is the fault of what was asked for, not of who asks.
+fn not_a_beginning(error: Error) -> Error {
+    match error {
+        Error::Refused(Refusal::Forbidden(rule)) => Refusal::InvalidRoomState(rule).into(),
+        other => other,
+    }
+}

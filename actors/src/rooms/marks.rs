@@ -1,0 +1,88 @@
+//! Receipts and read markers.
+
+use schema::receipts::{self, ReceiptRow};
+use schema::{Tx, events, memberships, user_data};
+
+use super::append::News;
+use super::messages::{Mark, MarkKind, MarkRead};
+use crate::{Refusal, Result};
+
+/// The account data that says where a user's read marker is. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#mfully_read
+const FULLY_READ: &str = "m.fully_read";
+
+/// Set what a user says of how far it has read. Marks never move back. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#server-behaviour-3
+pub(crate) fn mark(tx: &mut Tx<'_>, msg: &MarkRead, now: i64, news: &mut News) -> Result<()> {
+    let (room, user) = (msg.room.as_str(), msg.by.user.as_str());
+    if !memberships::is_joined(tx, room, user)? {
+        return Err(Refusal::Forbidden("you are not in this room".into()).into());
+    }
+    for mark in &msg.marks {
+        let event = events::by_id(tx, mark.event.as_str())?
+            .filter(|e| e.room_id == room)
+            .ok_or(Refusal::NotFound(
+                "there is no such event in this room".into(),
+            ))?;
+        if before(tx, room, user, mark)?.is_some_and(|p| p >= event.position) {
+            continue;
+        }
+        match kind(mark.kind) {
+            Some(kind) => {
+                let row = ReceiptRow {
+                    room_id: room.to_owned(),
+                    user_id: user.to_owned(),
+                    kind: kind.to_owned(),
+                    thread_id: mark.thread.clone(),
+                    event_id: event.event_id,
+                    ts: now,
+                    position: tx.next_position().0,
+                };
+                receipts::put(tx, &row)?;
+            }
+            None => {
+                let content = serde_json::json!({ "event_id": event.event_id }).to_string();
+                user_data::put(tx, user, room, FULLY_READ, &content)?;
+            }
+        }
+        match mark.kind {
+            // Nobody else may know of these.
+            MarkKind::ReadPrivate | MarkKind::FullyRead => {
+                news.users.insert(msg.by.user.clone());
+            }
+            MarkKind::Read => {
+                news.rooms.insert(msg.room.clone());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The receipt type of a mark; the read marker is none.
+fn kind(mark: MarkKind) -> Option<&'static str> {
+    match mark {
+        MarkKind::Read => Some("m.read"),
+        MarkKind::ReadPrivate => Some("m.read.private"),
+        MarkKind::FullyRead => None,
+    }
+}
+
+/// The position of the event that the mark of this kind was at.
+fn before(tx: &mut Tx<'_>, room: &str, user: &str, mark: &Mark) -> Result<Option<i64>> {
+    #[derive(serde::Deserialize)]
+    struct FullyRead {
+        event_id: String,
+    }
+    let event = match kind(mark.kind) {
+        Some(kind) => receipts::get(tx, room, user, kind, &mark.thread)?.map(|r| r.event_id),
+        None => user_data::get(tx, user, room, FULLY_READ)?
+            .and_then(|text| serde_json::from_str::<FullyRead>(&text).ok())
+            .map(|content| content.event_id),
+    };
+    match event {
+        Some(id) => Ok(events::by_id(tx, &id)?.map(|e| e.position)),
+        None => Ok(None),
+    }
+}

@@ -1,0 +1,181 @@
+//! Coming to rooms and going.
+
+use ruma::canonical_json::{CanonicalJsonObject, CanonicalJsonValue};
+use ruma::state_res::events::RoomPowerLevelsIntField;
+use ruma::{OwnedRoomAliasId, OwnedRoomId, OwnedUserId, RoomId, UserId};
+use schema::{Tx, accounts, memberships, rooms};
+
+use super::append::{News, Open};
+use super::messages::{Action, ChangeMembership, Enter, Entrance, Forget};
+use super::names;
+use super::pdu::{Draft, parsed};
+use super::rules;
+use crate::{Env, Refusal, Result};
+
+/// How many members are asked whether they may let somebody in, at most.
+const ASKED: i64 = 50;
+
+/// The content of a member event. Who is or may come to be in the room is there under the names of the profile. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#mroommember
+pub(crate) fn content_for(
+    tx: &mut Tx<'_>,
+    user: &UserId,
+    membership: &str,
+    reason: Option<String>,
+) -> Result<CanonicalJsonObject> {
+    let mut content = CanonicalJsonObject::new();
+    let mut put = |key: &str, value: Option<String>| {
+        if let Some(value) = value {
+            content.insert(key.to_owned(), CanonicalJsonValue::String(value));
+        }
+    };
+    put("membership", Some(membership.to_owned()));
+    put("reason", reason);
+    if matches!(membership, "join" | "invite" | "knock")
+        && let Some(profile) = accounts::user(tx, user.as_str())?
+    {
+        put("displayname", profile.display_name);
+        put("avatar_url", profile.avatar_url);
+    }
+    Ok(content)
+}
+
+/// Join a room, or knock on it.
+pub(crate) fn enter(
+    env: &Env,
+    tx: &mut Tx<'_>,
+    msg: Enter,
+    now: i64,
+    news: &mut News,
+) -> Result<OwnedRoomId> {
+    let id: OwnedRoomId = match OwnedRoomId::try_from(msg.room.clone()) {
+        Ok(id) => id,
+        Err(_) => {
+            let alias: OwnedRoomAliasId = parsed(msg.room.as_str())?;
+            names::resolve(tx, &alias)?
+        }
+    };
+    let user = &msg.by.user;
+    let unknown = || Refusal::NotFound("there is no such room on this server".into());
+    let row = rooms::room(tx, id.as_str())?.ok_or_else(unknown)?;
+    let mut room = Open::row(env, row)?;
+    let membership = memberships::get(tx, id.as_str(), user.as_str())?
+        .map(|m| m.membership)
+        .unwrap_or_default();
+    let word = match msg.how {
+        Entrance::Join => "join",
+        Entrance::Knock => "knock",
+    };
+    if membership == word {
+        return Ok(id);
+    }
+    let mut content = content_for(tx, user, word, msg.reason)?;
+    if word == "join"
+        && membership != "invite"
+        && let Some(host) = host(tx, &room, user)?
+    {
+        content.insert(
+            "join_authorised_via_users_server".to_owned(),
+            CanonicalJsonValue::String(host.to_string()),
+        );
+    }
+    let draft = Draft::state(user, "m.room.member", user.as_str(), content, now);
+    room.append(tx, &draft, news)?;
+    Ok(id)
+}
+
+/// Who may let a user into a restricted room: somebody joined with the level to invite, if the user is joined to one of
+/// the rooms that the join rule names. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#restricted-rooms
+fn host(tx: &mut Tx<'_>, room: &Open<'_>, user: &UserId) -> Result<Option<OwnedUserId>> {
+    let Some(join_rules) = room.state(tx, "m.room.join_rules", "")? else {
+        return Ok(None);
+    };
+    let mut admitted = false;
+    for other in rules::rooms_that_admit(join_rules.content()) {
+        admitted = admitted || memberships::is_joined(tx, &other, user.as_str())?;
+    }
+    if !admitted {
+        return Ok(None);
+    }
+    let powers = room.powers(tx)?;
+    let needed = powers.needed(RoomPowerLevelsIntField::Invite);
+    for candidate in powers.named() {
+        if powers.of(&candidate) >= needed
+            && memberships::is_joined(tx, room.id().as_str(), candidate.as_str())?
+        {
+            return Ok(Some(candidate));
+        }
+    }
+    for member in memberships::in_room(tx, room.id().as_str(), "join", "", ASKED)? {
+        let candidate: OwnedUserId = parsed(&member.user_id)?;
+        if powers.of(&candidate) >= needed {
+            return Ok(Some(candidate));
+        }
+    }
+    Ok(None)
+}
+
+/// Change somebody's membership.
+pub(crate) fn change(
+    env: &Env,
+    tx: &mut Tx<'_>,
+    msg: ChangeMembership,
+    now: i64,
+    news: &mut News,
+) -> Result<()> {
+    let mut room = Open::room(env, tx, &msg.room)?;
+    let membership = memberships::get(tx, msg.room.as_str(), msg.user.as_str())?
+        .map(|m| m.membership)
+        .unwrap_or_default();
+    rules::check_action(msg.action, &membership)?;
+    let word = match msg.action {
+        Action::Invite => "invite",
+        Action::Leave | Action::Kick | Action::Unban => "leave",
+        Action::Ban => "ban",
+    };
+    let content = content_for(tx, &msg.user, word, msg.reason)?;
+    let draft = Draft::state(
+        &msg.by.user,
+        "m.room.member",
+        msg.user.as_str(),
+        content,
+        now,
+    );
+    room.append(tx, &draft, news)?;
+    Ok(())
+}
+
+/// Hear nothing more of a room.
+pub(crate) fn forget(tx: &mut Tx<'_>, msg: &Forget) -> Result<()> {
+    let (room, user) = (msg.room.as_str(), msg.by.user.as_str());
+    let gone = memberships::get(tx, room, user)?
+        .is_some_and(|m| matches!(m.membership.as_str(), "leave" | "ban"));
+    if !gone {
+        return Err(
+            Refusal::Unknown("only a room that one has left can be forgotten".into()).into(),
+        );
+    }
+    Ok(memberships::forget(tx, room, user)?)
+}
+
+/// Tell one room of a user's new names, if the user is still there.
+pub(crate) fn rename(
+    env: &Env,
+    tx: &mut Tx<'_>,
+    room: &RoomId,
+    user: &UserId,
+    now: i64,
+    news: &mut News,
+) -> Result<()> {
+    if !memberships::is_joined(tx, room.as_str(), user.as_str())? {
+        return Ok(());
+    }
+    let mut room = Open::room(env, tx, room)?;
+    let content = content_for(tx, user, "join", None)?;
+    let draft = Draft::state(user, "m.room.member", user.as_str(), content, now);
+    room.append(tx, &draft, news)?;
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! Aliases and the room directory.
+
+use ruma::{OwnedRoomId, RoomAliasId, RoomId};
+use schema::aliases::AliasRow;
+use schema::{Conn, Tx, aliases, memberships, rooms};
+
+use super::append::Open;
+use super::messages::{DeleteAlias, PutAlias, SetListed};
+use super::pdu::parsed;
+use crate::{Env, Identity, Refusal, Result};
+
+/// How many aliases of a room are listed.
+pub(crate) const ALIASES: i64 = 1000;
+
+/// The room that an alias names.
+///
+/// # Errors
+/// [`Refusal::NotFound`]
+pub(crate) fn resolve(db: &mut Conn, alias: &RoomAliasId) -> Result<OwnedRoomId> {
+    let row = aliases::get(db, alias.as_str())?
+        .ok_or_else(|| Refusal::NotFound(format!("there is no room {alias}").into()))?;
+    parsed(&row.room_id)
+}
+
+/// Name a room, if the alias may be used by who asks. Whether it was free. ([spec])
+///
+/// # Errors
+/// [`Refusal::Exclusive`], [`Refusal::InvalidParam`]
+///
+/// [spec]: https://spec.matrix.org/v1.19/application-service-api/#definition-registration
+pub(crate) fn claim(
+    tx: &mut Tx<'_>,
+    by: &Identity,
+    alias: &RoomAliasId,
+    room: &RoomId,
+) -> Result<bool> {
+    let interests = tx.interests();
+    let claims = interests.in_alias(alias.as_str());
+    let own = |id| by.appservice.as_ref() == Some(id);
+    if claims
+        .iter()
+        .any(|(s, exclusive)| *exclusive && !own(&s.id))
+    {
+        return Err(Refusal::Exclusive("this alias is reserved by a service".into()).into());
+    }
+    if by.appservice.is_some() && !claims.iter().any(|(s, _)| own(&s.id)) {
+        return Err(
+            Refusal::Exclusive("this alias is outside the service's namespaces".into()).into(),
+        );
+    }
+    let row = AliasRow {
+        alias: alias.to_string(),
+        room_id: room.to_string(),
+        creator: by.user.to_string(),
+    };
+    Ok(aliases::put(tx, &row)?)
+}
+
+/// Name a room for a client.
+pub(crate) fn put(env: &Env, tx: &mut Tx<'_>, msg: &PutAlias) -> Result<()> {
+    if msg.alias.server_name() != env.settings.server_name {
+        return Err(Refusal::InvalidParam("an alias of another server".into()).into());
+    }
+    rooms::room(tx, msg.room.as_str())?.ok_or(Refusal::NotFound(
+        "there is no such room on this server".into(),
+    ))?;
+    let joined = memberships::is_joined(tx, msg.room.as_str(), msg.by.user.as_str())?;
+    if !joined && msg.by.appservice.is_none() {
+        return Err(Refusal::Forbidden("you are not in this room".into()).into());
+    }
+    if claim(tx, &msg.by, &msg.alias, &msg.room)? {
+        Ok(())
+    } else {
+        Err(Refusal::AliasTaken.into())
+    }
+}
+
+/// Take a name away: one's own, or with the level to set the room's main alias. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#delete_matrixclientv3directoryroomroomalias
+pub(crate) fn delete(env: &Env, tx: &mut Tx<'_>, msg: &DeleteAlias) -> Result<()> {
+    let row = aliases::get(tx, msg.alias.as_str())?
+        .ok_or(Refusal::NotFound("there is no such alias".into()))?;
+    let interests = tx.interests();
+    let claims = interests.in_alias(msg.alias.as_str());
+    let reserved = |own: bool| {
+        claims
+            .iter()
+            .any(|(s, exclusive)| *exclusive && (Some(&s.id) == msg.by.appservice.as_ref()) == own)
+    };
+    if reserved(false) && !reserved(true) {
+        return Err(Refusal::Exclusive("this alias is reserved by a service".into()).into());
+    }
+    if row.creator != msg.by.user.as_str() && !reserved(true) {
+        let room = parsed::<OwnedRoomId>(&row.room_id)?;
+        check_level(env, tx, &room, &msg.by)?;
+    }
+    Ok(aliases::delete(tx, msg.alias.as_str())?)
+}
+
+/// List a room or no longer, with the level to set its main alias. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3directorylistroomroomid
+pub(crate) fn set_listed(env: &Env, tx: &mut Tx<'_>, msg: &SetListed) -> Result<()> {
+    rooms::room(tx, msg.room.as_str())?.ok_or(Refusal::NotFound(
+        "there is no such room on this server".into(),
+    ))?;
+    check_level(env, tx, &msg.room, &msg.by)?;
+    Ok(rooms::set_public(tx, msg.room.as_str(), msg.listed)?)
+}
+
+/// Who runs a room's names may set its main alias and is in the room.
+fn check_level(env: &Env, tx: &mut Tx<'_>, room: &RoomId, by: &Identity) -> Result<()> {
+    let powers = Open::room(env, tx, room)?.powers(tx)?;
+    let joined = memberships::is_joined(tx, room.as_str(), by.user.as_str())?;
+    if !joined || powers.of(&by.user) < powers.needed_for_state("m.room.canonical_alias") {
+        return Err(Refusal::Forbidden("you have not the level to name this room".into()).into());
+    }
+    Ok(())
+}

@@ -1,0 +1,99 @@
+//! Power levels: who may what in a room, and what a new room begins with.
+
+use std::collections::BTreeSet;
+
+use ruma::events::TimelineEventType;
+use ruma::room_version_rules::AuthorizationRules;
+use ruma::state_res::events::{RoomCreateEvent, RoomPowerLevelsEvent, RoomPowerLevelsIntField};
+use ruma::{OwnedUserId, UserId};
+
+use super::pdu::Judged;
+use crate::{Error, Result};
+
+/// More than any number: what a creator has where the version of the room puts creators above all levels.
+pub(crate) const INFINITE: i64 = i64::MAX;
+
+/// Who may what in a room, as of some state of it.
+pub(crate) struct Powers {
+    creators: BTreeSet<OwnedUserId>,
+    levels: Option<RoomPowerLevelsEvent<Judged>>,
+    rules: AuthorizationRules,
+}
+
+impl Powers {
+    /// From a room's create and power level events.
+    ///
+    /// # Errors
+    /// When the create event is missing or damaged.
+    pub(crate) fn new(
+        create: Option<Judged>,
+        levels: Option<Judged>,
+        rules: &AuthorizationRules,
+    ) -> Result<Powers> {
+        let create = create.ok_or_else(|| damaged("a room has no create event".to_owned()))?;
+        let creators = RoomCreateEvent::new(create)
+            .creators(rules)
+            .map_err(damaged)?;
+        Ok(Powers {
+            creators: creators.into_iter().collect(),
+            levels: levels.map(RoomPowerLevelsEvent::new),
+            rules: rules.clone(),
+        })
+    }
+
+    /// A user's level. ([spec])
+    ///
+    /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#mroompower_levels
+    pub(crate) fn of(&self, user: &UserId) -> i64 {
+        let creator = self.creators.contains(user);
+        if creator && self.rules.explicitly_privilege_room_creators {
+            return INFINITE;
+        }
+        match &self.levels {
+            // A level that cannot be read gives no power.
+            Some(levels) => levels
+                .user_power_level(user, &self.rules)
+                .map_or(0, i64::from),
+            None => i64::from(creator) * 100,
+        }
+    }
+
+    /// The level that one of the named actions needs.
+    pub(crate) fn needed(&self, action: RoomPowerLevelsIntField) -> i64 {
+        let default = action.default_value();
+        self.levels
+            .as_ref()
+            .and_then(|l| l.get_as_int_or_default(action, &self.rules).ok())
+            .unwrap_or(default)
+            .into()
+    }
+
+    /// The level that sending a state event of this type needs.
+    pub(crate) fn needed_for_state(&self, kind: &str) -> i64 {
+        self.levels
+            .as_ref()
+            .and_then(|l| {
+                l.event_power_level(&TimelineEventType::from(kind), Some(""), &self.rules)
+                    .ok()
+            })
+            .unwrap_or(RoomPowerLevelsIntField::StateDefault.default_value())
+            .into()
+    }
+
+    /// Everybody who is named with a level of their own, creators first.
+    pub(crate) fn named(&self) -> Vec<OwnedUserId> {
+        let users = self
+            .levels
+            .as_ref()
+            .and_then(|l| l.users(&self.rules).ok().flatten());
+        self.creators
+            .iter()
+            .cloned()
+            .chain(users.into_iter().flat_map(|users| users.keys().cloned()))
+            .collect()
+    }
+}
+
+fn damaged(what: String) -> Error {
+    schema::Error::Damaged(what).into()
+}

@@ -1,0 +1,111 @@
+//! Messages, state and redactions that clients send.
+
+use ruma::OwnedEventId;
+use ruma::canonical_json::{CanonicalJsonObject, CanonicalJsonValue};
+use schema::{Tx, inbox};
+
+use super::append::{News, Open};
+use super::messages::{Redact, SendEvent, SetState};
+use super::pdu::{Draft, parsed};
+use super::rules;
+use crate::{Env, Identity, Result};
+
+/// Send a message event, unless this transaction id was answered before.
+pub(crate) fn send(
+    env: &Env,
+    tx: &mut Tx<'_>,
+    msg: SendEvent,
+    content: CanonicalJsonObject,
+    now: i64,
+    news: &mut News,
+) -> Result<OwnedEventId> {
+    let scope = format!("send/{}/{}", msg.room, msg.kind);
+    once(tx, &msg.by, &scope, msg.txn.as_str(), now, |tx| {
+        let draft = Draft {
+            kind: msg.kind,
+            state_key: None,
+            sender: msg.by.user.clone(),
+            content,
+            at: time(&msg.by, msg.at, now),
+            origin: origin(&msg.by, msg.txn.as_str()),
+        };
+        Open::room(env, tx, &msg.room)?.append(tx, &draft, news)
+    })
+}
+
+/// Redact an event, unless this transaction id was answered before.
+pub(crate) fn redact(
+    env: &Env,
+    tx: &mut Tx<'_>,
+    msg: Redact,
+    now: i64,
+    news: &mut News,
+) -> Result<OwnedEventId> {
+    let scope = format!("redact/{}/{}", msg.room, msg.event);
+    once(tx, &msg.by, &scope, msg.txn.as_str(), now, |tx| {
+        let mut content = CanonicalJsonObject::from([(
+            "redacts".to_owned(),
+            CanonicalJsonValue::String(msg.event.to_string()),
+        )]);
+        if let Some(reason) = msg.reason {
+            content.insert("reason".to_owned(), CanonicalJsonValue::String(reason));
+        }
+        let draft = Draft {
+            kind: "m.room.redaction".to_owned(),
+            state_key: None,
+            sender: msg.by.user.clone(),
+            content,
+            at: now,
+            origin: origin(&msg.by, msg.txn.as_str()),
+        };
+        Open::room(env, tx, &msg.room)?.append(tx, &draft, news)
+    })
+}
+
+/// Set a piece of state.
+pub(crate) fn set_state(
+    env: &Env,
+    tx: &mut Tx<'_>,
+    msg: SetState,
+    content: CanonicalJsonObject,
+    now: i64,
+    news: &mut News,
+) -> Result<OwnedEventId> {
+    let at = time(&msg.by, msg.at, now);
+    let draft = Draft::state(&msg.by.user, &msg.kind, &msg.state_key, content, at);
+    let id = Open::room(env, tx, &msg.room)?.append(tx, &draft, news)?;
+    parsed(&id)
+}
+
+/// Do what a request asks once, and answer its repetitions alike. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#transaction-identifiers
+fn once(
+    tx: &mut Tx<'_>,
+    by: &Identity,
+    scope: &str,
+    txn: &str,
+    now: i64,
+    act: impl FnOnce(&mut Tx<'_>) -> Result<String>,
+) -> Result<OwnedEventId> {
+    rules::check_name("the transaction id", txn)?;
+    let sender = by.transaction_sender();
+    if let Some(before) = inbox::answered(tx, &sender, scope, txn)? {
+        return parsed(&before);
+    }
+    let id = act(tx)?;
+    inbox::remember(tx, &sender, scope, txn, &id, now)?;
+    parsed(&id)
+}
+
+/// Services may date what they bring from elsewhere. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/application-service-api/#timestamp-massaging
+fn time(by: &Identity, wanted: Option<i64>, now: i64) -> i64 {
+    wanted.filter(|_| by.appservice.is_some()).unwrap_or(now)
+}
+
+fn origin(by: &Identity, txn: &str) -> Option<(String, String)> {
+    let device = by.device.as_ref()?;
+    Some((device.to_string(), txn.to_owned()))
+}
