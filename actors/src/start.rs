@@ -94,7 +94,12 @@ pub async fn start(parts: Parts) -> Result<Actors> {
         env.clone(),
     );
     let key_store = Address::new(KeyStore::new(env.clone()).start(), "key_store", env.clone());
-    let accounts = Address::new(Accounts::new(env.clone()).start(), "accounts", env.clone());
+    let accounts = Accounts::new(
+        env.clone(),
+        device_lists.addr().clone().recipient(),
+        to_device_inbox.addr().clone().recipient(),
+    );
+    let accounts = Address::new(accounts.start(), "accounts", env.clone());
     let rooms = Rooms::new(env.clone(), device_lists.addr().clone().recipient());
     let rooms = Address::new(rooms.start(), "rooms", env.clone());
     let sync = Address::new(Sync::new(env.clone()).start(), "sync", env.clone());

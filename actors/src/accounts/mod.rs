@@ -1,27 +1,94 @@
-//! To be written.
+//! Accounts: users, their devices and tokens, their profiles and what clients keep with them.
+//!
+//! *Owns* `users`, `devices`, `access_tokens`, `account_data`, `filters`; shares `client_transactions`, which it prunes. The write
+//! that deletes a device also deletes what other actors keep for it: keys, inbox, copies, counts.
+//!
+//! *Asks* nobody.
+//!
+//! *Tells* `device_lists` [`KeysChanged`], `to_device_inbox` [`DeviceGone`], and [`Wake`](crate::wake::Wake): who waits in `/sync`.
+//!
+//! *Promises* that a token is worth nothing once its end has been answered; that nothing of a deleted device is left
+//! when the deletion is answered; that neither the error nor the time of a failed log-in tells whether the user exists.
+//!
+//! *Spec* [Client authentication](https://spec.matrix.org/v1.19/client-server-api/#client-authentication),
+//! [Device management](https://spec.matrix.org/v1.19/client-server-api/#device-management),
+//! [Client config](https://spec.matrix.org/v1.19/client-server-api/#client-config),
+//! [MSC4190](https://github.com/matrix-org/matrix-spec-proposals/pull/4190).
 
+mod client_data;
+mod confirmations;
+mod devices;
 mod known;
+mod log_in;
 pub mod messages;
+mod passwords;
+pub mod profile;
+pub mod push_rules;
 pub mod queries;
+mod register;
 pub mod rules;
+#[cfg(test)]
+mod tests;
 
-use actix::{Actor, Context};
+use std::time::Duration;
 
-use crate::Env;
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, WrapFuture};
+use ruma::{OwnedDeviceId, OwnedRoomId, OwnedUserId};
+use schema::sessions::GoneDevice;
+use schema::{Tx, inbox, memberships};
+
+use crate::device_lists::KeysChanged;
+use crate::to_device_inbox::DeviceGone;
+use crate::{Env, Error, Result, tell};
+
+use confirmations::Confirmations;
+use known::Gone;
+use passwords::Passwords;
 
 pub use known::Known;
 pub use messages::*;
 
-/// To be written.
+/// How often old answers to client transactions are looked for.
+const PRUNE_EVERY: Duration = Duration::from_secs(60 * 60);
+
+/// How long the answer to a client transaction is remembered, in milliseconds: clients repeat a request for minutes, not for days.
+const REMEMBER: i64 = 24 * 60 * 60 * 1000;
+
+/// The most rooms of a user that are woken when its devices change; who shares only others learns with the next event.
+const ROOMS: i64 = 10_000;
+
+/// The actor.
 pub struct Accounts {
     env: Env,
+    passwords: Passwords,
+    confirmations: Confirmations,
+    after: After,
 }
 
 impl Accounts {
-    /// To be written.
+    /// A keeper of accounts over this storage, and whom it tells about devices.
     #[must_use]
-    pub fn new(env: Env) -> Accounts {
-        Accounts { env }
+    pub fn new(
+        env: Env,
+        keys_changed: Recipient<KeysChanged>,
+        device_gone: Recipient<DeviceGone>,
+    ) -> Accounts {
+        let passwords = Passwords::new(env.clone());
+        Accounts {
+            confirmations: Confirmations::new(env.clone(), passwords.clone()),
+            passwords,
+            after: After {
+                env: env.clone(),
+                keys_changed,
+                device_gone,
+            },
+            env,
+        }
+    }
+
+    fn prune_later(&self, ctx: &mut Context<Self>) {
+        let sleep = self.env.clock.sleep(PRUNE_EVERY).into_actor(self);
+        ctx.spawn(sleep.map(|(), _, ctx| ctx.notify(PruneTransactions)));
     }
 }
 
@@ -30,6 +97,103 @@ impl Actor for Accounts {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         ctx.set_mailbox_capacity(4096);
-        tracing::trace!(server = %self.env.settings.server_name, "started");
+        self.prune_later(ctx);
+    }
+}
+
+impl Handler<PruneTransactions> for Accounts {
+    type Result = ();
+
+    fn handle(&mut self, _: PruneTransactions, ctx: &mut Context<Self>) {
+        let before = self.env.clock.now() - REMEMBER;
+        let busy = self.env.trace.busy();
+        let write = self
+            .env
+            .store
+            .write_always(move |tx| Ok::<_, Error>(inbox::prune_answers(tx, before)?));
+        let done = async move {
+            if let Err(error) = write.await {
+                tracing::warn!(%error, "old answers were not forgotten; they are tried again in an hour");
+            }
+            drop(busy);
+        };
+        ctx.spawn(done.into_actor(self));
+        self.prune_later(ctx);
+    }
+}
+
+/// What a committed write did to the devices of a user.
+#[derive(Debug, Default)]
+struct Changed {
+    /// Devices that are gone, with their tokens.
+    gone: Vec<GoneDevice>,
+    /// Tokens that are worth nothing any more, of devices that stay.
+    tokens: Vec<String>,
+    /// Whether the log of device lists has a new line.
+    listed: bool,
+    /// Where the user is joined, when it has.
+    rooms: Vec<OwnedRoomId>,
+}
+
+impl Changed {
+    /// Part of the write: where those are who must hear of a new line in the log.
+    fn listed(mut self, tx: &mut Tx<'_>, user: &str) -> Result<Changed> {
+        let rooms = memberships::of_user(tx, user, "join", "", ROOMS)?;
+        self.rooms = rooms
+            .into_iter()
+            .filter_map(|row| OwnedRoomId::try_from(row.room_id).ok())
+            .collect();
+        self.listed = true;
+        Ok(self)
+    }
+}
+
+/// What follows a commit that changed devices: forget what was known, then tell and wake.
+#[derive(Clone)]
+struct After {
+    env: Env,
+    keys_changed: Recipient<KeysChanged>,
+    device_gone: Recipient<DeviceGone>,
+}
+
+impl After {
+    /// Before the reply, so that nobody who has the reply finds a token honoured that is gone.
+    fn commit(&self, user: &OwnedUserId, changed: Changed) {
+        let devices: Vec<OwnedDeviceId> = changed
+            .gone
+            .iter()
+            .map(|gone| gone.device_id.as_str().into())
+            .collect();
+        let of_gone = changed.gone.into_iter().flat_map(|gone| gone.tokens);
+        let gone = Gone {
+            tokens: of_gone.chain(changed.tokens).collect(),
+            devices: devices.iter().map(|d| (user.clone(), d.clone())).collect(),
+            ..Gone::default()
+        };
+        if gone != Gone::default() {
+            self.env.known.forget(&gone);
+        }
+        for device in devices {
+            let user = user.clone();
+            let fact = DeviceGone { user, device };
+            tell(
+                &self.env,
+                "accounts",
+                &self.device_gone,
+                "to_device_inbox",
+                fact,
+            );
+        }
+        if changed.listed {
+            tell(
+                &self.env,
+                "accounts",
+                &self.keys_changed,
+                "device_lists",
+                KeysChanged,
+            );
+            self.env.wake.users(vec![user.clone()]);
+            self.env.wake.rooms(changed.rooms);
+        }
     }
 }

@@ -2,11 +2,18 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
-use ruma::{DeviceId, OwnedDeviceId, UserId};
-use schema::{accounts, sessions};
+use ruma::events::tag::{TagEventContent, Tags};
+use ruma::push::Ruleset;
+use ruma::{DeviceId, OwnedDeviceId, RoomId, UserId};
+use schema::accounts::DeviceRow;
+use schema::{accounts, sessions, user_data};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use crate::{Env, Error, Identity, Result, Secret};
+use super::profile::Profile;
+use super::{push_rules, rules};
+use crate::{Env, Error, Identity, Refusal, Result, Secret};
 
 /// The form in which a token is stored: a token has enough chance in it that one plain hash hides it.
 pub(crate) fn token_hash(token: &Secret) -> String {
@@ -86,4 +93,143 @@ pub async fn device_exists(env: &Env, user: &UserId, device: &DeviceId) -> Resul
 pub(crate) fn parse_user(id: &str) -> Result<ruma::OwnedUserId> {
     UserId::parse(id)
         .map_err(|e| Error::Storage(schema::Error::Damaged(format!("user id {id:?}: {e}"))))
+}
+
+/// All devices of a user, in order of id. ([spec])
+///
+/// # Errors
+/// When the database fails.
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3devices
+pub async fn devices(env: &Env, user: &UserId) -> Result<Vec<DeviceRow>> {
+    let id = user.to_string();
+    let rows = env
+        .store
+        .read(move |db| accounts::devices_of(db, &[&id]))
+        .await?;
+    Ok(rows.into_iter().map(|row| row.device).collect())
+}
+
+/// One device of a user. ([spec])
+///
+/// # Errors
+/// [`Refusal::NotFound`]
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3devicesdeviceid
+pub async fn device(env: &Env, user: &UserId, device: &DeviceId) -> Result<DeviceRow> {
+    let (id, name) = (user.to_string(), device.to_string());
+    let row = env
+        .store
+        .read(move |db| accounts::device(db, &id, &name))
+        .await?;
+    row.map(|row| row.device)
+        .ok_or_else(|| Refusal::NotFound("no such device".into()).into())
+}
+
+/// All fields of a user's profile. ([spec])
+///
+/// # Errors
+/// [`Refusal::NotFound`] for a user who is not here.
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3profileuserid
+pub async fn profile(env: &Env, user: &UserId) -> Result<Map<String, Value>> {
+    let id = user.to_string();
+    let row = env
+        .store
+        .read(move |db| accounts::user(db, &id))
+        .await?
+        .filter(|row| !row.deactivated)
+        .ok_or_else(|| Refusal::NotFound("no such user".into()))?;
+    Ok(Profile::of(row)?.fields())
+}
+
+/// One field of a user's profile. ([spec])
+///
+/// # Errors
+/// [`Refusal::NotFound`] for a user who is not here and a field that is not set.
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3profileuseridkeyname
+pub async fn profile_field(env: &Env, user: &UserId, field: &str) -> Result<Value> {
+    profile(env, user)
+        .await?
+        .remove(field)
+        .ok_or_else(|| Refusal::NotFound("this field is not set".into()).into())
+}
+
+/// The content of a piece of account data, global or of a room. ([spec])
+///
+/// # Errors
+/// [`Refusal::Forbidden`] for somebody else's, [`Refusal::NotFound`]
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3useruseridaccount_datatype
+pub async fn account_data(
+    env: &Env,
+    asker: &UserId,
+    owner: &UserId,
+    room: Option<&RoomId>,
+    kind: &str,
+) -> Result<Box<RawValue>> {
+    rules::own(asker, owner)?;
+    stored(env, owner, room, kind)
+        .await?
+        .ok_or_else(|| Refusal::NotFound("no such account data".into()).into())
+}
+
+async fn stored(
+    env: &Env,
+    owner: &UserId,
+    room: Option<&RoomId>,
+    kind: &str,
+) -> Result<Option<Box<RawValue>>> {
+    let (user, room, kind) = (
+        owner.to_string(),
+        room.map(ToString::to_string).unwrap_or_default(),
+        kind.to_owned(),
+    );
+    let content = env
+        .store
+        .read(move |db| user_data::get(db, &user, &room, &kind))
+        .await?;
+    Ok(content.map(RawValue::from_string).transpose()?)
+}
+
+/// The content of a room's `m.tag`: no tags where nothing is stored. ([spec])
+///
+/// # Errors
+/// [`Refusal::Forbidden`] for somebody else's.
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3useruseridroomsroomidtags
+pub async fn tags(env: &Env, asker: &UserId, owner: &UserId, room: &RoomId) -> Result<Tags> {
+    rules::own(asker, owner)?;
+    let content = stored(env, owner, Some(room), "m.tag").await?;
+    // A client may have put anything there; what is no list of tags is none.
+    let content = content.and_then(|raw| serde_json::from_str::<TagEventContent>(raw.get()).ok());
+    Ok(content.map(|content| content.tags).unwrap_or_default())
+}
+
+/// A filter, as JSON. ([spec])
+///
+/// # Errors
+/// [`Refusal::Forbidden`] for somebody else's, [`Refusal::NotFound`]
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3useruseridfilterfilterid
+pub async fn filter(env: &Env, asker: &UserId, owner: &UserId, filter_id: &str) -> Result<String> {
+    rules::own(asker, owner)?;
+    let (user, filter_id) = (owner.to_string(), filter_id.to_owned());
+    env.store
+        .read(move |db| user_data::filter(db, &user, &filter_id))
+        .await?
+        .ok_or_else(|| Refusal::NotFound("no such filter".into()).into())
+}
+
+/// The push rules of a user: as stored, else the server's defaults. ([spec])
+///
+/// # Errors
+/// When the database fails.
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3pushrules
+pub async fn push_rules(env: &Env, user: &UserId) -> Result<Ruleset> {
+    let content = stored(env, user, None, push_rules::KIND).await?;
+    let content = push_rules::Content::of(user, content.as_deref().map(RawValue::get))?;
+    Ok(content.global)
 }

@@ -1,1 +1,316 @@
-//! To be written.
+//! What the specification demands of names, devices and registrations. Pure.
+
+use ruma::{OwnedUserId, ServerName, UserId};
+use schema::interests::{Interests, Service};
+use schema::registration::ServiceId;
+
+use crate::{Refusal, Result};
+
+/// The longest identifier, in bytes. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/appendices/#common-identifier-format
+const ID_BYTES: usize = 255;
+
+/// The longest name of a device, in characters: what other servers allow.
+const DEVICE_NAME_CHARS: usize = 100;
+
+/// The longest password, in bytes: hashing it costs in proportion.
+const PASSWORD_BYTES: usize = 512;
+
+/// Localparts that people choose are of `a-z0-9._=-/+`, in lower case whatever was typed. ([spec])
+///
+/// # Errors
+/// [`Refusal::InvalidUsername`]
+///
+/// [spec]: https://spec.matrix.org/v1.19/appendices/#user-identifiers
+pub fn person(server: &ServerName, typed: &str) -> Result<OwnedUserId, Refusal> {
+    let localpart = typed.to_ascii_lowercase();
+    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._=-/+".contains(&b);
+    if localpart.is_empty() || !localpart.bytes().all(allowed) {
+        return Err(Refusal::InvalidUsername(
+            "a user name is made of a-z, 0-9 and . _ = - / +".into(),
+        ));
+    }
+    whole(server, &localpart)
+}
+
+/// A service may give its users localparts that people may not choose, as long as the user id can be parsed. ([spec])
+///
+/// # Errors
+/// [`Refusal::InvalidUsername`]
+///
+/// [spec]: https://spec.matrix.org/v1.19/application-service-api/#server-admin-style-permissions
+pub fn service_user(server: &ServerName, localpart: &str) -> Result<OwnedUserId, Refusal> {
+    if localpart.is_empty() || localpart.contains(['\0', ':']) {
+        return Err(Refusal::InvalidUsername("not a localpart".into()));
+    }
+    whole(server, localpart)
+}
+
+fn whole(server: &ServerName, localpart: &str) -> Result<OwnedUserId, Refusal> {
+    let id = format!("@{localpart}:{server}");
+    if id.len() > ID_BYTES {
+        return Err(Refusal::InvalidUsername(
+            "a user id has at most 255 bytes".into(),
+        ));
+    }
+    UserId::parse(id).map_err(|e| Refusal::InvalidUsername(e.to_string().into()))
+}
+
+/// Who is meant at a log-in: `user` is a localpart or a full user id of this server. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#matrix-user-id
+#[must_use]
+pub fn meant(server: &ServerName, user: &str) -> Option<OwnedUserId> {
+    let id = if user.starts_with('@') {
+        UserId::parse(user).ok()?
+    } else {
+        whole(server, user).ok()?
+    };
+    (id.server_name() == server && !id.as_str().contains('\0')).then_some(id)
+}
+
+/// A person may not take a user id that a service claims for itself alone. ([spec])
+///
+/// # Errors
+/// [`Refusal::Exclusive`]
+///
+/// [spec]: https://spec.matrix.org/v1.19/application-service-api/#registration
+pub fn open_to_people(interests: &Interests, user: &UserId) -> Result<(), Refusal> {
+    match interests.exclusive_owner(user.as_str()) {
+        None => Ok(()),
+        Some(_) => Err(Refusal::Exclusive(
+            "this user id is reserved by an application service".into(),
+        )),
+    }
+}
+
+/// A service acts only for users that it claims and that no other service claims for itself alone. ([spec])
+///
+/// # Errors
+/// [`Refusal::UnknownToken`] when the service is not there any more; [`Refusal::Exclusive`]
+///
+/// [spec]: https://spec.matrix.org/v1.19/application-service-api/#server-admin-style-permissions
+pub fn service_acts_for<'a>(
+    interests: &'a Interests,
+    service: &ServiceId,
+    user: &UserId,
+) -> Result<&'a Service, Refusal> {
+    let own = interests.service(service).ok_or(Refusal::UnknownToken)?;
+    let allowed = interests
+        .claim(service, user.as_str())
+        .is_some_and(|claim| {
+            claim.is_exclusive() || interests.exclusive_owner(user.as_str()).is_none()
+        });
+    if allowed {
+        Ok(own)
+    } else {
+        Err(Refusal::Exclusive(
+            "this user id is not in a namespace of the application service".into(),
+        ))
+    }
+}
+
+/// A service that manages its devices itself has promised not to log in. ([spec])
+///
+/// # Errors
+/// [`Refusal::AppserviceLoginUnsupported`]
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#appservice-login
+pub fn may_log_in(service: &Service) -> Result<(), Refusal> {
+    if service.registration.msc4190 {
+        return Err(Refusal::AppserviceLoginUnsupported(
+            "this application service creates devices without logging in".into(),
+        ));
+    }
+    Ok(())
+}
+
+/// A device id is any text of a reasonable length that a path can carry.
+///
+/// # Errors
+/// [`Refusal::InvalidParam`]
+pub fn device_id(id: &str) -> Result<(), Refusal> {
+    if id.is_empty() || id.len() > ID_BYTES || id.contains('\0') {
+        return Err(Refusal::InvalidParam(
+            "a device id has 1 to 255 bytes".into(),
+        ));
+    }
+    Ok(())
+}
+
+/// The name of a device is shown to others and kept short.
+///
+/// # Errors
+/// [`Refusal::TooMany`], [`Refusal::InvalidParam`]
+pub fn device_name(name: Option<&str>) -> Result<(), Refusal> {
+    let name = name.unwrap_or_default();
+    if name.chars().count() > DEVICE_NAME_CHARS {
+        return Err(Refusal::TooMany(
+            "a device name has at most 100 characters".into(),
+        ));
+    }
+    no_nul(name)
+}
+
+/// U+0000 is in no text that is stored: one of the two databases has no place for it.
+///
+/// # Errors
+/// [`Refusal::InvalidParam`]
+pub fn no_nul(text: &str) -> Result<(), Refusal> {
+    if text.contains('\0') {
+        return Err(Refusal::InvalidParam("U+0000 is not allowed".into()));
+    }
+    Ok(())
+}
+
+/// A password is something, and not so long that hashing it is an attack. ([spec])
+///
+/// # Errors
+/// [`Refusal::WeakPassword`], [`Refusal::InvalidParam`]
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#password-based
+pub fn password(password: &str) -> Result<(), Refusal> {
+    if password.is_empty() {
+        return Err(Refusal::WeakPassword("a password is not empty".into()));
+    }
+    if password.len() > PASSWORD_BYTES {
+        return Err(Refusal::InvalidParam(
+            "a password has at most 512 bytes".into(),
+        ));
+    }
+    Ok(())
+}
+
+/// Profiles, account data and filters are written by their owner alone. ([spec])
+///
+/// # Errors
+/// [`Refusal::Forbidden`]
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3useruseridaccount_datatype
+pub fn own(asker: &UserId, owner: &UserId) -> Result<(), Refusal> {
+    if asker == owner {
+        Ok(())
+    } else {
+        Err(Refusal::Forbidden("this belongs to another user".into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ruma::server_name;
+    use schema::interests::Proposals;
+    use schema::registration::Registration;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_people_may_be_called() {
+        let server = server_name!("test");
+        let long = "x".repeat(250);
+        let cases = [
+            ("alice", Some("@alice:test")),
+            ("Alice", Some("@alice:test")),
+            ("a.b_c=d-e/f+0", Some("@a.b_c=d-e/f+0:test")),
+            ("", None),
+            ("al ice", None),
+            ("älice", None),
+            ("al:ice", None),
+            ("a\0b", None),
+            (&long, None),
+        ];
+        for (typed, expected) in cases {
+            let user = person(server, typed).ok();
+            assert_eq!(user.as_ref().map(|u| u.as_str()), expected, "{typed:?}");
+        }
+    }
+
+    #[test]
+    fn what_services_may_call_their_users() {
+        let server = server_name!("test");
+        let cases = [
+            ("irc_bob", true),
+            ("IRC_Bob[away]", true),
+            ("", false),
+            ("bob:elsewhere", false),
+            ("a\0b", false),
+        ];
+        for (localpart, expected) in cases {
+            assert_eq!(
+                service_user(server, localpart).is_ok(),
+                expected,
+                "{localpart:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn who_is_meant_at_a_log_in() {
+        let server = server_name!("test");
+        let cases = [
+            ("alice", Some("@alice:test")),
+            ("@alice:test", Some("@alice:test")),
+            ("@alice:elsewhere", None),
+            ("@alice", None),
+            ("", Some("@:test")),
+        ];
+        for (user, expected) in cases {
+            let meant = meant(server, user);
+            assert_eq!(meant.as_ref().map(|u| u.as_str()), expected, "{user:?}");
+        }
+    }
+
+    fn interests() -> Interests {
+        let service = |id: &str, regex: &str, exclusive: bool, msc4190: bool| {
+            let value = json!({"id": id, "url": null, "as_token": id, "hs_token": id, "sender_localpart": format!("{id}bot"),
+                "namespaces": {"users": [{"exclusive": exclusive, "regex": regex}]}, "io.element.msc4190": msc4190});
+            let registration: Registration = serde_json::from_value(value).expect("a registration");
+            (registration, false)
+        };
+        let all = vec![
+            service("irc", "@irc_.*", true, false),
+            service("mirror", "@.*", false, true),
+        ];
+        Interests::compile("test", all, Proposals::default()).expect("patterns compile")
+    }
+
+    #[test]
+    fn who_may_be_whom() {
+        let interests = interests();
+        // user, people, irc, mirror
+        let cases = [
+            ("@alice:test", true, false, true),
+            ("@irc_bob:test", false, true, false),
+            ("@ircbot:test", false, true, false),
+            ("@mirrorbot:test", false, false, true),
+        ];
+        for (user, people, irc, mirror) in cases {
+            let user = UserId::parse(user).expect("a user id");
+            let acts = |id: &str| service_acts_for(&interests, &id.into(), &user).is_ok();
+            assert_eq!(open_to_people(&interests, &user).is_ok(), people, "{user}");
+            assert_eq!(acts("irc"), irc, "{user}");
+            assert_eq!(acts("mirror"), mirror, "{user}");
+            assert!(!acts("gone"), "{user}");
+        }
+    }
+
+    #[test]
+    fn a_service_that_makes_its_own_devices_does_not_log_in() {
+        let interests = interests();
+        let log_in = |id: &str| interests.service(&id.into()).map(|s| may_log_in(s).is_ok());
+        assert_eq!(log_in("irc"), Some(true));
+        assert_eq!(log_in("mirror"), Some(false));
+    }
+
+    #[test]
+    fn devices_and_passwords() {
+        let (id, name, secret) = ("x".repeat(256), "ä".repeat(101), "x".repeat(513));
+        assert!(device_id("A/B=").is_ok() && device_id(&id[1..]).is_ok());
+        assert!(device_id("").is_err() && device_id(&id).is_err() && device_id("a\0").is_err());
+        assert!(device_name(None).is_ok() && device_name(Some(&name[2..])).is_ok());
+        assert!(device_name(Some(&name)).is_err() && device_name(Some("\0")).is_err());
+        assert!(password("x").is_ok() && password(&secret[1..]).is_ok());
+        assert!(password("").is_err() && password(&secret).is_err());
+    }
+}

@@ -1,0 +1,210 @@
+//! Devices: named, made by services, deleted with all that is theirs.
+
+use std::collections::BTreeSet;
+
+use actix::{Context, Handler, ResponseFuture};
+use schema::sessions::{self, Maker};
+use schema::{Conn, Tx, accounts, backup, device_lists, signing_keys};
+
+use super::known::Gone;
+use super::messages::{ChangePassword, Confirm, Deactivate, DeleteDevices, PutDevice};
+use super::{Accounts, Changed, rules};
+use crate::{Refusal, Result, guarded};
+
+/// The most devices that one request may delete.
+const AT_ONCE: usize = 1000;
+
+/// The ids of all devices of a user.
+pub(super) fn all(db: &mut Conn, user: &str) -> Result<Vec<String>> {
+    let devices = accounts::devices_of(db, &[user])?;
+    Ok(devices.into_iter().map(|d| d.device.device_id).collect())
+}
+
+/// Part of a write: delete these devices, as far as they exist.
+pub(super) fn delete(tx: &mut Tx<'_>, user: &str, devices: &[String]) -> Result<Changed> {
+    let gone = sessions::forget_devices(tx, user, devices)?;
+    if gone.is_empty() {
+        return Ok(Changed::default());
+    }
+    let changed = Changed {
+        gone,
+        ..Changed::default()
+    };
+    changed.listed(tx, user)
+}
+
+/// Part of a write: no device is called like one of the user's cross-signing keys, or signatures could be taken for
+/// those of the other. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3login
+pub(super) fn free_name(db: &mut Conn, user: &str, device: &str) -> Result<()> {
+    if sessions::is_cross_signing_key(db, user, device)? {
+        let text = "this device id is the name of a cross-signing key";
+        return Err(Refusal::Forbidden(text.into()).into());
+    }
+    Ok(())
+}
+
+impl Handler<PutDevice> for Accounts {
+    type Result = ResponseFuture<Result<bool>>;
+
+    fn handle(&mut self, msg: PutDevice, _: &mut Context<Self>) -> Self::Result {
+        let (after, user) = (self.after.clone(), msg.who.user.clone());
+        let write = self.env.store.write(move |tx| put(tx, &msg));
+        guarded(&self.env, "accounts", async move {
+            let (made, changed) = write.await?;
+            after.commit(&user, changed);
+            Ok(made)
+        })
+    }
+}
+
+fn put(tx: &mut Tx<'_>, msg: &PutDevice) -> Result<(bool, Changed)> {
+    let (user, device, name) = (
+        msg.who.user.as_str(),
+        msg.device.as_str(),
+        msg.display_name.as_deref(),
+    );
+    rules::device_id(device)?;
+    rules::device_name(name)?;
+    if !accounts::has_device(tx, user, device)? {
+        // People's devices are made by logging in.
+        let Some(service) = &msg.who.appservice else {
+            return Err(Refusal::NotFound("no such device".into()).into());
+        };
+        if !accounts::is_active(tx, user)? {
+            return Err(Refusal::Forbidden("this user is not registered".into()).into());
+        }
+        free_name(tx, user, device)?;
+        sessions::ensure_device(tx, user, device, name, &Maker::Service(service.clone()))?;
+        return Ok((true, Changed::default().listed(tx, user)?));
+    }
+    let renamed = match name {
+        Some(name) => sessions::rename_device(tx, user, device, name)?,
+        None => false,
+    };
+    let changed = if renamed {
+        Changed::default().listed(tx, user)?
+    } else {
+        Changed::default()
+    };
+    Ok((false, changed))
+}
+
+impl Handler<DeleteDevices> for Accounts {
+    type Result = ResponseFuture<Result<()>>;
+
+    /// The write is queued only when the request is confirmed.
+    fn handle(&mut self, msg: DeleteDevices, _: &mut Context<Self>) -> Self::Result {
+        let (env, after) = (self.env.clone(), self.after.clone());
+        let confirmations = self.confirmations.clone();
+        guarded(&self.env, "accounts", async move {
+            // In order and once each: it names the operation, so it must not depend on how the client lists them.
+            let devices: BTreeSet<String> = msg.devices.iter().map(ToString::to_string).collect();
+            if devices.len() > AT_ONCE {
+                return Err(Refusal::TooMany("at most 1000 devices at once".into()).into());
+            }
+            let (who, devices) = (msg.who, Vec::from_iter(devices));
+            if who.appservice.is_none() {
+                let operation = format!("delete devices {devices:?}");
+                confirmations
+                    .by_password(&who.user, &operation, msg.auth)
+                    .await?;
+            }
+            let user = who.user.clone();
+            let write = env
+                .store
+                .write(move |tx| delete(tx, user.as_str(), &devices));
+            after.commit(&who.user, write.await?);
+            Ok(())
+        })
+    }
+}
+
+impl Handler<Confirm> for Accounts {
+    type Result = ResponseFuture<Result<()>>;
+
+    fn handle(&mut self, msg: Confirm, _: &mut Context<Self>) -> Self::Result {
+        let confirmations = self.confirmations.clone();
+        guarded(&self.env, "accounts", async move {
+            if msg.who.appservice.is_some() {
+                return Ok(());
+            }
+            confirmations
+                .by_password(&msg.who.user, &msg.operation, msg.auth)
+                .await
+        })
+    }
+}
+
+impl Handler<ChangePassword> for Accounts {
+    type Result = ResponseFuture<Result<()>>;
+
+    /// The write is queued only when the request is confirmed and the new password hashed.
+    fn handle(&mut self, msg: ChangePassword, _: &mut Context<Self>) -> Self::Result {
+        let (env, after) = (self.env.clone(), self.after.clone());
+        let (confirmations, passwords) = (self.confirmations.clone(), self.passwords.clone());
+        guarded(&self.env, "accounts", async move {
+            rules::password(msg.new_password.reveal())?;
+            let who = msg.who;
+            confirmations
+                .by_password(&who.user, "change password", msg.auth)
+                .await?;
+            let hash = passwords.hash(msg.new_password).await?;
+            let user = who.user.clone();
+            let write = env.store.write(move |tx| {
+                if !accounts::is_active(tx, who.user.as_str())? {
+                    return Err(Refusal::UserDeactivated.into());
+                }
+                accounts::set_password(tx, who.user.as_str(), &hash)?;
+                if !msg.logout_devices {
+                    return Ok(Changed::default());
+                }
+                let mut others = all(tx, who.user.as_str())?;
+                others.retain(|id| who.device.as_ref().is_none_or(|own| own.as_str() != id));
+                delete(tx, who.user.as_str(), &others)
+            });
+            after.commit(&user, write.await?);
+            Ok(())
+        })
+    }
+}
+
+impl Handler<Deactivate> for Accounts {
+    type Result = ResponseFuture<Result<()>>;
+
+    /// The write is queued only when the request is confirmed. A service need not confirm for its users, who have no password.
+    fn handle(&mut self, msg: Deactivate, _: &mut Context<Self>) -> Self::Result {
+        let (env, after) = (self.env.clone(), self.after.clone());
+        let confirmations = self.confirmations.clone();
+        guarded(&self.env, "accounts", async move {
+            let who = msg.who;
+            if who.appservice.is_none() {
+                confirmations
+                    .by_password(&who.user, "deactivate", msg.auth)
+                    .await?;
+            }
+            let user = who.user.clone();
+            let write = env.store.write(move |tx| {
+                let devices = all(tx, user.as_str())?;
+                let gone = sessions::forget_devices(tx, user.as_str(), &devices)?;
+                accounts::deactivate(tx, user.as_str())?;
+                signing_keys::forget_user(tx, user.as_str())?;
+                backup::forget_user(tx, user.as_str())?;
+                device_lists::keys_changed(tx, user.as_str())?;
+                let changed = Changed {
+                    gone,
+                    ..Changed::default()
+                };
+                changed.listed(tx, user.as_str())
+            });
+            let changed = write.await?;
+            env.known.forget(&Gone {
+                users: BTreeSet::from([who.user.clone()]),
+                ..Gone::default()
+            });
+            after.commit(&who.user, changed);
+            Ok(())
+        })
+    }
+}

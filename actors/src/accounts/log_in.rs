@@ -1,0 +1,209 @@
+//! Logging in and out.
+
+use actix::{Context, Handler, ResponseFuture};
+use ruma::{OwnedDeviceId, OwnedUserId};
+use schema::registration::ServiceId;
+use schema::sessions::{self, Maker};
+use schema::{Tx, accounts};
+
+use super::messages::{Credentials, LogIn, LogOut, LogOutAll, LoggedIn};
+use super::passwords::Passwords;
+use super::queries::token_hash;
+use super::{Accounts, Changed, devices, rules};
+use crate::{Env, Refusal, Result, Secret, guarded};
+
+/// One text for a user who is not here, one without a password, and a wrong password.
+pub(super) const WRONG: Refusal =
+    Refusal::Forbidden(std::borrow::Cow::Borrowed("wrong user or password"));
+
+impl Handler<LogIn> for Accounts {
+    type Result = ResponseFuture<Result<LoggedIn>>;
+
+    /// The write is queued only after the password is hashed: log-ins may overtake one another, and each stands for itself.
+    fn handle(&mut self, msg: LogIn, _: &mut Context<Self>) -> Self::Result {
+        let (env, passwords) = (self.env.clone(), self.passwords.clone());
+        let after = self.after.clone();
+        guarded(&self.env, "accounts", async move {
+            let session = NewSession::draw(&env, msg.device, msg.display_name)?;
+            let claim = claimed(&env, &passwords, msg.credentials).await?;
+            let user = claim.user().clone();
+            let (now, stored) = (env.clock.now(), session.clone());
+            let changed = env
+                .store
+                .write(move |tx| {
+                    let maker = admit(tx, &claim)?;
+                    stored.store(tx, claim.user(), &maker, now)
+                })
+                .await?;
+            after.commit(&user, changed);
+            Ok(session.logged_in(user))
+        })
+    }
+}
+
+/// Who says to be whom, and what the write must still find true.
+enum Claimed {
+    /// The password with this hash was right.
+    Password { user: OwnedUserId, hash: String },
+    /// The service says so.
+    Service {
+        user: OwnedUserId,
+        service: ServiceId,
+    },
+}
+
+impl Claimed {
+    fn user(&self) -> &OwnedUserId {
+        match self {
+            Claimed::Password { user, .. } | Claimed::Service { user, .. } => user,
+        }
+    }
+}
+
+async fn claimed(env: &Env, passwords: &Passwords, by: Credentials) -> Result<Claimed> {
+    let server = &env.settings.server_name;
+    match by {
+        Credentials::Service { service, user } => {
+            let user = rules::meant(server, &user)
+                .ok_or_else(|| Refusal::Exclusive("not a user of this server".into()))?;
+            Ok(Claimed::Service { user, service })
+        }
+        Credentials::Password { user, password } => {
+            // People's names are in lower case, whatever they type.
+            let user = rules::meant(server, &user.to_ascii_lowercase());
+            let row = match user.clone() {
+                None => None,
+                Some(user) => {
+                    env.store
+                        .read(move |db| accounts::user(db, user.as_str()))
+                        .await?
+                }
+            };
+            let given_up = row.as_ref().is_some_and(|row| row.deactivated);
+            let hash = row.and_then(|row| row.password_hash);
+            let right = passwords.matches(password, hash.clone()).await?;
+            match (user, hash) {
+                _ if given_up => Err(Refusal::UserDeactivated.into()),
+                (Some(user), Some(hash)) if right => Ok(Claimed::Password { user, hash }),
+                _ => Err(WRONG.into()),
+            }
+        }
+    }
+}
+
+/// Part of the write: what was checked outside is still so.
+fn admit(tx: &mut Tx<'_>, claim: &Claimed) -> Result<Maker> {
+    let user = claim.user();
+    match claim {
+        Claimed::Password { hash, .. } => {
+            let row = accounts::user(tx, user.as_str())?;
+            // The password may have changed, or the account ended, while this one was hashed.
+            match row {
+                Some(row) if row.password_hash.as_ref() == Some(hash) => Ok(Maker::Person),
+                _ => Err(WRONG.into()),
+            }
+        }
+        Claimed::Service { service, .. } => {
+            let interests = tx.interests();
+            rules::may_log_in(rules::service_acts_for(&interests, service, user)?)?;
+            if !accounts::is_active(tx, user.as_str())? {
+                return Err(Refusal::Forbidden("this user is not registered".into()).into());
+            }
+            Ok(Maker::Service(service.clone()))
+        }
+    }
+}
+
+/// A device and its token, before they are stored.
+#[derive(Clone)]
+pub(super) struct NewSession {
+    device: OwnedDeviceId,
+    display_name: Option<String>,
+    token: Secret,
+}
+
+impl NewSession {
+    /// Draw a token, and a device id where none was given.
+    pub(super) fn draw(
+        env: &Env,
+        device: Option<OwnedDeviceId>,
+        display_name: Option<String>,
+    ) -> Result<NewSession> {
+        let device = device.unwrap_or_else(|| env.ids.device().into());
+        rules::device_id(device.as_str())?;
+        rules::device_name(display_name.as_deref())?;
+        let token = env.ids.opaque("token").into();
+        Ok(NewSession {
+            device,
+            display_name,
+            token,
+        })
+    }
+
+    /// Part of the write: the device is there, with this token and no other.
+    pub(super) fn store(
+        &self,
+        tx: &mut Tx<'_>,
+        user: &OwnedUserId,
+        maker: &Maker,
+        now: i64,
+    ) -> Result<Changed> {
+        let (user, device) = (user.as_str(), self.device.as_str());
+        devices::free_name(tx, user, device)?;
+        let made = sessions::ensure_device(tx, user, device, self.display_name.as_deref(), maker)?;
+        let hash = token_hash(&self.token);
+        let changed = Changed {
+            tokens: sessions::replace_token(tx, user, device, &hash, now)?,
+            ..Changed::default()
+        };
+        if made {
+            return changed.listed(tx, user);
+        }
+        Ok(changed)
+    }
+
+    /// As it is answered.
+    pub(super) fn logged_in(self, user: OwnedUserId) -> LoggedIn {
+        LoggedIn {
+            user,
+            device: self.device,
+            token: self.token,
+        }
+    }
+}
+
+impl Handler<LogOut> for Accounts {
+    type Result = ResponseFuture<Result<()>>;
+
+    fn handle(&mut self, msg: LogOut, _: &mut Context<Self>) -> Self::Result {
+        let devices = msg.who.device.into_iter().map(|d| d.to_string()).collect();
+        self.delete(msg.who.user, move |_, _| Ok(devices))
+    }
+}
+
+impl Handler<LogOutAll> for Accounts {
+    type Result = ResponseFuture<Result<()>>;
+
+    fn handle(&mut self, msg: LogOutAll, _: &mut Context<Self>) -> Self::Result {
+        self.delete(msg.who.user, |tx, user| devices::all(tx, user))
+    }
+}
+
+impl Accounts {
+    /// Delete the devices that the write chooses.
+    fn delete(
+        &self,
+        user: OwnedUserId,
+        which: impl FnOnce(&mut Tx<'_>, &str) -> Result<Vec<String>> + Send + 'static,
+    ) -> ResponseFuture<Result<()>> {
+        let (after, of) = (self.after.clone(), user.clone());
+        let write = self.env.store.write(move |tx| {
+            let devices = which(tx, of.as_str())?;
+            devices::delete(tx, of.as_str(), &devices)
+        });
+        guarded(&self.env, "accounts", async move {
+            after.commit(&user, write.await?);
+            Ok(())
+        })
+    }
+}

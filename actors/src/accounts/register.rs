@@ -1,0 +1,178 @@
+//! Registration: by a person in two steps, by a service for its users, by the operator.
+
+use actix::{Context, Handler, ResponseFuture};
+use ruma::OwnedUserId;
+use ruma::push::Ruleset;
+use schema::accounts::{self, UserRow};
+use schema::interests::Interests;
+use schema::registration::ServiceId;
+use schema::sessions::Maker;
+use schema::{Tx, user_data};
+
+use super::confirmations::Confirmations;
+use super::log_in::NewSession;
+use super::messages::{Auth, Available, Register, Registered, Registrant};
+use super::passwords::Passwords;
+use super::{Accounts, Changed, push_rules, rules};
+use crate::{Env, Refusal, Result, Secret, guarded};
+
+impl Handler<Register> for Accounts {
+    type Result = ResponseFuture<Result<Registered>>;
+
+    /// The write is queued only when the request is confirmed and the password hashed; it checks again what was checked before.
+    fn handle(&mut self, msg: Register, _: &mut Context<Self>) -> Self::Result {
+        let (env, after) = (self.env.clone(), self.after.clone());
+        let (confirmations, passwords) = (self.confirmations.clone(), self.passwords.clone());
+        guarded(&self.env, "accounts", async move {
+            let Register {
+                by,
+                username,
+                device,
+                display_name,
+                inhibit_login,
+            } = msg;
+            let newcomer = match by {
+                Registrant::Service(service) => of_service(&env, service, username)?,
+                Registrant::Operator { password } => {
+                    person(&env, &passwords, username, Some(password)).await?
+                }
+                Registrant::Person { auth, password } => {
+                    confirmed(&env, &confirmations, username.as_deref(), auth.as_ref()).await?;
+                    person(&env, &passwords, username, password).await?
+                }
+            };
+            let session = if inhibit_login {
+                None
+            } else {
+                Some(NewSession::draw(&env, device, display_name)?)
+            };
+            let (user, now, stored) = (newcomer.user.clone(), env.clock.now(), session.clone());
+            let changed = env
+                .store
+                .write(move |tx| newcomer.store(tx, stored.as_ref(), now))
+                .await?;
+            after.commit(&user, changed);
+            Ok(Registered {
+                login: session.map(|session| session.logged_in(user.clone())),
+                user,
+            })
+        })
+    }
+}
+
+impl Handler<Available> for Accounts {
+    type Result = ResponseFuture<Result<()>>;
+
+    fn handle(&mut self, msg: Available, _: &mut Context<Self>) -> Self::Result {
+        let env = self.env.clone();
+        guarded(&self.env, "accounts", async move {
+            free(&env, &msg.username).await
+        })
+    }
+}
+
+/// A person is told that a name cannot be had before anything must be confirmed.
+async fn confirmed(
+    env: &Env,
+    confirmations: &Confirmations,
+    username: Option<&str>,
+    auth: Option<&Auth>,
+) -> Result<()> {
+    if !env.settings.open_registration {
+        return Err(Refusal::Forbidden("registration is closed".into()).into());
+    }
+    if let Some(username) = username {
+        free(env, username).await?;
+    }
+    // Not bound to the name: a client may learn the flows before a person has typed one.
+    confirmations.by_dummy("register", auth)
+}
+
+async fn free(env: &Env, username: &str) -> Result<()> {
+    let user = rules::person(&env.settings.server_name, username)?;
+    rules::open_to_people(&env.store.interests(), &user)?;
+    let taken = env
+        .store
+        .read(move |db| accounts::user(db, user.as_str()))
+        .await?;
+    match taken {
+        Some(_) => Err(Refusal::UserInUse.into()),
+        None => Ok(()),
+    }
+}
+
+/// An account, before it is stored.
+struct Newcomer {
+    user: OwnedUserId,
+    password_hash: Option<String>,
+    service: Option<ServiceId>,
+}
+
+async fn person(
+    env: &Env,
+    passwords: &Passwords,
+    username: Option<String>,
+    password: Option<Secret>,
+) -> Result<Newcomer> {
+    let username = username.unwrap_or_else(|| env.ids.opaque("user"));
+    let user = rules::person(&env.settings.server_name, &username)?;
+    let password = password.ok_or_else(|| Refusal::MissingParam("password".into()))?;
+    rules::password(password.reveal())?;
+    Ok(Newcomer {
+        user,
+        password_hash: Some(passwords.hash(password).await?),
+        service: None,
+    })
+}
+
+fn of_service(env: &Env, service: ServiceId, username: Option<String>) -> Result<Newcomer> {
+    let username = username.ok_or_else(|| Refusal::MissingParam("username".into()))?;
+    Ok(Newcomer {
+        user: rules::service_user(&env.settings.server_name, &username)?,
+        password_hash: None,
+        service: Some(service),
+    })
+}
+
+impl Newcomer {
+    /// The write: the account, its push rules when it is a person's, its first device when one is wanted.
+    fn store(self, tx: &mut Tx<'_>, session: Option<&NewSession>, now: i64) -> Result<Changed> {
+        let maker = self.admit(&tx.interests(), session.is_some())?;
+        let row = UserRow {
+            password_hash: self.password_hash,
+            appservice_id: self.service.as_ref().map(ToString::to_string),
+            ..UserRow::new(self.user.as_str(), now)
+        };
+        if !accounts::register(tx, &row)? {
+            return Err(Refusal::UserInUse.into());
+        }
+        if maker == Maker::Person {
+            // Clients wait for these in their first sync. The users of services get along without, a million of them too.
+            let rules = push_rules::Content {
+                global: Ruleset::server_default(&self.user),
+            };
+            let content = serde_json::to_string(&rules)?;
+            user_data::put(tx, self.user.as_str(), "", push_rules::KIND, &content)?;
+        }
+        match session {
+            Some(session) => session.store(tx, &self.user, &maker, now),
+            None => Ok(Changed::default()),
+        }
+    }
+
+    fn admit(&self, interests: &Interests, logs_in: bool) -> Result<Maker, Refusal> {
+        match &self.service {
+            None => {
+                rules::open_to_people(interests, &self.user)?;
+                Ok(Maker::Person)
+            }
+            Some(service) => {
+                let acts = rules::service_acts_for(interests, service, &self.user)?;
+                if logs_in {
+                    rules::may_log_in(acts)?;
+                }
+                Ok(Maker::Service(service.clone()))
+            }
+        }
+    }
+}
