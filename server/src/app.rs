@@ -1,0 +1,281 @@
+//! A server that runs: storage, actors, HTTP. Several may run in one process; there are no globals.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use actix_web::dev::ServerHandle;
+use actix_web::{App as HttpApp, HttpRequest, HttpServer, web};
+use actors::start::Parts;
+use actors::trace::Trace;
+use actors::wire::Hooks;
+use actors::{Actors, Clock, Ids, Settings};
+use schema::{OpenError, Store};
+
+use crate::caller::Caller;
+use crate::error::Result;
+use crate::limits::{Limits, RateLimit};
+use crate::routes;
+
+/// The largest request body: room for hundreds of one-time keys or a page of key backup.
+const BODY: usize = 8 << 20;
+
+/// The most requests that may be under way, long-polls that wait not counted. More are told to come back.
+pub const DOOR: usize = 1024;
+
+/// What a server is started with.
+#[derive(Clone)]
+pub struct Options {
+    /// `sqlite:PATH` or `postgres://…`.
+    pub database: String,
+    /// The folder of registrations, watched; `None` for none.
+    pub appservices: Option<PathBuf>,
+    /// What the operator chose for the actors.
+    pub settings: Settings,
+    /// What the enabled proposals do.
+    pub hooks: Hooks,
+    /// The numbers of the enabled proposals.
+    pub proposals: Vec<u16>,
+    /// Time.
+    pub clock: Clock,
+    /// Identifiers.
+    pub ids: Ids,
+    /// How many bytes of messages between actors are kept to be looked at; 0 for none.
+    pub trace: usize,
+    /// Whether people may register by themselves.
+    pub open_registration: bool,
+    /// How often a caller may ask; `None` for as often as it likes.
+    pub rate_limit: Option<RateLimit>,
+    /// Whether the routes of a development server are there.
+    pub dev: bool,
+    /// How long to wait for another server to let go of the database.
+    pub lock_wait: Duration,
+    /// Called when the process cannot keep its promises any more.
+    pub fatal: Arc<dyn Fn(&str) + Send + Sync>,
+}
+
+/// Why a server did not start. One line, for the person who started it.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The database.
+    #[error("{0}")]
+    Database(#[from] OpenError),
+    /// The actors: a bad registration, a database of another server.
+    #[error("{0}")]
+    Actors(#[from] actors::Error),
+    /// The socket.
+    #[error("{0}: {1}")]
+    Listen(String, std::io::Error),
+}
+
+struct Inner {
+    actors: Actors,
+    requests: AtomicU64,
+    inside: AtomicUsize,
+    limits: Option<Limits>,
+    open_registration: bool,
+    dev: bool,
+    proposals: Vec<u16>,
+}
+
+/// What every route is given. Clones are cheap.
+#[derive(Clone)]
+pub struct App {
+    /// Whom to ask.
+    pub actors: Actors,
+    inner: Arc<Inner>,
+}
+
+/// A request's place at the door; free again when dropped.
+pub struct Place(Arc<Inner>, bool);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.1 {
+            self.0.inside.fetch_sub(1, Ordering::AcqRel);
+        } else {
+            self.0.inside.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+}
+
+impl App {
+    fn new(actors: Actors, options: &Options) -> App {
+        let inner = Inner {
+            actors: actors.clone(),
+            requests: AtomicU64::new(0),
+            inside: AtomicUsize::new(0),
+            limits: options
+                .rate_limit
+                .map(|limit| Limits::new(limit, actors.env.clock.clone())),
+            open_registration: options.open_registration,
+            dev: options.dev,
+            proposals: options.proposals.clone(),
+        };
+        App {
+            actors,
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// Come in, if there is room.
+    #[must_use]
+    pub fn enter(&self) -> Option<Place> {
+        let place = Place(Arc::clone(&self.inner), true);
+        (self.inner.inside.fetch_add(1, Ordering::AcqRel) < DOOR).then_some(place)
+    }
+
+    /// Wait outside: a long-poll that waits takes nobody's place.
+    #[must_use]
+    pub fn wait_outside(&self) -> Place {
+        self.inner.inside.fetch_sub(1, Ordering::AcqRel);
+        Place(Arc::clone(&self.inner), false)
+    }
+
+    /// The name under which a request's messages are recorded.
+    pub(crate) fn next_request(&self, method: &str, template: &str) -> Arc<str> {
+        let number = self.inner.requests.fetch_add(1, Ordering::Relaxed) + 1;
+        if self.inner.dev {
+            format!("{number} {method} {template}").into()
+        } else {
+            Arc::from("")
+        }
+    }
+
+    /// Whether the caller has asked too often.
+    ///
+    /// # Errors
+    /// 429 with how long to wait.
+    pub(crate) fn limit(&self, caller: &Caller, method: &str, path: &str) -> Result<()> {
+        match &self.inner.limits {
+            Some(limits) => limits.check(caller, method, path),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether people may register by themselves.
+    #[must_use]
+    pub fn open_registration(&self) -> bool {
+        self.inner.open_registration
+    }
+
+    /// Whether this is a development server.
+    #[must_use]
+    pub fn is_dev(&self) -> bool {
+        self.inner.dev
+    }
+
+    /// The numbers of the enabled proposals.
+    #[must_use]
+    pub fn proposals(&self) -> &[u16] {
+        &self.inner.proposals
+    }
+
+    #[doc(hidden)]
+    #[must_use]
+    pub fn inside(&self) -> usize {
+        let _ = &self.inner.actors;
+        self.inner.inside.load(Ordering::Acquire)
+    }
+}
+
+/// A server that runs.
+pub struct Running {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    /// What its routes are given: its actors, its storage.
+    pub app: App,
+    handle: ServerHandle,
+    ended: tokio::task::JoinHandle<std::io::Result<()>>,
+}
+
+impl Running {
+    /// Answer what is in flight, end the long-polls, let go of everything.
+    pub async fn stop(self) {
+        self.handle.stop(true).await;
+        let _ = self.ended.await;
+        let Running { app, .. } = self;
+        let store = app.actors.env.store.clone();
+        drop(app);
+        store.close();
+    }
+
+    /// Run until the process is told to end by SIGTERM or Ctrl-C.
+    pub async fn until_signal(self) {
+        let _ = self.ended.await;
+    }
+}
+
+/// Bind, before anything else is done: a port in use is the most usual mistake.
+///
+/// # Errors
+/// When the address cannot be listened on.
+pub fn bind(listen: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(listen)
+        .map_err(|e| StartError::Listen(format!("cannot listen on {listen}"), e))
+}
+
+/// Start a server on a listener that is bound already, on the current arbiter.
+///
+/// # Errors
+/// When the database cannot be opened, a registration is bad, or the socket fails.
+pub async fn serve(
+    listener: TcpListener,
+    options: Options,
+    signals: bool,
+) -> Result<Running, StartError> {
+    let store_options = schema::Options {
+        fatal: Arc::clone(&options.fatal),
+        lock_wait: options.lock_wait,
+    };
+    let store = Store::open(&options.database, &store_options)?;
+    let parts = Parts {
+        store,
+        clock: options.clock.clone(),
+        ids: options.ids.clone(),
+        trace: Trace::new(options.trace),
+        settings: options.settings.clone(),
+        hooks: options.hooks.clone(),
+        appservices: options.appservices.clone(),
+        fatal: Arc::clone(&options.fatal),
+    };
+    let actors = actors::start(parts).await?;
+    let app = App::new(actors, &options);
+    let failed = |e| StartError::Listen("cannot listen".to_owned(), e);
+    let addr = listener.local_addr().map_err(failed)?;
+
+    let shared = app.clone();
+    let server = HttpServer::new(move || {
+        // Once for each worker: handlers stay on its thread.
+        let router = routes::all(shared.is_dev()).router();
+        let app = shared.clone();
+        HttpApp::new()
+            .app_data(web::PayloadConfig::new(BODY))
+            .default_service(web::to(
+                move |http: HttpRequest, body: Result<web::Bytes, actix_web::Error>| {
+                    let (router, app) = (router.clone(), app.clone());
+                    async move { router.serve(app, http, body).await }
+                },
+            ))
+    })
+    .workers(1)
+    .max_connections(16_384)
+    .keep_alive(Duration::from_secs(75))
+    .shutdown_timeout(10);
+    let server = if signals {
+        server
+    } else {
+        server.disable_signals()
+    };
+    let server = server.listen(listener).map_err(failed)?.run();
+    let handle = server.handle();
+    let ended = actix_rt::spawn(server);
+    Ok(Running {
+        addr,
+        app,
+        handle,
+        ended,
+    })
+}

@@ -1,0 +1,210 @@
+//! Who is asking: a user on a device, or an application service, perhaps as one of its users on one of its devices.
+
+use std::sync::Arc;
+
+use actors::{Identity, Refusal, Secret, accounts};
+use ruma::{OwnedDeviceId, OwnedUserId};
+use schema::interests::Service;
+
+use crate::app::App;
+use crate::error::{Error, Result};
+
+/// How an endpoint wants its caller to prove who it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Auth {
+    /// Anybody may ask.
+    None,
+    /// A token of a user or a service, if one is sent.
+    Optional,
+    /// A token of a user or a service.
+    User,
+    /// A token of a service.
+    Appservice,
+}
+
+/// Who is asking.
+#[derive(Debug, Clone, Default)]
+pub struct Caller {
+    identity: Option<Identity>,
+    appservice: Option<Arc<Service>>,
+    token: Option<Secret>,
+    ip: Option<String>,
+}
+
+/// The names that a service may give the device it acts as: the one of the specification first, then the one from before.
+/// ([spec], MSC3202, MSC4326)
+///
+/// [spec]: https://spec.matrix.org/v1.19/application-service-api/#identity-assertion
+const DEVICE_PARAMS: [&str; 2] = ["device_id", "org.matrix.msc3202.device_id"];
+
+impl Caller {
+    /// Find out who is asking, from the token and, for a service, whom it says it is.
+    ///
+    /// # Errors
+    /// 401 without a (known) token where one is needed; 403 for a user that is not the service's; 400 for a device that does not
+    /// exist.
+    pub async fn find(
+        app: &App,
+        auth: Auth,
+        header: Option<&str>,
+        query: &[(String, String)],
+        ip: Option<String>,
+    ) -> Result<Caller> {
+        let param = |name: &str| {
+            query
+                .iter()
+                .find(|(n, _)| n == name)
+                .map(|(_, value)| value.as_str())
+        };
+        let token = match (header, param("access_token")) {
+            (Some(_), Some(_)) => {
+                return Err(Error::Request(
+                    401,
+                    "M_MISSING_TOKEN",
+                    "the token is sent twice".to_owned(),
+                ));
+            }
+            (Some(header), None) => Some(
+                header
+                    .strip_prefix("Bearer ")
+                    .ok_or_else(Error::missing_token)?,
+            ),
+            (None, query) => query,
+        };
+        match (auth, token) {
+            (Auth::None, _) | (Auth::Optional, None) => Ok(Caller {
+                ip,
+                ..Caller::default()
+            }),
+            (_, Some(token)) => Caller::with_token(app, auth, token, param, ip).await,
+            (_, None) => Err(Error::missing_token()),
+        }
+    }
+
+    async fn with_token<'a>(
+        app: &App,
+        auth: Auth,
+        token: &str,
+        param: impl Fn(&str) -> Option<&'a str>,
+        ip: Option<String>,
+    ) -> Result<Caller> {
+        let env = &app.actors.env;
+        let secret = Secret::from(token);
+        let interests = env.store.interests();
+        if let Some(service) = interests
+            .services()
+            .iter()
+            .find(|s| same(&s.registration.as_token, token))
+        {
+            let user = param("user_id");
+            let device = DEVICE_PARAMS.iter().find_map(|name| param(name));
+            let identity = masquerade(app, service, user, device).await?;
+            return Ok(Caller {
+                identity: Some(identity),
+                appservice: Some(Arc::clone(service)),
+                token: Some(secret),
+                ip,
+            });
+        }
+        match accounts::queries::who(env, &secret).await? {
+            Some(_) if auth == Auth::Appservice => {
+                Err(Refusal::Forbidden("only an application service may ask this".into()).into())
+            }
+            Some(identity) => Ok(Caller {
+                identity: Some(identity),
+                appservice: None,
+                token: Some(secret),
+                ip,
+            }),
+            None => Err(Refusal::UnknownToken.into()),
+        }
+    }
+
+    /// Who is asking.
+    ///
+    /// # Errors
+    /// 401 when nobody said.
+    pub fn identity(&self) -> Result<&Identity> {
+        self.identity.as_ref().ok_or_else(Error::missing_token)
+    }
+
+    /// The service whose token this is.
+    #[must_use]
+    pub fn appservice(&self) -> Option<&Arc<Service>> {
+        self.appservice.as_ref()
+    }
+
+    /// The token, for logging out.
+    #[must_use]
+    pub fn token(&self) -> Option<&Secret> {
+        self.token.as_ref()
+    }
+
+    /// Where the request came from.
+    #[must_use]
+    pub fn ip(&self) -> Option<&str> {
+        self.ip.as_deref()
+    }
+
+    /// That the caller is this user.
+    ///
+    /// # Errors
+    /// 403 for another user, 401 when nobody said.
+    pub fn must_be(&self, user: &ruma::UserId) -> Result<&Identity> {
+        let identity = self.identity()?;
+        if identity.user != user {
+            return Err(Refusal::Forbidden("this belongs to another user".into()).into());
+        }
+        Ok(identity)
+    }
+}
+
+/// A service acts as its sender, or as a user of its own that exists; on a device, if it names one, that exists. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/application-service-api/#identity-assertion
+async fn masquerade(
+    app: &App,
+    service: &Arc<Service>,
+    user: Option<&str>,
+    device: Option<&str>,
+) -> Result<Identity> {
+    let env = &app.actors.env;
+    let asserted = user.unwrap_or(&service.sender);
+    let user = OwnedUserId::try_from(asserted)
+        .map_err(|e| Error::invalid_param(format!("user_id: {e}")))?;
+    if asserted != service.sender {
+        let claimed = env.store.interests().claim(&service.id, asserted).is_some();
+        if !claimed {
+            return Err(Refusal::Forbidden(
+                "the user is not in the application service's namespaces".into(),
+            )
+            .into());
+        }
+        if !accounts::queries::user_exists(env, &user).await? {
+            return Err(Refusal::Forbidden(
+                "the application service has not registered this user".into(),
+            )
+            .into());
+        }
+    }
+    let device = device.map(OwnedDeviceId::from);
+    if let Some(device) = &device
+        && !accounts::queries::device_exists(env, &user, device).await?
+    {
+        return Err(Refusal::UnknownDevice.into());
+    }
+    Ok(Identity {
+        user,
+        device,
+        appservice: Some(service.id.clone()),
+    })
+}
+
+/// Compare without telling by the time it takes how much was right.
+fn same(a: &str, b: &str) -> bool {
+    a.len() == b.len()
+        && a.bytes()
+            .zip(b.bytes())
+            .fold(0, |differs, (x, y)| differs | (x ^ y))
+            == 0
+}

@@ -1,0 +1,88 @@
+//! What only a development server has, under `/_understudy/`.
+
+use std::time::Duration;
+
+use actors::{appservices, ask};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::app::App;
+use crate::caller::{Auth, Caller};
+use crate::error::Result;
+use crate::ruma::{Json, Raw, Routes};
+
+/// The routes of a development server.
+pub(crate) fn routes(routes: Routes) -> Routes {
+    routes
+        .raw("GET", "/_understudy/messages", Auth::None, messages)
+        .raw("GET", "/_understudy/appservices", Auth::None, status)
+        .raw(
+            "POST",
+            "/_understudy/appservices/reload",
+            Auth::None,
+            reload,
+        )
+        .raw(
+            "POST",
+            "/_understudy/appservices/{id}/retry",
+            Auth::None,
+            retry,
+        )
+        .raw("POST", "/_understudy/clock/advance", Auth::None, advance)
+}
+
+fn answer(value: &impl serde::Serialize) -> Result<Json> {
+    Ok(Json(
+        serde_json::to_string(value).map_err(actors::Error::from)?,
+    ))
+}
+
+/// The messages between actors, after a number: `GET /_understudy/messages?after=17`.
+async fn messages(app: App, _: Caller, request: Raw) -> Result<Json> {
+    let after = request
+        .param("after")
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(0);
+    answer(&app.actors.env.trace.after(after))
+}
+
+/// How each sender is doing: its frozen transaction, its attempts, its last error.
+async fn status(app: App, _: Caller, _: Raw) -> Result<Json> {
+    answer(&ask(&app.actors.appservices, appservices::Status).await?)
+}
+
+/// Read the folder of registrations now; answers when what is in it is in force.
+async fn reload(app: App, _: Caller, _: Raw) -> Result<Json> {
+    answer(&ask(&app.actors.appservices, appservices::Reload).await?)
+}
+
+/// End a service's back-off.
+async fn retry(app: App, _: Caller, request: Raw) -> Result<Json> {
+    let service = request
+        .path
+        .first()
+        .map(String::as_str)
+        .unwrap_or_default()
+        .into();
+    ask(&app.actors.appservices, appservices::RetryNow { service }).await?;
+    answer(&json!({}))
+}
+
+#[derive(Deserialize)]
+struct Advance {
+    ms: u64,
+}
+
+/// Move time on; only on a server whose time stands still: `{"ms": 1000}`.
+async fn advance(app: App, _: Caller, request: Raw) -> Result<Json> {
+    let Advance { ms } = request.json()?;
+    let clock = &app.actors.env.clock;
+    if !clock.is_manual() {
+        return Err(actors::Refusal::Forbidden(
+            "this server's time moves by itself; start it with --seed".into(),
+        )
+        .into());
+    }
+    clock.advance(Duration::from_millis(ms));
+    answer(&json!({"now": clock.now()}))
+}

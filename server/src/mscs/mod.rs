@@ -1,0 +1,101 @@
+//! Proposals: a folder each, with a data sheet on top, switched at run time.
+
+pub mod msc3202;
+pub mod msc4203;
+
+use actors::wire::{Body, Hooks, Name, Naming, Pending};
+use schema::interests::Proposals;
+
+use crate::ruma::Routes;
+
+/// Everything a proposal may touch. Fields left at [`Msc::NONE`] cost nothing.
+pub struct Msc {
+    /// Its number.
+    pub number: u16,
+    /// Its title.
+    pub title: &'static str,
+    /// What it adds to `unstable_features` of `GET /versions`.
+    pub flags: &'static [&'static str],
+    /// Every name that it puts on the wire.
+    pub names: &'static [Name],
+    /// Extra endpoints.
+    pub routes: fn(Routes) -> Routes,
+    /// Extra keys in transactions to application services.
+    pub transaction: fn(&Pending, &mut Body),
+}
+
+impl Msc {
+    /// A proposal that does nothing.
+    pub const NONE: Msc = Msc {
+        number: 0,
+        title: "",
+        flags: &[],
+        names: &[],
+        routes: |r| r,
+        transaction: |_, _| {},
+    };
+}
+
+/// Every proposal, in the order in which they add to a transaction.
+pub static ALL: &[Msc] = &[msc4203::MSC, msc3202::MSC];
+
+/// The proposals with these numbers.
+///
+/// # Errors
+/// The first number that is not in [`ALL`].
+pub fn enabled(numbers: &[u16]) -> Result<Vec<&'static Msc>, u16> {
+    if let Some(unknown) = numbers.iter().find(|n| ALL.iter().all(|m| m.number != **n)) {
+        return Err(*unknown);
+    }
+    Ok(ALL.iter().filter(|m| numbers.contains(&m.number)).collect())
+}
+
+/// What the actors are told of these proposals.
+#[must_use]
+pub fn hooks(mscs: &[&'static Msc], naming: Naming) -> (Hooks, Proposals) {
+    let has = |number| mscs.iter().any(|m| m.number == number);
+    let proposals = Proposals {
+        to_device: has(msc4203::MSC.number),
+        device_lists: has(msc3202::MSC.number),
+    };
+    (
+        Hooks {
+            naming,
+            transaction: mscs.iter().map(|m| m.transaction).collect(),
+        },
+        proposals,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_number_is_an_error() {
+        assert_eq!(enabled(&[3202, 1]).err(), Some(1));
+        assert_eq!(enabled(&[3202]).map(|m| m.len()), Ok(1));
+    }
+
+    #[test]
+    fn names_are_those_that_bridges_read() {
+        let names: Vec<_> = ALL
+            .iter()
+            .flat_map(|m| m.names)
+            .map(|n| (n.unstable, n.stable))
+            .collect();
+        let expected = [
+            ("de.sorunome.msc2409.to_device", "to_device"),
+            ("org.matrix.msc3202.device_lists", "device_lists"),
+            (
+                "org.matrix.msc3202.device_one_time_keys_count",
+                "device_one_time_keys_count",
+            ),
+            (
+                "org.matrix.msc3202.device_unused_fallback_key_types",
+                "device_unused_fallback_key_types",
+            ),
+        ];
+        assert_eq!(names, expected);
+    }
+}

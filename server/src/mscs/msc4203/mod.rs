@@ -1,0 +1,34 @@
+//! MSC4203 — to-device messages for application services. ([proposal])
+//!
+//! | on the wire until it is accepted | after |
+//! |---|---|
+//! | `de.sorunome.msc2409.to_device` | `to_device` |
+//!
+//! *Where* `PUT /_matrix/app/v1/transactions/{txnId}`. *Registration* no flag of its own; any of `receive_ephemeral`,
+//! `de.sorunome.msc2409.push_ephemeral` and `org.matrix.msc3202` asks for it. *Versions* no flag.
+//!
+//! Each item has the shape of `/sync` and beside it `to_user_id` and `to_device_id`.
+//!
+//! [proposal]: https://github.com/matrix-org/matrix-spec-proposals/pull/4203
+
+use actors::wire::{Body, Name, Pending};
+
+use super::Msc;
+
+/// The data sheet.
+pub const MSC: Msc = Msc {
+    number: 4203,
+    title: "Sending to-device events to appservices",
+    names: &[TO_DEVICE],
+    transaction: add_to_device,
+    ..Msc::NONE
+};
+
+const TO_DEVICE: Name = Name {
+    unstable: "de.sorunome.msc2409.to_device",
+    stable: "to_device",
+};
+
+fn add_to_device(pending: &Pending, body: &mut Body) {
+    body.put(TO_DEVICE, &pending.to_device);
+}

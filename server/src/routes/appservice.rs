@@ -1,0 +1,41 @@
+//! What an application service asks about itself.
+
+use actors::{Refusal, appservices, ask};
+use ruma::api::client::appservice::request_ping;
+
+use crate::app::App;
+use crate::caller::Caller;
+use crate::error::{Error, Result};
+use crate::ruma::Routes;
+
+/// This section's endpoints.
+pub(super) fn routes(routes: Routes) -> Routes {
+    routes.on(ping)
+}
+
+/// Have the server ask the service whether it is there. A success ends the back-off of its transactions.
+///
+/// `POST /_matrix/client/*/appservice/{appserviceId}/ping` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/application-service-api/#post_matrixclientv1appserviceappserviceidping
+async fn ping(
+    app: App,
+    caller: Caller,
+    request: request_ping::v1::Request,
+) -> Result<request_ping::v1::Response> {
+    let service = caller.appservice().ok_or_else(Error::missing_token)?;
+    if service.id.as_str() != request.appservice_id {
+        return Err(Refusal::Forbidden("a service may ask only about itself".into()).into());
+    }
+    let service = service.id.clone();
+    let transaction_id = request.transaction_id.map(|id| id.to_string());
+    let took = ask(
+        &app.actors.appservices,
+        appservices::Ping {
+            service,
+            transaction_id,
+        },
+    )
+    .await?;
+    Ok(request_ping::v1::Response::new(took))
+}

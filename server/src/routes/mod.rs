@@ -1,0 +1,65 @@
+//! The client-server API, a file for each section: unpack, one ask, repack.
+
+mod account;
+mod appservice;
+mod backup;
+mod cross_signing;
+mod devices;
+mod directory;
+mod discovery;
+mod history;
+mod keys;
+mod membership;
+mod presence;
+mod profile;
+mod push;
+mod receipts;
+mod register;
+mod rooms;
+mod send;
+mod session;
+mod state;
+mod sync;
+mod to_device;
+mod typing;
+mod user_data;
+
+use crate::ruma::Routes;
+
+/// Every endpoint.
+#[must_use]
+pub fn all(dev: bool) -> Routes {
+    let sections = [
+        session::routes,
+        register::routes,
+        account::routes,
+        devices::routes,
+        keys::routes,
+        cross_signing::routes,
+        backup::routes,
+        to_device::routes,
+        sync::routes,
+        rooms::routes,
+        membership::routes,
+        state::routes,
+        send::routes,
+        history::routes,
+        directory::routes,
+        profile::routes,
+        user_data::routes,
+        push::routes,
+        receipts::routes,
+        typing::routes,
+        presence::routes,
+        discovery::routes,
+        appservice::routes,
+    ];
+    let routes = sections
+        .into_iter()
+        .fold(Routes::default(), |routes, section| section(routes));
+    if dev {
+        crate::dev::routes(routes)
+    } else {
+        routes
+    }
+}

@@ -1,0 +1,64 @@
+//! Messages from device to device, outside rooms.
+
+use actors::ask;
+use actors::to_device_inbox::{Deposit, Target};
+use ruma::api::client::to_device::send_event_to_device;
+use ruma::to_device::DeviceIdOrAllDevices;
+
+use crate::app::App;
+use crate::caller::Caller;
+use crate::error::Result;
+use crate::ruma::Routes;
+
+/// This section's endpoints.
+pub(super) fn routes(routes: Routes) -> Routes {
+    routes.on(send)
+}
+
+/// Send messages to the devices of users.
+///
+/// `PUT /_matrix/client/*/sendToDevice/{eventType}/{txnId}` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3sendtodeviceeventtypetxnid
+// ANCHOR: send
+async fn send(
+    app: App,
+    caller: Caller,
+    request: send_event_to_device::v3::Request,
+) -> Result<send_event_to_device::v3::Response> {
+    let send_event_to_device::v3::Request {
+        txn_id,
+        event_type,
+        messages,
+        ..
+    } = request;
+    let from = caller.identity()?.clone();
+    let target = |to| match to {
+        DeviceIdOrAllDevices::DeviceId(id) => Target::Device(id),
+        DeviceIdOrAllDevices::AllDevices => Target::All,
+    };
+    let messages = messages
+        .into_iter()
+        .map(|(user, devices)| {
+            (
+                user,
+                devices
+                    .into_iter()
+                    .map(|(to, content)| (target(to), content.into_json()))
+                    .collect(),
+            )
+        })
+        .collect();
+    ask(
+        &app.actors.to_device_inbox,
+        Deposit {
+            from,
+            txn: txn_id,
+            event_type: event_type.to_string(),
+            messages,
+        },
+    )
+    .await?;
+    Ok(send_event_to_device::v3::Response::new())
+}
+// ANCHOR_END: send
