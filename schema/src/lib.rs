@@ -23,6 +23,7 @@ pub mod keys;
 pub mod memberships;
 pub mod receipts;
 pub mod registration;
+pub mod relations;
 pub mod rooms;
 pub mod scratch;
 pub mod server_info;

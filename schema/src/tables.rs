@@ -189,6 +189,17 @@ diesel::table! {
 }
 
 diesel::table! {
+    relations (position) {
+        position -> BigInt,
+        parent -> Text,
+        rel_type -> Text,
+        kind -> Text,
+        sender -> Text,
+        key -> Text,
+    }
+}
+
+diesel::table! {
     room_state (room_id, kind, state_key) {
         room_id -> Text,
         kind -> Text,
@@ -357,6 +368,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     backup_sessions,
     rooms,
     events,
+    relations,
     room_state,
     memberships,
     aliases,

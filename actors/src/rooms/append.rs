@@ -14,8 +14,9 @@ use schema::device_lists::membership_changed;
 use schema::events::{self, EventRow};
 use schema::memberships::{self, MembershipRow};
 use schema::registration::ServiceId;
+use schema::relations::{self, RelationRow};
 use schema::rooms::RoomRow;
-use schema::{Tx, rooms};
+use schema::{Position, Tx, rooms};
 use serde_json::value::to_raw_value;
 
 use super::format::content;
@@ -210,6 +211,7 @@ impl<'e> Open<'e> {
         } else {
             None
         };
+        check_annotation(tx, draft)?;
         let id = signed.id.to_string();
         self.keep(tx, draft, signed, replaced, news)?;
         if let Some(target) = redacted {
@@ -245,6 +247,9 @@ impl<'e> Open<'e> {
         };
         events::insert(tx, &event)?;
         events::make_current(tx, &event)?;
+        if let Some(relation) = relation(&event, &draft.content) {
+            relations::insert(tx, &relation)?;
+        }
         self.row.tip.clone_from(&event.event_id);
         self.row.depth += 1;
 
@@ -329,6 +334,7 @@ impl<'e> Open<'e> {
         redact_in_place(&mut object, &self.rules.redaction, None)
             .map_err(|e| schema::Error::Damaged(format!("event {}: {e}", target.event_id)))?;
         events::redact(tx, &target.event_id, &serde_json::to_string(&object)?, by)?;
+        relations::forget(tx, Position(target.position))?;
         // The names that a redacted member event gave are gone too.
         if target.kind == "m.room.member"
             && let Some(user) = &target.state_key
@@ -344,6 +350,43 @@ impl<'e> Open<'e> {
         }
         Ok(())
     }
+}
+
+/// What an event that is no state says about another.
+fn relation(event: &EventRow, content: &CanonicalJsonObject) -> Option<RelationRow> {
+    if event.state_key.is_some() {
+        return None;
+    }
+    let (parent, rel_type, key) = rules::relation_in(content)?;
+    Some(RelationRow {
+        position: event.position,
+        parent,
+        rel_type,
+        kind: event.kind.clone(),
+        sender: event.sender.clone(),
+        key,
+    })
+}
+
+/// Nobody annotates an event twice with the same. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#avoiding-duplicate-annotations
+fn check_annotation(tx: &mut Tx<'_>, draft: &Draft) -> Result<()> {
+    let Some((parent, rel_type, key)) = rules::relation_in(&draft.content) else {
+        return Ok(());
+    };
+    let row = RelationRow {
+        position: 0,
+        parent,
+        rel_type,
+        kind: draft.kind.clone(),
+        sender: draft.sender.to_string(),
+        key,
+    };
+    if row.rel_type == "m.annotation" && relations::is_said(tx, &row)? {
+        return Err(Refusal::DuplicateAnnotation.into());
+    }
+    Ok(())
 }
 
 fn forbidden(rule: String) -> Refusal {

@@ -16,6 +16,7 @@
 
 mod append;
 mod create;
+mod filter;
 pub mod format;
 mod marks;
 mod members;

@@ -1,5 +1,6 @@
 //! What the specification demands of rooms, as values in and values out. What it demands of events is ruma's to say.
 
+use ruma::canonical_json::CanonicalJsonObject;
 use ruma::state_res::events::RoomPowerLevelsIntField;
 use ruma::{ServerName, UserId};
 use schema::Position;
@@ -151,6 +152,25 @@ pub(crate) fn names_in(content: &RawValue) -> (Option<String>, Option<String>) {
     let content: serde_json::Value = serde_json::from_str(content.get()).unwrap_or_default();
     let text = |key: &str| content.get(key).and_then(|v| v.as_str()).map(str::to_owned);
     (text("displayname"), text("avatar_url"))
+}
+
+/// What a message's content says about another event: that event's id, how, and the key of an annotation. ([spec])
+///
+/// What is longer than a name may be relates to nothing.
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#forming-relationships-between-events
+pub(crate) fn relation_in(content: &CanonicalJsonObject) -> Option<(String, String, String)> {
+    let relates = content.get("m.relates_to")?.as_object()?;
+    let text = |key: &str| {
+        let text = relates.get(key)?.as_str()?;
+        check_name(key, text).ok().map(|()| text.to_owned())
+    };
+    let (parent, rel_type) = (text("event_id")?, text("rel_type")?);
+    let key = match rel_type.as_str() {
+        "m.annotation" => text("key")?,
+        _ => String::new(),
+    };
+    Some((parent, rel_type, key))
 }
 
 /// One's own events may be redacted, and with the level for it those of others; never what the room stands on. ([spec])

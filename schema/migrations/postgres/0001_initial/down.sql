@@ -13,6 +13,7 @@ DROP TABLE receipts;
 DROP TABLE aliases;
 DROP TABLE memberships;
 DROP TABLE room_state;
+DROP TABLE relations;
 DROP TABLE events;
 DROP TABLE rooms;
 DROP TABLE backup_sessions;

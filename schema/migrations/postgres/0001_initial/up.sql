@@ -185,6 +185,18 @@ CREATE UNIQUE INDEX events_id ON events (event_id);
 CREATE INDEX events_room ON events (room_id, position);
 CREATE INDEX events_state ON events (room_id, kind, state_key, position) WHERE state_key IS NOT NULL;
 
+-- Which events say something about which others; a redacted one says nothing any more.
+CREATE TABLE relations (
+  position BIGINT PRIMARY KEY NOT NULL,
+  parent TEXT COLLATE "C" NOT NULL,
+  rel_type TEXT COLLATE "C" NOT NULL,
+  kind TEXT COLLATE "C" NOT NULL,
+  sender TEXT COLLATE "C" NOT NULL,
+  key TEXT COLLATE "C" NOT NULL
+);
+CREATE INDEX relations_parent ON relations (parent, position);
+CREATE INDEX relations_said ON relations (parent, rel_type, kind, sender, key);
+
 CREATE TABLE room_state (
   room_id TEXT COLLATE "C" NOT NULL,
   kind TEXT COLLATE "C" NOT NULL,

@@ -1,14 +1,23 @@
 //! What may be looked up about rooms without queueing behind writes, and how stored events are dressed for their readers.
 
+mod directory;
+mod history;
+mod state;
+
+pub use directory::{PublicRooms, aliases_of, is_listed, public_rooms, room_named};
+pub use history::{Context, Messages, Page, Related, context, event, messages, related};
+pub use state::{Members, joined_members, joined_rooms, members, state, state_event};
+
 use schema::events::EventRow;
 use schema::interests::Interests;
 use schema::registration::ServiceId;
-use schema::{Conn, Position, events};
+use schema::{Conn, Position, events, memberships};
 use serde_json::value::RawValue;
 
-use super::format::{Dress, client_event, content, stripped_event};
-use super::pdu::membership_in;
 use crate::Result;
+use crate::rooms::format::{Dress, client_event, content, stripped_event};
+use crate::rooms::pdu::membership_in;
+use crate::rooms::visibility::{Visibility, Vision};
 
 /// State that tells someone who is not in a room what room it is, besides the member events of who invited and who is invited. ([spec])
 ///
@@ -122,4 +131,36 @@ pub fn stripped_state(db: &mut Conn, room_id: &str, user_id: &str) -> Result<Vec
         rows.push(own);
     }
     rows.iter().map(stripped_event).collect()
+}
+
+/// What decides which events after a position a user may see, up to the present.
+///
+/// # Errors
+/// When the database fails or a stored event is damaged.
+pub fn vision(db: &mut Conn, room_id: &str, user_id: &str, after: Position) -> Result<Vision> {
+    // More changes than this, by one user or of one rule, are the work of somebody who wants to be a burden.
+    const CHANGES: i64 = 10_000;
+    const KIND: &str = "m.room.history_visibility";
+    let end = Position(i64::MAX);
+    let first = events::state_as_of(db, room_id, KIND, "", after)?;
+    let rest = events::state_history(db, room_id, KIND, "", after, end, CHANGES)?;
+    let rules = first.iter().chain(&rest);
+    Ok(Vision {
+        rules: rules
+            .map(|event| (Position(event.position), visibility_in(Some(event))))
+            .collect(),
+        memberships: memberships::history(db, room_id, user_id, after, end, CHANGES)?,
+    })
+}
+
+/// The rule of a room about its past that an event sets.
+fn visibility_in(event: Option<&EventRow>) -> Visibility {
+    #[derive(serde::Deserialize)]
+    struct Content {
+        history_visibility: String,
+    }
+    let rule = event
+        .and_then(|event| content(event).ok())
+        .and_then(|content| serde_json::from_str::<Content>(content.get()).ok());
+    Visibility::named(rule.as_ref().map(|r| r.history_visibility.as_str()))
 }

@@ -1,0 +1,319 @@
+//! Events as they are made, and what is refused.
+
+use super::*;
+
+#[actix_rt::test]
+async fn both_versions_make_true_events_in_a_line() {
+    let house = House::new().await;
+    for version in ["11", "12"] {
+        let wishes = CreateRoom {
+            version: Some(version.to_owned()),
+            name: Some("Tea".to_owned()),
+            invite: vec![user("bob")],
+            is_direct: true,
+            ..CreateRoom::new(by("ann"))
+        };
+        let room = house.create(wishes).await.expect("a room");
+        house.say("ann", &room, version).await.expect("sent");
+        let id = room.to_string();
+        let all = house
+            .read(move |db| events::oldest_first(db, &id, Position::START, Position(i64::MAX), 100))
+            .await;
+        let kinds: Vec<&str> = all.iter().map(|e| e.kind.as_str()).collect();
+        assert_eq!(
+            kinds,
+            [
+                "m.room.create",
+                "m.room.member",
+                "m.room.power_levels",
+                "m.room.join_rules",
+                "m.room.history_visibility",
+                "m.room.guest_access",
+                "m.room.name",
+                "m.room.member",
+                "m.room.message"
+            ]
+        );
+        let rules = pdu::rules_of(version).expect("rules");
+        let env = &house.actors.env;
+        let keys = [(
+            "test".to_owned(),
+            [(
+                "ed25519:1".to_owned(),
+                ruma::serde::Base64::new(env.signing_key.public_key().to_vec()),
+            )]
+            .into(),
+        )]
+        .into();
+        let mut previous: Option<String> = None;
+        for (depth, event) in all.iter().enumerate() {
+            let object = serde_json::from_str(&event.pdu).expect("canonical JSON");
+            ruma::signatures::verify_event(&keys, &object, &rules).expect("signed and hashed");
+            ruma::state_res::check_pdu_format(&object, &rules.event_format).expect("well formed");
+            let hash = ruma::signatures::reference_hash(&object, &rules).expect("a hash");
+            assert_eq!(event.event_id, format!("${hash}"));
+            let pdu: Value = serde_json::from_str(&event.pdu).expect("JSON");
+            assert_eq!(pdu["depth"], json!(depth + 1));
+            let expected: Vec<&String> = previous.iter().collect();
+            assert_eq!(pdu["prev_events"], json!(expected));
+            let names_create = pdu["auth_events"]
+                .as_array()
+                .expect("a list")
+                .contains(&json!(all[0].event_id));
+            assert_eq!(names_create, version == "11" && depth > 0);
+            previous = Some(event.event_id.clone());
+        }
+        assert_eq!(all[7].state_key.as_deref(), Some("@bob:test"));
+        assert!(all[7].pdu.contains(r#""is_direct":true"#));
+        assert_eq!(version == "12", room.server_name().is_none());
+        let id = room.to_string();
+        let row = house
+            .read(move |db| rooms::room(db, &id))
+            .await
+            .expect("a row");
+        assert_eq!((row.joined, row.invited, row.depth), (1, 1, 9));
+        assert_eq!(Some(row.tip), previous);
+    }
+}
+
+#[actix_rt::test]
+async fn a_room_is_made_whole_or_not_at_all() {
+    let house = House::new().await;
+    let head = house.actors.env.store.head();
+    let state = |kind: &str, content: Value| InitialState {
+        kind: kind.to_owned(),
+        state_key: String::new(),
+        content: raw(&content),
+    };
+    let ann = || CreateRoom::new(by("ann"));
+    let refused = [
+        (
+            CreateRoom {
+                version: Some("10".to_owned()),
+                ..ann()
+            },
+            Refusal::UnsupportedRoomVersion("10".to_owned()),
+        ),
+        (
+            CreateRoom {
+                initial_state: vec![state("m.room.create", json!({}))],
+                ..ann()
+            },
+            Refusal::InvalidRoomState("`m.room.create` event cannot have previous events".into()),
+        ),
+        (
+            CreateRoom {
+                invite: vec![user("bob"), "@eve:elsewhere".try_into().expect("an id")],
+                ..ann()
+            },
+            Refusal::Forbidden("this server does not federate".into()),
+        ),
+    ];
+    for (wishes, expected) in refused {
+        assert_eq!(refusal(house.create(wishes).await), expected);
+    }
+    let creators_named = CreateRoom {
+        version: Some("12".to_owned()),
+        power_levels: Some(raw(&json!({"users": {"@ann:test": 100}}))),
+        ..ann()
+    };
+    assert!(matches!(
+        refusal(house.create(creators_named).await),
+        Refusal::InvalidRoomState(_)
+    ));
+    let floats = CreateRoom {
+        initial_state: vec![state("x", json!({"a": 1.5}))],
+        ..ann()
+    };
+    assert!(matches!(
+        refusal(house.create(floats).await),
+        Refusal::BadJson(_)
+    ));
+    let kept = house
+        .read(move |db| {
+            events::at(
+                db,
+                &(1..100).map(|n| Position(head.0 + n)).collect::<Vec<_>>(),
+            )
+        })
+        .await;
+    assert!(kept.is_empty(), "{kept:?}");
+    assert!(
+        house
+            .read(|db| memberships::of_user(db, "@ann:test", "join", "", 10))
+            .await
+            .is_empty()
+    );
+}
+
+#[actix_rt::test]
+async fn a_transaction_id_is_answered_alike() {
+    let house = House::new().await;
+    let room = house.room("ann", Preset::Public).await;
+    house.join("bob", &room).await.expect("joined");
+    let first = house.say("ann", &room, "txn1").await.expect("sent");
+    assert_eq!(house.say("ann", &room, "txn1").await.expect("sent"), first);
+    let other = house.say("bob", &room, "txn1").await.expect("sent");
+    assert_ne!(other, first, "another sender's id is another");
+    assert_eq!(house.event(&first).await.txn_id.as_deref(), Some("txn1"));
+    // State that says the same again is the same event.
+    let name = json!({"name": "x"});
+    let named = house
+        .set("ann", &room, "m.room.name", name.clone())
+        .await
+        .expect("set");
+    assert_eq!(
+        house
+            .set("ann", &room, "m.room.name", name)
+            .await
+            .expect("set"),
+        named
+    );
+    let renamed = house
+        .set("ann", &room, "m.room.name", json!({"name": "y"}))
+        .await
+        .expect("set");
+    assert_eq!(
+        house.event(&renamed).await.replaces.as_deref(),
+        Some(named.as_str())
+    );
+}
+
+#[actix_rt::test]
+async fn redaction_strips_what_was_said() {
+    let house = House::new().await;
+    let room = house.room("ann", Preset::Public).await;
+    for name in ["bob", "eve"] {
+        house.join(name, &room).await.expect("joined");
+    }
+    let redact = |name: &str, event: &EventId, txn: &str| Redact {
+        by: by(name),
+        room: room.clone(),
+        event: event.to_owned(),
+        txn: txn.into(),
+        reason: Some("tidy".to_owned()),
+    };
+    let said = house.say("bob", &room, "secret").await.expect("sent");
+    let not_hers = ask(&house.actors.rooms, redact("eve", &said, "1")).await;
+    assert!(matches!(refusal(not_hers), Refusal::Forbidden(_)));
+    let done = ask(&house.actors.rooms, redact("bob", &said, "1"))
+        .await
+        .expect("redacted");
+    let again = ask(&house.actors.rooms, redact("bob", &said, "1"))
+        .await
+        .expect("redacted");
+    assert_eq!(done, again);
+    let row = house.event(&said).await;
+    assert_eq!(row.redacted_by.as_deref(), Some(done.as_str()));
+    assert!(!row.pdu.contains("secret"));
+    let rules = pdu::rules_of("11").expect("rules");
+    let object = serde_json::from_str(&row.pdu).expect("canonical JSON");
+    let hash = ruma::signatures::reference_hash(&object, &rules).expect("a hash");
+    assert_eq!(
+        row.event_id,
+        format!("${hash}"),
+        "a redacted event keeps its id"
+    );
+
+    let by_ann = house.say("bob", &room, "rude").await.expect("sent");
+    ask(&house.actors.rooms, redact("ann", &by_ann, "2"))
+        .await
+        .expect("she has the level");
+    let shown = house
+        .read(move |db| {
+            let row = events::by_id(db, by_ann.as_str())?
+                .into_iter()
+                .collect::<Vec<_>>();
+            let dress = format::Dress {
+                room_id: true,
+                now: Some(1_500),
+                ..Default::default()
+            };
+            Ok(queries::dressed(db, &row, &["join"], &dress).expect("dressed"))
+        })
+        .await;
+    let shown: Value = serde_json::from_str(shown[0].get()).expect("JSON");
+    assert_eq!(shown["content"], json!({}));
+    assert_eq!(shown["unsigned"]["age"], json!(500));
+    assert_eq!(shown["unsigned"]["membership"], json!("join"));
+    let because = &shown["unsigned"]["redacted_because"];
+    assert_eq!(
+        (&because["sender"], &because["content"]["reason"]),
+        (&json!("@ann:test"), &json!("tidy"))
+    );
+    assert_eq!(
+        because["redacts"], because["content"]["redacts"],
+        "at both places"
+    );
+    let missing = EventId::parse("$none").expect("an id");
+    let nothing = ask(&house.actors.rooms, redact("ann", &missing, "3")).await;
+    assert!(matches!(refusal(nothing), Refusal::NotFound(_)));
+}
+
+#[actix_rt::test]
+async fn what_is_too_large_or_malformed_changes_nothing() {
+    let house = House::new().await;
+    let room = house.room("ann", Preset::Private).await;
+    let head = house.actors.env.store.head();
+    let send = |kind: &str, content: &str| SendEvent {
+        by: by("ann"),
+        room: room.clone(),
+        kind: kind.to_owned(),
+        txn: "t".into(),
+        content: serde_json::value::RawValue::from_string(content.to_owned()).expect("JSON"),
+        at: None,
+    };
+    let big = format!(r#"{{"body":"{}"}}"#, "x".repeat(65_536));
+    let deep = format!(r#"{{"a":{}{}}}"#, "[".repeat(200), "]".repeat(200));
+    let long = "k".repeat(256);
+    let cases: [(&str, &str, fn(&Refusal) -> bool); 8] = [
+        ("m.room.message", &big, |r| {
+            matches!(r, Refusal::TooLarge(_))
+        }),
+        (&long, "{}", |r| matches!(r, Refusal::TooLarge(_))),
+        ("a\0b", "{}", |r| matches!(r, Refusal::InvalidParam(_))),
+        ("", "{}", |r| matches!(r, Refusal::InvalidParam(_))),
+        ("m", r#"{"a":1.5}"#, |r| matches!(r, Refusal::BadJson(_))),
+        ("m", r#"{"a":9007199254740992}"#, |r| {
+            matches!(r, Refusal::BadJson(_))
+        }),
+        ("m", "[]", |r| matches!(r, Refusal::BadJson(_))),
+        ("m", &deep, |r| matches!(r, Refusal::BadJson(_))),
+    ];
+    for (kind, content, expected) in cases {
+        let refused = refusal(ask(&house.actors.rooms, send(kind, content)).await);
+        assert!(expected(&refused), "{kind:.20} {content:.20}: {refused:?}");
+    }
+    let id = room.to_string();
+    let more = house
+        .read(move |db| events::oldest_first(db, &id, head, Position(i64::MAX), 10))
+        .await;
+    assert!(more.is_empty());
+}
+
+#[test]
+fn what_the_rules_look_at() {
+    let row = EventRow {
+        position: 1,
+        event_id: "$c".to_owned(),
+        room_id: "!c".to_owned(),
+        kind: "m.room.create".to_owned(),
+        state_key: Some(String::new()),
+        sender: "@ann:test".to_owned(),
+        origin_server_ts: 5,
+        pdu: r#"{"content":{"room_version":"12"}}"#.to_owned(),
+        replaces: None,
+        redacted_by: None,
+        device_id: None,
+        txn_id: None,
+    };
+    let rules = pdu::rules_of("12").expect("rules");
+    let judged = pdu::Judged::stored(&row, &rules).expect("judged");
+    assert!(
+        judged.room_id().is_none(),
+        "the create event of version 12 names no room"
+    );
+    let powers = power::Powers::new(Some(judged), None, &rules.authorization).expect("powers");
+    assert_eq!(powers.of(&user("ann")), power::INFINITE);
+    assert_eq!(powers.of(&user("bob")), 0);
+}

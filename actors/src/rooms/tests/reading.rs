@@ -1,0 +1,390 @@
+//! The past, as each may see it; receipts.
+
+use super::*;
+
+#[actix_rt::test]
+async fn marks_move_forward_only() {
+    let house = House::new().await;
+    let room = house.room("ann", Preset::Private).await;
+    let first = house.say("ann", &room, "1").await.expect("sent");
+    let second = house.say("ann", &room, "2").await.expect("sent");
+    for event in [&second, &first] {
+        let marks = [MarkKind::Read, MarkKind::ReadPrivate, MarkKind::FullyRead]
+            .map(|kind| Mark {
+                kind,
+                event: event.clone(),
+                thread: String::new(),
+            })
+            .into();
+        ask(
+            &house.actors.rooms,
+            MarkRead {
+                by: by("ann"),
+                room: room.clone(),
+                marks,
+            },
+        )
+        .await
+        .expect("marked");
+    }
+    let id = room.to_string();
+    let (receipts, marker) = house
+        .read(move |db| {
+            Ok((
+                schema::receipts::after(db, &id, Position::START, Position(i64::MAX), 10)?,
+                schema::user_data::get(db, "@ann:test", &id, "m.fully_read")?,
+            ))
+        })
+        .await;
+    assert_eq!(receipts.len(), 2);
+    assert!(receipts.iter().all(|r| r.event_id == second.as_str()));
+    assert!(marker.expect("a marker").contains(second.as_str()));
+    let stranger = MarkRead {
+        by: by("eve"),
+        room,
+        marks: Vec::new(),
+    };
+    assert!(matches!(
+        refusal(ask(&house.actors.rooms, stranger).await),
+        Refusal::Forbidden(_)
+    ));
+}
+
+#[actix_rt::test]
+async fn the_past_has_the_state_it_had() {
+    let house = House::new().await;
+    let room = house.room("ann", Preset::Public).await;
+    house
+        .set("ann", &room, "m.room.name", json!({"name": "old"}))
+        .await
+        .expect("set");
+    let then = house.actors.env.store.head();
+    house
+        .set("ann", &room, "m.room.name", json!({"name": "new"}))
+        .await
+        .expect("set");
+    house.join("bob", &room).await.expect("joined");
+    let id = room.to_string();
+    let (old, since, now) = house
+        .read(move |db| {
+            let head = Position(i64::MAX);
+            Ok((
+                events::state_between(db, &id, Position::START, then, 100)?,
+                events::state_between(db, &id, then, head, 100)?,
+                events::current_state(db, &id, 100)?,
+            ))
+        })
+        .await;
+    let name = |rows: &[EventRow]| {
+        rows.iter()
+            .find(|e| e.kind == "m.room.name")
+            .map(|e| e.pdu.contains("old"))
+    };
+    assert_eq!(
+        (name(&old), name(&since), name(&now)),
+        (Some(true), Some(false), Some(false))
+    );
+    assert_eq!((since.len(), now.len()), (2, old.len() + 1));
+}
+
+async fn page(
+    house: &House,
+    name: &str,
+    room: &RoomId,
+    backwards: bool,
+    from: Option<&str>,
+    limit: usize,
+) -> Result<queries::Messages> {
+    let page = queries::Page {
+        from: from.map(|t| rules::parse_token(t).expect("a token")),
+        to: None,
+        backwards,
+        limit,
+        filter: serde_json::from_str(r#"{"types":["m.room.message"]}"#).expect("a filter"),
+    };
+    queries::messages(&house.actors.env, &by(name), room, page).await
+}
+
+fn bodies(shown: &[Box<serde_json::value::RawValue>]) -> Vec<String> {
+    shown
+        .iter()
+        .map(|event| {
+            let event: Value = serde_json::from_str(event.get()).expect("JSON");
+            event["content"]["body"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned()
+        })
+        .collect()
+}
+
+#[actix_rt::test]
+async fn pages_lead_through_all_of_history_both_ways() {
+    let house = House::new().await;
+    let room = house.room("ann", Preset::Private).await;
+    let said: Vec<String> = (0..25).map(|n| format!("m{n}")).collect();
+    for text in &said {
+        house.say("ann", &room, text).await.expect("sent");
+        house
+            .set("ann", &room, "m.room.topic", json!({"topic": text}))
+            .await
+            .expect("set");
+    }
+    for limit in [1, 7, 25, 100] {
+        for backwards in [false, true] {
+            let (mut all, mut from, mut pages) = (Vec::new(), None::<String>, 0);
+            loop {
+                let messages = page(&house, "ann", &room, backwards, from.as_deref(), limit)
+                    .await
+                    .expect("a page");
+                assert!(from.is_none() || from.as_deref() == Some(messages.start.as_str()));
+                all.extend(bodies(&messages.chunk));
+                from = messages.end;
+                pages += 1;
+                if from.is_none() || pages > 100 {
+                    break;
+                }
+            }
+            if backwards {
+                all.reverse();
+            }
+            assert_eq!(all, said, "limit {limit}, backwards {backwards}");
+        }
+    }
+}
+
+#[actix_rt::test]
+async fn who_left_sees_what_was_until_then() {
+    let house = House::new().await;
+    let room = house.room("ann", Preset::Public).await;
+    house.say("ann", &room, "early").await.expect("sent");
+    house.join("bob", &room).await.expect("joined");
+    house.say("ann", &room, "with").await.expect("sent");
+    house
+        .act("bob", Action::Leave, "bob", &room)
+        .await
+        .expect("left");
+    let late = house.say("ann", &room, "late").await.expect("sent");
+    house
+        .set("ann", &room, "m.room.name", json!({"name": "late"}))
+        .await
+        .expect("set");
+
+    let env = &house.actors.env;
+    let seen = page(&house, "bob", &room, true, None, 10)
+        .await
+        .expect("a page");
+    assert_eq!(bodies(&seen.chunk), ["with", "early"]);
+    assert!(matches!(
+        refusal(queries::event(env, &by("bob"), &room, &late).await),
+        Refusal::NotFound(_)
+    ));
+    assert!(queries::event(env, &by("ann"), &room, &late).await.is_ok());
+    let names = queries::state_event(env, &by("bob"), &room, "m.room.name", "").await;
+    assert!(matches!(refusal(names), Refusal::NotFound(_)));
+    assert!(
+        queries::state_event(env, &by("ann"), &room, "m.room.name", "")
+            .await
+            .is_ok()
+    );
+    let before = queries::state(env, &by("bob"), &room).await.expect("state");
+    let after = queries::state(env, &by("ann"), &room).await.expect("state");
+    assert_eq!(before.len() + 1, after.len());
+    assert!(matches!(
+        refusal(queries::joined_members(env, &by("bob"), &room).await),
+        Refusal::Forbidden(_)
+    ));
+    for stranger in ["eve", "bob"] {
+        let seen = page(&house, stranger, &room, true, None, 10).await;
+        assert_eq!(seen.is_err(), stranger == "eve");
+    }
+    // A room open to the world is open to eve.
+    let open = json!({"history_visibility": "world_readable"});
+    house
+        .set("ann", &room, "m.room.history_visibility", open)
+        .await
+        .expect("set");
+    house.say("ann", &room, "open").await.expect("sent");
+    assert_eq!(
+        bodies(
+            &page(&house, "eve", &room, true, None, 10)
+                .await
+                .expect("a page")
+                .chunk
+        ),
+        ["open"]
+    );
+}
+
+#[actix_rt::test]
+async fn an_event_in_its_context_and_what_is_said_about_it() {
+    let house = House::new().await;
+    let room = house.room("ann", Preset::Private).await;
+    let mut ids = Vec::new();
+    for n in 0..5 {
+        ids.push(
+            house
+                .say("ann", &room, &format!("m{n}"))
+                .await
+                .expect("sent"),
+        );
+    }
+    let env = &house.actors.env;
+    let around = queries::context(env, &by("ann"), &room, &ids[2], 4, Default::default())
+        .await
+        .expect("context");
+    assert_eq!(
+        (bodies(&around.before), bodies(&around.after)),
+        (
+            vec!["m1".to_owned(), "m0".to_owned()],
+            vec!["m3".to_owned(), "m4".to_owned()]
+        )
+    );
+    assert!(
+        page(&house, "ann", &room, true, Some(&around.start), 10)
+            .await
+            .expect("a page")
+            .chunk
+            .is_empty()
+    );
+
+    let react = |txn: &str, key: &str| SendEvent {
+        by: by("ann"),
+        room: room.clone(),
+        kind: "m.reaction".to_owned(),
+        txn: txn.into(),
+        content: raw(
+            &json!({"m.relates_to": {"event_id": ids[0], "rel_type": "m.annotation", "key": key}}),
+        ),
+        at: None,
+    };
+    let first = ask(&house.actors.rooms, react("a", "👍"))
+        .await
+        .expect("sent");
+    assert_eq!(
+        refusal(ask(&house.actors.rooms, react("b", "👍")).await),
+        Refusal::DuplicateAnnotation
+    );
+    ask(&house.actors.rooms, react("c", "👎"))
+        .await
+        .expect("another");
+    let all = queries::Page {
+        from: None,
+        to: None,
+        backwards: true,
+        limit: 1,
+        filter: Default::default(),
+    };
+    let which = queries::Related {
+        rel_type: Some("m.annotation".to_owned()),
+        kind: None,
+    };
+    let newest = queries::related(env, &by("ann"), &room, &ids[0], which.clone(), all.clone())
+        .await
+        .expect("related");
+    assert!(newest.chunk[0].get().contains("👎"));
+    let next = queries::Page {
+        from: newest.end.map(|t| rules::parse_token(&t).expect("a token")),
+        ..all
+    };
+    let rest = queries::related(env, &by("ann"), &room, &ids[0], which, next)
+        .await
+        .expect("related");
+    assert!(rest.chunk[0].get().contains("👍") && rest.end.is_none());
+    // What is redacted may be said again.
+    let redact = Redact {
+        by: by("ann"),
+        room: room.clone(),
+        event: first,
+        txn: "r".into(),
+        reason: None,
+    };
+    ask(&house.actors.rooms, redact).await.expect("redacted");
+    ask(&house.actors.rooms, react("d", "👍"))
+        .await
+        .expect("said again");
+}
+
+#[actix_rt::test]
+async fn the_directory_lists_the_largest_first() {
+    let house = House::new().await;
+    let mut rooms = Vec::new();
+    for (name, members) in [("tea", 1), ("coffee", 3), ("water", 2)] {
+        let wishes = CreateRoom {
+            public: true,
+            name: Some(name.to_owned()),
+            ..CreateRoom::new(by("ann"))
+        };
+        let room = house.create(wishes).await.expect("a room");
+        for n in 1..members {
+            house.join(&format!("u{n}"), &room).await.expect("joined");
+        }
+        rooms.push(room);
+    }
+    let env = &house.actors.env;
+    let (mut seen, mut since) = (Vec::new(), None);
+    loop {
+        let page = queries::public_rooms(env, None, since, Some(1))
+            .await
+            .expect("a page");
+        assert_eq!(page.total, 3);
+        seen.extend(page.chunk.into_iter().filter_map(|r| r.name));
+        since = page.next;
+        if since.is_none() {
+            break;
+        }
+    }
+    assert_eq!(seen, ["coffee", "water", "tea"]);
+    let found = queries::public_rooms(env, Some("TEA".to_owned()), None, None)
+        .await
+        .expect("a page");
+    assert_eq!((found.chunk.len(), found.next), (1, None));
+    let hide = |name: &str| SetListed {
+        by: by(name),
+        room: rooms[0].clone(),
+        listed: false,
+    };
+    assert!(matches!(
+        refusal(ask(&house.actors.rooms, hide("u1")).await),
+        Refusal::Forbidden(_)
+    ));
+    ask(&house.actors.rooms, hide("ann")).await.expect("hidden");
+    assert!(!queries::is_listed(env, &rooms[0]).await.expect("known"));
+}
+
+#[actix_rt::test]
+async fn a_service_reads_where_one_of_its_users_is() {
+    let house = House::new().await;
+    house.services(&[("irc", "@irc_.*")]).await;
+    let room = house.room("ann", Preset::Public).await;
+    let bot = Identity {
+        user: user("ircbot"),
+        device: None,
+        appservice: Some("irc".into()),
+    };
+    let env = &house.actors.env;
+    assert!(matches!(
+        refusal(queries::joined_members(env, &bot, &room).await),
+        Refusal::Forbidden(_)
+    ));
+    house.join("irc_bob", &room).await.expect("joined");
+    let joined = queries::joined_members(env, &bot, &room)
+        .await
+        .expect("members");
+    assert_eq!(joined.len(), 2);
+    assert!(queries::state(env, &bot, &room).await.is_ok());
+    let all = queries::members(env, &bot, &room, queries::Members::default())
+        .await
+        .expect("members");
+    assert_eq!(all.len(), 2);
+    let gone = queries::Members {
+        with: Some("leave".to_owned()),
+        ..Default::default()
+    };
+    assert!(
+        queries::members(env, &bot, &room, gone)
+            .await
+            .expect("members")
+            .is_empty()
+    );
+}

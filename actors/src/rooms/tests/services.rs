@@ -1,0 +1,190 @@
+//! What services are owed of rooms, and the aliases they reserve.
+
+use super::*;
+
+#[actix_rt::test]
+async fn a_service_is_owed_what_concerns_its_members() {
+    let house = House::new().await;
+    house
+        .services(&[("irc", "@irc_.*"), ("slack", "@slack_.*")])
+        .await;
+    let room = house.room("ann", Preset::Public).await;
+    house.say("ann", &room, "before").await.expect("sent");
+    assert!(house.owed("irc").await.is_empty());
+    house
+        .act("ann", Action::Invite, "irc_bob", &room)
+        .await
+        .expect("invited");
+    house.say("ann", &room, "between").await.expect("sent");
+    house.join("irc_bob", &room).await.expect("joined");
+    house.say("ann", &room, "with").await.expect("sent");
+    house
+        .act("irc_bob", Action::Leave, "irc_bob", &room)
+        .await
+        .expect("left");
+    house.say("ann", &room, "after").await.expect("sent");
+    let owed = house.owed("irc").await;
+    let said: Vec<String> = owed
+        .iter()
+        .map(|e| {
+            let pdu: Value = serde_json::from_str(&e.pdu).expect("JSON");
+            let content = &pdu["content"];
+            content
+                .get("membership")
+                .unwrap_or(&content["body"])
+                .as_str()
+                .unwrap_or_default()
+                .to_owned()
+        })
+        .collect();
+    assert_eq!(said, ["invite", "join", "with", "leave"]);
+    assert!(house.owed("slack").await.is_empty());
+
+    let positions: Vec<Position> = owed.iter().map(|e| Position(e.position)).collect();
+    let interests = house.actors.env.store.interests();
+    let shown = house
+        .read(move |db| {
+            Ok(
+                queries::for_appservice(db, &interests, &"irc".into(), &positions, 2_000)
+                    .expect("shown"),
+            )
+        })
+        .await;
+    let invite: Value = serde_json::from_str(shown[0].1.get()).expect("JSON");
+    assert_eq!(invite["room_id"], json!(room));
+    let state = invite["unsigned"]["invite_room_state"]
+        .as_array()
+        .expect("stripped state");
+    assert!(state.iter().any(|e| e["type"] == "m.room.create"));
+    let leave: Value = serde_json::from_str(shown[3].1.get()).expect("JSON");
+    assert_eq!(
+        leave["unsigned"]["prev_content"]["membership"],
+        json!("join")
+    );
+}
+
+/// A brute-force twin of interest: after every step, a message is owed to exactly those services that have a joined member.
+#[actix_rt::test]
+async fn interest_follows_every_membership() {
+    let house = House::new().await;
+    house
+        .services(&[("a", "@a_.*"), ("b", "@b_.*"), ("ab", "@[ab]_.*")])
+        .await;
+    let room = house.room("ann", Preset::Public).await;
+    let names = ["a_1", "a_2", "b_1", "c_1"];
+    let mut joined: BTreeSet<&str> = BTreeSet::new();
+    // A linear congruence is chance enough, and repeats.
+    let mut dice: u64 = 42;
+    for step in 0..60 {
+        dice = dice
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        let name = names[(dice >> 33) as usize % names.len()];
+        let (before, head) = (joined.clone(), house.actors.env.store.head());
+        if joined.remove(name) {
+            let (who, action) = if dice & (1 << 40) == 0 {
+                (name, Action::Leave)
+            } else {
+                ("ann", Action::Kick)
+            };
+            house.act(who, action, name, &room).await.expect("gone");
+        } else {
+            house.join(name, &room).await.expect("joined");
+            joined.insert(name);
+        }
+        house
+            .say("ann", &room, &format!("step{step}"))
+            .await
+            .expect("sent");
+        for service in ["a", "b", "ab"] {
+            let has_member = |set: &BTreeSet<&str>| set.iter().any(|n| service.contains(&n[..1]));
+            let owed = house.owed(service).await;
+            let told = |kind: &str| owed.iter().any(|e| e.position > head.0 && e.kind == kind);
+            let own = service.contains(&name[..1]);
+            assert_eq!(
+                (told("m.room.member"), told("m.room.message")),
+                (
+                    has_member(&before) || has_member(&joined) || own,
+                    has_member(&joined)
+                ),
+                "step {step}: {service}"
+            );
+        }
+    }
+}
+
+#[actix_rt::test]
+async fn an_alias_belongs_to_who_reserved_it() {
+    let house = House::new().await;
+    house.services(&[("irc", "@irc_.*")]).await;
+    let room = house
+        .create(CreateRoom {
+            alias: Some("tea".to_owned()),
+            ..CreateRoom::new(by("ann"))
+        })
+        .await
+        .expect("a room");
+    let taken = CreateRoom {
+        alias: Some("tea".to_owned()),
+        ..CreateRoom::new(by("ann"))
+    };
+    assert_eq!(refusal(house.create(taken).await), Refusal::RoomInUse);
+    let put = |by: Identity, alias: &str| PutAlias {
+        by,
+        alias: alias.try_into().expect("an alias"),
+        room: room.clone(),
+    };
+    let rooms = &house.actors.rooms;
+    assert_eq!(
+        refusal(ask(rooms, put(by("ann"), "#tea:test")).await),
+        Refusal::AliasTaken
+    );
+    assert!(matches!(
+        refusal(ask(rooms, put(by("ann"), "#irc_x:test")).await),
+        Refusal::Exclusive(_)
+    ));
+    assert!(matches!(
+        refusal(ask(rooms, put(by("eve"), "#x:test")).await),
+        Refusal::Forbidden(_)
+    ));
+    let bot = Identity {
+        user: user("ircbot"),
+        device: None,
+        appservice: Some("irc".into()),
+    };
+    ask(rooms, put(bot.clone(), "#irc_x:test"))
+        .await
+        .expect("its own");
+    assert!(matches!(
+        refusal(ask(rooms, put(bot.clone(), "#x:test")).await),
+        Refusal::Exclusive(_)
+    ));
+    // An alias in its namespace makes the service interested in the room.
+    house.say("ann", &room, "hello").await.expect("sent");
+    assert_eq!(house.owed("irc").await.len(), 1);
+    let delete = |by: Identity, alias: &str| DeleteAlias {
+        by,
+        alias: alias.try_into().expect("an alias"),
+    };
+    assert!(matches!(
+        refusal(ask(rooms, delete(by("eve"), "#tea:test")).await),
+        Refusal::Forbidden(_)
+    ));
+    assert!(matches!(
+        refusal(ask(rooms, delete(by("ann"), "#irc_x:test")).await),
+        Refusal::Exclusive(_)
+    ));
+    ask(rooms, delete(by("ann"), "#tea:test"))
+        .await
+        .expect("hers");
+    ask(rooms, delete(bot, "#irc_x:test"))
+        .await
+        .expect("its own");
+    let left = room.to_string();
+    assert!(
+        house
+            .read(move |db| aliases::of_room(db, &left, 10))
+            .await
+            .is_empty()
+    );
+}
