@@ -44,8 +44,6 @@ pub struct Options {
     pub ids: Ids,
     /// How many bytes of messages between actors are kept to be looked at; 0 for none.
     pub trace: usize,
-    /// Whether people may register by themselves.
-    pub open_registration: bool,
     /// How often a caller may ask; `None` for as often as it likes.
     pub rate_limit: Option<RateLimit>,
     /// Whether the routes of a development server are there.
@@ -75,7 +73,6 @@ struct Inner {
     requests: AtomicU64,
     inside: AtomicUsize,
     limits: Option<Limits>,
-    open_registration: bool,
     dev: bool,
     proposals: Vec<u16>,
 }
@@ -110,7 +107,6 @@ impl App {
             limits: options
                 .rate_limit
                 .map(|limit| Limits::new(limit, actors.env.clock.clone())),
-            open_registration: options.open_registration,
             dev: options.dev,
             proposals: options.proposals.clone(),
         };
@@ -153,12 +149,6 @@ impl App {
             Some(limits) => limits.check(caller, method, path),
             None => Ok(()),
         }
-    }
-
-    /// Whether people may register by themselves.
-    #[must_use]
-    pub fn open_registration(&self) -> bool {
-        self.inner.open_registration
     }
 
     /// Whether this is a development server.

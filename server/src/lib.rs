@@ -4,9 +4,14 @@
 
 pub mod app;
 pub mod caller;
+pub mod cli;
+pub mod config;
 mod dev;
 pub mod error;
 pub mod limits;
 pub mod mscs;
 pub mod routes;
 pub mod ruma;
+mod run;
+
+pub use run::run;

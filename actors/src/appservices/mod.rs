@@ -210,7 +210,10 @@ impl Handler<Reload> for Appservices {
         AtomicResponse::new(Box::pin(reload.into_actor(self).map(
             |done: Result<(Plan, Arc<Interests>)>, this, _| {
                 let (plan, interests) = done?;
-                this.bring_in_line(&interests, &plan);
+                // Without a folder nobody is served: a command on a server that does not run.
+                if this.folder.is_some() {
+                    this.bring_in_line(&interests, &plan);
+                }
                 tell(
                     &this.env,
                     "appservices",

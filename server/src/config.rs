@@ -1,0 +1,169 @@
+//! The configuration of a long-lived server: one documented file. `docker/server.toml` shows every default, and a test holds it to that.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use actors::wire::Naming;
+use serde::Deserialize;
+
+use crate::limits::RateLimit;
+
+/// What argon2 spends on a password unless told otherwise: KiB of memory and passes (OWASP's recommendation).
+pub const PASSWORD_COST: (u32, u32) = (19_456, 2);
+
+/// Everything that `understudy serve` is told. Keys it does not know are errors.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The server's name: what stands after the colon of its users' ids. A database belongs to one name.
+    pub server_name: String,
+    /// Where to listen.
+    #[serde(default = "default_listen")]
+    pub listen: SocketAddr,
+    /// `sqlite:PATH` or `postgres://…` (without TLS).
+    #[serde(default = "default_database")]
+    pub database: String,
+    /// The folder that is watched for registration files.
+    #[serde(default = "default_appservices")]
+    pub appservices: PathBuf,
+    /// The services that may see messages to users whom they merely observe, by id.
+    #[serde(default)]
+    pub observe: Vec<String>,
+    /// The proposals that are switched on, by number.
+    #[serde(default = "default_mscs")]
+    pub enabled_mscs: Vec<u16>,
+    /// Which names of these proposals are written: `unstable`, `stable` or `both`.
+    #[serde(default)]
+    pub msc_names: Naming,
+    /// Whether people may register by themselves.
+    #[serde(default)]
+    pub registration: bool,
+    /// The version of rooms whose creator does not choose: `11` or `12`.
+    #[serde(default = "default_room_version")]
+    pub default_room_version: String,
+    /// How often each caller may change something; `false` switches the limit off.
+    #[serde(default)]
+    pub rate_limit: Limit,
+    /// Logs.
+    #[serde(default)]
+    pub log: Log,
+}
+
+/// A limit, or none.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub enum Limit {
+    /// `false`
+    Off(bool),
+    /// Numbers.
+    On(RateLimit),
+}
+
+impl Default for Limit {
+    fn default() -> Self {
+        Limit::On(RateLimit::default())
+    }
+}
+
+impl Limit {
+    /// The numbers, if it is on.
+    #[must_use]
+    pub fn get(self) -> Option<RateLimit> {
+        match self {
+            Limit::On(limit) => Some(limit),
+            Limit::Off(on) => on.then(RateLimit::default),
+        }
+    }
+}
+
+/// Logs: what, and how.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// What is logged.
+    #[serde(default = "default_filter")]
+    pub filter: String,
+    /// `text` or `json`.
+    #[serde(default = "default_format")]
+    pub format: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Log {
+            filter: default_filter(),
+            format: default_format(),
+        }
+    }
+}
+
+fn default_listen() -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, 8008).into()
+}
+fn default_database() -> String {
+    "sqlite:understudy.db".to_owned()
+}
+fn default_appservices() -> PathBuf {
+    "appservices".into()
+}
+fn default_mscs() -> Vec<u16> {
+    crate::mscs::ALL.iter().map(|m| m.number).collect()
+}
+fn default_room_version() -> String {
+    "11".to_owned()
+}
+fn default_filter() -> String {
+    "info".to_owned()
+}
+fn default_format() -> String {
+    "text".to_owned()
+}
+
+impl Config {
+    /// Read a configuration file.
+    ///
+    /// # Errors
+    /// One line: which file, what, and where in it.
+    pub fn read(path: &Path) -> Result<Config, String> {
+        let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
+        Config::parse(&text).map_err(|e| format!("{}: {e}", path.display()))
+    }
+
+    fn parse(text: &str) -> Result<Config, String> {
+        toml::from_str(text).map_err(|e| {
+            let line = e
+                .span()
+                .map_or(1, |span| text[..span.start].lines().count().max(1));
+            format!("line {line}: {}", e.message().replace('\n', " "))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_shows_every_default() {
+        let example =
+            Config::parse(include_str!("../../docker/server.toml")).expect("the example is valid");
+        let bare = Config::parse("server_name = \"example.org\"").expect("only the name is needed");
+        assert_eq!(example, bare);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let cases = [
+            ("", "server_name"),
+            (
+                "server_name = \"a\"\nregistrations = true",
+                "line 2: unknown field `registrations`",
+            ),
+            ("server_name = \"a\"\nlisten = \"nowhere\"", "line 2"),
+        ];
+        for (text, expected) in cases {
+            let why = Config::parse(text).expect_err(text);
+            assert!(why.contains(expected), "{text}: {why}");
+        }
+    }
+}
