@@ -93,7 +93,8 @@ pub async fn start(parts: Parts) -> Result<Actors> {
         "to_device_inbox",
         env.clone(),
     );
-    let key_store = Address::new(KeyStore::new(env.clone()).start(), "key_store", env.clone());
+    let key_store = KeyStore::new(env.clone(), device_lists.addr().clone().recipient());
+    let key_store = Address::new(key_store.start(), "key_store", env.clone());
     let accounts = Accounts::new(
         env.clone(),
         device_lists.addr().clone().recipient(),

@@ -1,1 +1,192 @@
-//! To be written.
+//! What may be looked up without queueing behind writes: the keys of users as a reader sees them, and backups.
+
+use std::collections::BTreeMap;
+
+use ruma::{OwnedDeviceId, OwnedRoomId, OwnedUserId, UInt, UserId};
+use schema::signing_keys::SignatureRow;
+use schema::{backup, keys, signing_keys};
+use serde_json::value::{RawValue, to_raw_value};
+
+use super::rules::signing::Usage;
+use super::rules::upload::check_query;
+use super::{BackupState, Part, Sessions, present};
+use crate::{Env, Error, Identity, Refusal, Result};
+
+/// user → which devices; all of them where the list is empty.
+pub type Queried = BTreeMap<OwnedUserId, Vec<OwnedDeviceId>>;
+
+/// The keys of users as one reader sees them. Each is as its owner uploaded it, with what the server adds.
+#[derive(Debug, Clone, Default)]
+pub struct UserKeys {
+    /// Identity keys of devices. Each user of this server that was asked for is there.
+    pub device_keys: BTreeMap<OwnedUserId, BTreeMap<OwnedDeviceId, Box<RawValue>>>,
+    /// Master keys.
+    pub master_keys: BTreeMap<OwnedUserId, Box<RawValue>>,
+    /// Self-signing keys.
+    pub self_signing_keys: BTreeMap<OwnedUserId, Box<RawValue>>,
+    /// User-signing keys: the reader's own and no others.
+    pub user_signing_keys: BTreeMap<OwnedUserId, Box<RawValue>>,
+}
+
+/// The keys of these users: their devices', and the cross-signing keys. A reader sees the signatures of each key's owner and
+/// its own. ([spec])
+///
+/// # Errors
+/// [`Refusal::TooMany`] for more users than are answered at once; when the database fails.
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3keysquery
+pub async fn query_keys(env: &Env, reader: &Identity, queried: Queried) -> Result<UserKeys> {
+    check_query(queried.len())?;
+    let here = env.settings.server_name.clone();
+    let reader = reader.user.clone();
+    env.store
+        .read(move |db| {
+            let users: Vec<&str> = queried
+                .keys()
+                .filter(|user| user.server_name() == here)
+                .map(|user| user.as_str())
+                .collect();
+            let devices = keys::devices_with_keys(db, &users)?;
+            let signing = signing_keys::signing_keys(db, &users)?;
+            let signatures = signing_keys::signatures_for(db, reader.as_str(), &users)?;
+            let signatures = Signatures::new(signatures);
+
+            let mut answer = UserKeys::default();
+            for user in queried.keys().filter(|user| user.server_name() == here) {
+                answer.device_keys.insert(user.clone(), BTreeMap::new());
+            }
+            for row in devices {
+                let Some((user, wanted)) = queried.get_key_value(user_id(&row.user_id)?) else {
+                    continue;
+                };
+                let device = OwnedDeviceId::from(row.device_id);
+                if !wanted.is_empty() && !wanted.contains(&device) {
+                    continue;
+                }
+                let more = signatures.over(&row.user_id, device.as_str());
+                let shown = present::device_keys(row.json, row.display_name.as_deref(), more)?;
+                if let Some(of_user) = answer.device_keys.get_mut(user) {
+                    of_user.insert(device, shown);
+                }
+            }
+            for row in signing {
+                let user = user_id(&row.user_id)?.to_owned();
+                let shown = |json| {
+                    present::signing_key(json, signatures.over(&row.user_id, &row.public_key))
+                };
+                match row.usage.as_str() {
+                    usage if usage == Usage::Master.as_str() => {
+                        answer.master_keys.insert(user, shown(row.json)?);
+                    }
+                    usage if usage == Usage::SelfSigning.as_str() => {
+                        answer.self_signing_keys.insert(user, shown(row.json)?);
+                    }
+                    _ if user == reader => {
+                        answer.user_signing_keys.insert(user, shown(row.json)?);
+                    }
+                    _ => {}
+                }
+            }
+            Ok(answer)
+        })
+        .await
+}
+
+fn user_id(stored: &str) -> Result<&UserId> {
+    <&UserId>::try_from(stored)
+        .map_err(|e| schema::Error::Damaged(format!("user id {stored:?}: {e}")).into())
+}
+
+/// Signatures in order of the key that they are over.
+struct Signatures(Vec<SignatureRow>);
+
+impl Signatures {
+    fn new(mut rows: Vec<SignatureRow>) -> Signatures {
+        rows.sort_by(|a, b| key_of(a).cmp(&key_of(b)));
+        Signatures(rows)
+    }
+
+    fn over(&self, user: &str, key: &str) -> &[SignatureRow] {
+        let from = self.0.partition_point(|row| key_of(row) < (user, key));
+        let len = self.0[from..].partition_point(|row| key_of(row) == (user, key));
+        &self.0[from..from + len]
+    }
+}
+
+fn key_of(row: &SignatureRow) -> (&str, &str) {
+    (&row.target_user, &row.target_key)
+}
+
+/// A version of a backup.
+#[derive(Debug, Clone)]
+pub struct Backup {
+    /// Its name.
+    pub version: String,
+    /// An object with `algorithm` and `auth_data`.
+    pub description: Box<RawValue>,
+    /// What is stored in it.
+    pub state: BackupState,
+}
+
+/// A version of a user's backup; the current one where none is named. ([spec])
+///
+/// # Errors
+/// [`Refusal::NotFound`]; when the database fails.
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3room_keysversion
+pub async fn backup(env: &Env, user: &UserId, version: Option<String>) -> Result<Backup> {
+    #[derive(serde::Serialize)]
+    struct Description {
+        algorithm: String,
+        auth_data: Box<RawValue>,
+    }
+    let user = user.to_owned();
+    let row = env
+        .store
+        .read(move |db| match version {
+            Some(version) => super::backup::find(db, &user, &version),
+            None => backup::current(db, user.as_str())?
+                .ok_or_else(|| Error::from(Refusal::NotFound("there is no backup".into()))),
+        })
+        .await?;
+    let description = Description {
+        algorithm: row.algorithm,
+        auth_data: RawValue::from_string(row.auth_data)?,
+    };
+    Ok(Backup {
+        version: row.version.to_string(),
+        description: to_raw_value(&description)?,
+        state: BackupState {
+            etag: row.etag.to_string(),
+            count: UInt::try_from(row.sessions).unwrap_or_default(),
+        },
+    })
+}
+
+/// The keys of sessions in a version of a user's backup. ([spec])
+///
+/// # Errors
+/// [`Refusal::NotFound`] without such a version, and for one session that is not there; when the database fails.
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3room_keyskeys
+pub async fn sessions(env: &Env, user: &UserId, version: String, part: Part) -> Result<Sessions> {
+    let user = user.to_owned();
+    env.store
+        .read(move |db| {
+            let version = super::backup::find(db, &user, &version)?;
+            let stored = part.as_stored()?;
+            let rows = backup::sessions(db, user.as_str(), version.version, &stored)?;
+            if rows.is_empty() && matches!(part, Part::Session(..)) {
+                return Err(Refusal::NotFound("there is no such session".into()).into());
+            }
+            let mut sessions = Sessions::new();
+            for (room, session, json) in rows {
+                let room = OwnedRoomId::try_from(room)
+                    .map_err(|e| schema::Error::Damaged(format!("room id: {e}")))?;
+                let of_room = sessions.entry(room).or_default();
+                of_room.insert(session, RawValue::from_string(json)?);
+            }
+            Ok(sessions)
+        })
+        .await
+}

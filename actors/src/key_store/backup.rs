@@ -1,0 +1,135 @@
+//! The writes behind the messages about backups.
+
+use ruma::{UInt, UserId};
+use schema::backup::{self, SessionRow, VersionRow};
+use schema::{Conn, Tx};
+
+use super::rules::backup::{self as rule, Quality};
+use super::{BackupState, DeleteBackup, DeleteSessions, Part, StoreSessions, UpdateBackup, rules};
+use crate::{Refusal, Result};
+
+/// A version that exists.
+pub(super) fn find(db: &mut Conn, user: &UserId, version: &str) -> Result<VersionRow> {
+    let number = rule::parse_version(version)?;
+    let found = backup::version(db, user.as_str(), number)?;
+    Ok(found.ok_or(Refusal::NotFound("there is no such backup version".into()))?)
+}
+
+pub(super) fn update(
+    tx: &mut Tx<'_>,
+    msg: &UpdateBackup,
+    description: &rule::Description,
+) -> Result<()> {
+    let version = find(tx, &msg.user, &msg.version)?;
+    rule::check_update(description, &msg.version, &version.algorithm)?;
+    let (user, auth_data) = (msg.user.as_str(), &description.auth_data);
+    Ok(backup::set_auth_data(tx, user, version.version, auth_data)?)
+}
+
+pub(super) fn delete(tx: &mut Tx<'_>, msg: &DeleteBackup) -> Result<()> {
+    let version = find(tx, &msg.user, &msg.version)?;
+    Ok(backup::delete(tx, msg.user.as_str(), version.version)?)
+}
+
+/// The form of each key, before the write.
+pub(super) fn check(msg: &StoreSessions) -> Result<Vec<SessionRow>> {
+    let version = rule::parse_version(&msg.version)?;
+    let mut rows = Vec::new();
+    for (room, sessions) in &msg.rooms {
+        rules::check_identifier(room.as_str(), "a room id")?;
+        for (session, json) in sessions {
+            rules::check_identifier(session, "a session id")?;
+            let quality = rule::quality(json)?;
+            rows.push(SessionRow {
+                user_id: msg.user.to_string(),
+                version,
+                room_id: room.to_string(),
+                session_id: session.clone(),
+                first_message_index: quality.first_message_index.into(),
+                forwarded_count: quality.forwarded_count.into(),
+                is_verified: quality.is_verified,
+                json: json.get().to_owned(),
+            });
+        }
+    }
+    Ok(rows)
+}
+
+/// Store what is better than what is there.
+pub(super) fn store(
+    tx: &mut Tx<'_>,
+    msg: &StoreSessions,
+    rows: &[SessionRow],
+) -> Result<BackupState> {
+    let version = find(tx, &msg.user, &msg.version)?;
+    let current = backup::current(tx, msg.user.as_str())?.map_or(0, |v| v.version);
+    if version.version != current {
+        return Err(Refusal::WrongBackupVersion {
+            current: current.to_string(),
+        }
+        .into());
+    }
+    let (mut added, mut any) = (0, false);
+    for row in rows {
+        let (user, room, id) = (&row.user_id, &row.room_id, &row.session_id);
+        let stored = backup::session(tx, user, row.version, room, id)?;
+        if stored
+            .as_ref()
+            .is_some_and(|s| !rule::is_better(quality(row), quality(s)))
+        {
+            continue;
+        }
+        any = true;
+        added += i64::from(stored.is_none());
+        if version.sessions + added > rule::SESSIONS {
+            return Err(Refusal::TooMany("the backup is full".into()).into());
+        }
+        backup::put_session(tx, row)?;
+    }
+    state(tx, &version, added, any)
+}
+
+fn quality(row: &SessionRow) -> Quality {
+    // Stored from the same type; the largest value of a damaged row loses against any other.
+    let number = |n: i64| u32::try_from(n).unwrap_or(u32::MAX);
+    Quality {
+        first_message_index: number(row.first_message_index),
+        forwarded_count: number(row.forwarded_count),
+        is_verified: row.is_verified,
+    }
+}
+
+pub(super) fn delete_sessions(tx: &mut Tx<'_>, msg: &DeleteSessions) -> Result<BackupState> {
+    let version = find(tx, &msg.user, &msg.version)?;
+    let part = msg.part.as_stored()?;
+    let gone = backup::delete_sessions(tx, msg.user.as_str(), version.version, &part)?;
+    let gone = i64::try_from(gone).unwrap_or(i64::MAX);
+    state(tx, &version, -gone, gone > 0)
+}
+
+/// The state of the version after a write that changed something or nothing.
+fn state(tx: &mut Tx<'_>, version: &VersionRow, more: i64, any: bool) -> Result<BackupState> {
+    let (etag, count) = if any {
+        backup::changed(tx, &version.user_id, version.version, more)?
+    } else {
+        (version.etag, version.sessions)
+    };
+    Ok(BackupState {
+        etag: etag.to_string(),
+        count: UInt::try_from(count).unwrap_or_default(),
+    })
+}
+
+impl Part {
+    /// The part as storage names it.
+    pub(super) fn as_stored(&self) -> Result<backup::Part<'_>> {
+        Ok(match self {
+            Part::All => backup::Part::All,
+            Part::Room(room) => backup::Part::Room(room.as_str()),
+            Part::Session(room, session) => {
+                rules::check_identifier(session, "a session id")?;
+                backup::Part::Session(room.as_str(), session)
+            }
+        })
+    }
+}

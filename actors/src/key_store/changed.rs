@@ -1,0 +1,61 @@
+//! Whom a write concerns: collected in it, told and woken after its commit.
+
+use std::collections::BTreeSet;
+
+use actix::Recipient;
+use ruma::{OwnedRoomId, OwnedUserId, UserId};
+use schema::registration::ServiceId;
+use schema::{Tx, device_lists, memberships};
+
+use crate::device_lists::KeysChanged;
+use crate::{Env, Result, tell};
+
+/// How many rooms of a user are woken when its keys change; whoever waits in another hears of it with the next thing there.
+const ROOMS: i64 = 10_000;
+
+/// Whom a write concerns.
+#[derive(Debug, Default)]
+pub(super) struct Changed {
+    services: BTreeSet<ServiceId>,
+    users: BTreeSet<OwnedUserId>,
+    rooms: BTreeSet<OwnedRoomId>,
+    device_lists: bool,
+}
+
+impl Changed {
+    /// The key counts of a device of this user changed, which these services are owed.
+    pub(super) fn counts(&mut self, services: BTreeSet<ServiceId>, user: &UserId) {
+        self.services.extend(services);
+        self.users.insert(user.to_owned());
+    }
+
+    /// The user's keys changed for everybody: the write logs it.
+    pub(super) fn device_lists(&mut self, tx: &mut Tx<'_>, user: &UserId) -> Result<()> {
+        device_lists::keys_changed(tx, user.as_str())?;
+        let rooms = memberships::of_user(tx, user.as_str(), "join", "", ROOMS)?;
+        let rooms = rooms
+            .into_iter()
+            .map(|row| OwnedRoomId::try_from(row.room_id));
+        self.rooms.extend(rooms.filter_map(|id| id.ok()));
+        self.users.insert(user.to_owned());
+        self.device_lists = true;
+        Ok(())
+    }
+
+    /// Something changed that only the user itself sees: the write logs it.
+    pub(super) fn private(&mut self, tx: &mut Tx<'_>, user: &UserId) -> Result<()> {
+        device_lists::private_keys_changed(tx, user.as_str())?;
+        self.users.insert(user.to_owned());
+        Ok(())
+    }
+
+    /// The write is committed.
+    pub(super) fn announce(self, env: &Env, to: &Recipient<KeysChanged>) {
+        if self.device_lists {
+            tell(env, "key_store", to, "device_lists", KeysChanged);
+        }
+        env.wake.services(&self.services);
+        env.wake.users(self.users.into_iter().collect());
+        env.wake.rooms(self.rooms.into_iter().collect());
+    }
+}

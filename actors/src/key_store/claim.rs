@@ -1,0 +1,89 @@
+//! The write behind [`Claim`](super::Claim) and [`ClaimFallback`](super::ClaimFallback).
+
+use ruma::{DeviceId, OneTimeKeyAlgorithm, OwnedOneTimeKeyId, UserId};
+use schema::{Tx, accounts, appservices, keys};
+use serde_json::value::RawValue;
+
+use super::changed::Changed;
+use super::{Claimed, Keys, Wanted};
+use crate::Result;
+
+/// Where a key may be taken from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum From {
+    /// The one-time keys only.
+    OneTime,
+    /// The one-time keys, else the fallback key.
+    Any,
+    /// The fallback key only.
+    Fallback,
+}
+
+// ANCHOR: claim
+/// Take a key from each device; what was found, and whom the changed counts concern.
+pub(super) fn claim(tx: &mut Tx<'_>, wanted: Wanted, from: From) -> Result<(Claimed, Changed)> {
+    let (mut claimed, mut changed) = (Claimed::default(), Changed::default());
+    for (user, devices) in wanted {
+        for (device, algorithm) in devices {
+            let taken = take(tx, &user, &device, &algorithm, from)?;
+            if taken.as_ref().is_some_and(|t| t.counts_changed)
+                && let Some(to) = accounts::device(tx, user.as_str(), device.as_str())?
+            {
+                changed.counts(appservices::owe_counts(tx, &to)?, &user);
+            }
+            match taken {
+                Some(Taken { key, .. }) => {
+                    let of_user = claimed.one_time_keys.entry(user.clone()).or_default();
+                    of_user.insert(device, key);
+                }
+                None => {
+                    let of_user = claimed.missing.entry(user.clone()).or_default();
+                    of_user.insert(device, algorithm);
+                }
+            }
+        }
+    }
+    Ok((claimed, changed))
+}
+// ANCHOR_END: claim
+
+struct Taken {
+    key: Keys,
+    counts_changed: bool,
+}
+
+fn take(
+    tx: &mut Tx<'_>,
+    user: &UserId,
+    device: &DeviceId,
+    algorithm: &OneTimeKeyAlgorithm,
+    from: From,
+) -> Result<Option<Taken>> {
+    let (user, device, algorithm) = (user.as_str(), device.as_str(), algorithm.as_str());
+    if from != From::Fallback
+        && let Some((key_id, json)) = keys::take_one_time_key(tx, user, device, algorithm)?
+    {
+        return Ok(Some(Taken {
+            key: one_key(algorithm, &key_id, json)?,
+            counts_changed: true,
+        }));
+    }
+    if from != From::OneTime
+        && let Some(fallback) = keys::fallback_key(tx, user, device, algorithm)?
+    {
+        if !fallback.used {
+            keys::mark_fallback_key_used(tx, user, device, algorithm)?;
+        }
+        return Ok(Some(Taken {
+            key: one_key(algorithm, &fallback.key_id, fallback.json)?,
+            counts_changed: !fallback.used,
+        }));
+    }
+    Ok(None)
+}
+
+fn one_key(algorithm: &str, key_id: &str, json: String) -> Result<Keys> {
+    let id = OwnedOneTimeKeyId::try_from(format!("{algorithm}:{key_id}"))
+        .map_err(|e| schema::Error::Damaged(format!("key id {key_id:?}: {e}")))?;
+    Ok(Keys::from([(id, RawValue::from_string(json)?)]))
+}

@@ -1,0 +1,395 @@
+//! Which device keys, one-time keys and fallback keys are taken in.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use ruma::encryption::DeviceKeys;
+use ruma::{DeviceId, OneTimeKeyAlgorithm, UInt, UserId};
+use schema::keys::OneTimeKey;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::super::messages::{Counts, Keys, Wanted};
+use super::{canonical, check_identifier, is_same};
+use crate::{Refusal, Result};
+
+/// How many one-time keys of one algorithm a device may have waiting. Clients keep 50 to 100.
+pub const PER_ALGORITHM: usize = 500;
+
+/// How many one-time keys a device may have waiting in all: made-up algorithms are no way around the limit.
+pub const PER_DEVICE: usize = 2 * PER_ALGORITHM;
+
+/// How many fallback keys a device may have: a few algorithms, one key each.
+pub const FALLBACK_KEYS: i64 = 10;
+
+/// From how many devices keys may be claimed at once: several times the largest encrypted rooms in one request, and a
+/// bound on how long others wait for the writer.
+pub const CLAIMED: usize = 5_000;
+
+/// Of how many users keys may be queried at once. Clients ask for 250.
+pub const QUERIED: usize = 5_000;
+
+/// The largest object of identity keys, in bytes: as large as a room event may be.
+const DEVICE_KEYS: usize = 65_536;
+
+/// The largest one-time key, in bytes. Real ones have about 200.
+const ONE_TIME_KEY: usize = 8_192;
+
+/// Identity keys have the form of the specification, and are of the user and the device that upload them. ([spec])
+///
+/// # Errors
+/// [`Refusal::BadJson`], [`Refusal::InvalidParam`] when they are somebody else's, [`Refusal::TooLarge`].
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3keysupload
+pub fn check_device_keys(json: &RawValue, user: &UserId, device: &DeviceId) -> Result<()> {
+    if json.get().len() > DEVICE_KEYS {
+        return Err(Refusal::TooLarge("device keys are larger than 65,536 bytes".into()).into());
+    }
+    let keys: DeviceKeys = serde_json::from_str(json.get())
+        .map_err(|e| Refusal::BadJson(format!("device keys: {e}").into()))?;
+    if keys.user_id != user || keys.device_id != device {
+        return Err(Refusal::InvalidParam(
+            "device keys must be those of the user and device that upload them".into(),
+        )
+        .into());
+    }
+    canonical(json.get()).map(drop)
+}
+
+/// A signed key, as far as its form matters here: what else is in it is its owner's business.
+#[derive(Deserialize)]
+struct SignedKey<'a> {
+    #[serde(borrow)]
+    key: Cow<'a, str>,
+    #[serde(borrow)]
+    signatures: &'a RawValue,
+}
+
+/// One-time and fallback keys have ids and a form that others can use: a signed key is an object with `key` and
+/// `signatures`, a key of another algorithm an object or a text. ([spec])
+///
+/// # Errors
+/// [`Refusal::InvalidParam`], [`Refusal::BadJson`], [`Refusal::TooLarge`], [`Refusal::TooMany`].
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#one-time-and-fallback-keys
+pub fn check_keys(keys: &Keys) -> Result<()> {
+    if keys.len() > PER_DEVICE {
+        return Err(Refusal::TooMany("too many keys in one request".into()).into());
+    }
+    for (id, key) in keys {
+        let (algorithm, name) = split(id.as_str());
+        check_identifier(algorithm, "an algorithm")?;
+        check_identifier(name, "a key id")?;
+        let json = key.get();
+        if json.len() > ONE_TIME_KEY {
+            return Err(Refusal::TooLarge("a key is larger than 8,192 bytes".into()).into());
+        }
+        let usable = if algorithm == "signed_curve25519" {
+            serde_json::from_str::<SignedKey<'_>>(json)
+                .is_ok_and(|k| !k.key.is_empty() && k.signatures.get().starts_with('{'))
+        } else {
+            json.starts_with(['{', '"'])
+        };
+        if !usable {
+            return Err(Refusal::BadJson(format!("{id} is not a key").into()).into());
+        }
+    }
+    Ok(())
+}
+
+/// There is at most one fallback key for an algorithm. ([spec])
+///
+/// # Errors
+/// [`Refusal::InvalidParam`]
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3keysupload
+pub fn check_fallback_keys(keys: &Keys) -> Result<()> {
+    let mut algorithms: Vec<&str> = keys.keys().map(|id| split(id.as_str()).0).collect();
+    algorithms.sort_unstable();
+    if algorithms.windows(2).any(|pair| pair[0] == pair[1]) {
+        return Err(
+            Refusal::InvalidParam("more than one fallback key for an algorithm".into()).into(),
+        );
+    }
+    Ok(())
+}
+
+/// There is room for a fallback key of another algorithm.
+///
+/// # Errors
+/// [`Refusal::TooMany`]
+pub fn check_fallback_count(known: i64) -> Result<()> {
+    if known >= FALLBACK_KEYS {
+        return Err(Refusal::TooMany("too many fallback keys".into()).into());
+    }
+    Ok(())
+}
+
+/// A claim names devices and algorithms that can exist, and not too many of them.
+///
+/// # Errors
+/// [`Refusal::TooMany`], [`Refusal::InvalidParam`].
+pub fn check_claim(wanted: &Wanted) -> Result<()> {
+    if wanted.values().map(|devices| devices.len()).sum::<usize>() > CLAIMED {
+        return Err(Refusal::TooMany("keys of too many devices are claimed at once".into()).into());
+    }
+    for (device, algorithm) in wanted.values().flatten() {
+        check_identifier(device.as_str(), "a device id")?;
+        check_identifier(algorithm.as_str(), "an algorithm")?;
+    }
+    Ok(())
+}
+
+/// A query is for so many users at most.
+///
+/// # Errors
+/// [`Refusal::TooMany`]
+pub fn check_query(users: usize) -> Result<()> {
+    if users > QUERIED {
+        return Err(Refusal::TooMany("keys of too many users are queried at once".into()).into());
+    }
+    Ok(())
+}
+
+/// A key id in its two parts: algorithm and name.
+#[must_use]
+pub fn split(id: &str) -> (&str, &str) {
+    id.split_once(':').unwrap_or((id, ""))
+}
+
+/// Which of the uploaded one-time keys are new, in the order in which they will be given away: those of an earlier upload
+/// come first ([spec]), those of one upload in order of their ids.
+///
+/// A key that is there in the same form is not new; an id never changes its key.
+///
+/// # Errors
+/// [`Refusal::Unknown`] when an id has another key, [`Refusal::TooMany`] beyond [`PER_ALGORITHM`] or [`PER_DEVICE`].
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#one-time-and-fallback-keys
+pub fn new_one_time_keys(known: &[OneTimeKey], uploaded: &Keys) -> Result<Vec<OneTimeKey>> {
+    let mut per_algorithm: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut by_id: BTreeMap<(&str, &str), &str> = BTreeMap::new();
+    for key in known {
+        *per_algorithm.entry(&key.algorithm).or_default() += 1;
+        by_id.insert((&key.algorithm, &key.key_id), &key.json);
+    }
+    let mut new = Vec::with_capacity(uploaded.len());
+    for (id, key) in uploaded {
+        let (algorithm, key_id) = split(id.as_str());
+        match by_id.get(&(algorithm, key_id)) {
+            Some(json) if is_same(json, key.get()) => {}
+            Some(_) => {
+                return Err(Refusal::Unknown(
+                    format!("one-time key {id} exists already and is another").into(),
+                )
+                .into());
+            }
+            None => {
+                let count = per_algorithm.entry(algorithm).or_default();
+                *count += 1;
+                if *count > PER_ALGORITHM || known.len() + new.len() >= PER_DEVICE {
+                    return Err(Refusal::TooMany("too many one-time keys".into()).into());
+                }
+                new.push(OneTimeKey {
+                    algorithm: algorithm.to_owned(),
+                    key_id: key_id.to_owned(),
+                    json: key.get().to_owned(),
+                });
+            }
+        }
+    }
+    Ok(new)
+}
+
+/// The counts as they are told: `signed_curve25519` is named even if there is none, since clients make new keys only when
+/// they are told the number.
+#[must_use]
+pub fn counts<'a>(per_algorithm: impl IntoIterator<Item = (&'a str, i64)>) -> Counts {
+    let mut counts = Counts::from([(OneTimeKeyAlgorithm::SignedCurve25519, UInt::from(0_u32))]);
+    for (algorithm, count) in per_algorithm {
+        let more = UInt::try_from(count).unwrap_or_default();
+        let total = counts.entry(algorithm.into()).or_default();
+        *total = total.saturating_add(more);
+    }
+    counts
+}
+
+#[cfg(test)]
+mod tests {
+    use ruma::{OwnedOneTimeKeyId, device_id, user_id};
+    use serde_json::json;
+    use serde_json::value::to_raw_value;
+
+    use super::*;
+
+    fn keys(all: &[(&str, &str)]) -> Keys {
+        all.iter()
+            .map(|(id, json)| {
+                let id: OwnedOneTimeKeyId = (*id).try_into().expect("a key id");
+                (id, RawValue::from_string((*json).to_owned()).expect("JSON"))
+            })
+            .collect()
+    }
+
+    fn known(all: &[(&str, &str)]) -> Vec<OneTimeKey> {
+        new_one_time_keys(&[], &keys(all)).expect("new keys")
+    }
+
+    fn refusal<T>(result: Result<T>) -> Option<Refusal> {
+        match result {
+            Err(crate::Error::Refused(refusal)) => Some(refusal),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn device_keys_are_the_uploaders_own() {
+        let object = |user: &str, device: &str| {
+            json!({"user_id": user, "device_id": device, "algorithms": [],
+            "keys": {}, "signatures": {}, "org.example.more": [1]})
+        };
+        let check = |value: serde_json::Value| {
+            let json = to_raw_value(&value).expect("JSON");
+            refusal(check_device_keys(
+                &json,
+                user_id!("@alice:test"),
+                device_id!("LAPTOP"),
+            ))
+        };
+        assert_eq!(check(object("@alice:test", "LAPTOP")), None);
+        for (user, device) in [("@bob:test", "LAPTOP"), ("@alice:test", "PHONE")] {
+            assert!(matches!(
+                check(object(user, device)),
+                Some(Refusal::InvalidParam(_))
+            ));
+        }
+        let mut float = object("@alice:test", "LAPTOP");
+        float["org.example.more"] = json!(1.5);
+        for value in [json!([]), json!({"user_id": "@alice:test"}), float] {
+            assert!(matches!(check(value), Some(Refusal::BadJson(_))));
+        }
+        let mut large = object("@alice:test", "LAPTOP");
+        large["padding"] = "x".repeat(70_000).into();
+        assert!(matches!(check(large), Some(Refusal::TooLarge(_))));
+    }
+
+    #[test]
+    fn keys_have_a_form() {
+        let long = format!("signed_curve25519:{}", "x".repeat(256));
+        let cases: &[(&str, &str, bool)] = &[
+            (
+                "signed_curve25519:AAAAAQ",
+                r#"{"key":"k","signatures":{}}"#,
+                true,
+            ),
+            (
+                "signed_curve25519:AAAAAQ",
+                r#"{"key":"k","signatures":{},"fallback":true,"more":1.5}"#,
+                true,
+            ),
+            ("signed_curve25519:AAAAAQ", r#""k""#, false),
+            ("signed_curve25519:AAAAAQ", r#"{"key":"k"}"#, false),
+            (
+                "signed_curve25519:AAAAAQ",
+                r#"{"key":1,"signatures":{}}"#,
+                false,
+            ),
+            (
+                "signed_curve25519:AAAAAQ",
+                r#"{"key":"k","signatures":[]}"#,
+                false,
+            ),
+            ("curve25519:AAAAAQ", r#""k""#, true),
+            ("curve25519:AAAAAQ", "1", false),
+            ("curve25519:", r#""k""#, false),
+            ("curve25519:a\0", r#""k""#, false),
+            (&long, r#"{"key":"k","signatures":{}}"#, false),
+        ];
+        for (id, json, fine) in cases {
+            assert_eq!(
+                check_keys(&keys(&[(id, json)])).is_ok(),
+                *fine,
+                "{id} {json}"
+            );
+        }
+    }
+
+    #[test]
+    fn one_fallback_key_for_an_algorithm() {
+        let two = [("a:1", r#""k""#), ("b:1", r#""k""#)];
+        assert!(check_fallback_keys(&keys(&two)).is_ok());
+        let same = [("a:1", r#""k""#), ("b:1", r#""k""#), ("a:2", r#""k""#)];
+        assert!(check_fallback_keys(&keys(&same)).is_err());
+    }
+
+    #[test]
+    fn an_id_never_changes_its_key() {
+        let there = known(&[("a:1", r#"{"key":"x"}"#), ("b:1", r#"{"key":"z"}"#)]);
+        type Named = [(&'static str, &'static str)];
+        let cases: &[(&Named, Option<&[&str]>)] = &[
+            (&[], Some(&[])),
+            (&[("a:1", r#"{"key":"x"}"#)], Some(&[])),
+            (&[("a:1", r#"{ "key": "x" }"#)], Some(&[])),
+            (
+                &[("a:2", r#"{"key":"y"}"#), ("a:10", r#"{"key":"y"}"#)],
+                Some(&["10", "2"]),
+            ),
+            // The same name under another algorithm is another key.
+            (&[("c:1", r#"{"key":"y"}"#)], Some(&["1"])),
+            (&[("a:1", r#"{"key":"y"}"#)], None),
+            (
+                &[("a:3", r#"{"key":"y"}"#), ("b:1", r#"{"key":"y"}"#)],
+                None,
+            ),
+        ];
+        for (uploaded, expected) in cases {
+            let new = new_one_time_keys(&there, &keys(uploaded)).ok();
+            let ids: Option<Vec<&str>> = new
+                .as_ref()
+                .map(|new| new.iter().map(|k| k.key_id.as_str()).collect());
+            assert_eq!(ids.as_deref(), *expected, "{uploaded:?}");
+        }
+    }
+
+    #[test]
+    fn there_is_room_for_so_many() {
+        let many = |algorithm: &str, from: usize, to: usize| -> Keys {
+            (from..to)
+                .map(|i| {
+                    let id = format!("{algorithm}:{i:05}");
+                    let id: OwnedOneTimeKeyId = id.as_str().try_into().expect("a key id");
+                    (id, to_raw_value("k").expect("JSON"))
+                })
+                .collect()
+        };
+        let full = new_one_time_keys(&[], &many("a", 0, PER_ALGORITHM)).expect("as many as may be");
+        assert!(matches!(
+            refusal(new_one_time_keys(&full, &many("a", 500, 501))),
+            Some(Refusal::TooMany(_))
+        ));
+        // Repeating what is there takes no room, and another algorithm has its own.
+        assert!(new_one_time_keys(&full, &many("a", 0, 10)).is_ok_and(|new| new.is_empty()));
+        let both =
+            new_one_time_keys(&full, &many("b", 0, PER_ALGORITHM)).expect("another algorithm");
+        let all = [full, both].concat();
+        assert!(new_one_time_keys(&all, &many("c", 0, 1)).is_err());
+    }
+
+    #[test]
+    fn none_is_said() {
+        let zero = counts([]);
+        assert_eq!(
+            zero.get(&OneTimeKeyAlgorithm::SignedCurve25519),
+            Some(&UInt::from(0_u32))
+        );
+        let some = counts([("signed_curve25519", 2), ("x", 1)]);
+        let named: Vec<(String, u64)> = some
+            .iter()
+            .map(|(a, n)| (a.to_string(), u64::from(*n)))
+            .collect();
+        assert_eq!(
+            named,
+            [("signed_curve25519".to_owned(), 2), ("x".to_owned(), 1)]
+        );
+    }
+}

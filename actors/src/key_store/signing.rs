@@ -1,0 +1,225 @@
+//! The writes behind [`UploadSigning`] and [`UploadSignatures`].
+
+use ruma::UserId;
+use schema::signing_keys::{SignatureRow, SigningKeyRow};
+use schema::{Tx, accounts, keys, signing_keys};
+use serde_json::value::RawValue;
+
+use super::changed::Changed;
+use super::rules::signing::{self as rule, SigningKey, Usage};
+use super::{Failures, SigningUploaded, UploadSignatures, UploadSigning, rules};
+use crate::{Error, Refusal, Result};
+
+/// The uploaded keys, the master key first; each has the right form.
+pub(super) fn parse(msg: &UploadSigning) -> Result<Vec<SigningKey>> {
+    [
+        (&msg.master_key, Usage::Master),
+        (&msg.self_signing_key, Usage::SelfSigning),
+        (&msg.user_signing_key, Usage::UserSigning),
+    ]
+    .into_iter()
+    .filter_map(|(json, usage)| Some((json.as_ref()?, usage)))
+    .map(|(json, usage)| rule::parse_signing_key(json, usage, &msg.from.user))
+    .collect()
+}
+
+/// Put these keys in force, as far as they are new.
+pub(super) fn upload(
+    tx: &mut Tx<'_>,
+    msg: &UploadSigning,
+    keys: &[SigningKey],
+) -> Result<(SigningUploaded, Changed)> {
+    let user = &msg.from.user;
+    let stored = signing_keys::signing_keys(tx, &[user.as_str()])?;
+    let stored = |usage: Usage| stored.iter().find(|k| k.usage == usage.as_str());
+
+    check_signed_by_master(user, keys, stored(Usage::Master))?;
+    let is_new = |k: &SigningKey| rule::is_new_key(stored(k.usage).map(|s| s.json.as_str()), k);
+    let has_master = stored(Usage::Master).is_some();
+    let by_service = msg.from.appservice.is_some();
+    if !msg.confirmed && rule::must_be_confirmed(has_master, keys.iter().any(is_new), by_service) {
+        return Ok((SigningUploaded::MustBeConfirmed, Changed::default()));
+    }
+
+    let (mut shared, mut private) = (false, false);
+    for key in keys {
+        let before = stored(key.usage);
+        if before.is_some_and(|b| rules::is_same(&b.json, &key.json)) {
+            continue;
+        }
+        put(tx, user, key, before)?;
+        match key.usage {
+            Usage::Master | Usage::SelfSigning => shared = true,
+            Usage::UserSigning => private = true,
+        }
+        if key.usage == Usage::Master && before.is_some_and(|b| b.public_key != key.public_key) {
+            // What the old master key signed and this request does not replace is signed by nobody now.
+            for usage in [Usage::SelfSigning, Usage::UserSigning] {
+                if let Some(orphan) = stored(usage)
+                    && !keys.iter().any(|k| k.usage == usage)
+                {
+                    forget(tx, user, orphan)?;
+                    signing_keys::remove_signing_key(tx, user.as_str(), usage.as_str())?;
+                }
+            }
+        }
+    }
+    let mut changed = Changed::default();
+    if shared {
+        changed.device_lists(tx, user)?;
+    } else if private {
+        changed.private(tx, user)?;
+    }
+    Ok((SigningUploaded::Done, changed))
+}
+
+/// The self-signing and user-signing keys are signed by the master key of the request, or else by the stored one. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3keysdevice_signingupload
+fn check_signed_by_master(
+    user: &UserId,
+    keys: &[SigningKey],
+    stored: Option<&SigningKeyRow>,
+) -> Result<()> {
+    let uploaded = keys.iter().find(|k| k.usage == Usage::Master);
+    let master = uploaded
+        .map(|k| &k.public_key)
+        .or_else(|| stored.map(|k| &k.public_key));
+    for key in keys.iter().filter(|k| k.usage != Usage::Master) {
+        let master = master.ok_or(Refusal::MissingParam("there is no master key".into()))?;
+        rule::signature_by(&key.object, user, master)?;
+    }
+    Ok(())
+}
+
+fn put(
+    tx: &mut Tx<'_>,
+    user: &UserId,
+    key: &SigningKey,
+    before: Option<&SigningKeyRow>,
+) -> Result<()> {
+    // Both kinds of keys are named in one map: a device and a key of the same name could not be told apart.
+    if accounts::has_device(tx, user.as_str(), &key.public_key)? {
+        return Err(Refusal::Forbidden(
+            "the public key is the id of one of the user's devices".into(),
+        )
+        .into());
+    }
+    if let Some(before) = before
+        && before.public_key != key.public_key
+    {
+        forget(tx, user, before)?;
+    }
+    let row = SigningKeyRow {
+        user_id: user.to_string(),
+        usage: key.usage.as_str().to_owned(),
+        public_key: key.public_key.clone(),
+        json: key.json.clone(),
+    };
+    Ok(signing_keys::put_signing_key(tx, &row)?)
+}
+
+/// The signatures over a key and by it say nothing any more.
+fn forget(tx: &mut Tx<'_>, user: &UserId, key: &SigningKeyRow) -> Result<()> {
+    signing_keys::forget_signatures_over(tx, user.as_str(), &key.public_key)?;
+    let id = format!("ed25519:{}", key.public_key);
+    Ok(signing_keys::forget_signatures_by(tx, user.as_str(), &id)?)
+}
+
+/// Keep the signatures that are right; why the others are not kept.
+pub(super) fn upload_signatures(
+    tx: &mut Tx<'_>,
+    msg: &UploadSignatures,
+) -> Result<(Failures, Changed)> {
+    let me = &msg.from.user;
+    let mut failures = Failures::new();
+    let (mut shared, mut private) = (false, false);
+    for (user, objects) in &msg.signed {
+        for (key, object) in objects {
+            match signatures(tx, me, user, key, object) {
+                Ok(rows) => {
+                    for row in rows {
+                        let new = signing_keys::put_signature(tx, &row)?;
+                        shared |= new && user == me;
+                        private |= new && user != me;
+                    }
+                }
+                Err(Error::Refused(why)) => {
+                    failures
+                        .entry(user.clone())
+                        .or_default()
+                        .insert(key.clone(), why);
+                }
+                Err(broken) => return Err(broken),
+            }
+        }
+    }
+    let mut changed = Changed::default();
+    if shared {
+        changed.device_lists(tx, me)?;
+    } else if private {
+        changed.private(tx, me)?;
+    }
+    Ok((failures, changed))
+}
+
+/// The signatures that this object adds to a stored key. ([spec])
+///
+/// One's own device is signed by one's self-signing key, one's own master key by one's devices, the master key of another
+/// by one's user-signing key. Whatever else is in the object is not looked at.
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3keyssignaturesupload
+fn signatures(
+    tx: &mut Tx<'_>,
+    me: &UserId,
+    user: &UserId,
+    key: &str,
+    object: &RawValue,
+) -> Result<Vec<SignatureRow>> {
+    rules::check_identifier(key, "a key id")?;
+    let master = signing_keys::signing_key(tx, user.as_str(), Usage::Master.as_str())?;
+    let master = master.filter(|m| m.public_key == key);
+    let row = |signer_key: String, signature: &str| SignatureRow {
+        target_user: user.to_string(),
+        signer_user: me.to_string(),
+        target_key: key.to_owned(),
+        signer_key,
+        signature: signature.to_owned(),
+    };
+    if let Some(master) = master.as_ref().filter(|_| user == me) {
+        let object = rule::same_key(object, &master.json)?;
+        let mut rows = Vec::new();
+        for (id, signature) in rule::signatures_of(&object, me) {
+            let Some(device) = rule::device_of(id) else {
+                continue;
+            };
+            let device = keys::device_keys(tx, me.as_str(), device)?;
+            // Also what is no device: the object may carry older signatures of keys that are gone.
+            let Some(public_key) = device.and_then(|d| rule::device_signing_key(&d, id)) else {
+                continue;
+            };
+            if !rule::verifies(&object, &public_key, signature) {
+                return Err(Refusal::InvalidSignature("a signature is wrong".into()).into());
+            }
+            rows.push(row(id.to_owned(), signature));
+        }
+        if rows.is_empty() {
+            return Err(Refusal::InvalidSignature("no device has signed the key".into()).into());
+        }
+        return Ok(rows);
+    }
+    let (stored, usage) = if user == me {
+        (keys::device_keys(tx, me.as_str(), key)?, Usage::SelfSigning)
+    } else {
+        (master.map(|m| m.json), Usage::UserSigning)
+    };
+    let stored = stored.ok_or(Refusal::NotFound("there is no such key".into()))?;
+    let signer = signing_keys::signing_key(tx, me.as_str(), usage.as_str())?
+        .ok_or(Refusal::NotFound("there is no key to sign with".into()))?;
+    let object = rule::same_key(object, &stored)?;
+    let signature = rule::signature_by(&object, me, &signer.public_key)?;
+    Ok(vec![row(
+        format!("ed25519:{}", signer.public_key),
+        signature,
+    )])
+}

@@ -1,0 +1,196 @@
+//! The actor on a real store: what it answers, what it leaves behind, what it owes.
+
+mod backup;
+mod one_time;
+mod signing;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use actix::Handler;
+use actix::dev::ToEnvelope;
+use ruma::{OwnedDeviceId, OwnedUserId, UserId};
+use schema::interests::{Interests, Proposals};
+use schema::registration::{Registration, ServiceId};
+use schema::sessions::Maker;
+use schema::{Options, Position, Store, accounts, appservices, device_lists, sessions};
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{Value, json};
+
+use super::queries::{UserKeys, query_keys};
+use super::*;
+use crate::start::Parts;
+use crate::trace::Trace;
+use crate::wire::Hooks;
+use crate::{Actors, Clock, Error, Identity, Ids, Refusal, Settings, ask};
+
+struct Stage {
+    actors: Actors,
+    _folder: tempfile::TempDir,
+}
+
+async fn stage() -> Stage {
+    let folder = tempfile::tempdir().expect("a folder");
+    let url = format!("sqlite:{}", folder.path().join("db").display());
+    let parts = Parts {
+        store: Store::open(&url, &Options::default()).expect("the store opens"),
+        clock: Clock::manual(1_000),
+        ids: Ids::counted(7),
+        trace: Trace::new(0),
+        settings: Settings {
+            server_name: "test".try_into().expect("a server name"),
+            observe: None,
+            proposals: Proposals {
+                to_device: true,
+                device_lists: true,
+            },
+            open_registration: true,
+            password_cost: (8, 1),
+            default_room_version: "11".to_owned(),
+        },
+        hooks: Hooks::default(),
+        appservices: None,
+        fatal: Arc::new(|why| panic!("{why}")),
+    };
+    Stage {
+        actors: crate::start(parts).await.expect("the actors start"),
+        _folder: folder,
+    }
+}
+
+impl Stage {
+    /// A user, if it is new, with a device of this name.
+    async fn device(&self, user: &str, device: &str) -> Identity {
+        let who = Identity {
+            user: OwnedUserId::try_from(user).expect("a user id"),
+            device: Some(OwnedDeviceId::from(device)),
+            appservice: None,
+        };
+        let made = who.clone();
+        let write = move |tx: &mut Tx<'_>| {
+            let (user, device) = (made.user.as_str(), made.needs_device()?.as_str());
+            accounts::register(tx, &accounts::UserRow::new(user, 0))?;
+            sessions::ensure_device(tx, user, device, Some("a name"), &Maker::Person)?;
+            Ok::<_, Error>(())
+        };
+        self.actors.env.store.write(write).await.expect("a device");
+        who
+    }
+
+    /// A service that decides over every user whose name begins with `irc_`, and asks for counts.
+    async fn service(&self) {
+        let registration: Registration = serde_json::from_value(json!({"id": "irc", "url": "http://localhost:1",
+            "as_token": "a", "hs_token": "h", "sender_localpart": "ircbot", "org.matrix.msc3202": true,
+            "namespaces": {"users": [{"exclusive": true, "regex": "@irc_.*"}]}}))
+        .expect("a registration");
+        let proposals = self.actors.env.settings.proposals;
+        let interests = Interests::compile("test", vec![(registration, false)], proposals);
+        let interests = interests.expect("patterns compile");
+        let write = move |tx: &mut Tx<'_>| {
+            tx.swap_interests(interests);
+            Ok::<_, Error>(())
+        };
+        self.actors
+            .env
+            .store
+            .write_alone(write)
+            .await
+            .expect("a swap");
+    }
+
+    async fn ask<M, T>(&self, message: M) -> Result<T>
+    where
+        KeyStore: Handler<M>,
+        Context<KeyStore>: ToEnvelope<KeyStore, M>,
+        M: actix::Message<Result = Result<T>> + Serialize + Send + 'static,
+        T: Send + 'static,
+    {
+        ask(&self.actors.key_store, message).await
+    }
+
+    async fn query(&self, reader: &Identity, users: &[&str]) -> UserKeys {
+        let queried = users
+            .iter()
+            .map(|user| (OwnedUserId::try_from(*user).expect("a user id"), Vec::new()))
+            .collect();
+        query_keys(&self.actors.env, reader, queried)
+            .await
+            .expect("an answer")
+    }
+
+    /// The devices whose counts the service is owed.
+    async fn owed(&self) -> Vec<String> {
+        let read = |db: &mut schema::Conn| {
+            appservices::owed_counts(db, &ServiceId::from("irc"), Position(i64::MAX), 100)
+        };
+        let rows = self.actors.env.store.read(read).await.expect("owed counts");
+        rows.into_iter().map(|row| row.device_id).collect()
+    }
+
+    /// What the log of device lists says, oldest first.
+    async fn logged(&self) -> Vec<(device_lists::Kind, String)> {
+        let read = |db: &mut schema::Conn| {
+            device_lists::log_after(db, Position::START, Position(i64::MAX), 100)
+        };
+        let log = self.actors.env.store.read(read).await.expect("the log");
+        log.into_iter().map(|e| (e.kind, e.user_id)).collect()
+    }
+
+    /// The log since it had so many lines.
+    async fn logged_since(&self, lines: usize) -> Vec<(device_lists::Kind, String)> {
+        self.logged().await.split_off(lines)
+    }
+}
+
+fn raw(value: &Value) -> Box<RawValue> {
+    to_raw_value(value).expect("JSON")
+}
+
+fn value(raw: &RawValue) -> Value {
+    serde_json::from_str(raw.get()).expect("JSON")
+}
+
+fn refusal<T: std::fmt::Debug>(result: Result<T>) -> Refusal {
+    match result {
+        Err(Error::Refused(refusal)) => refusal,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+/// Identity keys without a key: enough where nobody verifies them.
+fn identity(of: &Identity) -> Value {
+    json!({"user_id": of.user, "device_id": of.device, "algorithms": ["m.megolm.v1.aes-sha2"],
+        "keys": {}, "signatures": {}})
+}
+
+fn upload(from: &Identity) -> Upload {
+    Upload {
+        from: from.clone(),
+        device_keys: None,
+        one_time_keys: BTreeMap::new(),
+        fallback_keys: BTreeMap::new(),
+    }
+}
+
+fn keys(names: &[&str]) -> Keys {
+    names
+        .iter()
+        .map(|name| {
+            let id = format!("signed_curve25519:{name}");
+            let key = json!({"key": format!("key of {name}"), "signatures": {}});
+            (id.as_str().try_into().expect("a key id"), raw(&key))
+        })
+        .collect()
+}
+
+fn wanted(from: &[(&UserId, &str)]) -> Wanted {
+    let mut wanted = Wanted::new();
+    for (user, device) in from {
+        wanted
+            .entry((*user).to_owned())
+            .or_default()
+            .insert((*device).into(), "signed_curve25519".into());
+    }
+    wanted
+}

@@ -1,0 +1,116 @@
+//! The write behind [`Upload`]: identity keys, one-time keys and fallback keys of one device.
+
+use schema::accounts::Addressed;
+use schema::{Tx, accounts, appservices, keys, signing_keys};
+
+use super::changed::Changed;
+use super::rules::upload as rule;
+use super::{Counts, Upload, rules};
+use crate::{Identity, Refusal, Result};
+
+/// What needs no database to be seen: the form of the keys, and whose they are.
+pub(super) fn check(msg: &Upload) -> Result<()> {
+    let device = msg.from.needs_device()?;
+    if let Some(json) = &msg.device_keys {
+        rule::check_device_keys(json, &msg.from.user, device)?;
+    }
+    rule::check_keys(&msg.one_time_keys)?;
+    rule::check_keys(&msg.fallback_keys)?;
+    rule::check_fallback_keys(&msg.fallback_keys)
+}
+
+// ANCHOR: upload
+/// Take in the keys of a device: how many one-time keys it has now, and whom the change concerns.
+pub(super) fn upload(tx: &mut Tx<'_>, msg: &Upload) -> Result<(Counts, Changed)> {
+    let (user, device) = (msg.from.user.as_str(), msg.from.needs_device()?.as_str());
+    let to = accounts::device(tx, user, device)?.ok_or_else(|| gone(&msg.from))?;
+    let mut changed = Changed::default();
+
+    let before = keys::device_keys(tx, user, device)?;
+    if let Some(json) = &msg.device_keys
+        && !before
+            .as_deref()
+            .is_some_and(|b| rules::is_same(b, json.get()))
+    {
+        put_device_keys(tx, &to, before.as_deref(), json.get())?;
+        changed.device_lists(tx, &msg.from.user)?;
+    }
+    let fallback = put_fallback_keys(tx, &to, msg)?;
+    let (counts, added) = add_one_time_keys(tx, &to, msg)?;
+    let first = before.is_none() && msg.device_keys.is_some();
+    if first || fallback || added {
+        changed.counts(appservices::owe_counts(tx, &to)?, &msg.from.user);
+    }
+    Ok((counts, changed))
+}
+// ANCHOR_END: upload
+
+/// The device went between the request and its write.
+fn gone(from: &Identity) -> Refusal {
+    match from.appservice {
+        Some(_) => Refusal::UnknownDevice,
+        None => Refusal::UnknownToken,
+    }
+}
+
+/// Identity keys with another signed part are another device, as far as its signatures go.
+fn put_device_keys(
+    tx: &mut Tx<'_>,
+    to: &Addressed,
+    before: Option<&str>,
+    json: &str,
+) -> Result<()> {
+    let (user, device) = (&to.device.user_id, &to.device.device_id);
+    if let Some(before) = before
+        && !rules::is_same_signed_part(&rules::canonical(before)?, &rules::canonical(json)?)
+    {
+        signing_keys::forget_signatures_over(tx, user, device)?;
+        signing_keys::forget_signatures_by(tx, user, &format!("ed25519:{device}"))?;
+    }
+    keys::put_device_keys(tx, user, device, json)?;
+    Ok(())
+}
+
+/// Whether any of the uploaded fallback keys is new. One that is there already keeps being used or unused.
+fn put_fallback_keys(tx: &mut Tx<'_>, to: &Addressed, msg: &Upload) -> Result<bool> {
+    let (user, device) = (&to.device.user_id, &to.device.device_id);
+    let mut any = false;
+    for (id, key) in &msg.fallback_keys {
+        let (algorithm, key_id) = rule::split(id.as_str());
+        let known = keys::fallback_key(tx, user, device, algorithm)?;
+        if known
+            .as_ref()
+            .is_some_and(|k| k.key_id == key_id && rules::is_same(&k.json, key.get()))
+        {
+            continue;
+        }
+        if known.is_none() {
+            let count = keys::count_fallback_keys(tx, user, device)?;
+            rule::check_fallback_count(count)?;
+        }
+        keys::put_fallback_key(tx, user, device, algorithm, key_id, key.get())?;
+        any = true;
+    }
+    Ok(any)
+}
+
+/// The counts afterwards, and whether any of the uploaded one-time keys was new.
+fn add_one_time_keys(tx: &mut Tx<'_>, to: &Addressed, msg: &Upload) -> Result<(Counts, bool)> {
+    let (user, device) = (&to.device.user_id, &to.device.device_id);
+    if msg.one_time_keys.is_empty() {
+        let counts = appservices::counts_of(tx, user, device)?;
+        let counts = counts.map_or_else(Vec::new, |c| c.one_time);
+        return Ok((
+            rule::counts(counts.iter().map(|(a, n)| (a.as_str(), *n))),
+            false,
+        ));
+    }
+    let known = keys::one_time_keys(tx, user, device, rule::PER_DEVICE as i64)?;
+    let new = rule::new_one_time_keys(&known, &msg.one_time_keys)?;
+    keys::add_one_time_keys(tx, user, device, &new)?;
+    let all = known.iter().chain(&new);
+    Ok((
+        rule::counts(all.map(|k| (k.algorithm.as_str(), 1))),
+        !new.is_empty(),
+    ))
+}
