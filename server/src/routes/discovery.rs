@@ -1,8 +1,151 @@
-//! To be filled.
+//! What the server can do, and what it has not.
 
-use crate::ruma::Routes;
+use actors::Refusal;
+use ruma::RoomVersionId;
+use ruma::api::client::discovery::get_capabilities;
+use ruma::api::client::discovery::get_capabilities::v3::{
+    Capabilities, ChangePasswordCapability, RoomVersionStability, RoomVersionsCapability,
+    SetAvatarUrlCapability, SetDisplayNameCapability, ThirdPartyIdChangesCapability,
+};
+use ruma::api::client::discovery::get_supported_versions;
+use serde_json::json;
+
+use crate::app::App;
+use crate::caller::{Auth, Caller};
+use crate::error::Result;
+use crate::mscs;
+use crate::ruma::{Json, Raw, Routes};
+
+/// The versions of the specification whose endpoints are served here.
+const VERSIONS: [&str; 17] = [
+    "v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6", "v1.7", "v1.8", "v1.9", "v1.10", "v1.11",
+    "v1.12", "v1.13", "v1.14", "v1.15", "v1.16", "v1.17",
+];
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {
     routes
+        .on(versions)
+        .on(capabilities)
+        .raw(
+            "GET",
+            "/_matrix/client/v3/voip/turnServer",
+            Auth::User,
+            nothing,
+        )
+        .raw(
+            "GET",
+            "/_matrix/client/v3/thirdparty/protocols",
+            Auth::User,
+            nothing,
+        )
+        .raw(
+            "GET",
+            "/_matrix/client/v3/thirdparty/protocol/{protocol}",
+            Auth::User,
+            no_protocol,
+        )
+        .raw(
+            "POST",
+            "/_matrix/client/v3/user_directory/search",
+            Auth::User,
+            no_users,
+        )
+        .raw("POST", "/_matrix/client/v3/search", Auth::User, no_results)
+        .raw("GET", "/_matrix/media/v3/config", Auth::User, no_media)
+        .raw(
+            "GET",
+            "/_matrix/client/v1/media/config",
+            Auth::User,
+            no_media,
+        )
+}
+
+/// Which versions of the specification are served, and which features of proposals.
+///
+/// `GET /_matrix/client/versions` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientversions
+async fn versions(
+    app: App,
+    _: Caller,
+    _: get_supported_versions::Request,
+) -> Result<get_supported_versions::Response> {
+    let mut response =
+        get_supported_versions::Response::new(VERSIONS.map(ToOwned::to_owned).to_vec());
+    response.unstable_features = [
+        "fi.mau.msc2659.stable",
+        "uk.tcpip.msc4133.stable",
+        "org.matrix.msc4222",
+    ]
+    .into_iter()
+    .chain(
+        mscs::ALL
+            .iter()
+            .filter(|m| app.proposals().contains(&m.number))
+            .flat_map(|m| m.flags.iter().copied()),
+    )
+    .map(|flag| (flag.to_owned(), true))
+    .collect();
+    Ok(response)
+}
+
+/// What a client may do here.
+///
+/// `GET /_matrix/client/*/capabilities` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3capabilities
+async fn capabilities(
+    app: App,
+    caller: Caller,
+    _: get_capabilities::v3::Request,
+) -> Result<get_capabilities::v3::Response> {
+    caller.identity()?;
+    let default = RoomVersionId::try_from(app.actors.env.settings.default_room_version.as_str())
+        .unwrap_or(RoomVersionId::V11);
+    let available = [RoomVersionId::V11, RoomVersionId::V12]
+        .map(|version| (version, RoomVersionStability::Stable))
+        .into();
+    let mut capabilities = Capabilities::new();
+    capabilities.room_versions = RoomVersionsCapability::new(default, available);
+    capabilities.change_password = ChangePasswordCapability::new(true);
+    capabilities.set_displayname = SetDisplayNameCapability::new(true);
+    capabilities.set_avatar_url = SetAvatarUrlCapability::new(true);
+    capabilities.thirdparty_id_changes = ThirdPartyIdChangesCapability::new(false);
+    Ok(get_capabilities::v3::Response::new(capabilities))
+}
+
+/// There is none, and a client goes on without. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3voipturnserver
+async fn nothing(_: App, _: Caller, _: Raw) -> Result<Json> {
+    Ok(Json("{}".to_owned()))
+}
+
+/// No service offers a protocol here. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3thirdpartyprotocolprotocol
+async fn no_protocol(_: App, _: Caller, _: Raw) -> Result<Json> {
+    Err(Refusal::NotFound("no such protocol".into()).into())
+}
+
+/// The user directory is empty. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3user_directorysearch
+async fn no_users(_: App, _: Caller, _: Raw) -> Result<Json> {
+    Ok(Json(json!({"results": [], "limited": false}).to_string()))
+}
+
+/// Nothing is indexed. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3search
+async fn no_results(_: App, _: Caller, _: Raw) -> Result<Json> {
+    Ok(Json(json!({"search_categories": {"room_events": {"results": [], "count": 0, "highlights": []}}}).to_string()))
+}
+
+/// No file can be uploaded. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv1mediaconfig
+async fn no_media(_: App, _: Caller, _: Raw) -> Result<Json> {
+    Ok(Json(json!({"m.upload.size": 0}).to_string()))
 }
