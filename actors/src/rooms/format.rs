@@ -1,6 +1,5 @@
 //! Events as clients and application services see them: pure, from stored rows.
 
-use ruma::serde::Raw;
 use schema::events::EventRow;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -172,10 +171,4 @@ pub fn content(row: &EventRow) -> Result<&RawValue> {
 
 fn content_of(row: &EventRow) -> Result<&RawValue> {
     Ok(serde_json::from_str::<Pdu<'_>>(&row.pdu)?.content)
-}
-
-/// A shown event under the type that ruma gives it in the place where it goes.
-#[must_use]
-pub fn typed<T>(event: Box<RawValue>) -> Raw<T> {
-    Raw::from_json(event)
 }

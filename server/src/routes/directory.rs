@@ -1,8 +1,166 @@
-//! To be filled.
+//! Names of rooms and the list of public ones.
 
+use actors::rooms::{DeleteAlias, PutAlias, SetListed, queries};
+use actors::{Refusal, ask};
+use ruma::api::client::alias::{create_alias, delete_alias, get_alias};
+use ruma::api::client::directory::{
+    get_public_rooms, get_public_rooms_filtered, get_room_visibility, set_room_visibility,
+};
+use ruma::api::client::room::Visibility;
+use ruma::{OwnedServerName, UInt};
+
+use crate::app::App;
+use crate::caller::Caller;
+use crate::error::Result;
 use crate::ruma::Routes;
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {
     routes
+        .on(resolve)
+        .on(put)
+        .on(delete)
+        .on(listed)
+        .on(list)
+        .on(public)
+        .on(public_filtered)
+}
+
+/// The room that an alias names.
+///
+/// `GET /_matrix/client/*/directory/room/{roomAlias}` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3directoryroomroomalias
+async fn resolve(
+    app: App,
+    _: Caller,
+    request: get_alias::v3::Request,
+) -> Result<get_alias::v3::Response> {
+    let env = &app.actors.env;
+    let room = queries::room_named(env, &request.room_alias).await?;
+    let servers = vec![env.settings.server_name.clone()];
+    Ok(get_alias::v3::Response::new(room, servers))
+}
+
+/// Name a room.
+///
+/// `PUT /_matrix/client/*/directory/room/{roomAlias}` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3directoryroomroomalias
+async fn put(
+    app: App,
+    caller: Caller,
+    request: create_alias::v3::Request,
+) -> Result<create_alias::v3::Response> {
+    let put = PutAlias {
+        by: caller.identity()?.clone(),
+        alias: request.room_alias,
+        room: request.room_id,
+    };
+    ask(&app.actors.rooms, put).await?;
+    Ok(create_alias::v3::Response::new())
+}
+
+/// Take a name from a room.
+///
+/// `DELETE /_matrix/client/*/directory/room/{roomAlias}` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#delete_matrixclientv3directoryroomroomalias
+async fn delete(
+    app: App,
+    caller: Caller,
+    request: delete_alias::v3::Request,
+) -> Result<delete_alias::v3::Response> {
+    let by = caller.identity()?.clone();
+    let alias = request.room_alias;
+    ask(&app.actors.rooms, DeleteAlias { by, alias }).await?;
+    Ok(delete_alias::v3::Response::new())
+}
+
+/// Whether the directory lists a room.
+///
+/// `GET /_matrix/client/*/directory/list/room/{roomId}` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3directorylistroomroomid
+async fn listed(
+    app: App,
+    _: Caller,
+    request: get_room_visibility::v3::Request,
+) -> Result<get_room_visibility::v3::Response> {
+    let visibility = if queries::is_listed(&app.actors.env, &request.room_id).await? {
+        Visibility::Public
+    } else {
+        Visibility::Private
+    };
+    Ok(get_room_visibility::v3::Response::new(visibility))
+}
+
+/// List a room in the directory, or no longer.
+///
+/// `PUT /_matrix/client/*/directory/list/room/{roomId}` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3directorylistroomroomid
+async fn list(
+    app: App,
+    caller: Caller,
+    request: set_room_visibility::v3::Request,
+) -> Result<set_room_visibility::v3::Response> {
+    let set = SetListed {
+        by: caller.identity()?.clone(),
+        room: request.room_id,
+        listed: request.visibility == Visibility::Public,
+    };
+    ask(&app.actors.rooms, set).await?;
+    Ok(set_room_visibility::v3::Response::new())
+}
+
+async fn page(
+    app: &App,
+    server: Option<OwnedServerName>,
+    search: Option<String>,
+    since: Option<String>,
+    limit: Option<UInt>,
+) -> Result<queries::PublicRooms> {
+    let env = &app.actors.env;
+    if server.is_some_and(|server| server != env.settings.server_name) {
+        return Err(Refusal::NotFound("this server does not federate".into()).into());
+    }
+    let limit = limit.and_then(|l| usize::try_from(u64::from(l)).ok());
+    Ok(queries::public_rooms(env, search, since, limit).await?)
+}
+
+/// A page of the directory.
+///
+/// `GET /_matrix/client/*/publicRooms` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3publicrooms
+async fn public(
+    app: App,
+    _: Caller,
+    request: get_public_rooms::v3::Request,
+) -> Result<get_public_rooms::v3::Response> {
+    let found = page(&app, request.server, None, request.since, request.limit).await?;
+    let mut response = get_public_rooms::v3::Response::new(found.chunk);
+    response.next_batch = found.next;
+    response.total_room_count_estimate = UInt::try_from(found.total).ok();
+    Ok(response)
+}
+
+/// A page of the directory, searched.
+///
+/// `POST /_matrix/client/*/publicRooms` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3publicrooms
+async fn public_filtered(
+    app: App,
+    _: Caller,
+    request: get_public_rooms_filtered::v3::Request,
+) -> Result<get_public_rooms_filtered::v3::Response> {
+    let search = request.filter.generic_search_term;
+    let found = page(&app, request.server, search, request.since, request.limit).await?;
+    let mut response = get_public_rooms_filtered::v3::Response::new();
+    response.chunk = found.chunk;
+    response.next_batch = found.next;
+    response.total_room_count_estimate = UInt::try_from(found.total).ok();
+    Ok(response)
 }

@@ -1,8 +1,200 @@
-//! To be filled.
+//! The past of rooms.
 
+use actors::rooms::queries::{self, Page, Related};
+use actors::rooms::rules::parse_token;
+use ruma::api::Direction;
+use ruma::api::client::context::get_context;
+use ruma::api::client::message::get_message_events;
+use ruma::api::client::relations::{
+    get_relating_events, get_relating_events_with_rel_type,
+    get_relating_events_with_rel_type_and_event_type,
+};
+use ruma::api::client::room::get_room_event;
+use ruma::serde::Raw;
+use ruma::{EventId, RoomId, UInt};
+use serde_json::value::RawValue;
+
+use crate::app::App;
+use crate::caller::Caller;
+use crate::error::Result;
 use crate::ruma::Routes;
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {
     routes
+        .on(messages)
+        .on(event)
+        .on(context)
+        .on(related)
+        .on(related_so)
+        .on(related_so_of_type)
+}
+
+fn raw<T>(events: Vec<Box<RawValue>>) -> Vec<Raw<T>> {
+    events.into_iter().map(Raw::from_json).collect()
+}
+
+fn page(
+    from: Option<&str>,
+    to: Option<&str>,
+    direction: Direction,
+    limit: Option<UInt>,
+) -> Result<Page> {
+    Ok(Page {
+        from: from.map(parse_token).transpose()?,
+        to: to.map(parse_token).transpose()?,
+        backwards: direction == Direction::Backward,
+        limit: limit.map_or(10, |l| usize::try_from(u64::from(l)).unwrap_or(usize::MAX)),
+        filter: Default::default(),
+    })
+}
+
+/// A page of a room's history.
+///
+/// `GET /_matrix/client/*/rooms/{roomId}/messages` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3roomsroomidmessages
+async fn messages(
+    app: App,
+    caller: Caller,
+    request: get_message_events::v3::Request,
+) -> Result<get_message_events::v3::Response> {
+    let (from, to) = (request.from.as_deref(), request.to.as_deref());
+    let page = Page {
+        filter: request.filter,
+        ..page(from, to, request.dir, Some(request.limit))?
+    };
+    let by = caller.identity()?;
+    let found = queries::messages(&app.actors.env, by, &request.room_id, page).await?;
+    let mut response = get_message_events::v3::Response::new();
+    response.start = found.start;
+    response.end = found.end;
+    response.chunk = raw(found.chunk);
+    response.state = raw(found.state);
+    Ok(response)
+}
+
+/// One event.
+///
+/// `GET /_matrix/client/*/rooms/{roomId}/event/{eventId}` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3roomsroomideventeventid
+async fn event(
+    app: App,
+    caller: Caller,
+    request: get_room_event::v3::Request,
+) -> Result<get_room_event::v3::Response> {
+    let (by, env) = (caller.identity()?, &app.actors.env);
+    let event = queries::event(env, by, &request.room_id, &request.event_id).await?;
+    Ok(get_room_event::v3::Response::new(Raw::from_json(event)))
+}
+
+/// An event and what stands around it.
+///
+/// `GET /_matrix/client/*/rooms/{roomId}/context/{eventId}` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3roomsroomidcontexteventid
+async fn context(
+    app: App,
+    caller: Caller,
+    request: get_context::v3::Request,
+) -> Result<get_context::v3::Response> {
+    let limit = usize::try_from(u64::from(request.limit)).unwrap_or(usize::MAX);
+    let found = queries::context(
+        &app.actors.env,
+        caller.identity()?,
+        &request.room_id,
+        &request.event_id,
+        limit,
+        request.filter,
+    )
+    .await?;
+    let mut response = get_context::v3::Response::new();
+    response.start = Some(found.start);
+    response.end = Some(found.end);
+    response.event = Some(Raw::from_json(found.event));
+    response.events_before = raw(found.before);
+    response.events_after = raw(found.after);
+    response.state = raw(found.state);
+    Ok(response)
+}
+
+async fn about(
+    app: &App,
+    caller: &Caller,
+    (room, event): (&RoomId, &EventId),
+    which: Related,
+    page: Page,
+) -> Result<queries::Messages> {
+    let by = caller.identity()?;
+    Ok(queries::related(&app.actors.env, by, room, event, which, page).await?)
+}
+
+/// Events that say something about another.
+///
+/// `GET /_matrix/client/*/rooms/{roomId}/relations/{eventId}` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv1roomsroomidrelationseventid
+async fn related(
+    app: App,
+    caller: Caller,
+    request: get_relating_events::v1::Request,
+) -> Result<get_relating_events::v1::Response> {
+    let (from, to) = (request.from.as_deref(), request.to.as_deref());
+    let page = page(from, to, request.dir, request.limit)?;
+    let parent = (&*request.room_id, &*request.event_id);
+    let found = about(&app, &caller, parent, Related::default(), page).await?;
+    let mut response = get_relating_events::v1::Response::new(raw(found.chunk));
+    response.prev_batch = request.from;
+    response.next_batch = found.end;
+    Ok(response)
+}
+
+/// Events that relate to another in one way.
+///
+/// `GET /_matrix/client/*/rooms/{roomId}/relations/{eventId}/{relType}` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv1roomsroomidrelationseventidreltype
+async fn related_so(
+    app: App,
+    caller: Caller,
+    request: get_relating_events_with_rel_type::v1::Request,
+) -> Result<get_relating_events_with_rel_type::v1::Response> {
+    let (from, to) = (request.from.as_deref(), request.to.as_deref());
+    let page = page(from, to, request.dir, request.limit)?;
+    let parent = (&*request.room_id, &*request.event_id);
+    let which = Related {
+        rel_type: Some(request.rel_type.to_string()),
+        kind: None,
+    };
+    let found = about(&app, &caller, parent, which, page).await?;
+    let mut response = get_relating_events_with_rel_type::v1::Response::new(raw(found.chunk));
+    response.prev_batch = request.from;
+    response.next_batch = found.end;
+    Ok(response)
+}
+
+/// Events of one type that relate to another in one way.
+///
+/// `GET /_matrix/client/*/rooms/{roomId}/relations/{eventId}/{relType}/{eventType}` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv1roomsroomidrelationseventidreltypeeventtype
+async fn related_so_of_type(
+    app: App,
+    caller: Caller,
+    request: get_relating_events_with_rel_type_and_event_type::v1::Request,
+) -> Result<get_relating_events_with_rel_type_and_event_type::v1::Response> {
+    let (from, to) = (request.from.as_deref(), request.to.as_deref());
+    let page = page(from, to, request.dir, request.limit)?;
+    let parent = (&*request.room_id, &*request.event_id);
+    let which = Related {
+        rel_type: Some(request.rel_type.to_string()),
+        kind: Some(request.event_type.to_string()),
+    };
+    let found = about(&app, &caller, parent, which, page).await?;
+    let chunk = raw(found.chunk);
+    let mut response = get_relating_events_with_rel_type_and_event_type::v1::Response::new(chunk);
+    response.prev_batch = request.from;
+    response.next_batch = found.end;
+    Ok(response)
 }

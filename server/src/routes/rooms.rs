@@ -1,8 +1,160 @@
-//! To be filled.
+//! Rooms as a whole: creating them, which one is in, who is in them.
 
+use actors::ask;
+use actors::rooms::{CreateRoom, InitialState, Preset, queries, rules};
+use ruma::api::client::membership::{get_member_events, joined_members, joined_rooms};
+use ruma::api::client::room::{Visibility, aliases, create_room};
+use ruma::serde::Raw;
+use serde_json::value::RawValue;
+
+use crate::app::App;
+use crate::caller::Caller;
+use crate::error::{Error, Result};
 use crate::ruma::Routes;
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {
     routes
+        .on(create)
+        .on(joined)
+        .on(members_joined)
+        .on(members)
+        .on(names)
+}
+
+/// Create a room.
+///
+/// `POST /_matrix/client/*/createRoom` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3createroom
+async fn create(
+    app: App,
+    caller: Caller,
+    request: create_room::v3::Request,
+) -> Result<create_room::v3::Response> {
+    if !request.invite_3pid.is_empty() {
+        return Err(Error::Request(
+            403,
+            "M_FORBIDDEN",
+            "there is no identity server to invite through".to_owned(),
+        ));
+    }
+    let preset = match request.preset {
+        None => None,
+        Some(create_room::v3::RoomPreset::PrivateChat) => Some(Preset::Private),
+        Some(create_room::v3::RoomPreset::TrustedPrivateChat) => Some(Preset::Trusted),
+        Some(create_room::v3::RoomPreset::PublicChat) => Some(Preset::Public),
+        Some(other) => return Err(Error::invalid_param(format!("unknown preset {other}"))),
+    };
+    let wishes = CreateRoom {
+        by: caller.identity()?.clone(),
+        version: request.room_version.map(|v| v.to_string()),
+        preset,
+        public: request.visibility == Visibility::Public,
+        creation_content: request.creation_content.map(Raw::into_json),
+        initial_state: request
+            .initial_state
+            .iter()
+            .map(|event| initial_state(event.json()))
+            .collect::<Result<_>>()?,
+        invite: request.invite,
+        is_direct: request.is_direct,
+        name: request.name,
+        topic: request.topic,
+        alias: request.room_alias_name,
+        power_levels: request.power_level_content_override.map(Raw::into_json),
+    };
+    let room = ask(&app.actors.rooms, wishes).await?;
+    Ok(create_room::v3::Response::new(room))
+}
+
+fn initial_state(event: &RawValue) -> Result<InitialState> {
+    #[derive(serde::Deserialize)]
+    struct Event {
+        r#type: String,
+        #[serde(default)]
+        state_key: String,
+        content: Box<RawValue>,
+    }
+    let event: Event = serde_json::from_str(event.get())
+        .map_err(|e| Error::Request(400, "M_BAD_JSON", format!("initial_state: {e}")))?;
+    Ok(InitialState {
+        kind: event.r#type,
+        state_key: event.state_key,
+        content: event.content,
+    })
+}
+
+/// The rooms the caller is joined to.
+///
+/// `GET /_matrix/client/*/joined_rooms` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3joined_rooms
+async fn joined(
+    app: App,
+    caller: Caller,
+    _: joined_rooms::v3::Request,
+) -> Result<joined_rooms::v3::Response> {
+    let rooms = queries::joined_rooms(&app.actors.env, &caller.identity()?.user).await?;
+    Ok(joined_rooms::v3::Response::new(rooms))
+}
+
+/// The joined members of a room, with their names.
+///
+/// `GET /_matrix/client/*/rooms/{roomId}/joined_members` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3roomsroomidjoined_members
+async fn members_joined(
+    app: App,
+    caller: Caller,
+    request: joined_members::v3::Request,
+) -> Result<joined_members::v3::Response> {
+    let by = caller.identity()?;
+    let rows = queries::joined_members(&app.actors.env, by, &request.room_id).await?;
+    let joined = rows
+        .into_iter()
+        .filter_map(|row| {
+            let mut member = joined_members::v3::RoomMember::new();
+            member.display_name = row.display_name;
+            member.avatar_url = row.avatar_url.map(Into::into);
+            Some((row.user_id.try_into().ok()?, member))
+        })
+        .collect();
+    Ok(joined_members::v3::Response::new(joined))
+}
+
+/// The member events of a room.
+///
+/// `GET /_matrix/client/*/rooms/{roomId}/members` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3roomsroomidmembers
+async fn members(
+    app: App,
+    caller: Caller,
+    request: get_member_events::v3::Request,
+) -> Result<get_member_events::v3::Response> {
+    let which = queries::Members {
+        at: request.at.as_deref().map(rules::parse_token).transpose()?,
+        with: request.membership.map(|m| m.to_string()),
+        without: request.not_membership.map(|m| m.to_string()),
+    };
+    let by = caller.identity()?;
+    let events = queries::members(&app.actors.env, by, &request.room_id, which).await?;
+    let chunk = events.into_iter().map(Raw::from_json).collect();
+    Ok(get_member_events::v3::Response::new(chunk))
+}
+
+/// The aliases of a room on this server.
+///
+/// `GET /_matrix/client/*/rooms/{roomId}/aliases` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3roomsroomidaliases
+async fn names(
+    app: App,
+    caller: Caller,
+    request: aliases::v3::Request,
+) -> Result<aliases::v3::Response> {
+    let by = caller.identity()?;
+    let aliases = queries::aliases_of(&app.actors.env, by, &request.room_id).await?;
+    Ok(aliases::v3::Response::new(aliases))
 }

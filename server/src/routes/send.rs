@@ -1,8 +1,59 @@
-//! To be filled.
+//! Messages and redactions.
 
+use actors::ask;
+use actors::rooms::{Redact, SendEvent};
+use ruma::api::client::message::send_message_event;
+use ruma::api::client::redact::redact_event;
+
+use crate::app::App;
+use crate::caller::Caller;
+use crate::error::Result;
 use crate::ruma::Routes;
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {
-    routes
+    routes.on(send).on(redact)
+}
+
+/// Send a message event to a room.
+///
+/// `PUT /_matrix/client/*/rooms/{roomId}/send/{eventType}/{txnId}` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3roomsroomidsendeventtypetxnid
+async fn send(
+    app: App,
+    caller: Caller,
+    request: send_message_event::v3::Request,
+) -> Result<send_message_event::v3::Response> {
+    let event = SendEvent {
+        by: caller.identity()?.clone(),
+        room: request.room_id,
+        kind: request.event_type.to_string(),
+        txn: request.txn_id,
+        content: request.body.into_json(),
+        at: request.timestamp.map(|ts| ts.get().into()),
+    };
+    let id = ask(&app.actors.rooms, event).await?;
+    Ok(send_message_event::v3::Response::new(id))
+}
+
+/// Strip an event of its content.
+///
+/// `PUT /_matrix/client/*/rooms/{roomId}/redact/{eventId}/{txnId}` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3roomsroomidredacteventidtxnid
+async fn redact(
+    app: App,
+    caller: Caller,
+    request: redact_event::v3::Request,
+) -> Result<redact_event::v3::Response> {
+    let redact = Redact {
+        by: caller.identity()?.clone(),
+        room: request.room_id,
+        event: request.event_id,
+        txn: request.txn_id,
+        reason: request.reason,
+    };
+    let id = ask(&app.actors.rooms, redact).await?;
+    Ok(redact_event::v3::Response::new(id))
 }

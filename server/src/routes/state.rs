@@ -1,8 +1,82 @@
-//! To be filled.
+//! The state of rooms.
 
+use actors::ask;
+use actors::rooms::{SetState, queries};
+use ruma::api::client::state::get_state_event_for_key::v3::StateEventFormat;
+use ruma::api::client::state::{get_state_event_for_key, get_state_events, send_state_event};
+use ruma::serde::Raw;
+
+use crate::app::App;
+use crate::caller::Caller;
+use crate::error::Result;
 use crate::ruma::Routes;
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {
-    routes
+    routes.on(all).on(one).on(set)
+}
+
+/// The whole state of a room.
+///
+/// `GET /_matrix/client/*/rooms/{roomId}/state` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3roomsroomidstate
+async fn all(
+    app: App,
+    caller: Caller,
+    request: get_state_events::v3::Request,
+) -> Result<get_state_events::v3::Response> {
+    let by = caller.identity()?;
+    let events = queries::state(&app.actors.env, by, &request.room_id).await?;
+    let events = events.into_iter().map(Raw::from_json).collect();
+    Ok(get_state_events::v3::Response::new(events))
+}
+
+/// One piece of a room's state: its content, or the whole event.
+///
+/// `GET /_matrix/client/*/rooms/{roomId}/state/{eventType}/{stateKey}` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3roomsroomidstateeventtypestatekey
+async fn one(
+    app: App,
+    caller: Caller,
+    request: get_state_event_for_key::v3::Request,
+) -> Result<get_state_event_for_key::v3::Response> {
+    let by = caller.identity()?;
+    let kind = request.event_type.to_string();
+    let (content, event) = queries::state_event(
+        &app.actors.env,
+        by,
+        &request.room_id,
+        &kind,
+        &request.state_key,
+    )
+    .await?;
+    let wanted = match request.format {
+        StateEventFormat::Event => event,
+        _ => content,
+    };
+    Ok(get_state_event_for_key::v3::Response::new(wanted))
+}
+
+/// Set a piece of a room's state.
+///
+/// `PUT /_matrix/client/*/rooms/{roomId}/state/{eventType}/{stateKey}` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3roomsroomidstateeventtypestatekey
+async fn set(
+    app: App,
+    caller: Caller,
+    request: send_state_event::v3::Request,
+) -> Result<send_state_event::v3::Response> {
+    let set = SetState {
+        by: caller.identity()?.clone(),
+        room: request.room_id,
+        kind: request.event_type.to_string(),
+        state_key: request.state_key,
+        content: request.body.into_json(),
+        at: request.timestamp.map(|ts| ts.get().into()),
+    };
+    let id = ask(&app.actors.rooms, set).await?;
+    Ok(send_state_event::v3::Response::new(id))
 }
