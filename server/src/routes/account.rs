@@ -1,8 +1,104 @@
-//! To be filled.
+//! The account itself: whose token it is, the password, the end. ([spec])
+//!
+//! [spec]: https://spec.matrix.org/v1.19/client-server-api/#account-management
 
+use actors::accounts::{Auth, ChangePassword, Deactivate};
+use actors::rooms::{self, Action, ChangeMembership};
+use actors::{Secret, ask};
+use ruma::api::client::account::{
+    ThirdPartyIdRemovalStatus, change_password, deactivate, get_3pids, whoami,
+};
+
+use crate::app::App;
+use crate::caller::Caller;
+use crate::error::Result;
 use crate::ruma::Routes;
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {
     routes
+        .on(whoami)
+        .on(password)
+        .on(third_party_ids)
+        .on(deactivate)
+}
+
+/// Whose token this is.
+///
+/// `GET /_matrix/client/*/account/whoami` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3accountwhoami
+async fn whoami(_: App, caller: Caller, _: whoami::v3::Request) -> Result<whoami::v3::Response> {
+    let who = caller.identity()?;
+    let mut response = whoami::v3::Response::new(who.user.clone(), false);
+    response.device_id = who.device.clone();
+    Ok(response)
+}
+
+/// Change the password.
+///
+/// `POST /_matrix/client/*/account/password` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3accountpassword
+async fn password(
+    app: App,
+    caller: Caller,
+    request: change_password::v3::Request,
+) -> Result<change_password::v3::Response> {
+    let message = ChangePassword {
+        who: caller.identity()?.clone(),
+        new_password: Secret::from(request.new_password),
+        logout_devices: request.logout_devices,
+        auth: request.auth.map(Auth::from),
+    };
+    ask(&app.actors.accounts, message).await?;
+    Ok(change_password::v3::Response::new())
+}
+
+/// Mail addresses and telephone numbers: none are kept.
+///
+/// `GET /_matrix/client/*/account/3pid` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3account3pid
+async fn third_party_ids(
+    _: App,
+    caller: Caller,
+    _: get_3pids::v3::Request,
+) -> Result<get_3pids::v3::Response> {
+    caller.identity()?;
+    Ok(get_3pids::v3::Response::new(Vec::new()))
+}
+
+/// Give the account up, and leave its rooms.
+///
+/// `POST /_matrix/client/*/account/deactivate` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3accountdeactivate
+async fn deactivate(
+    app: App,
+    caller: Caller,
+    request: deactivate::v3::Request,
+) -> Result<deactivate::v3::Response> {
+    let who = caller.identity()?.clone();
+    let message = Deactivate {
+        who: who.clone(),
+        auth: request.auth.map(Auth::from),
+    };
+    ask(&app.actors.accounts, message).await?;
+    // Other actors' rows, so other asks: whoever cannot leave a room any more is not in it.
+    for room in rooms::queries::joined_rooms(&app.actors.env, &who.user).await? {
+        let leave = ChangeMembership {
+            by: who.clone(),
+            user: who.user.clone(),
+            room,
+            action: Action::Leave,
+            reason: None,
+        };
+        if let Err(error) = ask(&app.actors.rooms, leave).await {
+            tracing::warn!(%error, user = %who.user, "a deactivated user could not leave a room");
+        }
+    }
+    Ok(deactivate::v3::Response::new(
+        ThirdPartyIdRemovalStatus::NoSupport,
+    ))
 }

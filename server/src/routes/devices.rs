@@ -1,8 +1,130 @@
-//! To be filled.
+//! Devices. ([spec])
+//!
+//! [spec]: https://spec.matrix.org/v1.19/client-server-api/#device-management
 
+use actix_web::http::StatusCode;
+use actors::accounts::{Auth, DeleteDevices, PutDevice, queries};
+use actors::ask;
+use ruma::api::client::device::{
+    Device, delete_device, delete_devices, get_device, get_devices, update_device,
+};
+use ruma::{MilliSecondsSinceUnixEpoch, UInt};
+use schema::accounts::DeviceRow;
+
+use crate::app::App;
+use crate::caller::Caller;
+use crate::error::Result;
 use crate::ruma::Routes;
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {
     routes
+        .on(list)
+        .on(get)
+        .on_status(put)
+        .on(delete)
+        .on(delete_many)
+}
+
+fn shown(row: DeviceRow) -> Device {
+    let mut device = Device::new(row.device_id.into());
+    device.display_name = row.display_name;
+    device.last_seen_ip = row.last_seen_ip;
+    device.last_seen_ts = row
+        .last_seen_ts
+        .and_then(|ts| UInt::try_from(ts).ok())
+        .map(MilliSecondsSinceUnixEpoch);
+    device
+}
+
+/// All devices of the user.
+///
+/// `GET /_matrix/client/*/devices` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3devices
+async fn list(
+    app: App,
+    caller: Caller,
+    _: get_devices::v3::Request,
+) -> Result<get_devices::v3::Response> {
+    let rows = queries::devices(&app.actors.env, &caller.identity()?.user).await?;
+    let devices = rows.into_iter().map(shown).collect();
+    Ok(get_devices::v3::Response::new(devices))
+}
+
+/// One device of the user.
+///
+/// `GET /_matrix/client/*/devices/{deviceId}` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3devicesdeviceid
+async fn get(
+    app: App,
+    caller: Caller,
+    request: get_device::v3::Request,
+) -> Result<get_device::v3::Response> {
+    let user = &caller.identity()?.user;
+    let row = queries::device(&app.actors.env, user, &request.device_id).await?;
+    Ok(get_device::v3::Response::new(shown(row)))
+}
+
+/// Name a device; an application service makes it so, and is told by a 201.
+///
+/// `PUT /_matrix/client/*/devices/{deviceId}` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3devicesdeviceid
+async fn put(
+    app: App,
+    caller: Caller,
+    request: update_device::v3::Request,
+) -> Result<(StatusCode, update_device::v3::Response)> {
+    let message = PutDevice {
+        who: caller.identity()?.clone(),
+        device: request.device_id,
+        display_name: request.display_name,
+    };
+    let made = ask(&app.actors.accounts, message).await?;
+    let status = if made {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
+    Ok((status, update_device::v3::Response::new()))
+}
+
+/// Delete a device; a person confirms.
+///
+/// `DELETE /_matrix/client/*/devices/{deviceId}` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#delete_matrixclientv3devicesdeviceid
+async fn delete(
+    app: App,
+    caller: Caller,
+    request: delete_device::v3::Request,
+) -> Result<delete_device::v3::Response> {
+    let message = DeleteDevices {
+        who: caller.identity()?.clone(),
+        devices: vec![request.device_id],
+        auth: request.auth.map(Auth::from),
+    };
+    ask(&app.actors.accounts, message).await?;
+    Ok(delete_device::v3::Response::new())
+}
+
+/// Delete several devices; a person confirms.
+///
+/// `POST /_matrix/client/*/delete_devices` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3delete_devices
+async fn delete_many(
+    app: App,
+    caller: Caller,
+    request: delete_devices::v3::Request,
+) -> Result<delete_devices::v3::Response> {
+    let message = DeleteDevices {
+        who: caller.identity()?.clone(),
+        devices: request.devices,
+        auth: request.auth.map(Auth::from),
+    };
+    ask(&app.actors.accounts, message).await?;
+    Ok(delete_devices::v3::Response::new())
 }

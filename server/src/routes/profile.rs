@@ -1,8 +1,107 @@
-//! To be filled.
+//! Profiles. ([spec])
+//!
+//! `displayname` and `avatar_url` are fields like the others: their paths are those of the field of that name.
+//!
+//! [spec]: https://spec.matrix.org/v1.19/client-server-api/#profiles
 
+use actors::accounts::{SetProfile, queries};
+use actors::ask;
+use actors::rooms::ProfileChanged;
+use ruma::OwnedUserId;
+use ruma::api::client::profile::{
+    delete_profile_field, get_profile, get_profile_field, set_profile_field,
+};
+use ruma::profile::{ProfileFieldValue, UserProfile};
+use serde_json::Value;
+
+use crate::app::App;
+use crate::caller::Caller;
+use crate::error::Result;
 use crate::ruma::Routes;
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {
-    routes
+    routes.on(get).on(get_field).on(put_field).on(delete_field)
+}
+
+/// All fields of a profile.
+///
+/// `GET /_matrix/client/*/profile/{userId}` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3profileuserid
+async fn get(
+    app: App,
+    _: Caller,
+    request: get_profile::v3::Request,
+) -> Result<get_profile::v3::Response> {
+    let fields = queries::profile(&app.actors.env, &request.user_id).await?;
+    let mut response = get_profile::v3::Response::new();
+    response.data = fields.into_iter().collect::<UserProfile>();
+    Ok(response)
+}
+
+/// One field of a profile.
+///
+/// `GET /_matrix/client/*/profile/{userId}/{keyName}` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3profileuseridkeyname
+async fn get_field(
+    app: App,
+    _: Caller,
+    request: get_profile_field::v3::Request,
+) -> Result<get_profile_field::v3::Response> {
+    let name = request.field.as_str();
+    let value = queries::profile_field(&app.actors.env, &request.user_id, name).await?;
+    let value = ProfileFieldValue::new(name, value).map_err(actors::Error::from)?;
+    Ok(get_profile_field::v3::Response::new(value))
+}
+
+/// Set one field of a profile.
+///
+/// `PUT /_matrix/client/*/profile/{userId}/{keyName}` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3profileuseridkeyname
+async fn put_field(
+    app: App,
+    caller: Caller,
+    request: set_profile_field::v3::Request,
+) -> Result<set_profile_field::v3::Response> {
+    let name = request.value.field_name().as_str().to_owned();
+    let value = request.value.value().into_owned();
+    change(&app, &caller, request.user_id, name, Some(value)).await?;
+    Ok(set_profile_field::v3::Response::new())
+}
+
+/// Take one field of a profile away.
+///
+/// `DELETE /_matrix/client/*/profile/{userId}/{keyName}` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#delete_matrixclientv3profileuseridkeyname
+async fn delete_field(
+    app: App,
+    caller: Caller,
+    request: delete_profile_field::v3::Request,
+) -> Result<delete_profile_field::v3::Response> {
+    let name = request.field.as_str().to_owned();
+    change(&app, &caller, request.user_id, name, None).await?;
+    Ok(delete_profile_field::v3::Response::new())
+}
+
+/// Two asks, since two actors own what changes: the profile first, then the member events that show it in rooms.
+async fn change(
+    app: &App,
+    caller: &Caller,
+    user: OwnedUserId,
+    field: String,
+    value: Option<Value>,
+) -> Result<()> {
+    let message = SetProfile {
+        who: caller.identity()?.clone(),
+        user: user.clone(),
+        field,
+        value,
+    };
+    ask(&app.actors.accounts, message).await?;
+    ask(&app.actors.rooms, ProfileChanged { user }).await?;
+    Ok(())
 }

@@ -1,8 +1,87 @@
-//! To be filled.
+//! Making accounts. ([spec])
+//!
+//! [spec]: https://spec.matrix.org/v1.19/client-server-api/#account-registration
 
-use crate::ruma::Routes;
+use actors::accounts::{Auth, Available, Register, Registrant};
+use actors::{Refusal, Secret, ask};
+use ruma::api::client::account::register::{LoginType, RegistrationKind};
+use ruma::api::client::account::{get_username_availability, register};
+use ruma::{DeviceId, UserId};
+use serde::Serialize;
+
+use super::session;
+use crate::app::App;
+use crate::caller::Caller;
+use crate::error::Result;
+use crate::ruma::{Json, Routes};
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {
-    routes
+    routes.on_json(register).on(available)
+}
+
+/// Make an account: a person confirms, an application service need not.
+///
+/// `POST /_matrix/client/*/register` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3register
+async fn register(app: App, caller: Caller, request: register::v3::Request) -> Result<Json> {
+    let by = registrant(&caller, &request)?;
+    let message = Register {
+        by,
+        username: request.username,
+        device: request.device_id,
+        display_name: request.initial_device_display_name,
+        inhibit_login: request.inhibit_login,
+    };
+    let done = ask(&app.actors.accounts, message).await?;
+    let answer = Answer {
+        user_id: &done.user,
+        access_token: done.login.as_ref().map(|login| login.token.reveal()),
+        device_id: done.login.as_ref().map(|login| &*login.device),
+    };
+    let text = serde_json::to_string(&answer).map_err(actors::Error::from)?;
+    Ok(Json(text))
+}
+
+/// The answer to a registration; ruma's would say `"device_id": null` where there is no device.
+#[derive(Serialize)]
+struct Answer<'a> {
+    user_id: &'a UserId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    access_token: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device_id: Option<&'a DeviceId>,
+}
+
+fn registrant(caller: &Caller, request: &register::v3::Request) -> Result<Registrant> {
+    if request.kind == RegistrationKind::Guest {
+        return Err(Refusal::Forbidden("there are no guests here".into()).into());
+    }
+    if request.login_type == Some(LoginType::ApplicationService) {
+        return Ok(Registrant::Service(session::service(caller)?));
+    }
+    if caller.token().is_some() {
+        // Whoever has a token has an account; a service that forgets the type would register a person.
+        return Err(Refusal::Unknown("a registration carries no access token".into()).into());
+    }
+    Ok(Registrant::Person {
+        auth: request.auth.clone().map(Auth::from),
+        password: request.password.clone().map(Secret::from),
+    })
+}
+
+/// Whether a person could register this name.
+///
+/// `GET /_matrix/client/*/register/available` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3registeravailable
+async fn available(
+    app: App,
+    _: Caller,
+    request: get_username_availability::v3::Request,
+) -> Result<get_username_availability::v3::Response> {
+    let username = request.username;
+    ask(&app.actors.accounts, Available { username }).await?;
+    Ok(get_username_availability::v3::Response::new(true))
 }

@@ -1,8 +1,174 @@
-//! To be filled.
+//! Logging in and out. ([spec])
+//!
+//! [spec]: https://spec.matrix.org/v1.19/client-server-api/#legacy-api
 
+use actors::accounts::{Credentials, LogIn, LogOut, LogOutAll};
+use actors::{Refusal, Secret, ask};
+use ruma::api::client::session::get_login_types::v3::{
+    ApplicationServiceLoginType, LoginType, PasswordLoginType,
+};
+use ruma::api::client::session::login::v3::{ApplicationService, LoginInfo, Password};
+use ruma::api::client::session::{get_login_types, login, logout, logout_all};
+use ruma::api::client::uiaa::UserIdentifier;
+use ruma::api::error::DeserializationError;
+use ruma::api::{IncomingRequest, Metadata};
+use schema::registration::ServiceId;
+
+use crate::app::App;
+use crate::caller::Caller;
+use crate::error::{Error, Result};
 use crate::ruma::Routes;
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {
     routes
+        .on(flows)
+        .on(log_in)
+        .on(log_out)
+        .on(log_out_everywhere)
+}
+
+/// Which ways to log in there are.
+///
+/// `GET /_matrix/client/*/login` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3login
+async fn flows(
+    _: App,
+    _: Caller,
+    _: get_login_types::v3::Request,
+) -> Result<get_login_types::v3::Response> {
+    Ok(get_login_types::v3::Response::new(vec![
+        LoginType::Password(PasswordLoginType::new()),
+        LoginType::ApplicationService(ApplicationServiceLoginType::new()),
+    ]))
+}
+
+/// The request of [`log_in`], checked for the one thing that ruma takes for granted.
+struct LogInRequest(login::v3::Request);
+
+impl Metadata for LogInRequest {
+    const METHOD: http::Method = login::v3::Request::METHOD;
+    const RATE_LIMITED: bool = login::v3::Request::RATE_LIMITED;
+    type Authentication = <login::v3::Request as Metadata>::Authentication;
+    type PathBuilder = <login::v3::Request as Metadata>::PathBuilder;
+    const PATH_BUILDER: Self::PathBuilder = login::v3::Request::PATH_BUILDER;
+}
+
+impl IncomingRequest for LogInRequest {
+    type EndpointError = <login::v3::Request as IncomingRequest>::EndpointError;
+    type OutgoingResponse = login::v3::Response;
+
+    fn try_from_http_request_inner(
+        request: http::Request<&[u8]>,
+        path: &[&str],
+    ) -> Result<Self, DeserializationError> {
+        /// What must be there: ruma indexes the object by this key, and an object without it is a panic.
+        #[derive(serde::Deserialize)]
+        struct Typed {
+            #[serde(rename = "type")]
+            _kind: String,
+        }
+        serde_json::from_slice::<Typed>(request.body())?;
+        login::v3::Request::try_from_http_request_inner(request, path).map(LogInRequest)
+    }
+}
+
+/// Get an access token for a password, or for the token of an application service.
+///
+/// `POST /_matrix/client/*/login` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3login
+async fn log_in(app: App, caller: Caller, request: LogInRequest) -> Result<login::v3::Response> {
+    let login::v3::Request {
+        login_info,
+        device_id,
+        initial_device_display_name,
+        ..
+    } = request.0;
+    let message = LogIn {
+        credentials: credentials(login_info, &caller)?,
+        device: device_id,
+        display_name: initial_device_display_name,
+    };
+    let done = ask(&app.actors.accounts, message).await?;
+    let token = done.token.reveal().to_owned();
+    Ok(login::v3::Response::new(done.user, token, done.device))
+}
+
+fn credentials(info: LoginInfo, caller: &Caller) -> Result<Credentials> {
+    match info {
+        #[expect(
+            deprecated,
+            reason = "clients still send `user` instead of `identifier`"
+        )]
+        LoginInfo::Password(Password {
+            identifier,
+            password,
+            user,
+            ..
+        }) => Ok(Credentials::Password {
+            user: named(identifier, user)?,
+            password: Secret::from(password),
+        }),
+        #[expect(
+            deprecated,
+            reason = "services still send `user` instead of `identifier`"
+        )]
+        LoginInfo::ApplicationService(ApplicationService {
+            identifier, user, ..
+        }) => Ok(Credentials::Service {
+            service: service(caller)?,
+            user: named(identifier, user)?,
+        }),
+        _ => Err(Refusal::Unknown("this way to log in is not offered".into()).into()),
+    }
+}
+
+/// The service whose token this is, for what only services do.
+///
+/// # Errors
+/// 401 without the token of a service.
+pub(super) fn service(caller: &Caller) -> Result<ServiceId> {
+    match caller.appservice() {
+        Some(service) => Ok(service.id.clone()),
+        None if caller.token().is_some() => Err(Refusal::UnknownToken.into()),
+        None => Err(Error::missing_token()),
+    }
+}
+
+/// Only Matrix ids are known here: no mail address and no telephone number belongs to anybody.
+fn named(identifier: Option<UserIdentifier>, user: Option<String>) -> Result<String> {
+    match (identifier, user) {
+        (Some(UserIdentifier::Matrix(id)), _) => Ok(id.user),
+        (Some(_), _) => Err(Refusal::Forbidden("wrong user or password".into()).into()),
+        (None, Some(user)) => Ok(user),
+        (None, None) => Err(Refusal::MissingParam("identifier".into()).into()),
+    }
+}
+
+/// End the session that asks: its device goes.
+///
+/// `POST /_matrix/client/*/logout` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3logout
+async fn log_out(app: App, caller: Caller, _: logout::v3::Request) -> Result<logout::v3::Response> {
+    let who = caller.identity()?.clone();
+    ask(&app.actors.accounts, LogOut { who }).await?;
+    Ok(logout::v3::Response::new())
+}
+
+/// End all sessions of the user: all devices go.
+///
+/// `POST /_matrix/client/*/logout/all` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3logoutall
+async fn log_out_everywhere(
+    app: App,
+    caller: Caller,
+    _: logout_all::v3::Request,
+) -> Result<logout_all::v3::Response> {
+    let who = caller.identity()?.clone();
+    ask(&app.actors.accounts, LogOutAll { who }).await?;
+    Ok(logout_all::v3::Response::new())
 }

@@ -1,8 +1,202 @@
-//! To be filled.
+//! What clients keep with an account: account data, tags, filters. ([spec])
+//!
+//! [spec]: https://spec.matrix.org/v1.19/client-server-api/#client-config
 
+use actors::accounts::{SetAccountData, SetFilter, SetTag, queries};
+use actors::ask;
+use ruma::api::client::config::{
+    get_global_account_data, get_room_account_data, set_global_account_data, set_room_account_data,
+};
+use ruma::api::client::filter::{create_filter, get_filter};
+use ruma::api::client::tag::{create_tag, delete_tag, get_tags};
+use ruma::serde::Raw;
+
+use crate::app::App;
+use crate::caller::Caller;
+use crate::error::Result;
 use crate::ruma::Routes;
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {
     routes
+        .on(get_global)
+        .on(put_global)
+        .on(get_of_room)
+        .on(put_of_room)
+        .on(tags)
+        .on(put_tag)
+        .on(delete_tag)
+        .on(put_filter)
+        .on(filter)
+}
+
+/// Read global account data.
+///
+/// `GET /_matrix/client/*/user/{userId}/account_data/{type}` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3useruseridaccount_datatype
+async fn get_global(
+    app: App,
+    caller: Caller,
+    request: get_global_account_data::v3::Request,
+) -> Result<get_global_account_data::v3::Response> {
+    let (asker, owner) = (&caller.identity()?.user, &request.user_id);
+    let kind = request.event_type.to_string();
+    let content = queries::account_data(&app.actors.env, asker, owner, None, &kind).await?;
+    Ok(get_global_account_data::v3::Response::new(Raw::from_json(
+        content,
+    )))
+}
+
+/// Put global account data.
+///
+/// `PUT /_matrix/client/*/user/{userId}/account_data/{type}` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3useruseridaccount_datatype
+async fn put_global(
+    app: App,
+    caller: Caller,
+    request: set_global_account_data::v3::Request,
+) -> Result<set_global_account_data::v3::Response> {
+    let message = SetAccountData {
+        who: caller.identity()?.clone(),
+        user: request.user_id,
+        room: None,
+        kind: request.event_type.to_string(),
+        content: request.data.into_json(),
+    };
+    ask(&app.actors.accounts, message).await?;
+    Ok(set_global_account_data::v3::Response::new())
+}
+
+/// Read account data of a room.
+///
+/// `GET /_matrix/client/*/user/{userId}/rooms/{roomId}/account_data/{type}` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3useruseridroomsroomidaccount_datatype
+async fn get_of_room(
+    app: App,
+    caller: Caller,
+    request: get_room_account_data::v3::Request,
+) -> Result<get_room_account_data::v3::Response> {
+    let (asker, owner) = (&caller.identity()?.user, &request.user_id);
+    let (room, kind) = (Some(&*request.room_id), request.event_type.to_string());
+    let content = queries::account_data(&app.actors.env, asker, owner, room, &kind).await?;
+    Ok(get_room_account_data::v3::Response::new(Raw::from_json(
+        content,
+    )))
+}
+
+/// Put account data of a room.
+///
+/// `PUT /_matrix/client/*/user/{userId}/rooms/{roomId}/account_data/{type}` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3useruseridroomsroomidaccount_datatype
+async fn put_of_room(
+    app: App,
+    caller: Caller,
+    request: set_room_account_data::v3::Request,
+) -> Result<set_room_account_data::v3::Response> {
+    let message = SetAccountData {
+        who: caller.identity()?.clone(),
+        user: request.user_id,
+        room: Some(request.room_id),
+        kind: request.event_type.to_string(),
+        content: request.data.into_json(),
+    };
+    ask(&app.actors.accounts, message).await?;
+    Ok(set_room_account_data::v3::Response::new())
+}
+
+/// The tags of a room.
+///
+/// `GET /_matrix/client/*/user/{userId}/rooms/{roomId}/tags` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3useruseridroomsroomidtags
+async fn tags(
+    app: App,
+    caller: Caller,
+    request: get_tags::v3::Request,
+) -> Result<get_tags::v3::Response> {
+    let (asker, owner) = (&caller.identity()?.user, &request.user_id);
+    let tags = queries::tags(&app.actors.env, asker, owner, &request.room_id).await?;
+    Ok(get_tags::v3::Response::new(tags))
+}
+
+/// Put a tag on a room.
+///
+/// `PUT /_matrix/client/*/user/{userId}/rooms/{roomId}/tags/{tag}` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3useruseridroomsroomidtagstag
+async fn put_tag(
+    app: App,
+    caller: Caller,
+    request: create_tag::v3::Request,
+) -> Result<create_tag::v3::Response> {
+    let info = serde_json::to_value(&request.tag_info).map_err(actors::Error::from)?;
+    let message = SetTag {
+        who: caller.identity()?.clone(),
+        user: request.user_id,
+        room: request.room_id,
+        tag: request.tag,
+        info: Some(info),
+    };
+    ask(&app.actors.accounts, message).await?;
+    Ok(create_tag::v3::Response::new())
+}
+
+/// Take a tag away from a room.
+///
+/// `DELETE /_matrix/client/*/user/{userId}/rooms/{roomId}/tags/{tag}` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#delete_matrixclientv3useruseridroomsroomidtagstag
+async fn delete_tag(
+    app: App,
+    caller: Caller,
+    request: delete_tag::v3::Request,
+) -> Result<delete_tag::v3::Response> {
+    let message = SetTag {
+        who: caller.identity()?.clone(),
+        user: request.user_id,
+        room: request.room_id,
+        tag: request.tag,
+        info: None,
+    };
+    ask(&app.actors.accounts, message).await?;
+    Ok(delete_tag::v3::Response::new())
+}
+
+/// Keep a filter.
+///
+/// `POST /_matrix/client/*/user/{userId}/filter` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3useruseridfilter
+async fn put_filter(
+    app: App,
+    caller: Caller,
+    request: create_filter::v3::Request,
+) -> Result<create_filter::v3::Response> {
+    let message = SetFilter {
+        who: caller.identity()?.clone(),
+        user: request.user_id,
+        filter: serde_json::to_string(&request.filter).map_err(actors::Error::from)?,
+    };
+    let id = ask(&app.actors.accounts, message).await?;
+    Ok(create_filter::v3::Response::new(id))
+}
+
+/// Read a filter.
+///
+/// `GET /_matrix/client/*/user/{userId}/filter/{filterId}` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3useruseridfilterfilterid
+async fn filter(
+    app: App,
+    caller: Caller,
+    request: get_filter::v3::Request,
+) -> Result<get_filter::v3::Response> {
+    let (asker, owner) = (&caller.identity()?.user, &request.user_id);
+    let filter = queries::filter(&app.actors.env, asker, owner, &request.filter_id).await?;
+    let filter = serde_json::from_str(&filter).map_err(actors::Error::from)?;
+    Ok(get_filter::v3::Response::new(filter))
 }
