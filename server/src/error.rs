@@ -94,6 +94,11 @@ impl Error {
     }
 }
 
+/// What a rule said, as the body of an answer that carries it for one of several things.
+pub(crate) fn refusal_body(refusal: &Refusal) -> Value {
+    refused(refusal).1
+}
+
 fn refused(refusal: &Refusal) -> (u16, Value, Option<u64>) {
     let (status, code) = match refusal {
         Refusal::Forbidden(_) => (403, "M_FORBIDDEN"),

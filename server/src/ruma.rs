@@ -62,6 +62,17 @@ impl<R> Endpoint for R where
 #[derive(Debug, Clone)]
 pub struct Json(pub String);
 
+impl Json {
+    /// Write an answer.
+    ///
+    /// # Errors
+    /// When a value in it cannot be JSON.
+    pub fn write<T: serde::Serialize>(answer: &T) -> Result<Json> {
+        let text = serde_json::to_string(answer).map_err(actors::Error::from)?;
+        Ok(Json(text))
+    }
+}
+
 /// A request to an endpoint that ruma does not have.
 #[derive(Debug)]
 pub struct Raw {

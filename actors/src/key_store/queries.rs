@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use ruma::{OwnedDeviceId, OwnedRoomId, OwnedUserId, UInt, UserId};
 use schema::signing_keys::SignatureRow;
 use schema::{backup, keys, signing_keys};
+use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::rules::signing::Usage;
@@ -16,7 +17,7 @@ use crate::{Env, Error, Identity, Refusal, Result};
 pub type Queried = BTreeMap<OwnedUserId, Vec<OwnedDeviceId>>;
 
 /// The keys of users as one reader sees them. Each is as its owner uploaded it, with what the server adds.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct UserKeys {
     /// Identity keys of devices. Each user of this server that was asked for is there.
     pub device_keys: BTreeMap<OwnedUserId, BTreeMap<OwnedDeviceId, Box<RawValue>>>,
@@ -135,7 +136,7 @@ pub struct Backup {
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3room_keysversion
 pub async fn backup(env: &Env, user: &UserId, version: Option<String>) -> Result<Backup> {
-    #[derive(serde::Serialize)]
+    #[derive(Serialize)]
     struct Description {
         algorithm: String,
         auth_data: Box<RawValue>,
@@ -163,10 +164,31 @@ pub async fn backup(env: &Env, user: &UserId, version: Option<String>) -> Result
     })
 }
 
-/// The keys of sessions in a version of a user's backup. ([spec])
+/// One key of a session. ([spec])
 ///
 /// # Errors
-/// [`Refusal::NotFound`] without such a version, and for one session that is not there; when the database fails.
+/// [`Refusal::NotFound`]; when the database fails.
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3room_keyskeysroomidsessionid
+pub async fn session(
+    env: &Env,
+    user: &UserId,
+    version: String,
+    room: OwnedRoomId,
+    session: String,
+) -> Result<Box<RawValue>> {
+    let part = Part::Session(room, session);
+    let found = sessions(env, user, version, part).await?;
+    let mut found = found.into_values().flat_map(BTreeMap::into_values);
+    Ok(found
+        .next()
+        .ok_or(Refusal::NotFound("there is no such session".into()))?)
+}
+
+/// The keys of sessions in a version of a user's backup; rooms without any are not named. ([spec])
+///
+/// # Errors
+/// [`Refusal::NotFound`] without such a version; when the database fails.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3room_keyskeys
 pub async fn sessions(env: &Env, user: &UserId, version: String, part: Part) -> Result<Sessions> {
@@ -176,9 +198,6 @@ pub async fn sessions(env: &Env, user: &UserId, version: String, part: Part) -> 
             let version = super::backup::find(db, &user, &version)?;
             let stored = part.as_stored()?;
             let rows = backup::sessions(db, user.as_str(), version.version, &stored)?;
-            if rows.is_empty() && matches!(part, Part::Session(..)) {
-                return Err(Refusal::NotFound("there is no such session".into()).into());
-            }
             let mut sessions = Sessions::new();
             for (room, session, json) in rows {
                 let room = OwnedRoomId::try_from(room)

@@ -1,8 +1,88 @@
-//! To be filled.
+//! Cross-signing keys and signatures.
 
-use crate::ruma::Routes;
+use std::collections::BTreeMap;
+
+use actors::accounts::Confirm;
+use actors::ask;
+use actors::key_store::{SigningUploaded, UploadSignatures, UploadSigning};
+use ruma::api::client::keys::{upload_signatures, upload_signing_keys};
+use ruma::serde::Raw;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::app::App;
+use crate::caller::Caller;
+use crate::error::{Result, refusal_body};
+use crate::ruma::{Json, Routes};
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {
-    routes
+    routes.on(upload).on_json(upload_signed)
+}
+
+/// Upload cross-signing keys. New ones beside an existing master key must be confirmed: what the key store finds to be new is
+/// asked for again when the accounts know that it was.
+///
+/// `POST /_matrix/client/*/keys/device_signing/upload` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3keysdevice_signingupload
+async fn upload(
+    app: App,
+    caller: Caller,
+    request: upload_signing_keys::v3::Request,
+) -> Result<upload_signing_keys::v3::Response> {
+    let who = caller.identity()?.clone();
+    let mut upload = UploadSigning {
+        from: who.clone(),
+        confirmed: false,
+        master_key: request.master_key.map(Raw::into_json),
+        self_signing_key: request.self_signing_key.map(Raw::into_json),
+        user_signing_key: request.user_signing_key.map(Raw::into_json),
+    };
+    let outcome = ask(&app.actors.key_store, upload.clone()).await?;
+    if outcome == SigningUploaded::MustBeConfirmed {
+        let confirm = Confirm {
+            who,
+            operation: "upload cross-signing keys".to_owned(),
+            auth: request.auth.map(Into::into),
+        };
+        ask(&app.actors.accounts, confirm).await?;
+        upload.confirmed = true;
+        ask(&app.actors.key_store, upload).await?;
+    }
+    Ok(upload_signing_keys::v3::Response::new())
+}
+
+/// Upload signatures over devices and master keys.
+///
+/// `POST /_matrix/client/*/keys/signatures/upload` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3keyssignaturesupload
+async fn upload_signed(
+    app: App,
+    caller: Caller,
+    request: upload_signatures::v3::Request,
+) -> Result<Json> {
+    #[derive(Serialize)]
+    struct Answer {
+        failures: BTreeMap<ruma::OwnedUserId, BTreeMap<String, Value>>,
+    }
+    let signed = |(user, keys): (_, upload_signatures::v3::SignedKeys)| {
+        let keys = keys.iter();
+        let keys = keys.map(|(key, object)| (key.to_owned(), object.to_owned()));
+        (user, keys.collect())
+    };
+    let upload = UploadSignatures {
+        from: caller.identity()?.clone(),
+        signed: request.signed_keys.into_iter().map(signed).collect(),
+    };
+    let failures = ask(&app.actors.key_store, upload).await?;
+    let shown = |(user, keys): (_, BTreeMap<String, actors::Refusal>)| {
+        let keys = keys.iter();
+        let keys = keys.map(|(key, why)| (key.clone(), refusal_body(why)));
+        (user, keys.collect())
+    };
+    Json::write(&Answer {
+        failures: failures.into_iter().map(shown).collect(),
+    })
 }

@@ -1,8 +1,99 @@
-//! To be filled.
+//! Keys of devices: uploaded, looked up, claimed.
 
-use crate::ruma::Routes;
+use std::collections::BTreeMap;
+
+use actors::ask;
+use actors::key_store::queries::{UserKeys, query_keys};
+use actors::key_store::{Claim, Claimed, OneTimeKeys, Upload};
+use ruma::OwnedOneTimeKeyId;
+use ruma::api::client::keys::{claim_keys, get_keys, upload_keys};
+use ruma::encryption::OneTimeKey;
+use ruma::serde::Raw;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::app::App;
+use crate::caller::Caller;
+use crate::error::Result;
+use crate::ruma::{Json, Routes};
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {
-    routes
+    routes.on(upload).on_json(query).on_json(claim)
 }
+
+/// Upload identity keys, one-time keys and fallback keys of the caller's device.
+///
+/// `POST /_matrix/client/*/keys/upload` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3keysupload
+async fn upload(
+    app: App,
+    caller: Caller,
+    request: upload_keys::v3::Request,
+) -> Result<upload_keys::v3::Response> {
+    let upload = Upload {
+        from: caller.identity()?.clone(),
+        device_keys: request.device_keys.map(Raw::into_json),
+        one_time_keys: bytes(request.one_time_keys),
+        fallback_keys: bytes(request.fallback_keys),
+    };
+    let counts = ask(&app.actors.key_store, upload).await?;
+    Ok(upload_keys::v3::Response::new(counts))
+}
+
+fn bytes(
+    keys: BTreeMap<OwnedOneTimeKeyId, Raw<OneTimeKey>>,
+) -> BTreeMap<OwnedOneTimeKeyId, Box<RawValue>> {
+    keys.into_iter()
+        .map(|(id, key)| (id, key.into_json()))
+        .collect()
+}
+
+/// Servers that could not be reached: there are none, and some clients need to be told so.
+#[derive(Serialize)]
+struct Failures {}
+
+/// Look up the keys of users and their devices.
+///
+/// `POST /_matrix/client/*/keys/query` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3keysquery
+async fn query(app: App, caller: Caller, request: get_keys::v3::Request) -> Result<Json> {
+    #[derive(Serialize)]
+    struct Answer {
+        #[serde(flatten)]
+        keys: UserKeys,
+        failures: Failures,
+    }
+    let keys = query_keys(&app.actors.env, caller.identity()?, request.device_keys).await?;
+    Json::write(&Answer {
+        keys,
+        failures: Failures {},
+    })
+}
+
+/// Take a one-time key, or else the fallback key, of each of these devices.
+///
+/// `POST /_matrix/client/*/keys/claim` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3keysclaim
+// ANCHOR: claim
+async fn claim(app: App, caller: Caller, request: claim_keys::v3::Request) -> Result<Json> {
+    #[derive(Serialize)]
+    struct Answer {
+        one_time_keys: OneTimeKeys,
+        failures: Failures,
+    }
+    caller.identity()?;
+    let claim = Claim {
+        wanted: request.one_time_keys,
+        or_fallback: true,
+    };
+    let Claimed { one_time_keys, .. } = ask(&app.actors.key_store, claim).await?;
+    Json::write(&Answer {
+        one_time_keys,
+        failures: Failures {},
+    })
+}
+// ANCHOR_END: claim

@@ -129,17 +129,13 @@ async fn the_better_key_of_a_session_stays() {
 
     let env = &stage.actors.env;
     let get = |part: Part| sessions(env, &alice.user, version.clone(), part);
-    let one = get(Part::Session(room(), "S".to_owned()))
-        .await
-        .expect("one");
-    assert_eq!(value(&one[&room()]["S"]), session(4));
+    let one = queries::session(env, &alice.user, version.clone(), room(), "S".to_owned());
+    assert_eq!(value(&one.await.expect("one")), session(4));
     assert_eq!(get(Part::All).await.expect("all")[&room()].len(), 2);
     let elsewhere: OwnedRoomId = "!other:test".try_into().expect("a room id");
     assert!(get(Part::Room(elsewhere)).await.expect("none").is_empty());
-    assert!(matches!(
-        refusal(get(Part::Session(room(), "X".to_owned())).await),
-        Refusal::NotFound(_)
-    ));
+    let missing = queries::session(env, &alice.user, version.clone(), room(), "X".to_owned());
+    assert!(matches!(refusal(missing.await), Refusal::NotFound(_)));
 
     let delete = |part: Part| {
         stage.ask(DeleteSessions {
