@@ -386,8 +386,12 @@ fn parse<R: Endpoint>(incoming: &Incoming) -> Result<R> {
     for (name, value) in incoming.http.headers() {
         builder = builder.header(name.as_str(), value.as_bytes());
     }
+    // Clients leave out a body in which everything is optional; some of ruma's parsers do not know that.
+    let absent =
+        incoming.body.is_empty() && incoming.http.method() == actix_web::http::Method::POST;
+    let body: &[u8] = if absent { b"{}" } else { &incoming.body };
     let request = builder
-        .body(&incoming.body[..])
+        .body(body)
         .map_err(|e| Error::Request(400, "M_UNKNOWN", e.to_string()))?;
     let path: Vec<&str> = incoming.path.iter().map(String::as_str).collect();
     R::try_from_http_request(request, &path).map_err(|e| request_error(&e))
