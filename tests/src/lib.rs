@@ -1,1 +1,15 @@
-//! Placeholder.
+//! The kit that plays the people and the bridges, and writes down what they say: a [`Stage`] is an understudy in this process
+//! with real HTTP over a loopback socket, manual time and counted identifiers.
+
+pub mod bridge;
+pub mod crypto;
+pub mod person;
+pub mod postgres;
+pub mod process;
+pub mod stage;
+pub mod transcript;
+
+pub use bridge::{Bridge, Received};
+pub use crypto::{CryptoBot, CryptoPerson};
+pub use person::{Answer, Person};
+pub use stage::Stage;

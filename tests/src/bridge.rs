@@ -1,0 +1,258 @@
+//! A bridge: a real HTTP server that answers transactions as the story says, and a token to ask with.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use actix_web::dev::ServerHandle;
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use actors::trace::Trace;
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+
+use crate::person::Person;
+use crate::transcript::Log;
+
+/// A request that a bridge received.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Received {
+    /// `PUT`, `POST`, `GET`
+    pub method: String,
+    /// The path.
+    pub path: String,
+    /// The body, byte for byte.
+    pub body: String,
+    /// What was answered.
+    pub answered: u16,
+}
+
+impl Received {
+    /// The last segment of the path: a transaction's id.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        self.path.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// The body as JSON.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).expect("a body is JSON")
+    }
+}
+
+#[derive(Default)]
+struct State {
+    name: String,
+    hs_token: String,
+    /// What is answered at once; `None` holds each request until the story answers it.
+    at_once: Option<u16>,
+    held: VecDeque<oneshot::Sender<u16>>,
+    received: Vec<Received>,
+    seen: BTreeSet<String>,
+    trace: Option<Trace>,
+    log: Log,
+}
+
+/// The HTTP side of a bridge, outside of any stage too.
+#[derive(Clone)]
+pub struct Receiver {
+    state: Arc<Mutex<State>>,
+    handle: ServerHandle,
+    /// Where it listens.
+    pub url: String,
+}
+
+impl Receiver {
+    /// Start to listen on a free port and answer everything 200. `trace` says whose quiet a held request does not disturb.
+    #[must_use]
+    pub fn start(name: &str, hs_token: &str, trace: Option<Trace>, log: Log) -> Receiver {
+        Receiver::start_on(
+            TcpListener::bind("127.0.0.1:0").expect("a free port"),
+            name,
+            hs_token,
+            trace,
+            log,
+        )
+    }
+
+    fn start_on(
+        listener: TcpListener,
+        name: &str,
+        hs_token: &str,
+        trace: Option<Trace>,
+        log: Log,
+    ) -> Receiver {
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let state = State {
+            name: name.to_owned(),
+            hs_token: hs_token.to_owned(),
+            at_once: Some(200),
+            trace,
+            log,
+            ..State::default()
+        };
+        let state = Arc::new(Mutex::new(state));
+        let shared = Arc::clone(&state);
+        let server = HttpServer::new(move || {
+            let state = Arc::clone(&shared);
+            App::new()
+                .app_data(web::PayloadConfig::new(16 << 20))
+                .default_service(web::to(move |http: HttpRequest, body: web::Bytes| {
+                    answer(Arc::clone(&state), http, body)
+                }))
+        })
+        .workers(1)
+        .disable_signals()
+        .shutdown_timeout(1)
+        .listen(listener)
+        .expect("the bridge listens")
+        .run();
+        let handle = server.handle();
+        actix_rt::spawn(server);
+        Receiver { state, handle, url }
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
+        f(&mut self.state.lock().expect("nobody panicked"))
+    }
+
+    /// Answer this at once from now on; `None` holds each request until [`Receiver::answers`].
+    pub fn at_once(&self, status: Option<u16>) {
+        self.with(|s| s.at_once = status);
+    }
+
+    /// Wait for a request that is held, and answer it.
+    pub async fn answers(&self, status: u16) {
+        for _ in 0..5_000 {
+            if let Some(held) = self.with(|s| s.held.pop_front()) {
+                let _ = held.send(status);
+                return;
+            }
+            pause().await;
+        }
+        panic!("nothing came that could be answered");
+    }
+
+    /// Everything received and answered, in order.
+    #[must_use]
+    pub fn received(&self) -> Vec<Received> {
+        self.with(|s| s.received.clone())
+    }
+
+    /// How many requests were received and answered.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.with(|s| s.received.len())
+    }
+
+    /// The transactions that were answered with a 2xx, each as JSON, after the first `skip` requests.
+    #[must_use]
+    pub fn taken(&self, skip: usize) -> Vec<Value> {
+        self.with(|s| {
+            let taken = s.received[skip..]
+                .iter()
+                .filter(|r| r.path.contains("/transactions/") && r.answered < 300);
+            taken.map(Received::json).collect()
+        })
+    }
+
+    /// Stop to listen.
+    pub async fn stop(&self) {
+        self.handle.stop(false).await;
+    }
+}
+
+async fn answer(state: Arc<Mutex<State>>, http: HttpRequest, body: web::Bytes) -> HttpResponse {
+    let lock = || state.lock().expect("nobody panicked");
+    let expected = format!("Bearer {}", lock().hs_token);
+    let authorised = http
+        .headers()
+        .get("authorization")
+        .is_some_and(|v| v == expected.as_str());
+    let (wait, trace) = {
+        let mut s = lock();
+        let wait = s.at_once.is_none().then(|| {
+            let (tell, told) = oneshot::channel();
+            s.held.push_back(tell);
+            told
+        });
+        (wait, s.trace.clone())
+    };
+    let status = match wait {
+        _ if !authorised => 403,
+        Some(told) => {
+            let _parked = trace.map(|t| t.parked());
+            told.await.unwrap_or(503)
+        }
+        None => lock().at_once.unwrap_or(200),
+    };
+    let mut s = lock();
+    let received = Received {
+        method: http.method().to_string(),
+        path: http.path().to_owned(),
+        body: String::from_utf8_lossy(&body).into_owned(),
+        answered: status,
+    };
+    let again = s
+        .seen
+        .contains(&format!("{}{}", received.path, received.body));
+    s.seen.insert(format!("{}{}", received.path, received.body));
+    let line = format!("{} {}", received.method, received.path);
+    let (name, log) = (s.name.clone(), s.log.clone());
+    log.bridge(&name, &line, &received.body, status, again);
+    s.received.push(received);
+    HttpResponse::build(actix_web::http::StatusCode::from_u16(status).expect("a status"))
+        .json(json!({}))
+}
+
+/// Let others run, and the machine breathe.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the kit waits for other threads; stories wait for events"
+)]
+pub(crate) async fn pause() {
+    tokio::time::sleep(Duration::from_millis(2)).await;
+}
+
+/// An application service on a stage.
+#[derive(Clone)]
+pub struct Bridge {
+    /// Its id.
+    pub id: String,
+    /// What it receives.
+    pub receiver: Receiver,
+    /// Itself, asking with its own token.
+    pub bot: Person,
+    pub(crate) server_name: String,
+}
+
+impl Bridge {
+    /// The full id of one of its users, `@irc_bob:test`, for `bob`.
+    #[must_use]
+    pub fn ghost_id(&self, name: &str) -> String {
+        format!("@{}_{name}:{}", self.id, self.server_name)
+    }
+
+    /// Register a user of its own, without a device.
+    pub async fn ghost(&self, name: &str) -> Person {
+        let body = json!({"type": "m.login.application_service", "username": format!("{}_{name}", self.id), "inhibit_login": true});
+        self.bot.post("/register", &body).await.ok();
+        self.bot.playing(&self.ghost_id(name), None)
+    }
+
+    /// Register a user of its own and make it a device.
+    pub async fn ghost_with_device(&self, name: &str, device: &str) -> Person {
+        let ghost = self.ghost(name).await;
+        ghost
+            .put(&format!("/devices/{device}"), &json!({}))
+            .await
+            .ok();
+        self.bot.playing(&ghost.user_id, Some(device))
+    }
+
+    /// Wait for a request that is held, and answer it.
+    pub async fn answers(&self, status: u16) {
+        self.receiver.answers(status).await;
+    }
+}

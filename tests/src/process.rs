@@ -1,0 +1,105 @@
+//! The real binary in a process of its own, which may be killed.
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// A server in a process of its own.
+pub struct Process {
+    child: Child,
+    /// Where it listens.
+    pub base: String,
+    /// How long it took from the start of the process until it was ready.
+    pub ready_after: Duration,
+}
+
+/// A port that was free a moment ago.
+#[must_use]
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0")
+        .and_then(|l| l.local_addr())
+        .expect("a free port")
+        .port()
+}
+
+/// The binary that was built beside this test.
+#[must_use]
+pub fn binary() -> PathBuf {
+    let me = std::env::current_exe().expect("this program has a path");
+    let folder = me.parent().expect("a folder");
+    let folder = if folder.ends_with("deps") || folder.ends_with("examples") {
+        folder.parent().expect("a folder")
+    } else {
+        folder
+    };
+    let binary = folder.join("understudy");
+    assert!(
+        binary.exists(),
+        "{} is missing: build it with `cargo build` (in the same profile)",
+        binary.display()
+    );
+    binary
+}
+
+impl Process {
+    /// Start `program` with these arguments, after which it is a development server on this folder and port, and wait until it
+    /// says that it is ready.
+    #[must_use]
+    pub fn start(mut program: Command, data: &Path, port: u16, more: &[&str]) -> Process {
+        let begun = Instant::now();
+        program
+            .arg("--data")
+            .arg(data)
+            .args(["--listen", &format!("127.0.0.1:{port}")])
+            .args(more);
+        let mut child = program
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the server starts");
+        let out = child.stdout.take().expect("its words");
+        let mut line = String::new();
+        BufReader::new(out)
+            .read_line(&mut line)
+            .expect("its first line");
+        assert!(
+            line.contains("is ready at"),
+            "the server did not start: {line:?}"
+        );
+        Process {
+            child,
+            base: format!("http://127.0.0.1:{port}"),
+            ready_after: begun.elapsed(),
+        }
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// SIGKILL: no clean-up, no last words.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("it can be killed");
+        self.child.wait().expect("it is gone");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The people of a development server, as it keeps them in its folder.
+#[must_use]
+pub fn people(data: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(data.join("people.json")).expect("the people of the server");
+    serde_json::from_str(&text).expect("JSON")
+}

@@ -1,0 +1,198 @@
+//! What was said, written down: grouped by step of the story, a lane for each who speaks, and the actors' messages under the
+//! request that caused them.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex};
+
+use actors::trace::{Seen, Trace};
+use serde_json::Value;
+
+/// Messages that say only "look": how many there are depends on timing and means nothing.
+const NUDGES: [&str; 3] = ["WakeSender", "WakeSync", "InterestAdded"];
+
+#[derive(Debug, Clone)]
+struct Entry {
+    step: usize,
+    lane: String,
+    line: String,
+    body: Option<String>,
+    answer: Option<String>,
+    person: bool,
+}
+
+#[derive(Default)]
+struct State {
+    steps: Vec<String>,
+    entries: Vec<Entry>,
+    /// Actors' messages of each step, in order.
+    messages: Vec<(usize, Seen)>,
+    last_message: u64,
+}
+
+/// What has been written down so far; clones share it.
+#[derive(Clone, Default)]
+pub struct Log(Arc<Mutex<State>>);
+
+impl Log {
+    fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
+        f(&mut self.0.lock().expect("nobody panicked while writing"))
+    }
+
+    /// A new step of the story begins.
+    pub(crate) fn step(&self, what: &str) {
+        self.with(|s| s.steps.push(what.to_owned()));
+    }
+
+    pub(crate) fn begin(
+        &self,
+        lane: &str,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> usize {
+        self.with(|s| {
+            let step = s.steps.len();
+            s.entries.push(Entry {
+                step,
+                lane: lane.to_owned(),
+                line: format!("{lane} → {method} {path}"),
+                body: body.map(ToString::to_string),
+                answer: None,
+                person: true,
+            });
+            s.entries.len() - 1
+        })
+    }
+
+    pub(crate) fn answer(&self, entry: usize, status: u16, body: &Value) {
+        self.with(|s| s.entries[entry].answer = Some(format!("{status} {body}")));
+    }
+
+    /// A request that the server made and a bridge answered.
+    pub(crate) fn bridge(&self, lane: &str, line: &str, body: &str, answered: u16, again: bool) {
+        self.with(|s| {
+            let step = s.steps.len();
+            let body = if again {
+                "(the same bytes)".to_owned()
+            } else {
+                body.to_owned()
+            };
+            s.entries.push(Entry {
+                step,
+                lane: lane.to_owned(),
+                line: format!("server → {lane}  {line}"),
+                body: Some(body),
+                answer: Some(format!("{answered}")),
+                person: false,
+            });
+        });
+    }
+
+    /// Take down what the actors have said since the last time.
+    pub(crate) fn collect(&self, trace: &Trace) {
+        self.with(|s| {
+            let step = s.steps.len();
+            for seen in trace.after(s.last_message) {
+                s.last_message = seen.number;
+                if !NUDGES.contains(&seen.what) {
+                    s.messages.push((step, seen));
+                }
+            }
+        });
+    }
+
+    /// The whole story.
+    pub(crate) fn text(&self) -> String {
+        self.with(|s| {
+            let mut out = String::new();
+            for step in 0..=s.steps.len() {
+                let entries: Vec<&Entry> = s.entries.iter().filter(|e| e.step == step).collect();
+                let messages: Vec<&Seen> = s
+                    .messages
+                    .iter()
+                    .filter(|(at, _)| *at == step)
+                    .map(|(_, seen)| seen)
+                    .collect();
+                if step == 0 && entries.is_empty() {
+                    continue;
+                }
+                if let Some(name) = step.checked_sub(1).and_then(|i| s.steps.get(i)) {
+                    let _ = writeln!(out, "# {name}\n");
+                }
+                write_step(&mut out, &entries, &messages);
+                out.push('\n');
+            }
+            out.truncate(out.trim_end().len());
+            out.push('\n');
+            out
+        })
+    }
+}
+
+/// People first, each request with the messages it caused; then what the actors said of their own; then the bridges.
+fn write_step(out: &mut String, entries: &[&Entry], messages: &[&Seen]) {
+    let mut by_cause: BTreeMap<u64, Vec<&Seen>> = BTreeMap::new();
+    let mut own: Vec<String> = Vec::new();
+    for seen in messages {
+        match seen.cause.split(' ').next().and_then(|n| n.parse().ok()) {
+            Some(request) => by_cause.entry(request).or_default().push(seen),
+            None => own.push(message(seen)),
+        }
+    }
+    let mut caused = by_cause.into_values();
+    let mut rest: Vec<String> = Vec::new();
+    for entry in entries.iter().filter(|e| e.person) {
+        let _ = writeln!(out, "{}", entry.line);
+        if let Some(body) = &entry.body {
+            let _ = writeln!(out, "  {body}");
+        }
+        // Only requests that ask an actor leave messages: match them by the path they were made on.
+        let template = entry.line.clone();
+        if let Some(group) = take_matching(&mut caused, &template, &mut rest) {
+            for seen in group {
+                let _ = writeln!(out, "    {}", message(seen));
+            }
+        }
+        if let Some(answer) = &entry.answer {
+            let _ = writeln!(out, "  ← {answer}");
+        }
+    }
+    own.sort();
+    own.extend(rest);
+    for line in own {
+        let _ = writeln!(out, "    {line}");
+    }
+    let mut bridges: Vec<&&Entry> = entries.iter().filter(|e| !e.person).collect();
+    bridges.sort_by(|a, b| a.lane.cmp(&b.lane));
+    for entry in bridges {
+        let answered = entry.answer.as_deref().unwrap_or("not yet");
+        let _ = writeln!(out, "{}  (answered {answered})", entry.line);
+        if let Some(body) = &entry.body {
+            let _ = writeln!(out, "  {body}");
+        }
+    }
+}
+
+/// The messages of the next request whose method is this entry's: a request that asked nobody has none, and is skipped by
+/// its path having no messages at all.
+fn take_matching<'a>(
+    caused: &mut impl Iterator<Item = Vec<&'a Seen>>,
+    line: &str,
+    _: &mut Vec<String>,
+) -> Option<Vec<&'a Seen>> {
+    // Reads ask no actor.
+    if line.contains("→ GET ") && !line.contains("/sync") {
+        return None;
+    }
+    caused.next()
+}
+
+fn message(seen: &Seen) -> String {
+    let body = if seen.body.is_null() {
+        String::new()
+    } else {
+        format!(" {}", seen.body)
+    };
+    format!("{} → {}  {}{body}", seen.from, seen.to, seen.what)
+}
