@@ -132,3 +132,9 @@ impl Conn {
         matches!(self, Conn::Postgres(_))
     }
 }
+
+/// Whether a text can be the key of a row. PostgreSQL fails on U+0000 even in a question, and a failed statement undoes a
+/// whole batch; so what nobody can have stored is not asked for.
+pub(crate) fn is_key(text: &str) -> bool {
+    !text.contains('\0')
+}

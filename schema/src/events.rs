@@ -3,6 +3,7 @@
 use diesel::dsl::max;
 use diesel::prelude::*;
 
+use crate::conn::is_key;
 use crate::tables::{events, room_state};
 use crate::{Conn, Position, Result};
 
@@ -52,6 +53,9 @@ pub fn insert(db: &mut Conn, row: &EventRow) -> Result<()> {
 /// # Errors
 /// When the database fails.
 pub fn by_id(db: &mut Conn, event_id: &str) -> Result<Option<EventRow>> {
+    if !is_key(event_id) {
+        return Ok(None);
+    }
     Ok(on!(db, |c| events::table
         .filter(events::event_id.eq(event_id))
         .select(EventRow::as_select())
@@ -190,6 +194,9 @@ pub fn state(
     kind: &str,
     state_key: &str,
 ) -> Result<Option<EventRow>> {
+    if !is_key(kind) || !is_key(state_key) {
+        return Ok(None);
+    }
     Ok(on!(db, |c| room_state::table
         .inner_join(events::table.on(events::position.eq(room_state::position)))
         .filter(room_state::room_id.eq(room_id))
@@ -245,6 +252,9 @@ pub fn state_as_of(
     state_key: &str,
     up_to: Position,
 ) -> Result<Option<EventRow>> {
+    if !is_key(kind) || !is_key(state_key) {
+        return Ok(None);
+    }
     Ok(on!(db, |c| events::table
         .filter(events::room_id.eq(room_id))
         .filter(events::kind.eq(kind))

@@ -3,6 +3,7 @@
 use diesel::prelude::*;
 use diesel::upsert::excluded;
 
+use crate::conn::is_key;
 use crate::tables::{events, memberships};
 use crate::{Conn, Error, Position, Result};
 
@@ -35,6 +36,9 @@ pub struct MembershipRow {
 /// # Errors
 /// When the database fails.
 pub fn get(db: &mut Conn, room_id: &str, user_id: &str) -> Result<Option<MembershipRow>> {
+    if !is_key(room_id) || !is_key(user_id) {
+        return Ok(None);
+    }
     Ok(on!(db, |c| memberships::table
         .find((room_id, user_id))
         .select(MembershipRow::as_select())

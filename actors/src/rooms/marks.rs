@@ -5,6 +5,7 @@ use schema::{Tx, events, memberships, user_data};
 
 use super::append::News;
 use super::messages::{Mark, MarkKind, MarkRead};
+use super::rules;
 use crate::{Refusal, Result};
 
 /// The account data that says where a user's read marker is. ([spec])
@@ -21,6 +22,7 @@ pub(crate) fn mark(tx: &mut Tx<'_>, msg: &MarkRead, now: i64, news: &mut News) -
         return Err(Refusal::Forbidden("you are not in this room".into()).into());
     }
     for mark in &msg.marks {
+        rules::check_name("the thread", &mark.thread)?;
         let event = events::by_id(tx, mark.event.as_str())?
             .filter(|e| e.room_id == room)
             .ok_or(Refusal::NotFound(

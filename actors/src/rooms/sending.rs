@@ -19,6 +19,7 @@ pub(crate) fn send(
     now: i64,
     news: &mut News,
 ) -> Result<OwnedEventId> {
+    rules::check_name("the event type", &msg.kind)?;
     let scope = format!("send/{}/{}", msg.room, msg.kind);
     once(tx, &msg.by, &scope, msg.txn.as_str(), now, |tx| {
         let draft = Draft {
@@ -89,6 +90,7 @@ fn once(
     act: impl FnOnce(&mut Tx<'_>) -> Result<String>,
 ) -> Result<OwnedEventId> {
     rules::check_name("the transaction id", txn)?;
+    rules::check_nul("the path", scope)?;
     let sender = by.transaction_sender();
     if let Some(before) = inbox::answered(tx, &sender, scope, txn)? {
         return parsed(&before);

@@ -317,3 +317,94 @@ fn what_the_rules_look_at() {
     assert_eq!(powers.of(&user("ann")), power::INFINITE);
     assert_eq!(powers.of(&user("bob")), 0);
 }
+
+/// PostgreSQL cannot be asked about such texts; nothing of a client's may bring it to be.
+#[actix_rt::test]
+async fn no_nul_reaches_the_database() {
+    let house = House::new().await;
+    let room = house.room("ann", Preset::Public).await;
+    for name in ["@a\0b:test", "#a\0b:test", "!a\0b:test"] {
+        let parsed = [
+            UserId::parse(name).is_ok(),
+            ruma::RoomAliasId::parse(name).is_ok(),
+            RoomId::parse(name).is_ok(),
+        ];
+        assert_eq!(parsed, [false; 3], "{name:?}");
+    }
+    let named = CreateRoom {
+        alias: Some("a\0b".to_owned()),
+        ..CreateRoom::new(by("ann"))
+    };
+    assert!(matches!(
+        refusal(house.create(named).await),
+        Refusal::InvalidParam(_)
+    ));
+    let event = EventId::parse("$a\0b").expect("ruma takes it");
+    let redact = Redact {
+        by: by("ann"),
+        room: room.clone(),
+        event: event.clone(),
+        txn: "r".into(),
+        reason: None,
+    };
+    let redacted = ask(&house.actors.rooms, redact).await;
+    assert!(matches!(
+        refusal(redacted),
+        Refusal::InvalidParam(_) | Refusal::NotFound(_)
+    ));
+    let rule = json!({"join_rule": "restricted",
+        "allow": [{"type": "m.room_membership", "room_id": "!a\0b:test"}]});
+    house
+        .set("ann", &room, "m.room.join_rules", rule)
+        .await
+        .expect("set");
+    assert!(matches!(
+        refusal(house.join("bob", &room).await),
+        Refusal::Forbidden(_)
+    ));
+    let said = json!({"body": "x", "m.relates_to": {"rel_type": "m.thread", "event_id": "$a\0b"}});
+    let said = SendEvent {
+        by: by("ann"),
+        room: room.clone(),
+        kind: "m.room.message".to_owned(),
+        txn: "t".into(),
+        content: raw(&said),
+        at: None,
+    };
+    ask(&house.actors.rooms, said)
+        .await
+        .expect("content may hold anything");
+    let member = SetState {
+        by: by("ann"),
+        room: room.clone(),
+        kind: "m.room.member".to_owned(),
+        state_key: "@bob:test".to_owned(),
+        content: raw(&json!({"membership": "invite", "displayname": "a\0b"})),
+        at: None,
+    };
+    assert!(matches!(
+        refusal(ask(&house.actors.rooms, member).await),
+        Refusal::InvalidParam(_)
+    ));
+    let token = json!({"membership": "invite", "third_party_invite": {"signed": {"token": "a\0b", "mxid": "@bob:test", "signatures": {}}}});
+    let invite = SetState {
+        by: by("ann"),
+        room: room.clone(),
+        kind: "m.room.member".to_owned(),
+        state_key: "@bob:test".to_owned(),
+        content: raw(&token),
+        at: None,
+    };
+    assert!(matches!(
+        refusal(ask(&house.actors.rooms, invite).await),
+        Refusal::Forbidden(_)
+    ));
+    let marks = vec![Mark {
+        kind: MarkKind::Read,
+        event,
+        thread: String::new(),
+    }];
+    let by = by("ann");
+    let marked = ask(&house.actors.rooms, MarkRead { by, room, marks }).await;
+    assert!(matches!(refusal(marked), Refusal::NotFound(_)));
+}
