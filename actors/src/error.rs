@@ -99,6 +99,9 @@ pub enum Refusal {
     /// 400 `M_ROOM_IN_USE`
     #[error("this alias is taken")]
     RoomInUse,
+    /// 400 `M_BAD_ALIAS`: a room is to be called by a name that is not its own.
+    #[error("{0} does not name this room")]
+    BadAlias(String),
     /// 409 `M_UNKNOWN`: the alias exists.
     #[error("this alias is taken")]
     AliasTaken,

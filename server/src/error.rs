@@ -120,6 +120,7 @@ fn refused(refusal: &Refusal) -> (u16, Value, Option<u64>) {
         Refusal::TooLarge(_) => (413, "M_TOO_LARGE"),
         Refusal::TooMany(_) => (400, "M_TOO_LARGE"),
         Refusal::RoomInUse => (400, "M_ROOM_IN_USE"),
+        Refusal::BadAlias(_) => (400, "M_BAD_ALIAS"),
         Refusal::AliasTaken => (409, "M_UNKNOWN"),
         Refusal::UnsupportedRoomVersion(_) => (400, "M_UNSUPPORTED_ROOM_VERSION"),
         Refusal::InvalidRoomState(_) => (400, "M_INVALID_ROOM_STATE"),

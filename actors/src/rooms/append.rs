@@ -20,7 +20,8 @@ use schema::{Position, Tx, rooms};
 use serde_json::value::to_raw_value;
 
 use super::format::content;
-use super::pdu::{Draft, Judged, Pen, Place, Signed, membership_in, parsed, rules_of};
+use super::names;
+use super::pdu::{Draft, Judged, Pen, Place, Signed, canonical, membership_in, parsed, rules_of};
 use super::power::Powers;
 use super::rules;
 use crate::{Env, Refusal, Result};
@@ -205,6 +206,13 @@ impl<'e> Open<'e> {
             && rules::says_the_same(same, draft, judged.content())?
         {
             return Ok(same.event_id.clone());
+        }
+        if draft.kind == "m.room.canonical_alias" {
+            let before = match &replaced {
+                Some(old) => rules::aliases_in(&canonical(content(old)?)?).unwrap_or_default(),
+                None => BTreeSet::new(),
+            };
+            names::check_called(tx, &self.row.room_id, &before, &draft.content)?;
         }
         let redacted = if draft.kind == "m.room.redaction" {
             Some(self.redactable(tx, draft)?)

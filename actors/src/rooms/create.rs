@@ -40,6 +40,17 @@ pub(crate) fn create(
     let mut room =
         Open::create(env, tx, version, id, &first, wishes.public, news).map_err(not_a_beginning)?;
 
+    let alias = wishes
+        .alias
+        .as_ref()
+        .map(|local| named_alias(&format!("#{local}:{server}")))
+        .transpose()?;
+    if let Some(alias) = &alias
+        && !names::claim(tx, &wishes.by, alias, room.id())?
+    {
+        return Err(Refusal::RoomInUse.into());
+    }
+
     let join = content_for(tx, creator, "join", None)?;
     room.append(tx, &state("m.room.member", creator.as_str(), join), news)?;
     let mut begin = |tx: &mut Tx<'_>, news: &mut News, kind: &str, key: &str, content| {
@@ -47,23 +58,12 @@ pub(crate) fn create(
             .map_err(not_a_beginning)
     };
     begin(tx, news, "m.room.power_levels", "", plan.power_levels)?;
-    let alias = wishes
-        .alias
-        .as_ref()
-        .map(|local| named_alias(&format!("#{local}:{server}")))
-        .transpose()?;
     if let Some(alias) = &alias {
         let content = object(serde_json::json!({ "alias": alias }))?;
         begin(tx, news, "m.room.canonical_alias", "", content)?;
     }
     for (kind, key, content) in plan.state {
         begin(tx, news, &kind, &key, content)?;
-    }
-    if let Some(alias) = &alias {
-        let free = names::claim(tx, &wishes.by, alias, room.id())?;
-        if !free {
-            return Err(Refusal::RoomInUse.into());
-        }
     }
     for user in wishes.invite.iter().filter(|user| *user != creator) {
         let mut content = content_for(tx, user, "invite", None)?;

@@ -1,5 +1,8 @@
 //! Aliases and the room directory.
 
+use std::collections::BTreeSet;
+
+use ruma::canonical_json::CanonicalJsonObject;
 use ruma::{OwnedRoomId, RoomAliasId, RoomId};
 use schema::aliases::AliasRow;
 use schema::{Conn, Tx, aliases, memberships, rooms};
@@ -7,6 +10,7 @@ use schema::{Conn, Tx, aliases, memberships, rooms};
 use super::append::Open;
 use super::messages::{DeleteAlias, PutAlias, SetListed};
 use super::pdu::parsed;
+use super::rules;
 use crate::{Env, Identity, Refusal, Result};
 
 /// How many aliases of a room are listed.
@@ -54,6 +58,29 @@ pub(crate) fn claim(
         creator: by.user.to_string(),
     };
     Ok(aliases::put(tx, &row)?)
+}
+
+/// A room may be called only by aliases that name it; those that it is called by already may stay. ([spec])
+///
+/// # Errors
+/// [`Refusal::InvalidParam`] for what is no alias, [`Refusal::BadAlias`] for one that names nothing or another room.
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3roomsroomidstateeventtypestatekey
+pub(crate) fn check_called(
+    tx: &mut Tx<'_>,
+    room: &str,
+    before: &BTreeSet<String>,
+    content: &CanonicalJsonObject,
+) -> Result<()> {
+    for name in rules::aliases_in(content)?.difference(before) {
+        let alias = RoomAliasId::parse(name)
+            .map_err(|e| Refusal::InvalidParam(format!("{name:?}: {e}").into()))?;
+        let named = aliases::get(tx, alias.as_str())?;
+        if named.is_none_or(|row| row.room_id != room) {
+            return Err(Refusal::BadAlias(alias.to_string()).into());
+        }
+    }
+    Ok(())
 }
 
 /// Name a room for a client.

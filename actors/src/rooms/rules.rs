@@ -1,6 +1,8 @@
 //! What the specification demands of rooms, as values in and values out. What it demands of events is ruma's to say.
 
-use ruma::canonical_json::CanonicalJsonObject;
+use std::collections::BTreeSet;
+
+use ruma::canonical_json::{CanonicalJsonObject, CanonicalJsonValue};
 use ruma::state_res::events::RoomPowerLevelsIntField;
 use ruma::{ServerName, UserId};
 use schema::Position;
@@ -171,6 +173,31 @@ pub(crate) fn relation_in(content: &CanonicalJsonObject) -> Option<(String, Stri
         _ => String::new(),
     };
     Some((parent, rel_type, key))
+}
+
+/// The names by which a canonical alias event calls its room. ([spec])
+///
+/// # Errors
+/// [`Refusal::InvalidParam`] for what is no text.
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#mroomcanonical_alias
+pub(crate) fn aliases_in(content: &CanonicalJsonObject) -> Result<BTreeSet<String>> {
+    use CanonicalJsonValue::{Array, Null, String};
+    let mut names = match content.get("alt_aliases") {
+        None | Some(Null) => Vec::new(),
+        Some(Array(names)) => names.clone(),
+        Some(_) => return Err(Refusal::InvalidParam("alt_aliases is no list".into()).into()),
+    };
+    names.extend(content.get("alias").filter(|a| **a != Null).cloned());
+    names
+        .into_iter()
+        .map(|name| match name {
+            String(name) => Ok(name),
+            _ => Err(Refusal::InvalidParam("an alias is no text".into()).into()),
+        })
+        // An empty alias is how clients take it away.
+        .filter(|name| !matches!(name, Ok(name) if name.is_empty()))
+        .collect()
 }
 
 /// One's own events may be redacted, and with the level for it those of others; never what the room stands on. ([spec])

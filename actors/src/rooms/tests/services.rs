@@ -188,3 +188,57 @@ async fn an_alias_belongs_to_who_reserved_it() {
             .is_empty()
     );
 }
+
+#[actix_rt::test]
+async fn a_room_is_called_by_its_own_names_only() {
+    let house = House::new().await;
+    let tea = CreateRoom {
+        alias: Some("tea".to_owned()),
+        ..CreateRoom::new(by("ann"))
+    };
+    let (room, other) = (
+        house.create(tea).await.expect("a room"),
+        house.room("ann", Preset::Private).await,
+    );
+    let call = |room: &RoomId, content: Value| {
+        let room = room.to_owned();
+        let house = &house;
+        async move {
+            house
+                .set("ann", &room, "m.room.canonical_alias", content)
+                .await
+        }
+    };
+    let taken = call(&other, json!({"alias": "#tea:test"})).await;
+    assert_eq!(refusal(taken), Refusal::BadAlias("#tea:test".to_owned()));
+    for bad in [
+        json!({"alias": "tea"}),
+        json!({"alt_aliases": [7]}),
+        json!({"alt_aliases": "#tea:test"}),
+    ] {
+        assert!(matches!(
+            refusal(call(&room, bad).await),
+            Refusal::InvalidParam(_)
+        ));
+    }
+    let rooms = &house.actors.rooms;
+    let alias = "#tea:test".try_into().expect("an alias");
+    ask(
+        rooms,
+        DeleteAlias {
+            by: by("ann"),
+            alias,
+        },
+    )
+    .await
+    .expect("hers");
+    // It was called so before, and may go on; then it is called nothing, and not so again.
+    call(&room, json!({"alias": "#tea:test", "note": 1}))
+        .await
+        .expect("as before");
+    call(&room, json!({"alias": ""})).await.expect("nothing");
+    assert!(matches!(
+        refusal(call(&room, json!({"alias": "#tea:test"})).await),
+        Refusal::BadAlias(_)
+    ));
+}
