@@ -266,7 +266,8 @@ async fn what_is_too_large_or_malformed_changes_nothing() {
     let big = format!(r#"{{"body":"{}"}}"#, "x".repeat(65_536));
     let deep = format!(r#"{{"a":{}{}}}"#, "[".repeat(200), "]".repeat(200));
     let long = "k".repeat(256);
-    let cases: [(&str, &str, fn(&Refusal) -> bool); 8] = [
+    type Expected = fn(&Refusal) -> bool;
+    let cases: [(&str, &str, Expected); 8] = [
         ("m.room.message", &big, |r| {
             matches!(r, Refusal::TooLarge(_))
         }),
