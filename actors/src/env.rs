@@ -56,6 +56,8 @@ pub struct Inner {
     pub hooks: Hooks,
     /// The key that signs events, kept in the database.
     pub signing_key: Ed25519KeyPair,
+    /// Whether the server is being stopped.
+    pub stopping: Stopping,
     /// Called when the process cannot keep its promises any more.
     pub fatal: Arc<dyn Fn(&str) + Send + Sync>,
 }
@@ -70,5 +72,31 @@ impl Deref for Env {
     type Target = Inner;
     fn deref(&self) -> &Inner {
         &self.0
+    }
+}
+
+/// Says that the server is being stopped, to who waits for something else.
+#[derive(Clone)]
+pub struct Stopping(Arc<tokio::sync::watch::Sender<bool>>);
+
+impl Default for Stopping {
+    fn default() -> Self {
+        Stopping(Arc::new(tokio::sync::watch::Sender::new(false)))
+    }
+}
+
+impl Stopping {
+    /// It is.
+    pub fn stop(&self) {
+        self.0.send_replace(true);
+    }
+
+    /// Resolves when it is.
+    pub fn stopped(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut heard = self.0.subscribe();
+        async move {
+            // The sender lives as long as anybody who could wait.
+            let _ = heard.wait_for(|stopping| *stopping).await;
+        }
     }
 }

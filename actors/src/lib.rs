@@ -27,7 +27,7 @@ pub mod wire;
 
 pub use address::{Address, ask, ask_as, guarded, tell};
 pub use clock::Clock;
-pub use env::{Env, Settings};
+pub use env::{Env, Settings, Stopping};
 pub use error::{Challenge, Error, Refusal, Result};
 pub use identity::Identity;
 pub use ids::Ids;

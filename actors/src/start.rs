@@ -20,7 +20,7 @@ use crate::to_device_inbox::ToDeviceInbox;
 use crate::trace::Trace;
 use crate::wake::Wake;
 use crate::wire::Hooks;
-use crate::{Address, Clock, Env, Error, Ids, Refusal, Result, Settings, ask_as};
+use crate::{Address, Clock, Env, Error, Ids, Refusal, Result, Settings, Stopping, ask_as};
 
 /// Every actor that may be asked. Clones are cheap.
 #[derive(Clone)]
@@ -63,6 +63,16 @@ pub struct Parts {
     pub fatal: Arc<dyn Fn(&str) + Send + std::marker::Sync>,
 }
 
+impl Actors {
+    /// Stop the senders, finish what is queued, and let go of the database. What is owed is on the disk.
+    pub async fn stop(&self) {
+        self.env.stopping.stop();
+        // An actor that is gone has nothing to stop.
+        let _ = ask_as("stop", &self.appservices, crate::appservices::StopSenders).await;
+        self.env.store.close();
+    }
+}
+
 /// Start every actor on the current arbiter and read what the last run left to do.
 ///
 /// # Errors
@@ -79,6 +89,7 @@ pub async fn start(parts: Parts) -> Result<Actors> {
         settings: parts.settings,
         hooks: parts.hooks,
         signing_key,
+        stopping: Stopping::default(),
         fatal: parts.fatal,
     });
     env.wake.observe(env.trace.clone());

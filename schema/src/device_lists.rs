@@ -59,6 +59,7 @@ struct LogRow {
     user_id: String,
     room_id: String,
     appservice_id: String,
+    covers: i64,
 }
 
 /// One line of the log. Fields that its kind has no use for are empty.
@@ -94,6 +95,7 @@ fn log(
     user_id: &str,
     room_id: &str,
     service: &str,
+    covers: Option<Position>,
 ) -> Result<Position> {
     let position = tx.next_position();
     let row = LogRow {
@@ -102,6 +104,7 @@ fn log(
         user_id: user_id.to_owned(),
         room_id: room_id.to_owned(),
         appservice_id: service.to_owned(),
+        covers: covers.unwrap_or(position).0,
     };
     on!(&mut **tx, |c| diesel::insert_into(device_list_log::table)
         .values(&row)
@@ -114,7 +117,7 @@ fn log(
 /// # Errors
 /// When the database fails.
 pub fn keys_changed(tx: &mut Tx<'_>, user_id: &str) -> Result<Position> {
-    log(tx, Kind::Keys, user_id, "", "")
+    log(tx, Kind::Keys, user_id, "", "", None)
 }
 
 /// Something changed that only the user itself sees: part of the write that changed it.
@@ -122,10 +125,10 @@ pub fn keys_changed(tx: &mut Tx<'_>, user_id: &str) -> Result<Position> {
 /// # Errors
 /// When the database fails.
 pub fn private_keys_changed(tx: &mut Tx<'_>, user_id: &str) -> Result<Position> {
-    log(tx, Kind::Private, user_id, "", "")
+    log(tx, Kind::Private, user_id, "", "", None)
 }
 
-/// A membership changed: part of the write of the membership event, after the row in `memberships`.
+/// A membership changed: part of the write of the membership event, whose position is `event`, after the row in `memberships`.
 ///
 /// Counts the services' joined members in the room, logs what a pass must look at, and answers which services
 /// had a member in the room before or have one after: the event concerns them all.
@@ -138,6 +141,7 @@ pub fn membership_changed(
     user_id: &str,
     before: &str,
     after: &str,
+    event: Position,
 ) -> Result<BTreeSet<ServiceId>> {
     let mut concerned: BTreeSet<ServiceId> = services_in(tx, room_id)?.into_iter().collect();
     let (was, is) = (before == "join", after == "join");
@@ -147,13 +151,29 @@ pub fn membership_changed(
             concerned.insert(service.id.clone());
             let joined = count_member(tx, &service.id, room_id, is)?;
             match (is, joined) {
-                (true, 1) => log(tx, Kind::Gained, "", room_id, service.id.as_str()).map(drop)?,
-                (false, 0) => log(tx, Kind::Lost, "", room_id, service.id.as_str()).map(drop)?,
+                (true, 1) => log(
+                    tx,
+                    Kind::Gained,
+                    "",
+                    room_id,
+                    service.id.as_str(),
+                    Some(event),
+                )
+                .map(drop)?,
+                (false, 0) => log(
+                    tx,
+                    Kind::Lost,
+                    "",
+                    room_id,
+                    service.id.as_str(),
+                    Some(event),
+                )
+                .map(drop)?,
                 _ => {}
             }
         }
     }
-    log(tx, Kind::Member, user_id, room_id, "")?;
+    log(tx, Kind::Member, user_id, room_id, "", Some(event))?;
     Ok(concerned)
 }
 
@@ -253,11 +273,11 @@ pub fn recount(
             .values(&row)
             .execute(c))?;
         if !before.contains_key(room) {
-            log(tx, Kind::Gained, "", room, service.as_str())?;
+            log(tx, Kind::Gained, "", room, service.as_str(), None)?;
         }
     }
     for room in before.keys().filter(|room| !after.contains_key(*room)) {
-        log(tx, Kind::Lost, "", room, service.as_str())?;
+        log(tx, Kind::Lost, "", room, service.as_str(), None)?;
     }
     Ok(())
 }
@@ -318,7 +338,8 @@ pub fn set_cursor(db: &mut Conn, position: Position) -> Result<()> {
     Ok(())
 }
 
-/// The last position up to which the pass has left nothing open: no transaction may be cut above it.
+/// The last position up to which the pass has left nothing open: no transaction may be cut above it. A membership event whose
+/// line is open counts as open itself, so it travels with what follows from it.
 ///
 /// # Errors
 /// When the database fails.
@@ -327,7 +348,7 @@ pub fn settled_up_to(db: &mut Conn, head: Position) -> Result<Position> {
     let open: Option<i64> = on!(db, |c| device_list_log::table
         .filter(device_list_log::position.gt(cursor.0))
         .order(device_list_log::position)
-        .select(device_list_log::position)
+        .select(device_list_log::covers)
         .first(c)
         .optional())?;
     Ok(open.map_or(head, |first| Position(first).before().min(head)))

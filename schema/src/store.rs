@@ -56,12 +56,12 @@ type Read = Box<dyn FnOnce(&mut Conn) + Send>;
 /// A handle to the database; clones share the one writer and the readers.
 #[derive(Clone)]
 pub struct Store {
-    queue: UnboundedSender<Job>,
-    reads: std::sync::mpsc::Sender<Read>,
+    queue: UnboundedSender<Option<Job>>,
+    reads: std::sync::mpsc::Sender<Option<Read>>,
     shared: Shared,
     threads: Arc<Mutex<Vec<std::thread::JoinHandle<()>>>>,
     engine: &'static str,
-    _lock: Arc<Option<File>>,
+    lock: Arc<Mutex<Option<File>>>,
 }
 
 impl Store {
@@ -102,14 +102,14 @@ impl Store {
             }
         })?];
 
-        let (reads, waiting) = std::sync::mpsc::channel::<Read>();
+        let (reads, waiting) = std::sync::mpsc::channel::<Option<Read>>();
         let waiting = Arc::new(Mutex::new(waiting));
         for _ in 0..READERS {
             let (mut conn, waiting) = (url.connect()?, Arc::clone(&waiting));
             threads.push(spawn("reader", &url, move || {
                 loop {
-                    let next = waiting.lock().map_or(None, |queue| queue.recv().ok());
-                    let Some(read) = next else { return };
+                    let next = waiting.lock().ok().and_then(|queue| queue.recv().ok());
+                    let Some(Some(read)) = next else { return };
                     read(&mut conn);
                 }
             })?);
@@ -120,7 +120,7 @@ impl Store {
             shared,
             threads: Arc::new(Mutex::new(threads)),
             engine,
-            _lock: Arc::new(lock),
+            lock: Arc::new(Mutex::new(lock)),
         })
     }
 
@@ -142,19 +142,12 @@ impl Store {
         F: FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
     {
         let full = self.shared.waiting.load(Ordering::Acquire) >= QUEUE;
-        let answer = if full {
-            None
+        let queued = if full {
+            Err(Error::Busy)
         } else {
-            Some(self.enqueue(write, false))
+            self.enqueue(write, false)
         };
-        async move {
-            match answer {
-                Some(answer) => answer.await.unwrap_or_else(|_| {
-                    Err(E::from(Error::RolledBack("its batch failed".to_owned())))
-                }),
-                None => Err(E::from(Error::Busy)),
-            }
-        }
+        answer(queued)
     }
 
     /// Change something that no request waits for: like [`Store::write`], and never refused.
@@ -167,12 +160,7 @@ impl Store {
         E: WriteError,
         F: FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
     {
-        let answer = self.enqueue(write, false);
-        async move {
-            answer
-                .await
-                .unwrap_or_else(|_| Err(E::from(Error::RolledBack("its batch failed".to_owned()))))
-        }
+        answer(self.enqueue(write, false))
     }
 
     /// Change something in a batch of its own: everything queued before is committed first, everything after sees its result.
@@ -186,15 +174,10 @@ impl Store {
         E: WriteError,
         F: FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
     {
-        let answer = self.enqueue(write, true);
-        async move {
-            answer
-                .await
-                .unwrap_or_else(|_| Err(E::from(Error::RolledBack("its batch failed".to_owned()))))
-        }
+        answer(self.enqueue(write, true))
     }
 
-    fn enqueue<T, E, F>(&self, write: F, alone: bool) -> oneshot::Receiver<Result<T, E>>
+    fn enqueue<T, E, F>(&self, write: F, alone: bool) -> Result<oneshot::Receiver<Result<T, E>>>
     where
         T: Send + 'static,
         E: WriteError,
@@ -202,10 +185,11 @@ impl Store {
     {
         let (job, answer) = writer::job(write, alone);
         self.shared.waiting.fetch_add(1, Ordering::AcqRel);
-        if self.queue.send(job).is_err() {
+        if self.queue.send(Some(job)).is_err() {
             self.shared.waiting.fetch_sub(1, Ordering::AcqRel);
+            return Err(Error::Stopped);
         }
-        answer
+        Ok(answer)
     }
 
     /// Look something up, in one snapshot, without waiting for the writer. Sees every write that has been answered.
@@ -219,13 +203,14 @@ impl Store {
         F: FnOnce(&mut Conn) -> Result<T, E> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let sent = self.reads.send(Box::new(move |conn| {
+        let read: Read = Box::new(move |conn| {
             let outcome =
                 std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| snapshot(conn, read)));
             let _ = reply.send(
                 outcome.unwrap_or_else(|_| Err(E::from(Error::Panicked("a read".to_owned())))),
             );
-        }));
+        });
+        let sent = self.reads.send(Some(read));
         async move {
             match sent {
                 Ok(()) => answer
@@ -258,23 +243,39 @@ impl Store {
         self.shared.waiting.load(Ordering::Acquire)
     }
 
-    /// Close the queues once every other handle is gone, finish what waits, and let go of the database.
-    /// With other handles still about, this waits for nothing.
-    pub fn close(self) {
-        let Store {
-            queue,
-            reads,
-            threads,
-            _lock,
-            ..
-        } = self;
-        let last = Arc::try_unwrap(threads);
-        drop((queue, reads));
-        if let Ok(threads) = last {
-            for thread in threads.into_inner().unwrap_or_default() {
-                let _ = thread.join();
-            }
+    /// Finish what is queued, end the threads, and let go of the database, whoever still has a handle: from then on they are
+    /// told [`Error::Stopped`].
+    pub fn close(&self) {
+        // A thread that has ended already needs no telling.
+        let _ = self.queue.send(None);
+        for _ in 0..READERS {
+            let _ = self.reads.send(None);
         }
+        let threads = self
+            .threads
+            .lock()
+            .map(|mut t| std::mem::take(&mut *t))
+            .unwrap_or_default();
+        for thread in threads {
+            let _ = thread.join();
+        }
+        if let Ok(mut lock) = self.lock.lock() {
+            *lock = None;
+        }
+    }
+}
+
+/// Wait for what was queued, if it was.
+fn answer<T, E>(
+    queued: Result<oneshot::Receiver<Result<T, E>>>,
+) -> impl Future<Output = Result<T, E>> + Send + 'static
+where
+    T: Send + 'static,
+    E: WriteError,
+{
+    async move {
+        let rolled_back = |_| Err(E::from(Error::RolledBack("its batch failed".to_owned())));
+        queued.map_err(E::from)?.await.unwrap_or_else(rolled_back)
     }
 }
 

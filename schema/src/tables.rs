@@ -275,6 +275,7 @@ diesel::table! {
         user_id -> Text,
         room_id -> Text,
         appservice_id -> Text,
+        covers -> BigInt,
     }
 }
 

@@ -146,7 +146,7 @@ pub(crate) struct Shared {
 /// The thread. Returns when the queue is closed and empty, or with the error after which nothing can be promised any more.
 pub(crate) fn run(
     mut conn: Conn,
-    mut queue: UnboundedReceiver<Job>,
+    mut queue: UnboundedReceiver<Option<Job>>,
     shared: &Shared,
 ) -> Result<(), String> {
     let mut taken = Vec::with_capacity(BATCH);
@@ -156,13 +156,20 @@ pub(crate) fn run(
         }
         let mut jobs = taken.drain(..).peekable();
         while jobs.peek().is_some() {
-            let mut batch = Vec::new();
-            while let Some(job) = jobs.next_if(|job| !job.alone || batch.is_empty()) {
+            let mut batch: Vec<Job> = Vec::new();
+            let fits = |job: &Option<Job>, batch: &Vec<Job>| {
+                job.as_ref().is_some_and(|j| !j.alone || batch.is_empty())
+            };
+            while let Some(Some(job)) = jobs.next_if(|job| fits(job, &batch)) {
                 let alone = job.alone;
                 batch.push(job);
                 if alone {
                     break;
                 }
+            }
+            if batch.is_empty() {
+                // The store is being closed; what was queued before it is done.
+                return Ok(());
             }
             commit(&mut conn, batch, shared)?;
         }

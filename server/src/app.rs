@@ -184,17 +184,29 @@ pub struct Running {
 impl Running {
     /// Answer what is in flight, end the long-polls, let go of everything.
     pub async fn stop(self) {
+        self.app.actors.env.stopping.stop();
         self.handle.stop(true).await;
+        // The server's own task ends with it; what it returns was said already.
         let _ = self.ended.await;
-        let Running { app, .. } = self;
-        let store = app.actors.env.store.clone();
-        drop(app);
-        store.close();
+        self.app.actors.stop().await;
     }
 
-    /// Run until the process is told to end by SIGTERM or Ctrl-C.
-    pub async fn until_signal(self) {
-        let _ = self.ended.await;
+    /// Run until the process is told to end by SIGTERM or Ctrl-C, then stop as [`Running::stop`] does.
+    ///
+    /// # Errors
+    /// When signals cannot be heard.
+    pub async fn until_signal(self) -> std::io::Result<()> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let (mut term, mut int) = (
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::interrupt())?,
+        );
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+        self.stop().await;
+        Ok(())
     }
 }
 
@@ -211,11 +223,7 @@ pub fn bind(listen: SocketAddr) -> Result<TcpListener, StartError> {
 ///
 /// # Errors
 /// When the database cannot be opened, a registration is bad, or the socket fails.
-pub async fn serve(
-    listener: TcpListener,
-    options: Options,
-    signals: bool,
-) -> Result<Running, StartError> {
+pub async fn serve(listener: TcpListener, options: Options) -> Result<Running, StartError> {
     let store_options = schema::Options {
         fatal: Arc::clone(&options.fatal),
         lock_wait: options.lock_wait,
@@ -253,12 +261,8 @@ pub async fn serve(
     .workers(1)
     .max_connections(16_384)
     .keep_alive(Duration::from_secs(75))
-    .shutdown_timeout(10);
-    let server = if signals {
-        server
-    } else {
-        server.disable_signals()
-    };
+    .shutdown_timeout(10)
+    .disable_signals();
     let server = server.listen(listener).map_err(failed)?.run();
     let handle = server.handle();
     let ended = actix_rt::spawn(server);

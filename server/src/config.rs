@@ -113,7 +113,7 @@ fn default_room_version() -> String {
     "11".to_owned()
 }
 fn default_filter() -> String {
-    "info".to_owned()
+    "info,ruma_state_res=warn".to_owned()
 }
 fn default_format() -> String {
     "text".to_owned()

@@ -175,11 +175,10 @@ async fn run_dev(dev: Dev, start: Instant) -> Result<(), String> {
         dev.enable_msc.as_deref().unwrap_or(&all),
         Naming::Unstable,
     )?;
-    let running = app::serve(listener, options, true).await.map_err(text)?;
+    let running = app::serve(listener, options).await.map_err(text)?;
     let people = people(&running.app.actors, &dev.data).await?;
     announce(&running, &people, &appservices, start.elapsed());
-    running.until_signal().await;
-    Ok(())
+    running.until_signal().await.map_err(text)
 }
 
 /// A person of a development server, as kept beside its database: for everybody to see.
@@ -322,9 +321,9 @@ async fn run_serve(path: std::path::PathBuf) -> Result<(), String> {
     }
     start_log(&config.log.filter, config.log.format == "json")?;
     let listener = app::bind(config.listen).map_err(text)?;
-    let running = app::serve(listener, options, true).await.map_err(text)?;
+    let running = app::serve(listener, options).await.map_err(text)?;
     tracing::info!(address = %running.addr, server = config.server_name, "ready");
-    running.until_signal().await;
+    running.until_signal().await.map_err(text)?;
     tracing::info!("stopped");
     Ok(())
 }

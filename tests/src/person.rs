@@ -147,6 +147,24 @@ impl Person {
         answer
     }
 
+    /// Send these very bytes; not written down.
+    pub async fn raw(&self, method: &str, path: &str, body: Vec<u8>) -> Answer {
+        let whole = if path.starts_with("/_") {
+            path.to_owned()
+        } else {
+            format!("/_matrix/client/v3{path}")
+        };
+        let method = Method::from_bytes(method.as_bytes()).expect("an HTTP method");
+        let mut request = self
+            .http
+            .request(method, format!("{}{whole}", self.base))
+            .body(body);
+        if !self.token.is_empty() {
+            request = request.bearer_auth(&self.token);
+        }
+        send(request).await
+    }
+
     /// `GET`
     pub async fn get(&self, path: &str) -> Answer {
         self.ask("GET", path, None).await

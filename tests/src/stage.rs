@@ -303,7 +303,7 @@ impl Stage {
 
 async fn start(options: &Options) -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    app::serve(listener, options.clone(), false)
+    app::serve(listener, options.clone())
         .await
         .expect("the server starts")
 }

@@ -1,1 +1,10 @@
-//! Placeholder.
+//! Conversations with understudy. A file is a theme; a test's name is a sentence, and its transcript has the same name.
+
+mod counts;
+mod device_lists;
+mod encrypted;
+mod http;
+mod masquerading;
+mod registrations;
+mod to_device;
+mod transactions;

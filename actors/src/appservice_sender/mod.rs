@@ -29,7 +29,7 @@ use schema::appservices::Frozen;
 use schema::interests::Service;
 
 use crate::wake::WakeSender;
-use crate::{Env, Refusal, Result, guarded};
+use crate::{Env, Error, Refusal, Result, guarded};
 use freeze::{Found, Next, Wanted};
 
 pub use freeze::{EPHEMERAL, SIGNED_CURVE25519};
@@ -130,6 +130,7 @@ impl AppserviceSender {
         };
         ctx.spawn(gather.into_actor(self).map(|found, this, ctx| match found {
             Ok(found) => this.found(found, ctx),
+            Err(Error::Storage(schema::Error::Stopped)) => this.paused = true,
             Err(error) => {
                 tracing::error!(service = %this.service.id, %error, "gathering failed; it is tried again");
                 this.state = State::Idle;
@@ -241,6 +242,8 @@ impl AppserviceSender {
                         drop(busy);
                         return found;
                     }
+                    // Closed: the next start sends the same bytes again, and the service knows their id.
+                    Err(Error::Storage(schema::Error::Stopped)) => return None,
                     Err(error) => {
                         tracing::error!(service = %id, %error, "an acknowledgement could not be written; it is tried again");
                         env.clock.sleep(AGAIN).await;

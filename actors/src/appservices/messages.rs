@@ -60,3 +60,8 @@ pub struct RetryNow {
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<Vec<View>>")]
 pub struct Status;
+
+/// Stop every sender: no new attempt is made. For a server that is being stopped.
+#[derive(Debug, Clone, Serialize, Message)]
+#[rtype(result = "Result<()>")]
+pub struct StopSenders;

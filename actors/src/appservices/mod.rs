@@ -280,3 +280,19 @@ impl Handler<Status> for Appservices {
         })
     }
 }
+
+impl Handler<StopSenders> for Appservices {
+    type Result = ResponseFuture<Result<()>>;
+
+    fn handle(&mut self, _: StopSenders, _: &mut Context<Self>) -> Self::Result {
+        self.watcher = None;
+        let senders: Vec<_> = self.senders.values().cloned().collect();
+        guarded(&self.env, "appservices", async move {
+            for sender in senders {
+                // A sender that is gone sends nothing.
+                let _ = sender.send(appservice_sender::Pause).await;
+            }
+            Ok(())
+        })
+    }
+}

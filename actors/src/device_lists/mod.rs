@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 
-use crate::Env;
+use crate::{Env, Error};
 
 pub use messages::*;
 
@@ -59,7 +59,10 @@ impl DeviceLists {
         let env = self.env.clone();
         let busy = env.trace.busy();
         let pass = async move {
-            let failed = pass::run(&env).await.err();
+            let failed = match pass::run(&env).await {
+                Ok(()) | Err(Error::Storage(schema::Error::Stopped)) => None,
+                Err(error) => Some(error),
+            };
             if let Some(error) = &failed {
                 tracing::error!(%error, "a device-list pass failed; it is tried again");
                 let _waiting = env.trace.parked();

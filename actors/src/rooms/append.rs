@@ -305,7 +305,8 @@ impl<'e> Open<'e> {
 
         let mut services = BTreeSet::new();
         if before != after {
-            services = membership_changed(tx, &event.room_id, user, &before, &after)?;
+            let position = Position(event.position);
+            services = membership_changed(tx, &event.room_id, user, &before, &after, position)?;
             news.memberships = true;
         }
         let interests = tx.interests();

@@ -73,11 +73,12 @@ fn move_to(tx: &mut Tx<'_>, room: &str, user: &str, word: &str) -> Result<()> {
     if before == word {
         return Ok(());
     }
+    let event = tx.next_position();
     let row = MembershipRow {
         room_id: room.to_owned(),
         user_id: user.to_owned(),
         membership: word.to_owned(),
-        position: tx.next_position().0,
+        position: event.0,
         event_id: "$e".to_owned(),
         sender: user.to_owned(),
         display_name: None,
@@ -85,7 +86,7 @@ fn move_to(tx: &mut Tx<'_>, room: &str, user: &str, word: &str) -> Result<()> {
         forgotten: false,
     };
     memberships::put(tx, &row)?;
-    device_lists::membership_changed(tx, room, user, &before, word)?;
+    device_lists::membership_changed(tx, room, user, &before, word, event)?;
     Ok(())
 }
 

@@ -270,13 +270,15 @@ CREATE INDEX to_device_copies_device ON to_device_copies (user_id, device_id);
 
 -- device lists --------------------------------------------------------
 
--- Everything that can change who must track whose devices, in order.
+-- Everything that can change who must track whose devices, in order. `covers` is the position of the event whose write
+-- logged the line, or the line's own: nothing from there on is sent before the line is settled.
 CREATE TABLE device_list_log (
   position BIGINT PRIMARY KEY NOT NULL,
   kind TEXT COLLATE "C" NOT NULL,
   user_id TEXT COLLATE "C" NOT NULL,
   room_id TEXT COLLATE "C" NOT NULL,
-  appservice_id TEXT COLLATE "C" NOT NULL
+  appservice_id TEXT COLLATE "C" NOT NULL,
+  covers BIGINT NOT NULL
 );
 CREATE INDEX device_list_log_user ON device_list_log (user_id, position);
 

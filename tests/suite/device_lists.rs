@@ -1,0 +1,224 @@
+//! Device lists: who is named in `changed`, who in `left`, and when.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tests::person::segment;
+use tests::{Bridge, Person, Stage};
+
+const LISTS: &str = "org.matrix.msc3202.device_lists";
+
+/// All words about a user, in order.
+fn words(bridge: &Bridge, skip: usize, user: &str) -> Vec<&'static str> {
+    let mut words = Vec::new();
+    for transaction in bridge.receiver.taken(skip) {
+        for word in ["changed", "left"] {
+            let named = transaction[LISTS][word]
+                .as_array()
+                .is_some_and(|all| all.iter().any(|u| u == user));
+            words.extend(named.then_some(word));
+        }
+    }
+    words
+}
+
+async fn room(owner: &Person, invite: &[&str]) -> String {
+    let made = owner
+        .post(
+            "/createRoom",
+            &json!({"preset": "private_chat", "invite": invite}),
+        )
+        .await
+        .ok();
+    made["room_id"].as_str().expect("a room").to_owned()
+}
+
+async fn does(person: &Person, what: &str, room: &str, body: &Value) {
+    person
+        .post(&format!("/rooms/{}/{what}", segment(room)), body)
+        .await
+        .ok();
+}
+
+#[actix_web::test]
+async fn leaving_the_last_shared_room() {
+    let stage = Stage::with_mscs(&[3202]).await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let irc = stage.bridge("irc").await;
+
+    stage
+        .step("the bot joins alice's room: alice is to be tracked")
+        .await;
+    let first = room(&alice, &["@ircbot:test"]).await;
+    does(&irc.bot, "join", &first, &json!({})).await;
+
+    stage.step("a second shared room changes nothing").await;
+    let second = room(&alice, &["@ircbot:test"]).await;
+    does(&irc.bot, "join", &second, &json!({})).await;
+
+    stage
+        .step("alice leaves one of the two: still shared")
+        .await;
+    does(&alice, "leave", &first, &json!({})).await;
+
+    stage
+        .step("alice leaves the other: the leave and its `left` travel together")
+        .await;
+    does(&alice, "leave", &second, &json!({})).await;
+    stage.quiet().await;
+    assert_eq!(words(&irc, 0, "@alice:test"), ["changed", "left"]);
+    let last = irc.receiver.taken(0).pop().expect("a transaction");
+    assert_eq!(last[LISTS]["left"], json!(["@alice:test"]));
+    assert_eq!(last["events"][0]["content"]["membership"], "leave");
+    stage.transcript("leaving_the_last_shared_room").await;
+}
+
+#[actix_web::test]
+async fn kick_and_ban_are_leaves_and_coming_back_is_a_change() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let irc = stage.bridge("irc").await;
+    let room_id = room(&irc.bot, &["@alice:test"]).await;
+    does(&alice, "join", &room_id, &json!({})).await;
+    stage.quiet().await;
+    does(
+        &irc.bot,
+        "kick",
+        &room_id,
+        &json!({"user_id": "@alice:test"}),
+    )
+    .await;
+    stage.quiet().await;
+    does(
+        &irc.bot,
+        "invite",
+        &room_id,
+        &json!({"user_id": "@alice:test"}),
+    )
+    .await;
+    stage.quiet().await;
+    does(
+        &irc.bot,
+        "ban",
+        &room_id,
+        &json!({"user_id": "@alice:test"}),
+    )
+    .await;
+    stage.quiet().await;
+    assert_eq!(
+        words(&irc, 0, "@alice:test"),
+        ["changed", "left", "changed", "left"]
+    );
+}
+
+#[actix_web::test]
+async fn the_services_own_last_member_leaving_leaves_everybody_behind() {
+    let stage = Stage::new().await;
+    let irc = stage.bridge("irc").await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let bob = stage.person("bob", "PHONE").await;
+    let ghost = irc.ghost("carol").await;
+    let room_id = room(&alice, &["@ircbot:test", "@bob:test", &ghost.user_id]).await;
+    for member in [&irc.bot, &bob, &ghost] {
+        does(member, "join", &room_id, &json!({})).await;
+    }
+    // Bob shares another room with the service, alice does not.
+    let other = room(&bob, &["@ircbot:test"]).await;
+    does(&irc.bot, "join", &other, &json!({})).await;
+    stage.quiet().await;
+    let before = irc.receiver.count();
+    does(&irc.bot, "leave", &room_id, &json!({})).await;
+    stage.quiet().await;
+    assert!(
+        words(&irc, before, "@alice:test").is_empty(),
+        "the ghost is still there"
+    );
+    does(&ghost, "leave", &room_id, &json!({})).await;
+    stage.quiet().await;
+    assert_eq!(words(&irc, before, "@alice:test"), ["left"]);
+    assert!(
+        words(&irc, before, "@bob:test").is_empty(),
+        "bob is still shared"
+    );
+    assert!(
+        words(&irc, before, &ghost.user_id).is_empty(),
+        "its own users are never left"
+    );
+}
+
+#[actix_web::test]
+async fn a_left_survives_the_outage_of_the_service_and_a_restart() {
+    let mut stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let irc = stage.bridge("irc").await;
+    let room_id = room(&alice, &["@ircbot:test"]).await;
+    does(&irc.bot, "join", &room_id, &json!({})).await;
+    stage.quiet().await;
+    let before = irc.receiver.count();
+    irc.receiver.at_once(Some(500));
+    does(&alice, "leave", &room_id, &json!({})).await;
+    stage.quiet().await;
+    stage.restart().await;
+    stage.advance(Duration::from_secs(400)).await;
+    irc.receiver.at_once(Some(200));
+    stage.advance(Duration::from_secs(400)).await;
+    assert_eq!(words(&irc, before, "@alice:test"), ["left"]);
+}
+
+#[actix_web::test]
+async fn new_devices_keys_and_lost_devices_are_changes_for_who_shares_a_room() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let stranger = stage.person("stranger", "D").await;
+    let irc = stage.bridge("irc").await;
+    let room_id = room(&alice, &["@ircbot:test"]).await;
+    does(&irc.bot, "join", &room_id, &json!({})).await;
+    stage.quiet().await;
+
+    let before = irc.receiver.count();
+    let phone = stage.log_in("alice", "PHONE").await;
+    stage.quiet().await;
+    assert_eq!(
+        words(&irc, before, "@alice:test"),
+        ["changed"],
+        "a new device"
+    );
+
+    let before = irc.receiver.count();
+    phone.post("/logout", &json!({})).await.ok();
+    stage.quiet().await;
+    assert_eq!(
+        words(&irc, before, "@alice:test"),
+        ["changed"],
+        "a device gone"
+    );
+
+    let before = irc.receiver.count();
+    stranger.post("/logout", &json!({})).await.ok();
+    stage.quiet().await;
+    assert!(
+        words(&irc, before, "@stranger:test").is_empty(),
+        "nobody it shares a room with"
+    );
+}
+
+#[actix_web::test]
+async fn one_service_being_served_takes_nothing_from_another() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let irc = stage.bridge("irc").await;
+    let xmpp = stage.bridge("xmpp").await;
+    let room_id = room(&alice, &["@ircbot:test", "@xmppbot:test"]).await;
+    for bridge in [&irc, &xmpp] {
+        does(&bridge.bot, "join", &room_id, &json!({})).await;
+    }
+    stage.quiet().await;
+    let (irc_before, xmpp_before) = (irc.receiver.count(), xmpp.receiver.count());
+    xmpp.receiver.at_once(Some(500));
+    does(&alice, "leave", &room_id, &json!({})).await;
+    stage.quiet().await;
+    assert_eq!(words(&irc, irc_before, "@alice:test"), ["left"]);
+    xmpp.receiver.at_once(Some(200));
+    stage.advance(Duration::from_secs(400)).await;
+    assert_eq!(words(&xmpp, xmpp_before, "@alice:test"), ["left"]);
+}

@@ -1,0 +1,142 @@
+//! Bad input gets the right error and changes nothing.
+
+use serde_json::json;
+use tests::Stage;
+use tests::person::segment;
+
+#[actix_web::test]
+async fn unknown_paths_and_methods_and_tokens() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    alice
+        .get("/nothing/here")
+        .await
+        .is_refused(404, "M_UNRECOGNIZED");
+    alice
+        .delete("/account/whoami")
+        .await
+        .is_refused(405, "M_UNRECOGNIZED");
+    alice
+        .anonymous()
+        .get("/account/whoami")
+        .await
+        .is_refused(401, "M_MISSING_TOKEN");
+    let stranger = tests::Person::at(&stage.base(), "@x:test", None, "not-a-token");
+    stranger
+        .get("/account/whoami")
+        .await
+        .is_refused(401, "M_UNKNOWN_TOKEN");
+    // Who asks comes before what is asked.
+    let bad = stranger
+        .raw("PUT", "/sendToDevice/m.x/1", b"{".to_vec())
+        .await;
+    bad.is_refused(401, "M_UNKNOWN_TOKEN");
+}
+
+#[actix_web::test]
+async fn bodies_that_are_no_json_or_the_wrong_json() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let put = |body: Vec<u8>| {
+        let alice = alice.clone();
+        async move { alice.raw("PUT", "/sendToDevice/m.x/1", body).await }
+    };
+    put(b"{".to_vec()).await.is_refused(400, "M_NOT_JSON");
+    put(b"not json".to_vec())
+        .await
+        .is_refused(400, "M_NOT_JSON");
+    put(b"[]".to_vec()).await.is_refused(400, "M_BAD_JSON");
+    put(b"{}".to_vec()).await.is_refused(400, "M_MISSING_PARAM");
+    put(br#"{"messages": 1}"#.to_vec())
+        .await
+        .is_refused(400, "M_BAD_JSON");
+    let deep = format!(
+        r#"{{"messages":{{"@a:test":{{"*":{}{}}}}}}}"#,
+        "[".repeat(50_000),
+        "]".repeat(50_000)
+    );
+    assert!((400..500).contains(&put(deep.into_bytes()).await.status));
+    let huge = put(vec![b' '; 9 << 20]).await;
+    huge.is_refused(413, "M_TOO_LARGE");
+    assert_eq!(
+        alice.get("/account/whoami").await.status,
+        200,
+        "the server is none the worse"
+    );
+}
+
+#[actix_web::test]
+async fn names_that_cannot_be() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    alice
+        .get("/profile/%00")
+        .await
+        .is_refused(400, "M_INVALID_PARAM");
+    alice
+        .get("/profile/%FF")
+        .await
+        .is_refused(400, "M_INVALID_PARAM");
+    let long = format!("/devices/{}", "d".repeat(300));
+    let answer = alice.put(&long, &json!({})).await;
+    assert!((400..500).contains(&answer.status), "{answer:?}");
+    let irc = stage.bridge("irc").await;
+    let ghost = irc.ghost("bob").await;
+    let answer = ghost.put(&long, &json!({})).await;
+    assert!(
+        (400..500).contains(&answer.status),
+        "a device id of 300 bytes: {answer:?}"
+    );
+    let made = alice.post("/createRoom", &json!({})).await.ok();
+    let room = segment(made["room_id"].as_str().expect("a room"));
+    let state = alice
+        .put(
+            &format!("/rooms/{room}/state/m.x/{}", "k".repeat(300)),
+            &json!({}),
+        )
+        .await;
+    assert!((400..=413).contains(&state.status), "{state:?}");
+    let float = alice
+        .raw(
+            "PUT",
+            &format!("/rooms/{room}/send/m.x/1"),
+            br#"{"n": 1.5}"#.to_vec(),
+        )
+        .await;
+    float.is_refused(400, "M_BAD_JSON");
+    let large = alice
+        .put(
+            &format!("/rooms/{room}/send/m.x/2"),
+            &json!({"body": "x".repeat(66_000)}),
+        )
+        .await;
+    large.is_refused(413, "M_TOO_LARGE");
+}
+
+#[actix_web::test]
+async fn web_clients_may_ask_from_anywhere() {
+    let stage = Stage::new().await;
+    let client = tests::person::client();
+    for path in ["/_matrix/client/versions", "/_matrix/nothing"] {
+        let answer = client
+            .get(format!("{}{path}", stage.base()))
+            .send()
+            .await
+            .expect("an answer");
+        assert_eq!(
+            answer
+                .headers()
+                .get("access-control-allow-origin")
+                .expect("CORS"),
+            "*",
+            "{path}"
+        );
+    }
+    let url = format!("{}/_matrix/client/v3/sync", stage.base());
+    let preflight = client
+        .request(reqwest::Method::OPTIONS, url)
+        .send()
+        .await
+        .expect("an answer");
+    assert_eq!(preflight.status(), 200);
+}

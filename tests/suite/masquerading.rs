@@ -1,0 +1,226 @@
+//! A service acts as its users, on their devices, and manages those devices. (MSC4326, MSC4190)
+
+use serde_json::{Value, json};
+use tests::Stage;
+
+#[actix_web::test]
+async fn a_service_acts_as_its_users_on_their_devices() {
+    let stage = Stage::new().await;
+    stage.person("alice", "LAPTOP").await;
+    let irc = stage.bridge("irc").await;
+    let bob = irc.ghost_with_device("bob", "GHOST").await;
+    let whoami = |query: &str| {
+        let (bot, query) = (irc.bot.clone(), query.to_owned());
+        async move { bot.get(&format!("/account/whoami?{query}")).await }
+    };
+    let is = |answer: Value, user: &str, device: Option<&str>| {
+        assert_eq!(
+            (answer["user_id"].as_str(), answer["device_id"].as_str()),
+            (Some(user), device),
+            "{answer}"
+        );
+    };
+
+    is(whoami("").await.ok(), "@ircbot:test", None);
+    is(
+        whoami("user_id=@irc_bob:test").await.ok(),
+        "@irc_bob:test",
+        None,
+    );
+    is(
+        whoami("user_id=@irc_bob:test&device_id=GHOST").await.ok(),
+        "@irc_bob:test",
+        Some("GHOST"),
+    );
+    is(
+        whoami("user_id=@irc_bob:test&org.matrix.msc3202.device_id=GHOST")
+            .await
+            .ok(),
+        "@irc_bob:test",
+        Some("GHOST"),
+    );
+    is(
+        whoami("user_id=@irc_bob:test&org.matrix.msc3202.device_id=NONE&device_id=GHOST")
+            .await
+            .ok(),
+        "@irc_bob:test",
+        Some("GHOST"),
+    );
+    whoami("user_id=@irc_bob:test&device_id=NONE")
+        .await
+        .is_refused(400, "M_UNKNOWN_DEVICE");
+    whoami("user_id=@irc_nobody:test")
+        .await
+        .is_refused(403, "M_FORBIDDEN");
+    whoami("user_id=@alice:test")
+        .await
+        .is_refused(403, "M_FORBIDDEN");
+
+    // A person's token knows no masquerade: the parameters are somebody else's.
+    let alice = stage.log_in("alice", "PHONE").await;
+    is(
+        alice
+            .get("/account/whoami?user_id=@irc_bob:test&device_id=GHOST")
+            .await
+            .ok(),
+        "@alice:test",
+        Some("PHONE"),
+    );
+    let _ = bob;
+}
+
+#[actix_web::test]
+async fn a_service_makes_and_deletes_devices_without_confirming() {
+    let stage = Stage::new().await;
+    let irc = stage.bridge("irc").await;
+    let bob = irc.ghost("bob").await;
+    assert_eq!(
+        bob.put("/devices/D", &json!({"display_name": "one"}))
+            .await
+            .status,
+        201
+    );
+    assert_eq!(
+        bob.put("/devices/D", &json!({"display_name": "two"}))
+            .await
+            .status,
+        200
+    );
+    assert_eq!(bob.get("/devices/D").await.ok()["display_name"], "two");
+    bob.put("/devices/E", &json!({})).await.ok();
+    assert_eq!(bob.delete("/devices/D").await.status, 200);
+    assert_eq!(
+        bob.delete("/devices/D").await.status,
+        200,
+        "gone already is gone"
+    );
+    bob.post("/delete_devices", &json!({"devices": ["E", "NONE"]}))
+        .await
+        .ok();
+    assert_eq!(bob.get("/devices").await.ok()["devices"], json!([]));
+
+    let alice = stage.person("alice", "LAPTOP").await;
+    alice
+        .put("/devices/NEW", &json!({"display_name": "x"}))
+        .await
+        .is_refused(404, "M_NOT_FOUND");
+    let answer = alice.delete("/devices/LAPTOP").await;
+    assert_eq!(answer.status, 401);
+    assert!(
+        answer.body["flows"].is_array() && answer.body["session"].is_string(),
+        "a person confirms: {answer:?}"
+    );
+}
+
+#[actix_web::test]
+async fn the_ways_in_of_a_service() {
+    let stage = Stage::new().await;
+    let irc = stage.bridge("irc").await;
+    let kind = "m.login.application_service";
+    let register = |username: &str, more: Value| {
+        let mut body = json!({"type": kind, "username": username});
+        body.as_object_mut()
+            .expect("an object")
+            .extend(more.as_object().cloned().unwrap_or_default());
+        body
+    };
+    let flows = irc.bot.get("/login").await.ok();
+    assert!(
+        flows["flows"]
+            .as_array()
+            .is_some_and(|all| all.iter().any(|f| f["type"] == kind))
+    );
+
+    let made = irc
+        .bot
+        .post("/register", &register("irc_a", json!({"device_id": "D"})))
+        .await
+        .ok();
+    assert_eq!(
+        (made["user_id"].as_str(), made["device_id"].as_str()),
+        (Some("@irc_a:test"), Some("D"))
+    );
+    assert!(made["access_token"].is_string());
+    irc.bot
+        .post("/register", &register("irc_a", json!({})))
+        .await
+        .is_refused(400, "M_USER_IN_USE");
+    irc.bot
+        .post("/register", &register("ircbot", json!({})))
+        .await
+        .is_refused(400, "M_USER_IN_USE");
+    irc.bot
+        .post("/register", &register("carol", json!({})))
+        .await
+        .is_refused(400, "M_EXCLUSIVE");
+    let quiet = irc
+        .bot
+        .post(
+            "/register",
+            &register("irc_b", json!({"inhibit_login": true})),
+        )
+        .await
+        .ok();
+    assert!(quiet.get("access_token").is_none());
+
+    let login = |user: &str| json!({"type": kind, "identifier": {"type": "m.id.user", "user": user}, "device_id": "BOT"});
+    let logged_in = irc.bot.post("/login", &login("@irc_b:test")).await.ok();
+    assert_eq!(logged_in["device_id"], "BOT");
+    assert_eq!(
+        irc.bot
+            .anonymous()
+            .post("/login", &login("irc_b"))
+            .await
+            .status,
+        401
+    );
+
+    let users = json!({"users": [{"exclusive": true, "regex": "@new_.*"}]});
+    let modern = stage
+        .bridge_with(
+            "new",
+            json!({"io.element.msc4190": true, "namespaces": users}),
+        )
+        .await;
+    modern
+        .bot
+        .post("/register", &register("new_a", json!({})))
+        .await
+        .is_refused(400, "M_APPSERVICE_LOGIN_UNSUPPORTED");
+    modern
+        .bot
+        .post(
+            "/register",
+            &register("new_a", json!({"inhibit_login": true})),
+        )
+        .await
+        .ok();
+    modern
+        .bot
+        .post("/login", &login("new_a"))
+        .await
+        .is_refused(400, "M_APPSERVICE_LOGIN_UNSUPPORTED");
+
+    // People keep out of exclusive namespaces.
+    let person = irc.bot.anonymous();
+    person
+        .post(
+            "/register",
+            &json!({"username": "irc_x", "password": "long-enough-1"}),
+        )
+        .await
+        .is_refused(400, "M_EXCLUSIVE");
+}
+
+#[actix_web::test]
+async fn keys_need_a_device() {
+    let stage = Stage::new().await;
+    let irc = stage.bridge("irc").await;
+    let bob = irc.ghost("bob").await;
+    assert_eq!(
+        bob.post("/keys/upload", &json!({"one_time_keys": {}}))
+            .await
+            .status,
+        400
+    );
+}

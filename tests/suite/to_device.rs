@@ -1,0 +1,240 @@
+//! To-device messages: who gets them, who gets a copy, and what an acknowledgement deletes.
+
+use serde_json::{Value, json};
+use tests::{Bridge, Person, Stage};
+
+async fn sends(from: &Person, txn: &str, to: &str, device: &str, content: Value) {
+    from.put(
+        &format!("/sendToDevice/m.example/{txn}"),
+        &json!({"messages": {to: {device: content}}}),
+    )
+    .await
+    .ok();
+}
+
+/// Every to-device message that a bridge has taken.
+fn taken(bridge: &Bridge) -> Vec<Value> {
+    let all = bridge.receiver.taken(0);
+    all.iter()
+        .flat_map(|t| {
+            t["de.sorunome.msc2409.to_device"]
+                .as_array()
+                .cloned()
+                .unwrap_or_default()
+        })
+        .collect()
+}
+
+async fn inbox_of(person: &Person) -> Vec<Value> {
+    let sync = person.get("/sync?timeout=0").await.ok();
+    sync["to_device"]["events"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default()
+}
+
+#[actix_web::test]
+async fn bridge_receives_a_message_for_its_ghost() {
+    let stage = Stage::with_mscs(&[4203]).await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let irc = stage.bridge("irc").await;
+    let bob = irc.ghost_with_device("bob", "GHOST").await;
+
+    stage
+        .step("the bridge fails once and gets the same bytes again")
+        .await;
+    irc.receiver.at_once(None);
+    let body = json!({"messages": {&bob.user_id: {"GHOST": {"body": "ping"}}}});
+    alice
+        .put("/sendToDevice/m.room_key_request/txn1", &body)
+        .await
+        .ok();
+    irc.answers(502).await;
+    stage.advance(std::time::Duration::from_secs(1)).await;
+    irc.answers(200).await;
+
+    stage.step("nothing is left in the inbox").await;
+    assert!(inbox_of(&bob).await.is_empty());
+    stage
+        .transcript("bridge_receives_a_message_for_its_ghost")
+        .await;
+}
+
+#[actix_web::test]
+async fn a_wildcard_reaches_every_device_and_no_stranger() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let bob = stage.person("bob", "PHONE").await;
+    let tablet = stage.log_in("bob", "TABLET").await;
+    sends(&alice, "1", "@bob:test", "*", json!({"n": 1})).await;
+    sends(&alice, "2", "@bob:test", "GONE", json!({"n": 2})).await;
+    sends(&alice, "3", "@nobody:test", "*", json!({"n": 3})).await;
+    // The same transaction id is the same request, whatever it says now.
+    sends(&alice, "1", "@bob:test", "*", json!({"n": 4})).await;
+    for device in [&bob, &tablet] {
+        let inbox: Vec<_> = inbox_of(device)
+            .await
+            .into_iter()
+            .map(|e| e["content"]["n"].clone())
+            .collect();
+        assert_eq!(inbox, [1], "{}", device.name);
+    }
+}
+
+#[actix_web::test]
+async fn an_observed_message_is_copied_and_kept_until_its_device_acknowledges_it() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let bob = stage.person("bob", "PHONE").await;
+    let mirror = stage
+        .bridge_with(
+            "mirror",
+            json!({"namespaces": {"users": [{"exclusive": false, "regex": "@bob.*"}]}}),
+        )
+        .await;
+    sends(&alice, "1", "@bob:test", "PHONE", json!({"n": 1})).await;
+    stage.quiet().await;
+    assert_eq!(taken(&mirror).len(), 1, "the service got its copy");
+
+    let first = bob.get("/sync?timeout=0").await.ok();
+    assert_eq!(
+        first["to_device"]["events"][0]["content"]["n"], 1,
+        "the device gets it all the same"
+    );
+    assert_eq!(
+        inbox_of(&bob).await.len(),
+        1,
+        "and again, until it says that it has it"
+    );
+    let since = first["next_batch"].as_str().expect("a token");
+    let second = bob
+        .get(&format!("/sync?timeout=0&since={since}"))
+        .await
+        .ok();
+    assert!(
+        second["to_device"]["events"]
+            .as_array()
+            .is_none_or(Vec::is_empty)
+    );
+    assert!(inbox_of(&bob).await.is_empty());
+    assert_eq!(taken(&mirror).len(), 1, "the service gets it once");
+}
+
+#[actix_web::test]
+async fn two_services_one_exclusive_and_one_not_get_a_copy_each() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let irc = stage.bridge("irc").await;
+    let mirror = stage
+        .bridge_with(
+            "mirror",
+            json!({"namespaces": {"users": [{"exclusive": false, "regex": "@irc_.*"}]}}),
+        )
+        .await;
+    let bob = irc.ghost_with_device("bob", "GHOST").await;
+    sends(&alice, "1", &bob.user_id, "GHOST", json!({"n": 1})).await;
+    stage.quiet().await;
+    assert_eq!(taken(&irc).len(), 1);
+    assert_eq!(taken(&mirror).len(), 1);
+    assert!(
+        inbox_of(&bob).await.is_empty(),
+        "the service that decides over the device acknowledged it"
+    );
+}
+
+#[actix_web::test]
+async fn without_consent_a_service_observes_nobody() {
+    let stage = Stage::with(&[3202, 4203], |options| {
+        options.settings.observe = Some(Vec::new())
+    })
+    .await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    stage.person("bob", "PHONE").await;
+    let mirror = stage
+        .bridge_with(
+            "mirror",
+            json!({"namespaces": {"users": [{"exclusive": false, "regex": "@.*"}]}}),
+        )
+        .await;
+    sends(&alice, "1", "@bob:test", "PHONE", json!({"n": 1})).await;
+    stage.quiet().await;
+    assert!(taken(&mirror).is_empty());
+}
+
+#[actix_web::test]
+async fn content_arrives_as_its_bytes_were_sent() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let irc = stage.bridge("irc").await;
+    let bob = irc.ghost_with_device("bob", "GHOST").await;
+    // Key order, number forms, escapes and blanks are the sender's.
+    let content = r#"{"z": 1.50, "a":"\u00e9\/", "big":12345678901234567890 }"#;
+    let body = format!(
+        r#"{{"messages":{{"{}":{{"GHOST":{content}}}}}}}"#,
+        bob.user_id
+    );
+    let answer = alice
+        .raw(
+            "PUT",
+            "/sendToDevice/org.example.custom/1",
+            body.into_bytes(),
+        )
+        .await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    stage.quiet().await;
+    let received = irc.receiver.received();
+    assert!(
+        received.iter().any(|r| r.body.contains(content)),
+        "{received:?}"
+    );
+}
+
+#[actix_web::test]
+async fn a_deleted_device_takes_its_waiting_messages_with_it() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let irc = stage.bridge("irc").await;
+    let bob = irc.ghost_with_device("bob", "GHOST").await;
+    stage.quiet().await;
+    irc.receiver.at_once(None);
+    sends(&alice, "1", &bob.user_id, "GHOST", json!({"n": "frozen"})).await;
+    stage.quiet().await;
+    sends(&alice, "2", &bob.user_id, "GHOST", json!({"n": "waits"})).await;
+    let bot = &irc.bot;
+    let delete = format!(
+        "/devices/GHOST?user_id={}",
+        tests::person::segment(&bob.user_id)
+    );
+    bot.delete(&delete).await.ok();
+    irc.receiver.at_once(Some(200));
+    irc.answers(200).await;
+    stage.quiet().await;
+    let got: Vec<_> = taken(&irc)
+        .into_iter()
+        .map(|e| e["content"]["n"].clone())
+        .collect();
+    assert_eq!(
+        got,
+        ["frozen"],
+        "what was frozen stays frozen, what waited is gone"
+    );
+}
+
+#[actix_web::test]
+async fn a_message_that_is_too_large_is_refused_and_changes_nothing() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let bob = stage.person("bob", "PHONE").await;
+    let body = json!({"messages": {"@bob:test": {"PHONE": {"body": "x".repeat(70_000)}}}});
+    alice
+        .put("/sendToDevice/m.example/1", &body)
+        .await
+        .is_refused(413, "M_TOO_LARGE");
+    assert!(inbox_of(&bob).await.is_empty());
+    sends(&alice, "1", "@bob:test", "PHONE", json!({})).await;
+    assert_eq!(
+        inbox_of(&bob).await.len(),
+        1,
+        "the refused request did not use its transaction id up"
+    );
+}
