@@ -288,7 +288,7 @@ pub fn owed_counts(
 }
 
 /// The counts of one device as they are now.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Unclaimed one-time keys: algorithm and number. Algorithms with none are absent.
     pub one_time: Vec<(String, i64)>,
