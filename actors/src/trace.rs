@@ -116,6 +116,12 @@ impl Trace {
         self.0.version.load(Ordering::Acquire)
     }
 
+    /// Whether messages are kept.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.0.limit > 0
+    }
+
     /// Record a message.
     pub fn told<M: Serialize>(&self, from: &'static str, to: &'static str, message: &M) {
         self.0.version.fetch_add(1, Ordering::AcqRel);

@@ -8,8 +8,14 @@ use std::sync::{Arc, Mutex};
 use actors::trace::{Seen, Trace};
 use serde_json::Value;
 
-/// Messages that say only "look": how many there are depends on timing and means nothing.
-const NUDGES: [&str; 3] = ["WakeSender", "WakeSync", "InterestAdded"];
+/// Messages that say only "look", whose number depends on timing and means nothing, and what the bridge's own lane shows.
+const LEFT_OUT: [&str; 5] = [
+    "WakeSender",
+    "WakeSync",
+    "InterestAdded",
+    "TakeEphemeral",
+    "Attempt",
+];
 
 #[derive(Debug, Clone)]
 struct Entry {
@@ -95,7 +101,7 @@ impl Log {
             let step = s.steps.len();
             for seen in trace.after(s.last_message) {
                 s.last_message = seen.number;
-                if !NUDGES.contains(&seen.what) {
+                if !LEFT_OUT.contains(&seen.what) {
                     s.messages.push((step, seen));
                 }
             }

@@ -76,3 +76,20 @@ pub struct TakeEphemeral {
     /// At most so many items.
     pub limit: usize,
 }
+
+/// One attempt at a transaction, as a development server records it among the messages.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Attempt {
+    /// To which service.
+    pub service: ServiceId,
+    /// The transaction's id.
+    pub transaction: i64,
+    /// Counts from 1 for each transaction.
+    pub attempt: u32,
+    /// When it ended, in milliseconds since the epoch.
+    pub at: i64,
+    /// The HTTP status, or why there was none.
+    pub outcome: String,
+    /// What was sent.
+    pub body: serde_json::Value,
+}

@@ -187,6 +187,7 @@ impl AppserviceSender {
             (answer, busy)
         };
         ctx.spawn(attempt.into_actor(self).map(|(answer, busy), this, ctx| {
+            this.record(&answer);
             let failure = match answer {
                 Ok(answer) if rules::is_acknowledged(answer.status) => None,
                 Ok(answer) => Some(
@@ -205,6 +206,28 @@ impl AppserviceSender {
             }
             drop(busy);
         }));
+    }
+
+    /// Put the attempt down where a developer looks: what was sent, and what came of it.
+    fn record(&self, answer: &Result<transport::Answer>) {
+        let (State::Sending(frozen), true) = (&self.state, self.env.trace.is_on()) else {
+            return;
+        };
+        let outcome = match answer {
+            Ok(answer) => answer.status.to_string(),
+            Err(error) => error.to_string(),
+        };
+        let attempt = Attempt {
+            service: self.service.id.clone(),
+            transaction: frozen.txn_id,
+            attempt: self.failed_attempts + 1,
+            at: self.env.clock.now(),
+            outcome,
+            body: serde_json::from_str(&frozen.body).unwrap_or_default(),
+        };
+        self.env
+            .trace
+            .told("appservice_sender", "service", &attempt);
     }
 
     /// The service took it: one write forgets it and freezes what comes next. The write is repeated until it succeeds, the

@@ -95,6 +95,7 @@ impl Appservices {
             }
         }
         for id in &plan.gone {
+            tracing::info!(service = %id, "its file is gone; what it is owed is kept");
             self.env.wake.remove_sender(id);
             if let Some(sender) = self.senders.get(id) {
                 let _ = sender.try_send(appservice_sender::Pause);

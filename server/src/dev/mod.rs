@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use actors::trace::Seen;
 use actors::{appservices, ask};
 use serde::Deserialize;
 use serde_json::json;
@@ -15,6 +16,7 @@ use crate::ruma::{Json, Raw, Routes};
 pub(crate) fn routes(routes: Routes) -> Routes {
     routes
         .raw("GET", "/_understudy/messages", Auth::None, messages)
+        .raw("GET", "/_understudy/transactions", Auth::None, transactions)
         .raw("GET", "/_understudy/appservices", Auth::None, status)
         .raw(
             "POST",
@@ -44,6 +46,21 @@ async fn messages(app: App, _: Caller, request: Raw) -> Result<Json> {
         .and_then(|n| n.parse().ok())
         .unwrap_or(0);
     answer(&app.actors.env.trace.after(after))
+}
+
+/// Every attempt at a transaction, with its bytes and what came of it: `GET /_understudy/transactions?service=irc`.
+async fn transactions(app: App, _: Caller, request: Raw) -> Result<Json> {
+    let of = |seen: &Seen| {
+        request
+            .param("service")
+            .is_none_or(|id| seen.body["service"] == id)
+    };
+    let all = app.actors.env.trace.after(0).into_iter();
+    let attempts: Vec<_> = all
+        .filter(|s| s.what == "Attempt" && of(s))
+        .map(|s| s.body)
+        .collect();
+    answer(&attempts)
 }
 
 /// How each sender is doing: its frozen transaction, its attempts, its last error.
