@@ -1,12 +1,7 @@
 //! What the server can do, and what it has not.
 
 use actors::Refusal;
-use ruma::RoomVersionId;
 use ruma::api::client::discovery::get_capabilities;
-use ruma::api::client::discovery::get_capabilities::v3::{
-    Capabilities, ChangePasswordCapability, RoomVersionStability, RoomVersionsCapability,
-    SetAvatarUrlCapability, SetDisplayNameCapability, ThirdPartyIdChangesCapability,
-};
 use ruma::api::client::discovery::get_supported_versions;
 use serde_json::json;
 
@@ -26,7 +21,7 @@ const VERSIONS: [&str; 17] = [
 pub(super) fn routes(routes: Routes) -> Routes {
     routes
         .on(versions)
-        .on(capabilities)
+        .on_json(capabilities)
         .raw(
             "GET",
             "/_matrix/client/v3/voip/turnServer",
@@ -95,24 +90,20 @@ async fn versions(
 /// `GET /_matrix/client/*/capabilities` ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3capabilities
-async fn capabilities(
-    app: App,
-    caller: Caller,
-    _: get_capabilities::v3::Request,
-) -> Result<get_capabilities::v3::Response> {
+async fn capabilities(app: App, caller: Caller, _: get_capabilities::v3::Request) -> Result<Json> {
     caller.identity()?;
-    let default = RoomVersionId::try_from(app.actors.env.settings.default_room_version.as_str())
-        .unwrap_or(RoomVersionId::V11);
-    let available = [RoomVersionId::V11, RoomVersionId::V12]
-        .map(|version| (version, RoomVersionStability::Stable))
-        .into();
-    let mut capabilities = Capabilities::new();
-    capabilities.room_versions = RoomVersionsCapability::new(default, available);
-    capabilities.change_password = ChangePasswordCapability::new(true);
-    capabilities.set_displayname = SetDisplayNameCapability::new(true);
-    capabilities.set_avatar_url = SetAvatarUrlCapability::new(true);
-    capabilities.thirdparty_id_changes = ThirdPartyIdChangesCapability::new(false);
-    Ok(get_capabilities::v3::Response::new(capabilities))
+    let default = &app.actors.env.settings.default_room_version;
+    let yes = json!({"enabled": true});
+    // Written by hand: older clients ask for the two capabilities that `m.profile_fields` replaces.
+    let capabilities = json!({
+        "m.room_versions": {"default": default, "available": {"11": "stable", "12": "stable"}},
+        "m.change_password": yes,
+        "m.profile_fields": yes,
+        "m.set_displayname": yes,
+        "m.set_avatar_url": yes,
+        "m.3pid_changes": {"enabled": false},
+    });
+    Ok(Json(json!({"capabilities": capabilities}).to_string()))
 }
 
 /// There is none, and a client goes on without. ([spec])
