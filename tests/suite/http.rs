@@ -80,6 +80,11 @@ async fn names_that_cannot_be() {
     let long = format!("/devices/{}", "d".repeat(300));
     let answer = alice.put(&long, &json!({})).await;
     assert!((400..500).contains(&answer.status), "{answer:?}");
+    let nul = br#"{"messages":{"@a\u0000:test":{"*":{}}}}"#.to_vec();
+    alice
+        .raw("PUT", "/sendToDevice/m.x/1", nul)
+        .await
+        .is_refused(400, "M_BAD_JSON");
     let irc = stage.bridge("irc").await;
     let ghost = irc.ghost("bob").await;
     let answer = ghost.put(&long, &json!({})).await;
