@@ -10,6 +10,7 @@ use schema::interests::Proposals;
 use schema::registration::ServiceId;
 
 use crate::accounts::Known;
+use crate::sync::Fleeting;
 use crate::trace::Trace;
 use crate::wake::Wake;
 use crate::wire::Hooks;
@@ -46,6 +47,8 @@ pub struct Inner {
     pub ids: Ids,
     /// Tokens, users and devices that were looked up lately.
     pub known: Known,
+    /// Who is typing and who is online.
+    pub fleeting: Fleeting,
     /// Who is to be woken.
     pub wake: Wake,
     /// Where messages are recorded, and how much is under way.

@@ -15,7 +15,7 @@ use crate::device_lists::DeviceLists;
 use crate::env::Inner;
 use crate::key_store::KeyStore;
 use crate::rooms::Rooms;
-use crate::sync::Sync;
+use crate::sync::{Fleeting, Sync};
 use crate::to_device_inbox::ToDeviceInbox;
 use crate::trace::Trace;
 use crate::wake::Wake;
@@ -84,6 +84,7 @@ pub async fn start(parts: Parts) -> Result<Actors> {
         clock: parts.clock,
         ids: parts.ids,
         known: Known::default(),
+        fleeting: Fleeting::default(),
         wake: Wake::default(),
         trace: parts.trace,
         settings: parts.settings,
@@ -94,6 +95,11 @@ pub async fn start(parts: Parts) -> Result<Actors> {
     });
     env.wake.observe(env.trace.clone());
 
+    let sync = Address::new(Sync::new(env.clone()).start(), "sync", env.clone());
+    env.wake.set_sync(
+        sync.addr().clone().recipient(),
+        sync.addr().clone().recipient(),
+    );
     let device_lists = Address::new(
         DeviceLists::new(env.clone()).start(),
         "device_lists",
@@ -114,12 +120,11 @@ pub async fn start(parts: Parts) -> Result<Actors> {
     let accounts = Address::new(accounts.start(), "accounts", env.clone());
     let rooms = Rooms::new(env.clone(), device_lists.addr().clone().recipient());
     let rooms = Address::new(rooms.start(), "rooms", env.clone());
-    let sync = Address::new(Sync::new(env.clone()).start(), "sync", env.clone());
     let keeper = Appservices::new(
         env.clone(),
         parts.appservices,
         device_lists.addr().clone().recipient(),
-        None,
+        Some(sync.addr().clone().recipient()),
     );
     let appservices = Address::new(keeper.start(), "appservices", env.clone());
     // Registrations first: what is written or passed before they are in force would be owed to nobody.

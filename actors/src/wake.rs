@@ -27,12 +27,31 @@ pub struct WakeSync {
     pub rooms: Vec<OwnedRoomId>,
 }
 
+/// To `sync`: a user has read up to an event, and the receipt is on the disk. Services hear of it, if they listen.
+#[derive(Debug, Clone, Serialize, Message)]
+#[rtype(result = "()")]
+pub struct NewReceipt {
+    /// In which room.
+    pub room: OwnedRoomId,
+    /// Who.
+    pub user: OwnedUserId,
+    /// `m.read` or `m.read.private`.
+    pub kind: String,
+    /// Up to which event.
+    pub event: String,
+    /// When, in milliseconds since the epoch.
+    pub ts: i64,
+    /// The thread, `main`, or empty for none.
+    pub thread: String,
+}
+
 /// The register of who is to be woken.
 #[derive(Default)]
 pub struct Wake {
     senders: RwLock<BTreeMap<ServiceId, Recipient<WakeSender>>>,
     held: Mutex<BTreeSet<ServiceId>>,
     sync: OnceLock<Recipient<WakeSync>>,
+    receipts: OnceLock<Recipient<NewReceipt>>,
     trace: OnceLock<Trace>,
 }
 
@@ -41,8 +60,9 @@ impl Wake {
         let _ = self.trace.set(trace);
     }
 
-    pub(crate) fn set_sync(&self, sync: Recipient<WakeSync>) {
+    pub(crate) fn set_sync(&self, sync: Recipient<WakeSync>, receipts: Recipient<NewReceipt>) {
         let _ = self.sync.set(sync);
+        let _ = self.receipts.set(receipts);
     }
 
     pub(crate) fn set_sender(&self, service: ServiceId, sender: Recipient<WakeSender>) {
@@ -83,6 +103,17 @@ impl Wake {
             users: Vec::new(),
             rooms,
         });
+    }
+
+    /// A user has read. Called after the commit, besides waking who waits in the room.
+    pub fn receipt(&self, receipt: NewReceipt) {
+        if let Some(sync) = self.receipts.get() {
+            if let Some(trace) = self.trace.get() {
+                trace.told("wake", "sync", &receipt);
+            }
+            // What is fleeting may be lost when there is too much of everything.
+            let _ = sync.try_send(receipt);
+        }
     }
 
     fn sync(&self, news: WakeSync) {

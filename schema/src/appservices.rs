@@ -135,7 +135,19 @@ pub fn authorities(interests: &Interests, to: &Addressed) -> BTreeSet<ServiceId>
 /// When the database fails.
 pub fn interested_in_room(tx: &mut Tx<'_>, room_id: &str) -> Result<BTreeSet<ServiceId>> {
     let interests = tx.interests();
-    let mut found: BTreeSet<ServiceId> = device_lists::services_in(tx, room_id)?
+    interested_now(tx, &interests, room_id)
+}
+
+/// The same question outside a write, for what is not owed: typing, receipts, presence.
+///
+/// # Errors
+/// When the database fails.
+pub fn interested_now(
+    db: &mut Conn,
+    interests: &Interests,
+    room_id: &str,
+) -> Result<BTreeSet<ServiceId>> {
+    let mut found: BTreeSet<ServiceId> = device_lists::services_in(db, room_id)?
         .into_iter()
         .collect();
     found.extend(
@@ -145,7 +157,7 @@ pub fn interested_in_room(tx: &mut Tx<'_>, room_id: &str) -> Result<BTreeSet<Ser
             .map(|s| s.id.clone()),
     );
     if interests.has_alias_patterns() {
-        let names: Vec<String> = on!(&mut **tx, |c| aliases::table
+        let names: Vec<String> = on!(db, |c| aliases::table
             .filter(aliases::room_id.eq(room_id))
             .select(aliases::alias)
             .load(c))?;

@@ -30,6 +30,7 @@ pub mod server_info;
 pub mod sessions;
 pub mod signing_keys;
 pub mod store;
+pub mod sync;
 pub mod user_data;
 
 pub use conn::Conn;

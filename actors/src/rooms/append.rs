@@ -24,6 +24,7 @@ use super::names;
 use super::pdu::{Draft, Judged, Pen, Place, Signed, canonical, membership_in, parsed, rules_of};
 use super::power::Powers;
 use super::rules;
+use crate::wake::NewReceipt;
 use crate::{Env, Refusal, Result};
 
 /// What a write did that others want to hear of once it is committed.
@@ -37,6 +38,8 @@ pub(crate) struct News {
     pub(crate) users: BTreeSet<OwnedUserId>,
     /// Whether a membership changed.
     pub(crate) memberships: bool,
+    /// Who has read how far.
+    pub(crate) receipts: Vec<NewReceipt>,
 }
 
 /// A room that is being written to: its row, read in the same write.

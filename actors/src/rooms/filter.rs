@@ -9,7 +9,7 @@ use super::format::content;
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#filtering
 #[must_use]
-pub(super) fn lets_pass(filter: &RoomEventFilter, event: &EventRow) -> bool {
+pub(crate) fn lets_pass(filter: &RoomEventFilter, event: &EventRow) -> bool {
     let kind = |patterns: &[String]| patterns.iter().any(|p| matches(p, &event.kind));
     let room = event.room_id.as_str();
     let sender = event.sender.as_str();
@@ -41,7 +41,8 @@ fn has_url(event: &EventRow) -> bool {
 }
 
 /// Whether a type matches a pattern, in which `*` stands for anything.
-fn matches(pattern: &str, text: &str) -> bool {
+#[must_use]
+pub(crate) fn matches(pattern: &str, text: &str) -> bool {
     let Some((head, mut rest)) = pattern.split_once('*') else {
         return pattern == text;
     };

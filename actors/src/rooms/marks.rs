@@ -6,6 +6,7 @@ use schema::{Tx, events, memberships, user_data};
 use super::append::News;
 use super::messages::{Mark, MarkKind, MarkRead};
 use super::rules;
+use crate::wake::NewReceipt;
 use crate::{Refusal, Result};
 
 /// The account data that says where a user's read marker is. ([spec])
@@ -43,6 +44,14 @@ pub(crate) fn mark(tx: &mut Tx<'_>, msg: &MarkRead, now: i64, news: &mut News) -
                     position: tx.next_position().0,
                 };
                 receipts::put(tx, &row)?;
+                news.receipts.push(NewReceipt {
+                    room: msg.room.clone(),
+                    user: msg.by.user.clone(),
+                    kind: row.kind,
+                    event: row.event_id,
+                    ts: row.ts,
+                    thread: row.thread_id,
+                });
             }
             None => {
                 let content = serde_json::json!({ "event_id": event.event_id }).to_string();

@@ -16,7 +16,7 @@
 
 mod append;
 mod create;
-mod filter;
+pub(crate) mod filter;
 pub mod format;
 mod marks;
 mod members;
@@ -93,6 +93,9 @@ fn announce(env: &Env, device_lists: &Recipient<MembershipChanged>, news: News) 
     env.wake.services(&news.services);
     env.wake.rooms(news.rooms.into_iter().collect());
     env.wake.users(news.users.into_iter().collect());
+    for receipt in news.receipts {
+        env.wake.receipt(receipt);
+    }
 }
 
 fn refused<T: 'static>(error: Error) -> ResponseFuture<Result<T>> {

@@ -1,25 +1,138 @@
-//! To be written.
+//! Answers to `/sync`: who waits for what, and what is never written down.
+//!
+//! *Owns* no table: the waiters, typing and presence, and what services have still to be told of these and of receipts, all in
+//! memory.
+//!
+//! *Asks* nobody. A request to `/sync` asks `to_device_inbox` to delete what its `since` acknowledges.
+//!
+//! *Tells* [`Wake`](crate::wake::Wake): who waits in a room where somebody types, and the senders of services that want to know.
+//!
+//! *Promises* that whoever waits is woken by whatever is committed after what it has seen; that a wake costs no more than those
+//! it concerns; that two answers in a row leave nothing out between them.
+//!
+//! *Spec* [Syncing](https://spec.matrix.org/v1.19/client-server-api/#syncing),
+//! [Typing](https://spec.matrix.org/v1.19/client-server-api/#typing-notifications),
+//! [Presence](https://spec.matrix.org/v1.19/client-server-api/#presence),
+//! [ephemeral data for services](https://spec.matrix.org/v1.19/application-service-api/#pushing-ephemeral-data).
 
-pub mod messages;
+mod answer;
+mod devices;
+mod filter;
+mod fleeting;
+mod gather;
+mod messages;
+mod pending;
 pub mod queries;
+mod room;
 pub mod rules;
+#[cfg(test)]
+mod tests;
+mod token;
+mod waiters;
 
-use actix::{Actor, Context};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use crate::Env;
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, ResponseActFuture, WrapFuture};
+use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
+use schema::registration::ServiceId;
+use schema::{Tx, appservices, device_lists, memberships};
+use serde_json::value::RawValue;
+use tokio::sync::oneshot;
 
+use crate::appservice_sender::TakeEphemeral;
+use crate::trace::Busy;
+use crate::wake::{NewReceipt, WakeSync};
+use crate::{Env, Error, Refusal, Result, guarded};
+use pending::Pending;
+use waiters::Waiters;
+
+pub use answer::{Question, answer};
+pub use devices::DeviceLists;
+pub use filter::Filter;
+pub use fleeting::{Fleeting, Presence};
+pub use gather::StateAt;
 pub use messages::*;
+pub use token::Token;
 
-/// To be written.
+/// For how long typing is believed at most, whatever the client says.
+const TYPING: Duration = Duration::from_secs(120);
+
+/// How many rooms hear of a change of presence: who is in more is a bot.
+const PRESENCE_ROOMS: i64 = 1000;
+
+/// The actor.
 pub struct Sync {
     env: Env,
+    /// Shared with the waits themselves, which take themselves out when they are given up.
+    waiters: Arc<Mutex<Waiters<Busy>>>,
+    pending: Pending,
 }
 
 impl Sync {
-    /// To be written.
+    /// Nobody waits yet.
     #[must_use]
     pub fn new(env: Env) -> Sync {
-        Sync { env }
+        Sync {
+            env,
+            waiters: Arc::default(),
+            pending: Pending::default(),
+        }
+    }
+
+    fn waiters(&self) -> MutexGuard<'_, Waiters<Busy>> {
+        self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Of these services, those that are sent what is fleeting.
+    fn listening(&self, services: BTreeSet<ServiceId>) -> BTreeSet<ServiceId> {
+        let interests = self.env.store.interests();
+        let listens = |id: &ServiceId| {
+            interests.service(id).is_some_and(|s| {
+                s.is_reachable()
+                    && (s.registration.receive_ephemeral || s.registration.push_ephemeral)
+            })
+        };
+        services.into_iter().filter(listens).collect()
+    }
+
+    /// Somebody began or ceased to type: everybody in the room hears of it.
+    fn typed(&mut self, room: OwnedRoomId, services: BTreeSet<ServiceId>) {
+        let (services, now) = (self.listening(services), self.env.clock.now());
+        for service in &services {
+            self.pending.typing(service, room.as_str(), now);
+        }
+        self.env.wake.services(&services);
+        self.env.wake.rooms(vec![room]);
+    }
+
+    /// Typing that was not said again ends by itself.
+    fn end_typing(&mut self, room: OwnedRoomId, user: OwnedUserId, ctx: &mut Context<Self>) {
+        let now = self.env.clock.now();
+        if !self
+            .env
+            .fleeting
+            .has_typing_ended(room.as_str(), user.as_str(), now)
+        {
+            return;
+        }
+        let env = self.env.clone();
+        let (write, busy) = (
+            self.env.store.write_always({
+                let room = room.clone();
+                move |tx| set_typing(tx, &env, &room, &user, None)
+            }),
+            self.env.trace.busy(),
+        );
+        ctx.spawn(write.into_actor(self).map(|done, this, _| {
+            match done {
+                Ok(Some(services)) => this.typed(room, services),
+                Ok(None) => {}
+                Err(error) => tracing::error!(%error, "typing could not be ended"),
+            }
+            drop(busy);
+        }));
     }
 }
 
@@ -28,6 +141,203 @@ impl Actor for Sync {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         ctx.set_mailbox_capacity(4096);
-        tracing::trace!(server = %self.env.settings.server_name, "started");
+    }
+}
+
+impl Handler<WakeSync> for Sync {
+    type Result = ();
+
+    fn handle(&mut self, msg: WakeSync, _: &mut Context<Self>) {
+        let users = msg.users.iter().map(|user| user.as_str());
+        let rooms = msg.rooms.iter().map(|room| room.as_str());
+        let woken = self.waiters().woken(users, rooms, self.env.store.head());
+        for wake in woken {
+            // Who has just given up does not hear it.
+            let _ = wake.send(self.env.trace.busy());
+        }
+    }
+}
+
+impl Handler<Watch> for Sync {
+    type Result = Result<Wait>;
+
+    fn handle(&mut self, msg: Watch, _: &mut Context<Self>) -> Self::Result {
+        let (wake, woken) = oneshot::channel();
+        let id = {
+            let mut waiters = self.waiters();
+            if waiters.has_missed(msg.user.as_str(), &msg.rooms, msg.seen) {
+                let _ = wake.send(self.env.trace.busy());
+                0 // nobody's number
+            } else {
+                waiters.add(msg.user.to_string(), msg.rooms, wake)
+            }
+        };
+        Ok(Wait::new(id, woken, Arc::clone(&self.waiters)))
+    }
+}
+
+/// Part of a write: the user is typing until a time, or is not. Whom to tell, if that is news.
+fn set_typing(
+    tx: &mut Tx<'_>,
+    env: &Env,
+    room: &RoomId,
+    user: &UserId,
+    until: Option<i64>,
+) -> Result<Option<BTreeSet<ServiceId>>> {
+    let taken = env
+        .fleeting
+        .set_typing(room.as_str(), user.as_str(), until, || tx.next_position());
+    Ok(taken
+        .map(|_| appservices::interested_in_room(tx, room.as_str()))
+        .transpose()?)
+}
+
+impl Handler<SetTyping> for Sync {
+    type Result = ResponseActFuture<Self, Result<()>>;
+
+    fn handle(&mut self, msg: SetTyping, _: &mut Context<Self>) -> Self::Result {
+        let SetTyping { user, room, time } = msg;
+        let time = time.map(|time| time.min(TYPING));
+        let until = time.map(|time| {
+            let length = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+            self.env.clock.now().saturating_add(length)
+        });
+        let write = self.env.store.write({
+            let (env, user, room) = (self.env.clone(), user.clone(), room.clone());
+            move |tx| {
+                if !memberships::is_joined(tx, room.as_str(), user.as_str())? {
+                    return Err(Refusal::Forbidden("you are not in this room".into()).into());
+                }
+                set_typing(tx, &env, &room, &user, until)
+            }
+        });
+        let done = guarded(&self.env, "sync", write);
+        Box::pin(
+            done.into_actor(self)
+                .map(move |done: Result<_>, this, ctx| {
+                    if let Some(services) = done? {
+                        this.typed(room.clone(), services);
+                    }
+                    if let Some(time) = time {
+                        let end = this.env.clock.sleep(time);
+                        ctx.spawn(
+                            end.into_actor(this)
+                                .map(|(), this, ctx| this.end_typing(room, user, ctx)),
+                        );
+                    }
+                    Ok(())
+                }),
+        )
+    }
+}
+
+impl Handler<SetPresence> for Sync {
+    type Result = ResponseActFuture<Self, Result<()>>;
+
+    fn handle(&mut self, msg: SetPresence, _: &mut Context<Self>) -> Self::Result {
+        let user = msg.user.clone();
+        let env = self.env.clone();
+        let presence = Presence {
+            state: msg.state,
+            message: msg.message,
+            since: self.env.clock.now(),
+        };
+        let write = self.env.store.write(move |tx| {
+            let user = msg.user.as_str();
+            if !env
+                .fleeting
+                .set_presence(user, presence, || tx.next_position())
+            {
+                return Ok(None);
+            }
+            let mut services: BTreeSet<ServiceId> = device_lists::services_sharing_with(tx, user)?
+                .into_iter()
+                .collect();
+            services.extend(
+                tx.interests()
+                    .in_user(user)
+                    .into_iter()
+                    .map(|(s, _)| s.id.clone()),
+            );
+            let rooms = schema::sync::joined_rooms(tx, user, "", PRESENCE_ROOMS)?;
+            Ok::<_, Error>(Some((services, rooms)))
+        });
+        let done = guarded(&self.env, "sync", write);
+        Box::pin(done.into_actor(self).map(move |done: Result<_>, this, _| {
+            let Some((services, rooms)) = done? else {
+                return Ok(());
+            };
+            let (services, now) = (this.listening(services), this.env.clock.now());
+            for service in &services {
+                this.pending.presence(service, user.as_str(), now);
+            }
+            this.env.wake.services(&services);
+            this.env.wake.users(vec![user]);
+            this.env.wake.rooms(
+                rooms
+                    .into_iter()
+                    .filter_map(|id| RoomId::parse(id).ok())
+                    .collect(),
+            );
+            Ok(())
+        }))
+    }
+}
+
+impl Handler<NewReceipt> for Sync {
+    type Result = ();
+
+    fn handle(&mut self, msg: NewReceipt, ctx: &mut Context<Self>) {
+        let interests = self.env.store.interests();
+        if interests.services().is_empty() {
+            return;
+        }
+        let busy = self.env.trace.busy();
+        let room = msg.room.to_string();
+        let concerned = {
+            let interests = Arc::clone(&interests);
+            self.env
+                .store
+                .read(move |db| appservices::interested_now(db, &interests, &room))
+        };
+        ctx.spawn(concerned.into_actor(self).map(move |concerned, this, _| {
+            // What is fleeting may be lost: the row of the receipt is not.
+            let mut services = this.listening(concerned.unwrap_or_default());
+            // A private receipt is known only to a service that is its user.
+            services.retain(|s| {
+                msg.kind != "m.read.private" || interests.claim(s, msg.user.as_str()).is_some()
+            });
+            let now = this.env.clock.now();
+            for service in &services {
+                this.pending.receipt(service, &msg, now);
+            }
+            this.env.wake.services(&services);
+            drop(busy);
+        }));
+    }
+}
+
+impl Handler<TakeEphemeral> for Sync {
+    type Result = Vec<Box<RawValue>>;
+
+    fn handle(&mut self, msg: TakeEphemeral, _: &mut Context<Self>) -> Self::Result {
+        let now = self.env.clock.now();
+        self.pending
+            .take(&msg.service, msg.limit, &self.env.fleeting, now)
+            .unwrap_or_else(|error| {
+                tracing::error!(service = %msg.service, %error, "what is fleeting was dropped");
+                Vec::new()
+            })
+    }
+}
+
+impl Handler<Observe> for Sync {
+    type Result = Result<View>;
+
+    fn handle(&mut self, _: Observe, _: &mut Context<Self>) -> Self::Result {
+        Ok(View {
+            waiting: self.waiters().len(),
+            pending: self.pending.sizes(),
+        })
     }
 }

@@ -1,1 +1,52 @@
-//! To be written.
+//! What may be looked up besides a sync itself.
+
+use ruma::UserId;
+use schema::accounts;
+
+use super::devices::{self, DeviceLists};
+use super::fleeting::Presence;
+use super::token::Token;
+use crate::{Env, Error, Refusal, Result};
+
+/// Whose devices changed between two tokens, and who need not be tracked any more. ([spec])
+///
+/// # Errors
+/// [`Refusal::InvalidParam`] for a token that was never handed out.
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3keyschanges
+pub async fn key_changes(env: &Env, user: &UserId, from: &str, to: &str) -> Result<DeviceLists> {
+    let (user, from, to) = (user.to_string(), Token::parse(from)?, Token::parse(to)?);
+    env.store
+        .read(move |db| {
+            let to = to.below(schema::sync::head(db)?);
+            devices::changes(db, &user, from.position, to.position)
+        })
+        .await
+}
+
+/// A user's presence, for who shares a room with it. A user that never said anything is offline. ([spec])
+///
+/// # Errors
+/// [`Refusal::NotFound`] for who is not here; [`Refusal::Forbidden`] for a stranger.
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3presenceuseridstatus
+pub async fn presence(env: &Env, by: &UserId, of: &UserId) -> Result<Presence> {
+    let (by, user) = (by.to_string(), of.to_string());
+    env.store
+        .read(move |db| {
+            if !accounts::is_active(db, &user)? {
+                return Err(Refusal::NotFound("no such user".into()).into());
+            }
+            if by != user && !schema::sync::shares_a_room(db, &by, &user)? {
+                return Err(Refusal::Forbidden("you share no room with this user".into()).into());
+            }
+            Ok::<_, Error>(())
+        })
+        .await?;
+    let now = env.clock.now();
+    Ok(env.fleeting.presence(of.as_str()).unwrap_or(Presence {
+        state: "offline".to_owned(),
+        message: None,
+        since: now,
+    }))
+}

@@ -1,1 +1,399 @@
-//! To be written.
+//! What the specification demands of a sync: which part of a history is shown, whose devices changed, and how what is fleeting reads.
+
+use std::collections::BTreeMap;
+
+use schema::Position;
+use schema::events::EventRow;
+use schema::receipts::ReceiptRow;
+use serde::Serialize;
+
+use super::fleeting::Presence;
+use crate::wake::NewReceipt;
+
+/// The part of a room's history that one answer carries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timeline<'a> {
+    /// The events, oldest first.
+    pub events: Vec<&'a EventRow>,
+    /// Whether there are more of them before the first than were asked for.
+    pub limited: bool,
+    /// The place just before the first event: where to go on backwards, and whose state `state` is.
+    pub start: Position,
+}
+
+/// The last `limit` wanted events of a stretch of history, given newest first and perhaps cut short. ([spec])
+///
+/// `head` is where the stretch ends: a timeline without events starts there.
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#syncing
+#[must_use]
+pub fn timeline(
+    newest_first: &[EventRow],
+    cut_short: bool,
+    limit: usize,
+    head: Position,
+    wanted: impl Fn(&EventRow) -> bool,
+) -> Timeline<'_> {
+    let mut wanted = newest_first.iter().filter(|event| wanted(event));
+    let mut events: Vec<&EventRow> = wanted.by_ref().take(limit).collect();
+    let limited = cut_short || wanted.next().is_some();
+    events.reverse();
+    let start = events
+        .first()
+        .map_or(head, |first| Position(first.position).before());
+    Timeline {
+        events,
+        limited,
+        start,
+    }
+}
+
+/// Of a stretch of history, the last event under each type and state key, in order of position.
+#[must_use]
+pub fn latest_state<'a>(events: impl Iterator<Item = &'a EventRow>) -> Vec<&'a EventRow> {
+    let mut latest: BTreeMap<(&str, &str), &EventRow> = BTreeMap::new();
+    for event in events {
+        let Some(state_key) = event.state_key.as_deref() else {
+            continue;
+        };
+        let slot = latest.entry((&event.kind, state_key)).or_insert(event);
+        if slot.position < event.position {
+            *slot = event;
+        }
+    }
+    let mut latest: Vec<&EventRow> = latest.into_values().collect();
+    latest.sort_by_key(|event| event.position);
+    latest
+}
+
+/// What happened to a user, as far as whoever syncs may have to hear of its devices.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Happened {
+    /// Its device list changed.
+    pub keys: bool,
+    /// It and whoever syncs are now in a room where they were not both before.
+    pub met: bool,
+    /// It and whoever syncs are no longer both in a room.
+    pub parted: bool,
+}
+
+/// What a client is told about a user's devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    /// Look them up again.
+    Changed,
+    /// Track them no longer.
+    Left,
+}
+
+/// What to say of a user's devices, given what happened and whether the two share a room now. ([spec])
+///
+/// Rooms that are not encrypted count too: a client may turn encryption on at any time.
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#tracking-the-device-list-for-a-user
+#[must_use]
+pub fn word(happened: Happened, share_a_room: bool) -> Option<Word> {
+    if share_a_room {
+        (happened.keys || happened.met).then_some(Word::Changed)
+    } else {
+        happened.parted.then_some(Word::Left)
+    }
+}
+
+/// Whether a membership makes two users share the room, one of them being joined.
+#[must_use]
+pub fn is_present(membership: Option<&str>) -> bool {
+    matches!(membership, Some("join" | "invite"))
+}
+
+/// An event that is never stored, as clients and services read it.
+#[derive(Debug, Serialize)]
+pub struct Fleet<'a, C> {
+    content: C,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    room_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sender: Option<&'a str>,
+    r#type: &'static str,
+}
+
+/// The content of `m.typing`.
+#[derive(Debug, Serialize)]
+pub struct TypingContent<'a> {
+    user_ids: &'a [String],
+}
+
+/// Who is typing in a room ([spec]); the room is named to services only.
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#mtyping
+#[must_use]
+pub fn typing<'a>(room_id: Option<&'a str>, users: &'a [String]) -> Fleet<'a, TypingContent<'a>> {
+    Fleet {
+        content: TypingContent { user_ids: users },
+        room_id,
+        sender: None,
+        r#type: "m.typing",
+    }
+}
+
+/// A receipt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// Who has read.
+    pub user: String,
+    /// `m.read` or `m.read.private`.
+    pub kind: String,
+    /// Up to which event.
+    pub event: String,
+    /// When, in milliseconds since the epoch.
+    pub ts: i64,
+    /// The thread, `main`, or empty for none.
+    pub thread: String,
+}
+
+impl From<ReceiptRow> for Receipt {
+    fn from(row: ReceiptRow) -> Self {
+        Receipt {
+            user: row.user_id,
+            kind: row.kind,
+            event: row.event_id,
+            ts: row.ts,
+            thread: row.thread_id,
+        }
+    }
+}
+
+impl From<&NewReceipt> for Receipt {
+    fn from(new: &NewReceipt) -> Self {
+        Receipt {
+            user: new.user.to_string(),
+            kind: new.kind.clone(),
+            event: new.event.clone(),
+            ts: new.ts,
+            thread: new.thread.clone(),
+        }
+    }
+}
+
+impl Receipt {
+    /// Whether this user may know of it: a private one is its owner's alone. ([spec])
+    ///
+    /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#private-read-receipts
+    #[must_use]
+    pub fn is_for(&self, user: &str) -> bool {
+        self.kind != "m.read.private" || self.user == user
+    }
+}
+
+/// When and where in the threads a user has read.
+#[derive(Debug, Serialize)]
+pub struct Read<'a> {
+    #[serde(skip_serializing_if = "str::is_empty")]
+    thread_id: &'a str,
+    ts: i64,
+}
+
+/// event → type → user → when.
+type ReceiptContent<'a> = BTreeMap<&'a str, BTreeMap<&'a str, BTreeMap<&'a str, Read<'a>>>>;
+
+/// The receipts of a room ([spec]); the room is named to services only.
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#mreceipt
+#[must_use]
+pub fn receipts<'a>(
+    room_id: Option<&'a str>,
+    receipts: &'a [Receipt],
+) -> Fleet<'a, ReceiptContent<'a>> {
+    let mut content = ReceiptContent::new();
+    for receipt in receipts {
+        let read = Read {
+            thread_id: &receipt.thread,
+            ts: receipt.ts,
+        };
+        content
+            .entry(&receipt.event)
+            .or_default()
+            .entry(&receipt.kind)
+            .or_default()
+            .insert(&receipt.user, read);
+    }
+    Fleet {
+        content,
+        room_id,
+        sender: None,
+        r#type: "m.receipt",
+    }
+}
+
+/// The content of `m.presence`.
+#[derive(Debug, Serialize)]
+pub struct PresenceContent<'a> {
+    currently_active: bool,
+    last_active_ago: i64,
+    presence: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status_msg: Option<&'a str>,
+}
+
+/// A user's presence at a time, in milliseconds since the epoch. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#mpresence
+#[must_use]
+pub fn presence<'a>(
+    user_id: &'a str,
+    presence: &'a Presence,
+    now: i64,
+) -> Fleet<'a, PresenceContent<'a>> {
+    Fleet {
+        content: PresenceContent {
+            currently_active: presence.state == "online",
+            last_active_ago: (now - presence.since).max(0),
+            presence: &presence.state,
+            status_msg: presence.message.as_deref(),
+        },
+        room_id: None,
+        sender: Some(user_id),
+        r#type: "m.presence",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn json(value: &impl Serialize) -> String {
+        serde_json::to_string(value).expect("JSON")
+    }
+
+    fn event(position: i64, kind: &str, state_key: Option<&str>) -> EventRow {
+        EventRow {
+            position,
+            event_id: format!("${position}"),
+            room_id: "!r:test".to_owned(),
+            kind: kind.to_owned(),
+            state_key: state_key.map(str::to_owned),
+            sender: "@a:test".to_owned(),
+            origin_server_ts: 0,
+            pdu: String::new(),
+            replaces: None,
+            redacted_by: None,
+            device_id: None,
+            txn_id: None,
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_history_is_shown() {
+        // (positions newest first, cut short, limit) → (shown, limited, start)
+        let cases: &[(&[i64], bool, usize, &[i64], bool, i64)] = &[
+            (&[], false, 10, &[], false, 99),
+            (&[7, 5], false, 10, &[5, 7], false, 4),
+            (&[7, 5], false, 2, &[5, 7], false, 4),
+            (&[7, 5, 3], false, 2, &[5, 7], true, 4),
+            (&[7, 5], true, 2, &[5, 7], true, 4),
+            (&[7], false, 0, &[], true, 99),
+            // An odd one out is not wanted: it counts neither as shown nor as left out.
+            (&[8, 7, 5], false, 2, &[5, 7], false, 4),
+            (&[8], false, 10, &[], false, 99),
+            (&[8], true, 10, &[], true, 99),
+        ];
+        for (positions, cut_short, limit, shown, limited, start) in cases {
+            let rows: Vec<EventRow> = positions.iter().map(|p| event(*p, "m", None)).collect();
+            let found = timeline(&rows, *cut_short, *limit, Position(99), |e| {
+                e.position % 2 == 1
+            });
+            let events: Vec<i64> = found.events.iter().map(|e| e.position).collect();
+            assert_eq!(
+                (&events[..], found.limited, found.start.0),
+                (*shown, *limited, *start),
+                "{positions:?} {cut_short} {limit}"
+            );
+        }
+    }
+
+    #[test]
+    fn state_is_the_last_word_on_each_key() {
+        let events = [
+            event(1, "m.room.topic", Some("")),
+            event(2, "m.room.member", Some("@a:test")),
+            event(3, "m.room.message", None),
+            event(4, "m.room.topic", Some("")),
+            event(5, "m.room.member", Some("@b:test")),
+        ];
+        let expected = [2, 4, 5];
+        for order in [&[0, 1, 2, 3, 4], &[4, 3, 2, 1, 0]] {
+            let latest = latest_state(order.iter().map(|i| &events[*i]));
+            let latest: Vec<i64> = latest.iter().map(|e| e.position).collect();
+            assert_eq!(latest, expected);
+        }
+    }
+
+    #[test]
+    fn what_is_said_of_devices() {
+        let happened = |keys, met, parted| Happened { keys, met, parted };
+        let cases = [
+            (happened(true, false, false), true, Some(Word::Changed)),
+            (happened(true, false, false), false, None),
+            (happened(false, true, false), true, Some(Word::Changed)),
+            // Met in a room and gone again before anybody asked.
+            (happened(false, true, false), false, None),
+            (happened(false, false, true), false, Some(Word::Left)),
+            // Another room is left.
+            (happened(false, false, true), true, None),
+            (happened(true, false, true), false, Some(Word::Left)),
+            (happened(false, true, true), true, Some(Word::Changed)),
+            (happened(false, false, false), true, None),
+        ];
+        for (happened, share, expected) in cases {
+            assert_eq!(word(happened, share), expected, "{happened:?} {share}");
+        }
+    }
+
+    #[test]
+    fn who_is_present() {
+        let cases = [
+            (Some("join"), true),
+            (Some("invite"), true),
+            (Some("knock"), false),
+            (Some("leave"), false),
+            (Some("ban"), false),
+            (None, false),
+        ];
+        for (membership, expected) in cases {
+            assert_eq!(is_present(membership), expected, "{membership:?}");
+        }
+    }
+
+    #[test]
+    fn how_what_is_fleeting_reads() {
+        let receipt = |user: &str, kind: &str, thread: &str| Receipt {
+            user: user.to_owned(),
+            kind: kind.to_owned(),
+            event: "$e".to_owned(),
+            ts: 7,
+            thread: thread.to_owned(),
+        };
+        let all = [
+            receipt("@a:test", "m.read", ""),
+            receipt("@b:test", "m.read.private", "main"),
+        ];
+        assert!(all[0].is_for("@b:test") && all[1].is_for("@b:test") && !all[1].is_for("@a:test"));
+        assert_eq!(
+            json(&receipts(None, &all)),
+            r#"{"content":{"$e":{"m.read":{"@a:test":{"ts":7}},"m.read.private":{"@b:test":{"thread_id":"main","ts":7}}}},"type":"m.receipt"}"#
+        );
+        assert_eq!(
+            json(&typing(None, &[])),
+            r#"{"content":{"user_ids":[]},"type":"m.typing"}"#
+        );
+        let here = Presence {
+            state: "online".to_owned(),
+            message: Some("hello".to_owned()),
+            since: 10,
+        };
+        assert_eq!(
+            json(&presence("@a:test", &here, 25)),
+            r#"{"content":{"currently_active":true,"last_active_ago":15,"presence":"online","status_msg":"hello"},"sender":"@a:test","type":"m.presence"}"#
+        );
+    }
+}

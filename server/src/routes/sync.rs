@@ -1,8 +1,76 @@
-//! To be filled.
+//! What is new for a client.
 
-use crate::ruma::Routes;
+use std::time::Duration;
+
+use actors::sync::{self, Question, StateAt, queries};
+use ruma::api::client::keys::get_key_changes;
+
+use crate::app::App;
+use crate::caller::{Auth, Caller};
+use crate::error::{Error, Result};
+use crate::ruma::{Json, Raw, Routes};
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {
-    routes
+    ["/_matrix/client/v3/sync", "/_matrix/client/r0/sync"]
+        .into_iter()
+        .fold(routes, |routes, path| {
+            routes.raw("GET", path, Auth::User, new_for_client)
+        })
+        .on_json(key_changes)
+}
+
+/// What is new since the last answer: at once, or as soon as there is something, or when the time is over.
+///
+/// The query is read by hand: ruma does not know the name that some clients still use for `use_state_after` (MSC4222).
+///
+/// `GET /_matrix/client/*/sync` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync
+// ANCHOR: sync
+async fn new_for_client(app: App, caller: Caller, request: Raw) -> Result<Json> {
+    let is_true = |name| request.param(name) == Some("true");
+    let text = |name| request.param(name).map(str::to_owned);
+    let question = Question {
+        by: caller.identity()?.clone(),
+        since: text("since"),
+        filter: text("filter"),
+        full_state: is_true("full_state"),
+        timeout: match request.param("timeout") {
+            Some(millis) => Duration::from_millis(
+                millis
+                    .parse()
+                    .map_err(|_| Error::invalid_param("timeout: a number of milliseconds"))?,
+            ),
+            None => Duration::ZERO,
+        },
+        state_at: if is_true("use_state_after") {
+            StateAt::End
+        } else if is_true("org.matrix.msc4222.use_state_after") {
+            StateAt::EndUnstable
+        } else {
+            StateAt::Start
+        },
+    };
+    let answer = sync::answer(&app.actors, question, || app.wait_outside()).await?;
+    Ok(Json(answer))
+}
+// ANCHOR_END: sync
+
+/// Whose devices changed between two answers.
+///
+/// `GET /_matrix/client/*/keys/changes` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3keyschanges
+async fn key_changes(
+    app: App,
+    caller: Caller,
+    request: get_key_changes::v3::Request,
+) -> Result<Json> {
+    let get_key_changes::v3::Request { from, to, .. } = request;
+    let user = &caller.identity()?.user;
+    let lists = queries::key_changes(&app.actors.env, user, &from, &to).await?;
+    Ok(Json(
+        serde_json::json!({ "changed": lists.changed, "left": lists.left }).to_string(),
+    ))
 }

@@ -1,0 +1,155 @@
+//! A request to `/sync` from its arrival to its answer.
+
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::{Either, select};
+use schema::{Conn, Position, user_data};
+
+use super::filter::Filter;
+use super::gather::{Ask, Found, StateAt, gather};
+use super::messages::Watch;
+use super::token::Token;
+use crate::to_device_inbox::Acknowledge;
+use crate::{Actors, Identity, Refusal, Result, ask};
+
+/// The longest that a request waits, whatever the client says: shorter than what stands between usually bears.
+const LONGEST: Duration = Duration::from_secs(300);
+
+/// A request to `/sync`. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync
+#[derive(Debug, Clone)]
+pub struct Question {
+    /// Who asks.
+    pub by: Identity,
+    /// The token of the last answer; `None` at first.
+    pub since: Option<String>,
+    /// The id of a filter, or a filter itself: that begins with `{`.
+    pub filter: Option<String>,
+    /// Whether the whole state of every room is wanted, whatever is new.
+    pub full_state: bool,
+    /// How long to wait for news.
+    pub timeout: Duration,
+    /// Where state is wanted.
+    pub state_at: StateAt,
+}
+
+/// What is known before anything is looked for.
+struct Prepared {
+    ask: Ask,
+    /// Messages that this request acknowledges are still there.
+    acknowledges: Option<Position>,
+}
+
+/// Answer a request to `/sync`, as JSON: at once if there is something new, else as soon as there is, else when the time is over.
+/// `outside` is held while the request waits.
+///
+/// # Errors
+/// [`Refusal::InvalidParam`] for a token that was never handed out or a filter that cannot be read.
+// ANCHOR: answer
+pub async fn answer<P>(
+    actors: &Actors,
+    question: Question,
+    outside: impl Fn() -> P,
+) -> Result<String> {
+    let env = &actors.env;
+    let by = question.by.clone();
+    // Nobody waits for a first answer, or for one that holds everything.
+    let at_once = question.since.is_none() || question.full_state;
+    let timeout = question.timeout.min(LONGEST);
+    let prepared = env.store.read(move |db| prepare(db, question)).await?;
+    if let (Some(up_to), Some(device)) = (prepared.acknowledges, by.device.clone()) {
+        let user = by.user.clone();
+        ask(
+            &actors.to_device_inbox,
+            Acknowledge {
+                user,
+                device,
+                up_to,
+            },
+        )
+        .await?;
+    }
+    let mut end_of_wait = if at_once || timeout.is_zero() {
+        None
+    } else {
+        Some(Box::pin(env.clock.sleep(timeout)))
+    };
+    loop {
+        let (asked, this, now) = (prepared.ask.clone(), env.clone(), env.clock.now());
+        let must_answer = end_of_wait.is_none();
+        let look = move |db: &mut Conn| gather(db, &this.fleeting, &asked, must_answer, now);
+        let (seen, rooms) = match env.store.read(look).await? {
+            Found::Answer(json) => return Ok(json),
+            Found::Nothing { seen, rooms } => (seen, rooms),
+        };
+        // Only who may wait is told that there is nothing.
+        let Some(mut end) = end_of_wait.take() else {
+            continue;
+        };
+        let user = by.user.clone();
+        let mut wait = ask(&actors.sync, Watch { user, rooms, seen }).await?;
+        let (parked, place) = (env.trace.parked(), outside());
+        let woken = {
+            let news = std::pin::pin!(wait.woken());
+            match select(news, &mut end).await {
+                Either::Left((busy, _)) => Some(busy),
+                Either::Right(_) => None,
+            }
+        };
+        drop((parked, place));
+        // Woken, it looks again and may wait on; at the end of the time, it looks for the last time.
+        if let Some(busy) = woken {
+            drop(busy);
+            if (&mut end).now_or_never().is_none() {
+                end_of_wait = Some(end);
+            }
+        }
+    }
+}
+// ANCHOR_END: answer
+
+/// Read the token and the filter, and find out whether there is anything to acknowledge.
+fn prepare(db: &mut Conn, question: Question) -> Result<Prepared> {
+    let Question {
+        by,
+        since,
+        filter,
+        full_state,
+        state_at,
+        ..
+    } = question;
+    let user = by.user.to_string();
+    let device = by.device.map(|device| device.to_string());
+    let filter = match filter {
+        None => Filter::default(),
+        Some(json) if json.starts_with('{') => Filter::parse(&json)?,
+        Some(id) => {
+            let json = user_data::filter(db, &user, &id)?
+                .ok_or_else(|| Refusal::InvalidParam("there is no filter with this id".into()))?;
+            Filter::parse(&json)?
+        }
+    };
+    let since = since.as_deref().map(Token::parse).transpose()?;
+    let head = schema::sync::head(db)?;
+    let acknowledges = match (since, &device) {
+        // A token above the head was never handed out by this database: it acknowledges nothing.
+        (Some(since), Some(device)) if since.to_device <= head => {
+            schema::sync::waits_up_to(db, &user, device, since.to_device)?
+                .then_some(since.to_device)
+        }
+        _ => None,
+    };
+    Ok(Prepared {
+        ask: Ask {
+            user,
+            device,
+            since: since.map(|since| since.below(head)),
+            filter,
+            full_state,
+            state_at,
+        },
+        acknowledges,
+    })
+}

@@ -1,0 +1,178 @@
+//! Whose devices a client must look up again, and whom it need not track any more, between two positions.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use schema::device_lists::{self, Kind, LogEntry};
+use schema::{Conn, Position, memberships};
+use serde::Serialize;
+
+use super::rules::{self, Happened, Word};
+use crate::Result;
+
+/// How many lines of the log, or members of a room, are read at a time.
+const PIECE: i64 = 1000;
+
+/// What a client is told about device lists. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#extensions-to-sync
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct DeviceLists {
+    /// Whose devices to look up again, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub changed: Vec<String>,
+    /// Whom to track no longer, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<String>,
+}
+
+impl DeviceLists {
+    /// Whether there is nothing to say.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.changed.is_empty() && self.left.is_empty()
+    }
+}
+
+/// What is said to a user after a position and up to another. The verdict is that of the present: what matters to a client
+/// is the net effect.
+///
+/// # Errors
+/// When the database fails or a stored event is damaged.
+pub(super) fn changes(
+    db: &mut Conn,
+    me: &str,
+    after: Position,
+    up_to: Position,
+) -> Result<DeviceLists> {
+    let mut found = Found {
+        me,
+        after,
+        own: BTreeMap::new(),
+        looked_at: BTreeSet::new(),
+        happened: BTreeMap::new(),
+    };
+    let mut from = after;
+    loop {
+        let lines = device_lists::log_after(db, from, up_to, PIECE)?;
+        for line in &lines {
+            found.read(db, line)?;
+        }
+        match lines.last() {
+            Some(last) => from = last.position,
+            None => break,
+        }
+        // Less than a piece is the last one.
+        if (lines.len() as i64) < PIECE {
+            break;
+        }
+    }
+    let mut lists = DeviceLists::default();
+    for (user, happened) in found.happened {
+        let share = user == me || schema::sync::shares_a_room(db, me, &user)?;
+        match rules::word(happened, share) {
+            Some(Word::Changed) => lists.changed.push(user),
+            Some(Word::Left) => lists.left.push(user),
+            None => {}
+        }
+    }
+    Ok(lists)
+}
+
+/// What the log has told so far.
+struct Found<'a> {
+    me: &'a str,
+    after: Position,
+    /// room → (whether I was joined, whether I am)
+    own: BTreeMap<String, (bool, bool)>,
+    /// (room, user) of members that have been looked at: a second line on them says nothing more.
+    looked_at: BTreeSet<(String, String)>,
+    happened: BTreeMap<String, Happened>,
+}
+
+impl Found<'_> {
+    fn read(&mut self, db: &mut Conn, line: &LogEntry) -> Result<()> {
+        match line.kind {
+            Kind::Keys => self.happened(&line.user_id).keys = true,
+            Kind::Private if line.user_id == self.me => self.happened(&line.user_id).keys = true,
+            Kind::Member => {
+                let about = (line.room_id.clone(), line.user_id.clone());
+                if self.looked_at.insert(about) {
+                    self.member(db, &line.room_id, &line.user_id)?;
+                }
+            }
+            // What only the others themselves see, and what only services count.
+            Kind::Private | Kind::Gained | Kind::Lost => {}
+        }
+        Ok(())
+    }
+
+    fn happened(&mut self, user: &str) -> &mut Happened {
+        self.happened.entry(user.to_owned()).or_default()
+    }
+
+    fn member(&mut self, db: &mut Conn, room: &str, user: &str) -> Result<()> {
+        let (was_mine, is_mine) = self.my_part_in(db, room)?;
+        if user == self.me {
+            if was_mine != is_mine {
+                self.everybody_in(db, room, is_mine)?;
+            }
+            return Ok(());
+        }
+        if !was_mine && !is_mine {
+            return Ok(());
+        }
+        let was = memberships::as_of(db, room, user, self.after)?;
+        let is = memberships::get(db, room, user)?.map(|m| m.membership);
+        match (
+            rules::is_present(was.as_deref()),
+            rules::is_present(is.as_deref()),
+        ) {
+            (false, true) => self.happened(user).met = true,
+            (true, false) => self.happened(user).parted = true,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Whether I was joined to a room, and whether I am.
+    fn my_part_in(&mut self, db: &mut Conn, room: &str) -> Result<(bool, bool)> {
+        if let Some(known) = self.own.get(room) {
+            return Ok(*known);
+        }
+        let is = memberships::get(db, room, self.me)?;
+        let is_joined = is.as_ref().is_some_and(|m| m.membership == "join");
+        let was_joined = match is {
+            // Untouched since.
+            Some(m) if m.position <= self.after.0 => is_joined,
+            Some(_) => {
+                memberships::as_of(db, room, self.me, self.after)?.as_deref() == Some("join")
+            }
+            None => false,
+        };
+        self.own.insert(room.to_owned(), (was_joined, is_joined));
+        Ok((was_joined, is_joined))
+    }
+
+    /// I came to a room or went from it: that concerns everybody who is there.
+    fn everybody_in(&mut self, db: &mut Conn, room: &str, came: bool) -> Result<()> {
+        let mut last = String::new();
+        loop {
+            let users = device_lists::present_in(db, room, &last, PIECE)?;
+            let Some(end) = users.last().cloned() else {
+                return Ok(());
+            };
+            for user in &users {
+                if user == self.me {
+                    continue;
+                }
+                let happened = self.happened(user);
+                if came {
+                    happened.met = true;
+                } else {
+                    happened.parted = true;
+                }
+            }
+            last = end;
+        }
+    }
+}

@@ -1,0 +1,506 @@
+//! One look at everything that may be new for a client, in one snapshot: from cheap to dear, and nothing twice.
+
+use std::collections::BTreeMap;
+
+use ruma::UserId;
+use schema::inbox::InboxRow;
+use schema::memberships::MembershipRow;
+use schema::user_data::DataRow;
+use schema::{Conn, Position, appservices, inbox, memberships, user_data};
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+
+use super::devices::{self, DeviceLists};
+use super::fleeting::Fleeting;
+use super::room::{self, Joined, Left, Stretch, Stripped};
+use super::{Filter, Token, rules};
+use crate::accounts::push_rules;
+use crate::appservice_sender::SIGNED_CURVE25519;
+use crate::rooms::queries::stripped_state;
+use crate::{Error, Result};
+
+/// To-device messages in one answer. The next request fetches the rest at once. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#extensions-to-sync
+const TO_DEVICE: usize = 100;
+
+/// Rows of other kinds that are read at a time.
+pub(super) const PIECE: usize = 1000;
+
+/// Where a room's state stands in an answer, as the client asked for it. (MSC4222, [spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StateAt {
+    /// In `state`, as of the start of the timeline.
+    Start,
+    /// In `state_after`, as of its end.
+    End,
+    /// The same under the name before it was stable.
+    EndUnstable,
+}
+
+/// What a client asks, prepared.
+#[derive(Debug, Clone)]
+pub(super) struct Ask {
+    pub(super) user: String,
+    pub(super) device: Option<String>,
+    /// How far it has come; `None` at first.
+    pub(super) since: Option<Token>,
+    pub(super) filter: Filter,
+    pub(super) full_state: bool,
+    pub(super) state_at: StateAt,
+}
+
+impl Ask {
+    /// After which position something is new.
+    pub(super) fn after(&self) -> Position {
+        self.since.map_or(Position::START, |since| since.position)
+    }
+
+    /// User and device, as events remember who sent them.
+    pub(super) fn reader(&self) -> Option<(&str, &str)> {
+        Some((&self.user, self.device.as_deref()?))
+    }
+}
+
+/// What a look came to.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// The answer, as JSON.
+    Answer(String),
+    /// Nothing new up to here, in these rooms.
+    Nothing { seen: Position, rooms: Vec<String> },
+}
+
+/// Events under their key.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Events {
+    pub(super) events: Vec<Box<RawValue>>,
+}
+
+impl Events {
+    pub(super) fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+}
+
+impl From<Vec<Box<RawValue>>> for Events {
+    fn from(events: Vec<Box<RawValue>>) -> Self {
+        Events { events }
+    }
+}
+
+#[derive(Debug, Default, Serialize)]
+struct Rooms {
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    join: BTreeMap<String, Joined>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    invite: BTreeMap<String, Stripped>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    knock: BTreeMap<String, Stripped>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    leave: BTreeMap<String, Left>,
+}
+
+impl Rooms {
+    fn is_empty(&self) -> bool {
+        self.join.is_empty()
+            && self.invite.is_empty()
+            && self.knock.is_empty()
+            && self.leave.is_empty()
+    }
+}
+
+/// An answer to `/sync`. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync
+#[derive(Debug, Serialize)]
+struct Answer {
+    next_batch: String,
+    #[serde(skip_serializing_if = "Events::is_empty")]
+    to_device: Events,
+    #[serde(skip_serializing_if = "DeviceLists::is_empty")]
+    device_lists: DeviceLists,
+    /// With an explicit zero: some clients top up only what is named.
+    device_one_time_keys_count: BTreeMap<String, i64>,
+    /// There even when empty: its presence says that the server knows fallback keys.
+    device_unused_fallback_key_types: Vec<String>,
+    #[serde(skip_serializing_if = "Events::is_empty")]
+    account_data: Events,
+    #[serde(skip_serializing_if = "Events::is_empty")]
+    presence: Events,
+    #[serde(skip_serializing_if = "Rooms::is_empty")]
+    rooms: Rooms,
+}
+
+/// Look at everything. `must_answer` says that nothing new is an answer too; `now` is milliseconds since the epoch.
+pub(super) fn gather(
+    db: &mut Conn,
+    fleeting: &Fleeting,
+    ask: &Ask,
+    must_answer: bool,
+    now: i64,
+) -> Result<Found> {
+    let head = schema::sync::head(db)?;
+    let (to_device, to_device_end) = to_device(db, ask, head)?;
+    let data = account_data(db, ask, head)?;
+    let device_lists = match ask.since {
+        Some(since) => devices::changes(db, &ask.user, since.position, head)?,
+        // A first answer brings everything that there is to know otherwise.
+        None => DeviceLists::default(),
+    };
+    let presence = presence(db, fleeting, ask, head, now)?;
+    let (account_data, by_room) = account_data_events(ask, data)?;
+    let rooms = rooms(db, fleeting, ask, by_room, head, now)?;
+
+    let is_new = !(to_device.is_empty()
+        && account_data.is_empty()
+        && device_lists.is_empty()
+        && presence.is_empty()
+        && rooms.is_empty());
+    if !is_new && !must_answer {
+        let rooms = all(|last: Option<&String>| {
+            let after = last.map_or("", String::as_str);
+            Ok(schema::sync::joined_rooms(
+                db,
+                &ask.user,
+                after,
+                PIECE as i64,
+            )?)
+        })?;
+        return Ok(Found::Nothing { seen: head, rooms });
+    }
+    let (device_one_time_keys_count, device_unused_fallback_key_types) = counts(db, ask)?;
+    let next = Token {
+        position: head,
+        to_device: to_device_end,
+    };
+    let answer = Answer {
+        next_batch: next.to_string(),
+        to_device,
+        device_lists,
+        device_one_time_keys_count,
+        device_unused_fallback_key_types,
+        account_data,
+        presence,
+        rooms,
+    };
+    Ok(Found::Answer(serde_json::to_string(&answer)?))
+}
+
+/// Read piece by piece, each after the last row of the one before, until there is no more.
+pub(super) fn all<T>(mut piece: impl FnMut(Option<&T>) -> Result<Vec<T>>) -> Result<Vec<T>> {
+    let mut found: Vec<T> = Vec::new();
+    loop {
+        let rows = piece(found.last())?;
+        let is_last = rows.len() < PIECE;
+        found.extend(rows);
+        if is_last {
+            return Ok(found);
+        }
+    }
+}
+
+/// What waits for the device, and how far that goes.
+fn to_device(db: &mut Conn, ask: &Ask, head: Position) -> Result<(Events, Position)> {
+    #[derive(Serialize)]
+    struct Message<'a> {
+        content: &'a RawValue,
+        sender: &'a str,
+        r#type: &'a str,
+    }
+    let Some(device) = &ask.device else {
+        return Ok((Events::default(), head));
+    };
+    let after = ask.since.map_or(Position::START, |since| since.to_device);
+    let one_more = TO_DEVICE as i64 + 1;
+    let mut rows = inbox::after(db, &ask.user, device, after, head, one_more)?;
+    let goes_on = rows.len() > TO_DEVICE;
+    rows.truncate(TO_DEVICE);
+    let end = match rows.last() {
+        Some(last) if goes_on => Position(last.position),
+        _ => head,
+    };
+    let message = |row: &InboxRow| -> Result<Box<RawValue>> {
+        Ok(to_raw_value(&Message {
+            content: serde_json::from_str(&row.content)?,
+            sender: &row.sender,
+            r#type: &row.kind,
+        })?)
+    };
+    let events: Vec<_> = rows.iter().map(message).collect::<Result<_>>()?;
+    Ok((events.into(), end))
+}
+
+fn account_data(db: &mut Conn, ask: &Ask, head: Position) -> Result<Vec<DataRow>> {
+    all(|last: Option<&DataRow>| {
+        let after = last.map_or(ask.after(), |row| Position(row.position));
+        Ok(user_data::changed(
+            db,
+            &ask.user,
+            after,
+            head,
+            PIECE as i64,
+        )?)
+    })
+}
+
+/// A piece of account data as an event.
+pub(super) fn data_event(kind: &str, content: &str) -> Result<Box<RawValue>> {
+    #[derive(Serialize)]
+    struct Data<'a> {
+        content: &'a RawValue,
+        r#type: &'a str,
+    }
+    Ok(to_raw_value(&Data {
+        content: serde_json::from_str(content)?,
+        r#type: kind,
+    })?)
+}
+
+/// Global account data, and that of each room. A first answer has push rules whether the user has any of its own or not. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#push-rules
+fn account_data_events(
+    ask: &Ask,
+    rows: Vec<DataRow>,
+) -> Result<(Events, BTreeMap<String, Vec<Box<RawValue>>>)> {
+    let (mut global, mut by_room) = (Vec::new(), BTreeMap::<String, Vec<_>>::new());
+    let mut has_push_rules = false;
+    for row in rows {
+        let is_global = row.room_id.is_empty();
+        has_push_rules |= is_global && row.kind == push_rules::KIND;
+        if !ask.filter.wants_account_data(&row.room_id, &row.kind) {
+            continue;
+        }
+        let event = data_event(&row.kind, &row.content)?;
+        if is_global {
+            global.push(event);
+        } else {
+            by_room.entry(row.room_id).or_default().push(event);
+        }
+    }
+    if ask.since.is_none() && !has_push_rules && ask.filter.wants_account_data("", push_rules::KIND)
+    {
+        let user = UserId::parse(ask.user.as_str())
+            .map_err(|e| Error::Storage(schema::Error::Damaged(e.to_string())))?;
+        let rules = serde_json::to_string(&push_rules::Content::of(&user, None)?)?;
+        global.push(data_event(push_rules::KIND, &rules)?);
+    }
+    Ok((global.into(), by_room))
+}
+
+/// Who came or went among those who share a room with the user.
+fn presence(
+    db: &mut Conn,
+    fleeting: &Fleeting,
+    ask: &Ask,
+    head: Position,
+    now: i64,
+) -> Result<Events> {
+    let mut events = Vec::new();
+    for user in fleeting.users_with_presence(ask.after(), head) {
+        let shares = user == ask.user || schema::sync::shares_a_room(db, &ask.user, &user)?;
+        if let Some(presence) = fleeting.presence(&user)
+            && shares
+            && ask.filter.wants_presence(&user)
+        {
+            events.push(to_raw_value(&rules::presence(&user, &presence, now))?);
+        }
+    }
+    Ok(events.into())
+}
+
+/// One-time keys left and fallback keys unused on the device.
+fn counts(db: &mut Conn, ask: &Ask) -> Result<(BTreeMap<String, i64>, Vec<String>)> {
+    let mut one_time = BTreeMap::from([(SIGNED_CURVE25519.to_owned(), 0)]);
+    let known = match &ask.device {
+        Some(device) => appservices::counts_of(db, &ask.user, device)?,
+        None => None,
+    };
+    let Some(known) = known else {
+        return Ok((one_time, Vec::new()));
+    };
+    one_time.extend(known.one_time);
+    Ok((one_time, known.unused_fallback))
+}
+
+/// Why a room that the user is joined to may be in the answer.
+#[derive(Debug, Default)]
+pub(super) struct Why {
+    /// The user was not joined before.
+    pub(super) is_new: bool,
+    /// The user's own membership changed, perhaps away and back: not everything there is may be read.
+    pub(super) moved: bool,
+    /// Somebody began or ceased to type.
+    pub(super) typing: bool,
+    /// There are receipts.
+    pub(super) receipts: bool,
+    /// There are events.
+    pub(super) events: bool,
+    /// Its account data changed.
+    pub(super) account_data: Vec<Box<RawValue>>,
+}
+
+fn rooms(
+    db: &mut Conn,
+    fleeting: &Fleeting,
+    ask: &Ask,
+    by_room: BTreeMap<String, Vec<Box<RawValue>>>,
+    head: Position,
+    now: i64,
+) -> Result<Rooms> {
+    let mut rooms = Rooms::default();
+    let stretch = Stretch {
+        after: ask.after(),
+        head,
+        now,
+    };
+    let mut found: BTreeMap<String, Why> = BTreeMap::new();
+    for row in own_memberships(db, ask, head)? {
+        if !ask.filter.wants_room(&row.room_id) {
+            continue;
+        }
+        match row.membership.as_str() {
+            "join" => {
+                let was = was(db, ask, &row.room_id)?;
+                let why = found.entry(row.room_id).or_default();
+                why.is_new = was.as_deref() != Some("join");
+                why.moved = true;
+            }
+            "invite" | "knock" => {
+                let shown = Stripped::of(&row, stripped_state(db, &row.room_id, &ask.user)?);
+                let section = if row.membership == "knock" {
+                    &mut rooms.knock
+                } else {
+                    &mut rooms.invite
+                };
+                section.insert(row.room_id, shown);
+            }
+            _ => {
+                let was = was(db, ask, &row.room_id)?;
+                let left = room::left(db, ask, &row, was.as_deref(), &stretch)?;
+                rooms.leave.insert(row.room_id, left);
+            }
+        }
+    }
+    add_rooms_with_news(db, fleeting, ask, by_room, head, &mut found)?;
+    for (room_id, why) in found {
+        if !ask.filter.wants_room(&room_id) {
+            continue;
+        }
+        if let Some(joined) = room::joined(db, fleeting, ask, &room_id, why, &stretch)? {
+            rooms.join.insert(room_id, joined);
+        }
+    }
+    Ok(rooms)
+}
+
+/// The user's own memberships that are news. At first that is every one of the present, and past ones only if they were asked for.
+fn own_memberships(db: &mut Conn, ask: &Ask, head: Position) -> Result<Vec<MembershipRow>> {
+    if ask.since.is_some() {
+        return all(|last: Option<&MembershipRow>| {
+            let after = last.map_or(ask.after(), |row| Position(row.position));
+            Ok(memberships::of_user_since(
+                db,
+                &ask.user,
+                after,
+                head,
+                PIECE as i64,
+            )?)
+        });
+    }
+    let past: &[&str] = if ask.filter.includes_left() {
+        &["leave", "ban"]
+    } else {
+        &[]
+    };
+    let mut found = Vec::new();
+    for membership in ["join", "invite", "knock"].iter().chain(past) {
+        found.extend(all(|last: Option<&MembershipRow>| {
+            let after = last.map_or("", |row| row.room_id.as_str());
+            Ok(memberships::of_user(
+                db,
+                &ask.user,
+                membership,
+                after,
+                PIECE as i64,
+            )?)
+        })?);
+    }
+    Ok(found)
+}
+
+/// The user's membership in a room when it last asked; `None` for none, and at first.
+fn was(db: &mut Conn, ask: &Ask, room_id: &str) -> Result<Option<String>> {
+    match ask.since {
+        Some(since) => Ok(memberships::as_of(db, room_id, &ask.user, since.position)?),
+        None => Ok(None),
+    }
+}
+
+/// Find the other rooms that the user is joined to and that may have news, each with why.
+fn add_rooms_with_news(
+    db: &mut Conn,
+    fleeting: &Fleeting,
+    ask: &Ask,
+    by_room: BTreeMap<String, Vec<Box<RawValue>>>,
+    head: Position,
+    found: &mut BTreeMap<String, Why>,
+) -> Result<()> {
+    let span = (ask.after(), head);
+    if ask.since.is_some() {
+        let rooms = all(|last: Option<&String>| {
+            let after = last.map_or("", String::as_str);
+            Ok(schema::sync::rooms_with_events(
+                db,
+                &ask.user,
+                span,
+                after,
+                PIECE as i64,
+            )?)
+        })?;
+        for room in rooms {
+            found.entry(room).or_default().events = true;
+        }
+        let rooms = all(|last: Option<&String>| {
+            let after = last.map_or("", String::as_str);
+            Ok(schema::sync::rooms_with_receipts(
+                db,
+                &ask.user,
+                span,
+                after,
+                PIECE as i64,
+            )?)
+        })?;
+        for room in rooms {
+            found.entry(room).or_default().receipts = true;
+        }
+        if ask.full_state {
+            let rooms = all(|last: Option<&String>| {
+                let after = last.map_or("", String::as_str);
+                Ok(schema::sync::joined_rooms(
+                    db,
+                    &ask.user,
+                    after,
+                    PIECE as i64,
+                )?)
+            })?;
+            for room in rooms {
+                found.entry(room).or_default();
+            }
+        }
+    }
+    for room in fleeting.rooms_with_typing(span.0, head) {
+        if found.contains_key(&room) || memberships::is_joined(db, &room, &ask.user)? {
+            found.entry(room).or_default().typing = true;
+        }
+    }
+    for (room, data) in by_room {
+        if found.contains_key(&room) || memberships::is_joined(db, &room, &ask.user)? {
+            found.entry(room).or_default().account_data = data;
+        }
+    }
+    Ok(())
+}

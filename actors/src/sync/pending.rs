@@ -1,0 +1,194 @@
+//! What application services have still to be told of typing, receipts and presence: in memory, one word for each thing,
+//! and only while it is fresh. ([spec])
+//!
+//! [spec]: https://spec.matrix.org/v1.19/application-service-api/#pushing-ephemeral-data
+
+use std::collections::BTreeMap;
+
+use schema::registration::ServiceId;
+use serde_json::value::{RawValue, to_raw_value};
+
+use super::fleeting::Fleeting;
+use super::rules::{self, Receipt};
+use crate::Result;
+use crate::wake::NewReceipt;
+
+/// How long a word is worth anything, in milliseconds. What a service that is down did not take by then is dropped.
+const FRESH: i64 = 30_000;
+
+/// How many words wait for one service. Beyond that the oldest are dropped.
+const MOST: usize = 1000;
+
+/// What a word is about. The order is that in which they are sent.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Subject {
+    /// Who is typing in a room.
+    Typing(String),
+    /// The receipts of a room.
+    Receipts(String),
+    /// Whether a user is online.
+    Presence(String),
+}
+
+#[derive(Debug, Default)]
+struct Word {
+    /// When it was last said, in milliseconds since the epoch.
+    at: i64,
+    /// For receipts: (user, type, thread) → the receipt.
+    receipts: BTreeMap<(String, String, String), Receipt>,
+}
+
+/// The words that wait, by service.
+#[derive(Debug, Default)]
+pub(super) struct Pending(BTreeMap<ServiceId, BTreeMap<Subject, Word>>);
+
+impl Pending {
+    /// Somebody began or ceased to type in a room.
+    pub(super) fn typing(&mut self, service: &ServiceId, room: &str, now: i64) {
+        self.word(service, Subject::Typing(room.to_owned()), now);
+    }
+
+    /// A user came or went.
+    pub(super) fn presence(&mut self, service: &ServiceId, user: &str, now: i64) {
+        self.word(service, Subject::Presence(user.to_owned()), now);
+    }
+
+    /// A user has read.
+    pub(super) fn receipt(&mut self, service: &ServiceId, receipt: &NewReceipt, now: i64) {
+        let word = self.word(service, Subject::Receipts(receipt.room.to_string()), now);
+        let receipt = Receipt::from(receipt);
+        let of = (
+            receipt.user.clone(),
+            receipt.kind.clone(),
+            receipt.thread.clone(),
+        );
+        word.receipts.insert(of, receipt);
+    }
+
+    fn word(&mut self, service: &ServiceId, subject: Subject, now: i64) -> &mut Word {
+        let words = self.0.entry(service.clone()).or_default();
+        if words.len() >= MOST && !words.contains_key(&subject) {
+            let oldest = words
+                .iter()
+                .min_by_key(|(_, word)| word.at)
+                .map(|(s, _)| s.clone());
+            if let Some(oldest) = oldest {
+                words.remove(&oldest);
+            }
+        }
+        let word = words.entry(subject).or_default();
+        word.at = now;
+        word
+    }
+
+    /// Take what waits for a service, as its transaction carries it: with the room, at most `limit`. The rest stays.
+    ///
+    /// # Errors
+    /// When an id is damaged.
+    pub(super) fn take(
+        &mut self,
+        service: &ServiceId,
+        limit: usize,
+        fleeting: &Fleeting,
+        now: i64,
+    ) -> Result<Vec<Box<RawValue>>> {
+        let Some(mut words) = self.0.remove(service) else {
+            return Ok(Vec::new());
+        };
+        words.retain(|_, word| now - word.at <= FRESH);
+        let mut taken = Vec::new();
+        while taken.len() < limit
+            && let Some((subject, word)) = words.pop_first()
+        {
+            taken.push(match subject {
+                Subject::Typing(room) => {
+                    to_raw_value(&rules::typing(Some(&room), &fleeting.typing(&room)))?
+                }
+                Subject::Receipts(room) => {
+                    let receipts: Vec<Receipt> = word.receipts.into_values().collect();
+                    to_raw_value(&rules::receipts(Some(&room), &receipts))?
+                }
+                Subject::Presence(user) => match fleeting.presence(&user) {
+                    Some(presence) => to_raw_value(&rules::presence(&user, &presence, now))?,
+                    None => continue,
+                },
+            });
+        }
+        if !words.is_empty() {
+            self.0.insert(service.clone(), words);
+        }
+        Ok(taken)
+    }
+
+    /// How many words wait for each service.
+    pub(super) fn sizes(&self) -> BTreeMap<String, usize> {
+        self.0
+            .iter()
+            .map(|(service, words)| (service.to_string(), words.len()))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use schema::Position;
+
+    fn service() -> ServiceId {
+        ServiceId::from("irc")
+    }
+
+    fn receipt(user: &str, event: &str, ts: i64) -> NewReceipt {
+        NewReceipt {
+            room: ruma::RoomId::parse("!r:test").expect("a room id"),
+            user: ruma::UserId::parse(user).expect("a user id"),
+            kind: "m.read".to_owned(),
+            event: event.to_owned(),
+            ts,
+            thread: String::new(),
+        }
+    }
+
+    #[test]
+    fn the_last_word_on_each_thing_is_taken_once() {
+        let (mut pending, fleeting) = (Pending::default(), Fleeting::default());
+        fleeting.set_typing("!r:test", "@a:test", Some(99), || Position(1));
+        pending.typing(&service(), "!r:test", 5);
+        pending.typing(&service(), "!r:test", 6);
+        pending.receipt(&service(), &receipt("@a:test", "$1", 1), 6);
+        pending.receipt(&service(), &receipt("@a:test", "$2", 2), 7);
+        pending.receipt(&service(), &receipt("@b:test", "$2", 3), 8);
+        let taken = pending.take(&service(), 100, &fleeting, 9).expect("words");
+        let taken: Vec<&str> = taken.iter().map(|json| json.get()).collect();
+        assert_eq!(
+            taken,
+            [
+                r#"{"content":{"user_ids":["@a:test"]},"room_id":"!r:test","type":"m.typing"}"#,
+                r#"{"content":{"$2":{"m.read":{"@a:test":{"ts":2},"@b:test":{"ts":3}}}},"room_id":"!r:test","type":"m.receipt"}"#,
+            ]
+        );
+        assert!(
+            pending
+                .take(&service(), 100, &fleeting, 9)
+                .expect("none")
+                .is_empty()
+        );
+        assert!(pending.sizes().is_empty());
+    }
+
+    #[test]
+    fn what_is_stale_or_too_much_is_dropped() {
+        let (mut pending, fleeting) = (Pending::default(), Fleeting::default());
+        for i in 0..=MOST as i64 {
+            pending.typing(&service(), &format!("!{i}:test"), i);
+        }
+        assert_eq!(pending.sizes()["irc"], MOST);
+        let now = FRESH + MOST as i64 - 1;
+        let taken = pending.take(&service(), 1, &fleeting, now).expect("words");
+        assert_eq!(taken.len(), 1);
+        let rest = pending
+            .take(&service(), 100, &fleeting, now)
+            .expect("words");
+        assert_eq!(rest.len(), 1, "two were fresh, and one was taken");
+    }
+}

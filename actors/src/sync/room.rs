@@ -1,0 +1,461 @@
+//! What one room adds to an answer.
+
+use schema::events::EventRow;
+use schema::memberships::MembershipRow;
+use schema::receipts::ReceiptRow;
+use schema::user_data::DataRow;
+use schema::{Conn, Position, events, memberships, receipts, rooms, user_data};
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+
+use super::fleeting::Fleeting;
+use super::gather::{Ask, Events, PIECE, StateAt, Why, all, data_event};
+use super::rules::{self, Receipt};
+use super::token::Token;
+use crate::Result;
+use crate::rooms::format::Dress;
+use crate::rooms::queries::{dressed, vision};
+
+/// The most state events of a room that are sent.
+const STATE: i64 = 100_000;
+
+/// After whom a client may name a room that has no name. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#calculating-the-display-name-for-a-room
+const HEROES: usize = 5;
+
+/// The stretch of history that an answer covers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stretch {
+    /// After this.
+    pub(super) after: Position,
+    /// Up to this.
+    pub(super) head: Position,
+    /// The time, in milliseconds since the epoch.
+    pub(super) now: i64,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct Timeline {
+    events: Vec<Box<RawValue>>,
+    limited: bool,
+    prev_batch: String,
+}
+
+/// State under the key that was asked for.
+#[derive(Debug, Default)]
+struct State {
+    before: Option<Events>,
+    after: Option<Events>,
+    after_unstable: Option<Events>,
+}
+
+impl State {
+    fn new(at: StateAt, events: Vec<Box<RawValue>>) -> State {
+        let events = Some(Events::from(events));
+        match at {
+            StateAt::Start => State {
+                before: events.filter(|e| !e.is_empty()),
+                ..State::default()
+            },
+            // There even when empty: so the client knows that it was understood.
+            StateAt::End => State {
+                after: events,
+                ..State::default()
+            },
+            StateAt::EndUnstable => State {
+                after_unstable: events,
+                ..State::default()
+            },
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Summary {
+    #[serde(rename = "m.heroes", skip_serializing_if = "Option::is_none")]
+    heroes: Option<Vec<String>>,
+    #[serde(rename = "m.joined_member_count")]
+    joined: i64,
+    #[serde(rename = "m.invited_member_count")]
+    invited: i64,
+}
+
+/// Deviation: nothing is counted, since nothing is pushed; clients count what they can decrypt themselves.
+#[derive(Debug, Default, Serialize)]
+struct Unread {
+    highlight_count: u64,
+    notification_count: u64,
+}
+
+/// A room that the user is in.
+#[derive(Debug, Serialize)]
+pub(super) struct Joined {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    summary: Option<Summary>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<Events>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state_after: Option<Events>,
+    #[serde(
+        rename = "org.matrix.msc4222.state_after",
+        skip_serializing_if = "Option::is_none"
+    )]
+    state_after_unstable: Option<Events>,
+    timeline: Timeline,
+    #[serde(skip_serializing_if = "Events::is_empty")]
+    ephemeral: Events,
+    #[serde(skip_serializing_if = "Events::is_empty")]
+    account_data: Events,
+    unread_notifications: Unread,
+}
+
+/// A room that the user is no longer in.
+#[derive(Debug, Serialize)]
+pub(super) struct Left {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<Events>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state_after: Option<Events>,
+    #[serde(
+        rename = "org.matrix.msc4222.state_after",
+        skip_serializing_if = "Option::is_none"
+    )]
+    state_after_unstable: Option<Events>,
+    timeline: Timeline,
+}
+
+/// A room that the user is invited to, or knocks on.
+#[derive(Debug, Serialize)]
+pub(super) struct Stripped {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    invite_state: Option<Events>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    knock_state: Option<Events>,
+}
+
+impl Stripped {
+    pub(super) fn of(row: &MembershipRow, state: Vec<Box<RawValue>>) -> Stripped {
+        let is_knock = row.membership == "knock";
+        let (invite, knock) = if is_knock {
+            (None, Some(state.into()))
+        } else {
+            (Some(state.into()), None)
+        };
+        Stripped {
+            invite_state: invite,
+            knock_state: knock,
+        }
+    }
+}
+
+/// What is shown of a room's history.
+struct History {
+    timeline: Timeline,
+    state: Vec<Box<RawValue>>,
+    /// Whether somebody's membership is part of it.
+    has_members: bool,
+}
+
+/// How a room's history is asked for.
+struct Wanted {
+    /// Events after this.
+    after: Position,
+    /// Events up to this.
+    up_to: Position,
+    /// All state, not only what changed.
+    whole_state: bool,
+    /// Whether what the user may read must be looked up: its membership changed.
+    moved: bool,
+}
+
+/// A room that the user is in, if there is anything to say of it.
+pub(super) fn joined(
+    db: &mut Conn,
+    fleeting: &Fleeting,
+    ask: &Ask,
+    room_id: &str,
+    why: Why,
+    stretch: &Stretch,
+) -> Result<Option<Joined>> {
+    let whole = why.is_new || ask.full_state;
+    let history = if whole || why.events {
+        let wanted = Wanted {
+            after: if why.is_new {
+                Position::START
+            } else {
+                stretch.after
+            },
+            up_to: stretch.head,
+            whole_state: whole,
+            moved: why.moved,
+        };
+        history(db, ask, room_id, &wanted, stretch)?
+    } else {
+        History {
+            timeline: Timeline {
+                prev_batch: Token::at(stretch.head).to_string(),
+                ..Timeline::default()
+            },
+            state: Vec::new(),
+            has_members: false,
+        }
+    };
+    let ephemeral = ephemeral(db, fleeting, ask, room_id, &why, stretch)?;
+    let account_data = if why.is_new && ask.since.is_some() {
+        whole_account_data(db, ask, room_id, stretch.head)?
+    } else {
+        why.account_data
+    };
+    let has_news = whole
+        || !history.timeline.events.is_empty()
+        || history.timeline.limited
+        || !history.state.is_empty()
+        || !ephemeral.is_empty()
+        || !account_data.is_empty();
+    if !has_news {
+        return Ok(None);
+    }
+    let summary = if whole || history.has_members {
+        summary(db, ask, room_id)?
+    } else {
+        None
+    };
+    let state = State::new(ask.state_at, history.state);
+    Ok(Some(Joined {
+        summary,
+        state: state.before,
+        state_after: state.after,
+        state_after_unstable: state.after_unstable,
+        timeline: history.timeline,
+        ephemeral: ephemeral.into(),
+        account_data: account_data.into(),
+        unread_notifications: Unread::default(),
+    }))
+}
+
+/// A room that the user is no longer in: what happened up to its going. Who was never in it sees its own part only. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#syncing
+pub(super) fn left(
+    db: &mut Conn,
+    ask: &Ask,
+    row: &MembershipRow,
+    was: Option<&str>,
+    stretch: &Stretch,
+) -> Result<Left> {
+    let gone = Position(row.position);
+    let is_first = ask.since.is_none();
+    let was_there = is_first || was == Some("join");
+    let wanted = Wanted {
+        after: match (is_first, was_there) {
+            (true, _) => Position::START,
+            (false, true) => stretch.after,
+            (false, false) => gone.before(),
+        },
+        up_to: gone,
+        whole_state: was_there && (is_first || ask.full_state),
+        moved: was_there,
+    };
+    let history = history(db, ask, &row.room_id, &wanted, stretch)?;
+    let state = State::new(ask.state_at, history.state);
+    Ok(Left {
+        state: state.before,
+        state_after: state.after,
+        state_after_unstable: state.after_unstable,
+        timeline: history.timeline,
+    })
+}
+
+fn history(
+    db: &mut Conn,
+    ask: &Ask,
+    room_id: &str,
+    wanted: &Wanted,
+    stretch: &Stretch,
+) -> Result<History> {
+    let limit = ask.filter.timeline_limit();
+    // Where something is left out, more is read than is shown.
+    let read = if ask.filter.wants_whole_timeline() {
+        limit + 1
+    } else {
+        PIECE
+    };
+    let rows = events::newest_first(db, room_id, wanted.after, wanted.up_to, read as i64)?;
+    let is_complete = rows.len() < read;
+    let vision = match rows.last() {
+        Some(oldest) if wanted.moved => {
+            // The event before counts too: what changes the rule may be read by who could read before it.
+            let before = Position(oldest.position - 2);
+            Some(vision(db, room_id, &ask.user, before)?)
+        }
+        _ => None,
+    };
+    let timeline = rules::timeline(&rows, !is_complete, limit, wanted.up_to, |event| {
+        let position = Position(event.position);
+        ask.filter.wants_event(event) && vision.as_ref().is_none_or(|vision| vision.sees(position))
+    });
+    let mut events = Vec::with_capacity(timeline.events.len());
+    for event in timeline.events {
+        let membership = match &vision {
+            Some(vision) => vision.membership(Position(event.position)),
+            None => "join",
+        };
+        events.push(shown(db, ask, stretch, event, Some(membership))?);
+    }
+
+    let is_member = |event: &EventRow| event.kind == "m.room.member";
+    let whole = is_complete.then_some(&rows[..]);
+    let state = state(db, ask, room_id, wanted, whole, timeline.start)?;
+    let has_members = rows.iter().any(is_member) || state.iter().any(is_member);
+    let state = state
+        .iter()
+        .filter(|event| ask.filter.wants_state(event))
+        .map(|event| shown(db, ask, stretch, event, None))
+        .collect::<Result<Vec<_>>>()?;
+    Ok(History {
+        timeline: Timeline {
+            events,
+            limited: timeline.limited,
+            prev_batch: Token::at(timeline.start).to_string(),
+        },
+        state,
+        has_members,
+    })
+}
+
+/// An event as this client reads it.
+fn shown(
+    db: &mut Conn,
+    ask: &Ask,
+    stretch: &Stretch,
+    event: &EventRow,
+    membership: Option<&str>,
+) -> Result<Box<RawValue>> {
+    let dress = Dress {
+        now: Some(stretch.now),
+        reader: ask.reader(),
+        membership,
+        ..Dress::default()
+    };
+    let mut shown = dressed(db, std::slice::from_ref(event), &[], &dress)?;
+    Ok(shown.swap_remove(0))
+}
+
+/// The state that goes with a timeline. `rows` is the stretch of history it was cut from, when that was read in full.
+fn state(
+    db: &mut Conn,
+    ask: &Ask,
+    room_id: &str,
+    wanted: &Wanted,
+    rows: Option<&[EventRow]>,
+    start: Position,
+) -> Result<Vec<EventRow>> {
+    let up_to = if ask.state_at == StateAt::Start {
+        start
+    } else {
+        wanted.up_to
+    };
+    if wanted.whole_state {
+        return Ok(events::state_between(
+            db,
+            room_id,
+            Position::START,
+            up_to,
+            STATE,
+        )?);
+    }
+    match rows {
+        Some(rows) => {
+            let part = rows.iter().filter(|event| event.position <= up_to.0);
+            Ok(rules::latest_state(part).into_iter().cloned().collect())
+        }
+        None => Ok(events::state_between(
+            db,
+            room_id,
+            wanted.after,
+            up_to,
+            STATE,
+        )?),
+    }
+}
+
+fn ephemeral(
+    db: &mut Conn,
+    fleeting: &Fleeting,
+    ask: &Ask,
+    room_id: &str,
+    why: &Why,
+    stretch: &Stretch,
+) -> Result<Vec<Box<RawValue>>> {
+    let mut events = Vec::new();
+    if (why.typing || why.is_new) && ask.filter.wants_ephemeral(room_id, "m.typing") {
+        let users = fleeting.typing(room_id);
+        // To who has just come, nobody is what it expects.
+        if !(why.is_new && users.is_empty()) {
+            events.push(to_raw_value(&rules::typing(None, &users))?);
+        }
+    }
+    if (why.receipts || why.is_new) && ask.filter.wants_ephemeral(room_id, "m.receipt") {
+        let first = if why.is_new {
+            Position::START
+        } else {
+            stretch.after
+        };
+        let rows = all(|last: Option<&ReceiptRow>| {
+            let after = last.map_or(first, |row| Position(row.position));
+            Ok(receipts::after(
+                db,
+                room_id,
+                after,
+                stretch.head,
+                PIECE as i64,
+            )?)
+        })?;
+        let receipts: Vec<Receipt> = rows
+            .into_iter()
+            .map(Receipt::from)
+            .filter(|receipt| receipt.is_for(&ask.user))
+            .collect();
+        if !receipts.is_empty() {
+            events.push(to_raw_value(&rules::receipts(None, &receipts))?);
+        }
+    }
+    Ok(events)
+}
+
+/// All account data for a room that is new to the client.
+fn whole_account_data(
+    db: &mut Conn,
+    ask: &Ask,
+    room_id: &str,
+    head: Position,
+) -> Result<Vec<Box<RawValue>>> {
+    let rows: Vec<DataRow> = user_data::of_room(db, &ask.user, room_id, head, PIECE as i64)?;
+    rows.iter()
+        .filter(|row| ask.filter.wants_account_data(room_id, &row.kind))
+        .map(|row| data_event(&row.kind, &row.content))
+        .collect()
+}
+
+/// How many are in the room, and after whom it may be named if it has no name. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync
+fn summary(db: &mut Conn, ask: &Ask, room_id: &str) -> Result<Option<Summary>> {
+    let Some(room) = rooms::room(db, room_id)? else {
+        return Ok(None);
+    };
+    let is_named = events::state(db, room_id, "m.room.name", "")?.is_some()
+        || events::state(db, room_id, "m.room.canonical_alias", "")?.is_some();
+    let heroes = if is_named {
+        None
+    } else {
+        let heroes = memberships::heroes(db, room_id, &ask.user, HEROES)?;
+        Some(heroes.into_iter().map(|hero| hero.user_id).collect())
+    };
+    Ok(Some(Summary {
+        heroes,
+        joined: room.joined,
+        invited: room.invited,
+    }))
+}

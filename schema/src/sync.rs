@@ -1,0 +1,130 @@
+//! What only a sync asks: which of a user's rooms have news, and whether two users share a room.
+
+use diesel::dsl::exists;
+use diesel::prelude::*;
+
+use crate::tables::{counter, events, inbox, memberships, receipts};
+use crate::{Conn, Position, Result};
+
+/// The last position of this snapshot: everything up to it can be seen in it, and nothing above it.
+///
+/// # Errors
+/// When the database fails.
+pub fn head(db: &mut Conn) -> Result<Position> {
+    Ok(Position(on!(db, |c| counter::table
+        .find(1)
+        .select(counter::position)
+        .first(c))?))
+}
+
+/// Whether a message that waits for a device is not above this position.
+///
+/// # Errors
+/// When the database fails.
+pub fn waits_up_to(db: &mut Conn, user_id: &str, device_id: &str, up_to: Position) -> Result<bool> {
+    let oldest: Option<i64> = on!(db, |c| inbox::table
+        .filter(inbox::user_id.eq(user_id))
+        .filter(inbox::device_id.eq(device_id))
+        .filter(inbox::position.le(up_to.0))
+        .order(inbox::position)
+        .select(inbox::position)
+        .first(c)
+        .optional())?;
+    Ok(oldest.is_some())
+}
+
+/// The ids of the rooms that a user is joined to, after a room id, in order.
+///
+/// # Errors
+/// When the database fails.
+pub fn joined_rooms(db: &mut Conn, user_id: &str, after: &str, limit: i64) -> Result<Vec<String>> {
+    Ok(on!(db, |c| memberships::table
+        .filter(memberships::user_id.eq(user_id))
+        .filter(memberships::membership.eq("join"))
+        .filter(memberships::room_id.gt(after))
+        .order(memberships::room_id)
+        .select(memberships::room_id)
+        .limit(limit)
+        .load(c))?)
+}
+
+/// Of the rooms that a user is joined to, after a room id: those with an event after a position and up to another, in order of id.
+///
+/// # Errors
+/// When the database fails.
+pub fn rooms_with_events(
+    db: &mut Conn,
+    user_id: &str,
+    (after, up_to): (Position, Position),
+    after_room: &str,
+    limit: i64,
+) -> Result<Vec<String>> {
+    Ok(on!(db, |c| memberships::table
+        .filter(memberships::user_id.eq(user_id))
+        .filter(memberships::membership.eq("join"))
+        .filter(memberships::room_id.gt(after_room))
+        .filter(exists(
+            events::table
+                .filter(events::room_id.eq(memberships::room_id))
+                .filter(events::position.gt(after.0))
+                .filter(events::position.le(up_to.0))
+        ))
+        .order(memberships::room_id)
+        .select(memberships::room_id)
+        .limit(limit)
+        .load(c))?)
+}
+
+/// Of the rooms that a user is joined to, after a room id: those with a receipt after a position and up to another, in order of id.
+///
+/// # Errors
+/// When the database fails.
+pub fn rooms_with_receipts(
+    db: &mut Conn,
+    user_id: &str,
+    (after, up_to): (Position, Position),
+    after_room: &str,
+    limit: i64,
+) -> Result<Vec<String>> {
+    Ok(on!(db, |c| memberships::table
+        .filter(memberships::user_id.eq(user_id))
+        .filter(memberships::membership.eq("join"))
+        .filter(memberships::room_id.gt(after_room))
+        .filter(exists(
+            receipts::table
+                .filter(receipts::room_id.eq(memberships::room_id))
+                .filter(receipts::position.gt(after.0))
+                .filter(receipts::position.le(up_to.0))
+        ))
+        .order(memberships::room_id)
+        .select(memberships::room_id)
+        .limit(limit)
+        .load(c))?)
+}
+
+/// Whether there is a room to which one user is joined and to which the other is joined or invited.
+///
+/// # Errors
+/// When the database fails.
+pub fn shares_a_room(db: &mut Conn, user_id: &str, other: &str) -> Result<bool> {
+    let theirs = diesel::alias!(memberships as theirs);
+    let room: Option<String> = on!(db, |c| memberships::table
+        .inner_join(
+            theirs.on(theirs
+                .field(memberships::room_id)
+                .eq(memberships::room_id)
+                .and(theirs.field(memberships::user_id).eq(other)))
+        )
+        .filter(memberships::user_id.eq(user_id))
+        .filter(memberships::membership.eq("join"))
+        .filter(
+            theirs
+                .field(memberships::membership)
+                .eq("join")
+                .or(theirs.field(memberships::membership).eq("invite"))
+        )
+        .select(memberships::room_id)
+        .first(c)
+        .optional())?;
+    Ok(room.is_some())
+}
