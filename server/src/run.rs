@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt::Display;
-use std::io::{IsTerminal, Read};
+use std::io::{IsTerminal, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -265,8 +265,16 @@ async fn person(actors: &Actors, name: &str, before: Option<&Person>) -> Result<
     })
 }
 
+/// Print a line; whoever does not listen any more misses it, and the server goes on.
+macro_rules! say {
+    ($($words:tt)*) => {
+        // A closed pipe is its reader's decision.
+        let _ = writeln!(std::io::stdout(), $($words)*);
+    };
+}
+
 fn announce(running: &Running, people: &[Person], appservices: &Path, took: Duration) {
-    println!(
+    say!(
         "understudy is ready at http://{} after {} ms",
         running.addr,
         took.as_millis()
@@ -278,17 +286,15 @@ fn announce(running: &Running, people: &[Person], appservices: &Path, took: Dura
             access_token,
             device_id,
         } = person;
-        println!(
-            "  {user_id}  password {password}  access token {access_token}  device {device_id}"
-        );
+        say!("  {user_id}  password {password}  access token {access_token}  device {device_id}");
     }
-    println!(
+    say!(
         "  registrations: drop a file into {}",
         appservices.display()
     );
     if let Some(person) = people.first() {
         let token = &person.access_token;
-        println!(
+        say!(
             "  try: curl -H 'Authorization: Bearer {token}' http://{}/_matrix/client/v3/account/whoami",
             running.addr
         );

@@ -211,7 +211,7 @@ async fn answer(state: Arc<Mutex<State>>, http: HttpRequest, body: web::Bytes) -
     clippy::disallowed_methods,
     reason = "the kit waits for other threads; stories wait for events"
 )]
-pub(crate) async fn pause() {
+pub async fn pause() {
     tokio::time::sleep(Duration::from_millis(2)).await;
 }
 

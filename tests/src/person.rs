@@ -16,7 +16,6 @@ pub struct Answer {
 
 impl Answer {
     /// The body of an answer that must be a 200.
-    #[must_use]
     pub fn ok(self) -> Value {
         assert!(
             (200..300).contains(&self.status),
@@ -102,11 +101,12 @@ impl Person {
         other
     }
 
-    /// The same, asking at another address.
+    /// The same, asking at another address, or at the same where another process listens now: on new connections.
     #[must_use]
     pub fn moved_to(&self, base: &str) -> Person {
         Person {
             base: base.to_owned(),
+            http: client(),
             ..self.clone()
         }
     }
