@@ -1,0 +1,65 @@
+//! The figures of understudy: `cargo bench -p understudy-tests` for all of them, `-- to-device leave` for some.
+//!
+//! The server runs in a process of its own (this program again, told by its environment); what it costs is what all its threads
+//! spent by the kernel's account, from the first request until the bridge has acknowledged the last of it, divided by the
+//! operations. The load and the bridge are in this process.
+
+mod figure;
+mod http;
+mod server;
+mod work;
+mod world;
+
+use std::process::ExitCode;
+
+use figure::Figure;
+
+/// What the server runs on.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    if let Some(config) = server::to_serve() {
+        let config = config.display().to_string();
+        return understudy::run(["understudy", "serve", "--config", &config]);
+    }
+    let chosen: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|a| !a.starts_with('-'))
+        .collect();
+    let figures = actix_rt::System::new().block_on(measure(&chosen));
+    figure::print(&figures);
+    if figures.iter().any(|f| f.faults > 0) {
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+async fn measure(chosen: &[String]) -> Vec<Figure> {
+    let mut all: Vec<Figure> = Vec::new();
+    macro_rules! workloads {
+        ($($name:literal => $run:expr),* $(,)?) => { $(
+            if chosen.is_empty() || chosen.iter().any(|c| $name.contains(c.as_str())) {
+                eprintln!("{} …", $name);
+                all.extend($run.await);
+            }
+        )* };
+    }
+    workloads! {
+        "to-device" => work::to_device::in_flight(false),
+        "to-device-postgres" => work::to_device::in_flight(true),
+        "recipients" => work::to_device::many_recipients(),
+        "namespace" => work::to_device::namespaces(),
+        "event" => work::rooms::events(false),
+        "event-postgres" => work::rooms::events(true),
+        "leave" => work::rooms::leaves(),
+        "last-member" => work::rooms::last_member(),
+        "claim" => work::keys::claims(),
+        "upload" => work::keys::uploads(),
+        "query" => work::keys::queries(),
+        "sync" => work::sync::wake_up(),
+        "memory" => work::process::memory(),
+        "start" => work::process::start(),
+    }
+    all
+}

@@ -1,0 +1,159 @@
+//! Senders who each send one message after the other, and what arrives of it.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use serde::Deserialize;
+
+use crate::figure::{Figure, Mark, Spent};
+use crate::http::Taken;
+use crate::server::pause;
+use crate::world::World;
+
+/// How long the last of it may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long until the bridge's last answer is written down.
+const ACKNOWLEDGED: Duration = Duration::from_millis(30);
+
+/// What is in each message: whose it is and which one.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub(crate) struct Numbered {
+    pub(crate) sender: usize,
+    pub(crate) n: usize,
+}
+
+#[derive(Deserialize)]
+struct Carried {
+    content: serde_json::Value,
+}
+
+#[derive(Deserialize)]
+struct Transaction {
+    #[serde(default)]
+    events: Vec<Carried>,
+    #[serde(default, rename = "de.sorunome.msc2409.to_device")]
+    to_device: Vec<Carried>,
+}
+
+/// The numbered messages in a transaction.
+fn numbered(taken: &Taken) -> Vec<Numbered> {
+    let body: Transaction = serde_json::from_slice(&taken.body).expect("a transaction is JSON");
+    let carried = body.events.into_iter().chain(body.to_device);
+    carried
+        .filter_map(|c| serde_json::from_value(c.content).ok())
+        .collect()
+}
+
+/// When a request was sent and answered.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked {
+    pub(crate) sent: Instant,
+    pub(crate) answered: Instant,
+}
+
+/// What came of it.
+pub(crate) struct Run {
+    pub(crate) spent: Spent,
+    pub(crate) asked: Vec<Vec<Asked>>,
+    /// Requests.
+    pub(crate) count: usize,
+    /// From the request to the bridge's receipt.
+    pub(crate) whole: Vec<Duration>,
+    /// From the answer to the bridge's receipt.
+    pub(crate) after: Vec<Duration>,
+    pub(crate) faults: usize,
+}
+
+/// Each of `senders` on a connection of its own sends `per` requests, one after the other.
+pub(crate) async fn ask_all(
+    world: &World,
+    senders: usize,
+    per: usize,
+    make: impl Fn(usize, usize) -> Vec<u8>,
+) -> Vec<Vec<Asked>> {
+    let mut connections = Vec::new();
+    for _ in 0..senders {
+        connections.push(world.connect().await);
+    }
+    let make = &make;
+    let each = connections
+        .into_iter()
+        .enumerate()
+        .map(|(sender, mut connection)| async move {
+            let mut asked = Vec::with_capacity(per);
+            for n in 0..per {
+                let request = make(sender, n);
+                let sent = Instant::now();
+                connection.ask(&request).await;
+                asked.push(Asked {
+                    sent,
+                    answered: Instant::now(),
+                });
+            }
+            asked
+        });
+    join_all(each).await
+}
+
+/// The same, and each message arrives at the bridge `copies` times, numbered.
+pub(crate) async fn deliver(
+    world: &World,
+    senders: usize,
+    per: usize,
+    copies: usize,
+    make: impl Fn(usize, usize) -> Vec<u8>,
+) -> Run {
+    // Connections, caches and the database's own memory are warm.
+    let skip = world.bridge.count();
+    let mark = Mark::now(world.server());
+    let asked = ask_all(world, senders, per, make).await;
+    let expected = senders * per * copies;
+    let begun = Instant::now();
+    let (mut seen, mut arrived) = (skip, Vec::new());
+    while arrived.len() < expected && begun.elapsed() < PATIENCE {
+        for taken in world.bridge.taken(seen) {
+            seen += 1;
+            arrived.extend(numbered(&taken).into_iter().map(|m| (m, taken.at)));
+        }
+        if arrived.len() < expected {
+            pause(Duration::from_millis(2)).await;
+        }
+    }
+    pause(ACKNOWLEDGED).await;
+    let end = arrived.last().map_or_else(Instant::now, |(_, at)| *at);
+    let spent = mark.until(world.server(), end);
+
+    let mut next = vec![0; senders];
+    let mut run = Run {
+        spent,
+        count: senders * per,
+        whole: Vec::new(),
+        after: Vec::new(),
+        faults: expected.abs_diff(arrived.len()),
+        asked,
+    };
+    for (i, (message, at)) in arrived.iter().enumerate() {
+        let Numbered { sender, n } = *message;
+        // Copies of one message follow each other.
+        if next[sender] != n {
+            run.faults += 1;
+        }
+        if (i + 1) % copies == 0 {
+            next[sender] = n + 1;
+        }
+        let asked = run.asked[sender][n];
+        run.whole.push(*at - asked.sent);
+        run.after.push(at.saturating_duration_since(asked.answered));
+    }
+    run
+}
+
+impl Run {
+    /// As a line of the table, for each of `each` operations of a request.
+    pub(crate) fn figure(self, name: impl Into<String>, goal: &'static str, each: usize) -> Figure {
+        let mut figure = Figure::of(name, goal, self.spent, self.count * each).latency(self.whole);
+        figure.faults = self.faults;
+        figure
+    }
+}

@@ -1,0 +1,224 @@
+//! Room events to a bridge, and who no longer shares a room with it.
+
+use std::time::{Duration, Instant};
+
+use schema::memberships::{self, MembershipRow};
+use schema::{Position, Tx, device_lists, rooms};
+use serde_json::{Value, json};
+use tests::Person;
+use tests::person::segment;
+
+use super::load::{Run, deliver};
+use crate::figure::{Figure, Spent, percentiles};
+use crate::http::{Connection, request};
+use crate::server::pause;
+use crate::world::{AS_TOKEN, Plan, World, ghost_id, in_pieces, person_id, person_token};
+
+/// How often somebody leaves, and comes back.
+const ROUNDS: usize = 40;
+
+async fn room(world: &World, owner: usize) -> String {
+    let body = json!({"preset": "public_chat"});
+    let made = world.person(owner).post("/createRoom", &body).await.ok();
+    made["room_id"].as_str().expect("a room").to_owned()
+}
+
+async fn join(who: &Person, room: &str) {
+    let path = format!("/join/{}", segment(room));
+    assert_eq!(who.post(&path, &json!({})).await.status, 200);
+}
+
+/// Messages of people in rooms of their own, each with a user of the bridge in it.
+pub(crate) async fn events(postgres: bool) -> Vec<Figure> {
+    let world = World::new(Plan {
+        people: 16,
+        ghosts: 1,
+        postgres,
+        ..Plan::default()
+    })
+    .await;
+    let mut rooms = Vec::new();
+    for owner in 0..16 {
+        let room = room(&world, owner).await;
+        join(&world.ghost(0), &room).await;
+        rooms.push(segment(&room));
+    }
+    let send = |series: &str, sender: usize, n: usize| {
+        let path = format!(
+            "/_matrix/client/v3/rooms/{}/send/m.room.encrypted/{series}{n}",
+            rooms[sender]
+        );
+        let body = json!({
+            "algorithm": "m.megolm.v1.aes-sha2", "sender": sender, "n": n, "ciphertext": "c".repeat(300),
+            "session_id": "session", "device_id": "D", "sender_key": "key",
+        });
+        request("PUT", &path, &person_token(sender), &body.to_string())
+    };
+    let engine = if postgres { ", PostgreSQL" } else { "" };
+    let mut figures = Vec::new();
+    for (senders, total) in [(1, 800), (16, 4_800)] {
+        let (warm, series) = (format!("warm{senders}."), format!("f{senders}."));
+        deliver(&world, senders, 20, 1, |s, n| send(&warm, s, n)).await;
+        let run: Run = deliver(&world, senders, total / senders, 1, |s, n| {
+            send(&series, s, n)
+        })
+        .await;
+        let name = format!("room event to a bridge, {senders} in flight{engine}");
+        figures.push(run.figure(name, "≤ 0.4 ms", 1));
+    }
+    figures
+}
+
+fn joined(tx: &mut Tx<'_>, room_id: &str, user_id: &str) -> schema::Result<Position> {
+    let position = tx.next_position();
+    let row = MembershipRow {
+        room_id: room_id.to_owned(),
+        user_id: user_id.to_owned(),
+        membership: "join".to_owned(),
+        position: position.0,
+        event_id: format!("$filled-{}", position.0),
+        sender: user_id.to_owned(),
+        display_name: None,
+        avatar_url: None,
+        forgotten: false,
+    };
+    memberships::put(tx, &row)?;
+    Ok(position)
+}
+
+/// A room of this many members: its owner, a leaver, a user of the bridge, and people who only fill it.
+/// The leaver and the bridge's user are each in so many other rooms.
+async fn filled(members: usize, others: usize) -> (World, String) {
+    let mut world = World::new(Plan {
+        people: members - 1,
+        ghosts: 1,
+        ..Plan::default()
+    })
+    .await;
+    let id = room(&world, 0).await;
+    join(&world.person(1), &id).await;
+    let (room, fillers) = (id.clone(), members.saturating_sub(3));
+    world
+        .change(async |store| {
+            let (to, counted) = (room.clone(), room.clone());
+            // `in_pieces` numbers from 0; the owner and the leaver are there already.
+            let to: &'static str = to.leak();
+            in_pieces(store, fillers, move |tx, i| {
+                joined(tx, to, &person_id(i + 2)).map(drop)
+            })
+            .await;
+            let count = store.write(move |tx| {
+                let mut row = rooms::room(tx, &counted)?.expect("the room");
+                row.joined += i64::try_from(fillers).expect("not so many");
+                rooms::advance(tx, &row)
+            });
+            count.await.expect("written");
+            in_pieces(store, others, |tx, i| {
+                joined(tx, &format!("!theirs{i}:bench"), &person_id(1))?;
+                let (room, ghost) = (format!("!bridged{i}:bench"), ghost_id(0));
+                let at = joined(tx, &room, &ghost)?;
+                device_lists::membership_changed(tx, &room, &ghost, "leave", "join", at).map(drop)
+            })
+            .await;
+        })
+        .await;
+    let before = world.bridge.count();
+    join(&world.ghost(0), &id).await;
+    told(&world, before, "changed", members - 1).await;
+    (world, id)
+}
+
+/// Wait until this many people have been named in transactions; answers when the last was, and how many names there were.
+async fn told(world: &World, skip: usize, what: &str, people: usize) -> (Instant, usize) {
+    let begun = Instant::now();
+    let (mut seen, mut names) = (skip, 0);
+    loop {
+        for taken in world.bridge.taken(seen) {
+            seen += 1;
+            let body: Value = serde_json::from_slice(&taken.body).expect("JSON");
+            let named = body["org.matrix.msc3202.device_lists"][what].as_array();
+            names += named.map_or(0, |all| {
+                let people = all.iter().filter_map(Value::as_str);
+                people.filter(|u| u.starts_with("@p")).count()
+            });
+            if names >= people {
+                return (taken.at, names);
+            }
+        }
+        if begun.elapsed().as_secs() > 30 {
+            return (Instant::now(), names);
+        }
+        pause(Duration::from_millis(1)).await;
+    }
+}
+
+/// Somebody leaves and comes back, again and again; only the leaving counts.
+async fn rounds(
+    world: &World,
+    room: &str,
+    who: (&str, &str),
+    rounds: usize,
+    people: usize,
+) -> (Spent, Vec<Duration>, usize) {
+    let mut connection: Connection = world.connect().await;
+    let (token, query) = who;
+    let path = |what: &str| format!("/_matrix/client/v3/rooms/{}/{what}{query}", segment(room));
+    let (leave, join) = (
+        request("POST", &path("leave"), token, "{}"),
+        request("POST", &path("join"), token, "{}"),
+    );
+    let (mut spent, mut times, mut faults) = (Spent::default(), Vec::new(), 0);
+    for _ in 0..rounds {
+        let skip = world.bridge.count();
+        let mark = crate::figure::Mark::now(world.server());
+        let sent = Instant::now();
+        connection.ask(&leave).await;
+        let (at, names) = told(world, skip, "left", people).await;
+        faults += names.abs_diff(people);
+        pause(Duration::from_millis(15)).await;
+        let one = mark.until(world.server(), at);
+        spent.cpu += one.cpu;
+        spent.wall += one.wall;
+        times.push(at - sent);
+        let skip = world.bridge.count();
+        connection.ask(&join).await;
+        let (_, names) = told(world, skip, "changed", people).await;
+        faults += names.abs_diff(people);
+        pause(Duration::from_millis(15)).await;
+    }
+    (spent, times, faults)
+}
+
+/// An ordinary member leaves: rooms of different sizes, and different numbers of other rooms.
+pub(crate) async fn leaves() -> Vec<Figure> {
+    let mut figures = Vec::new();
+    for (members, others) in [(10, 1), (1_000, 1), (10_000, 1), (10, 100), (10, 1_000)] {
+        let (world, room) = filled(members, others).await;
+        let token = person_token(1);
+        rounds(&world, &room, (&token, ""), 5, 1).await;
+        let (spent, times, faults) = rounds(&world, &room, (&token, ""), ROUNDS, 1).await;
+        let name = format!("leave told as `left`, {members} members, {others} other rooms each");
+        let mut figure = Figure::of(name, "≤ 0.5 ms", spent, ROUNDS).latency(times);
+        figure.rate = String::new();
+        figure.faults = faults;
+        figures.push(figure);
+    }
+    figures
+}
+
+/// The bridge's last member leaves a room of ten thousand: all the others are named.
+pub(crate) async fn last_member() -> Vec<Figure> {
+    const MEMBERS: usize = 10_000;
+    let (world, room) = filled(MEMBERS, 1).await;
+    let query = format!("?user_id={}", segment(&ghost_id(0)));
+    let (spent, times, faults) = rounds(&world, &room, (AS_TOKEN, &query), 3, MEMBERS - 1).await;
+    let mut figure = Figure::of(
+        format!("a bridge's last member leaves a room of {MEMBERS}, a person"),
+        "≤ 0.02 ms",
+        spent,
+        3 * (MEMBERS - 1),
+    );
+    figure.latency = percentiles(times);
+    figure.faults = faults;
+    vec![figure]
+}

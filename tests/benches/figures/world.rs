@@ -1,0 +1,226 @@
+//! Who is there: people with tokens, a bridge with users, written into the database before the server starts.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use schema::accounts::{self, UserRow};
+use schema::interests::{Interests, Proposals};
+use schema::keys::OneTimeKey;
+use schema::registration::{Registration, ServiceId};
+use schema::sessions::{self, Maker};
+use schema::{Store, Tx, device_lists, keys};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+use tests::Person;
+
+use crate::http::{Connection, StubBridge};
+use crate::server::Server;
+
+/// The token of the bridge.
+pub(crate) const AS_TOKEN: &str = "as-token";
+
+/// What a device of the bridge's users is called.
+pub(crate) const GHOST: &str = "GHOST";
+
+/// Rows in one write while the database is filled.
+const PIECE: usize = 5_000;
+
+/// How much of everything there is.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Plan {
+    /// People, each with a device and a token.
+    pub(crate) people: usize,
+    /// Users of the bridge with a device.
+    pub(crate) ghosts: usize,
+    /// Users of the bridge without one.
+    pub(crate) silent: usize,
+    /// One-time keys of each device of the bridge's users, which has identity keys then.
+    pub(crate) keys: usize,
+    /// Whether PostgreSQL stores it.
+    pub(crate) postgres: bool,
+}
+
+/// A server, a bridge, and who is there.
+pub(crate) struct World {
+    folder: TempDir,
+    database: String,
+    pub(crate) bridge: StubBridge,
+    server: Option<Server>,
+}
+
+/// The id of a person.
+pub(crate) fn person_id(i: usize) -> String {
+    format!("@p{i}:bench")
+}
+
+/// The token of a person.
+pub(crate) fn person_token(i: usize) -> String {
+    format!("token-{i}")
+}
+
+/// The id of a user of the bridge.
+pub(crate) fn ghost_id(i: usize) -> String {
+    format!("@irc_{i}:bench")
+}
+
+/// The id of the bridge.
+pub(crate) fn service() -> ServiceId {
+    ServiceId::from("irc")
+}
+
+fn registration(url: &str) -> Value {
+    json!({
+        "id": "irc", "url": url, "as_token": AS_TOKEN, "hs_token": "hs-token", "sender_localpart": "ircbot",
+        "rate_limited": false, "receive_ephemeral": true, "org.matrix.msc3202": true, "io.element.msc4190": true,
+        "namespaces": {"users": [{"exclusive": true, "regex": "@irc_.*"}]},
+    })
+}
+
+/// The identity keys of a device, as far as a server looks at them.
+pub(crate) fn identity_keys(user: &str, device: &str) -> Value {
+    json!({
+        "user_id": user, "device_id": device,
+        "algorithms": ["m.olm.v1.curve25519-aes-sha2", "m.megolm.v1.aes-sha2"],
+        "keys": {
+            format!("curve25519:{device}"): "3C5BFWi2Y8MaVvjM8M22DBmh24PmgR0nPvJOIArzgyI",
+            format!("ed25519:{device}"): "lEuiRJBit0IG6nUf5pUzWTUEsRVVe/HJkoKuEww9ULI",
+        },
+        "signatures": {user: {format!("ed25519:{device}"):
+            "dSO80A01XiigH3uBiDVx/EjzaoycHcjq9lfQX0uWsqxl2giMIiSPR8a4d291W1ihKJL/a+myXS367WT6NAIcBA"}},
+    })
+}
+
+/// A one-time key.
+pub(crate) fn one_time_key(user: &str, device: &str, n: usize) -> Value {
+    json!({
+        "key": format!("{n:08}EjlxjKQyzJoOqrR0jvsLNvbLCDVJnRfRPKxBQg"),
+        "signatures": {user: {format!("ed25519:{device}"):
+            "IQeCEPb9HFk217cU9kw9EOiusC6kMIkoIRnbnfOh5Oc63S1ghgyjShBGpu34blQomoalCyXWyhaaT3MrLZYQAA"}},
+    })
+}
+
+impl World {
+    /// Fill a database and start a server on it.
+    pub(crate) async fn new(plan: Plan) -> World {
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder on a disk");
+        let appservices = folder.path().join("appservices");
+        std::fs::create_dir(&appservices).expect("a folder");
+        let bridge = StubBridge::start().await;
+        let registration = registration(&bridge.url);
+        std::fs::write(appservices.join("irc.yaml"), registration.to_string()).expect("written");
+        let database = if plan.postgres {
+            tests::postgres::new_database()
+        } else {
+            format!("sqlite:{}", folder.path().join("understudy.db").display())
+        };
+        let mut world = World {
+            folder,
+            database,
+            bridge,
+            server: None,
+        };
+        world.change(async |store| fill(store, plan).await).await;
+        world
+    }
+
+    /// The server.
+    pub(crate) fn server(&self) -> &Server {
+        self.server.as_ref().expect("it runs")
+    }
+
+    /// Stop the server, change its database behind its back, start it again.
+    pub(crate) async fn change(&mut self, change: impl AsyncFnOnce(&Store)) {
+        if let Some(server) = self.server.take() {
+            server.stop().await;
+        }
+        let store = Store::open(&self.database, &schema::Options::default()).expect("a database");
+        let url = self.bridge.url.clone();
+        // The counters of the bridge's members are kept by whoever knows its namespaces.
+        let swapped = store.write_alone(move |tx| {
+            let registration: Registration = serde_json::from_value(registration(&url))?;
+            let proposals = Proposals {
+                to_device: true,
+                device_lists: true,
+            };
+            let interests = Interests::compile("bench", vec![(registration, false)], proposals);
+            tx.swap_interests(interests.expect("patterns"));
+            Ok::<_, schema::Error>(())
+        });
+        swapped.await.expect("written");
+        change(&store).await;
+        // Nobody is told of what happened before the story begins.
+        let skipped = store.write(|tx| {
+            let head = tx.head();
+            device_lists::set_cursor(tx, head)
+        });
+        skipped.await.expect("written");
+        store.close();
+        self.server = Some(Server::start(self.folder.path(), &self.database).await);
+    }
+
+    /// A connection of one's own.
+    pub(crate) async fn connect(&self) -> Connection {
+        Connection::open(self.server().addr).await
+    }
+
+    /// A person who asks at leisure.
+    pub(crate) fn person(&self, i: usize) -> Person {
+        let id = person_id(i);
+        Person::at(&self.server().base(), &id, Some("D"), &person_token(i))
+    }
+
+    /// A user of the bridge, played at leisure.
+    pub(crate) fn ghost(&self, i: usize) -> Person {
+        let bot = Person::at(&self.server().base(), "@ircbot:bench", None, AS_TOKEN);
+        bot.playing(&ghost_id(i), None)
+    }
+}
+
+/// Do something for each number, many in one write.
+pub(crate) async fn in_pieces(
+    store: &Store,
+    count: usize,
+    each: impl Fn(&mut Tx<'_>, usize) -> schema::Result<()> + Copy + Send + 'static,
+) {
+    for start in (0..count).step_by(PIECE) {
+        let piece =
+            store.write(move |tx| (start..count.min(start + PIECE)).try_for_each(|i| each(tx, i)));
+        piece.await.expect("written");
+    }
+}
+
+async fn fill(store: &Store, plan: Plan) {
+    in_pieces(store, plan.people, |tx, i| {
+        accounts::register(tx, &UserRow::new(&person_id(i), 0))?;
+        sessions::ensure_device(tx, &person_id(i), "D", None, &Maker::Person)?;
+        let hash = STANDARD_NO_PAD.encode(Sha256::digest(person_token(i)));
+        sessions::replace_token(tx, &person_id(i), "D", &hash, 0)?;
+        let json = identity_keys(&person_id(i), "D").to_string();
+        keys::put_device_keys(tx, &person_id(i), "D", &json)
+    })
+    .await;
+    in_pieces(store, plan.ghosts + plan.silent, move |tx, i| {
+        let user = ghost_id(i);
+        let row = UserRow {
+            appservice_id: Some(service().to_string()),
+            ..UserRow::new(&user, 0)
+        };
+        accounts::register(tx, &row)?;
+        if i >= plan.ghosts {
+            return Ok(());
+        }
+        sessions::ensure_device(tx, &user, GHOST, None, &Maker::Service(service()))?;
+        if plan.keys > 0 {
+            keys::put_device_keys(tx, &user, GHOST, &identity_keys(&user, GHOST).to_string())?;
+        }
+        let all: Vec<OneTimeKey> = (0..plan.keys)
+            .map(|n| OneTimeKey {
+                algorithm: "signed_curve25519".to_owned(),
+                key_id: format!("{n:06}"),
+                json: one_time_key(&user, GHOST, n).to_string(),
+            })
+            .collect();
+        keys::add_one_time_keys(tx, &user, GHOST, &all)
+    })
+    .await;
+}
