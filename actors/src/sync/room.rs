@@ -1,6 +1,5 @@
 //! What one room adds to an answer.
 
-use schema::events::EventRow;
 use schema::memberships::MembershipRow;
 use schema::receipts::ReceiptRow;
 use schema::user_data::DataRow;
@@ -9,15 +8,12 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::fleeting::Fleeting;
-use super::gather::{Ask, Events, PIECE, StateAt, Why, all, data_event};
+use super::gather::{Ask, Events, PIECE, StateAt, Why, all};
+use super::history::{History, Timeline, Wanted, history};
+use super::personal::data_event;
 use super::rules::{self, Receipt};
 use super::token::Token;
 use crate::Result;
-use crate::rooms::format::Dress;
-use crate::rooms::queries::{dressed, vision};
-
-/// The most state events of a room that are sent.
-const STATE: i64 = 100_000;
 
 /// After whom a client may name a room that has no name. ([spec])
 ///
@@ -33,13 +29,6 @@ pub(super) struct Stretch {
     pub(super) head: Position,
     /// The time, in milliseconds since the epoch.
     pub(super) now: i64,
-}
-
-#[derive(Debug, Default, Serialize)]
-struct Timeline {
-    events: Vec<Box<RawValue>>,
-    limited: bool,
-    prev_batch: String,
 }
 
 /// State under the key that was asked for.
@@ -149,26 +138,6 @@ impl Stripped {
     }
 }
 
-/// What is shown of a room's history.
-struct History {
-    timeline: Timeline,
-    state: Vec<Box<RawValue>>,
-    /// Whether somebody's membership is part of it.
-    has_members: bool,
-}
-
-/// How a room's history is asked for.
-struct Wanted {
-    /// Events after this.
-    after: Position,
-    /// Events up to this.
-    up_to: Position,
-    /// All state, not only what changed.
-    whole_state: bool,
-    /// Whether what the user may read must be looked up: its membership changed.
-    moved: bool,
-}
-
 /// A room that the user is in, if there is anything to say of it.
 pub(super) fn joined(
     db: &mut Conn,
@@ -197,8 +166,7 @@ pub(super) fn joined(
                 prev_batch: Token::at(stretch.head).to_string(),
                 ..Timeline::default()
             },
-            state: Vec::new(),
-            has_members: false,
+            ..History::default()
         }
     };
     let ephemeral = ephemeral(db, fleeting, ask, room_id, &why, stretch)?;
@@ -265,119 +233,6 @@ pub(super) fn left(
         state_after_unstable: state.after_unstable,
         timeline: history.timeline,
     })
-}
-
-fn history(
-    db: &mut Conn,
-    ask: &Ask,
-    room_id: &str,
-    wanted: &Wanted,
-    stretch: &Stretch,
-) -> Result<History> {
-    let limit = ask.filter.timeline_limit();
-    // Where something is left out, more is read than is shown.
-    let read = if ask.filter.wants_whole_timeline() {
-        limit + 1
-    } else {
-        PIECE
-    };
-    let rows = events::newest_first(db, room_id, wanted.after, wanted.up_to, read as i64)?;
-    let is_complete = rows.len() < read;
-    let vision = match rows.last() {
-        Some(oldest) if wanted.moved => {
-            // The event before counts too: what changes the rule may be read by who could read before it.
-            let before = Position(oldest.position - 2);
-            Some(vision(db, room_id, &ask.user, before)?)
-        }
-        _ => None,
-    };
-    let timeline = rules::timeline(&rows, !is_complete, limit, wanted.up_to, |event| {
-        let position = Position(event.position);
-        ask.filter.wants_event(event) && vision.as_ref().is_none_or(|vision| vision.sees(position))
-    });
-    let mut events = Vec::with_capacity(timeline.events.len());
-    for event in timeline.events {
-        let membership = match &vision {
-            Some(vision) => vision.membership(Position(event.position)),
-            None => "join",
-        };
-        events.push(shown(db, ask, stretch, event, Some(membership))?);
-    }
-
-    let is_member = |event: &EventRow| event.kind == "m.room.member";
-    let whole = is_complete.then_some(&rows[..]);
-    let state = state(db, ask, room_id, wanted, whole, timeline.start)?;
-    let has_members = rows.iter().any(is_member) || state.iter().any(is_member);
-    let state = state
-        .iter()
-        .filter(|event| ask.filter.wants_state(event))
-        .map(|event| shown(db, ask, stretch, event, None))
-        .collect::<Result<Vec<_>>>()?;
-    Ok(History {
-        timeline: Timeline {
-            events,
-            limited: timeline.limited,
-            prev_batch: Token::at(timeline.start).to_string(),
-        },
-        state,
-        has_members,
-    })
-}
-
-/// An event as this client reads it.
-fn shown(
-    db: &mut Conn,
-    ask: &Ask,
-    stretch: &Stretch,
-    event: &EventRow,
-    membership: Option<&str>,
-) -> Result<Box<RawValue>> {
-    let dress = Dress {
-        now: Some(stretch.now),
-        reader: ask.reader(),
-        membership,
-        ..Dress::default()
-    };
-    let mut shown = dressed(db, std::slice::from_ref(event), &[], &dress)?;
-    Ok(shown.swap_remove(0))
-}
-
-/// The state that goes with a timeline. `rows` is the stretch of history it was cut from, when that was read in full.
-fn state(
-    db: &mut Conn,
-    ask: &Ask,
-    room_id: &str,
-    wanted: &Wanted,
-    rows: Option<&[EventRow]>,
-    start: Position,
-) -> Result<Vec<EventRow>> {
-    let up_to = if ask.state_at == StateAt::Start {
-        start
-    } else {
-        wanted.up_to
-    };
-    if wanted.whole_state {
-        return Ok(events::state_between(
-            db,
-            room_id,
-            Position::START,
-            up_to,
-            STATE,
-        )?);
-    }
-    match rows {
-        Some(rows) => {
-            let part = rows.iter().filter(|event| event.position <= up_to.0);
-            Ok(rules::latest_state(part).into_iter().cloned().collect())
-        }
-        None => Ok(events::state_between(
-            db,
-            room_id,
-            wanted.after,
-            up_to,
-            STATE,
-        )?),
-    }
 }
 
 fn ephemeral(

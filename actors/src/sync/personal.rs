@@ -1,0 +1,147 @@
+//! What is the user's own in an answer: to-device messages, account data, presence, key counts.
+
+use std::collections::BTreeMap;
+
+use ruma::UserId;
+use schema::inbox::InboxRow;
+use schema::user_data::DataRow;
+use schema::{Conn, Position, appservices, inbox, user_data};
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+
+use super::fleeting::Fleeting;
+use super::gather::{Ask, Events, PIECE, all};
+use super::rules;
+use crate::accounts::push_rules;
+use crate::appservice_sender::SIGNED_CURVE25519;
+use crate::{Error, Result};
+
+/// To-device messages in one answer. The next request fetches the rest at once. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#extensions-to-sync
+const TO_DEVICE: usize = 100;
+
+/// Account data by room.
+pub(super) type ByRoom = BTreeMap<String, Vec<Box<RawValue>>>;
+
+/// What waits for the device, and how far that goes.
+pub(super) fn to_device(db: &mut Conn, ask: &Ask, head: Position) -> Result<(Events, Position)> {
+    #[derive(Serialize)]
+    struct Message<'a> {
+        content: &'a RawValue,
+        sender: &'a str,
+        r#type: &'a str,
+    }
+    let Some(device) = &ask.device else {
+        return Ok((Events::default(), head));
+    };
+    let after = ask.since.map_or(Position::START, |since| since.to_device);
+    let one_more = TO_DEVICE as i64 + 1;
+    let mut rows = inbox::after(db, &ask.user, device, after, head, one_more)?;
+    let goes_on = rows.len() > TO_DEVICE;
+    rows.truncate(TO_DEVICE);
+    let end = match rows.last() {
+        Some(last) if goes_on => Position(last.position),
+        _ => head,
+    };
+    let message = |row: &InboxRow| -> Result<Box<RawValue>> {
+        Ok(to_raw_value(&Message {
+            content: serde_json::from_str(&row.content)?,
+            sender: &row.sender,
+            r#type: &row.kind,
+        })?)
+    };
+    let events: Vec<_> = rows.iter().map(message).collect::<Result<_>>()?;
+    Ok((events.into(), end))
+}
+
+/// Account data, global and of every room, that is new.
+pub(super) fn account_data(db: &mut Conn, ask: &Ask, head: Position) -> Result<Vec<DataRow>> {
+    all(|last: Option<&DataRow>| {
+        let after = last.map_or(ask.after(), |row| Position(row.position));
+        Ok(user_data::changed(
+            db,
+            &ask.user,
+            after,
+            head,
+            PIECE as i64,
+        )?)
+    })
+}
+
+/// A piece of account data as an event.
+pub(super) fn data_event(kind: &str, content: &str) -> Result<Box<RawValue>> {
+    #[derive(Serialize)]
+    struct Data<'a> {
+        content: &'a RawValue,
+        r#type: &'a str,
+    }
+    Ok(to_raw_value(&Data {
+        content: serde_json::from_str(content)?,
+        r#type: kind,
+    })?)
+}
+
+/// Global account data, and that of each room. A first answer has push rules whether the user has any of its own or not. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#push-rules
+pub(super) fn sorted(ask: &Ask, rows: Vec<DataRow>) -> Result<(Events, ByRoom)> {
+    let (mut global, mut by_room) = (Vec::new(), ByRoom::new());
+    let mut has_push_rules = false;
+    for row in rows {
+        let is_global = row.room_id.is_empty();
+        has_push_rules |= is_global && row.kind == push_rules::KIND;
+        if !ask.filter.wants_account_data(&row.room_id, &row.kind) {
+            continue;
+        }
+        let event = data_event(&row.kind, &row.content)?;
+        if is_global {
+            global.push(event);
+        } else {
+            by_room.entry(row.room_id).or_default().push(event);
+        }
+    }
+    if ask.since.is_none() && !has_push_rules && ask.filter.wants_account_data("", push_rules::KIND)
+    {
+        let user = UserId::parse(ask.user.as_str())
+            .map_err(|e| Error::Storage(schema::Error::Damaged(e.to_string())))?;
+        let rules = serde_json::to_string(&push_rules::Content::of(&user, None)?)?;
+        global.push(data_event(push_rules::KIND, &rules)?);
+    }
+    Ok((global.into(), by_room))
+}
+
+/// Who came or went among those who share a room with the user.
+pub(super) fn presence(
+    db: &mut Conn,
+    fleeting: &Fleeting,
+    ask: &Ask,
+    head: Position,
+    now: i64,
+) -> Result<Events> {
+    let mut events = Vec::new();
+    for user in fleeting.users_with_presence(ask.after(), head) {
+        let shares = user == ask.user || schema::sync::shares_a_room(db, &ask.user, &user)?;
+        if let Some(presence) = fleeting.presence(&user)
+            && shares
+            && ask.filter.wants_presence(&user)
+        {
+            events.push(to_raw_value(&rules::presence(&user, &presence, now))?);
+        }
+    }
+    Ok(events.into())
+}
+
+/// One-time keys left and fallback keys unused on the device.
+pub(super) fn counts(db: &mut Conn, ask: &Ask) -> Result<(BTreeMap<String, i64>, Vec<String>)> {
+    let mut one_time = BTreeMap::from([(SIGNED_CURVE25519.to_owned(), 0)]);
+    let known = match &ask.device {
+        Some(device) => appservices::counts_of(db, &ask.user, device)?,
+        None => None,
+    };
+    let Some(known) = known else {
+        return Ok((one_time, Vec::new()));
+    };
+    one_time.extend(known.one_time);
+    Ok((one_time, known.unused_fallback))
+}

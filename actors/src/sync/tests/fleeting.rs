@@ -1,0 +1,201 @@
+//! Typing, receipts and presence, for people and for services.
+
+use super::*;
+
+#[actix::test]
+async fn typing_is_heard_and_ends_by_itself() {
+    let house = House::new().await;
+    let room = house.room("ann").await;
+    house.join("bob", &room).await;
+    assert!(matches!(
+        house.type_in("cat", &room, Some(5)).await,
+        Err(Error::Refused(Refusal::Forbidden(_)))
+    ));
+    let first = house.sync("ann", None).await;
+    let typing = |answer: &Value| {
+        answer["rooms"]["join"][room.as_str()]["ephemeral"]["events"][0]["content"]["user_ids"]
+            .clone()
+    };
+    let waiting = house.wait("ann", next(&first)).await;
+    house.type_in("bob", &room, Some(5)).await.expect("typing");
+    let began = waiting.await.expect("an answer");
+    assert_eq!(typing(&began), json!(["@bob:test"]));
+    // Who comes now sees it too, and who has seen it does not hear it again.
+    assert_eq!(
+        typing(&house.sync("ann/TWO", None).await),
+        json!(["@bob:test"])
+    );
+    assert!(
+        house
+            .sync("ann", Some(next(&began)))
+            .await
+            .get("rooms")
+            .is_none()
+    );
+
+    let waiting = house.wait("ann", next(&began)).await;
+    house.actors.env.clock.advance(Duration::from_secs(5));
+    let ended = waiting.await.expect("an answer");
+    assert_eq!(typing(&ended), json!([]));
+    house
+        .type_in("bob", &room, None)
+        .await
+        .expect("nothing new");
+    assert_eq!(
+        next(&house.sync("ann", Some(next(&ended))).await),
+        next(&ended)
+    );
+}
+
+#[actix::test]
+async fn receipts_are_heard_but_for_private_ones() {
+    let house = House::new().await;
+    let room = house.room("ann").await;
+    house.join("bob", &room).await;
+    house.say("ann", &room, "read me").await;
+    let first = house.sync("ann", None).await;
+    let events = &first["rooms"]["join"][room.as_str()]["timeline"]["events"];
+    let event = events.as_array().and_then(|e| e.last()).expect("an event")["event_id"].clone();
+    let event = event.as_str().expect("an id");
+    let mark = |kind| MarkRead {
+        by: by("bob"),
+        room: room.clone(),
+        marks: vec![Mark {
+            kind,
+            event: event.try_into().expect("an id"),
+            thread: String::new(),
+        }],
+    };
+    ask(&house.actors.rooms, mark(MarkKind::ReadPrivate))
+        .await
+        .expect("marked");
+    let nothing = house.sync("ann", Some(next(&first))).await;
+    assert!(nothing.get("rooms").is_none());
+    let own = house.sync("bob", Some(next(&first))).await;
+    let receipt = |answer: &Value, kind: &str| {
+        answer["rooms"]["join"][room.as_str()]["ephemeral"]["events"][0]["content"][event][kind]
+            .clone()
+    };
+    assert!(receipt(&own, "m.read.private").get("@bob:test").is_some());
+
+    let waiting = house.wait("ann", next(&nothing)).await;
+    ask(&house.actors.rooms, mark(MarkKind::Read))
+        .await
+        .expect("marked");
+    let heard = waiting.await.expect("an answer");
+    assert_eq!(
+        receipt(&heard, "m.read"),
+        json!({"@bob:test": {"ts": 1000}})
+    );
+}
+
+#[actix::test]
+async fn presence_is_for_those_who_share_a_room() {
+    let house = House::new().await;
+    let room = house.room("ann").await;
+    house.join("bob", &room).await;
+    let (ann, cat) = (house.sync("ann", None).await, house.sync("cat", None).await);
+    let waiting = house.wait("ann", next(&ann)).await;
+    let message = SetPresence {
+        user: user("bob"),
+        state: "online".to_owned(),
+        message: Some("here".to_owned()),
+    };
+    ask(&house.actors.sync, message).await.expect("set");
+    let answer = waiting.await.expect("an answer");
+    let event = &answer["presence"]["events"][0];
+    assert_eq!(
+        (&event["sender"], &event["content"]["presence"]),
+        (&json!("@bob:test"), &json!("online"))
+    );
+    assert!(
+        house
+            .sync("cat", Some(next(&cat)))
+            .await
+            .get("presence")
+            .is_none()
+    );
+}
+
+#[actix::test]
+async fn a_service_that_listens_is_told_of_typing_and_receipts() {
+    let house = House::new().await;
+    let service = |id: &str, listens: bool| {
+        let value = json!({"id": id, "url": "http://localhost:9", "as_token": id, "hs_token": id,
+            "sender_localpart": format!("{id}bot"), "receive_ephemeral": listens,
+            "namespaces": {"users": [{"exclusive": true, "regex": format!("@{id}_.*")}]}});
+        (
+            serde_json::from_value(value).expect("a registration"),
+            false,
+        )
+    };
+    let interests = Interests::compile(
+        "test",
+        vec![service("irc", true), service("deaf", false)],
+        Proposals::default(),
+    )
+    .expect("patterns");
+    house
+        .actors
+        .env
+        .store
+        .write_alone(|tx| {
+            tx.swap_interests(interests);
+            Ok::<_, Error>(())
+        })
+        .await
+        .expect("swapped");
+    let (room, elsewhere) = (house.room("ann").await, house.room("ann").await);
+    for ghost in ["irc_bob", "deaf_bob"] {
+        house.join(ghost, &room).await;
+    }
+    house.type_in("ann", &room, Some(5)).await.expect("typing");
+    house
+        .type_in("ann", &elsewhere, Some(5))
+        .await
+        .expect("typing");
+    let take = |id: &str| TakeEphemeral {
+        service: ServiceId::from(id),
+        limit: 100,
+    };
+    let sync = house.actors.sync.addr();
+    let taken = sync.send(take("irc")).await.expect("words");
+    let taken: Vec<&str> = taken.iter().map(|json| json.get()).collect();
+    let expected =
+        json!({"content": {"user_ids": ["@ann:test"]}, "room_id": room, "type": "m.typing"});
+    assert_eq!(taken, [expected.to_string()]);
+    assert!(sync.send(take("deaf")).await.expect("words").is_empty());
+
+    let first = house.sync("ann", None).await;
+    let events = &first["rooms"]["join"][room.as_str()]["timeline"]["events"];
+    let event = events.as_array().and_then(|e| e.last()).expect("an event")["event_id"].clone();
+    for (name, kind) in [
+        ("ann", MarkKind::ReadPrivate),
+        ("irc_bob", MarkKind::ReadPrivate),
+    ] {
+        let message = MarkRead {
+            by: by(name),
+            room: room.clone(),
+            marks: vec![Mark {
+                kind,
+                event: event
+                    .as_str()
+                    .and_then(|e| e.try_into().ok())
+                    .expect("an id"),
+                thread: String::new(),
+            }],
+        };
+        ask(&house.actors.rooms, message).await.expect("marked");
+    }
+    let mut taken = Vec::new();
+    while taken.is_empty() {
+        taken = sync.send(take("irc")).await.expect("words");
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(taken.len(), 1);
+    assert!(
+        taken[0].get().contains("@irc_bob:test"),
+        "its own user's private receipt"
+    );
+    assert!(!taken[0].get().contains("@ann:test"), "and nobody else's");
+}
