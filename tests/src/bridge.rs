@@ -215,6 +215,21 @@ pub async fn pause() {
     tokio::time::sleep(Duration::from_millis(2)).await;
 }
 
+/// Wait until something is so; another process, or real time, must make it so.
+///
+/// # Panics
+/// When it is not so after a minute.
+pub async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begun = std::time::Instant::now();
+    while !is_so() {
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "waited a minute: {what}"
+        );
+        pause().await;
+    }
+}
+
 /// An application service on a stage.
 #[derive(Clone)]
 pub struct Bridge {

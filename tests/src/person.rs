@@ -1,9 +1,15 @@
 //! A person: somebody with a token, or an application service that asks.
 
+use std::time::{Duration, Instant};
+
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::Value;
 
+use crate::bridge::pause;
 use crate::transcript::Log;
+
+/// No request takes longer than this, long-polls included.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the server answered.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,7 +21,10 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The body of an answer that must be a 200.
+    /// The body of an answer that must be a success.
+    ///
+    /// # Panics
+    /// When it is none.
     pub fn ok(self) -> Value {
         assert!(
             (200..300).contains(&self.status),
@@ -120,7 +129,25 @@ impl Person {
     }
 
     /// Ask with a path below `/_matrix/client/v3` (or a whole one that begins with `/_`).
+    ///
+    /// # Panics
+    /// When no answer comes.
     pub async fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
+        self.try_ask(method, path, body)
+            .await
+            .expect("the server answers")
+    }
+
+    /// Ask a server that may be gone.
+    ///
+    /// # Errors
+    /// When no answer comes, or half of one: nobody knows whether the request was heard.
+    pub async fn try_ask(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> reqwest::Result<Answer> {
         let whole = if path.starts_with("/_") {
             path.to_owned()
         } else {
@@ -142,9 +169,25 @@ impl Person {
                 .body(body.to_string());
         }
         let lane = self.log.begin(&self.name, method, path, body);
-        let answer = send(request).await;
+        let answer = send(request).await?;
         self.log.answer(lane, answer.status, &answer.body);
-        answer
+        Ok(answer)
+    }
+
+    /// Put this until the server has taken it, over any number of its deaths: the same path and body each time, which is what
+    /// transaction ids are for.
+    ///
+    /// # Panics
+    /// When no server takes it within a minute.
+    pub async fn put_until_taken(&self, path: &str, body: &Value) -> Value {
+        let begun = Instant::now();
+        loop {
+            assert!(begun.elapsed() < PATIENCE, "nobody takes PUT {path}");
+            match self.try_ask("PUT", path, Some(body)).await {
+                Ok(answer) if answer.status < 500 => return answer.ok(),
+                Ok(_) | Err(_) => pause().await,
+            }
+        }
     }
 
     /// Send these very bytes; not written down.
@@ -162,7 +205,7 @@ impl Person {
         if !self.token.is_empty() {
             request = request.bearer_auth(&self.token);
         }
-        send(request).await
+        send(request).await.expect("the server answers")
     }
 
     /// `GET`
@@ -192,20 +235,21 @@ pub fn client() -> Client {
     let _ = rustls::crypto::ring::default_provider().install_default();
     Client::builder()
         .no_proxy()
+        .timeout(PATIENCE)
         .http1_only()
         .tls_certs_only([])
         .build()
         .expect("an HTTP client")
 }
 
-async fn send(request: RequestBuilder) -> Answer {
-    let response = request.send().await.expect("the server answers");
+async fn send(request: RequestBuilder) -> reqwest::Result<Answer> {
+    let response = request.send().await?;
     let status = response.status().as_u16();
-    let text = response.text().await.expect("a whole answer");
-    Answer {
+    let text = response.text().await?;
+    Ok(Answer {
         status,
         body: serde_json::from_str(&text).unwrap_or(Value::Null),
-    }
+    })
 }
 
 /// Percent-encode one segment of a path.

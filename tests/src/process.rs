@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -11,6 +11,8 @@ use serde_json::Value;
 /// A server in a process of its own.
 pub struct Process {
     child: Child,
+    /// Kept open: a server must not find that nobody listens to it.
+    _words: BufReader<ChildStdout>,
     /// Where it listens.
     pub base: String,
     /// How long it took from the start of the process until it was ready.
@@ -63,15 +65,15 @@ impl Process {
             .expect("the server starts");
         let out = child.stdout.take().expect("its words");
         let mut line = String::new();
-        BufReader::new(out)
-            .read_line(&mut line)
-            .expect("its first line");
+        let mut words = BufReader::new(out);
+        words.read_line(&mut line).expect("its first line");
         assert!(
             line.contains("is ready at"),
             "the server did not start: {line:?}"
         );
         Process {
             child,
+            _words: words,
             base: format!("http://127.0.0.1:{port}"),
             ready_after: begun.elapsed(),
         }

@@ -6,5 +6,6 @@ mod encrypted;
 mod http;
 mod masquerading;
 mod registrations;
+mod restart;
 mod to_device;
 mod transactions;

@@ -1,0 +1,98 @@
+//! The binary as a person meets it: what it says when it starts, why it does not, and how it ends.
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+fn understudy() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_understudy"));
+    command.stdin(Stdio::null());
+    command
+}
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a folder")
+}
+
+/// One line that says what and where, and exit code 1.
+fn refuses(output: &Output, what: &str) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.starts_with("understudy: "), "{said}");
+    assert!(said.contains(what), "{said}");
+}
+
+fn dev(data: &Path, listen: &str) -> Command {
+    let mut command = understudy();
+    command.arg("--data").arg(data).args(["--listen", listen]);
+    command
+}
+
+#[test]
+fn sigterm_ends_it_cleanly_even_when_nobody_reads_what_it_says() {
+    let data = folder();
+    let mut server = dev(data.path(), "127.0.0.1:0")
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut line = String::new();
+    let mut words = BufReader::new(server.stdout.take().expect("its words"));
+    words.read_line(&mut line).expect("a line");
+    drop(words);
+    assert!(line.starts_with("understudy is ready at http://127.0.0.1:"));
+    let killed = Command::new("kill")
+        .args(["-TERM", &server.id().to_string()])
+        .status()
+        .expect("a signal can be sent");
+    assert!(killed.success());
+    let ended = server.wait().expect("it ends");
+    assert_eq!(ended.code(), Some(0));
+}
+
+#[test]
+fn a_port_in_use() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let data = folder();
+    let output = dev(data.path(), &address).output().expect("it runs");
+    refuses(&output, &address);
+}
+
+#[test]
+fn a_folder_that_cannot_be_made() {
+    let data = folder();
+    let file = data.path().join("file");
+    std::fs::write(&file, "").expect("written");
+    let output = dev(&file.join("below"), "127.0.0.1:0")
+        .output()
+        .expect("it runs");
+    refuses(&output, &file.display().to_string());
+}
+
+#[test]
+fn an_address_that_others_can_reach() {
+    let data = folder();
+    let output = dev(data.path(), "0.0.0.0:0").output().expect("it runs");
+    refuses(&output, "--allow-remote");
+}
+
+#[test]
+fn a_proposal_that_nobody_knows() {
+    let data = folder();
+    let output = dev(data.path(), "127.0.0.1:0")
+        .args(["--enable-msc", "1"])
+        .output()
+        .expect("it runs");
+    refuses(&output, "proposal 1 is not known");
+}
+
+#[test]
+fn a_configuration_file_that_is_not_there() {
+    let output = understudy()
+        .args(["serve", "--config", "/nowhere/server.toml"])
+        .output()
+        .expect("it runs");
+    refuses(&output, "/nowhere/server.toml");
+}
