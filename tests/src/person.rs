@@ -120,6 +120,15 @@ impl Person {
         }
     }
 
+    /// The same, and what is said stays out of the transcript.
+    #[must_use]
+    pub fn aside(&self) -> Person {
+        Person {
+            log: Log::default(),
+            ..self.clone()
+        }
+    }
+
     /// The same without saying who: no token.
     #[must_use]
     pub fn anonymous(&self) -> Person {

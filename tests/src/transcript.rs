@@ -112,7 +112,8 @@ impl Log {
     pub(crate) fn text(&self) -> String {
         self.with(|s| {
             let mut out = String::new();
-            for step in 0..=s.steps.len() {
+            // What came before the first step is how the stage was set, not the story.
+            for step in 1..=s.steps.len() {
                 let entries: Vec<&Entry> = s.entries.iter().filter(|e| e.step == step).collect();
                 let messages: Vec<&Seen> = s
                     .messages
@@ -120,12 +121,7 @@ impl Log {
                     .filter(|(at, _)| *at == step)
                     .map(|(_, seen)| seen)
                     .collect();
-                if step == 0 && entries.is_empty() {
-                    continue;
-                }
-                if let Some(name) = step.checked_sub(1).and_then(|i| s.steps.get(i)) {
-                    let _ = writeln!(out, "# {name}\n");
-                }
+                let _ = writeln!(out, "# {}\n", s.steps[step - 1]);
                 write_step(&mut out, &entries, &messages);
                 out.push('\n');
             }

@@ -48,6 +48,7 @@ async fn a_claim_that_empties_a_device_is_told_at_once() {
     let alice = stage.person("alice", "LAPTOP").await;
     let irc = stage.bridge("irc").await;
     let bot = irc.ghost_with_device("bob", "GHOST").await;
+    stage.quiet().await;
     upload(&bot, 0..2, true).await;
     stage.advance(Duration::from_secs(1)).await;
     assert_eq!(
@@ -58,12 +59,12 @@ async fn a_claim_that_empties_a_device_is_told_at_once() {
         )
     );
 
-    stage.step("the first two claims take the keys in the order of their upload, the third the fallback key").await;
     for expected in [
         "signed_curve25519:K0",
         "signed_curve25519:K1",
         "signed_curve25519:F",
     ] {
+        stage.step(&format!("a claim gets {expected}")).await;
         let key = claim(&alice, &bot.user_id, "GHOST").await;
         assert_eq!(
             key.as_object().expect("a key").keys().collect::<Vec<_>>(),

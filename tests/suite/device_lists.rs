@@ -46,26 +46,28 @@ async fn leaving_the_last_shared_room() {
     let alice = stage.person("alice", "LAPTOP").await;
     let irc = stage.bridge("irc").await;
 
-    stage
-        .step("the bot joins alice's room: alice is to be tracked")
-        .await;
+    let stage = Stage::with_mscs(&[3202]).await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let irc = stage.bridge("irc").await;
+
+    stage.step("alice invites the bot into a room").await;
     let first = room(&alice, &["@ircbot:test"]).await;
+    stage.step("the bot joins: alice is to be tracked").await;
     does(&irc.bot, "join", &first, &json!({})).await;
-
-    stage.step("a second shared room changes nothing").await;
+    stage.step("they meet in a second room").await;
     let second = room(&alice, &["@ircbot:test"]).await;
+    stage.step("which changes nothing for their devices").await;
     does(&irc.bot, "join", &second, &json!({})).await;
-
     stage
         .step("alice leaves one of the two: still shared")
         .await;
     does(&alice, "leave", &first, &json!({})).await;
-
     stage
         .step("alice leaves the other: the leave and its `left` travel together")
         .await;
     does(&alice, "leave", &second, &json!({})).await;
     stage.quiet().await;
+
     assert_eq!(words(&irc, 0, "@alice:test"), ["changed", "left"]);
     let last = irc.receiver.taken(0).pop().expect("a transaction");
     assert_eq!(last[LISTS]["left"], json!(["@alice:test"]));

@@ -11,12 +11,24 @@ use serde_json::value::RawValue;
 use crate::{Identity, Result};
 
 /// Which devices of a user a message is for.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Target {
     /// One device.
     Device(OwnedDeviceId),
     /// Every device the user has when the message arrives: `*` on the wire.
     All,
+}
+
+impl Serialize for Target {
+    fn serialize<S: serde::Serializer>(
+        &self,
+        serializer: S,
+    ) -> std::result::Result<S::Ok, S::Error> {
+        serializer.serialize_str(match self {
+            Target::Device(id) => id.as_str(),
+            Target::All => "*",
+        })
+    }
 }
 
 /// user → device or all → content, each content as its bytes came.
