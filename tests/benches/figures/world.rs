@@ -42,10 +42,11 @@ pub(crate) struct Plan {
 
 /// A server, a bridge, and who is there.
 pub(crate) struct World {
+    // The server goes before its folder does.
+    server: Option<Server>,
     folder: TempDir,
     database: String,
     pub(crate) bridge: StubBridge,
-    server: Option<Server>,
 }
 
 /// The id of a person.

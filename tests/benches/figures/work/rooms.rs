@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use schema::memberships::{self, MembershipRow};
 use schema::{Position, Tx, device_lists, rooms};
 use serde_json::{Value, json};
@@ -9,13 +10,16 @@ use tests::Person;
 use tests::person::segment;
 
 use super::load::{Run, deliver};
-use crate::figure::{Figure, Spent, percentiles};
+use crate::figure::{Figure, Mark, Spent, percentiles};
 use crate::http::{Connection, request};
 use crate::server::pause;
 use crate::world::{AS_TOKEN, Plan, World, ghost_id, in_pieces, person_id, person_token};
 
-/// How often somebody leaves, and comes back.
+/// How often people leave, and come back.
 const ROUNDS: usize = 40;
+
+/// How many leave at once.
+const LEAVERS: usize = 8;
 
 async fn room(world: &World, owner: usize) -> String {
     let body = json!({"preset": "public_chat"});
@@ -86,8 +90,8 @@ fn joined(tx: &mut Tx<'_>, room_id: &str, user_id: &str) -> schema::Result<Posit
     Ok(position)
 }
 
-/// A room of this many members: its owner, a leaver, a user of the bridge, and people who only fill it.
-/// The leaver and the bridge's user are each in so many other rooms.
+/// A room of this many members: its owner, those who will leave, a user of the bridge, and people who only fill it.
+/// The leavers and the bridge's user are each in so many other rooms.
 async fn filled(members: usize, others: usize) -> (World, String) {
     let mut world = World::new(Plan {
         people: members - 1,
@@ -96,15 +100,17 @@ async fn filled(members: usize, others: usize) -> (World, String) {
     })
     .await;
     let id = room(&world, 0).await;
-    join(&world.person(1), &id).await;
-    let (room, fillers) = (id.clone(), members.saturating_sub(3));
+    for leaver in 1..=LEAVERS {
+        join(&world.person(leaver), &id).await;
+    }
+    let (room, fillers) = (id.clone(), members - LEAVERS - 2);
     world
         .change(async |store| {
             let (to, counted) = (room.clone(), room.clone());
-            // `in_pieces` numbers from 0; the owner and the leaver are there already.
+            // The owner and the leavers are there already.
             let to: &'static str = to.leak();
             in_pieces(store, fillers, move |tx, i| {
-                joined(tx, to, &person_id(i + 2)).map(drop)
+                joined(tx, to, &person_id(i + 1 + LEAVERS)).map(drop)
             })
             .await;
             let count = store.write(move |tx| {
@@ -114,7 +120,9 @@ async fn filled(members: usize, others: usize) -> (World, String) {
             });
             count.await.expect("written");
             in_pieces(store, others, |tx, i| {
-                joined(tx, &format!("!theirs{i}:bench"), &person_id(1))?;
+                for leaver in 1..=LEAVERS {
+                    joined(tx, &format!("!theirs{i}:bench"), &person_id(leaver))?;
+                }
                 let (room, ghost) = (format!("!bridged{i}:bench"), ghost_id(0));
                 let at = joined(tx, &room, &ghost)?;
                 device_lists::membership_changed(tx, &room, &ghost, "leave", "join", at).map(drop)
@@ -152,27 +160,34 @@ async fn told(world: &World, skip: usize, what: &str, people: usize) -> (Instant
     }
 }
 
-/// Somebody leaves and comes back, again and again; only the leaving counts.
+/// Some leave at once and come back, again and again; only the leaving counts. `who` are their tokens and queries, and `people`
+/// how many names the bridge is told each time.
 async fn rounds(
     world: &World,
     room: &str,
-    who: (&str, &str),
+    who: &[(String, String)],
     rounds: usize,
     people: usize,
 ) -> (Spent, Vec<Duration>, usize) {
-    let mut connection: Connection = world.connect().await;
-    let (token, query) = who;
-    let path = |what: &str| format!("/_matrix/client/v3/rooms/{}/{what}{query}", segment(room));
-    let (leave, join) = (
-        request("POST", &path("leave"), token, "{}"),
-        request("POST", &path("join"), token, "{}"),
-    );
+    let mut connections: Vec<Connection> = Vec::new();
+    for _ in who {
+        connections.push(world.connect().await);
+    }
+    let room = segment(room);
+    let all = |what: &str| -> Vec<Vec<u8>> {
+        let each = who.iter().map(|(token, query)| {
+            let path = format!("/_matrix/client/v3/rooms/{room}/{what}{query}");
+            request("POST", &path, token, "{}")
+        });
+        each.collect()
+    };
+    let (leave, join) = (all("leave"), all("join"));
     let (mut spent, mut times, mut faults) = (Spent::default(), Vec::new(), 0);
     for _ in 0..rounds {
         let skip = world.bridge.count();
-        let mark = crate::figure::Mark::now(world.server());
+        let mark = Mark::now(world.server());
         let sent = Instant::now();
-        connection.ask(&leave).await;
+        join_all(connections.iter_mut().zip(&leave).map(|(c, r)| c.ask(r))).await;
         let (at, names) = told(world, skip, "left", people).await;
         faults += names.abs_diff(people);
         pause(Duration::from_millis(15)).await;
@@ -181,7 +196,7 @@ async fn rounds(
         spent.wall += one.wall;
         times.push(at - sent);
         let skip = world.bridge.count();
-        connection.ask(&join).await;
+        join_all(connections.iter_mut().zip(&join).map(|(c, r)| c.ask(r))).await;
         let (_, names) = told(world, skip, "changed", people).await;
         faults += names.abs_diff(people);
         pause(Duration::from_millis(15)).await;
@@ -189,16 +204,28 @@ async fn rounds(
     (spent, times, faults)
 }
 
-/// An ordinary member leaves: rooms of different sizes, and different numbers of other rooms.
+/// Ordinary members leave: rooms of different sizes, and different numbers of other rooms.
 pub(crate) async fn leaves() -> Vec<Figure> {
     let mut figures = Vec::new();
-    for (members, others) in [(10, 1), (1_000, 1), (10_000, 1), (10, 100), (10, 1_000)] {
+    for (members, others, at_once) in [
+        (10, 1, LEAVERS),
+        (1_000, 1, LEAVERS),
+        (10_000, 1, LEAVERS),
+        (10, 100, LEAVERS),
+        (10, 1_000, LEAVERS),
+        (1_000, 1, 1),
+    ] {
         let (world, room) = filled(members, others).await;
-        let token = person_token(1);
-        rounds(&world, &room, (&token, ""), 5, 1).await;
-        let (spent, times, faults) = rounds(&world, &room, (&token, ""), ROUNDS, 1).await;
-        let name = format!("leave told as `left`, {members} members, {others} other rooms each");
-        let mut figure = Figure::of(name, "≤ 0.5 ms", spent, ROUNDS).latency(times);
+        let who: Vec<_> = (1..=at_once)
+            .map(|i| (person_token(i), String::new()))
+            .collect();
+        rounds(&world, &room, &who, 5, at_once).await;
+        let (spent, times, faults) = rounds(&world, &room, &who, ROUNDS, at_once).await;
+        let name = format!(
+            "leave told as `left`, {at_once} at once, {members} members, {others} other rooms each"
+        );
+        let goal = if at_once == 1 { "" } else { "≤ 0.5 ms" };
+        let mut figure = Figure::of(name, goal, spent, ROUNDS * at_once).latency(times);
         figure.rate = String::new();
         figure.faults = faults;
         figures.push(figure);
@@ -211,7 +238,8 @@ pub(crate) async fn last_member() -> Vec<Figure> {
     const MEMBERS: usize = 10_000;
     let (world, room) = filled(MEMBERS, 1).await;
     let query = format!("?user_id={}", segment(&ghost_id(0)));
-    let (spent, times, faults) = rounds(&world, &room, (AS_TOKEN, &query), 3, MEMBERS - 1).await;
+    let who = [(AS_TOKEN.to_owned(), query)];
+    let (spent, times, faults) = rounds(&world, &room, &who, 3, MEMBERS - 1).await;
     let mut figure = Figure::of(
         format!("a bridge's last member leaves a room of {MEMBERS}, a person"),
         "≤ 0.02 ms",

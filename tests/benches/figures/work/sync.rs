@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::future::{join, join_all};
 use serde_json::{Value, json};
 use tests::person::segment;
 
@@ -10,76 +11,87 @@ use crate::http::{Connection, request};
 use crate::server::pause;
 use crate::world::{Plan, World, person_id, person_token};
 
-const ROUNDS: usize = 500;
+/// How many wait at once.
+const PAIRS: usize = 32;
 
-async fn sync(connection: &mut Connection, since: Option<&str>, timeout: u32) -> Value {
-    let since = since.map(|s| format!("&since={}", segment(s)));
-    let path = format!(
-        "/_matrix/client/v3/sync?timeout={timeout}{}",
-        since.unwrap_or_default()
+const ROUNDS: usize = 40;
+
+/// The long-polls have looked, found nothing, and wait.
+const PARKED: Duration = Duration::from_millis(20);
+
+/// Person `i` of the second half waits for news; sender `i` of the first half brings them.
+async fn sync(i: usize, connection: &mut Connection, since: Option<&str>) -> Value {
+    let query = since.map_or_else(
+        || "timeout=0".to_owned(),
+        |since| format!("timeout=30000&since={}", segment(since)),
     );
-    let answer = connection
-        .ask(&request("GET", &path, &person_token(1), ""))
-        .await;
-    serde_json::from_slice(&answer).expect("JSON")
+    let path = format!("/_matrix/client/v3/sync?{query}");
+    let request = request("GET", &path, &person_token(PAIRS + i), "");
+    serde_json::from_slice(&connection.ask(&request).await).expect("JSON")
 }
 
-fn send(to: usize, n: usize) -> Vec<u8> {
-    let body = json!({"messages": {person_id(to): {"D": {"sender": 0, "n": n}}}});
+fn send(i: usize, to: usize, n: usize) -> Vec<u8> {
+    let body = json!({"messages": {person_id(to): {"D": {"sender": i, "n": n}}}});
     let path = format!("/_matrix/client/v3/sendToDevice/m.example/{to}.{n}");
-    request("PUT", &path, &person_token(0), &body.to_string())
+    request("PUT", &path, &person_token(i), &body.to_string())
 }
 
-/// What a woken `/sync` costs: rounds of a message and the `/sync` it wakes, less the same messages to somebody who sleeps.
+async fn send_all(senders: &mut [Connection], first: usize, n: usize) {
+    let each = senders.iter_mut().enumerate();
+    join_all(each.map(|(i, c)| async move { c.ask(&send(i, first + i, n)).await })).await;
+}
+
+/// What a woken `/sync` costs: rounds of messages and the `/sync`s they wake, less the same messages to people who sleep.
 pub(crate) async fn wake_up() -> Vec<Figure> {
     let world = World::new(Plan {
-        people: 3,
+        people: 3 * PAIRS,
         ..Plan::default()
     })
     .await;
-    let mut sender = world.connect().await;
-    for n in 0..100 {
-        sender.ask(&send(2, n)).await;
+    let (mut senders, mut waiting) = (Vec::new(), Vec::new());
+    for _ in 0..PAIRS {
+        senders.push(world.connect().await);
+        waiting.push(world.connect().await);
     }
-    let mark = Mark::now(world.server());
-    for n in 100..100 + ROUNDS {
-        sender.ask(&send(2, n)).await;
+    let mut alone = Spent::default();
+    for n in 0..ROUNDS {
+        let mark = Mark::now(world.server());
+        pause(PARKED).await;
+        send_all(&mut senders, 2 * PAIRS, n).await;
+        alone.cpu += mark.until(world.server(), Instant::now()).cpu;
     }
-    let alone = mark.until(world.server(), Instant::now());
 
-    let mut waiting = world.connect().await;
-    let mut since = sync(&mut waiting, None, 0).await["next_batch"].clone();
+    let mut since = Vec::new();
+    for (i, connection) in waiting.iter_mut().enumerate() {
+        since.push(sync(i, connection, None).await["next_batch"].clone());
+    }
     let (mut spent, mut times, mut faults) = (Spent::default(), Vec::new(), 0);
     for n in 0..ROUNDS {
         let mark = Mark::now(world.server());
-        let text = since.as_str().expect("a token").to_owned();
-        let round = async {
-            let answer = sync(&mut waiting, Some(&text), 30_000).await;
-            (answer, Instant::now())
-        };
-        let begun = async {
-            // The long-poll has looked, found nothing, and waits.
-            pause(Duration::from_millis(3)).await;
+        let woken = waiting.iter_mut().zip(&since).enumerate();
+        let woken = join_all(woken.map(|(i, (connection, since))| async move {
+            (sync(i, connection, since.as_str()).await, Instant::now())
+        }));
+        let sent = async {
+            pause(PARKED).await;
             let sent = Instant::now();
-            sender.ask(&send(1, n)).await;
+            send_all(&mut senders, PAIRS, n).await;
             sent
         };
-        let ((answer, at), sent) = futures_util::future::join(round, begun).await;
-        let one = mark.until(world.server(), at);
-        spent.cpu += one.cpu;
-        spent.wall += at - sent;
-        times.push(at - sent);
-        let events = answer["to_device"]["events"]
-            .as_array()
-            .cloned()
-            .unwrap_or_default();
-        let right = events.len() == 1 && events[0]["content"]["n"] == json!(n);
-        faults += usize::from(!right);
-        since = answer["next_batch"].clone();
+        let (woken, sent) = join(woken, sent).await;
+        spent.cpu += mark.until(world.server(), Instant::now()).cpu;
+        since.clear();
+        for (answer, at) in woken {
+            times.push(at - sent);
+            let events = answer["to_device"]["events"].as_array();
+            let right = events.is_some_and(|e| e.len() == 1 && e[0]["content"]["n"] == json!(n));
+            faults += usize::from(!right);
+            since.push(answer["next_batch"].clone());
+        }
     }
     spent.cpu = spent.cpu.saturating_sub(alone.cpu);
-    let name = "`/sync` that waits and is woken by one message, without the message";
-    let mut figure = Figure::of(name, "≤ 0.15 ms", spent, ROUNDS).latency(times);
+    let name = format!("`/sync` that waits and is woken, {PAIRS} at once, without what woke it");
+    let mut figure = Figure::of(name, "≤ 0.15 ms", spent, ROUNDS * PAIRS).latency(times);
     figure.rate = String::new();
     figure.faults = faults;
     vec![figure]
