@@ -266,17 +266,13 @@ impl Store {
 }
 
 /// Wait for what was queued, if it was.
-fn answer<T, E>(
-    queued: Result<oneshot::Receiver<Result<T, E>>>,
-) -> impl Future<Output = Result<T, E>> + Send + 'static
+async fn answer<T, E>(queued: Result<oneshot::Receiver<Result<T, E>>>) -> Result<T, E>
 where
     T: Send + 'static,
     E: WriteError,
 {
-    async move {
-        let rolled_back = |_| Err(E::from(Error::RolledBack("its batch failed".to_owned())));
-        queued.map_err(E::from)?.await.unwrap_or_else(rolled_back)
-    }
+    let rolled_back = |_| Err(E::from(Error::RolledBack("its batch failed".to_owned())));
+    queued.map_err(E::from)?.await.unwrap_or_else(rolled_back)
 }
 
 /// Run a read in a snapshot of its own: what it sees belongs together.

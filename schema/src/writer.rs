@@ -82,9 +82,11 @@ enum Verdict {
 
 type Answer = Box<dyn FnOnce(Settled<'_>) + Send>;
 
+type Run = Box<dyn FnOnce(&mut Tx<'_>) -> (Verdict, Answer) + Send>;
+
 /// One closure in the queue.
 pub(crate) struct Job {
-    run: Box<dyn FnOnce(&mut Tx<'_>) -> (Verdict, Answer) + Send>,
+    run: Run,
     alone: bool,
 }
 

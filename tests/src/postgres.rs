@@ -121,7 +121,9 @@ fn start(home: &Path) -> u16 {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null());
-    shell.spawn().expect("a shell");
+    let mut shell = shell.spawn().expect("a shell");
+    // It outlives this process when others still use its server; while this one lives, somebody hears it end.
+    std::thread::spawn(move || shell.wait());
     let begun = Instant::now();
     while !answers(port) {
         assert!(

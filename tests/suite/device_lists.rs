@@ -46,10 +46,6 @@ async fn leaving_the_last_shared_room() {
     let alice = stage.person("alice", "LAPTOP").await;
     let irc = stage.bridge("irc").await;
 
-    let stage = Stage::with_mscs(&[3202]).await;
-    let alice = stage.person("alice", "LAPTOP").await;
-    let irc = stage.bridge("irc").await;
-
     stage.step("alice invites the bot into a room").await;
     let first = room(&alice, &["@ircbot:test"]).await;
     stage.step("the bot joins: alice is to be tracked").await;

@@ -13,11 +13,14 @@ use super::rules::parse;
 /// The largest registration file that is read.
 const FILE: u64 = 1 << 20;
 
+/// A file's name, and its registration or why it has none.
+type File = (String, Result<Registration, String>);
+
 /// Every registration file of the folder, in order of name: `*.yaml` and `*.yml`, hidden ones left out.
 ///
 /// # Errors
 /// When the folder itself cannot be read. A file that cannot is its own problem.
-pub(super) fn read(folder: &Path) -> Result<Vec<(String, Result<Registration, String>)>, String> {
+pub(super) fn read(folder: &Path) -> Result<Vec<File>, String> {
     let failed = |e: std::io::Error| {
         format!(
             "{}: cannot read the folder of registrations: {e}",

@@ -282,10 +282,13 @@ mod tests {
         }
     }
 
+    /// Positions newest first, cut short, limit; what is shown, limited, start.
+    type History = (&'static [i64], bool, usize, &'static [i64], bool, i64);
+
     #[test]
     fn the_end_of_a_history_is_shown() {
         // (positions newest first, cut short, limit) → (shown, limited, start)
-        let cases: &[(&[i64], bool, usize, &[i64], bool, i64)] = &[
+        let cases: &[History] = &[
             (&[], false, 10, &[], false, 99),
             (&[7, 5], false, 10, &[5, 7], false, 4),
             (&[7, 5], false, 2, &[5, 7], false, 4),

@@ -171,10 +171,13 @@ mod tests {
         }
     }
 
+    /// What it is about, the device, and who gets a copy.
+    type Case = (&'static str, Addressed, &'static [(&'static str, Interest)]);
+
     #[test]
     fn authority_is_per_device() {
         use Interest::{Explicit, Implicit};
-        let cases: &[(&str, Addressed, &[(&str, Interest)])] = &[
+        let cases: &[Case] = &[
             (
                 "an exclusive user",
                 device("@irc_bob:test", "A", None, None, true),
