@@ -1,5 +1,6 @@
 //! Conversations with understudy. A file is a theme; a test's name is a sentence, and its transcript has the same name.
 
+mod book;
 mod counts;
 mod device_lists;
 mod encrypted;
@@ -7,5 +8,6 @@ mod http;
 mod masquerading;
 mod registrations;
 mod restart;
+mod tidy;
 mod to_device;
 mod transactions;

@@ -1,6 +1,6 @@
 //! Application services: their registrations, compiled namespaces, and the senders that serve them.
 //!
-//! *Owns* `appservices`; swaps the compiled [`Interests`](schema::interests::Interests).
+//! *Owns* `appservices`; swaps the compiled [`Interests`].
 //!
 //! *Asks* the senders it starts.
 //!

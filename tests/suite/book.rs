@@ -1,0 +1,102 @@
+//! The book cannot go stale: every include finds what it names.
+
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the workspace")
+        .to_owned()
+}
+
+fn chapters() -> Vec<(String, String)> {
+    let folder = root().join("spec-notes/src");
+    let mut all: Vec<_> = std::fs::read_dir(folder)
+        .expect("the book")
+        .map(|entry| {
+            let path = entry.expect("a file").path();
+            let name = path
+                .file_name()
+                .expect("a name")
+                .to_string_lossy()
+                .into_owned();
+            (name, std::fs::read_to_string(path).expect("text"))
+        })
+        .collect();
+    all.sort();
+    all
+}
+
+/// Each include of the book: the chapter, the file, and what of it.
+fn includes() -> Vec<(String, String, String)> {
+    let mut all = Vec::new();
+    for (chapter, text) in chapters() {
+        for part in text.split("{{#include ").skip(1) {
+            let target = part.split("}}").next().expect("an end");
+            let (file, what) = target.split_once(':').unwrap_or((target, ""));
+            all.push((chapter.clone(), file.to_owned(), what.to_owned()));
+        }
+    }
+    all
+}
+
+#[test]
+fn every_include_finds_something() {
+    let all = includes();
+    assert!(all.len() > 5, "the book includes code and transcripts");
+    for (chapter, file, what) in all {
+        let text = std::fs::read_to_string(root().join("spec-notes/src").join(&file))
+            .unwrap_or_else(|e| panic!("{chapter}: {file}: {e}"));
+        if file.ends_with(".snap") {
+            assert_eq!(
+                text.lines().nth(2),
+                Some("---"),
+                "{chapter}: {file}: the header of a transcript has three lines"
+            );
+            assert_eq!(
+                what, "4:",
+                "{chapter}: {file}: a transcript is included without its header"
+            );
+            continue;
+        }
+        let start = text
+            .find(&format!("// ANCHOR: {what}\n"))
+            .unwrap_or_else(|| panic!("{chapter}: {file} has no anchor {what}"));
+        let end = text
+            .find(&format!("// ANCHOR_END: {what}\n"))
+            .unwrap_or_else(|| panic!("{chapter}: {file}: {what} has no end"));
+        assert!(
+            text[start..end].lines().count() > 2,
+            "{chapter}: {file}:{what} is empty"
+        );
+    }
+}
+
+#[test]
+fn every_chapter_is_in_the_summary() {
+    let all = chapters();
+    let summary = &all
+        .iter()
+        .find(|(name, _)| name == "SUMMARY.md")
+        .expect("a summary")
+        .1;
+    for (name, _) in all.iter().filter(|(name, _)| name != "SUMMARY.md") {
+        assert!(
+            summary.contains(&format!("({name})")),
+            "{name} is not in the summary"
+        );
+    }
+}
+
+#[test]
+fn the_example_registration_is_one() {
+    let text = std::fs::read_to_string(root().join("docker/registration.example.yaml"))
+        .expect("the example");
+    let registration = actors::appservices::rules::parse(&text).expect("a registration");
+    assert_eq!(registration.id.as_str(), "example");
+    assert!(registration.msc3202 && registration.msc4190 && registration.receive_ephemeral);
+    assert!(
+        registration.other.is_empty(),
+        "every key of the example is known"
+    );
+}

@@ -1,0 +1,154 @@
+//! House rules, as an ordinary test that says where and what to do.
+
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the workspace")
+        .to_owned()
+}
+
+/// Every Rust file below a folder of the workspace, with its text.
+fn files(folder: &str) -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    let mut open = vec![root().join(folder)];
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            open.extend(
+                std::fs::read_dir(&path)
+                    .expect("a folder")
+                    .map(|e| e.expect("an entry").path()),
+            );
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            let name = path
+                .strip_prefix(root())
+                .expect("inside")
+                .display()
+                .to_string();
+            all.push((name, std::fs::read_to_string(&path).expect("text")));
+        }
+    }
+    all.sort();
+    all
+}
+
+#[test]
+fn imports_go_down_only() {
+    let forbidden = [
+        ("schema/src", &["actix", "actors", "reqwest", "ruma::"][..]),
+        ("actors/src", &["actix_web", "diesel", "understudy"][..]),
+        ("server/src", &["diesel", "reqwest"][..]),
+        ("tests/suite", &["diesel"][..]),
+    ];
+    let mut wrong = Vec::new();
+    for (folder, names) in forbidden {
+        for (file, text) in files(folder) {
+            for (number, line) in text.lines().enumerate() {
+                let used = line
+                    .trim_start()
+                    .strip_prefix("pub ")
+                    .unwrap_or(line.trim_start())
+                    .strip_prefix("use ");
+                for name in names
+                    .iter()
+                    .filter(|name| used.is_some_and(|used| used.starts_with(**name)))
+                {
+                    wrong.push(format!("{file}:{}: imports {name}; see ARCHITECTURE.md for what may be named where", number + 1));
+                }
+            }
+        }
+    }
+    let reqwest = |file: &str| file.ends_with("appservice_sender/transport.rs");
+    for (file, text) in files("actors/src")
+        .into_iter()
+        .filter(|(file, _)| !reqwest(file))
+    {
+        if text.contains("reqwest::") {
+            wrong.push(format!("{file}: only the transport knows the HTTP client"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn actors_say_what_they_own_and_promise() {
+    let mut wrong = Vec::new();
+    for actor in [
+        "accounts",
+        "rooms",
+        "device_lists",
+        "key_store",
+        "to_device_inbox",
+        "appservices",
+        "appservice_sender",
+        "sync",
+    ] {
+        let file = format!("actors/src/{actor}/mod.rs");
+        let text = std::fs::read_to_string(root().join(&file)).expect("an actor");
+        for heading in ["*Owns*", "*Asks*", "*Tells*", "*Promises*", "*Spec*"] {
+            if !text.contains(&format!("//! {heading}")) {
+                wrong.push(format!("{file}: its header does not say {heading}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_section_of_routes_links_the_specification() {
+    let mut wrong = Vec::new();
+    for (file, text) in files("server/src/routes")
+        .into_iter()
+        .filter(|(file, _)| !file.ends_with("mod.rs"))
+    {
+        let registered = text
+            .split("fn routes(")
+            .nth(1)
+            .and_then(|rest| rest.split("\n}").next());
+        let registered: Vec<&str> = registered
+            .unwrap_or_default()
+            .split(|c: char| !c.is_alphanumeric() && c != '_')
+            .collect();
+        let mut doc = String::new();
+        for (number, line) in text.lines().enumerate() {
+            if line.starts_with("///") {
+                doc.push_str(line);
+            } else if line.starts_with("async fn") || line.starts_with("pub async fn") {
+                let name = line
+                    .split("fn ")
+                    .nth(1)
+                    .and_then(|rest| rest.split(['(', '<']).next())
+                    .unwrap_or_default();
+                let linked =
+                    doc.contains("spec.matrix.org") || doc.contains("matrix-spec-proposals");
+                if !linked && registered.contains(&name) {
+                    wrong.push(format!(
+                        "{file}:{}: {name} does not link the section it implements",
+                        number + 1
+                    ));
+                }
+                doc.clear();
+            } else if !line.starts_with("//") && !line.starts_with("#[") {
+                doc.clear();
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn long_files_are_listed() {
+    // A sitting is about 400 lines. This informs; review decides.
+    for folder in ["schema", "actors", "server", "tests"] {
+        for (file, text) in files(folder)
+            .into_iter()
+            .filter(|(_, text)| text.lines().count() > 400)
+        {
+            println!(
+                "{file}: {} lines; is it still one idea?",
+                text.lines().count()
+            );
+        }
+    }
+}
