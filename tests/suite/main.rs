@@ -8,6 +8,7 @@ mod http;
 mod masquerading;
 mod registrations;
 mod restart;
+mod starting_up;
 mod tidy;
 mod to_device;
 mod transactions;
