@@ -121,9 +121,11 @@ impl Stage {
 
     /// Stop the server and start it again on the same database: everybody's tokens stay good, the address changes.
     pub async fn restart(&mut self) {
+        self.quiet().await;
         if let Some(running) = self.running.take() {
             running.stop().await;
         }
+        self.log.new_server();
         // A store that is let go of is locked until its last thread ends; the new one waits for that.
         self.running = Some(start(&self.options).await);
         self.quiet().await;

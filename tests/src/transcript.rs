@@ -24,7 +24,8 @@ struct Entry {
     line: String,
     body: Option<String>,
     answer: Option<String>,
-    person: bool,
+    /// Method and whole path, of a request that a person made.
+    asked: Option<(String, String)>,
 }
 
 #[derive(Default)]
@@ -65,7 +66,7 @@ impl Log {
                 line: format!("{lane} → {method} {path}"),
                 body: body.map(ToString::to_string),
                 answer: None,
-                person: true,
+                asked: Some((method.to_owned(), whole(path))),
             });
             s.entries.len() - 1
         })
@@ -90,7 +91,7 @@ impl Log {
                 line: format!("server → {lane}  {line}"),
                 body: Some(body),
                 answer: Some(format!("{answered}")),
-                person: false,
+                asked: None,
             });
         });
     }
@@ -106,6 +107,11 @@ impl Log {
                 }
             }
         });
+    }
+
+    /// Another server counts its messages from the start.
+    pub(crate) fn new_server(&self) {
+        self.with(|s| s.last_message = 0);
     }
 
     /// The whole story.
@@ -132,40 +138,47 @@ impl Log {
     }
 }
 
+/// A path as the server sees it, without what is asked for behind the `?`.
+pub(crate) fn whole(path: &str) -> String {
+    let path = path.split('?').next().unwrap_or(path);
+    if path.starts_with("/_") {
+        path.to_owned()
+    } else {
+        format!("/_matrix/client/v3{path}")
+    }
+}
+
 /// People first, each request with the messages it caused; then what the actors said of their own; then the bridges.
 fn write_step(out: &mut String, entries: &[&Entry], messages: &[&Seen]) {
-    let mut by_cause: BTreeMap<u64, Vec<&Seen>> = BTreeMap::new();
+    let mut caused: BTreeMap<u64, Vec<&Seen>> = BTreeMap::new();
     let mut own: Vec<String> = Vec::new();
     for seen in messages {
         match seen.cause.split(' ').next().and_then(|n| n.parse().ok()) {
-            Some(request) => by_cause.entry(request).or_default().push(seen),
+            Some(request) => caused.entry(request).or_default().push(seen),
             None => own.push(message(seen)),
         }
     }
-    let mut caused = by_cause.into_values();
-    let mut rest: Vec<String> = Vec::new();
-    for entry in entries.iter().filter(|e| e.person) {
+    for entry in entries {
+        let Some((method, path)) = &entry.asked else {
+            continue;
+        };
         let _ = writeln!(out, "{}", entry.line);
         if let Some(body) = &entry.body {
             let _ = writeln!(out, "  {body}");
         }
-        // Only requests that ask an actor leave messages: match them by the path they were made on.
-        let template = entry.line.clone();
-        if let Some(group) = take_matching(&mut caused, &template, &mut rest) {
-            for seen in group {
-                let _ = writeln!(out, "    {}", message(seen));
-            }
+        for seen in take_caused(&mut caused, method, path) {
+            let _ = writeln!(out, "    {}", message(seen));
         }
         if let Some(answer) = &entry.answer {
             let _ = writeln!(out, "  ← {answer}");
         }
     }
+    own.extend(caused.into_values().flatten().map(message));
     own.sort();
-    own.extend(rest);
     for line in own {
         let _ = writeln!(out, "    {line}");
     }
-    let mut bridges: Vec<&&Entry> = entries.iter().filter(|e| !e.person).collect();
+    let mut bridges: Vec<&&Entry> = entries.iter().filter(|e| e.asked.is_none()).collect();
     bridges.sort_by(|a, b| a.lane.cmp(&b.lane));
     for entry in bridges {
         let answered = entry.answer.as_deref().unwrap_or("not yet");
@@ -176,18 +189,30 @@ fn write_step(out: &mut String, entries: &[&Entry], messages: &[&Seen]) {
     }
 }
 
-/// The messages of the next request whose method is this entry's: a request that asked nobody has none, and is skipped by
-/// its path having no messages at all.
-fn take_matching<'a>(
-    caused: &mut impl Iterator<Item = Vec<&'a Seen>>,
-    line: &str,
-    _: &mut Vec<String>,
-) -> Option<Vec<&'a Seen>> {
-    // Reads ask no actor.
-    if line.contains("→ GET ") && !line.contains("/sync") {
-        return None;
-    }
-    caused.next()
+/// The messages of the first request of this method and path; none where it asked nobody.
+fn take_caused<'a>(
+    caused: &mut BTreeMap<u64, Vec<&'a Seen>>,
+    method: &str,
+    path: &str,
+) -> Vec<&'a Seen> {
+    let is_it = |seen: &Seen| {
+        let mut words = seen.cause.split(' ').skip(1);
+        words.next() == Some(method) && words.next().is_some_and(|t| fits(t, path))
+    };
+    let first = caused
+        .iter()
+        .find(|(_, group)| group.first().is_some_and(|seen| is_it(seen)))
+        .map(|(request, _)| *request);
+    first.and_then(|r| caused.remove(&r)).unwrap_or_default()
+}
+
+/// Whether a path is one of a template such as `/devices/{device_id}`.
+fn fits(template: &str, path: &str) -> bool {
+    let (template, path) = (template.split('/'), path.split('/'));
+    template.clone().count() == path.clone().count()
+        && template
+            .zip(path)
+            .all(|(t, p)| t.starts_with('{') || t == p)
 }
 
 fn message(seen: &Seen) -> String {
