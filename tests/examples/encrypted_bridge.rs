@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tests::bridge::{Received, Receiver};
 use tests::person::segment;
 use tests::process::{Process, free_port, people};
-use tests::{CryptoBot, CryptoPerson, Person};
+use tests::{CryptoBot, CryptoPerson, Person, until};
 
 /// Set in the process that is the server: this program runs itself a second time.
 const SERVER: &str = "ENCRYPTED_BRIDGE_SERVER";
@@ -177,7 +177,10 @@ async fn play() -> usize {
     for n in MESSAGES + 1..=MESSAGES + 10 {
         story.alice_says(&format!("question {n}")).await;
     }
-    wait_until(|| failures(&receiver.received()) >= failed_before + 3).await;
+    until("the bridge has failed three times", || {
+        failures(&receiver.received()) >= failed_before + 3
+    })
+    .await;
     println!("the bridge has failed three times; the server is killed (SIGKILL) and started again");
     server.kill();
     let mut server = start(&data, port);
@@ -232,17 +235,6 @@ async fn register(data: &Path, base: &str, url: &str) -> Person {
 
 fn failures(received: &[Received]) -> usize {
     received.iter().filter(|r| r.answered == 500).count()
-}
-
-async fn wait_until(done: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !done() {
-        assert!(
-            begun.elapsed() < Duration::from_secs(30),
-            "it took too long"
-        );
-        tests::bridge::pause().await;
-    }
 }
 
 /// The transactions behind the conversation, and what it comes to: how much was lost.

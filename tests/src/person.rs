@@ -157,11 +157,7 @@ impl Person {
         path: &str,
         body: Option<&Value>,
     ) -> reqwest::Result<Answer> {
-        let whole = if path.starts_with("/_") {
-            path.to_owned()
-        } else {
-            format!("/_matrix/client/v3{path}")
-        };
+        let whole = whole(path);
         let method_name = Method::from_bytes(method.as_bytes()).expect("an HTTP method");
         let mut url = format!("{}{whole}", self.base);
         for (name, value) in &self.query {
@@ -201,11 +197,7 @@ impl Person {
 
     /// Send these very bytes; not written down.
     pub async fn raw(&self, method: &str, path: &str, body: Vec<u8>) -> Answer {
-        let whole = if path.starts_with("/_") {
-            path.to_owned()
-        } else {
-            format!("/_matrix/client/v3{path}")
-        };
+        let whole = whole(path);
         let method = Method::from_bytes(method.as_bytes()).expect("an HTTP method");
         let mut request = self
             .http
@@ -259,6 +251,15 @@ async fn send(request: RequestBuilder) -> reqwest::Result<Answer> {
         status,
         body: serde_json::from_str(&text).unwrap_or(Value::Null),
     })
+}
+
+/// The whole of a path, which may leave out where the client-server API begins.
+pub(crate) fn whole(path: &str) -> String {
+    if path.starts_with("/_") {
+        path.to_owned()
+    } else {
+        format!("/_matrix/client/v3{path}")
+    }
 }
 
 /// Percent-encode one segment of a path.

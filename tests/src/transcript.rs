@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex};
 use actors::trace::{Seen, Trace};
 use serde_json::Value;
 
+use crate::person::whole;
+
 /// Messages that say only "look", whose number depends on timing and means nothing, and what the bridge's own lane shows.
 const LEFT_OUT: [&str; 5] = [
     "WakeSender",
@@ -58,6 +60,7 @@ impl Log {
         path: &str,
         body: Option<&Value>,
     ) -> usize {
+        let without_query = path.split('?').next().unwrap_or(path);
         self.with(|s| {
             let step = s.steps.len();
             s.entries.push(Entry {
@@ -66,7 +69,7 @@ impl Log {
                 line: format!("{lane} → {method} {path}"),
                 body: body.map(ToString::to_string),
                 answer: None,
-                asked: Some((method.to_owned(), whole(path))),
+                asked: Some((method.to_owned(), whole(without_query))),
             });
             s.entries.len() - 1
         })
@@ -135,16 +138,6 @@ impl Log {
             out.push('\n');
             out
         })
-    }
-}
-
-/// A path as the server sees it, without what is asked for behind the `?`.
-pub(crate) fn whole(path: &str) -> String {
-    let path = path.split('?').next().unwrap_or(path);
-    if path.starts_with("/_") {
-        path.to_owned()
-    } else {
-        format!("/_matrix/client/v3{path}")
     }
 }
 

@@ -292,7 +292,8 @@ async fn killed_at_random_moments_a_device_that_syncs_hears_everything_once() {
     let mut world = World::new().await;
     let bob = world.people[1].clone();
     let mut talk = Talk::new();
-    talk.begin(&world.people[0], &[bob.user_id.clone()], &world.room);
+    let to_bob = std::slice::from_ref(&bob.user_id);
+    talk.begin(&world.people[0], to_bob, &world.room);
 
     let heard: Rc<RefCell<[Vec<Value>; 2]>> = Rc::default();
     let (listens, room) = (Rc::clone(&heard), world.room.replace("%21", "!"));
