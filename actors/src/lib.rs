@@ -9,7 +9,6 @@ mod error;
 mod identity;
 
 pub mod accounts;
-pub mod appservice_queries;
 pub mod appservice_sender;
 pub mod appservices;
 pub mod clock;
