@@ -1,0 +1,324 @@
+//! The two engines have the same tables, and the hot queries use their indexes. Asks the databases' own catalogues.
+
+#[path = "../../tests/src/postgres.rs"]
+#[expect(unreachable_pub, reason = "the kit shows it to its own suite")]
+mod postgres;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
+use diesel::sql_types::{Bool, Text};
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+use schema::{OpenError, Options, Store};
+
+const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
+const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
+
+#[derive(QueryableByName)]
+struct Column {
+    #[diesel(sql_type = Text)]
+    table_name: String,
+    #[diesel(sql_type = Text)]
+    column_name: String,
+    #[diesel(sql_type = Text)]
+    kind: String,
+    #[diesel(sql_type = Bool)]
+    required: bool,
+}
+
+#[derive(QueryableByName)]
+struct Line {
+    #[diesel(sql_type = Text)]
+    line: String,
+}
+
+/// table → column → type and whether it must have a value.
+type Shape = BTreeMap<String, BTreeMap<String, (String, bool)>>;
+
+fn shape(columns: Vec<Column>) -> Shape {
+    let mut shape = Shape::new();
+    for column in columns {
+        let kind = match column.kind.to_uppercase().as_str() {
+            "INTEGER" | "BIGINT" => "BigInt",
+            "BOOLEAN" => "Bool",
+            "TEXT" => "Text",
+            other => panic!(
+                "{}.{}: {other}: only text, big integers and booleans are stored",
+                column.table_name, column.column_name
+            ),
+        };
+        shape
+            .entry(column.table_name)
+            .or_default()
+            .insert(column.column_name, (kind.to_owned(), column.required));
+    }
+    shape.remove("__diesel_schema_migrations");
+    shape
+}
+
+fn sqlite() -> (tempfile::TempDir, SqliteConnection) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut c = SqliteConnection::establish(&folder.path().join("db").to_string_lossy())
+        .expect("a database");
+    c.run_pending_migrations(SQLITE).expect("migrations");
+    (folder, c)
+}
+
+fn sqlite_shape(c: &mut SqliteConnection) -> Shape {
+    let sql = "SELECT m.name AS table_name, p.name AS column_name, p.type AS kind, p.\"notnull\" <> 0 AS required \
+               FROM sqlite_master m JOIN pragma_table_info(m.name) p \
+               WHERE m.type = 'table' AND m.name NOT LIKE '\\_\\_%' ESCAPE '\\'";
+    shape(diesel::sql_query(sql).load(c).expect("the catalogue"))
+}
+
+fn postgres_connection() -> PgConnection {
+    let mut c = PgConnection::establish(&postgres::new_database()).expect("a database");
+    c.run_pending_migrations(POSTGRES).expect("migrations");
+    c
+}
+
+fn postgres_shape(c: &mut PgConnection) -> Shape {
+    let sql = "SELECT table_name::text, column_name::text, data_type::text AS kind, is_nullable = 'NO' AS required \
+               FROM information_schema.columns WHERE table_schema = 'public' AND table_name <> '__diesel_schema_migrations'";
+    shape(diesel::sql_query(sql).load(c).expect("the catalogue"))
+}
+
+/// What `tables.rs` says.
+fn declared() -> Shape {
+    let mut shape = Shape::new();
+    let mut table = String::new();
+    for line in include_str!("../src/tables.rs").lines().map(str::trim) {
+        if let Some((column, kind)) = line.strip_suffix(',').and_then(|l| l.split_once(" -> ")) {
+            let (kind, required) = match kind
+                .strip_prefix("Nullable<")
+                .and_then(|k| k.strip_suffix('>'))
+            {
+                Some(inner) => (inner, false),
+                None => (kind, true),
+            };
+            shape
+                .entry(table.clone())
+                .or_default()
+                .insert(column.to_owned(), (kind.to_owned(), required));
+        } else if line.ends_with(") {") {
+            table = line.split(' ').next().expect("a name").to_owned();
+        }
+    }
+    shape
+}
+
+#[test]
+fn both_engines_have_the_tables_that_are_declared() {
+    let (_folder, mut lite) = sqlite();
+    let lite = sqlite_shape(&mut lite);
+    assert_eq!(
+        lite,
+        declared(),
+        "tables.rs is what the migrations make on SQLite"
+    );
+    assert_eq!(
+        postgres_shape(&mut postgres_connection()),
+        lite,
+        "and PostgreSQL has the same"
+    );
+}
+
+#[test]
+fn both_engines_have_the_same_keys_and_indexes() {
+    /// The columns of each index and primary key, with its table; names of primary keys are the engine's own.
+    fn lines(found: Vec<Line>) -> BTreeSet<String> {
+        found
+            .into_iter()
+            .map(|l| l.line)
+            .filter(|l| !l.starts_with("__diesel"))
+            .collect()
+    }
+    let (_folder, mut c) = sqlite();
+    let sql = "SELECT m.name || '(' || (SELECT group_concat(name, ',') FROM (SELECT name FROM pragma_index_info(i.name) ORDER BY seqno)) \
+               || ')' AS line FROM sqlite_master m JOIN pragma_index_list(m.name) i WHERE m.type = 'table' \
+               UNION SELECT m.name || '(' || p.name || ')' FROM sqlite_master m JOIN pragma_table_info(m.name) p \
+               WHERE m.type = 'table' AND p.pk = 1 AND NOT EXISTS (SELECT 1 FROM pragma_table_info(m.name) q WHERE q.pk = 2)";
+    let lite = lines(diesel::sql_query(sql).load(&mut c).expect("the catalogue"));
+    let sql = "SELECT t.relname || '(' || string_agg(a.attname, ',' ORDER BY k.n) || ')' AS line FROM pg_index i \
+               JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace s ON s.oid = t.relnamespace AND s.nspname = 'public' \
+               CROSS JOIN LATERAL unnest(i.indkey::int[]) WITH ORDINALITY AS k(att, n) \
+               JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = k.att GROUP BY i.indexrelid, t.relname";
+    let post = lines(
+        diesel::sql_query(sql)
+            .load(&mut postgres_connection())
+            .expect("the catalogue"),
+    );
+    assert_eq!(lite, post);
+}
+
+#[test]
+fn text_is_compared_by_its_bytes_on_postgresql() {
+    let sql = "SELECT table_name || '.' || column_name AS line FROM information_schema.columns WHERE table_schema = 'public' \
+               AND data_type = 'text' AND collation_name IS DISTINCT FROM 'C'";
+    let wrong: Vec<Line> = diesel::sql_query(sql)
+        .load(&mut postgres_connection())
+        .expect("the catalogue");
+    let wrong: Vec<_> = wrong.into_iter().map(|l| l.line).collect();
+    assert!(wrong.is_empty(), "without COLLATE \"C\": {wrong:?}");
+}
+
+#[test]
+fn migrations_go_down_and_up_again() {
+    let (_folder, mut lite) = sqlite();
+    let before = sqlite_shape(&mut lite);
+    lite.revert_all_migrations(SQLITE).expect("down");
+    assert!(sqlite_shape(&mut lite).is_empty());
+    lite.run_pending_migrations(SQLITE).expect("up");
+    assert_eq!(sqlite_shape(&mut lite), before);
+
+    let mut post = postgres_connection();
+    post.revert_all_migrations(POSTGRES).expect("down");
+    assert!(postgres_shape(&mut post).is_empty());
+    post.run_pending_migrations(POSTGRES).expect("up");
+    assert_eq!(postgres_shape(&mut post), before);
+}
+
+#[test]
+fn a_database_of_a_newer_version_is_refused() {
+    let newer = "INSERT INTO __diesel_schema_migrations (version) VALUES ('99999999')";
+    let (folder, mut c) = sqlite();
+    c.batch_execute(newer).expect("a migration from the future");
+    drop(c);
+    let url = postgres::new_database();
+    let mut c = PgConnection::establish(&url).expect("a database");
+    c.run_pending_migrations(POSTGRES).expect("migrations");
+    c.batch_execute(newer).expect("a migration from the future");
+    for url in [
+        format!("sqlite:{}", folder.path().join("db").display()),
+        url,
+    ] {
+        let error = Store::open(&url, &Options::default())
+            .err()
+            .expect("it is refused");
+        assert!(
+            matches!(&error, OpenError::Newer(_, version) if version == "99999999"),
+            "{error}"
+        );
+        assert!(!error.to_string().contains('\n'), "one line: {error}");
+    }
+}
+
+#[test]
+fn one_server_per_postgresql_database() {
+    let url = postgres::new_database();
+    let options = Options {
+        lock_wait: Duration::ZERO,
+        ..Options::default()
+    };
+    let first = Store::open(&url, &options).expect("the first");
+    assert!(matches!(
+        Store::open(&url, &options),
+        Err(OpenError::InUse(_))
+    ));
+    first.close();
+    let again = Options {
+        lock_wait: Duration::from_secs(5),
+        ..Options::default()
+    };
+    assert!(Store::open(&url, &again).is_ok(), "it lets go");
+}
+
+/// The hot look-ups: what each asks, and the tables it may not scan.
+const HOT: [(&str, &str); 14] = [
+    (
+        "inbox::after",
+        "SELECT * FROM inbox WHERE user_id = 'u' AND device_id = 'd' AND position > 1 AND position <= 9 ORDER BY position LIMIT 100",
+    ),
+    (
+        "inbox::owed",
+        "SELECT * FROM to_device_copies WHERE appservice_id = 'a' AND position <= 9 AND txn IS NULL ORDER BY position LIMIT 101",
+    ),
+    (
+        "inbox::forget_device",
+        "SELECT * FROM to_device_copies WHERE user_id = 'u' AND device_id = 'd' AND txn IS NULL",
+    ),
+    (
+        "appservices::owed_events",
+        "SELECT position FROM owed_events WHERE appservice_id = 'a' AND position <= 9 AND txn IS NULL ORDER BY position LIMIT 101",
+    ),
+    (
+        "appservices::owed_counts",
+        "SELECT * FROM owed_counts WHERE appservice_id = 'a' AND position <= 9 AND txn IS NULL ORDER BY position LIMIT 501",
+    ),
+    (
+        "device_lists::owed",
+        "SELECT * FROM owed_device_lists WHERE appservice_id = 'a' AND position <= 9 AND txn IS NULL ORDER BY position LIMIT 99",
+    ),
+    (
+        "device_lists::settled_up_to",
+        "SELECT covers FROM device_list_log WHERE position > 1 ORDER BY position LIMIT 1",
+    ),
+    (
+        "device_lists::services_in",
+        "SELECT appservice_id FROM appservice_rooms WHERE room_id = 'r' ORDER BY appservice_id",
+    ),
+    (
+        "device_lists::trackers_of",
+        "SELECT appservice_id FROM tracked WHERE user_id = 'u'",
+    ),
+    (
+        "device_lists::shares_a_room",
+        "SELECT m.room_id FROM memberships m JOIN appservice_rooms a ON a.room_id = m.room_id AND a.appservice_id = 'a' \
+         WHERE m.user_id = 'u' AND (m.membership = 'join' OR m.membership = 'invite') LIMIT 1",
+    ),
+    (
+        "keys::claim",
+        "SELECT position FROM one_time_keys WHERE user_id = 'u' AND device_id = 'd' AND algorithm = 'x' ORDER BY position LIMIT 1",
+    ),
+    (
+        "sessions::whose_token",
+        "SELECT user_id FROM access_tokens WHERE token_hash = 'h'",
+    ),
+    (
+        "inbox::answered",
+        "SELECT response FROM client_transactions WHERE sender = 's' AND scope = 'e' AND txn_id = 't'",
+    ),
+    (
+        "events::newest_first",
+        "SELECT * FROM events WHERE room_id = 'r' AND position <= 9 ORDER BY position DESC LIMIT 10",
+    ),
+];
+
+#[test]
+fn hot_queries_use_an_index() {
+    #[derive(QueryableByName)]
+    struct Plan {
+        #[diesel(sql_type = Text)]
+        detail: String,
+    }
+    #[derive(QueryableByName)]
+    struct PgPlan {
+        #[diesel(sql_type = Text, column_name = "QUERY PLAN")]
+        line: String,
+    }
+    let (_folder, mut lite) = sqlite();
+    let mut post = postgres_connection();
+    // Empty tables are scanned happily; this asks whether there is an index that could serve.
+    post.batch_execute("SET enable_seqscan = off; SET enable_bitmapscan = off")
+        .expect("settings");
+    for (what, sql) in HOT {
+        let plan: Vec<Plan> = diesel::sql_query(format!("EXPLAIN QUERY PLAN {sql}"))
+            .load(&mut lite)
+            .expect("a plan");
+        let plan: Vec<String> = plan.into_iter().map(|p| p.detail).collect();
+        assert!(
+            plan.iter().all(|step| step.starts_with("SEARCH")),
+            "{what}: SQLite: {plan:?}"
+        );
+        let plan: Vec<PgPlan> = diesel::sql_query(format!("EXPLAIN {sql}"))
+            .load(&mut post)
+            .expect("a plan");
+        let plan: Vec<String> = plan.into_iter().map(|p| p.line).collect();
+        assert!(
+            plan.iter().all(|step| !step.contains("Seq Scan")),
+            "{what}: PostgreSQL: {plan:?}"
+        );
+    }
+}
