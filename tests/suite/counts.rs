@@ -149,9 +149,13 @@ async fn the_recipient_of_a_message_is_counted_with_it() {
     let alice = stage.person("alice", "LAPTOP").await;
     let irc = stage.bridge("irc").await;
     let bob = irc.ghost_with_device("bob", "GHOST").await;
+    stage.quiet().await;
     upload(&bob, 0..5, true).await;
     stage.advance(Duration::from_secs(1)).await;
     let before = irc.receiver.count();
+    stage
+        .step("a message for the ghost brings its counts along")
+        .await;
     alice
         .put(
             "/sendToDevice/m.example/1",
@@ -166,6 +170,9 @@ async fn the_recipient_of_a_message_is_counted_with_it() {
         taken[0][COUNTS][&bob.user_id]["GHOST"],
         json!({"signed_curve25519": 5})
     );
+    stage
+        .transcript("the_recipient_of_a_message_is_counted_with_it")
+        .await;
 }
 
 #[actix_web::test]

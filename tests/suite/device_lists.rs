@@ -76,17 +76,10 @@ async fn kick_and_ban_are_leaves_and_coming_back_is_a_change() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let irc = stage.bridge("irc").await;
-    let room_id = room(&irc.bot, &["@alice:test"]).await;
-    does(&alice, "join", &room_id, &json!({})).await;
-    stage.quiet().await;
-    does(
-        &irc.bot,
-        "kick",
-        &room_id,
-        &json!({"user_id": "@alice:test"}),
-    )
-    .await;
-    stage.quiet().await;
+    let room_id = room(&irc.bot, &[]).await;
+    stage
+        .step("the bot invites alice: keys may be sent to her from now on")
+        .await;
     does(
         &irc.bot,
         "invite",
@@ -94,7 +87,27 @@ async fn kick_and_ban_are_leaves_and_coming_back_is_a_change() {
         &json!({"user_id": "@alice:test"}),
     )
     .await;
-    stage.quiet().await;
+    stage
+        .step("she joins, which changes nothing for her devices")
+        .await;
+    does(&alice, "join", &room_id, &json!({})).await;
+    stage.step("she is kicked").await;
+    does(
+        &irc.bot,
+        "kick",
+        &room_id,
+        &json!({"user_id": "@alice:test"}),
+    )
+    .await;
+    stage.step("she is invited again").await;
+    does(
+        &irc.bot,
+        "invite",
+        &room_id,
+        &json!({"user_id": "@alice:test"}),
+    )
+    .await;
+    stage.step("she is banned").await;
     does(
         &irc.bot,
         "ban",
@@ -107,6 +120,9 @@ async fn kick_and_ban_are_leaves_and_coming_back_is_a_change() {
         words(&irc, 0, "@alice:test"),
         ["changed", "left", "changed", "left"]
     );
+    stage
+        .transcript("kick_and_ban_are_leaves_and_coming_back_is_a_change")
+        .await;
 }
 
 #[actix_web::test]
@@ -118,19 +134,23 @@ async fn the_services_own_last_member_leaving_leaves_everybody_behind() {
     let ghost = irc.ghost("carol").await;
     let room_id = room(&alice, &["@ircbot:test", "@bob:test", &ghost.user_id]).await;
     for member in [&irc.bot, &bob, &ghost] {
+        stage.quiet().await;
         does(member, "join", &room_id, &json!({})).await;
     }
+    stage.quiet().await;
     // Bob shares another room with the service, alice does not.
     let other = room(&bob, &["@ircbot:test"]).await;
+    stage.quiet().await;
     does(&irc.bot, "join", &other, &json!({})).await;
     stage.quiet().await;
     let before = irc.receiver.count();
+    stage.step("the bot leaves; its ghost is still there").await;
     does(&irc.bot, "leave", &room_id, &json!({})).await;
     stage.quiet().await;
-    assert!(
-        words(&irc, before, "@alice:test").is_empty(),
-        "the ghost is still there"
-    );
+    assert!(words(&irc, before, "@alice:test").is_empty());
+    stage
+        .step("the ghost leaves: alice is left behind, bob shares another room")
+        .await;
     does(&ghost, "leave", &room_id, &json!({})).await;
     stage.quiet().await;
     assert_eq!(words(&irc, before, "@alice:test"), ["left"]);
@@ -142,6 +162,9 @@ async fn the_services_own_last_member_leaving_leaves_everybody_behind() {
         words(&irc, before, &ghost.user_id).is_empty(),
         "its own users are never left"
     );
+    stage
+        .transcript("the_services_own_last_member_leaving_leaves_everybody_behind")
+        .await;
 }
 
 #[actix_web::test]
@@ -170,34 +193,32 @@ async fn new_devices_keys_and_lost_devices_are_changes_for_who_shares_a_room() {
     let stranger = stage.person("stranger", "D").await;
     let irc = stage.bridge("irc").await;
     let room_id = room(&alice, &["@ircbot:test"]).await;
+    stage.quiet().await;
     does(&irc.bot, "join", &room_id, &json!({})).await;
     stage.quiet().await;
 
     let before = irc.receiver.count();
+    stage.step("alice logs in on another device").await;
     let phone = stage.log_in("alice", "PHONE").await;
     stage.quiet().await;
-    assert_eq!(
-        words(&irc, before, "@alice:test"),
-        ["changed"],
-        "a new device"
-    );
+    assert_eq!(words(&irc, before, "@alice:test"), ["changed"]);
 
     let before = irc.receiver.count();
+    stage.step("she logs out of it").await;
     phone.post("/logout", &json!({})).await.ok();
     stage.quiet().await;
-    assert_eq!(
-        words(&irc, before, "@alice:test"),
-        ["changed"],
-        "a device gone"
-    );
+    assert_eq!(words(&irc, before, "@alice:test"), ["changed"]);
 
     let before = irc.receiver.count();
+    stage
+        .step("a stranger logs out, which concerns nobody")
+        .await;
     stranger.post("/logout", &json!({})).await.ok();
     stage.quiet().await;
-    assert!(
-        words(&irc, before, "@stranger:test").is_empty(),
-        "nobody it shares a room with"
-    );
+    assert_eq!(irc.receiver.count(), before);
+    stage
+        .transcript("new_devices_keys_and_lost_devices_are_changes_for_who_shares_a_room")
+        .await;
 }
 
 #[actix_web::test]

@@ -72,8 +72,16 @@ async fn a_service_acts_as_its_users_on_their_devices() {
 #[actix_web::test]
 async fn a_service_makes_and_deletes_devices_without_confirming() {
     let stage = Stage::new().await;
-    let irc = stage.bridge("irc").await;
+    let users = json!({"users": [{"exclusive": true, "regex": "@irc_.*"}]});
+    // Without a URL: this story is about what the service asks, not about what it is sent.
+    let irc = stage
+        .bridge_with("irc", json!({"url": null, "namespaces": users}))
+        .await;
     let bob = irc.ghost("bob").await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    stage
+        .step("a device is made, renamed, looked at and deleted")
+        .await;
     assert_eq!(
         bob.put("/devices/D", &json!({"display_name": "one"}))
             .await
@@ -99,7 +107,7 @@ async fn a_service_makes_and_deletes_devices_without_confirming() {
         .ok();
     assert_eq!(bob.get("/devices").await.ok()["devices"], json!([]));
 
-    let alice = stage.person("alice", "LAPTOP").await;
+    stage.step("a person can do neither without more").await;
     alice
         .put("/devices/NEW", &json!({"display_name": "x"}))
         .await
@@ -110,6 +118,9 @@ async fn a_service_makes_and_deletes_devices_without_confirming() {
         answer.body["flows"].is_array() && answer.body["session"].is_string(),
         "a person confirms: {answer:?}"
     );
+    stage
+        .transcript("a_service_makes_and_deletes_devices_without_confirming")
+        .await;
 }
 
 #[actix_web::test]

@@ -26,7 +26,7 @@ fn taken(bridge: &Bridge) -> Vec<Value> {
 }
 
 async fn inbox_of(person: &Person) -> Vec<Value> {
-    let sync = person.get("/sync?timeout=0").await.ok();
+    let sync = person.aside().get("/sync?timeout=0").await.ok();
     sync["to_device"]["events"]
         .as_array()
         .cloned()
@@ -59,7 +59,7 @@ async fn bridge_receives_a_message_for_its_ghost() {
     stage
         .transcript("bridge_receives_a_message_for_its_ghost")
         .await;
-    let inbox = inbox_of(&bob.aside()).await;
+    let inbox = inbox_of(&bob).await;
     assert!(inbox.is_empty(), "nothing is left: {inbox:?}");
 }
 
@@ -135,6 +135,7 @@ async fn two_services_one_exclusive_and_one_not_get_a_copy_each() {
         )
         .await;
     let bob = irc.ghost_with_device("bob", "GHOST").await;
+    stage.step("one message: the service that owns the ghost and the one that observes it get a copy each").await;
     sends(&alice, "1", &bob.user_id, "GHOST", json!({"n": 1})).await;
     stage.quiet().await;
     assert_eq!(taken(&irc).len(), 1);
@@ -143,6 +144,9 @@ async fn two_services_one_exclusive_and_one_not_get_a_copy_each() {
         inbox_of(&bob).await.is_empty(),
         "the service that decides over the device acknowledged it"
     );
+    stage
+        .transcript("two_services_one_exclusive_and_one_not_get_a_copy_each")
+        .await;
 }
 
 #[actix_web::test]
@@ -200,15 +204,22 @@ async fn a_deleted_device_takes_its_waiting_messages_with_it() {
     let bob = irc.ghost_with_device("bob", "GHOST").await;
     stage.quiet().await;
     irc.receiver.at_once(None);
+    stage
+        .step("a message is on its way, the bridge takes its time")
+        .await;
     sends(&alice, "1", &bob.user_id, "GHOST", json!({"n": "frozen"})).await;
-    stage.quiet().await;
+    stage.step("another one waits behind it").await;
     sends(&alice, "2", &bob.user_id, "GHOST", json!({"n": "waits"})).await;
+    stage
+        .step("the device is deleted: what waited is gone, what was frozen is sent as it is")
+        .await;
     let bot = &irc.bot;
     let delete = format!(
         "/devices/GHOST?user_id={}",
         tests::person::segment(&bob.user_id)
     );
     bot.delete(&delete).await.ok();
+    stage.step("the bridge answers").await;
     irc.receiver.at_once(Some(200));
     irc.answers(200).await;
     stage.quiet().await;
@@ -221,6 +232,9 @@ async fn a_deleted_device_takes_its_waiting_messages_with_it() {
         ["frozen"],
         "what was frozen stays frozen, what waited is gone"
     );
+    stage
+        .transcript("a_deleted_device_takes_its_waiting_messages_with_it")
+        .await;
 }
 
 #[actix_web::test]

@@ -143,6 +143,7 @@ async fn a_ping_that_succeeds_ends_the_back_off() {
     let bob = irc.ghost_with_device("bob", "GHOST").await;
     stage.quiet().await;
     irc.receiver.at_once(Some(500));
+    stage.step("the bridge is down").await;
     alice
         .put(
             "/sendToDevice/m.example/1",
