@@ -216,6 +216,10 @@ fn commit(conn: &mut Conn, batch: Vec<Job>, shared: &Shared) -> Result<(), Strin
                 let _ = conn.execute("ROLLBACK");
             }
         }
+        // Nothing was begun, so nothing is in doubt; but a server's connection that is gone does not come back.
+        Err(error) if conn.is_postgres() => {
+            return Err(format!("the connection to the database is lost: {error}"));
+        }
         Err(error) => failed = Some(error.to_string()),
     }
     if failed.is_none() && !Arc::ptr_eq(&before, &interests) {

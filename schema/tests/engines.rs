@@ -225,6 +225,59 @@ fn one_server_per_postgresql_database() {
     assert!(Store::open(&url, &again).is_ok(), "it lets go");
 }
 
+#[test]
+fn a_writer_that_lost_its_connection_ends_the_process_and_nothing_answered_is_lost() {
+    let url = postgres::new_database();
+    let (tell, told) = std::sync::mpsc::channel();
+    let tell = std::sync::Mutex::new(tell);
+    let fatal = move |why: &str| {
+        let _ = tell.lock().map(|t| t.send(why.to_owned()));
+    };
+    let options = Options {
+        fatal: std::sync::Arc::new(fatal),
+        ..Options::default()
+    };
+    let store = Store::open(&url, &options).expect("the store");
+    let wait = |write| {
+        tokio::runtime::Builder::new_current_thread()
+            .build()
+            .expect("a runtime")
+            .block_on(write)
+    };
+    let put = |key: &'static str| {
+        store.write(move |tx| schema::scratch::put(tx, 1, key, &serde_json::json!(1)))
+    };
+    wait(put("answered")).expect("a write");
+
+    let mut c = PgConnection::establish(&url).expect("another connection");
+    c.batch_execute(
+        "SELECT pg_terminate_backend(l.pid) FROM pg_locks l JOIN pg_database d ON d.oid = l.database \
+         WHERE l.locktype = 'advisory' AND d.datname = current_database()",
+    )
+    .expect("the writer's session is ended");
+    assert!(
+        wait(put("refused")).is_err(),
+        "nothing is promised any more"
+    );
+    let why = told
+        .recv_timeout(Duration::from_secs(10))
+        .expect("the process is told to end");
+    assert!(why.contains("lost"), "{why}");
+
+    let again = Store::open(&url, &Options::default()).expect("it starts again");
+    let kept = wait_read(&again, "answered");
+    assert!(kept.is_some() && wait_read(&again, "refused").is_none());
+}
+
+fn wait_read(store: &Store, key: &'static str) -> Option<serde_json::Value> {
+    let read = store.read(move |db| schema::scratch::get(db, 1, key));
+    tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime")
+        .block_on(read)
+        .expect("a read")
+}
+
 /// The hot look-ups: what each asks, and the tables it may not scan.
 const HOT: [(&str, &str); 14] = [
     (

@@ -4,6 +4,7 @@ mod book;
 mod counts;
 mod device_lists;
 mod encrypted;
+mod ephemeral;
 mod http;
 mod masquerading;
 mod registrations;
