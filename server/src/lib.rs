@@ -10,6 +10,8 @@ mod dev;
 pub mod error;
 pub mod limits;
 pub mod mscs;
+mod offline;
+mod people;
 pub mod routes;
 pub mod ruma;
 mod run;

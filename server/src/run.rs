@@ -2,25 +2,25 @@
 
 use std::ffi::OsString;
 use std::fmt::Display;
-use std::io::{IsTerminal, Read, Write};
+use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use actors::accounts::{Credentials, LogIn, Register, Registrant};
 use actors::wire::Naming;
-use actors::{Actors, Clock, Ids, Secret, Settings, accounts, ask};
+use actors::{Clock, Ids, Settings};
 use clap::Parser;
 use ruma::OwnedServerName;
 use schema::registration::ServiceId;
-use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 
-use crate::app::{self, Options, Running};
-use crate::cli::{AddUser, Cli, Command, Dev, Forget, LogFormat};
+use crate::app::{self, Options};
+use crate::cli::{Cli, Command, Dev, LogFormat};
 use crate::config::{Config, PASSWORD_COST};
 use crate::mscs;
+use crate::offline::{add_user, forget_appservice, list_appservices};
+use crate::people::{announce, people};
 
 /// How many bytes of messages between actors a development server keeps.
 const TRACE: usize = 4 << 20;
@@ -64,7 +64,8 @@ fn in_system<F: Future<Output = Result<(), String>>>(command: F) -> Result<(), S
     actix_rt::System::new().block_on(command)
 }
 
-fn text(error: impl Display) -> String {
+/// An error as the one line that a person is shown.
+pub(crate) fn text(error: impl Display) -> String {
     error.to_string().replace('\n', " ")
 }
 
@@ -181,127 +182,8 @@ async fn run_dev(dev: Dev, start: Instant) -> Result<(), String> {
     running.until_signal().await.map_err(text)
 }
 
-/// A person of a development server, as kept beside its database: for everybody to see.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Person {
-    user_id: String,
-    password: String,
-    access_token: String,
-    device_id: String,
-}
-
-/// Alice and Bob: made on the first start, the same afterwards.
-async fn people(actors: &Actors, data: &Path) -> Result<Vec<Person>, String> {
-    let file = data.join("people.json");
-    let known: Vec<Person> = std::fs::read_to_string(&file)
-        .ok()
-        .and_then(|t| serde_json::from_str(&t).ok())
-        .unwrap_or_default();
-    let mut people = Vec::new();
-    for name in ["alice", "bob"] {
-        let id = format!("@{name}:{}", actors.env.settings.server_name);
-        let before = known.iter().find(|p| p.user_id == id);
-        if let Some(person) = before
-            && accounts::queries::who(&actors.env, &Secret::from(person.access_token.as_str()))
-                .await
-                .map_err(text)?
-                .is_some()
-        {
-            people.push(person.clone());
-            continue;
-        }
-        people.push(person(actors, name, before).await?);
-    }
-    let json = serde_json::to_string_pretty(&people).map_err(text)?;
-    if std::fs::read_to_string(&file).ok().as_deref() != Some(&json) {
-        std::fs::write(&file, json).map_err(|e| format!("{}: {e}", file.display()))?;
-    }
-    Ok(people)
-}
-
-async fn person(actors: &Actors, name: &str, before: Option<&Person>) -> Result<Person, String> {
-    let password = before.map_or_else(|| format!("{name}-password"), |p| p.password.clone());
-    let device = format!("{}DEVICE", name.to_uppercase());
-    let display_name = Some("made by understudy dev".to_owned());
-    let id = format!("@{name}:{}", actors.env.settings.server_name);
-    let user = ruma::UserId::parse(id).map_err(text)?;
-    let login = if accounts::queries::user_exists(&actors.env, &user)
-        .await
-        .map_err(text)?
-    {
-        let credentials = Credentials::Password {
-            user: name.to_owned(),
-            password: password.as_str().into(),
-        };
-        ask(
-            &actors.accounts,
-            LogIn {
-                credentials,
-                device: Some(device.into()),
-                display_name,
-            },
-        )
-        .await
-        .map_err(text)?
-    } else {
-        let register = Register {
-            by: Registrant::Operator {
-                password: password.as_str().into(),
-            },
-            username: Some(name.to_owned()),
-            device: Some(device.into()),
-            display_name,
-            inhibit_login: false,
-        };
-        let made = ask(&actors.accounts, register).await.map_err(text)?;
-        made.login.ok_or_else(|| format!("{name} got no device"))?
-    };
-    let access_token = login.token.reveal().to_owned();
-    Ok(Person {
-        user_id: login.user.to_string(),
-        password,
-        access_token,
-        device_id: login.device.to_string(),
-    })
-}
-
-/// Print a line; whoever does not listen any more misses it, and the server goes on.
-macro_rules! say {
-    ($($words:tt)*) => {
-        // A closed pipe is its reader's decision.
-        let _ = writeln!(std::io::stdout(), $($words)*);
-    };
-}
-
-fn announce(running: &Running, people: &[Person], appservices: &Path, took: Duration) {
-    say!(
-        "understudy is ready at http://{} after {} ms",
-        running.addr,
-        took.as_millis()
-    );
-    for person in people {
-        let Person {
-            user_id,
-            password,
-            access_token,
-            device_id,
-        } = person;
-        say!("  {user_id}  password {password}  access token {access_token}  device {device_id}");
-    }
-    say!(
-        "  registrations: drop a file into {}",
-        appservices.display()
-    );
-    if let Some(person) = people.first() {
-        let token = &person.access_token;
-        say!(
-            "  try: curl -H 'Authorization: Bearer {token}' http://{}/_matrix/client/v3/account/whoami",
-            running.addr
-        );
-    }
-}
-
-fn configured(path: &Path) -> Result<(Config, Options), String> {
+/// What a configuration file says, as a server is started with.
+pub(crate) fn configured(path: &Path) -> Result<(Config, Options), String> {
     let config = Config::read(path)?;
     let settings = settings(
         &config.server_name,
@@ -331,134 +213,5 @@ async fn run_serve(path: std::path::PathBuf) -> Result<(), String> {
     tracing::info!(address = %running.addr, server = config.server_name, "ready");
     running.until_signal().await.map_err(text)?;
     tracing::info!("stopped");
-    Ok(())
-}
-
-/// Start the actors without a socket, for a command on a server that does not run.
-async fn offline(path: &Path) -> Result<Actors, String> {
-    let (_, mut options) = configured(path)?;
-    options.lock_wait = Duration::ZERO;
-    options.appservices = None;
-    let store = schema::Store::open(
-        &options.database,
-        &schema::Options {
-            fatal: Arc::clone(&options.fatal),
-            lock_wait: options.lock_wait,
-        },
-    );
-    let parts = actors::start::Parts {
-        store: store.map_err(text)?,
-        clock: options.clock,
-        ids: options.ids,
-        trace: actors::trace::Trace::new(0),
-        settings: options.settings,
-        hooks: options.hooks,
-        appservices: None,
-        fatal: options.fatal,
-    };
-    actors::start(parts).await.map_err(text)
-}
-
-async fn add_user(add: AddUser) -> Result<(), String> {
-    let actors = offline(&add.config).await?;
-    let password = read_password()?;
-    let register = Register {
-        by: Registrant::Operator {
-            password: password.into(),
-        },
-        username: Some(add.username),
-        device: None,
-        display_name: None,
-        inhibit_login: true,
-    };
-    let made = ask(&actors.accounts, register).await.map_err(text)?;
-    println!("{}", made.user);
-    Ok(())
-}
-
-fn read_password() -> Result<String, String> {
-    let password = if std::io::stdin().is_terminal() {
-        rpassword::prompt_password("password: ").map_err(|e| format!("password: {e}"))?
-    } else {
-        let mut text = String::new();
-        std::io::stdin()
-            .take(4096)
-            .read_to_string(&mut text)
-            .map_err(|e| format!("password: {e}"))?;
-        text.trim_end_matches(['\n', '\r']).to_owned()
-    };
-    if password.is_empty() {
-        Err("the password is empty".to_owned())
-    } else {
-        Ok(password)
-    }
-}
-
-async fn list_appservices(path: std::path::PathBuf) -> Result<(), String> {
-    let actors = offline(&path).await?;
-    let env = &actors.env;
-    let rows = env
-        .store
-        .read(schema::appservices::all)
-        .await
-        .map_err(text)?;
-    for row in rows {
-        let id = ServiceId::from(row.appservice_id.as_str());
-        let owed = env
-            .store
-            .read(move |db| schema::inbox::count_owed(db, &id))
-            .await
-            .map_err(text)?;
-        let state = if row.present {
-            "present"
-        } else {
-            "its file is gone"
-        };
-        let observes = env
-            .settings
-            .observe
-            .as_ref()
-            .is_some_and(|ids| ids.iter().any(|id| id.as_str() == row.appservice_id));
-        let observes = if observes { "; may observe" } else { "" };
-        println!(
-            "{}  {}  {state}; to-device messages owed: {owed}{observes}",
-            row.appservice_id, row.file
-        );
-    }
-    Ok(())
-}
-
-async fn forget_appservice(forget: Forget) -> Result<(), String> {
-    let actors = offline(&forget.config).await?;
-    let id = ServiceId::from(forget.id.as_str());
-    let rows = actors
-        .env
-        .store
-        .read(schema::appservices::all)
-        .await
-        .map_err(text)?;
-    match rows.iter().find(|row| row.appservice_id == forget.id) {
-        None => return Err(format!("{}: no such application service", forget.id)),
-        Some(row) if row.present => {
-            let (_, options) = configured(&forget.config)?;
-            let there = options
-                .appservices
-                .is_some_and(|folder| folder.join(&row.file).exists());
-            if there {
-                return Err(format!(
-                    "{}: its file {} is still there; remove it first",
-                    forget.id, row.file
-                ));
-            }
-        }
-        Some(_) => {}
-    }
-    actors
-        .env
-        .store
-        .write_always(move |tx| schema::appservices::forget(tx, &id))
-        .await
-        .map_err(text)?;
-    println!("forgot {}", forget.id);
     Ok(())
 }

@@ -1,0 +1,145 @@
+//! Commands on a server that does not run: they open its database, and start no sender.
+
+use std::io::{IsTerminal, Read};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actors::accounts::{Register, Registrant};
+use actors::{Actors, ask};
+use schema::registration::ServiceId;
+
+use crate::cli::{AddUser, Forget};
+use crate::run::{configured, text};
+
+/// Start the actors without a socket, for a command on a server that does not run.
+async fn offline(path: &Path) -> Result<Actors, String> {
+    let (_, mut options) = configured(path)?;
+    options.lock_wait = Duration::ZERO;
+    options.appservices = None;
+    let store = schema::Store::open(
+        &options.database,
+        &schema::Options {
+            fatal: Arc::clone(&options.fatal),
+            lock_wait: options.lock_wait,
+        },
+    );
+    let parts = actors::start::Parts {
+        store: store.map_err(text)?,
+        clock: options.clock,
+        ids: options.ids,
+        trace: actors::trace::Trace::new(0),
+        settings: options.settings,
+        hooks: options.hooks,
+        appservices: None,
+        fatal: options.fatal,
+    };
+    actors::start(parts).await.map_err(text)
+}
+
+/// Add a person, although registration is closed.
+pub(crate) async fn add_user(add: AddUser) -> Result<(), String> {
+    let actors = offline(&add.config).await?;
+    let password = read_password()?;
+    let register = Register {
+        by: Registrant::Operator {
+            password: password.into(),
+        },
+        username: Some(add.username),
+        device: None,
+        display_name: None,
+        inhibit_login: true,
+    };
+    let made = ask(&actors.accounts, register).await.map_err(text)?;
+    println!("{}", made.user);
+    Ok(())
+}
+
+fn read_password() -> Result<String, String> {
+    let password = if std::io::stdin().is_terminal() {
+        rpassword::prompt_password("password: ").map_err(|e| format!("password: {e}"))?
+    } else {
+        let mut text = String::new();
+        std::io::stdin()
+            .take(4096)
+            .read_to_string(&mut text)
+            .map_err(|e| format!("password: {e}"))?;
+        text.trim_end_matches(['\n', '\r']).to_owned()
+    };
+    if password.is_empty() {
+        Err("the password is empty".to_owned())
+    } else {
+        Ok(password)
+    }
+}
+
+/// Say which services the database knows, and what each is owed.
+pub(crate) async fn list_appservices(path: std::path::PathBuf) -> Result<(), String> {
+    let actors = offline(&path).await?;
+    let env = &actors.env;
+    let rows = env
+        .store
+        .read(schema::appservices::all)
+        .await
+        .map_err(text)?;
+    for row in rows {
+        let id = ServiceId::from(row.appservice_id.as_str());
+        let owed = env
+            .store
+            .read(move |db| schema::inbox::count_owed(db, &id))
+            .await
+            .map_err(text)?;
+        let state = if row.present {
+            "present"
+        } else {
+            "its file is gone"
+        };
+        let observes = env
+            .settings
+            .observe
+            .as_ref()
+            .is_some_and(|ids| ids.iter().any(|id| id.as_str() == row.appservice_id));
+        let observes = if observes { "; may observe" } else { "" };
+        println!(
+            "{}  {}  {state}; to-device messages owed: {owed}{observes}",
+            row.appservice_id, row.file
+        );
+    }
+    Ok(())
+}
+
+/// Delete a service whose file is gone, and everything it is owed.
+pub(crate) async fn forget_appservice(forget: Forget) -> Result<(), String> {
+    let actors = offline(&forget.config).await?;
+    let id = ServiceId::from(forget.id.as_str());
+    let rows = actors
+        .env
+        .store
+        .read(schema::appservices::all)
+        .await
+        .map_err(text)?;
+    match rows.iter().find(|row| row.appservice_id == forget.id) {
+        None => return Err(format!("{}: no such application service", forget.id)),
+        Some(row) if row.present => {
+            let (_, options) = configured(&forget.config)?;
+            let there = options
+                .appservices
+                .is_some_and(|folder| folder.join(&row.file).exists());
+            if there {
+                return Err(format!(
+                    "{}: its file {} is still there; remove it first",
+                    forget.id, row.file
+                ));
+            }
+        }
+        Some(_) => {}
+    }
+    actors
+        .env
+        .store
+        .write_always(move |tx| schema::appservices::forget(tx, &id))
+        .await
+        .map_err(text)?;
+    println!("forgot {}", forget.id);
+    Ok(())
+}

@@ -1,0 +1,133 @@
+//! The people of a development server: made on its first start, printed for everybody to see.
+
+use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use actors::accounts::{Credentials, LogIn, Register, Registrant};
+use actors::{Actors, Secret, accounts, ask};
+use serde::{Deserialize, Serialize};
+
+use crate::app::Running;
+use crate::run::text;
+
+/// A person of a development server, as kept beside its database: for everybody to see.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Person {
+    user_id: String,
+    password: String,
+    access_token: String,
+    device_id: String,
+}
+
+/// Alice and Bob: made on the first start, the same afterwards.
+pub(crate) async fn people(actors: &Actors, data: &Path) -> Result<Vec<Person>, String> {
+    let file = data.join("people.json");
+    let known: Vec<Person> = std::fs::read_to_string(&file)
+        .ok()
+        .and_then(|t| serde_json::from_str(&t).ok())
+        .unwrap_or_default();
+    let mut people = Vec::new();
+    for name in ["alice", "bob"] {
+        let id = format!("@{name}:{}", actors.env.settings.server_name);
+        let before = known.iter().find(|p| p.user_id == id);
+        if let Some(person) = before
+            && accounts::queries::who(&actors.env, &Secret::from(person.access_token.as_str()))
+                .await
+                .map_err(text)?
+                .is_some()
+        {
+            people.push(person.clone());
+            continue;
+        }
+        people.push(person(actors, name, before).await?);
+    }
+    let json = serde_json::to_string_pretty(&people).map_err(text)?;
+    if std::fs::read_to_string(&file).ok().as_deref() != Some(&json) {
+        std::fs::write(&file, json).map_err(|e| format!("{}: {e}", file.display()))?;
+    }
+    Ok(people)
+}
+
+async fn person(actors: &Actors, name: &str, before: Option<&Person>) -> Result<Person, String> {
+    let password = before.map_or_else(|| format!("{name}-password"), |p| p.password.clone());
+    let device = format!("{}DEVICE", name.to_uppercase());
+    let display_name = Some("made by understudy dev".to_owned());
+    let id = format!("@{name}:{}", actors.env.settings.server_name);
+    let user = ruma::UserId::parse(id).map_err(text)?;
+    let login = if accounts::queries::user_exists(&actors.env, &user)
+        .await
+        .map_err(text)?
+    {
+        let credentials = Credentials::Password {
+            user: name.to_owned(),
+            password: password.as_str().into(),
+        };
+        ask(
+            &actors.accounts,
+            LogIn {
+                credentials,
+                device: Some(device.into()),
+                display_name,
+            },
+        )
+        .await
+        .map_err(text)?
+    } else {
+        let register = Register {
+            by: Registrant::Operator {
+                password: password.as_str().into(),
+            },
+            username: Some(name.to_owned()),
+            device: Some(device.into()),
+            display_name,
+            inhibit_login: false,
+        };
+        let made = ask(&actors.accounts, register).await.map_err(text)?;
+        made.login.ok_or_else(|| format!("{name} got no device"))?
+    };
+    let access_token = login.token.reveal().to_owned();
+    Ok(Person {
+        user_id: login.user.to_string(),
+        password,
+        access_token,
+        device_id: login.device.to_string(),
+    })
+}
+
+/// Print a line; whoever does not listen any more misses it, and the server goes on.
+macro_rules! say {
+    ($($words:tt)*) => {
+        // A closed pipe is its reader's decision.
+        let _ = writeln!(std::io::stdout(), $($words)*);
+    };
+}
+
+/// Say where the server is, who is ready, and what can be tried.
+pub(crate) fn announce(running: &Running, people: &[Person], appservices: &Path, took: Duration) {
+    say!(
+        "understudy is ready at http://{} after {} ms",
+        running.addr,
+        took.as_millis()
+    );
+    for person in people {
+        let Person {
+            user_id,
+            password,
+            access_token,
+            device_id,
+        } = person;
+        say!("  {user_id}  password {password}  access token {access_token}  device {device_id}");
+    }
+    say!(
+        "  registrations: drop a file into {}",
+        appservices.display()
+    );
+    if let Some(person) = people.first() {
+        let token = &person.access_token;
+        say!(
+            "  try: curl -H 'Authorization: Bearer {token}' http://{}/_matrix/client/v3/account/whoami",
+            running.addr
+        );
+    }
+}
