@@ -26,11 +26,11 @@ pub enum Command {
     Dev(Dev),
     /// Start a long-lived server: everything from one file, registration closed, rate limits on
     Serve(Serve),
-    /// Add a person; the password is asked for, or read from standard input
+    /// Add a person (while the server does not run); the password is asked for, or read from standard input
     AddUser(AddUser),
-    /// List the application services the database knows, and what each is owed
+    /// List the application services the database knows, and what each is owed (while the server does not run)
     Appservices(Serve),
-    /// Delete an application service whose file is gone, and everything it is owed
+    /// Delete an application service whose file is gone, and everything it is owed (while the server does not run)
     ForgetAppservice(Forget),
 }
 
