@@ -107,9 +107,10 @@ fn start(home: &Path) -> u16 {
          {run_as} {initdb} -D {data} -U postgres -A trust -E UTF8 --locale=C --no-sync >/dev/null; \
          {run_as} {postgres} -D {data} -p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off \
            -c max_connections=400 -c logging_collector=off -c log_min_messages=fatal & \
-         server=$!; sleep 15; \
-         while ! flock -n -x {home}/use true; do sleep 2; done; \
-         kill -INT $server; wait $server || true; rm -rf {data} {home}/port",
+         sleep 15; \
+         until flock -n -x {home}/use sh -c \
+           'pid=$(head -n 1 {data}/postmaster.pid); kill -INT $pid; while kill -0 $pid 2>/dev/null; do sleep 0.2; done; rm -rf {data} {home}/port'; \
+         do sleep 2; done",
         data = data.display(),
         initdb = initdb.display(),
         postgres = postgres.display(),
