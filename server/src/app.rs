@@ -247,7 +247,7 @@ pub async fn serve(listener: TcpListener, options: Options) -> Result<Running, S
     let shared = app.clone();
     let server = HttpServer::new(move || {
         // Once for each worker: handlers stay on its thread.
-        let router = routes::all(shared.is_dev()).router();
+        let router = routes::all(shared.is_dev(), shared.proposals()).router();
         let app = shared.clone();
         HttpApp::new()
             .app_data(web::PayloadConfig::new(BODY))

@@ -77,7 +77,7 @@ pub struct Dev {
     /// The folder that is watched for registration files [default: appservices in the data folder]
     #[arg(long, value_name = "DIR")]
     pub appservices: Option<PathBuf>,
-    /// The proposals to switch on, by number, separated by commas [default: all there are]
+    /// The proposals to switch on, by number, separated by commas [default: those that are on in docker/server.toml]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub enable_msc: Option<Vec<u16>>,
     /// Count identifiers from this seed and let time stand still until it is moved by hand

@@ -107,7 +107,7 @@ fn default_appservices() -> PathBuf {
     "appservices".into()
 }
 fn default_mscs() -> Vec<u16> {
-    crate::mscs::ALL.iter().map(|m| m.number).collect()
+    crate::mscs::by_default()
 }
 fn default_room_version() -> String {
     "11".to_owned()

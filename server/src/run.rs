@@ -170,12 +170,8 @@ async fn run_dev(dev: Dev, start: Instant) -> Result<(), String> {
         options.ids = Ids::counted(seed);
         options.clock = Clock::manual(SEEDED_TIME);
     }
-    let all: Vec<u16> = mscs::ALL.iter().map(|m| m.number).collect();
-    with_proposals(
-        &mut options,
-        dev.enable_msc.as_deref().unwrap_or(&all),
-        Naming::Unstable,
-    )?;
+    let chosen = dev.enable_msc.unwrap_or_else(mscs::by_default);
+    with_proposals(&mut options, &chosen, Naming::Unstable)?;
     let running = app::serve(listener, options).await.map_err(text)?;
     let people = people(&running.app.actors, &dev.data).await?;
     announce(&running, &people, &appservices, start.elapsed());

@@ -50,10 +50,9 @@ pub fn new_database(folder: &std::path::Path) -> String {
 }
 
 impl Stage {
-    /// With every proposal switched on.
+    /// With the proposals switched on that are on by default.
     pub async fn new() -> Stage {
-        let all: Vec<u16> = mscs::ALL.iter().map(|m| m.number).collect();
-        Stage::with_mscs(&all).await
+        Stage::with_mscs(&mscs::by_default()).await
     }
 
     /// With these proposals switched on.

@@ -14,6 +14,12 @@ pub struct Msc {
     pub number: u16,
     /// Its title.
     pub title: &'static str,
+    /// Whether it is on unless the operator says otherwise.
+    pub by_default: bool,
+    /// What it switches on below the server: what services are owed.
+    pub switches: fn(&mut Proposals),
+    /// The keys of a registration that ask for it.
+    pub registration: &'static [&'static str],
     /// What it adds to `unstable_features` of `GET /versions`.
     pub flags: &'static [&'static str],
     /// Every name that it puts on the wire.
@@ -29,6 +35,9 @@ impl Msc {
     pub const NONE: Msc = Msc {
         number: 0,
         title: "",
+        by_default: true,
+        switches: |_| {},
+        registration: &[],
         flags: &[],
         names: &[],
         routes: |r| r,
@@ -38,6 +47,13 @@ impl Msc {
 
 /// Every proposal, in the order in which they add to a transaction.
 pub static ALL: &[Msc] = &[msc4203::MSC, msc3202::MSC];
+
+/// The numbers of the proposals that are on unless the operator says otherwise.
+#[must_use]
+pub fn by_default() -> Vec<u16> {
+    let on = ALL.iter().filter(|m| m.by_default);
+    on.map(|m| m.number).collect()
+}
 
 /// The proposals with these numbers.
 ///
@@ -53,11 +69,10 @@ pub fn enabled(numbers: &[u16]) -> Result<Vec<&'static Msc>, u16> {
 /// What the actors are told of these proposals.
 #[must_use]
 pub fn hooks(mscs: &[&'static Msc], naming: Naming) -> (Hooks, Proposals) {
-    let has = |number| mscs.iter().any(|m| m.number == number);
-    let proposals = Proposals {
-        to_device: has(msc4203::MSC.number),
-        device_lists: has(msc3202::MSC.number),
-    };
+    let mut proposals = Proposals::default();
+    for msc in mscs {
+        (msc.switches)(&mut proposals);
+    }
     (
         Hooks {
             naming,

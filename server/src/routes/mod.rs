@@ -24,11 +24,12 @@ mod to_device;
 mod typing;
 mod user_data;
 
+use crate::mscs;
 use crate::ruma::Routes;
 
-/// Every endpoint.
+/// Every endpoint: the sections, what the proposals with these numbers add, and what a development server has.
 #[must_use]
-pub fn all(dev: bool) -> Routes {
+pub fn all(dev: bool, proposals: &[u16]) -> Routes {
     let sections = [
         session::routes,
         register::routes,
@@ -57,6 +58,8 @@ pub fn all(dev: bool) -> Routes {
     let routes = sections
         .into_iter()
         .fold(Routes::default(), |routes, section| section(routes));
+    let enabled = mscs::ALL.iter().filter(|m| proposals.contains(&m.number));
+    let routes = enabled.fold(routes, |routes, msc| (msc.routes)(routes));
     if dev {
         crate::dev::routes(routes)
     } else {

@@ -21,6 +21,8 @@ pub const MSC: Msc = Msc {
     number: 3202,
     title: "Encrypted appservices",
     names: &[DEVICE_LISTS, COUNTS, FALLBACK],
+    switches: |on| on.device_lists = true,
+    registration: &["org.matrix.msc3202"],
     transaction: add_device_lists,
     ..Msc::NONE
 };

@@ -20,6 +20,12 @@ pub const MSC: Msc = Msc {
     number: 4203,
     title: "Sending to-device events to appservices",
     names: &[TO_DEVICE],
+    switches: |on| on.to_device = true,
+    registration: &[
+        "receive_ephemeral",
+        "de.sorunome.msc2409.push_ephemeral",
+        "org.matrix.msc3202",
+    ],
     transaction: add_to_device,
     ..Msc::NONE
 };
