@@ -9,6 +9,7 @@ mod error;
 mod identity;
 
 pub mod accounts;
+pub mod appservice_queries;
 pub mod appservice_sender;
 pub mod appservices;
 pub mod clock;
@@ -21,6 +22,7 @@ pub mod start;
 pub mod sync;
 pub mod to_device_inbox;
 pub mod trace;
+pub mod transport;
 pub mod wake;
 pub mod wire;
 

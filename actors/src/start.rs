@@ -10,6 +10,7 @@ use ruma::signatures::Ed25519KeyPair;
 use schema::{Store, server_info};
 
 use crate::accounts::{Accounts, Known};
+use crate::appservice_queries::AppserviceQueries;
 use crate::appservices::{Appservices, Reload};
 use crate::device_lists::DeviceLists;
 use crate::env::Inner;
@@ -18,6 +19,7 @@ use crate::rooms::Rooms;
 use crate::sync::{Fleeting, Sync};
 use crate::to_device_inbox::ToDeviceInbox;
 use crate::trace::Trace;
+use crate::transport::Transport;
 use crate::wake::Wake;
 use crate::wire::Hooks;
 use crate::{Address, Clock, Env, Error, Ids, Refusal, Result, Settings, Stopping, ask_as};
@@ -39,6 +41,8 @@ pub struct Actors {
     pub to_device_inbox: Address<ToDeviceInbox>,
     /// Registrations, and the senders they start.
     pub appservices: Address<Appservices>,
+    /// Questions to services, outside transactions.
+    pub appservice_queries: Address<AppserviceQueries>,
     /// Long-polls, typing, presence.
     pub sync: Address<Sync>,
 }
@@ -120,9 +124,13 @@ pub async fn start(parts: Parts) -> Result<Actors> {
     let accounts = Address::new(accounts.start(), "accounts", env.clone());
     let rooms = Rooms::new(env.clone(), device_lists.addr().clone().recipient());
     let rooms = Address::new(rooms.start(), "rooms", env.clone());
+    let transport = Transport::default();
+    let queries = AppserviceQueries::new(env.clone(), transport.clone());
+    let appservice_queries = Address::new(queries.start(), "appservice_queries", env.clone());
     let keeper = Appservices::new(
         env.clone(),
         parts.appservices,
+        transport,
         device_lists.addr().clone().recipient(),
         Some(sync.addr().clone().recipient()),
     );
@@ -140,6 +148,7 @@ pub async fn start(parts: Parts) -> Result<Actors> {
         device_lists,
         to_device_inbox,
         appservices,
+        appservice_queries,
         sync,
     })
 }

@@ -1,5 +1,7 @@
 //! Users and their devices, as they are looked up and as an account begins and ends. How devices come and go: [`crate::sessions`].
 
+use std::collections::BTreeMap;
+
 use diesel::prelude::*;
 
 use crate::registration::ServiceId;
@@ -132,6 +134,22 @@ pub fn is_active(db: &mut Conn, user_id: &str) -> Result<bool> {
         .first(c)
         .optional())?;
     Ok(deactivated == Some(false))
+}
+
+/// Which of these accounts exist, each with whether it is deactivated.
+///
+/// # Errors
+/// When the database fails.
+pub fn existing(db: &mut Conn, user_ids: &[String]) -> Result<BTreeMap<String, bool>> {
+    let mut all = BTreeMap::new();
+    for part in user_ids.chunks(500) {
+        let found: Vec<(String, bool)> = on!(db, |c| users::table
+            .filter(users::user_id.eq_any(part))
+            .select((users::user_id, users::deactivated))
+            .load(c))?;
+        all.extend(found);
+    }
+    Ok(all)
 }
 
 /// Whether this user has this device.

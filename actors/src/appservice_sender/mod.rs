@@ -16,7 +16,6 @@
 mod freeze;
 mod messages;
 pub mod rules;
-mod transport;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,13 +27,13 @@ use bytes::Bytes;
 use schema::appservices::Frozen;
 use schema::interests::Service;
 
+use crate::transport::{self, Transport};
 use crate::wake::WakeSender;
 use crate::{Env, Error, Refusal, Result, guarded};
 use freeze::{Found, Next, Wanted};
 
 pub use freeze::{EPHEMERAL, SIGNED_CURVE25519};
 pub use messages::*;
-pub use transport::Transport;
 
 /// How long key counts wait for company before they go alone.
 const COUNTS_DELAY: Duration = Duration::from_millis(200);

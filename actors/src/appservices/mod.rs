@@ -28,8 +28,9 @@ use actix::{
 use schema::interests::{Interests, Service};
 use schema::registration::ServiceId;
 
-use crate::appservice_sender::{self, AppserviceSender, Transport, View};
+use crate::appservice_sender::{self, AppserviceSender, View};
 use crate::device_lists::InterestAdded;
+use crate::transport::Transport;
 use crate::{Env, Error, Refusal, Result, guarded, tell};
 use rules::Plan;
 
@@ -57,6 +58,7 @@ impl Appservices {
     pub fn new(
         env: Env,
         folder: Option<PathBuf>,
+        transport: Transport,
         device_lists: Recipient<InterestAdded>,
         ephemeral: Option<appservice_sender::TakeEphemeralFrom>,
     ) -> Appservices {
@@ -64,7 +66,7 @@ impl Appservices {
             env,
             folder,
             watcher: None,
-            transport: Transport::default(),
+            transport,
             device_lists,
             ephemeral,
             senders: BTreeMap::new(),

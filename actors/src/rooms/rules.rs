@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::format::content;
 use super::messages::Action;
-use super::pdu::Draft;
+use super::pdu::{Draft, membership_in};
 use super::power::Powers;
 use crate::{Refusal, Result};
 
@@ -39,6 +39,15 @@ pub fn check_size(bytes: usize) -> Result<()> {
         .into());
     }
     Ok(())
+}
+
+/// Whom a piece of state invites, if it does. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#mroommember
+#[must_use]
+pub fn invited<'a>(kind: &str, state_key: &'a str, content: &RawValue) -> Option<&'a UserId> {
+    let invites = kind == "m.room.member" && membership_in(content).as_deref() == Some("invite");
+    invites.then(|| state_key.try_into().ok()).flatten()
 }
 
 /// A type, a state key, a client's transaction id: at most [`NAME_BYTES`] long, and without U+0000. ([spec])

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::{Client, Method};
+use reqwest::{Client, Method, RequestBuilder, Response};
 use schema::interests::Service;
 
 use crate::{Refusal, Result};
@@ -19,10 +19,14 @@ const PING: Duration = Duration::from_secs(30);
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// How much of an answer is read: enough to say what was wrong.
-const ANSWER: usize = 1_000;
+/// How much of the answer to a transaction is read: enough to say what was wrong.
+const EXCERPT: usize = 1_000;
 
-/// The HTTP client, shared by all senders and built on first use: loading the roots of TLS takes longer than the server's start.
+/// The longest answer to a question. A client waits for it, and the server holds it in memory.
+const ANSWER: usize = 1 << 20;
+
+/// The HTTP client, shared by all who speak to services and built on first use: loading the roots of TLS takes longer than the
+/// server's start.
 #[derive(Clone, Default)]
 pub struct Transport {
     plain: Arc<OnceLock<Client>>,
@@ -31,9 +35,9 @@ pub struct Transport {
 
 /// What a service answered.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) body: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: String,
 }
 
 impl Transport {
@@ -66,7 +70,7 @@ impl Transport {
     /// Send a frozen transaction: exactly these bytes. ([spec])
     ///
     /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#put_matrixappv1transactionstxnid
-    pub(super) async fn transaction(
+    pub(crate) async fn transaction(
         &self,
         service: &Service,
         txn_id: i64,
@@ -85,9 +89,39 @@ impl Transport {
     /// Ask whether the service is there. ([spec])
     ///
     /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#post_matrixappv1ping
-    pub(super) async fn ping(&self, service: &Service, body: Bytes) -> Result<Answer> {
+    pub(crate) async fn ping(&self, service: &Service, body: Bytes) -> Result<Answer> {
         self.send(service, Method::POST, "/_matrix/app/v1/ping", body, PING)
             .await
+    }
+
+    /// Ask a service something outside transactions: `POST` with a body, `GET` without. The answer is whole. How long to wait
+    /// is the asker's to say, by the Clock: dropping the future ends the request.
+    pub(crate) async fn question(
+        &self,
+        service: &Service,
+        path: &str,
+        body: Option<Bytes>,
+    ) -> Result<Answer> {
+        let method = if body.is_some() {
+            Method::POST
+        } else {
+            Method::GET
+        };
+        let mut request = self.request(service, method, path)?;
+        if let Some(body) = body {
+            request = with_json(request, body);
+        }
+        let mut response = request.send().await.map_err(refusal)?;
+        let (text, whole) = read(&mut response, ANSWER).await;
+        if !whole {
+            return Err(
+                Refusal::ConnectionFailed("the answer is cut off or too long".into()).into(),
+            );
+        }
+        Ok(Answer {
+            status: response.status().as_u16(),
+            body: text,
+        })
     }
 
     async fn send(
@@ -98,33 +132,49 @@ impl Transport {
         body: Bytes,
         patience: Duration,
     ) -> Result<Answer> {
+        let request = with_json(self.request(service, method, path)?, body).timeout(patience);
+        let mut response = request.send().await.map_err(refusal)?;
+        // The status decides; the body is for whoever looks for the reason, and reading it keeps the connection.
+        let (body, _) = read(&mut response, EXCERPT).await;
+        Ok(Answer {
+            status: response.status().as_u16(),
+            body,
+        })
+    }
+
+    fn request(&self, service: &Service, method: Method, path: &str) -> Result<RequestBuilder> {
         let url = service
             .registration
             .endpoint(path)
             .ok_or(Refusal::UrlNotSet)?;
-        let request = self
+        Ok(self
             .client(&url)?
             .request(method, url)
-            .bearer_auth(&service.registration.hs_token)
-            .header("content-type", "application/json")
-            .timeout(patience)
-            .body(body);
-        let mut response = request.send().await.map_err(refusal)?;
-        let status = response.status().as_u16();
-        let mut text = Vec::new();
-        // The status decides; the body is for whoever looks for the reason, and reading it keeps the connection.
-        while text.len() < ANSWER {
-            match response.chunk().await {
-                Ok(Some(part)) => text.extend_from_slice(&part),
-                Ok(None) | Err(_) => break,
-            }
-        }
-        text.truncate(ANSWER);
-        Ok(Answer {
-            status,
-            body: String::from_utf8_lossy(&text).into_owned(),
-        })
+            .bearer_auth(&service.registration.hs_token))
     }
+}
+
+fn with_json(request: RequestBuilder, body: Bytes) -> RequestBuilder {
+    request
+        .header("content-type", "application/json")
+        .body(body)
+}
+
+/// The body up to this many bytes, and whether that is all of it.
+async fn read(response: &mut Response, limit: usize) -> (String, bool) {
+    let mut text = Vec::new();
+    let whole = loop {
+        if text.len() > limit {
+            break false;
+        }
+        match response.chunk().await {
+            Ok(Some(part)) => text.extend_from_slice(&part),
+            Ok(None) => break true,
+            Err(_) => break false,
+        }
+    };
+    text.truncate(limit);
+    (String::from_utf8_lossy(&text).into_owned(), whole)
 }
 
 fn refusal(error: reqwest::Error) -> Refusal {

@@ -1,0 +1,93 @@
+//! What must be asked before a request can go on: users and aliases that nobody knows and that a service might make.
+
+use std::collections::BTreeMap;
+
+use ruma::{OwnedUserId, RoomAliasId, UserId};
+use schema::registration::ServiceId;
+use schema::{accounts, aliases};
+
+use super::messages::Question;
+use super::rules;
+use crate::{Env, Error, Result};
+
+/// Something that does not exist, and the services that might make it, in the order in which to ask them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unknown {
+    /// What to ask.
+    pub question: Question,
+    /// Whom.
+    pub services: Vec<ServiceId>,
+}
+
+// ANCHOR: unknown_users
+/// Which of these users do not exist although a service might make them.
+///
+/// Costs a match against the compiled namespaces for each name, and one read for all those that are in one and were not looked
+/// up lately. A deactivated user exists: it cannot be made again.
+///
+/// # Errors
+/// When the database fails.
+pub async fn unknown_users<'a>(
+    env: &Env,
+    asker: Option<&ServiceId>,
+    users: impl IntoIterator<Item = &'a UserId>,
+) -> Result<Vec<Unknown>> {
+    let interests = env.store.interests();
+    let mut open: BTreeMap<OwnedUserId, Vec<ServiceId>> = BTreeMap::new();
+    for user in users {
+        let services = rules::to_ask_about_user(&interests, asker, user);
+        if !services.is_empty() && !env.known.has_user(user) {
+            open.insert(user.to_owned(), services);
+        }
+    }
+    if open.is_empty() {
+        return Ok(Vec::new());
+    }
+    let before = env.known.before();
+    let names: Vec<String> = open.keys().map(ToString::to_string).collect();
+    let known = env
+        .store
+        .read(move |db| Ok::<_, Error>(accounts::existing(db, &names)?))
+        .await?;
+    open.retain(|user, _| {
+        let deactivated = known.get(user.as_str());
+        if deactivated == Some(&false) {
+            env.known.learn_user(before, user);
+        }
+        deactivated.is_none()
+    });
+    let open = open.into_iter().take(rules::NAMES);
+    let unknown = open.map(|(user, services)| Unknown {
+        question: Question::user(&user),
+        services,
+    });
+    Ok(unknown.collect())
+}
+// ANCHOR_END: unknown_users
+
+/// Whether this alias names nothing although a service might make it.
+///
+/// # Errors
+/// When the database fails.
+pub async fn unknown_alias(
+    env: &Env,
+    asker: Option<&ServiceId>,
+    alias: &RoomAliasId,
+) -> Result<Option<Unknown>> {
+    if alias.server_name() != env.settings.server_name {
+        return Ok(None);
+    }
+    let services = rules::to_ask_about_alias(&env.store.interests(), asker, alias);
+    if services.is_empty() {
+        return Ok(None);
+    }
+    let name = alias.to_string();
+    let known = env
+        .store
+        .read(move |db| Ok::<_, Error>(aliases::get(db, &name)?))
+        .await?;
+    Ok(known.is_none().then(|| Unknown {
+        question: Question::alias(alias),
+        services,
+    }))
+}

@@ -1,0 +1,188 @@
+//! Who is asked about whom, what an answer means, and how long it counts. Pure.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ruma::{RoomAliasId, UserId};
+use schema::interests::{Interests, Service};
+use schema::registration::ServiceId;
+use serde::Deserialize;
+
+use super::messages::{Answer, Sharing};
+
+/// How long a service may take to answer a question, and a request to wait for all of its own. A client waits meanwhile: long
+/// enough for a service that makes an account, a device and keys, shorter than anybody's patience.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How many questions to one service are under way at most. Beyond it they count as not answered, at once.
+pub const UNDER_WAY: usize = 32;
+
+/// How many questions of one request are under way at once: the others wait for them, and never take all of a service's room.
+pub const AT_ONCE: usize = 8;
+
+/// How many unknown users of one request are asked about; more than that are not names but guesses.
+pub const NAMES: usize = 100;
+
+/// How long it counts that something does not exist. A remote user may come to be: a person who tries again in a minute is heard.
+const NO: Duration = Duration::from_secs(60);
+
+/// How long a failure counts, and a success that left nothing behind: a moment, so that many askers are not many requests.
+const MOMENT: Duration = Duration::from_secs(10);
+
+/// How long it counts that a service does not know an endpoint: it learns one with its next version.
+const UNSUPPORTED: Duration = Duration::from_secs(10 * 60);
+
+// ANCHOR: to_ask
+/// Whom to ask about a user who does not exist, in this order: the services whose users namespace it is in. ([spec])
+///
+/// Where one claims it exclusively nobody else could make it, so nobody else is asked. The service that is asking is not asked:
+/// it knows, and it would wait for itself.
+///
+/// [spec]: https://spec.matrix.org/v1.19/application-service-api/#querying
+#[must_use]
+pub fn to_ask_about_user(
+    interests: &Interests,
+    asker: Option<&ServiceId>,
+    user: &UserId,
+) -> Vec<ServiceId> {
+    let claims = interests.in_user(user.as_str());
+    let claims = claims.into_iter().map(|(s, c)| (s, c.is_exclusive()));
+    to_ask(claims.collect(), asker)
+}
+
+/// The same about an alias of this server.
+#[must_use]
+pub fn to_ask_about_alias(
+    interests: &Interests,
+    asker: Option<&ServiceId>,
+    alias: &RoomAliasId,
+) -> Vec<ServiceId> {
+    to_ask(interests.in_alias(alias.as_str()), asker)
+}
+
+fn to_ask(claims: Vec<(&Arc<Service>, bool)>, asker: Option<&ServiceId>) -> Vec<ServiceId> {
+    let owned = claims.iter().any(|(_, exclusive)| *exclusive);
+    claims
+        .into_iter()
+        .filter(|(_, exclusive)| *exclusive == owned)
+        .map(|(service, _)| service)
+        .filter(|service| service.is_reachable() && Some(&service.id) != asker)
+        .map(|service| service.id.clone())
+        .collect()
+}
+// ANCHOR_END: to_ask
+
+/// What an HTTP answer means. ([spec])
+///
+/// `M_UNRECOGNIZED` says that the service does not know the endpoint, and so does a 404 that is not a Matrix error, except
+/// where a 404 is the very answer: many services say "no such user" with nothing more.
+///
+/// [spec]: https://spec.matrix.org/v1.19/application-service-api/#unknown-routes
+#[must_use]
+pub fn answer(sharing: Sharing, status: u16, body: String) -> Answer {
+    #[derive(Deserialize)]
+    struct MatrixError {
+        errcode: String,
+    }
+    let errcode = || serde_json::from_str(&body).map_or(String::new(), |e: MatrixError| e.errcode);
+    match status {
+        200..300 => Answer::Yes(body.into()),
+        405 => Answer::Unsupported,
+        404 => match errcode().as_str() {
+            "M_UNRECOGNIZED" => Answer::Unsupported,
+            "" if sharing != Sharing::Remembered => Answer::Unsupported,
+            _ => Answer::No,
+        },
+        _ => Answer::failed(format!("answered {status}")),
+    }
+}
+
+/// How long an answer counts, if it counts for more than those who wait for it.
+#[must_use]
+pub fn remembered_for(sharing: Sharing, answer: &Answer) -> Option<Duration> {
+    match (answer, sharing) {
+        (Answer::Unsupported, _) => Some(UNSUPPORTED),
+        (Answer::Failed(_), _) => Some(MOMENT),
+        // Who is asked about again although the service has made it was not made.
+        (Answer::Yes(_), Sharing::Remembered) => Some(MOMENT),
+        (Answer::No, Sharing::Remembered) => Some(NO),
+        (Answer::Yes(_) | Answer::No, Sharing::Joined | Sharing::Alone) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ruma::{room_alias_id, user_id};
+    use schema::interests::Proposals;
+    use serde_json::json;
+
+    use super::*;
+
+    fn interests() -> Interests {
+        let service = |id: &str, url: Option<&str>, namespaces: serde_json::Value| {
+            let registration = json!({"id": id, "url": url, "as_token": id, "hs_token": id,
+                "sender_localpart": format!("{id}bot"), "namespaces": namespaces});
+            let registration = serde_json::from_value(registration).expect("a registration");
+            (registration, true)
+        };
+        let of = |exclusive: bool, users: &str, aliases: &str| {
+            json!({"users": [{"exclusive": exclusive, "regex": users}],
+                "aliases": [{"exclusive": exclusive, "regex": aliases}]})
+        };
+        let url = Some("http://localhost:1");
+        let all = vec![
+            service("irc", url, of(true, "@irc_.*", "#irc_.*")),
+            service("mirror", url, of(false, "@.*", "#.*")),
+            service("open", url, of(false, "@open_.*", "#open_.*")),
+            service("silent", None, of(true, "@silent_.*", "#silent_.*")),
+        ];
+        Interests::compile("test", all, Proposals::default()).expect("patterns compile")
+    }
+
+    #[test]
+    fn an_owner_is_asked_alone_and_nobody_asks_itself() {
+        let interests = interests();
+        let cases: &[(&UserId, Option<&str>, &[&str])] = &[
+            (user_id!("@irc_bob:test"), None, &["irc"]),
+            (user_id!("@irc_bob:test"), Some("mirror"), &["irc"]),
+            (user_id!("@irc_bob:test"), Some("irc"), &[]),
+            (user_id!("@open_bob:test"), None, &["mirror", "open"]),
+            (user_id!("@open_bob:test"), Some("mirror"), &["open"]),
+            (user_id!("@silent_bob:test"), None, &[]),
+            (user_id!("@alice:test"), None, &["mirror"]),
+            (user_id!("@irc_bob:elsewhere"), None, &[]),
+        ];
+        for (user, asker, expected) in cases {
+            let asker = asker.map(ServiceId::from);
+            let asked = to_ask_about_user(&interests, asker.as_ref(), user);
+            let asked: Vec<_> = asked.iter().map(ServiceId::as_str).collect();
+            assert_eq!(asked, *expected, "{user} for {asker:?}");
+        }
+        let alias = room_alias_id!("#irc_rust:test");
+        let asked = to_ask_about_alias(&interests, None, alias);
+        assert_eq!(asked, [ServiceId::from("irc")]);
+    }
+
+    #[test]
+    fn what_an_answer_means() {
+        use Sharing::{Joined, Remembered};
+        let unrecognised = r#"{"errcode":"M_UNRECOGNIZED"}"#;
+        let unknown = r#"{"errcode":"M_NOT_FOUND"}"#;
+        let cases = [
+            (Remembered, 200, "{}", Answer::Yes("{}".into())),
+            (Remembered, 204, "", Answer::Yes("".into())),
+            (Remembered, 404, unknown, Answer::No),
+            (Remembered, 404, "<h1>not found</h1>", Answer::No),
+            (Remembered, 404, unrecognised, Answer::Unsupported),
+            (Joined, 404, unknown, Answer::No),
+            (Joined, 404, "Cannot GET /", Answer::Unsupported),
+            (Joined, 405, unrecognised, Answer::Unsupported),
+            (Joined, 301, "", Answer::failed("answered 301")),
+            (Joined, 500, unrecognised, Answer::failed("answered 500")),
+        ];
+        for (sharing, status, body, expected) in cases {
+            let got = answer(sharing, status, body.to_owned());
+            assert_eq!(got, expected, "{status} {body}");
+        }
+    }
+}
