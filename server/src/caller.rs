@@ -72,7 +72,13 @@ impl Caller {
             (None, query) => query,
         };
         match (auth, token) {
-            (Auth::None, _) | (Auth::Optional, None) => Ok(Caller {
+            // Whoever it is may ask; but a service is not asked what it asks itself.
+            (Auth::None, token) => Ok(Caller {
+                appservice: token.and_then(|token| service_of(app, token)),
+                ip,
+                ..Caller::default()
+            }),
+            (Auth::Optional, None) => Ok(Caller {
                 ip,
                 ..Caller::default()
             }),
@@ -90,22 +96,17 @@ impl Caller {
     ) -> Result<Caller> {
         let env = &app.actors.env;
         let secret = Secret::from(token);
-        let interests = env.store.interests();
-        if let Some(service) = interests
-            .services()
-            .iter()
-            .find(|s| same(&s.registration.as_token, token))
-        {
+        if let Some(service) = service_of(app, token) {
             let user = param("user_id");
             let device = DEVICE_PARAMS.iter().find_map(|name| param(name));
-            let identity = match masquerade(app, service, user, device).await {
+            let identity = match masquerade(app, &service, user, device).await {
                 // A service that registers a user may name it as the one who asks, and it is not there yet.
                 Err(Error::Actor(actors::Error::Refused(_))) if auth == Auth::Optional => None,
                 identity => Some(identity?),
             };
             return Ok(Caller {
                 identity,
-                appservice: Some(Arc::clone(service)),
+                appservice: Some(service),
                 token: Some(secret),
                 ip,
             });
@@ -161,6 +162,15 @@ impl Caller {
         }
         Ok(identity)
     }
+}
+
+/// The service whose token this is.
+fn service_of(app: &App, token: &str) -> Option<Arc<Service>> {
+    let interests = app.actors.env.store.interests();
+    let mut services = interests.services().iter();
+    services
+        .find(|s| same(&s.registration.as_token, token))
+        .cloned()
 }
 
 /// A service acts as its sender, or as a user of its own that exists; on a device, if it names one, that exists. ([spec])

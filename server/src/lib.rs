@@ -12,6 +12,7 @@ pub mod limits;
 pub mod mscs;
 mod offline;
 mod people;
+mod questions;
 pub mod routes;
 pub mod ruma;
 mod run;

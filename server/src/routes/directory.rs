@@ -12,6 +12,7 @@ use ruma::{OwnedServerName, UInt};
 use crate::app::App;
 use crate::caller::Caller;
 use crate::error::Result;
+use crate::questions;
 use crate::ruma::Routes;
 
 /// This section's endpoints.
@@ -33,10 +34,11 @@ pub(super) fn routes(routes: Routes) -> Routes {
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3directoryroomroomalias
 async fn resolve(
     app: App,
-    _: Caller,
+    caller: Caller,
     request: get_alias::v3::Request,
 ) -> Result<get_alias::v3::Response> {
     let env = &app.actors.env;
+    questions::about_alias(&app, &caller, &request.room_alias).await?;
     let room = queries::room_named(env, &request.room_alias).await?;
     let servers = vec![env.settings.server_name.clone()];
     Ok(get_alias::v3::Response::new(room, servers))

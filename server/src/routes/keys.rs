@@ -15,6 +15,7 @@ use serde_json::value::RawValue;
 use crate::app::App;
 use crate::caller::Caller;
 use crate::error::Result;
+use crate::questions;
 use crate::ruma::{Json, Routes};
 
 /// This section's endpoints.
@@ -66,7 +67,10 @@ async fn query(app: App, caller: Caller, request: get_keys::v3::Request) -> Resu
         keys: UserKeys,
         failures: Failures,
     }
-    let keys = query_keys(&app.actors.env, caller.identity()?, request.device_keys).await?;
+    let reader = caller.identity()?;
+    let users = request.device_keys.keys().map(|user| &**user);
+    questions::about_users(&app, &caller, users).await?;
+    let keys = query_keys(&app.actors.env, reader, request.device_keys).await?;
     Json::write(&Answer {
         keys,
         failures: Failures {},
@@ -86,6 +90,8 @@ async fn claim(app: App, caller: Caller, request: claim_keys::v3::Request) -> Re
         failures: Failures,
     }
     caller.identity()?;
+    let users = request.one_time_keys.keys().map(|user| &**user);
+    questions::about_users(&app, &caller, users).await?;
     let claim = Claim {
         wanted: request.one_time_keys,
         or_fallback: true,

@@ -8,11 +8,12 @@ use ruma::api::client::membership::{
     ban_user, forget_room, invite_user, join_room_by_id, join_room_by_id_or_alias, kick_user,
     leave_room, unban_user,
 };
-use ruma::{OwnedRoomId, OwnedRoomOrAliasId, OwnedUserId};
+use ruma::{OwnedRoomId, OwnedRoomOrAliasId, OwnedUserId, RoomAliasId};
 
 use crate::app::App;
 use crate::caller::Caller;
 use crate::error::Result;
+use crate::questions;
 use crate::ruma::Routes;
 
 /// This section's endpoints.
@@ -37,6 +38,9 @@ async fn enter(
     reason: Option<String>,
 ) -> Result<OwnedRoomId> {
     let by = caller.identity()?.clone();
+    if let Ok(alias) = <&RoomAliasId>::try_from(&*room) {
+        questions::about_alias(app, caller, alias).await?;
+    }
     let enter = Enter {
         by,
         room,
@@ -110,7 +114,7 @@ async fn knock(
     Ok(knock_room::v3::Response::new(room))
 }
 
-/// Invite a user. One who does not exist yet may be invited too: a service makes its users when it hears of them.
+/// Invite a user. One who does not exist may be made by a service that is asked first, and is invited in any case.
 ///
 /// `POST /_matrix/client/*/rooms/{roomId}/invite` ([spec])
 ///
@@ -126,6 +130,7 @@ async fn invite(
         );
     };
     let (user, reason) = (whom.user_id, whom.reason);
+    questions::about_users(&app, &caller, [&*user]).await?;
     change(&app, &caller, request.room_id, user, Action::Invite, reason).await?;
     Ok(invite_user::v3::Response::new())
 }

@@ -17,6 +17,7 @@ use serde_json::Value;
 use crate::app::App;
 use crate::caller::Caller;
 use crate::error::Result;
+use crate::questions;
 use crate::ruma::Routes;
 
 /// This section's endpoints.
@@ -31,9 +32,10 @@ pub(super) fn routes(routes: Routes) -> Routes {
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3profileuserid
 async fn get(
     app: App,
-    _: Caller,
+    caller: Caller,
     request: get_profile::v3::Request,
 ) -> Result<get_profile::v3::Response> {
+    questions::about_users(&app, &caller, [&*request.user_id]).await?;
     let fields = queries::profile(&app.actors.env, &request.user_id).await?;
     let mut response = get_profile::v3::Response::new();
     response.data = fields.into_iter().collect::<UserProfile>();
@@ -47,9 +49,10 @@ async fn get(
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3profileuseridkeyname
 async fn get_field(
     app: App,
-    _: Caller,
+    caller: Caller,
     request: get_profile_field::v3::Request,
 ) -> Result<get_profile_field::v3::Response> {
+    questions::about_users(&app, &caller, [&*request.user_id]).await?;
     let name = request.field.as_str();
     let value = queries::profile_field(&app.actors.env, &request.user_id, name).await?;
     let value = ProfileFieldValue::new(name, value).map_err(actors::Error::from)?;

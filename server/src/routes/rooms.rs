@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use crate::app::App;
 use crate::caller::Caller;
 use crate::error::{Error, Result};
+use crate::questions;
 use crate::ruma::Routes;
 
 /// This section's endpoints.
@@ -46,8 +47,11 @@ async fn create(
         Some(create_room::v3::RoomPreset::PublicChat) => Some(Preset::Public),
         Some(other) => return Err(Error::invalid_param(format!("unknown preset {other}"))),
     };
+    let by = caller.identity()?.clone();
+    let invited = request.invite.iter().map(|user| &**user);
+    questions::about_users(&app, &caller, invited).await?;
     let wishes = CreateRoom {
-        by: caller.identity()?.clone(),
+        by,
         version: request.room_version.map(|v| v.to_string()),
         preset,
         public: request.visibility == Visibility::Public,

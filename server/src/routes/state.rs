@@ -1,7 +1,7 @@
 //! The state of rooms.
 
 use actors::ask;
-use actors::rooms::{SetState, queries};
+use actors::rooms::{SetState, queries, rules};
 use ruma::api::client::state::get_state_event_for_key::v3::StateEventFormat;
 use ruma::api::client::state::{get_state_event_for_key, get_state_events, send_state_event};
 use ruma::serde::Raw;
@@ -9,6 +9,7 @@ use ruma::serde::Raw;
 use crate::app::App;
 use crate::caller::Caller;
 use crate::error::Result;
+use crate::questions;
 use crate::ruma::Routes;
 
 /// This section's endpoints.
@@ -69,10 +70,15 @@ async fn set(
     caller: Caller,
     request: send_state_event::v3::Request,
 ) -> Result<send_state_event::v3::Response> {
+    let by = caller.identity()?.clone();
+    let kind = request.event_type.to_string();
+    if let Some(invited) = rules::invited(&kind, &request.state_key, request.body.json()) {
+        questions::about_users(&app, &caller, [invited]).await?;
+    }
     let set = SetState {
-        by: caller.identity()?.clone(),
+        by,
         room: request.room_id,
-        kind: request.event_type.to_string(),
+        kind,
         state_key: request.state_key,
         content: request.body.into_json(),
         at: request.timestamp.map(|ts| ts.get().into()),

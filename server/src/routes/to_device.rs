@@ -8,6 +8,7 @@ use ruma::to_device::DeviceIdOrAllDevices;
 use crate::app::App;
 use crate::caller::Caller;
 use crate::error::Result;
+use crate::questions;
 use crate::ruma::Routes;
 
 /// This section's endpoints.
@@ -33,6 +34,7 @@ async fn send(
         ..
     } = request;
     let from = caller.identity()?.clone();
+    questions::about_users(&app, &caller, messages.keys().map(|user| &**user)).await?;
     let target = |to| match to {
         DeviceIdOrAllDevices::DeviceId(id) => Target::Device(id),
         DeviceIdOrAllDevices::AllDevices => Target::All,

@@ -1,0 +1,54 @@
+//! Questions to application services in the middle of a request: before its ask, what it names and nobody knows is asked about.
+//!
+//! A service that is asked calls back, so the request waits outside the door meanwhile: it takes nobody's place, the service's
+//! least of all.
+
+use actors::Result;
+use actors::appservice_queries::{self, queries};
+use ruma::{RoomAliasId, UserId};
+
+use crate::app::App;
+use crate::caller::Caller;
+
+/// Have services make those of these users who do not exist and are in a namespace. Costs nothing that matters where all exist.
+///
+/// # Errors
+/// When the database fails, or the actor is gone.
+// ANCHOR: users
+pub(crate) async fn about_users<'a>(
+    app: &App,
+    caller: &Caller,
+    users: impl IntoIterator<Item = &'a UserId>,
+) -> Result<()> {
+    let unknown = queries::unknown_users(&app.actors.env, asker(caller), users).await?;
+    provision(app, unknown).await
+}
+// ANCHOR_END: users
+
+/// Have a service make this alias, and the room that it names, if it names none and is in a namespace.
+///
+/// # Errors
+/// As for [`about_users`].
+pub(crate) async fn about_alias(app: &App, caller: &Caller, alias: &RoomAliasId) -> Result<()> {
+    let unknown = queries::unknown_alias(&app.actors.env, asker(caller), alias).await?;
+    provision(app, unknown.into_iter().collect()).await
+}
+
+async fn provision(app: &App, unknown: Vec<queries::Unknown>) -> Result<()> {
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let (env, to) = (&app.actors.env, &app.actors.appservice_queries);
+    outside(app, appservice_queries::provision(env, to, unknown)).await
+}
+
+/// Wait for services outside the door; the request is not under way meanwhile.
+pub(crate) async fn outside<T>(app: &App, wait: impl Future<Output = T>) -> T {
+    let _place = app.wait_outside();
+    let _parked = app.actors.env.trace.parked();
+    wait.await
+}
+
+fn asker(caller: &Caller) -> Option<&schema::registration::ServiceId> {
+    caller.appservice().map(|service| &service.id)
+}
