@@ -41,6 +41,29 @@ impl Received {
     }
 }
 
+/// Something that the server wants to know, outside transactions, and that the story has not answered yet. While it is held
+/// the story can do what a bridge does when it is asked: call back.
+pub struct Question {
+    /// The path, as it came.
+    pub path: String,
+    /// The body, byte for byte; empty for a `GET`.
+    pub body: String,
+    tell: oneshot::Sender<(u16, String)>,
+}
+
+impl Question {
+    /// Answer it.
+    pub fn answers(self, status: u16, body: &Value) {
+        self.answers_text(status, &body.to_string());
+    }
+
+    /// Answer it with something that need not be JSON.
+    pub fn answers_text(self, status: u16, body: &str) {
+        // A server that has given up does not hear it.
+        let _ = self.tell.send((status, body.to_owned()));
+    }
+}
+
 #[derive(Default)]
 struct State {
     name: String,
@@ -48,6 +71,9 @@ struct State {
     /// What is answered at once; `None` holds each request until the story answers it.
     at_once: Option<u16>,
     held: VecDeque<oneshot::Sender<u16>>,
+    /// What questions are answered at once; `None` holds each until the story answers it.
+    to_questions: Option<(u16, String)>,
+    asked: VecDeque<Question>,
     received: Vec<Received>,
     seen: BTreeSet<String>,
     trace: Option<Trace>,
@@ -88,6 +114,7 @@ impl Receiver {
             name: name.to_owned(),
             hs_token: hs_token.to_owned(),
             at_once: Some(200),
+            to_questions: Some((404, json!({"errcode": "M_NOT_FOUND"}).to_string())),
             trace,
             log,
             ..State::default()
@@ -134,6 +161,34 @@ impl Receiver {
         panic!("nothing came that could be answered");
     }
 
+    /// Answer this to each question from now on; `None` holds it until [`Receiver::is_asked`]. At first: 404 `M_NOT_FOUND`.
+    pub fn to_questions(&self, answer: Option<(u16, Value)>) {
+        self.with(|s| s.to_questions = answer.map(|(status, body)| (status, body.to_string())));
+    }
+
+    /// Wait for a question that is held.
+    ///
+    /// # Panics
+    /// When none comes.
+    pub async fn is_asked(&self) -> Question {
+        for _ in 0..5_000 {
+            if let Some(question) = self.with(|s| s.asked.pop_front()) {
+                return question;
+            }
+            pause().await;
+        }
+        panic!("nothing was asked");
+    }
+
+    /// The paths of the questions that were answered, in order.
+    #[must_use]
+    pub fn questions(&self) -> Vec<String> {
+        self.with(|s| {
+            let questions = s.received.iter().filter(|r| is_question(&r.path));
+            questions.map(|r| r.path.clone()).collect()
+        })
+    }
+
     /// Everything received and answered, in order.
     #[must_use]
     pub fn received(&self) -> Vec<Received> {
@@ -163,6 +218,10 @@ impl Receiver {
     }
 }
 
+fn is_question(path: &str) -> bool {
+    !path.contains("/app/v1/transactions/") && !path.ends_with("/app/v1/ping")
+}
+
 async fn answer(state: Arc<Mutex<State>>, http: HttpRequest, body: web::Bytes) -> HttpResponse {
     let lock = || state.lock().expect("nobody panicked");
     let expected = format!("Bearer {}", lock().hs_token);
@@ -170,6 +229,9 @@ async fn answer(state: Arc<Mutex<State>>, http: HttpRequest, body: web::Bytes) -
         .headers()
         .get("authorization")
         .is_some_and(|v| v == expected.as_str());
+    if authorised && is_question(http.path()) {
+        return answer_question(state, http, body).await;
+    }
     let (wait, trace) = {
         let mut s = lock();
         let wait = s.at_once.is_none().then(|| {
@@ -204,6 +266,45 @@ async fn answer(state: Arc<Mutex<State>>, http: HttpRequest, body: web::Bytes) -
     s.received.push(received);
     HttpResponse::build(actix_web::http::StatusCode::from_u16(status).expect("a status"))
         .json(json!({}))
+}
+
+async fn answer_question(
+    state: Arc<Mutex<State>>,
+    http: HttpRequest,
+    body: web::Bytes,
+) -> HttpResponse {
+    let lock = || state.lock().expect("nobody panicked");
+    let path = http.uri().path_and_query().map_or("", |p| p.as_str());
+    let body = String::from_utf8_lossy(&body).into_owned();
+    let (log, name, at_once, trace) = {
+        let s = lock();
+        let at_once = s.to_questions.clone();
+        (s.log.clone(), s.name.clone(), at_once, s.trace.clone())
+    };
+    let entry = log.question(&name, &format!("{} {path}", http.method()), &body);
+    let (status, text) = match at_once {
+        Some(answer) => answer,
+        None => {
+            let (tell, told) = oneshot::channel();
+            lock().asked.push_back(Question {
+                path: path.to_owned(),
+                body: body.clone(),
+                tell,
+            });
+            let _parked = trace.map(|t| t.parked());
+            told.await.unwrap_or((503, String::new()))
+        }
+    };
+    log.question_answered(entry, status, &text);
+    lock().received.push(Received {
+        method: http.method().to_string(),
+        path: path.to_owned(),
+        body,
+        answered: status,
+    });
+    HttpResponse::build(actix_web::http::StatusCode::from_u16(status).expect("a status"))
+        .content_type("application/json")
+        .body(text)
 }
 
 /// Let others run, and the machine breathe.
@@ -269,5 +370,11 @@ impl Bridge {
     /// Wait for a request that is held, and answer it.
     pub async fn answers(&self, status: u16) {
         self.receiver.answers(status).await;
+    }
+
+    /// Wait for a question that is held; questions are held from now on.
+    pub async fn is_asked(&self) -> Question {
+        self.receiver.to_questions(None);
+        self.receiver.is_asked().await
     }
 }

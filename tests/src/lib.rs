@@ -9,7 +9,7 @@ pub mod process;
 pub mod stage;
 pub mod transcript;
 
-pub use bridge::{Bridge, Received, until};
+pub use bridge::{Bridge, Question, Received, until};
 pub use crypto::{CryptoBot, CryptoPerson};
 pub use person::{Answer, Person};
 pub use stage::Stage;

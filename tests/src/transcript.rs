@@ -26,6 +26,10 @@ struct Entry {
     line: String,
     body: Option<String>,
     answer: Option<String>,
+    /// The step in which it was answered.
+    answered_in: usize,
+    /// Whether it is a question that the server put to a bridge.
+    question: bool,
     /// Method and whole path, of a request that a person made.
     asked: Option<(String, String)>,
 }
@@ -69,6 +73,8 @@ impl Log {
                 line: format!("{lane} → {method} {path}"),
                 body: body.map(ToString::to_string),
                 answer: None,
+                answered_in: step,
+                question: false,
                 asked: Some((method.to_owned(), whole(without_query))),
             });
             s.entries.len() - 1
@@ -76,7 +82,36 @@ impl Log {
     }
 
     pub(crate) fn answer(&self, entry: usize, status: u16, body: &Value) {
-        self.with(|s| s.entries[entry].answer = Some(format!("{status} {body}")));
+        self.answered(entry, format!("{status} {body}"));
+    }
+
+    fn answered(&self, entry: usize, answer: String) {
+        self.with(|s| {
+            s.entries[entry].answered_in = s.steps.len();
+            s.entries[entry].answer = Some(answer);
+        });
+    }
+
+    /// A question of the server arrived at a bridge.
+    pub(crate) fn question(&self, lane: &str, line: &str, body: &str) -> usize {
+        self.with(|s| {
+            let step = s.steps.len();
+            s.entries.push(Entry {
+                step,
+                lane: lane.to_owned(),
+                line: line.to_owned(),
+                body: (!body.is_empty()).then(|| body.to_owned()),
+                answer: None,
+                answered_in: step,
+                question: true,
+                asked: None,
+            });
+            s.entries.len() - 1
+        })
+    }
+
+    pub(crate) fn question_answered(&self, entry: usize, status: u16, body: &str) {
+        self.answered(entry, format!("{status} {body}"));
     }
 
     /// A request that the server made and a bridge answered.
@@ -94,6 +129,8 @@ impl Log {
                 line: format!("server → {lane}  {line}"),
                 body: Some(body),
                 answer: Some(format!("{answered}")),
+                answered_in: step,
+                question: false,
                 asked: None,
             });
         });
@@ -130,8 +167,10 @@ impl Log {
                     .filter(|(at, _)| *at == step)
                     .map(|(_, seen)| seen)
                     .collect();
+                let later = |e: &&Entry| e.step < step && e.answered_in == step;
+                let late: Vec<&Entry> = s.entries.iter().filter(later).collect();
                 let _ = writeln!(out, "# {}\n", s.steps[step - 1]);
-                write_step(&mut out, &entries, &messages);
+                write_step(&mut out, step, &entries, &late, &messages);
                 out.push('\n');
             }
             out.truncate(out.trim_end().len());
@@ -141,8 +180,16 @@ impl Log {
     }
 }
 
-/// People first, each request with the messages it caused; then what the actors said of their own; then the bridges.
-fn write_step(out: &mut String, entries: &[&Entry], messages: &[&Seen]) {
+/// People first, each request with the messages it caused; then what the actors said of their own; then the bridges; then the
+/// people's requests of a step before that go on now. What a bridge answers now to a question of a step before stands where it
+/// has its effect: after what it did meanwhile.
+fn write_step(
+    out: &mut String,
+    step: usize,
+    entries: &[&Entry],
+    late: &[&Entry],
+    messages: &[&Seen],
+) {
     let mut caused: BTreeMap<u64, Vec<&Seen>> = BTreeMap::new();
     let mut own: Vec<String> = Vec::new();
     for seen in messages {
@@ -162,9 +209,18 @@ fn write_step(out: &mut String, entries: &[&Entry], messages: &[&Seen]) {
         for seen in take_caused(&mut caused, method, path) {
             let _ = writeln!(out, "    {}", message(seen));
         }
-        if let Some(answer) = &entry.answer {
-            let _ = writeln!(out, "  ← {answer}");
-        }
+        write_answer(out, step, entry);
+    }
+    let goes_on: Vec<(&Entry, Vec<&Seen>)> = late
+        .iter()
+        .filter_map(|entry| {
+            let (method, path) = entry.asked.as_ref()?;
+            Some((*entry, take_caused(&mut caused, method, path)))
+        })
+        .collect();
+    for entry in late.iter().filter(|entry| entry.question) {
+        let answer = entry.answer.as_deref().unwrap_or_default();
+        let _ = writeln!(out, "{} answers {}\n  ← {answer}", entry.lane, entry.line);
     }
     own.extend(caused.into_values().flatten().map(message));
     own.sort();
@@ -174,10 +230,36 @@ fn write_step(out: &mut String, entries: &[&Entry], messages: &[&Seen]) {
     let mut bridges: Vec<&&Entry> = entries.iter().filter(|e| e.asked.is_none()).collect();
     bridges.sort_by(|a, b| a.lane.cmp(&b.lane));
     for entry in bridges {
+        if entry.question {
+            let _ = writeln!(out, "server → {}  {}", entry.lane, entry.line);
+            if let Some(body) = &entry.body {
+                let _ = writeln!(out, "  {body}");
+            }
+            write_answer(out, step, entry);
+            continue;
+        }
         let answered = entry.answer.as_deref().unwrap_or("not yet");
         let _ = writeln!(out, "{}  (answered {answered})", entry.line);
         if let Some(body) = &entry.body {
             let _ = writeln!(out, "  {body}");
+        }
+    }
+    for (entry, caused) in goes_on {
+        let _ = writeln!(out, "{}  goes on", entry.line);
+        for seen in caused {
+            let _ = writeln!(out, "    {}", message(seen));
+        }
+        write_answer(out, step, entry);
+    }
+}
+
+fn write_answer(out: &mut String, step: usize, entry: &Entry) {
+    match &entry.answer {
+        Some(answer) if entry.answered_in == step => {
+            let _ = writeln!(out, "  ← {answer}");
+        }
+        _ => {
+            let _ = writeln!(out, "  … waits");
         }
     }
 }
