@@ -7,6 +7,7 @@ mod encrypted;
 mod ephemeral;
 mod http;
 mod masquerading;
+mod questions;
 mod registrations;
 mod restart;
 mod starting_up;
