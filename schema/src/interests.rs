@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use regex::{RegexSet, RegexSetBuilder};
 
-use crate::registration::{Namespace, Registration, ServiceId};
+use crate::registration::{CountsPolicy, Namespace, Registration, ServiceId};
 
 /// How a namespace claims a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,13 +28,15 @@ impl Claim {
     }
 }
 
-/// Which of the proposals that fill transactions are switched on.
+/// Which of the proposals, and of this server's own experiments, that fill transactions are switched on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Proposals {
     /// MSC4203: to-device messages.
     pub to_device: bool,
     /// MSC3202: device lists and key counts.
     pub device_lists: bool,
+    /// Whether a registration may choose of which devices the counts are told: in a development server.
+    pub counts_policies: bool,
 }
 
 /// A registered service that is present.
@@ -52,6 +54,8 @@ pub struct Service {
     pub takes_to_device: bool,
     /// Whether it is sent device lists and key counts: a URL, the opt-in flag, the proposal on.
     pub takes_device_lists: bool,
+    /// Of which devices it is told key counts.
+    pub counts: CountsPolicy,
 }
 
 impl Service {
@@ -153,6 +157,10 @@ impl Interests {
                     takes_device_lists: registration.url.is_some()
                         && registration.msc3202
                         && proposals.device_lists,
+                    counts: registration
+                        .counts
+                        .filter(|_| proposals.counts_policies)
+                        .unwrap_or_default(),
                     registration,
                 })
             })
@@ -316,6 +324,7 @@ mod tests {
             Proposals {
                 to_device: true,
                 device_lists: true,
+                ..Proposals::default()
             },
         )
         .expect("patterns compile")

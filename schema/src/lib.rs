@@ -15,6 +15,7 @@ pub mod accounts;
 pub mod aliases;
 pub mod appservices;
 pub mod backup;
+pub mod counts;
 pub mod device_lists;
 pub mod events;
 pub mod inbox;

@@ -61,6 +61,20 @@ pub struct Namespaces {
     pub rooms: Vec<Namespace>,
 }
 
+/// Of which devices a transaction tells the key counts. [`CountsPolicy::Recipients`] unless a service of a development server
+/// chooses by `org.understudy.counts`, so that the three can be compared.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CountsPolicy {
+    /// Those whose counts changed, those that receive a message in it, and the sender's own.
+    #[default]
+    Recipients,
+    /// Those whose counts changed.
+    Changed,
+    /// Every device with keys that the service decides over, in every transaction: costs in proportion to all of them.
+    Always,
+}
+
 /// A registration as it stands in its file.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Registration {
@@ -95,6 +109,13 @@ pub struct Registration {
     /// The service creates devices with `PUT /devices` and promises not to log in.
     #[serde(default, rename = "io.element.msc4190")]
     pub msc4190: bool,
+    /// Of which devices it wants to be told key counts: this server's own key, for comparison, heard in development only.
+    #[serde(
+        default,
+        rename = "org.understudy.counts",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub counts: Option<CountsPolicy>,
     /// Keys this server does not know; proposals read theirs here.
     #[serde(flatten)]
     pub other: BTreeMap<String, serde_json::Value>,

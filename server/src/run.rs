@@ -172,6 +172,7 @@ async fn run_dev(dev: Dev, start: Instant) -> Result<(), String> {
     }
     let chosen = dev.enable_msc.unwrap_or_else(mscs::by_default);
     with_proposals(&mut options, &chosen, Naming::Unstable)?;
+    options.settings.proposals.counts_policies = true;
     let running = app::serve(listener, options).await.map_err(text)?;
     let people = people(&running.app.actors, &dev.data).await?;
     announce(&running, &people, &appservices, start.elapsed());

@@ -2,6 +2,7 @@
 
 mod book;
 mod counts;
+mod counts_policies;
 mod device_lists;
 mod encrypted;
 mod ephemeral;

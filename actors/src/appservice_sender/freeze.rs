@@ -1,27 +1,25 @@
 //! Gathering what a service is owed and freezing it: one write, so that what is in the body, what is stamped and what is sent
 //! are the same, whatever happens around it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use schema::appservices::{self, Counts, Frozen};
+use schema::appservices::{self, Frozen};
 use schema::device_lists;
 use schema::interests::{Interests, Service};
-use schema::{Conn, Position, Tx, accounts, inbox};
+use schema::{Conn, Position, Tx, inbox};
 use serde_json::value::RawValue;
 
-use super::rules::{self, Owed};
+use super::counts::{self, SIGNED_CURVE25519};
+use super::rules::{self, Device, Owed};
+use crate::Result;
 use crate::rooms;
-use crate::wire::{Body, DeviceLists, Hooks, Name, Pending, PerDevice, ToDeviceEvent};
-use crate::{Error, Result};
+use crate::wire::{Body, DeviceLists, Hooks, Name, Pending, ToDeviceEvent};
 
 /// Typing, receipts and presence: stable for who asks by the stable flag, under the old name for who asks by the old one. (MSC2409)
 pub const EPHEMERAL: Name = Name {
     unstable: "de.sorunome.msc2409.ephemeral",
     stable: "ephemeral",
 };
-
-/// The algorithm whose count is told even when it is zero: a client tops up only what is named.
-pub const SIGNED_CURVE25519: &str = "signed_curve25519";
 
 /// Device-list words in one transaction, far above what fits into its bytes with names of usual length.
 const LISTS: usize = 10_000;
@@ -84,7 +82,12 @@ pub(super) fn next(tx: &mut Tx<'_>, service: &Service, wanted: Wanted) -> Result
             held,
         });
     }
-    if owed.only_counts() && wanted.ephemeral.is_empty() && !wanted.counts_alone {
+    // Counts alone wait a little for company, but not those of a device that has run out of keys.
+    if owed.only_counts()
+        && wanted.ephemeral.is_empty()
+        && !wanted.counts_alone
+        && !schema::counts::is_owed_a_drain(tx, &service.id, SIGNED_CURVE25519, cut)?
+    {
         return Ok(Found {
             next: Next::OnlyCounts,
             held,
@@ -197,6 +200,20 @@ impl Gathered {
     fn only_counts(&self) -> bool {
         self.events.is_empty() && self.to_device.is_empty() && self.lists.is_empty()
     }
+
+    /// The devices whose counts changed.
+    fn changed_counts(&self) -> Vec<Device> {
+        let device = |row: &appservices::OwedCount| (row.user_id.clone(), row.device_id.clone());
+        self.counts.iter().map(device).collect()
+    }
+
+    /// The devices that the service decides over and that receive a message.
+    fn recipients(&self) -> Vec<Device> {
+        let explicit = self.to_device.iter().filter(|row| row.explicit);
+        explicit
+            .map(|row| (row.user_id.clone(), row.device_id.clone()))
+            .collect()
+    }
 }
 
 fn copy_size(row: &inbox::CopyRow) -> usize {
@@ -216,34 +233,7 @@ fn compose(
     ephemeral: Vec<Box<RawValue>>,
     hooks: &Hooks,
 ) -> Result<String> {
-    let (mut one_time_key_counts, mut unused_fallback_key_types) =
-        (PerDevice::new(), PerDevice::new());
-    if service.takes_device_lists {
-        for (user, device) in spoken_of(tx, service, &owed)? {
-            let changed = owed
-                .counts
-                .iter()
-                .any(|row| row.user_id == user && row.device_id == device);
-            let counts = match appservices::counts_of(tx, &user, &device)? {
-                Some(counts) => counts,
-                // Its last key was claimed: that is just what the service waits to hear.
-                None if changed => Counts::default(),
-                None => continue,
-            };
-            let damaged =
-                |e: ruma::IdParseError| Error::Storage(schema::Error::Damaged(e.to_string()));
-            let user = ruma::UserId::parse(user).map_err(damaged)?;
-            let (numbers, unused) = spoken(counts);
-            one_time_key_counts
-                .entry(user.clone())
-                .or_default()
-                .insert(device.as_str().into(), numbers);
-            unused_fallback_key_types
-                .entry(user)
-                .or_default()
-                .insert(device.as_str().into(), unused);
-        }
-    }
+    let counts = counts::told(tx, service, &owed.changed_counts(), &owed.recipients())?;
     let (left, changed) = owed
         .lists
         .into_iter()
@@ -269,8 +259,8 @@ fn compose(
             changed: names(changed),
             left: names(left),
         },
-        one_time_key_counts,
-        unused_fallback_key_types,
+        one_time_key_counts: counts.one_time,
+        unused_fallback_key_types: counts.unused_fallback,
     };
     let mut body = Body::new(hooks.naming);
     // Always there, also when it is empty: bridges refuse a body without it.
@@ -287,40 +277,6 @@ fn compose(
         add(&pending, &mut body);
     }
     Ok(body.into_json())
-}
-
-/// The devices whose counts a transaction tells: those that changed, those that receive a message in it, and the sender's own.
-/// Only devices that the service decides over: a bridge sets up encryption for whomever it sees named.
-fn spoken_of(tx: &mut Tx<'_>, service: &Service, owed: &Gathered) -> Result<Vec<(String, String)>> {
-    let changed = owed
-        .counts
-        .iter()
-        .map(|row| (row.user_id.clone(), row.device_id.clone()));
-    let received = owed
-        .to_device
-        .iter()
-        .filter(|row| row.explicit)
-        .map(|row| (row.user_id.clone(), row.device_id.clone()));
-    let mut seen = BTreeSet::new();
-    let mut devices: Vec<_> = changed
-        .chain(received)
-        .filter(|device| seen.insert(device.clone()))
-        .collect();
-    for own in accounts::devices_of(tx, &[&service.sender])? {
-        let device = (own.device.user_id, own.device.device_id);
-        if seen.insert(device.clone()) {
-            devices.push(device);
-        }
-    }
-    devices.truncate(rules::COUNTS);
-    Ok(devices)
-}
-
-/// Counts as they are told: an explicit zero, and an empty list where the fallback key is used or was never there.
-fn spoken(counts: Counts) -> (BTreeMap<String, i64>, Vec<String>) {
-    let mut numbers: BTreeMap<String, i64> = counts.one_time.into_iter().collect();
-    numbers.entry(SIGNED_CURVE25519.to_owned()).or_insert(0);
-    (numbers, counts.unused_fallback)
 }
 
 fn to_device_event(row: inbox::CopyRow) -> Result<ToDeviceEvent> {

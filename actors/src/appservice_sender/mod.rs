@@ -13,6 +13,7 @@
 //! [MSC3202](https://github.com/matrix-org/matrix-spec-proposals/pull/3202),
 //! [MSC4203](https://github.com/matrix-org/matrix-spec-proposals/pull/4203).
 
+mod counts;
 mod freeze;
 mod messages;
 pub mod rules;
@@ -32,10 +33,11 @@ use crate::wake::WakeSender;
 use crate::{Env, Error, Refusal, Result, guarded};
 use freeze::{Found, Next, Wanted};
 
-pub use freeze::{EPHEMERAL, SIGNED_CURVE25519};
+pub use counts::SIGNED_CURVE25519;
+pub use freeze::EPHEMERAL;
 pub use messages::*;
 
-/// How long key counts wait for company before they go alone.
+/// How long key counts wait for company before they go alone; those of a device that has run out of keys do not wait.
 const COUNTS_DELAY: Duration = Duration::from_millis(200);
 
 /// How long to wait before a write that failed is tried again.

@@ -1,8 +1,10 @@
 //! What goes into a transaction, and when a failed one is tried again.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use schema::Position;
+use schema::registration::CountsPolicy;
 use sha2::{Digest, Sha256};
 
 /// The most events, to-device messages or ephemeral items in a transaction.
@@ -55,6 +57,33 @@ pub fn cut(head: Position, kinds: &[Owed]) -> Position {
     cut
 }
 // ANCHOR_END: cut
+
+/// A user's device: the full user id and the device id.
+pub type Device = (String, String);
+
+// ANCHOR: spoken_of
+/// The devices whose counts a transaction tells, each once: those that changed, and as a service's policy has it those that
+/// receive a message in the transaction and the sender's own. At most [`COUNTS`], the changed ones first.
+///
+/// Only devices that the service decides over are given: a bridge sets up encryption for whomever it sees named.
+/// [`CountsPolicy::Always`] tells these and everybody else.
+#[must_use]
+pub fn spoken_of(
+    policy: CountsPolicy,
+    changed: &[Device],
+    received: &[Device],
+    own: &[Device],
+) -> Vec<Device> {
+    let company: [&[Device]; 2] = match policy {
+        CountsPolicy::Changed => [&[], &[]],
+        CountsPolicy::Recipients | CountsPolicy::Always => [received, own],
+    };
+    let mut seen = BTreeSet::new();
+    let all = changed.iter().chain(company.into_iter().flatten());
+    let once = all.filter(|device| seen.insert(*device));
+    once.take(COUNTS).cloned().collect()
+}
+// ANCHOR_END: spoken_of
 
 /// How long to wait after so many failed attempts: doubles from 1 s to 5 min, less up to a quarter so that services that failed
 /// together do not all come back together. The same seed and attempt give the same delay. ([spec])
@@ -185,6 +214,32 @@ mod tests {
                 "round {round}: {kinds:?} up to {head}"
             );
         }
+    }
+
+    #[test]
+    fn whose_counts_are_told() {
+        let devices = |names: &[&str]| -> Vec<Device> {
+            let device = |name: &&str| ((*name).to_owned(), "D".to_owned());
+            names.iter().map(device).collect()
+        };
+        let cases: &[(CountsPolicy, &[&str])] = &[
+            (CountsPolicy::Recipients, &["changed", "both", "got", "bot"]),
+            (CountsPolicy::Changed, &["changed", "both"]),
+            (CountsPolicy::Always, &["changed", "both", "got", "bot"]),
+        ];
+        let (changed, received) = (devices(&["changed", "both"]), devices(&["both", "got"]));
+        for (policy, expected) in cases {
+            assert_eq!(
+                spoken_of(*policy, &changed, &received, &devices(&["bot", "got"])),
+                devices(expected),
+                "{policy:?}"
+            );
+        }
+        let many: Vec<Device> = (0..COUNTS)
+            .map(|i| (i.to_string(), String::new()))
+            .collect();
+        let told = spoken_of(CountsPolicy::Recipients, &many, &received, &[]);
+        assert_eq!(told, many, "what changed comes first");
     }
 
     #[test]

@@ -85,6 +85,7 @@ impl Appservices {
         for service in interests.services() {
             match self.senders.get(&service.id) {
                 Some(sender) if plan.changed.contains(&service.id) => {
+                    warn_of_unheard(service, &self.env);
                     self.env
                         .wake
                         .set_sender(service.id.clone(), sender.clone().recipient());
@@ -107,6 +108,7 @@ impl Appservices {
 
     fn start_sender(&mut self, service: &Arc<Service>) {
         announce(service);
+        warn_of_unheard(service, &self.env);
         let sender = AppserviceSender::new(
             self.env.clone(),
             Arc::clone(service),
@@ -134,6 +136,14 @@ fn announce(service: &Service) {
     tracing::info!(service = %service.id, url = service.registration.url.as_deref().unwrap_or("none"), sender = service.sender, "registered");
     if service.observes && service.takes_to_device && !shared.is_empty() {
         tracing::warn!(service = %service.id, namespaces = ?shared, "is granted copies of messages to users whom it merely observes");
+    }
+}
+
+/// Say which of this server's own keys a registration has in vain.
+fn warn_of_unheard(service: &Service, env: &Env) {
+    let chosen = service.registration.counts.is_some();
+    if chosen && !env.settings.proposals.counts_policies {
+        tracing::warn!(service = %service.id, "org.understudy.counts is heard in a development server only");
     }
 }
 

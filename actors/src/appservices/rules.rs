@@ -196,6 +196,10 @@ mod tests {
             ),
             (&yaml("irc", "\"\"", ""), "as_token"),
             (
+                &yaml("irc", "t", "org.understudy.counts: often\n"),
+                "unknown variant `often`, expected one of `recipients`, `changed`, `always`",
+            ),
+            (
                 &yaml("irc", "t", "").replace("id: irc", "id: a|b"),
                 "id must",
             ),

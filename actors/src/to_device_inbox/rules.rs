@@ -144,6 +144,7 @@ mod tests {
             Proposals {
                 to_device: true,
                 device_lists: true,
+                ..Proposals::default()
             },
         )
         .expect("patterns compile")

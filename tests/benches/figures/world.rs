@@ -142,6 +142,7 @@ impl World {
             let proposals = Proposals {
                 to_device: true,
                 device_lists: true,
+                ..Proposals::default()
             };
             let interests = Interests::compile("bench", vec![(registration, false)], proposals);
             tx.swap_interests(interests.expect("patterns"));

@@ -37,6 +37,7 @@ fn interests() -> Interests {
     let proposals = Proposals {
         to_device: true,
         device_lists: true,
+        ..Proposals::default()
     };
     Interests::compile("test", all, proposals).expect("patterns compile")
 }

@@ -44,6 +44,7 @@ async fn stage() -> Stage {
             proposals: Proposals {
                 to_device: true,
                 device_lists: true,
+                ..Proposals::default()
             },
             open_registration: true,
             password_cost: (8, 1),

@@ -1,0 +1,72 @@
+//! The key counts that a transaction tells: of which devices, and how they read.
+
+use std::collections::BTreeMap;
+
+use ruma::UserId;
+use schema::appservices::{self, Counts, has_authority};
+use schema::interests::Service;
+use schema::registration::CountsPolicy;
+use schema::{Tx, accounts};
+
+use super::rules::{self, Device};
+use crate::Result;
+use crate::wire::PerDevice;
+
+/// The algorithm whose count is told even when it is zero: a client tops up only what is named.
+pub const SIGNED_CURVE25519: &str = "signed_curve25519";
+
+/// The counts of a transaction.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// Unclaimed one-time keys by algorithm; zero is said.
+    pub(super) one_time: PerDevice<BTreeMap<String, i64>>,
+    /// Algorithms with an unused fallback key; none is said as an empty list.
+    pub(super) unused_fallback: PerDevice<Vec<String>>,
+}
+
+/// Read the counts that a transaction tells a service, as they are now: it carries these changes and these messages.
+pub(super) fn told(
+    tx: &mut Tx<'_>,
+    service: &Service,
+    changed: &[Device],
+    received: &[Device],
+) -> Result<Told> {
+    let mut told = Told::default();
+    if !service.takes_device_lists {
+        return Ok(told);
+    }
+    if service.counts == CountsPolicy::Always {
+        let interests = tx.interests();
+        let decides = |to: &accounts::Addressed| has_authority(&interests, &service.id, to);
+        for (device, counts) in schema::counts::of_everybody(tx, decides)? {
+            told.say((device.user_id, device.device_id), counts)?;
+        }
+    }
+    let own: Vec<Device> = accounts::devices_of(tx, &[&service.sender])?
+        .into_iter()
+        .map(|to| (to.device.user_id, to.device.device_id))
+        .collect();
+    for device in rules::spoken_of(service.counts, changed, received, &own) {
+        match appservices::counts_of(tx, &device.0, &device.1)? {
+            Some(counts) => told.say(device, counts)?,
+            // Its last key was claimed: that is just what the service waits to hear.
+            None if changed.contains(&device) => told.say(device, Counts::default())?,
+            None => {}
+        }
+    }
+    Ok(told)
+}
+
+impl Told {
+    /// An explicit zero, and an empty list where the fallback key is used or was never there.
+    fn say(&mut self, (user, device): Device, counts: Counts) -> Result<()> {
+        let user = UserId::parse(user).map_err(|e| schema::Error::Damaged(e.to_string()))?;
+        let mut numbers: BTreeMap<String, i64> = counts.one_time.into_iter().collect();
+        numbers.entry(SIGNED_CURVE25519.to_owned()).or_insert(0);
+        let of_user = self.one_time.entry(user.clone()).or_default();
+        of_user.insert(device.as_str().into(), numbers);
+        let of_user = self.unused_fallback.entry(user).or_default();
+        of_user.insert(device.as_str().into(), counts.unused_fallback);
+        Ok(())
+    }
+}
