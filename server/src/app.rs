@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use actix_web::{App as HttpApp, HttpRequest, HttpServer, web};
+use actors::key_store::Wanted;
 use actors::start::Parts;
 use actors::trace::Trace;
 use actors::wire::Hooks;
@@ -16,7 +17,7 @@ use schema::{OpenError, Store};
 
 use crate::caller::Caller;
 use crate::error::Result;
-use crate::limits::{Limits, RateLimit};
+use crate::limits::{ClaimLimits, Limits, RateLimit};
 use crate::routes;
 
 /// The largest request body: room for hundreds of one-time keys or a page of key backup.
@@ -46,6 +47,8 @@ pub struct Options {
     pub trace: usize,
     /// How often a caller may ask; `None` for as often as it likes.
     pub rate_limit: Option<RateLimit>,
+    /// How often each user may claim a key of each device; `None` for as often as it likes.
+    pub claim_limit: Option<RateLimit>,
     /// Whether the routes of a development server are there.
     pub dev: bool,
     /// How long to wait for another server to let go of the database.
@@ -73,6 +76,7 @@ struct Inner {
     requests: AtomicU64,
     inside: AtomicUsize,
     limits: Option<Limits>,
+    claim_limits: Option<ClaimLimits>,
     dev: bool,
     proposals: Vec<u16>,
 }
@@ -107,6 +111,9 @@ impl App {
             limits: options
                 .rate_limit
                 .map(|limit| Limits::new(limit, actors.env.clock.clone())),
+            claim_limits: options
+                .claim_limit
+                .map(|limit| ClaimLimits::new(limit, actors.env.clock.clone())),
             dev: options.dev,
             proposals: options.proposals.clone(),
         };
@@ -148,6 +155,17 @@ impl App {
         match &self.inner.limits {
             Some(limits) => limits.check(caller, method, path),
             None => Ok(()),
+        }
+    }
+
+    /// The part of what is wanted that the caller may claim now.
+    ///
+    /// # Errors
+    /// 429 with how long to wait, when it may claim nothing of it.
+    pub(crate) fn limit_claims(&self, caller: &Caller, wanted: Wanted) -> Result<Wanted> {
+        match &self.inner.claim_limits {
+            Some(limits) => limits.allow(caller, wanted),
+            None => Ok(wanted),
         }
     }
 

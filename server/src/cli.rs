@@ -80,6 +80,9 @@ pub struct Dev {
     /// The proposals to switch on, by number, separated by commas [default: those that are on in docker/server.toml]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub enable_msc: Option<Vec<u16>>,
+    /// Limit how often each user may claim keys of each device, as a long-lived server does
+    #[arg(long)]
+    pub claim_limit: bool,
     /// Count identifiers from this seed and let time stand still until it is moved by hand
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use actors::wire::Naming;
 use serde::Deserialize;
 
-use crate::limits::RateLimit;
+use crate::limits::{CLAIMS, REQUESTS, RateLimit};
 
 /// What argon2 spends on a password unless told otherwise: KiB of memory and passes (OWASP's recommendation).
 pub const PASSWORD_COST: (u32, u32) = (19_456, 2);
@@ -42,8 +42,11 @@ pub struct Config {
     #[serde(default = "default_room_version")]
     pub default_room_version: String,
     /// How often each caller may change something; `false` switches the limit off.
-    #[serde(default)]
+    #[serde(default = "default_rate_limit")]
     pub rate_limit: Limit,
+    /// How often each user may claim a key of each device; `false` switches the limit off.
+    #[serde(default = "default_claim_limit")]
+    pub claim_limit: Limit,
     /// Logs.
     #[serde(default)]
     pub log: Log,
@@ -59,19 +62,13 @@ pub enum Limit {
     On(RateLimit),
 }
 
-impl Default for Limit {
-    fn default() -> Self {
-        Limit::On(RateLimit::default())
-    }
-}
-
 impl Limit {
-    /// The numbers, if it is on.
+    /// The numbers, if it is on: the usual ones for a mere `true`.
     #[must_use]
-    pub fn get(self) -> Option<RateLimit> {
+    pub fn get(self, usual: RateLimit) -> Option<RateLimit> {
         match self {
             Limit::On(limit) => Some(limit),
-            Limit::Off(on) => on.then(RateLimit::default),
+            Limit::Off(on) => on.then_some(usual),
         }
     }
 }
@@ -111,6 +108,12 @@ fn default_mscs() -> Vec<u16> {
 }
 fn default_room_version() -> String {
     "11".to_owned()
+}
+fn default_rate_limit() -> Limit {
+    Limit::On(REQUESTS)
+}
+fn default_claim_limit() -> Limit {
+    Limit::On(CLAIMS)
 }
 fn default_filter() -> String {
     "info,ruma_state_res=warn".to_owned()
@@ -152,6 +155,20 @@ mod tests {
     }
 
     #[test]
+    fn limits_are_numbers_or_switched_off() {
+        let claims = |text: &str| {
+            let text = format!("server_name = \"a\"\n{text}");
+            let config = Config::parse(&text).expect("a configuration");
+            config.claim_limit.get(CLAIMS)
+        };
+        assert_eq!(claims(""), Some(CLAIMS));
+        assert_eq!(claims("claim_limit = true"), Some(CLAIMS));
+        assert_eq!(claims("claim_limit = false"), None);
+        let chosen = claims("claim_limit = { per_second = 1.0, burst = 2.0 }");
+        assert_eq!(chosen.map(|limit| limit.burst), Some(2.0));
+    }
+
+    #[test]
     fn mistakes_are_named() {
         let cases = [
             ("", "server_name"),
@@ -160,6 +177,10 @@ mod tests {
                 "line 2: unknown field `registrations`",
             ),
             ("server_name = \"a\"\nlisten = \"nowhere\"", "line 2"),
+            (
+                "server_name = \"a\"\n[claim_limit]\nburst = 5.0",
+                "claim_limit",
+            ),
         ];
         for (text, expected) in cases {
             let why = Config::parse(text).expect_err(text);

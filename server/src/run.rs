@@ -18,6 +18,7 @@ use tracing_subscriber::EnvFilter;
 use crate::app::{self, Options};
 use crate::cli::{Cli, Command, Dev, LogFormat};
 use crate::config::{Config, PASSWORD_COST};
+use crate::limits::{CLAIMS, REQUESTS};
 use crate::mscs;
 use crate::offline::{add_user, forget_appservice, list_appservices};
 use crate::people::{announce, people};
@@ -131,6 +132,7 @@ fn options(settings: Settings, database: String) -> Options {
         ids: Ids::Random,
         trace: 0,
         rate_limit: None,
+        claim_limit: None,
         dev: false,
         lock_wait: schema::Options::default().lock_wait,
         fatal: Arc::new(|why| {
@@ -173,6 +175,7 @@ async fn run_dev(dev: Dev, start: Instant) -> Result<(), String> {
     let chosen = dev.enable_msc.unwrap_or_else(mscs::by_default);
     with_proposals(&mut options, &chosen, Naming::Unstable)?;
     options.settings.proposals.counts_policies = true;
+    options.claim_limit = dev.claim_limit.then_some(CLAIMS);
     let running = app::serve(listener, options).await.map_err(text)?;
     let people = people(&running.app.actors, &dev.data).await?;
     announce(&running, &people, &appservices, start.elapsed());
@@ -190,7 +193,8 @@ pub(crate) fn configured(path: &Path) -> Result<(Config, Options), String> {
     let mut options = options(settings, config.database.clone());
     options.appservices = Some(config.appservices.clone());
     options.settings.open_registration = config.registration;
-    options.rate_limit = config.rate_limit.get();
+    options.rate_limit = config.rate_limit.get(REQUESTS);
+    options.claim_limit = config.claim_limit.get(CLAIMS);
     with_proposals(&mut options, &config.enabled_mscs, config.msc_names)?;
     Ok((config, options))
 }

@@ -87,6 +87,7 @@ impl Stage {
             ids: Ids::counted(1),
             trace: 16 << 20,
             rate_limit: None,
+            claim_limit: None,
             dev: true,
             lock_wait: Duration::from_secs(10),
             fatal: Arc::new(|why| panic!("{why}")),

@@ -6,6 +6,7 @@ mod counts_policies;
 mod device_lists;
 mod encrypted;
 mod ephemeral;
+mod exhaustion;
 mod http;
 mod masquerading;
 mod questions;

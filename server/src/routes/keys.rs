@@ -93,7 +93,7 @@ async fn claim(app: App, caller: Caller, request: claim_keys::v3::Request) -> Re
     let users = request.one_time_keys.keys().map(|user| &**user);
     questions::about_users(&app, &caller, users).await?;
     let claim = Claim {
-        wanted: request.one_time_keys,
+        wanted: app.limit_claims(&caller, request.one_time_keys)?,
         or_fallback: true,
     };
     let Claimed { one_time_keys, .. } = ask(&app.actors.key_store, claim).await?;

@@ -33,7 +33,7 @@ impl Server {
         let config = folder.join("server.toml");
         let text = format!(
             "server_name = \"bench\"\nlisten = \"{addr}\"\ndatabase = \"{database}\"\nappservices = \"{}\"\n\
-             rate_limit = false\n[log]\nfilter = \"warn\"\n",
+             rate_limit = false\nclaim_limit = false\n[log]\nfilter = \"warn\"\n",
             folder.join("appservices").display()
         );
         std::fs::write(&config, text).expect("the configuration is written");
