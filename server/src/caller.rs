@@ -139,6 +139,13 @@ impl Caller {
         self.appservice.as_ref()
     }
 
+    /// Whether a pair of the query with this name says who asks, and is no part of what is asked.
+    #[must_use]
+    pub fn is_asserted_by(&self, name: &str) -> bool {
+        let of_service = name == "user_id" || DEVICE_PARAMS.contains(&name);
+        name == "access_token" || self.appservice.is_some() && of_service
+    }
+
     /// The token, for logging out.
     #[must_use]
     pub fn token(&self) -> Option<&Secret> {

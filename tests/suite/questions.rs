@@ -1,6 +1,5 @@
 //! Questions to services before a request goes on: users and aliases that a service makes when it hears of them.
 
-
 use serde_json::json;
 use tests::{Bridge, Stage};
 

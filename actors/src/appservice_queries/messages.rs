@@ -61,6 +61,14 @@ impl Question {
         Question::existence("/_matrix/app/v1/rooms/", alias.as_str())
     }
 
+    /// What is this network called, and what has a user or a room there? ([spec])
+    ///
+    /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#get_matrixappv1thirdpartyprotocolprotocol
+    #[must_use]
+    pub fn protocol(protocol: &str) -> Question {
+        Question::existence("/_matrix/app/v1/thirdparty/protocol/", protocol)
+    }
+
     fn existence(endpoint: &'static str, id: &str) -> Question {
         Question {
             endpoint,

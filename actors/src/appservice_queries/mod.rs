@@ -18,6 +18,7 @@ mod messages;
 mod provision;
 pub mod queries;
 pub mod rules;
+pub mod third_party;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use bytes::Bytes;
+use futures_util::{StreamExt, stream};
 use schema::interests::Service;
 use schema::registration::ServiceId;
 use tokio::sync::oneshot;
@@ -60,6 +62,27 @@ pub async fn put(
     let service = service.clone();
     let pending = ask(queries, Ask { service, question }).await?;
     Ok(pending.answer().await)
+}
+
+/// Wait for the questions of one request, several at once, until all are answered or [`rules::PATIENCE`] is over. What is still
+/// under way then is remembered for whoever asks next.
+async fn patiently<T>(
+    env: &Env,
+    waits: impl Iterator<Item = impl Future<Output = Result<T>>>,
+    mut answered: impl FnMut(T),
+) -> Result<()> {
+    let mut waits = stream::iter(waits).buffer_unordered(rules::AT_ONCE);
+    let too_late = env.clock.sleep(rules::PATIENCE);
+    let all = async {
+        while let Some(answer) = waits.next().await {
+            answered(answer?);
+        }
+        Ok(())
+    };
+    tokio::select! {
+        done = all => done,
+        () = too_late => Ok(()),
+    }
 }
 
 impl AppserviceQueries {

@@ -1,13 +1,11 @@
 //! Having services make what a request names and nobody knows, before the request goes on.
 
-use futures_util::{StreamExt, stream};
-
 use super::messages::Answer;
 use super::queries::Unknown;
-use super::{AppserviceQueries, put, rules};
+use super::{AppserviceQueries, patiently, put};
 use crate::{Address, Env, Result};
 
-/// Ask about each of these, several at once, and wait for the answers; no longer than [`rules::PATIENCE`] for all of them.
+/// Ask about each of these, several at once, and wait for the answers; no longer than [`PATIENCE`](super::rules::PATIENCE) for all of them.
 ///
 /// Afterwards what was unknown is there, or it is not: whoever asked looks again, and goes on with what there is.
 ///
@@ -19,21 +17,8 @@ pub async fn provision(
     queries: &Address<AppserviceQueries>,
     unknown: Vec<Unknown>,
 ) -> Result<()> {
-    let patience = env.clock.sleep(rules::PATIENCE);
-    let mut asked = stream::iter(unknown)
-        .map(|unknown| ask_in_turn(queries, unknown))
-        .buffer_unordered(rules::AT_ONCE);
-    let all = async {
-        while let Some(answered) = asked.next().await {
-            answered?;
-        }
-        Ok(())
-    };
-    tokio::select! {
-        done = all => done,
-        // What is still under way is answered to whoever asks next.
-        () = patience => Ok(()),
-    }
+    let waits = unknown.into_iter().map(|u| ask_in_turn(queries, u));
+    patiently(env, waits, |()| ()).await
 }
 
 /// One service after the other, until one has made it: two that both try would be in each other's way.

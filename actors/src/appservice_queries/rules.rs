@@ -1,14 +1,18 @@
 //! Who is asked about whom, what an answer means, and how long it counts. Pure.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ruma::{RoomAliasId, UserId};
+use ruma::{OwnedRoomAliasId, OwnedUserId, RoomAliasId, UserId};
 use schema::interests::{Interests, Service};
 use schema::registration::ServiceId;
 use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use super::messages::{Answer, Sharing};
+use super::third_party::Kind;
 
 /// How long a service may take to answer a question, and a request to wait for all of its own. A client waits meanwhile: long
 /// enough for a service that makes an account, a device and keys, shorter than anybody's patience.
@@ -108,6 +112,104 @@ pub fn remembered_for(sharing: Sharing, answer: &Answer) -> Option<Duration> {
         (Answer::No, Sharing::Remembered) => Some(NO),
         (Answer::Yes(_) | Answer::No, Sharing::Joined | Sharing::Alone) => None,
     }
+}
+
+/// Which protocols are offered, and by which services that can be asked. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/application-service-api/#registration
+#[must_use]
+pub fn offers(interests: &Interests) -> BTreeMap<String, Vec<ServiceId>> {
+    let mut offers: BTreeMap<String, Vec<ServiceId>> = BTreeMap::new();
+    for service in interests.services().iter().filter(|s| offers_any(s)) {
+        let protocols: BTreeSet<_> = service.registration.protocols.iter().flatten().collect();
+        for protocol in protocols {
+            offers
+                .entry(protocol.clone())
+                .or_default()
+                .push(service.id.clone());
+        }
+    }
+    offers
+}
+
+fn offers_any(service: &Service) -> bool {
+    let protocols = &service.registration.protocols;
+    service.is_reachable() && protocols.as_ref().is_some_and(|p| !p.is_empty())
+}
+
+/// Who may know whom a user stands for elsewhere: the services that claim the user and offer a protocol.
+#[must_use]
+pub fn behind_user(interests: &Interests, user: &UserId) -> Vec<ServiceId> {
+    let claims = interests.in_user(user.as_str()).into_iter();
+    let offering = claims.filter(|(service, _)| offers_any(service));
+    offering.map(|(service, _)| service.id.clone()).collect()
+}
+
+/// The same about an alias.
+#[must_use]
+pub fn behind_alias(interests: &Interests, alias: &RoomAliasId) -> Vec<ServiceId> {
+    let claims = interests.in_alias(alias.as_str()).into_iter();
+    let offering = claims.filter(|(service, _)| offers_any(service));
+    offering.map(|(service, _)| service.id.clone()).collect()
+}
+
+/// A service's description of a network, if it is one; with whatever else it says. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/application-service-api/#get_matrixappv1thirdpartyprotocolprotocol
+#[must_use]
+pub fn description(json: &str) -> Option<Map<String, Value>> {
+    #[derive(Deserialize)]
+    #[expect(dead_code, reason = "only its shape is asked for")]
+    struct Shape {
+        user_fields: Vec<String>,
+        location_fields: Vec<String>,
+        field_types: Map<String, Value>,
+        instances: Vec<Map<String, Value>>,
+    }
+    serde_json::from_str::<Shape>(json).ok()?;
+    serde_json::from_str(json).ok()
+}
+
+/// Several services bridge to one network: the first describes it, each adds its instances. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3thirdpartyprotocols
+pub fn add_description(network: &mut Map<String, Value>, mut more: Map<String, Value>) {
+    if network.is_empty() {
+        *network = more;
+        return;
+    }
+    let (known, more) = (network.get_mut("instances"), more.get_mut("instances"));
+    if let (Some(Value::Array(known)), Some(Value::Array(more))) = (known, more) {
+        known.append(more);
+    }
+}
+
+/// The entries of a service's list of users or locations, each as it came; none of them where one is not what it should be.
+/// ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/application-service-api/#get_matrixappv1thirdpartyuserprotocol
+#[must_use]
+pub fn entries(kind: Kind, json: &str) -> Option<Vec<Box<RawValue>>> {
+    #[derive(Deserialize)]
+    #[expect(dead_code, reason = "only its shape is asked for")]
+    struct User {
+        userid: OwnedUserId,
+        protocol: String,
+        fields: Map<String, Value>,
+    }
+    #[derive(Deserialize)]
+    #[expect(dead_code, reason = "only its shape is asked for")]
+    struct Location {
+        alias: OwnedRoomAliasId,
+        protocol: String,
+        fields: Map<String, Value>,
+    }
+    match kind {
+        Kind::User => serde_json::from_str::<Vec<User>>(json).map(drop),
+        Kind::Location => serde_json::from_str::<Vec<Location>>(json).map(drop),
+    }
+    .ok()?;
+    serde_json::from_str(json).ok()
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! What the server can do, and what it has not.
 
-use actors::Refusal;
 use ruma::api::client::discovery::get_capabilities;
 use ruma::api::client::discovery::get_supported_versions;
 use serde_json::json;
@@ -27,18 +26,6 @@ pub(super) fn routes(routes: Routes) -> Routes {
             "/_matrix/client/v3/voip/turnServer",
             Auth::User,
             nothing,
-        )
-        .raw(
-            "GET",
-            "/_matrix/client/v3/thirdparty/protocols",
-            Auth::User,
-            nothing,
-        )
-        .raw(
-            "GET",
-            "/_matrix/client/v3/thirdparty/protocol/{protocol}",
-            Auth::User,
-            no_protocol,
         )
         .raw(
             "POST",
@@ -111,13 +98,6 @@ async fn capabilities(app: App, caller: Caller, _: get_capabilities::v3::Request
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3voipturnserver
 async fn nothing(_: App, _: Caller, _: Raw) -> Result<Json> {
     Ok(Json("{}".to_owned()))
-}
-
-/// No service offers a protocol here. ([spec])
-///
-/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3thirdpartyprotocolprotocol
-async fn no_protocol(_: App, _: Caller, _: Raw) -> Result<Json> {
-    Err(Refusal::NotFound("no such protocol".into()).into())
 }
 
 /// The user directory is empty. ([spec])

@@ -20,6 +20,7 @@ mod send;
 mod session;
 mod state;
 mod sync;
+mod third_party;
 mod to_device;
 mod typing;
 mod user_data;
@@ -52,6 +53,7 @@ pub fn all(dev: bool, proposals: &[u16]) -> Routes {
         receipts::routes,
         typing::routes,
         presence::routes,
+        third_party::routes,
         discovery::routes,
         appservice::routes,
     ];

@@ -1,0 +1,205 @@
+//! Third-party networks: what services say about protocols, users and rooms beyond Matrix, put together. ([spec])
+//!
+//! [spec]: https://spec.matrix.org/v1.19/application-service-api/#third-party-networks
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ruma::{RoomAliasId, UserId};
+use schema::registration::ServiceId;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use super::messages::{Answer, Question};
+use super::{AppserviceQueries, patiently, put, rules};
+use crate::{Address, Env, Refusal, Result};
+
+/// What kind of thing is looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// People.
+    User,
+    /// Rooms.
+    Location,
+}
+
+/// The networks that services bridge to, each as its services describe it. A service that does not answer is left out. ([spec])
+///
+/// # Errors
+/// When the actor is gone.
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3thirdpartyprotocols
+pub async fn protocols(
+    env: &Env,
+    queries: &Address<AppserviceQueries>,
+) -> Result<BTreeMap<String, Map<String, Value>>> {
+    let offers = rules::offers(&env.store.interests());
+    described(env, queries, offers).await
+}
+
+/// One of them. ([spec])
+///
+/// # Errors
+/// [`Refusal::NotFound`] when no service offers it, or none of those that do describes it.
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3thirdpartyprotocolprotocol
+pub async fn protocol(
+    env: &Env,
+    queries: &Address<AppserviceQueries>,
+    protocol: &str,
+) -> Result<Map<String, Value>> {
+    let offers = rules::offers(&env.store.interests());
+    let this = offers.into_iter().filter(|(name, _)| name == protocol);
+    let mut found = described(env, queries, this.collect()).await?;
+    found.remove(protocol).ok_or_else(|| no_protocol().into())
+}
+
+async fn described(
+    env: &Env,
+    queries: &Address<AppserviceQueries>,
+    offers: BTreeMap<String, Vec<ServiceId>>,
+) -> Result<BTreeMap<String, Map<String, Value>>> {
+    let mut asked = Vec::new();
+    for (protocol, services) in offers {
+        let question = Question::protocol(&protocol);
+        asked.extend(
+            services
+                .into_iter()
+                .map(|service| (protocol.clone(), service, question.clone())),
+        );
+    }
+    let mut found = BTreeMap::new();
+    for (protocol, description) in ask_all(env, queries, asked).await? {
+        if let Some(description) = rules::description(&description) {
+            rules::add_description(found.entry(protocol).or_default(), description);
+        }
+    }
+    Ok(found)
+}
+
+/// Who or what has these fields on a network; nobody where the list is empty. ([spec])
+///
+/// # Errors
+/// [`Refusal::NotFound`] when no service offers the protocol.
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3thirdpartyuserprotocol
+pub async fn look_up(
+    env: &Env,
+    queries: &Address<AppserviceQueries>,
+    kind: Kind,
+    protocol: &str,
+    fields: &BTreeMap<String, String>,
+) -> Result<Vec<Box<RawValue>>> {
+    let services = rules::offers(&env.store.interests())
+        .remove(protocol)
+        .ok_or_else(no_protocol)?;
+    let fields = fields.iter().map(|(name, value)| (&**name, &**value));
+    let question = Question::look_up(kind.endpoint(), protocol, fields);
+    entries(env, queries, kind, services, question).await
+}
+
+/// Who a user of this server is on other networks: the services that claim it and offer any protocol are asked. ([spec])
+///
+/// # Errors
+/// [`Refusal::NotFound`] for a user who is nobody elsewhere.
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3thirdpartyuser
+pub async fn behind_user(
+    env: &Env,
+    queries: &Address<AppserviceQueries>,
+    user: &UserId,
+) -> Result<Vec<Box<RawValue>>> {
+    let services = rules::behind_user(&env.store.interests(), user);
+    let query = [("userid", user.as_str())];
+    let question = Question::look_up(Kind::User.reverse(), "", query);
+    let found = entries(env, queries, Kind::User, services, question).await?;
+    some(found, "this user is nobody on another network")
+}
+
+/// What an alias stands for on other networks. ([spec])
+///
+/// # Errors
+/// [`Refusal::NotFound`] for an alias that stands for nothing elsewhere.
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3thirdpartylocation
+pub async fn behind_alias(
+    env: &Env,
+    queries: &Address<AppserviceQueries>,
+    alias: &RoomAliasId,
+) -> Result<Vec<Box<RawValue>>> {
+    let services = rules::behind_alias(&env.store.interests(), alias);
+    let query = [("alias", alias.as_str())];
+    let question = Question::look_up(Kind::Location.reverse(), "", query);
+    let found = entries(env, queries, Kind::Location, services, question).await?;
+    some(found, "this alias stands for nothing on another network")
+}
+
+impl Kind {
+    fn endpoint(self) -> &'static str {
+        match self {
+            Kind::User => "/_matrix/app/v1/thirdparty/user/",
+            Kind::Location => "/_matrix/app/v1/thirdparty/location/",
+        }
+    }
+
+    fn reverse(self) -> &'static str {
+        self.endpoint().trim_end_matches('/')
+    }
+}
+
+fn no_protocol() -> Refusal {
+    Refusal::NotFound("no service offers this protocol".into())
+}
+
+fn some(found: Vec<Box<RawValue>>, why: &'static str) -> Result<Vec<Box<RawValue>>> {
+    if found.is_empty() {
+        return Err(Refusal::NotFound(why.into()).into());
+    }
+    Ok(found)
+}
+
+/// What these services say to a look-up, one list after the other.
+async fn entries(
+    env: &Env,
+    queries: &Address<AppserviceQueries>,
+    kind: Kind,
+    services: Vec<ServiceId>,
+    question: Question,
+) -> Result<Vec<Box<RawValue>>> {
+    let asked = services
+        .into_iter()
+        .map(|service| ((), service, question.clone()))
+        .collect();
+    let answers = ask_all(env, queries, asked).await?;
+    let lists = answers
+        .iter()
+        .filter_map(|((), list)| rules::entries(kind, list));
+    Ok(lists.flatten().collect())
+}
+
+/// Put many questions, several at once. The bodies of those that were answered with a 2xx in time, in the order of the questions.
+async fn ask_all<T>(
+    env: &Env,
+    queries: &Address<AppserviceQueries>,
+    asked: Vec<(T, ServiceId, Question)>,
+) -> Result<Vec<(T, Arc<str>)>> {
+    let (about, asked): (Vec<T>, Vec<_>) = asked.into_iter().map(|(t, s, q)| (t, (s, q))).unzip();
+    let waits =
+        asked
+            .into_iter()
+            .enumerate()
+            .map(|(i, (service, question))| async move {
+                Ok((i, put(queries, &service, question).await?))
+            });
+    let mut bodies = BTreeMap::new();
+    patiently(env, waits, |(i, answer)| {
+        if let Answer::Yes(body) = answer {
+            bodies.insert(i, body);
+        }
+    })
+    .await?;
+    let about = about.into_iter().enumerate();
+    Ok(about
+        .filter_map(|(i, about)| Some((about, bodies.remove(&i)?)))
+        .collect())
+}

@@ -1,0 +1,121 @@
+//! Networks beyond Matrix, as the services describe them that bridge to them. ([spec])
+//!
+//! [spec]: https://spec.matrix.org/v1.19/client-server-api/#third-party-networks
+
+use std::collections::BTreeMap;
+
+use actors::appservice_queries::third_party::{self, Kind};
+use ruma::api::client::thirdparty::{
+    get_location_for_protocol, get_location_for_room_alias, get_protocol, get_protocols,
+    get_user_for_protocol, get_user_for_user_id,
+};
+
+use crate::app::App;
+use crate::caller::Caller;
+use crate::error::Result;
+use crate::questions::outside;
+use crate::ruma::{Json, Routes};
+
+/// This section's endpoints.
+pub(super) fn routes(routes: Routes) -> Routes {
+    routes
+        .on_json(protocols)
+        .on_json(protocol)
+        .on_json(users)
+        .on_json(locations)
+        .on_json(behind_user)
+        .on_json(behind_alias)
+}
+
+/// All networks.
+///
+/// `GET /_matrix/client/*/thirdparty/protocols` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3thirdpartyprotocols
+async fn protocols(app: App, _: Caller, _: get_protocols::v3::Request) -> Result<Json> {
+    let (env, to) = (&app.actors.env, &app.actors.appservice_queries);
+    let found = outside(&app, third_party::protocols(env, to)).await?;
+    Json::write(&found)
+}
+
+/// One network.
+///
+/// `GET /_matrix/client/*/thirdparty/protocol/{protocol}` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3thirdpartyprotocolprotocol
+async fn protocol(app: App, _: Caller, request: get_protocol::v3::Request) -> Result<Json> {
+    let (env, to) = (&app.actors.env, &app.actors.appservice_queries);
+    let found = outside(&app, third_party::protocol(env, to, &request.protocol)).await?;
+    Json::write(&found)
+}
+
+/// Who has these fields on a network.
+///
+/// `GET /_matrix/client/*/thirdparty/user/{protocol}` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3thirdpartyuserprotocol
+async fn users(
+    app: App,
+    caller: Caller,
+    request: get_user_for_protocol::v3::Request,
+) -> Result<Json> {
+    look_up(&app, &caller, Kind::User, &request.protocol, request.fields).await
+}
+
+/// Which rooms have these fields on a network.
+///
+/// `GET /_matrix/client/*/thirdparty/location/{protocol}` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3thirdpartylocationprotocol
+async fn locations(
+    app: App,
+    caller: Caller,
+    request: get_location_for_protocol::v3::Request,
+) -> Result<Json> {
+    let (protocol, fields) = (request.protocol, request.fields);
+    look_up(&app, &caller, Kind::Location, &protocol, fields).await
+}
+
+async fn look_up(
+    app: &App,
+    caller: &Caller,
+    kind: Kind,
+    protocol: &str,
+    mut fields: BTreeMap<String, String>,
+) -> Result<Json> {
+    // Every pair of the query is a field, except those that say who asks: a token above all stays here.
+    fields.retain(|name, _| !caller.is_asserted_by(name));
+    let (env, to) = (&app.actors.env, &app.actors.appservice_queries);
+    let found = third_party::look_up(env, to, kind, protocol, &fields);
+    Json::write(&outside(app, found).await?)
+}
+
+/// Who a user is on other networks.
+///
+/// `GET /_matrix/client/*/thirdparty/user` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3thirdpartyuser
+async fn behind_user(
+    app: App,
+    _: Caller,
+    request: get_user_for_user_id::v3::Request,
+) -> Result<Json> {
+    let (env, to) = (&app.actors.env, &app.actors.appservice_queries);
+    let found = third_party::behind_user(env, to, &request.userid);
+    Json::write(&outside(&app, found).await?)
+}
+
+/// What an alias stands for on other networks.
+///
+/// `GET /_matrix/client/*/thirdparty/location` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3thirdpartylocation
+async fn behind_alias(
+    app: App,
+    _: Caller,
+    request: get_location_for_room_alias::v3::Request,
+) -> Result<Json> {
+    let (env, to) = (&app.actors.env, &app.actors.appservice_queries);
+    let found = third_party::behind_alias(env, to, &request.alias);
+    Json::write(&outside(&app, found).await?)
+}
