@@ -180,6 +180,17 @@ impl Receiver {
         panic!("nothing was asked");
     }
 
+    /// How many questions are held.
+    #[must_use]
+    pub fn held_questions(&self) -> usize {
+        self.with(|s| s.asked.len())
+    }
+
+    /// Wait until so many questions are held.
+    pub async fn holds(&self, questions: usize) {
+        until("questions are held", || self.held_questions() >= questions).await;
+    }
+
     /// The paths of the questions that were answered, in order.
     #[must_use]
     pub fn questions(&self) -> Vec<String> {

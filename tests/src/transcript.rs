@@ -19,6 +19,11 @@ const LEFT_OUT: [&str; 5] = [
     "Attempt",
 ];
 
+/// Whether a bridge has answered a question: its lane shows what. Where none came, nobody else says so.
+fn is_answered(seen: &Seen) -> bool {
+    seen.what == "Answered" && seen.body["answer"]["Failed"].is_null()
+}
+
 #[derive(Debug, Clone)]
 struct Entry {
     step: usize,
@@ -142,7 +147,7 @@ impl Log {
             let step = s.steps.len();
             for seen in trace.after(s.last_message) {
                 s.last_message = seen.number;
-                if !LEFT_OUT.contains(&seen.what) {
+                if !LEFT_OUT.contains(&seen.what) && !is_answered(&seen) {
                     s.messages.push((step, seen));
                 }
             }
@@ -228,7 +233,9 @@ fn write_step(
         let _ = writeln!(out, "    {line}");
     }
     let mut bridges: Vec<&&Entry> = entries.iter().filter(|e| e.asked.is_none()).collect();
-    bridges.sort_by(|a, b| a.lane.cmp(&b.lane));
+    // Questions are put side by side, and arrive in any order.
+    let place = |e: &Entry| (e.lane.clone(), e.question.then(|| e.line.clone()));
+    bridges.sort_by_key(|entry| place(entry));
     for entry in bridges {
         if entry.question {
             let _ = writeln!(out, "server → {}  {}", entry.lane, entry.line);

@@ -13,6 +13,7 @@ mod questions;
 mod registrations;
 mod restart;
 mod starting_up;
+mod third_party;
 mod tidy;
 mod to_device;
 mod transactions;

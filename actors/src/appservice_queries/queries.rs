@@ -22,8 +22,8 @@ pub struct Unknown {
 // ANCHOR: unknown_users
 /// Which of these users do not exist although a service might make them.
 ///
-/// Costs a match against the compiled namespaces for each name, and one read for all those that are in one and were not looked
-/// up lately. A deactivated user exists: it cannot be made again.
+/// Costs a look at what is known for each name, a match against the compiled namespaces for each of the others, and one read for
+/// all of those that are in one. A deactivated user exists: it cannot be made again.
 ///
 /// # Errors
 /// When the database fails.
@@ -34,9 +34,12 @@ pub async fn unknown_users<'a>(
 ) -> Result<Vec<Unknown>> {
     let interests = env.store.interests();
     let mut open: BTreeMap<OwnedUserId, Vec<ServiceId>> = BTreeMap::new();
-    for user in users {
+    if interests.services().is_empty() {
+        return Ok(Vec::new());
+    }
+    for user in users.into_iter().filter(|user| !env.known.has_user(user)) {
         let services = rules::to_ask_about_user(&interests, asker, user);
-        if !services.is_empty() && !env.known.has_user(user) {
+        if !services.is_empty() {
             open.insert(user.to_owned(), services);
         }
     }

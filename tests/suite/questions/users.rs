@@ -1,0 +1,195 @@
+//! Users whom a service makes while it is asked about them.
+
+use serde_json::{Value, json};
+use tests::Stage;
+use tests::person::segment;
+
+use super::{ABOUT_BOB, BOB, makes_bob, while_bob_is_made};
+
+#[actix_web::test]
+async fn keys_of_a_user_whom_its_service_makes_while_it_is_asked() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let irc = stage.bridge("irc").await;
+    stage
+        .step(
+            "Alice asks for the keys of a user who does not exist; his service is asked about him",
+        )
+        .await;
+    let query = json!({"device_keys": {BOB: []}});
+    let (found, ()) = tokio::join!(alice.post("/keys/query", &query), async {
+        let question = irc.is_asked().await;
+        stage
+            .step("while it is asked the service makes the user, a device and keys")
+            .await;
+        makes_bob(&stage, &irc).await;
+        stage
+            .step("then it says that he exists, and Alice's request goes on and finds them")
+            .await;
+        question.answers(200, &json!({}));
+    });
+    let keys = &found.ok()["device_keys"][BOB]["GHOST"]["keys"];
+    assert_eq!(keys["curve25519:GHOST"], "curve");
+    stage
+        .transcript("keys_of_a_user_whom_its_service_makes_while_it_is_asked")
+        .await;
+    // He is known now.
+    alice.aside().post("/keys/query", &query).await.ok();
+    assert_eq!(irc.receiver.questions().len(), 1);
+}
+
+#[actix_web::test]
+async fn a_message_to_a_user_whom_its_service_makes_reaches_the_new_device() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let irc = stage.bridge("irc").await;
+    stage
+        .step("Alice writes to all devices of a user who does not exist")
+        .await;
+    let message = json!({"messages": {BOB: {"*": {"body": "ping"}}}});
+    let (sent, ()) = tokio::join!(alice.put("/sendToDevice/m.example/1", &message), async {
+        let question = irc.is_asked().await;
+        stage.step("his service makes him and a device").await;
+        irc.ghost_with_device("bob", "GHOST").await;
+        stage
+            .step("the message is deposited for that device, and delivered")
+            .await;
+        question.answers(200, &json!({}));
+    });
+    sent.ok();
+    stage
+        .transcript("a_message_to_a_user_whom_its_service_makes_reaches_the_new_device")
+        .await;
+    let taken = irc.receiver.taken(0);
+    let of = |t: &Value| t["de.sorunome.msc2409.to_device"][0].clone();
+    let message = taken.iter().map(of).find(|m| !m.is_null());
+    let message = message.expect("the message arrives");
+    assert_eq!(message["to_device_id"], "GHOST");
+    assert_eq!(message["content"]["body"], "ping");
+}
+
+#[actix_web::test]
+async fn a_claim_gets_the_key_that_was_uploaded_while_the_service_was_asked() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let irc = stage.bridge("irc").await;
+    let claim = json!({"one_time_keys": {BOB: {"GHOST": "signed_curve25519"}}});
+    let claimed = while_bob_is_made(&stage, &irc, alice.post("/keys/claim", &claim)).await;
+    let key = &claimed["one_time_keys"][BOB]["GHOST"]["signed_curve25519:K0"];
+    assert_eq!(key["key"], "key0", "{claimed}");
+}
+
+#[actix_web::test]
+async fn an_invite_shows_the_name_that_the_service_gave_while_it_was_asked() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let irc = stage.bridge("irc").await;
+    let room = alice.post("/createRoom", &json!({})).await.ok()["room_id"].clone();
+    let room = format!("/rooms/{}", segment(room.as_str().expect("a room")));
+    let invite = format!("{room}/invite");
+    while_bob_is_made(&stage, &irc, alice.post(&invite, &json!({"user_id": BOB}))).await;
+    let member = format!("{room}/state/m.room.member/{BOB}");
+    let member = alice.get(&member).await.ok();
+    assert_eq!(member["membership"], "invite");
+    assert_eq!(member["displayname"], "Bob");
+}
+
+#[actix_web::test]
+async fn whoever_is_invited_in_another_way_is_asked_about_too() {
+    // A room that is created with guests, and a member event that a client writes itself.
+    for by_state in [false, true] {
+        let stage = Stage::new().await;
+        let alice = stage.person("alice", "LAPTOP").await;
+        let irc = stage.bridge("irc").await;
+        if by_state {
+            let room = alice.post("/createRoom", &json!({})).await.ok()["room_id"].clone();
+            let room = segment(room.as_str().expect("a room"));
+            let member = format!("/rooms/{room}/state/m.room.member/{BOB}");
+            // Only an invite makes somebody: to ban a name needs nobody behind it.
+            let ban = json!({"membership": "ban"});
+            alice.put(&member, &ban).await.ok();
+            alice
+                .put(&member, &json!({"membership": "leave"}))
+                .await
+                .ok();
+            assert_eq!(irc.receiver.questions(), [""; 0]);
+            let invite = json!({"membership": "invite"});
+            while_bob_is_made(&stage, &irc, alice.put(&member, &invite)).await;
+        } else {
+            let create = json!({"invite": [BOB, "@alice_s_friend:test"]});
+            while_bob_is_made(&stage, &irc, alice.post("/createRoom", &create)).await;
+        }
+        assert_eq!(irc.receiver.questions(), [ABOUT_BOB]);
+    }
+}
+
+#[actix_web::test]
+async fn a_profile_is_looked_up_after_its_service_was_asked() {
+    let stage = Stage::new().await;
+    let irc = stage.bridge("irc").await;
+    // Profiles are open to everybody, so this asks too without a token.
+    let somebody = stage.person("alice", "LAPTOP").await.anonymous();
+    let profile = format!("/profile/{BOB}");
+    let profile = while_bob_is_made(&stage, &irc, somebody.get(&profile)).await;
+    assert_eq!(profile, json!({"displayname": "Bob"}));
+    let field = format!("/profile/{BOB}/displayname");
+    let field = somebody.get(&field).await.ok();
+    assert_eq!(field, json!({"displayname": "Bob"}));
+    assert_eq!(irc.receiver.questions(), [ABOUT_BOB]);
+}
+
+#[actix_web::test]
+async fn nobody_is_asked_about_whom_no_service_could_make() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let irc = stage.bridge("irc").await;
+    let mut silent = json!({"namespaces": {"users": [{"exclusive": true, "regex": "@silent_.*"}]}});
+    silent["url"] = Value::Null;
+    let silent = stage.bridge_with("silent", silent).await;
+    let body = json!({"messages": {
+        "@nobody:test": {"*": {}}, "@irc_bob:elsewhere": {"*": {}}, "@silent_bob:test": {"*": {}},
+        "@alice:test": {"*": {}}, &irc.bot.user_id: {"*": {}},
+    }});
+    alice.put("/sendToDevice/m.example/1", &body).await.ok();
+    // The service knows its own users, on public endpoints too, and would wait for itself.
+    let profile = format!("/profile/{BOB}");
+    irc.bot.get(&profile).await.is_refused(404, "M_NOT_FOUND");
+    let query = json!({"device_keys": {BOB: []}});
+    irc.bot.post("/keys/query", &query).await.ok();
+    let dave = irc.ghost("dave").await;
+    dave.post("/keys/query", &query).await.ok();
+    // What is not a request anyway asks nobody.
+    let anonymous = alice.anonymous();
+    anonymous
+        .post("/keys/query", &query)
+        .await
+        .is_refused(401, "M_MISSING_TOKEN");
+    alice
+        .post("/keys/query", &json!({"device_keys": {"irc_bob": []}}))
+        .await
+        .is_refused(400, "M_BAD_JSON");
+    assert_eq!(irc.receiver.questions(), [""; 0]);
+    assert_eq!(silent.receiver.questions(), [""; 0]);
+}
+
+#[actix_web::test]
+async fn an_owner_is_asked_alone_and_others_in_turn() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let irc = stage.bridge("irc").await;
+    let everybody = json!({"namespaces": {"users": [{"exclusive": false, "regex": "@.*"}]}});
+    let first = stage.bridge_with("first", everybody.clone()).await;
+    let second = stage.bridge_with("second", everybody).await;
+    second.receiver.to_questions(Some((200, json!({}))));
+    for (user, asked) in [(BOB, [1, 0, 0]), ("@dave:test", [1, 1, 1])] {
+        let profile = format!("/profile/{user}");
+        alice.get(&profile).await.is_refused(404, "M_NOT_FOUND");
+        let questions = [&irc, &first, &second].map(|b| b.receiver.questions().len());
+        assert_eq!(questions, asked, "{user}");
+    }
+    first.receiver.to_questions(Some((200, json!({}))));
+    let profile = alice.get("/profile/@erin:test").await;
+    profile.is_refused(404, "M_NOT_FOUND");
+    assert_eq!(first.receiver.questions().len(), 2);
+    assert_eq!(second.receiver.questions().len(), 1, "one made it");
+}
