@@ -14,7 +14,6 @@ use crate::caller::Caller;
 ///
 /// # Errors
 /// When the database fails, or the actor is gone.
-// ANCHOR: users
 pub(crate) async fn about_users<'a>(
     app: &App,
     caller: &Caller,
@@ -23,7 +22,6 @@ pub(crate) async fn about_users<'a>(
     let unknown = queries::unknown_users(&app.actors.env, asker(caller), users).await?;
     provision(app, unknown).await
 }
-// ANCHOR_END: users
 
 /// Have a service make this alias, and the room that it names, if it names none and is in a namespace.
 ///

@@ -64,17 +64,24 @@ pub async fn put(
     Ok(pending.answer().await)
 }
 
-/// Wait for the questions of one request, several at once, until all are answered or [`rules::PATIENCE`] is over. What is still
-/// under way then is remembered for whoever asks next.
-async fn patiently<T>(
+/// Wait for the questions of one request until all are answered or [`rules::PATIENCE`] is over: several at once to each service,
+/// so that one that hangs keeps the request from asking no other. What is still under way then is remembered for whoever asks
+/// next.
+async fn patiently<T, W: Future<Output = Result<T>>>(
     env: &Env,
-    waits: impl Iterator<Item = impl Future<Output = Result<T>>>,
+    waits: impl Iterator<Item = (ServiceId, W)>,
     mut answered: impl FnMut(T),
 ) -> Result<()> {
-    let mut waits = stream::iter(waits).buffer_unordered(rules::AT_ONCE);
+    let mut by_service: BTreeMap<ServiceId, Vec<W>> = BTreeMap::new();
+    for (service, wait) in waits {
+        by_service.entry(service).or_default().push(wait);
+    }
+    let lanes = by_service.into_values();
+    let lanes = lanes.map(|lane| Box::pin(stream::iter(lane).buffer_unordered(rules::AT_ONCE)));
+    let mut lanes = stream::select_all(lanes);
     let too_late = env.clock.sleep(rules::PATIENCE);
     let all = async {
-        while let Some(answer) = waits.next().await {
+        while let Some(answer) = lanes.next().await {
             answered(answer?);
         }
         Ok(())

@@ -11,13 +11,15 @@ use crate::{Address, Env, Result};
 ///
 /// # Errors
 /// When the actor is gone. A service that does not answer is no error: what it might have made stays unknown.
-// ANCHOR: provision
 pub async fn provision(
     env: &Env,
     queries: &Address<AppserviceQueries>,
     unknown: Vec<Unknown>,
 ) -> Result<()> {
-    let waits = unknown.into_iter().map(|u| ask_in_turn(queries, u));
+    let waits = unknown.into_iter().filter_map(|unknown| {
+        let first = unknown.services.first().cloned()?;
+        Some((first, ask_in_turn(queries, unknown)))
+    });
     patiently(env, waits, |()| ()).await
 }
 
@@ -31,4 +33,3 @@ async fn ask_in_turn(queries: &Address<AppserviceQueries>, unknown: Unknown) -> 
     }
     Ok(())
 }
-// ANCHOR_END: provision

@@ -15,13 +15,18 @@ use super::messages::{Answer, Sharing};
 use super::third_party::Kind;
 
 /// How long a service may take to answer a question, and a request to wait for all of its own. A client waits meanwhile: long
-/// enough for a service that makes an account, a device and keys, shorter than anybody's patience.
+/// enough for a service that makes an account, a device and keys, shorter than anybody's patience. ([spec])
+///
+/// Deviation: the request goes on without what was not answered; the specification would retry, and answer 408.
+///
+/// [spec]: https://spec.matrix.org/v1.19/application-service-api/#querying
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How many questions to one service are under way at most. Beyond it they count as not answered, at once.
 pub const UNDER_WAY: usize = 32;
 
-/// How many questions of one request are under way at once: the others wait for them, and never take all of a service's room.
+/// How many questions of one request to one service are under way at once: the others wait for them, and no request takes all of
+/// a service's room.
 pub const AT_ONCE: usize = 8;
 
 /// How many unknown users of one request are asked about; more than that are not names but guesses.
@@ -170,6 +175,7 @@ pub fn description(json: &str) -> Option<Map<String, Value>> {
     serde_json::from_str(json).ok()
 }
 
+// ANCHOR: merge
 /// Several services bridge to one network: the first describes it, each adds its instances. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3thirdpartyprotocols
@@ -183,6 +189,8 @@ pub fn add_description(network: &mut Map<String, Value>, mut more: Map<String, V
         known.append(more);
     }
 }
+
+// ANCHOR_END: merge
 
 /// The entries of a service's list of users or locations, each as it came; none of them where one is not what it should be.
 /// ([spec])

@@ -184,13 +184,13 @@ async fn ask_all<T>(
     asked: Vec<(T, ServiceId, Question)>,
 ) -> Result<Vec<(T, Arc<str>)>> {
     let (about, asked): (Vec<T>, Vec<_>) = asked.into_iter().map(|(t, s, q)| (t, (s, q))).unzip();
-    let waits =
-        asked
-            .into_iter()
-            .enumerate()
-            .map(|(i, (service, question))| async move {
-                Ok((i, put(queries, &service, question).await?))
-            });
+    let asked = asked.into_iter().enumerate();
+    let waits = asked.map(|(i, (service, question))| {
+        let to = service.clone();
+        (service, async move {
+            Ok((i, put(queries, &to, question).await?))
+        })
+    });
     let mut bodies = BTreeMap::new();
     patiently(env, waits, |(i, answer)| {
         if let Answer::Yes(body) = answer {

@@ -123,6 +123,35 @@ async fn while_bob_is_made_again(
 }
 
 #[actix_web::test]
+async fn a_service_that_hangs_keeps_a_request_from_asking_no_other() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let irc = stage.bridge("irc").await;
+    let hangs = stage.bridge("hangs").await;
+    hangs.receiver.to_questions(None);
+    let mut devices: serde_json::Map<_, _> = (10..30)
+        .map(|n| (hangs.ghost_id(&n.to_string()), json!([])))
+        .collect();
+    devices.insert(BOB.to_owned(), json!([]));
+    let query = json!({"device_keys": devices});
+    let request = async {
+        let (found, ()) = tokio::join!(alice.post("/keys/query", &query), async {
+            hangs.receiver.holds(8).await;
+            stage.quiet().await;
+            stage.advance(Duration::from_secs(5)).await;
+        });
+        found
+    };
+    let found = while_bob_is_made(&stage, &irc, request).await;
+    assert!(found["device_keys"][BOB]["GHOST"].is_object());
+    assert_eq!(
+        hangs.receiver.held_questions(),
+        8,
+        "and of a hanging one no more"
+    );
+}
+
+#[actix_web::test]
 async fn an_answer_that_is_none_makes_nobody_and_counts_for_a_moment() {
     let nonsense = [
         (500, json!({"errcode": "M_UNKNOWN"})),
