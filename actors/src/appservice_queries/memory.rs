@@ -12,8 +12,11 @@ use super::rules;
 /// A question to one service.
 pub(super) type Asked = Arc<(ServiceId, Question)>;
 
-/// How many answers are remembered: some megabytes at most. Beyond it the one that would be forgotten next goes.
+/// How many answers are remembered. Beyond it, or beyond [`BYTES`], the one that would be forgotten next goes.
 const LIMIT: usize = 10_000;
+
+/// How many bytes remembered questions and answers may have together: what a service says can be long.
+const BYTES: usize = 8 << 20;
 
 /// The memory. Times are in milliseconds since the epoch.
 #[derive(Default)]
@@ -21,19 +24,22 @@ pub(super) struct Memory {
     answers: BTreeMap<Asked, (Answer, i64)>,
     /// The same in the order in which they are forgotten.
     ends: BTreeSet<(i64, Asked)>,
+    bytes: usize,
     /// Endpoints that a service does not have, and until when that is believed.
     unsupported: BTreeMap<(ServiceId, &'static str), i64>,
     registrations: Option<Arc<Interests>>,
 }
 
 impl Memory {
-    /// What was said belongs to these registrations: others may have another URL, and everything is asked anew.
-    pub(super) fn belongs_to(&mut self, interests: &Arc<Interests>) {
-        if !self
-            .registrations
-            .as_ref()
-            .is_some_and(|known| Arc::ptr_eq(known, interests))
-        {
+    /// Whether what is remembered was said under these registrations.
+    pub(super) fn belongs_to(&self, interests: &Arc<Interests>) -> bool {
+        let known = self.registrations.as_ref();
+        known.is_some_and(|known| Arc::ptr_eq(known, interests))
+    }
+
+    /// These registrations are in force: others may have had another URL, and everything is asked anew.
+    pub(super) fn begin_with(&mut self, interests: &Arc<Interests>) {
+        if !self.belongs_to(interests) {
             *self = Memory {
                 registrations: Some(Arc::clone(interests)),
                 ..Memory::default()
@@ -67,24 +73,33 @@ impl Memory {
             self.unsupported.insert(endpoint, until);
             return;
         }
-        let before = self
-            .answers
-            .insert(Arc::clone(asked), (answer.clone(), until));
-        if let Some((_, end)) = before {
-            self.ends.remove(&(end, Arc::clone(asked)));
-        }
+        self.forget(asked);
+        self.bytes += size(asked, answer);
         self.ends.insert((until, Arc::clone(asked)));
-        self.forget(now);
+        self.answers
+            .insert(Arc::clone(asked), (answer.clone(), until));
+        while let Some((end, first)) = self.ends.first().cloned()
+            && (end <= now || self.answers.len() > LIMIT || self.bytes > BYTES)
+        {
+            self.forget(&first);
+        }
     }
 
-    fn forget(&mut self, now: i64) {
-        while let Some((end, asked)) = self.ends.first()
-            && (*end <= now || self.answers.len() > LIMIT)
-        {
-            self.answers.remove(asked);
-            self.ends.pop_first();
+    fn forget(&mut self, asked: &Asked) {
+        if let Some((answer, end)) = self.answers.remove(asked) {
+            self.ends.remove(&(end, Arc::clone(asked)));
+            self.bytes -= size(asked, &answer);
         }
     }
+}
+
+fn size(asked: &Asked, answer: &Answer) -> usize {
+    let Question { rest, body, .. } = &asked.1;
+    let said = match answer {
+        Answer::Yes(text) | Answer::Failed(text) => text.len(),
+        Answer::No | Answer::Unsupported => 0,
+    };
+    rest.len() + body.as_ref().map_or(0, String::len) + said
 }
 
 #[cfg(test)]
@@ -132,17 +147,29 @@ mod tests {
         assert_eq!(memory.answer(&asked(0), 1), None);
         memory.learn(&asked(0), &Answer::No, 100_000);
         assert_eq!(memory.answers.len(), 1, "the others had their time");
+        assert_eq!(memory.bytes, size(&asked(0), &Answer::No));
+    }
+
+    #[test]
+    fn it_is_bounded_in_bytes_too() {
+        let mut memory = Memory::default();
+        let long = Answer::Yes("x".repeat(BYTES / 2).into());
+        memory.learn(&asked(1), &long, 0);
+        memory.learn(&asked(2), &long, 1);
+        assert_eq!(memory.answer(&asked(1), 2), None);
+        assert_eq!(memory.answer(&asked(2), 2), Some(long));
     }
 
     #[test]
     fn other_registrations_are_asked_anew() {
         let mut memory = Memory::default();
         let (first, second) = (Arc::default(), Arc::default());
-        memory.belongs_to(&first);
+        memory.begin_with(&first);
         memory.learn(&asked(1), &Answer::No, 0);
-        memory.belongs_to(&first);
+        memory.begin_with(&first);
         assert_eq!(memory.answer(&asked(1), 1), Some(Answer::No));
-        memory.belongs_to(&second);
+        memory.begin_with(&second);
+        assert!(!memory.belongs_to(&first));
         assert_eq!(memory.answer(&asked(1), 1), None);
     }
 }

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use schema::interests::Service;
+use schema::interests::{Interests, Service};
 use schema::registration::ServiceId;
 use tokio::sync::oneshot;
 
@@ -133,6 +133,7 @@ impl AppserviceQueries {
     /// The answer is here: remember it, and tell everybody who asked.
     fn answered(
         &mut self,
+        interests: &Arc<Interests>,
         asked: &Asked,
         alone: Option<oneshot::Sender<Told>>,
         answer: Answer,
@@ -145,7 +146,10 @@ impl AppserviceQueries {
                 under_way.remove();
             }
         }
-        self.memory.learn(asked, &answer, self.env.clock.now());
+        // What was said under other registrations says nothing now.
+        if self.memory.belongs_to(interests) {
+            self.memory.learn(asked, &answer, self.env.clock.now());
+        }
         let askers = match alone {
             Some(asker) => vec![asker],
             None => self.joined.remove(asked).unwrap_or_default(),
@@ -183,7 +187,7 @@ impl Handler<Ask> for AppserviceQueries {
 
     fn handle(&mut self, msg: Ask, ctx: &mut Context<Self>) -> Self::Result {
         let interests = self.env.store.interests();
-        self.memory.belongs_to(&interests);
+        self.memory.begin_with(&interests);
         let Some(service) = interests.service(&msg.service).cloned() else {
             return Ok(Pending::Known(Answer::failed("no such service")));
         };
@@ -210,7 +214,7 @@ impl Handler<Ask> for AppserviceQueries {
         let busy = self.env.trace.busy();
         let request = self.request(service, &asked.1);
         ctx.spawn(request.into_actor(self).map(move |answer, this, _| {
-            this.answered(&asked, alone, answer, busy);
+            this.answered(&interests, &asked, alone, answer, busy);
         }));
         Ok(Pending::Asked(told))
     }

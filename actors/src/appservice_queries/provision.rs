@@ -5,7 +5,8 @@ use super::queries::Unknown;
 use super::{AppserviceQueries, patiently, put};
 use crate::{Address, Env, Result};
 
-/// Ask about each of these, several at once, and wait for the answers; no longer than [`PATIENCE`](super::rules::PATIENCE) for all of them.
+/// Ask about each of these, several at once, and wait for the answers: no longer than [`PATIENCE`](super::rules::PATIENCE) for
+/// all of them.
 ///
 /// Afterwards what was unknown is there, or it is not: whoever asked looks again, and goes on with what there is.
 ///

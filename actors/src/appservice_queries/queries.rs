@@ -33,10 +33,10 @@ pub async fn unknown_users<'a>(
     users: impl IntoIterator<Item = &'a UserId>,
 ) -> Result<Vec<Unknown>> {
     let interests = env.store.interests();
-    let mut open: BTreeMap<OwnedUserId, Vec<ServiceId>> = BTreeMap::new();
     if interests.services().is_empty() {
         return Ok(Vec::new());
     }
+    let mut open: BTreeMap<OwnedUserId, Vec<ServiceId>> = BTreeMap::new();
     for user in users.into_iter().filter(|user| !env.known.has_user(user)) {
         let services = rules::to_ask_about_user(&interests, asker, user);
         if !services.is_empty() {
