@@ -295,4 +295,50 @@ mod tests {
             assert_eq!(got, expected, "{status} {body}");
         }
     }
+
+    #[test]
+    fn descriptions_are_put_together_and_lists_are_checked() {
+        let network = |name: &str| {
+            let network = json!({"user_fields": ["nick"], "location_fields": [], "field_types": {},
+                "instances": [{"network_id": name}], "of": name});
+            description(&network.to_string()).expect("a description")
+        };
+        let mut both = Map::new();
+        add_description(&mut both, network("one"));
+        add_description(&mut both, network("two"));
+        assert_eq!(both["of"], "one");
+        assert_eq!(
+            both["instances"],
+            json!([{"network_id": "one"}, {"network_id": "two"}])
+        );
+        for wrong in ["{}", "[]", "null", "", r#"{"instances":[1]}"#] {
+            assert!(description(wrong).is_none(), "{wrong}");
+        }
+
+        let user =
+            r#"[{"userid":"@irc_bob:test","protocol":"irc","fields":{"nick":"bob"},"more":1.50}]"#;
+        let location = r##"[{"alias":"#irc_rust:test","protocol":"irc","fields":{}}]"##;
+        let raw = entries(Kind::User, user).expect("users");
+        assert_eq!(raw[0].get(), &user[1..user.len() - 1], "as it came");
+        let cases = [
+            (Kind::Location, location, true),
+            (Kind::User, "[]", true),
+            (Kind::User, location, false),
+            (Kind::Location, user, false),
+            (
+                Kind::User,
+                r#"[{"userid":"bob","protocol":"irc","fields":{}}]"#,
+                false,
+            ),
+            (
+                Kind::User,
+                r#"[{"userid":"@bob:test","protocol":"irc"}]"#,
+                false,
+            ),
+            (Kind::User, "{}", false),
+        ];
+        for (kind, json, fits) in cases {
+            assert_eq!(entries(kind, json).is_some(), fits, "{kind:?} {json}");
+        }
+    }
 }
