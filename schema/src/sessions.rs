@@ -116,6 +116,36 @@ pub fn replace_token(
     Ok(before)
 }
 
+/// The device was used at `now`, from this address. Recorded only if the last time is from `before` or earlier, or no address is
+/// known yet. Whether it was recorded.
+///
+/// # Errors
+/// When the database fails.
+pub fn seen(
+    db: &mut Conn,
+    user_id: &str,
+    device_id: &str,
+    now: i64,
+    before: i64,
+    ip: Option<&str>,
+) -> Result<bool> {
+    let last = (
+        devices::last_seen_ts.eq(now),
+        ip.map(|ip| devices::last_seen_ip.eq(ip)),
+    );
+    let recorded = on!(db, |c| diesel::update(
+        devices::table.find((user_id, device_id)).filter(
+            devices::last_seen_ts
+                .is_null()
+                .or(devices::last_seen_ts.le(before))
+                .or(devices::last_seen_ip.is_null())
+        )
+    )
+    .set(last)
+    .execute(c))?;
+    Ok(recorded == 1)
+}
+
 fn drop_tokens(db: &mut Conn, user_id: &str, device_id: &str) -> Result<Vec<String>> {
     Ok(on!(db, |c| diesel::delete(
         access_tokens::table

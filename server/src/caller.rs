@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use actors::wire::{Name, Naming};
 use actors::{Identity, Refusal, Secret, accounts};
 use ruma::{OwnedDeviceId, OwnedUserId};
 use schema::interests::Service;
@@ -31,11 +32,29 @@ pub struct Caller {
     ip: Option<String>,
 }
 
-/// The names that a service may give the device it acts as: the one of the specification first, then the one from before.
-/// ([spec], MSC3202, MSC4326)
+/// How a service names the device it acts as, in the query: the name of the specification, and that from before, which
+/// frameworks still send. Where both are there, the first counts. ([spec], [MSC4326])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#identity-assertion
-const DEVICE_PARAMS: [&str; 2] = ["device_id", "org.matrix.msc3202.device_id"];
+/// [MSC4326]: https://github.com/matrix-org/matrix-spec-proposals/pull/4326
+pub const DEVICE_ID: Name = Name {
+    unstable: "org.matrix.msc3202.device_id",
+    stable: "device_id",
+};
+
+// ANCHOR: dialect
+/// In which names a request is answered: in those from before their proposal was accepted only if it names its device so.
+/// A service that does was written against those names, and whoever uses both knows the new ones.
+#[must_use]
+pub fn dialect(query: &[(String, String)]) -> Naming {
+    let names = |name: &str| query.iter().any(|(n, _)| n == name);
+    if names(DEVICE_ID.unstable) && !names(DEVICE_ID.stable) {
+        Naming::Unstable
+    } else {
+        Naming::Stable
+    }
+}
+// ANCHOR_END: dialect
 
 impl Caller {
     /// Find out who is asking, from the token and, for a service, whom it says it is.
@@ -71,20 +90,24 @@ impl Caller {
             ),
             (None, query) => query,
         };
-        match (auth, token) {
+        let caller = match (auth, token) {
             // Whoever it is may ask; but a service is not asked what it asks itself.
-            (Auth::None, token) => Ok(Caller {
+            (Auth::None, token) => Caller {
                 appservice: token.and_then(|token| service_of(app, token)),
                 ip,
                 ..Caller::default()
-            }),
-            (Auth::Optional, None) => Ok(Caller {
+            },
+            (Auth::Optional, None) => Caller {
                 ip,
                 ..Caller::default()
-            }),
-            (_, Some(token)) => Caller::with_token(app, auth, token, param, ip).await,
-            (_, None) => Err(Error::missing_token()),
+            },
+            (_, Some(token)) => Caller::with_token(app, auth, token, param, ip).await?,
+            (_, None) => return Err(Error::missing_token()),
+        };
+        if let Some(identity) = &caller.identity {
+            accounts::seen(&app.actors, identity, caller.ip());
         }
+        Ok(caller)
     }
 
     async fn with_token<'a>(
@@ -98,7 +121,7 @@ impl Caller {
         let secret = Secret::from(token);
         if let Some(service) = service_of(app, token) {
             let user = param("user_id");
-            let device = DEVICE_PARAMS.iter().find_map(|name| param(name));
+            let device = param(DEVICE_ID.stable).or_else(|| param(DEVICE_ID.unstable));
             let identity = match masquerade(app, &service, user, device).await {
                 // A service that registers a user may name it as the one who asks, and it is not there yet.
                 Err(Error::Actor(actors::Error::Refused(_))) if auth == Auth::Optional => None,
@@ -142,7 +165,8 @@ impl Caller {
     /// Whether a pair of the query with this name says who asks, and is no part of what is asked.
     #[must_use]
     pub fn is_asserted_by(&self, name: &str) -> bool {
-        let of_service = name == "user_id" || DEVICE_PARAMS.contains(&name);
+        let of_service =
+            name == "user_id" || [DEVICE_ID.stable, DEVICE_ID.unstable].contains(&name);
         name == "access_token" || self.appservice.is_some() && of_service
     }
 
@@ -180,6 +204,7 @@ fn service_of(app: &App, token: &str) -> Option<Arc<Service>> {
         .cloned()
 }
 
+// ANCHOR: masquerade
 /// A service acts as its sender, or as a user of its own that exists; on a device, if it names one, that exists. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#identity-assertion
@@ -220,6 +245,7 @@ async fn masquerade(
         appservice: Some(service.id.clone()),
     })
 }
+// ANCHOR_END: masquerade
 
 /// Compare without telling by the time it takes how much was right.
 fn same(a: &str, b: &str) -> bool {
@@ -228,4 +254,32 @@ fn same(a: &str, b: &str) -> bool {
             .zip(b.bytes())
             .fold(0, |differs, (x, y)| differs | (x ^ y))
             == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_speaks_the_old_names_is_answered_in_them() {
+        let cases: &[(&[&str], Naming)] = &[
+            (&[], Naming::Stable),
+            (&["device_id"], Naming::Stable),
+            (
+                &["user_id", "org.matrix.msc3202.device_id"],
+                Naming::Unstable,
+            ),
+            (
+                &["org.matrix.msc3202.device_id", "device_id"],
+                Naming::Stable,
+            ),
+        ];
+        for (names, expected) in cases {
+            let query: Vec<_> = names
+                .iter()
+                .map(|name| ((*name).to_owned(), String::new()))
+                .collect();
+            assert_eq!(dialect(&query), *expected, "{names:?}");
+        }
+    }
 }

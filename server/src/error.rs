@@ -4,6 +4,7 @@
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
+use actors::wire::{Name, Naming};
 use actors::{Challenge, Refusal};
 use serde_json::{Value, json};
 
@@ -31,6 +32,30 @@ impl From<schema::Error> for Error {
     fn from(error: schema::Error) -> Self {
         Error::Actor(error.into())
     }
+}
+
+/// A service named a device that does not exist. ([MSC4326])
+///
+/// [MSC4326]: https://github.com/matrix-org/matrix-spec-proposals/pull/4326
+const UNKNOWN_DEVICE: Name = Name {
+    unstable: "ORG.MATRIX.MSC4326.M_UNKNOWN_DEVICE",
+    stable: "M_UNKNOWN_DEVICE",
+};
+
+/// A service that makes its devices itself asked for a token. ([MSC4190])
+///
+/// [MSC4190]: https://github.com/matrix-org/matrix-spec-proposals/pull/4190
+const APPSERVICE_LOGIN_UNSUPPORTED: Name = Name {
+    unstable: "IO.ELEMENT.MSC4190.M_APPSERVICE_LOGIN_UNSUPPORTED",
+    stable: "M_APPSERVICE_LOGIN_UNSUPPORTED",
+};
+
+/// What an error code was called before its proposal was accepted, if it was called otherwise.
+fn unstable(code: &str) -> Option<&'static str> {
+    [UNKNOWN_DEVICE, APPSERVICE_LOGIN_UNSUPPORTED]
+        .iter()
+        .find(|name| name.stable == code)
+        .map(|name| name.unstable)
 }
 
 impl Error {
@@ -75,10 +100,15 @@ impl Error {
         }
     }
 
-    /// The response, logged where the server is to blame.
+    /// The response, in the names that the request speaks, and logged where the server is to blame.
     #[must_use]
-    pub fn response(&self) -> HttpResponse {
-        let (status, body, retry_after) = self.parts();
+    pub fn response(&self, dialect: Naming) -> HttpResponse {
+        let (status, mut body, retry_after) = self.parts();
+        if dialect == Naming::Unstable
+            && let Some(code) = body["errcode"].as_str().and_then(unstable)
+        {
+            body["errcode"] = code.into();
+        }
         if status == 500 {
             tracing::error!(error = %self, "a request failed");
         }
@@ -109,9 +139,9 @@ fn refused(refusal: &Refusal) -> (u16, Value, Option<u64>) {
         Refusal::InvalidUsername(_) => (400, "M_INVALID_USERNAME"),
         Refusal::Exclusive(_) => (400, "M_EXCLUSIVE"),
         Refusal::WeakPassword(_) => (400, "M_WEAK_PASSWORD"),
-        Refusal::UnknownDevice => (400, "M_UNKNOWN_DEVICE"),
+        Refusal::UnknownDevice => (400, UNKNOWN_DEVICE.stable),
         Refusal::NoDevice | Refusal::Unknown(_) => (400, "M_UNKNOWN"),
-        Refusal::AppserviceLoginUnsupported(_) => (400, "M_APPSERVICE_LOGIN_UNSUPPORTED"),
+        Refusal::AppserviceLoginUnsupported(_) => (400, APPSERVICE_LOGIN_UNSUPPORTED.stable),
         Refusal::BadJson(_) => (400, "M_BAD_JSON"),
         Refusal::ManagedByServer(_) => (405, "M_BAD_JSON"),
         Refusal::MissingParam(_) => (400, "M_MISSING_PARAM"),

@@ -26,7 +26,7 @@ use futures_util::future::LocalBoxFuture;
 use percent_encoding::percent_decode_str;
 
 use crate::app::App;
-use crate::caller::{Auth, Caller};
+use crate::caller::{Auth, Caller, dialect};
 use crate::error::{Error, Result};
 
 /// ruma's kinds of authentication, as values.
@@ -266,7 +266,10 @@ impl Router {
             Ok((template, handler, incoming)) => run(app, &template, handler, incoming).await,
             Err(error) => Err(error),
         };
-        cors(answer.unwrap_or_else(|error| error.response()))
+        cors(answer.unwrap_or_else(|error| {
+            let spoken = query(http.query_string()).unwrap_or_default();
+            error.response(dialect(&spoken))
+        }))
     }
 
     fn find(

@@ -11,12 +11,13 @@ use serde_json::Value;
 use crate::person::whole;
 
 /// Messages that say only "look", whose number depends on timing and means nothing, and what the bridge's own lane shows.
-const LEFT_OUT: [&str; 5] = [
+const LEFT_OUT: [&str; 6] = [
     "WakeSender",
     "WakeSync",
     "InterestAdded",
     "TakeEphemeral",
     "Attempt",
+    "DeviceSeen",
 ];
 
 /// Whether a bridge has answered a question: its lane shows what. Where none came, nobody else says so.

@@ -59,6 +59,8 @@ struct Inner {
     tokens: Generations<(OwnedUserId, OwnedDeviceId)>,
     users: Generations<()>,
     devices: Generations<()>,
+    /// When a device's last use was handed on to be recorded, in milliseconds.
+    seen: Generations<i64>,
 }
 
 /// A moment before a look-up. What was looked up is remembered only if nothing was forgotten since:
@@ -113,6 +115,23 @@ impl Known {
         self.lock().devices.get(&device_key(user, device)).is_some()
     }
 
+    /// Whether the last use of this device that was handed on to be recorded is at least `every` milliseconds old. If so, the
+    /// one of now counts as handed on.
+    pub(crate) fn is_seen_again(
+        &self,
+        user: &UserId,
+        device: &DeviceId,
+        now: i64,
+        every: i64,
+    ) -> bool {
+        let (mut inner, key) = (self.lock(), device_key(user, device));
+        let news = inner.seen.get(&key).is_none_or(|at| now - at >= every);
+        if news {
+            inner.seen.put(key, now);
+        }
+        news
+    }
+
     pub(crate) fn learn_token(
         &self,
         before: Before,
@@ -148,7 +167,9 @@ impl Known {
             inner.tokens.forget(token);
         }
         for (user, device) in &gone.devices {
-            inner.devices.forget(&device_key(user, device));
+            let key = device_key(user, device);
+            inner.devices.forget(&key);
+            inner.seen.forget(&key);
         }
         for user in &gone.users {
             inner.users.forget(user.as_str());
@@ -195,6 +216,26 @@ mod tests {
         assert_eq!(all(), (false, false, false));
         learn(known.before());
         assert_eq!(all(), (true, true, true));
+    }
+
+    #[test]
+    fn a_use_is_handed_on_once_in_a_while() {
+        let (known, alice, laptop) = (
+            Known::default(),
+            user_id!("@alice:test"),
+            device_id!("LAPTOP"),
+        );
+        let seen = |now| known.is_seen_again(alice, laptop, now, 100);
+        assert_eq!(
+            [seen(0), seen(99), seen(100), seen(199), seen(250)],
+            [true, false, true, false, true]
+        );
+        // Another device may be made under the same id.
+        known.forget(&Gone {
+            devices: BTreeSet::from([(alice.to_owned(), laptop.to_owned())]),
+            ..Gone::default()
+        });
+        assert!(seen(251));
     }
 
     #[test]

@@ -346,6 +346,21 @@ pub struct ChangePushRules {
     pub change: PushRuleChange,
 }
 
+/// A device was used: by its own token, or by a service that names it. Nothing depends on it, so it may be lost. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/application-service-api/#identity-assertion
+#[derive(Debug, Clone, Serialize, Message)]
+#[rtype(result = "()")]
+pub struct DeviceSeen {
+    /// Whose.
+    pub user: OwnedUserId,
+    /// Which.
+    pub device: OwnedDeviceId,
+    /// Where the request came from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ip: Option<String>,
+}
+
 /// Forget what client transaction ids were answered more than a day ago. The actor says it to itself, by the clock.
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "()")]

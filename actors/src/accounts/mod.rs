@@ -27,6 +27,7 @@ pub mod push_rules;
 pub mod queries;
 mod register;
 pub mod rules;
+mod seen;
 #[cfg(test)]
 mod tests;
 
@@ -47,6 +48,7 @@ use passwords::Passwords;
 
 pub use known::Known;
 pub use messages::*;
+pub use seen::seen;
 
 /// How often old answers to client transactions are looked for.
 const PRUNE_EVERY: Duration = Duration::from_secs(60 * 60);
