@@ -118,9 +118,9 @@ struct Incoming {
 
 type Handler = Rc<dyn Fn(App, Incoming) -> LocalBoxFuture<'static, Result<HttpResponse>>>;
 
-/// Every route: path → method → handler.
+/// Every route: path → method → what its caller must prove, and the handler.
 #[derive(Clone, Default)]
-pub struct Routes(BTreeMap<String, BTreeMap<&'static str, Handler>>);
+pub struct Routes(BTreeMap<String, BTreeMap<&'static str, (Auth, Handler)>>);
 
 impl Routes {
     /// `.on(whoami)`: one line for each endpoint.
@@ -176,7 +176,7 @@ impl Routes {
                     .map(|Json(text)| json_response(text))
             })
         });
-        self.insert(path, method, route);
+        self.insert(path, method, auth, route);
         self
     }
 
@@ -199,8 +199,9 @@ impl Routes {
             .into_iter()
             .find(|m| R::METHOD == *m)
             .unwrap_or("GET");
+        let auth = R::Authentication::AUTH;
         for path in R::PATH_BUILDER.all_paths() {
-            self.insert(path, method, Rc::clone(&route));
+            self.insert(path, method, auth, Rc::clone(&route));
             // An empty last segment matches no variable: the empty state key has paths of its own.
             if let Some(base) = path.strip_suffix("/{state_key}") {
                 for empty in [base.to_owned(), format!("{base}/")] {
@@ -209,27 +210,30 @@ impl Routes {
                         incoming.path.push(String::new());
                         route(app, incoming)
                     });
-                    self.insert(&empty, method, with_empty);
+                    self.insert(&empty, method, auth, with_empty);
                 }
             }
         }
         self
     }
 
-    fn insert(&mut self, path: &str, method: &'static str, handler: Handler) {
+    fn insert(&mut self, path: &str, method: &'static str, auth: Auth, handler: Handler) {
         let twice = self
             .0
             .entry(path.to_owned())
             .or_default()
-            .insert(method, handler);
+            .insert(method, (auth, handler));
         assert!(twice.is_none(), "{method} {path} is registered twice");
     }
 
-    /// Every method and path, in order: what the book's table is made of.
-    pub fn list(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0
-            .iter()
-            .flat_map(|(path, methods)| methods.keys().map(move |method| (*method, path.as_str())))
+    /// Every method and path, and what its caller must prove, in order.
+    pub fn list(&self) -> impl Iterator<Item = (&str, &str, Auth)> {
+        self.0.iter().flat_map(|(path, methods)| {
+            let one = move |(method, (auth, _)): (&&'static str, &(Auth, Handler))| {
+                (*method, path.as_str(), *auth)
+            };
+            methods.iter().map(one)
+        })
     }
 
     /// The routes as one tree.
@@ -245,7 +249,7 @@ impl Routes {
     }
 }
 
-type Found = (Rc<str>, BTreeMap<&'static str, Handler>);
+type Found = (Rc<str>, BTreeMap<&'static str, (Auth, Handler)>);
 
 /// All routes in one tree.
 #[derive(Clone)]
@@ -286,7 +290,7 @@ impl Router {
         } else {
             http.method().as_str()
         };
-        let Some(handler) = methods.get(method) else {
+        let Some((_, handler)) = methods.get(method) else {
             let known = methods.keys().copied().collect::<Vec<_>>().join(", ");
             return Err(Error::Request(
                 405,

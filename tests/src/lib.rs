@@ -6,6 +6,7 @@ pub mod crypto;
 pub mod person;
 pub mod postgres;
 pub mod process;
+pub mod signing;
 pub mod stage;
 pub mod transcript;
 

@@ -1,5 +1,6 @@
 //! Conversations with understudy. A file is a theme; a test's name is a sentence, and its transcript has the same name.
 
+mod acting;
 mod book;
 mod counts;
 mod counts_policies;

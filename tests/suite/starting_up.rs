@@ -33,7 +33,7 @@ async fn registers_itself(bridge: &Bridge) {
 }
 
 /// Its device, made on the first start and found on the next.
-async fn finds_its_device(bridge: &Bridge, device: &str, made: u16) -> Person {
+async fn finds_its_device(stage: &Stage, bridge: &Bridge, device: &str, made: u16) -> Person {
     let me = bridge.bot.user_id.clone();
     let query = json!({"device_keys": {&me: []}});
     let known = bridge.bot.post("/keys/query", &query).await.ok();
@@ -41,6 +41,9 @@ async fn finds_its_device(bridge: &Bridge, device: &str, made: u16) -> Person {
     let path = format!("/devices/{device}");
     let put = bridge.bot.put(&path, &json!({})).await;
     assert_eq!(put.status, made);
+    stage
+        .step("does the server let it act as that device?")
+        .await;
     let whoami = format!("/account/whoami?{OLD_NAME}={device}");
     let whoami = bridge.bot.get(&whoami).await.ok();
     assert_eq!(
@@ -57,23 +60,30 @@ async fn a_bridge_finds_its_device_again_by_the_name_of_the_proposal() {
     let irc = stage
         .bridge_with("irc", json!({"io.element.msc4190": true}))
         .await;
+    stage.step("the first start").await;
     registers_itself(&irc).await;
     let none = irc.bot.get("/devices").await.ok();
     assert_eq!(none["devices"], json!([]));
-    let device = finds_its_device(&irc, "7bd3f1c0", 201).await;
+    let device = finds_its_device(&stage, &irc, "7bd3f1c0", 201).await;
     device.post("/keys/upload", &keys(&device, 10)).await.ok();
 
-    // The next start.
+    stage.step("the next start").await;
     registers_itself(&irc).await;
     let devices = irc.bot.get("/devices").await.ok();
     assert_eq!(devices["devices"][0]["device_id"], "7bd3f1c0");
-    finds_its_device(&irc, "7bd3f1c0", 200).await;
+    finds_its_device(&stage, &irc, "7bd3f1c0", 200).await;
+    stage
+        .transcript("a_bridge_finds_its_device_again_by_the_name_of_the_proposal")
+        .await;
 }
 
 #[actix_web::test]
 async fn a_bridge_sends_both_names_of_its_device_and_pings() {
     let stage = Stage::new().await;
     let irc = stage.bridge("irc").await;
+    stage
+        .step("the bridge registers and makes its device")
+        .await;
     let flows = irc.bot.get("/login").await.ok();
     let kind = "m.login.application_service";
     assert!(
@@ -84,6 +94,7 @@ async fn a_bridge_sends_both_names_of_its_device_and_pings() {
     registers_itself(&irc).await;
     let name = json!({"display_name": "bridge"});
     irc.bot.put("/devices/MAUTRIX", &name).await.ok();
+    stage.step("it uploads keys").await;
     let both = format!("?device_id=MAUTRIX&{OLD_NAME}=MAUTRIX");
     let whoami = irc.bot.get(&format!("/account/whoami{both}")).await.ok();
     assert_eq!(whoami["device_id"], "MAUTRIX");
@@ -94,6 +105,7 @@ async fn a_bridge_sends_both_names_of_its_device_and_pings() {
         .await
         .ok();
     assert_eq!(uploaded["one_time_key_counts"]["signed_curve25519"], 5);
+    stage.step("it pings, and looks itself up").await;
     let ping = "/_matrix/client/v1/appservice/irc/ping";
     let body = json!({"transaction_id": "start"});
     let pong = irc.bot.post(ping, &body).await.ok();
@@ -102,6 +114,9 @@ async fn a_bridge_sends_both_names_of_its_device_and_pings() {
     let own = irc.bot.post("/keys/query", &query).await.ok();
     let own = &own["device_keys"]["@ircbot:test"]["MAUTRIX"];
     assert_eq!(own["unsigned"]["device_display_name"], "bridge");
+    stage
+        .transcript("a_bridge_sends_both_names_of_its_device_and_pings")
+        .await;
 }
 
 #[actix_web::test]
