@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use ruma::{OwnedDeviceId, OwnedUserId};
+use ruma::{CanonicalJsonObject, OwnedDeviceId, OwnedUserId};
 use schema::registration::Registration;
 use serde::Serialize;
 use serde_json::value::RawValue;
+
+use crate::Refusal;
 
 /// A name on the wire, before and after its proposal is accepted. Written once, in the proposal's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,6 +145,28 @@ pub struct Pending {
     pub unused_fallback_key_types: PerDevice<Vec<String>>,
 }
 
+/// A device of another user that signs for a device without keys of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceSigner {
+    /// Whose device signs.
+    pub user: OwnedUserId,
+    /// Which device: it signs as `ed25519:` and this id.
+    pub device: OwnedDeviceId,
+    /// Its public key, base64.
+    pub public_key: String,
+}
+
+impl DeviceSigner {
+    /// The name under which it signs.
+    #[must_use]
+    pub fn key_id(&self) -> String {
+        format!("ed25519:{}", self.device)
+    }
+}
+
+/// Which device of another user signs for the device with these keys: none, or one, or why the keys cannot be taken in.
+pub type FindDeviceSigner = fn(&CanonicalJsonObject) -> Result<Option<DeviceSigner>, Refusal>;
+
 /// What the enabled proposals add, in order.
 #[derive(Debug, Clone, Default)]
 pub struct Hooks {
@@ -150,6 +174,22 @@ pub struct Hooks {
     pub naming: Naming,
     /// Extra keys in transactions.
     pub transaction: Vec<fn(&Pending, &mut Body)>,
+    /// Who else signs for a device.
+    pub device_signer: Vec<FindDeviceSigner>,
+}
+
+impl Hooks {
+    /// The device of another user that signs for the device with these keys, by the first proposal that finds one.
+    ///
+    /// # Errors
+    /// Why a proposal does not take the keys in.
+    pub fn device_signer(
+        &self,
+        keys: &CanonicalJsonObject,
+    ) -> Result<Option<DeviceSigner>, Refusal> {
+        let found = self.device_signer.iter().map(|find| find(keys));
+        found.filter_map(Result::transpose).next().transpose()
+    }
 }
 
 #[cfg(test)]

@@ -173,6 +173,27 @@ pub fn signatures_for(db: &mut Conn, reader: &str, user_ids: &[&str]) -> Result<
     Ok(all.into_iter().map(SignatureRow::loaded).collect())
 }
 
+/// The signatures over keys of these users that these other users made.
+///
+/// # Errors
+/// When the database fails.
+pub fn signatures_by(
+    db: &mut Conn,
+    signers: &[&str],
+    user_ids: &[&str],
+) -> Result<Vec<SignatureRow>> {
+    use key_signatures as t;
+    let mut all = Vec::new();
+    for part in user_ids.chunks(USERS) {
+        all.extend(on!(db, |c| t::table
+            .filter(t::target_user.eq_any(part))
+            .filter(t::signer_user.eq_any(signers))
+            .select(SignatureRow::as_select())
+            .load(c))?);
+    }
+    Ok(all)
+}
+
 /// The signatures over this key say nothing any more: it has become another.
 ///
 /// # Errors

@@ -10,6 +10,7 @@ mod ephemeral;
 mod exhaustion;
 mod http;
 mod masquerading;
+mod mscs;
 mod questions;
 mod registrations;
 mod restart;

@@ -75,7 +75,8 @@ impl Handler<Upload> for KeyStore {
     type Result = ResponseFuture<Result<Counts>>;
 
     fn handle(&mut self, msg: Upload, _: &mut Context<Self>) -> Self::Result {
-        self.change(upload::check(&msg).map(|()| move |tx: &mut Tx<'_>| upload::upload(tx, &msg)))
+        let checked = upload::check(&msg, &self.env.hooks);
+        self.change(checked.map(|()| move |tx: &mut Tx<'_>| upload::upload(tx, &msg)))
     }
 }
 
@@ -120,7 +121,11 @@ impl Handler<UploadSignatures> for KeyStore {
     fn handle(&mut self, msg: UploadSignatures, _: &mut Context<Self>) -> Self::Result {
         let objects = msg.signed.values().map(|of_user| of_user.len()).sum();
         let checked = rules::signing::check_objects(objects);
-        self.change(checked.map(|()| move |tx: &mut Tx<'_>| signing::upload_signatures(tx, &msg)))
+        let env = self.env.clone();
+        self.change(
+            checked
+                .map(|()| move |tx: &mut Tx<'_>| signing::upload_signatures(tx, &msg, &env.hooks)),
+        )
     }
 }
 

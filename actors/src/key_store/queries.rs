@@ -1,16 +1,19 @@
 //! What may be looked up without queueing behind writes: the keys of users as a reader sees them, and backups.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ruma::{OwnedDeviceId, OwnedRoomId, OwnedUserId, UInt, UserId};
+use schema::keys::DeviceWithKeys;
 use schema::signing_keys::SignatureRow;
-use schema::{backup, keys, signing_keys};
+use schema::{Conn, backup, keys, signing_keys};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
+use super::rules::canonical;
 use super::rules::signing::Usage;
 use super::rules::upload::check_query;
 use super::{BackupState, Part, Sessions, present};
+use crate::wire::{DeviceSigner, Hooks};
 use crate::{Env, Error, Identity, Refusal, Result};
 
 /// user → which devices; all of them where the list is empty.
@@ -39,7 +42,7 @@ pub struct UserKeys {
 pub async fn query_keys(env: &Env, reader: &Identity, queried: Queried) -> Result<UserKeys> {
     check_query(queried.len())?;
     let here = env.settings.server_name.clone();
-    let reader = reader.user.clone();
+    let (reader, hooks) = (reader.user.clone(), env.hooks.clone());
     env.store
         .read(move |db| {
             let users: Vec<&str> = queried
@@ -49,7 +52,8 @@ pub async fn query_keys(env: &Env, reader: &Identity, queried: Queried) -> Resul
                 .collect();
             let devices = keys::devices_with_keys(db, &users)?;
             let signing = signing_keys::signing_keys(db, &users)?;
-            let signatures = signing_keys::signatures_for(db, reader.as_str(), &users)?;
+            let mut signatures = signing_keys::signatures_for(db, reader.as_str(), &users)?;
+            signatures.extend(signatures_for_devices(db, &hooks, &devices)?);
             let signatures = Signatures::new(signatures);
 
             let mut answer = UserKeys::default();
@@ -92,6 +96,36 @@ pub async fn query_keys(env: &Env, reader: &Identity, queried: Queried) -> Resul
         })
         .await
 }
+
+// ANCHOR: signers
+/// The signatures over these devices of other users' devices that sign for them: everybody sees those.
+fn signatures_for_devices(
+    db: &mut Conn,
+    hooks: &Hooks,
+    devices: &[DeviceWithKeys],
+) -> Result<Vec<SignatureRow>> {
+    let mut signers: BTreeMap<(&str, &str), DeviceSigner> = BTreeMap::new();
+    for row in devices.iter().filter(|_| !hooks.device_signer.is_empty()) {
+        // What was stored before the proposal was on may be malformed: then nobody signs for it.
+        let found = canonical(&row.json).map(|keys| hooks.device_signer(&keys));
+        if let Ok(Ok(Some(signer))) = found {
+            signers.insert((&row.user_id, &row.device_id), signer);
+        }
+    }
+    if signers.is_empty() {
+        return Ok(Vec::new());
+    }
+    let users: BTreeSet<&str> = signers.keys().map(|(user, _)| *user).collect();
+    let by: BTreeSet<&str> = signers.values().map(|s| s.user.as_str()).collect();
+    let (users, by) = (Vec::from_iter(users), Vec::from_iter(by));
+    let rows = signing_keys::signatures_by(db, &by, &users)?.into_iter();
+    let counts = |row: &SignatureRow| {
+        let signer = signers.get(&(row.target_user.as_str(), row.target_key.as_str()));
+        signer.is_some_and(|s| s.user == row.signer_user && s.key_id() == row.signer_key)
+    };
+    Ok(rows.filter(counts).collect())
+}
+// ANCHOR_END: signers
 
 fn user_id(stored: &str) -> Result<&UserId> {
     <&UserId>::try_from(stored)

@@ -1,5 +1,7 @@
 //! The writes behind [`UploadSigning`] and [`UploadSignatures`].
 
+use std::collections::BTreeSet;
+
 use ruma::UserId;
 use schema::signing_keys::{SignatureRow, SigningKeyRow};
 use schema::{Tx, accounts, keys, signing_keys};
@@ -8,6 +10,7 @@ use serde_json::value::RawValue;
 use super::changed::Changed;
 use super::rules::signing::{self as rule, SigningKey, Usage};
 use super::{Failures, SigningUploaded, UploadSignatures, UploadSigning, rules};
+use crate::wire::Hooks;
 use crate::{Error, Refusal, Result};
 
 /// The uploaded keys, the master key first; each has the right form.
@@ -130,18 +133,26 @@ fn forget(tx: &mut Tx<'_>, user: &UserId, key: &SigningKeyRow) -> Result<()> {
 pub(super) fn upload_signatures(
     tx: &mut Tx<'_>,
     msg: &UploadSignatures,
+    hooks: &Hooks,
 ) -> Result<(Failures, Changed)> {
     let me = &msg.from.user;
     let mut failures = Failures::new();
-    let (mut shared, mut private) = (false, false);
+    let (mut shared, mut private) = (BTreeSet::new(), false);
     for (user, objects) in &msg.signed {
         for (key, object) in objects {
-            match signatures(tx, me, user, key, object) {
+            let (rows, for_all) = match signature_for_device(tx, hooks, me, user, key, object) {
+                Ok(Some(row)) => (Ok(vec![row]), true),
+                Ok(None) => (signatures(tx, me, user, key, object), user == me),
+                Err(refused) => (Err(refused), false),
+            };
+            match rows {
                 Ok(rows) => {
                     for row in rows {
                         let new = signing_keys::put_signature(tx, &row)?;
-                        shared |= new && user == me;
-                        private |= new && user != me;
+                        if new && for_all {
+                            shared.insert(user);
+                        }
+                        private |= new && !for_all;
                     }
                 }
                 Err(Error::Refused(why)) => {
@@ -155,12 +166,47 @@ pub(super) fn upload_signatures(
         }
     }
     let mut changed = Changed::default();
-    if shared {
-        changed.device_lists(tx, me)?;
-    } else if private {
+    if private && !shared.contains(me) {
         changed.private(tx, me)?;
     }
+    for user in shared {
+        changed.device_lists(tx, user)?;
+    }
     Ok((failures, changed))
+}
+
+/// The signature that this object adds to a device of another user for which one of the sender's devices signs.
+/// `None` where none does: then it is about cross-signing.
+fn signature_for_device(
+    tx: &mut Tx<'_>,
+    hooks: &Hooks,
+    me: &UserId,
+    user: &UserId,
+    key: &str,
+    object: &RawValue,
+) -> Result<Option<SignatureRow>> {
+    if hooks.device_signer.is_empty() || user == me {
+        return Ok(None);
+    }
+    rules::check_identifier(key, "a key id")?;
+    let Some(stored) = keys::device_keys(tx, user.as_str(), key)? else {
+        return Ok(None);
+    };
+    let signer = hooks.device_signer(&rules::canonical(&stored)?)?;
+    let Some(signer) = signer.filter(|signer| signer.user == *me) else {
+        return Ok(None);
+    };
+    let object = rule::same_key(object, &stored)?;
+    let signature = rule::signature_for_device(&object, &signer)?.ok_or(
+        Refusal::InvalidSignature("the device that must sign has not signed".into()),
+    )?;
+    Ok(Some(SignatureRow {
+        target_user: user.to_string(),
+        signer_user: me.to_string(),
+        target_key: key.to_owned(),
+        signer_key: signer.key_id(),
+        signature: signature.to_owned(),
+    }))
 }
 
 /// The signatures that this object adds to a stored key. ([spec])

@@ -4,15 +4,20 @@ use schema::accounts::Addressed;
 use schema::{Tx, accounts, appservices, keys, signing_keys};
 
 use super::changed::Changed;
+use super::rules::signing::signature_for_device;
 use super::rules::upload as rule;
 use super::{Counts, Upload, rules};
+use crate::wire::Hooks;
 use crate::{Identity, Refusal, Result};
 
 /// What needs no database to be seen: the form of the keys, and whose they are.
-pub(super) fn check(msg: &Upload) -> Result<()> {
+pub(super) fn check(msg: &Upload, hooks: &Hooks) -> Result<()> {
     let device = msg.from.needs_device()?;
     if let Some(json) = &msg.device_keys {
-        rule::check_device_keys(json, &msg.from.user, device)?;
+        let keys = rule::check_device_keys(json, &msg.from.user, device)?;
+        if let Some(signer) = hooks.device_signer(&keys)? {
+            signature_for_device(&keys, &signer)?;
+        }
     }
     rule::check_keys(&msg.one_time_keys)?;
     rule::check_keys(&msg.fallback_keys)?;

@@ -2,8 +2,9 @@
 
 pub mod msc3202;
 pub mod msc4203;
+pub mod msc4350;
 
-use actors::wire::{Body, Hooks, Name, Naming, Pending};
+use actors::wire::{Body, FindDeviceSigner, Hooks, Name, Naming, Pending};
 use schema::interests::Proposals;
 
 use crate::ruma::Routes;
@@ -28,6 +29,8 @@ pub struct Msc {
     pub routes: fn(Routes) -> Routes,
     /// Extra keys in transactions to application services.
     pub transaction: fn(&Pending, &mut Body),
+    /// Which device of another user signs for a device.
+    pub device_signer: Option<FindDeviceSigner>,
 }
 
 impl Msc {
@@ -42,11 +45,12 @@ impl Msc {
         names: &[],
         routes: |r| r,
         transaction: |_, _| {},
+        device_signer: None,
     };
 }
 
 /// Every proposal, in the order in which they add to a transaction.
-pub static ALL: &[Msc] = &[msc4203::MSC, msc3202::MSC];
+pub static ALL: &[Msc] = &[msc4203::MSC, msc3202::MSC, msc4350::MSC];
 
 /// The numbers of the proposals that are on unless the operator says otherwise.
 #[must_use]
@@ -77,6 +81,7 @@ pub fn hooks(mscs: &[&'static Msc], naming: Naming) -> (Hooks, Proposals) {
         Hooks {
             naming,
             transaction: mscs.iter().map(|m| m.transaction).collect(),
+            device_signer: mscs.iter().filter_map(|m| m.device_signer).collect(),
         },
         proposals,
     )
@@ -110,6 +115,7 @@ mod tests {
                 "org.matrix.msc3202.device_unused_fallback_key_types",
                 "device_unused_fallback_key_types",
             ),
+            ("fi.mau.msc4350.impersonator", "impersonator"),
         ];
         assert_eq!(names, expected);
     }

@@ -7,6 +7,7 @@ use ruma::{CanonicalJsonObject, CanonicalJsonValue, SigningKeyAlgorithm, UserId}
 use serde_json::value::RawValue;
 
 use super::{canonical, check_identifier, is_same_signed_part};
+use crate::wire::DeviceSigner;
 use crate::{Refusal, Result};
 
 /// The largest key object, in bytes: as large as a room event may be.
@@ -181,6 +182,24 @@ pub fn signature_by<'a>(
         return Err(Refusal::InvalidSignature("a signature is wrong".into()));
     }
     Ok(signature)
+}
+
+/// The signature over a device's keys of the other device that signs for it, if it is there: then it is right.
+///
+/// # Errors
+/// [`Refusal::InvalidSignature`] when it is wrong.
+pub fn signature_for_device<'a>(
+    object: &'a CanonicalJsonObject,
+    signer: &DeviceSigner,
+) -> Result<Option<&'a str>, Refusal> {
+    let id = signer.key_id();
+    let found = signatures_of(object, &signer.user).find(|(key, _)| *key == id);
+    match found {
+        Some((_, signature)) if !verifies(object, &signer.public_key, signature) => Err(
+            Refusal::InvalidSignature("the signature of the device that signs is wrong".into()),
+        ),
+        found => Ok(found.map(|(_, signature)| signature)),
+    }
 }
 
 /// Which of the stored keys the uploaded ones change: those whose signed part is another, or is there for the first time.

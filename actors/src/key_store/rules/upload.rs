@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use ruma::encryption::DeviceKeys;
-use ruma::{DeviceId, OneTimeKeyAlgorithm, UInt, UserId};
+use ruma::{CanonicalJsonObject, DeviceId, OneTimeKeyAlgorithm, UInt, UserId};
 use schema::keys::OneTimeKey;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -37,11 +37,17 @@ const ONE_TIME_KEY: usize = 8_192;
 
 /// Identity keys have the form of the specification, and are of the user and the device that upload them. ([spec])
 ///
+/// Answers them in the form in which they are signed.
+///
 /// # Errors
 /// [`Refusal::BadJson`], [`Refusal::InvalidParam`] when they are somebody else's, [`Refusal::TooLarge`].
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3keysupload
-pub fn check_device_keys(json: &RawValue, user: &UserId, device: &DeviceId) -> Result<()> {
+pub fn check_device_keys(
+    json: &RawValue,
+    user: &UserId,
+    device: &DeviceId,
+) -> Result<CanonicalJsonObject> {
     if json.get().len() > DEVICE_KEYS {
         return Err(Refusal::TooLarge("device keys are larger than 65,536 bytes".into()).into());
     }
@@ -53,7 +59,7 @@ pub fn check_device_keys(json: &RawValue, user: &UserId, device: &DeviceId) -> R
         )
         .into());
     }
-    canonical(json.get()).map(drop)
+    canonical(json.get())
 }
 
 /// A signed key, as far as its form matters here: what else is in it is its owner's business.

@@ -1,0 +1,3 @@
+//! What proposals change on the wire: a file each.
+
+mod msc4350;
