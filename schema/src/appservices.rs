@@ -12,7 +12,7 @@ use crate::tables::{
     aliases, appservice_rooms, appservices, device_keys, fallback_keys, frozen_transactions,
     one_time_keys, owed_counts, owed_device_lists, owed_events, to_device_copies, tracked,
 };
-use crate::{Conn, Position, Result, Tx, device_lists};
+use crate::{Conn, Position, Result, Tx, device_lists, keys};
 
 /// A service as it was last registered. The row outlives its file: what it is owed is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
@@ -308,7 +308,8 @@ pub struct Counts {
     pub unused_fallback: Vec<String>,
 }
 
-/// The counts of a device, or `None` when it has uploaded no keys at all: such a device is not spoken of.
+/// The counts of a device, or `None` when it has uploaded no keys at all, or says that nothing can be encrypted to it: such a
+/// device is not spoken of.
 ///
 /// # Errors
 /// When the database fails.
@@ -330,10 +331,10 @@ pub fn counts_of(db: &mut Conn, user_id: &str, device_id: &str) -> Result<Option
     if one_time.is_empty() && fallback.is_empty() {
         let identity: Option<String> = on!(db, |c| device_keys::table
             .find((user_id, device_id))
-            .select(device_keys::device_id)
+            .select(device_keys::json)
             .first(c)
             .optional())?;
-        if identity.is_none() {
+        if !identity.is_some_and(|json| keys::take_messages(&json)) {
             return Ok(None);
         }
     }

@@ -21,6 +21,18 @@ pub fn device_keys(db: &mut Conn, user_id: &str, device_id: &str) -> Result<Opti
         .optional())?)
 }
 
+/// Whether anything can be encrypted to a device with these identity keys: they name an algorithm. A device that names none
+/// needs no one-time keys, and nobody should be told to make some.
+#[must_use]
+pub fn take_messages(identity_keys: &str) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Algorithms {
+        algorithms: Vec<serde::de::IgnoredAny>,
+    }
+    // What is not readable was not checked either: it is counted rather than forgotten.
+    serde_json::from_str(identity_keys).map_or(true, |keys: Algorithms| !keys.algorithms.is_empty())
+}
+
 /// From now on these are the identity keys of the device.
 ///
 /// # Errors

@@ -42,7 +42,11 @@ pub(super) fn upload(tx: &mut Tx<'_>, msg: &Upload) -> Result<(Counts, Changed)>
     }
     let fallback = put_fallback_keys(tx, &to, msg)?;
     let (counts, added) = add_one_time_keys(tx, &to, msg)?;
-    let first = before.is_none() && msg.device_keys.is_some();
+    let first = before.is_none()
+        && msg
+            .device_keys
+            .as_ref()
+            .is_some_and(|new| keys::take_messages(new.get()));
     if first || fallback || added {
         changed.counts(appservices::owe_counts(tx, &to)?, &msg.from.user);
     }

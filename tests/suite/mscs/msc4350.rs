@@ -47,6 +47,13 @@ async fn everybody_sees_that_the_bot_signs_for_its_ghost() {
     let upload = json!({"device_keys": keys});
     bob.post("/keys/upload", &upload).await.ok();
 
+    // Nobody can encrypt to the ghost's device, so nobody is told to make one-time keys for it.
+    stage.quiet().await;
+    for transaction in irc.receiver.taken(0) {
+        let counts = &transaction["org.matrix.msc3202.device_one_time_keys_count"];
+        assert!(counts.get(&bob.user_id).is_none(), "{transaction}");
+    }
+
     stage
         .step("a person who shares no room with either sees it, as it came")
         .await;
