@@ -17,6 +17,7 @@ use schema::{OpenError, Store};
 
 use crate::caller::Caller;
 use crate::error::Result;
+use crate::key_proxy::{GivenKeys, KeyAnswers};
 use crate::limits::{ClaimLimits, Limits, RateLimit};
 use crate::routes;
 
@@ -79,6 +80,8 @@ struct Inner {
     claim_limits: Option<ClaimLimits>,
     dev: bool,
     proposals: Vec<u16>,
+    key_answers: KeyAnswers,
+    given_keys: GivenKeys,
 }
 
 /// What every route is given. Clones are cheap.
@@ -116,6 +119,8 @@ impl App {
                 .map(|limit| ClaimLimits::new(limit, actors.env.clock.clone())),
             dev: options.dev,
             proposals: options.proposals.clone(),
+            key_answers: KeyAnswers::default(),
+            given_keys: GivenKeys::default(),
         };
         App {
             actors,
@@ -179,6 +184,16 @@ impl App {
     #[must_use]
     pub fn proposals(&self) -> &[u16] {
         &self.inner.proposals
+    }
+
+    /// What services said lately about the keys of their users.
+    pub(crate) fn key_answers(&self) -> &KeyAnswers {
+        &self.inner.key_answers
+    }
+
+    /// Which one-time keys of services were given out lately.
+    pub(crate) fn given_keys(&self) -> &GivenKeys {
+        &self.inner.given_keys
     }
 
     #[doc(hidden)]

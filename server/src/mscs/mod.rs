@@ -1,12 +1,15 @@
 //! Proposals: a folder each, with a data sheet on top, switched at run time.
 
 pub mod msc3202;
+pub mod msc3983;
+pub mod msc3984;
 pub mod msc4203;
 pub mod msc4350;
 
 use actors::wire::{Body, FindDeviceSigner, Hooks, Name, Naming, Pending};
 use schema::interests::Proposals;
 
+use crate::key_proxy::{ClaimProxy, QueryProxy};
 use crate::ruma::Routes;
 
 /// Everything a proposal may touch. Fields left at [`Msc::NONE`] cost nothing.
@@ -31,6 +34,10 @@ pub struct Msc {
     pub transaction: fn(&Pending, &mut Body),
     /// Which device of another user signs for a device.
     pub device_signer: Option<FindDeviceSigner>,
+    /// What services are asked when a one-time key is claimed and none is stored.
+    pub claim_proxy: Option<ClaimProxy>,
+    /// What services are asked when keys are queried.
+    pub query_proxy: Option<QueryProxy>,
 }
 
 impl Msc {
@@ -46,11 +53,24 @@ impl Msc {
         routes: |r| r,
         transaction: |_, _| {},
         device_signer: None,
+        claim_proxy: None,
+        query_proxy: None,
     };
 }
 
 /// Every proposal, in the order in which they add to a transaction.
-pub static ALL: &[Msc] = &[msc4203::MSC, msc3202::MSC, msc4350::MSC];
+pub static ALL: &[Msc] = &[
+    msc4203::MSC,
+    msc3202::MSC,
+    msc3983::MSC,
+    msc3984::MSC,
+    msc4350::MSC,
+];
+
+/// The proposals with these numbers that exist.
+pub fn among(numbers: &[u16]) -> impl Iterator<Item = &'static Msc> {
+    ALL.iter().filter(|m| numbers.contains(&m.number))
+}
 
 /// The numbers of the proposals that are on unless the operator says otherwise.
 #[must_use]
@@ -67,7 +87,7 @@ pub fn enabled(numbers: &[u16]) -> Result<Vec<&'static Msc>, u16> {
     if let Some(unknown) = numbers.iter().find(|n| ALL.iter().all(|m| m.number != **n)) {
         return Err(*unknown);
     }
-    Ok(ALL.iter().filter(|m| numbers.contains(&m.number)).collect())
+    Ok(among(numbers).collect())
 }
 
 /// What the actors are told of these proposals.

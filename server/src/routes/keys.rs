@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use actors::ask;
-use actors::key_store::queries::{UserKeys, query_keys};
-use actors::key_store::{Claim, Claimed, OneTimeKeys, Upload};
+use actors::key_store::queries::UserKeys;
+use actors::key_store::{OneTimeKeys, Upload};
 use ruma::OwnedOneTimeKeyId;
 use ruma::api::client::keys::{claim_keys, get_keys, upload_keys};
 use ruma::encryption::OneTimeKey;
@@ -15,8 +15,8 @@ use serde_json::value::RawValue;
 use crate::app::App;
 use crate::caller::Caller;
 use crate::error::Result;
-use crate::questions;
 use crate::ruma::{Json, Routes};
+use crate::{key_proxy, questions};
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {
@@ -70,7 +70,7 @@ async fn query(app: App, caller: Caller, request: get_keys::v3::Request) -> Resu
     let reader = caller.identity()?;
     let users = request.device_keys.keys().map(|user| &**user);
     questions::about_users(&app, &caller, users).await?;
-    let keys = query_keys(&app.actors.env, reader, request.device_keys).await?;
+    let keys = key_proxy::query(&app, &caller, reader, request.device_keys).await?;
     Json::write(&Answer {
         keys,
         failures: Failures {},
@@ -92,11 +92,8 @@ async fn claim(app: App, caller: Caller, request: claim_keys::v3::Request) -> Re
     caller.identity()?;
     let users = request.one_time_keys.keys().map(|user| &**user);
     questions::about_users(&app, &caller, users).await?;
-    let claim = Claim {
-        wanted: app.limit_claims(&caller, request.one_time_keys)?,
-        or_fallback: true,
-    };
-    let Claimed { one_time_keys, .. } = ask(&app.actors.key_store, claim).await?;
+    let wanted = app.limit_claims(&caller, request.one_time_keys)?;
+    let one_time_keys = key_proxy::claim(&app, &caller, wanted).await?;
     Json::write(&Answer {
         one_time_keys,
         failures: Failures {},

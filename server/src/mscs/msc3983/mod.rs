@@ -1,0 +1,143 @@
+//! MSC3983 — sending one-time key claims to application services. ([proposal])
+//!
+//! | on the wire | |
+//! |---|---|
+//! | `org.matrix.msc3983: true` | in a registration: this service answers |
+//! | `POST /_matrix/app/unstable/org.matrix.msc3983/keys/claim` | the question, and its only name here |
+//!
+//! *Where* `POST /_matrix/client/*/keys/claim`, for users in an exclusive namespace and for the sender, when no one-time key is
+//! stored: after that key and before the fallback key. *Versions* no flag.
+//!
+//! *Off*, on the server and for each service: superseded in practice. A bridge that encrypts has one device, its bot's, whose
+//! keys it uploads and is told the counts of; its ghosts have none. A server that shipped this proposal and MSC3984 met a
+//! storm of requests and took both out again, and both are asked to be closed. It is here for who has a service that keeps keys
+//! outside the server. Not here: the endpoint for clients that always answers the fallback key too.
+//!
+//! [proposal]: https://github.com/matrix-org/matrix-spec-proposals/pull/3983
+
+use std::collections::BTreeMap;
+
+use actors::key_store::queries::UserKeys;
+use actors::key_store::rules::upload::{check_keys, split};
+use actors::key_store::rules::{canonical, signing};
+use actors::key_store::{Keys, OneTimeKeys, Wanted};
+use ruma::{DeviceId, OneTimeKeyAlgorithm, OwnedDeviceId, OwnedOneTimeKeyId, OwnedUserId, UserId};
+use serde_json::value::RawValue;
+
+use super::Msc;
+use crate::key_proxy::{ClaimProxy, Proxy, Read};
+
+/// The data sheet.
+pub const MSC: Msc = Msc {
+    number: 3983,
+    title: "Sending One-Time Key (OTK) claims to appservices",
+    by_default: false,
+    registration: &[PROXY.opt_in],
+    claim_proxy: Some(ClaimProxy {
+        proxy: PROXY,
+        ask: question,
+        read,
+    }),
+    ..Msc::NONE
+};
+
+const PROXY: Proxy = Proxy {
+    opt_in: "org.matrix.msc3983",
+    endpoint: "/_matrix/app/unstable/org.matrix.msc3983/keys/claim",
+};
+
+/// user → device → an algorithm for each key that is wanted: here always one.
+fn question(wanted: &Wanted) -> String {
+    let one = |devices: &BTreeMap<OwnedDeviceId, OneTimeKeyAlgorithm>| {
+        let of_device = |(id, algorithm): (&OwnedDeviceId, &OneTimeKeyAlgorithm)| {
+            (id.clone(), vec![algorithm.clone()])
+        };
+        devices.iter().map(of_device).collect()
+    };
+    let body: BTreeMap<&OwnedUserId, BTreeMap<_, _>> = wanted
+        .iter()
+        .map(|(user, devices)| (user, one(devices)))
+        .collect();
+    serde_json::json!(body).to_string()
+}
+
+/// user → device → the keys, by id.
+type Answer = BTreeMap<OwnedUserId, BTreeMap<OwnedDeviceId, BTreeMap<String, Box<RawValue>>>>;
+
+// ANCHOR: read
+/// Of an answer is used, for each device that was asked about, one key: of the algorithm that was wanted, of the form that an
+/// uploaded key must have, and signed by the device if its keys are known.
+fn read(wanted: &Wanted, known: &UserKeys, text: &str) -> Read<OneTimeKeys> {
+    let (mut said, mut dropped) = (OneTimeKeys::new(), Vec::new());
+    let answer: Answer = match serde_json::from_str(text) {
+        Ok(answer) => answer,
+        Err(error) => {
+            dropped.push(format!("all of it: {error}"));
+            return Read { said, dropped };
+        }
+    };
+    for (user, devices) in answer {
+        for (device, keys) in devices {
+            let Some(algorithm) = wanted.get(&user).and_then(|of_user| of_user.get(&device)) else {
+                dropped.push(format!("{user} {device}: it was not asked for"));
+                continue;
+            };
+            let device_keys = known
+                .device_keys
+                .get(&user)
+                .and_then(|all| all.get(&device))
+                .map(|keys| &**keys);
+            for (id, key) in keys {
+                let of_user = said.entry(user.clone()).or_default();
+                let checked = match of_user.contains_key(&device) {
+                    true => Err("one key was asked for".to_owned()),
+                    false => check(&user, &device, algorithm, device_keys, &id, key),
+                };
+                match checked {
+                    Ok(key) => drop(of_user.insert(device.clone(), key)),
+                    Err(why) => dropped.push(format!("{user} {device} {id}: {why}")),
+                }
+            }
+        }
+    }
+    said.retain(|_, devices| !devices.is_empty());
+    Read { said, dropped }
+}
+
+fn check(
+    user: &UserId,
+    device: &DeviceId,
+    algorithm: &OneTimeKeyAlgorithm,
+    device_keys: Option<&RawValue>,
+    id: &str,
+    key: Box<RawValue>,
+) -> Result<Keys, String> {
+    let key_id = OwnedOneTimeKeyId::try_from(id).map_err(|e| e.to_string())?;
+    if split(id).0 != algorithm.as_str() {
+        return Err(format!("{algorithm} was asked for"));
+    }
+    let key = Keys::from([(key_id, key)]);
+    check_keys(&key).map_err(|e| e.to_string())?;
+    if let Some(device_keys) = device_keys
+        && *algorithm == OneTimeKeyAlgorithm::SignedCurve25519
+        && !key
+            .values()
+            .all(|key| is_signed(user, device, device_keys, key))
+    {
+        return Err("the device has not signed it".to_owned());
+    }
+    Ok(key)
+}
+// ANCHOR_END: read
+
+fn is_signed(user: &UserId, device: &DeviceId, device_keys: &RawValue, key: &RawValue) -> bool {
+    let id = format!("ed25519:{device}");
+    let public_key = signing::device_signing_key(device_keys.get(), &id);
+    let Ok(object) = canonical(key.get()) else {
+        return false;
+    };
+    let signature = signing::signatures_of(&object, user).find(|(by, _)| *by == id);
+    public_key.is_some_and(|public_key| {
+        signature.is_some_and(|(_, signature)| signing::verifies(&object, &public_key, signature))
+    })
+}

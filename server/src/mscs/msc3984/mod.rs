@@ -1,0 +1,151 @@
+//! MSC3984 — sending key queries to application services. ([proposal])
+//!
+//! | on the wire | |
+//! |---|---|
+//! | `org.matrix.msc3984: true` | in a registration: this service answers |
+//! | `POST /_matrix/app/unstable/org.matrix.msc3984/keys/query` | the question, and its only name here |
+//!
+//! *Where* `POST /_matrix/client/*/keys/query`, for users in an exclusive namespace and for the sender. What the service says
+//! goes over what is stored: device by device, and for each cross-signing key. *Versions* no flag.
+//!
+//! *Off*, on the server and for each service: superseded in practice, as MSC3983 is, and the worse of the two. Clients query
+//! keys for every member of a room, so a busy room is a storm of questions; a server that shipped it took it out again for
+//! that. Here a user is asked about once in ten seconds at most, whoever queries, and a service that does not know the
+//! endpoint is left alone for ten minutes.
+//!
+//! [proposal]: https://github.com/matrix-org/matrix-spec-proposals/pull/3984
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use actors::key_store::queries::UserKeys;
+use actors::key_store::rules::signing::{
+    SigningKey, Usage, device_signing_key, parse_signing_key, signature_by, signatures_of, verifies,
+};
+use actors::key_store::rules::upload::check_device_keys;
+use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::Msc;
+use crate::key_proxy::{Proxy, QueryProxy, Read};
+
+/// The data sheet.
+pub const MSC: Msc = Msc {
+    number: 3984,
+    title: "Sending key queries to appservices",
+    by_default: false,
+    registration: &[PROXY.opt_in],
+    query_proxy: Some(QueryProxy {
+        proxy: PROXY,
+        ask: question,
+        read,
+    }),
+    ..Msc::NONE
+};
+
+const PROXY: Proxy = Proxy {
+    opt_in: "org.matrix.msc3984",
+    endpoint: "/_matrix/app/unstable/org.matrix.msc3984/keys/query",
+};
+
+/// user → `[]`, which is all devices: so one answer serves whoever queries.
+fn question(users: &BTreeSet<OwnedUserId>) -> String {
+    let body: BTreeMap<&OwnedUserId, [(); 0]> = users.iter().map(|user| (user, [])).collect();
+    serde_json::json!(body).to_string()
+}
+
+type PerUser = BTreeMap<OwnedUserId, Box<RawValue>>;
+
+#[derive(Deserialize)]
+#[serde(default)]
+#[derive(Default)]
+struct Answer {
+    device_keys: BTreeMap<OwnedUserId, BTreeMap<OwnedDeviceId, Box<RawValue>>>,
+    master_keys: PerUser,
+    self_signing_keys: PerUser,
+    user_signing_keys: PerUser,
+}
+
+// ANCHOR: read
+/// Of an answer is used what is about a user who was asked about and what that user could have uploaded: keys of a device that
+/// are its own and signed by it, a master key, and beside it the keys that it has signed.
+fn read(users: &BTreeSet<OwnedUserId>, text: &str) -> Read<UserKeys> {
+    let (mut said, mut dropped) = (UserKeys::default(), Vec::new());
+    let answer: Answer = match serde_json::from_str(text) {
+        Ok(answer) => answer,
+        Err(error) => {
+            dropped.push(format!("all of it: {error}"));
+            return Read { said, dropped };
+        }
+    };
+    let mut keep = |user: &OwnedUserId, what: &str, checked: Result<(), String>| {
+        let asked = match users.contains(user) {
+            true => checked,
+            false => Err("it was not asked for".to_owned()),
+        };
+        asked
+            .map_err(|why| dropped.push(format!("{user} {what}: {why}")))
+            .is_ok()
+    };
+    for (user, devices) in answer.device_keys {
+        for (device, keys) in devices {
+            if keep(&user, device.as_str(), check_device(&user, &device, &keys)) {
+                let of_user = said.device_keys.entry(user.clone()).or_default();
+                of_user.insert(device, keys);
+            }
+        }
+    }
+    let mut masters: BTreeMap<OwnedUserId, SigningKey> = BTreeMap::new();
+    for (user, key) in answer.master_keys {
+        let parsed = parse_signing_key(&key, Usage::Master, &user).map_err(|e| e.to_string());
+        let parsed = parsed.map(|master| masters.insert(user.clone(), master));
+        if keep(&user, "master", parsed.map(drop)) {
+            said.master_keys.insert(user, key);
+        }
+    }
+    let others = [
+        (
+            Usage::SelfSigning,
+            answer.self_signing_keys,
+            &mut said.self_signing_keys,
+        ),
+        (
+            Usage::UserSigning,
+            answer.user_signing_keys,
+            &mut said.user_signing_keys,
+        ),
+    ];
+    for (usage, keys, said) in others {
+        for (user, key) in keys {
+            let checked = check_signed(&user, usage, &key, masters.get(&user));
+            if keep(&user, usage.as_str(), checked) {
+                said.insert(user, key);
+            }
+        }
+    }
+    Read { said, dropped }
+}
+// ANCHOR_END: read
+
+fn check_device(user: &UserId, device: &DeviceId, keys: &RawValue) -> Result<(), String> {
+    let object = check_device_keys(keys, user, device).map_err(|e| e.to_string())?;
+    let id = format!("ed25519:{device}");
+    let public_key = device_signing_key(keys.get(), &id).ok_or("it has no key to sign with")?;
+    let mut signatures = signatures_of(&object, user);
+    match signatures.find(|(by, _)| *by == id) {
+        Some((_, signature)) if verifies(&object, &public_key, signature) => Ok(()),
+        _ => Err("the device has not signed it".to_owned()),
+    }
+}
+
+fn check_signed(
+    user: &UserId,
+    usage: Usage,
+    key: &RawValue,
+    master: Option<&SigningKey>,
+) -> Result<(), String> {
+    let key = parse_signing_key(key, usage, user).map_err(|e| e.to_string())?;
+    let master = master.ok_or("it comes without the master key that signs it")?;
+    signature_by(&key.object, user, &master.public_key).map_err(|e| e.to_string())?;
+    Ok(())
+}
