@@ -6,11 +6,13 @@ use diesel::prelude::*;
 use diesel::upsert::excluded;
 
 use crate::accounts::Addressed;
+use crate::authority::authorities;
 use crate::interests::Interests;
 use crate::registration::ServiceId;
 use crate::tables::{
-    aliases, appservice_rooms, appservices, device_keys, fallback_keys, frozen_transactions,
-    one_time_keys, owed_counts, owed_device_lists, owed_events, to_device_copies, tracked,
+    aliases, appservice_rooms, appservices, back_fills, device_keys, fallback_keys,
+    frozen_transactions, one_time_keys, owed_counts, owed_device_lists, owed_events,
+    to_device_copies, tracked,
 };
 use crate::{Conn, Position, Result, Tx, device_lists, keys};
 
@@ -90,43 +92,9 @@ pub fn forget(db: &mut Conn, id: &ServiceId) -> Result<bool> {
         diesel::delete(appservice_rooms::table.filter(appservice_rooms::appservice_id.eq(id)))
             .execute(c)?;
         diesel::delete(frozen_transactions::table.find(id)).execute(c)?;
+        diesel::delete(back_fills::table.find(id)).execute(c)?;
         Ok::<_, crate::Error>(diesel::delete(appservices::table.find(id)).execute(c)? == 1)
     })
-}
-
-/// Whether a service decides over a device, so that its acknowledgement is the device's. ([design])
-///
-/// Every device of its sender and of users in its exclusive namespaces; on other accounts that it registered, every
-/// device that no person's own login made; else only a device that it created.
-///
-/// [design]: https://github.com/matrix-org/matrix-spec-proposals/pull/4203
-#[must_use]
-pub fn has_authority(interests: &Interests, service: &ServiceId, to: &Addressed) -> bool {
-    let created = to.device.appservice_id.as_deref() == Some(service.as_str());
-    let registered = to.account_of.as_deref() == Some(service.as_str()) && !to.device.own_login;
-    created
-        || registered
-        || interests
-            .claim(service, &to.device.user_id)
-            .is_some_and(super::interests::Claim::is_exclusive)
-}
-
-/// Every present service that decides over this device.
-#[must_use]
-pub fn authorities(interests: &Interests, to: &Addressed) -> BTreeSet<ServiceId> {
-    let by_namespace = interests
-        .in_user(&to.device.user_id)
-        .into_iter()
-        .filter(|(_, c)| c.is_exclusive())
-        .map(|(s, _)| s.id.clone());
-    let by_account = to.account_of.as_deref().filter(|_| !to.device.own_login);
-    let by_row = [by_account, to.device.appservice_id.as_deref()];
-    let by_row = by_row
-        .into_iter()
-        .flatten()
-        .map(ServiceId::from)
-        .filter(|id| interests.service(id).is_some());
-    by_namespace.chain(by_row).collect()
 }
 
 /// The services that an event in this room concerns by the room alone: by a joined member, the room's id, or an alias.

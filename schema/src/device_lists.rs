@@ -1,6 +1,6 @@
 //! Who must track whose devices: the log of what can change it, the services' members in rooms, and what each service has still to be told.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use diesel::prelude::*;
 use diesel::upsert::excluded;
@@ -220,74 +220,125 @@ pub fn services_in(db: &mut Conn, room_id: &str) -> Result<Vec<ServiceId>> {
     Ok(ids.into_iter().map(ServiceId::from).collect())
 }
 
-/// Count a service's members anew from the memberships, as when its namespaces change; logs each room gained or lost.
-/// `is_member` says whether a local user is the service's.
+/// A page of memberships, for counting services' members anew: of the users who are joined anywhere, the next thousand after a
+/// user id. The last of them, and those that `is_member` picks with each room they are joined to; `None` when there is nobody.
 ///
 /// # Errors
 /// When the database fails.
-pub fn recount(
-    tx: &mut Tx<'_>,
-    service: &ServiceId,
+pub fn joined_page(
+    db: &mut Conn,
+    after: &str,
     is_member: impl Fn(&str) -> bool,
-) -> Result<()> {
-    use std::collections::BTreeMap;
-    let before: BTreeMap<String, i64> = on!(&mut **tx, |c| appservice_rooms::table
+) -> Result<Option<(String, Vec<(String, String)>)>> {
+    let users: Vec<String> = on!(db, |c| memberships::table
+        .filter(memberships::user_id.gt(after))
+        .filter(memberships::membership.eq("join"))
+        .select(memberships::user_id)
+        .distinct()
+        .order(memberships::user_id)
+        .limit(1000)
+        .load(c))?;
+    let Some(last) = users.last().cloned() else {
+        return Ok(None);
+    };
+    let members: BTreeSet<&String> = users.iter().filter(|user| is_member(user)).collect();
+    let (Some(first), Some(end)) = (members.first(), members.last()) else {
+        return Ok(Some((last, Vec::new())));
+    };
+    let mut joined: Vec<(String, String)> = on!(db, |c| memberships::table
+        .filter(memberships::user_id.between(first, end))
+        .filter(memberships::membership.eq("join"))
+        .select((memberships::user_id, memberships::room_id))
+        .load(c))?;
+    joined.retain(|(user, _)| members.contains(user));
+    Ok(Some((last, joined)))
+}
+
+/// The rooms in which a membership changed after a position.
+///
+/// # Errors
+/// When the database fails.
+pub fn rooms_changed_since(db: &mut Conn, after: Position) -> Result<Vec<String>> {
+    Ok(on!(db, |c| device_list_log::table
+        .filter(device_list_log::position.gt(after.0))
+        .filter(device_list_log::kind.eq(Kind::Member.text()))
+        .select(device_list_log::room_id)
+        .distinct()
+        .load(c))?)
+}
+
+/// Everybody who is joined to a room.
+///
+/// # Errors
+/// When the database fails.
+pub fn joined_to(db: &mut Conn, room_id: &str) -> Result<Vec<String>> {
+    Ok(on!(db, |c| memberships::table
+        .filter(memberships::room_id.eq(room_id))
+        .filter(memberships::membership.eq("join"))
+        .select(memberships::user_id)
+        .load(c))?)
+}
+
+/// The rooms in which the service has joined members, and how many.
+///
+/// # Errors
+/// When the database fails.
+pub fn members(db: &mut Conn, service: &ServiceId) -> Result<BTreeMap<String, i64>> {
+    let rows: Vec<(String, i64)> = on!(db, |c| appservice_rooms::table
         .filter(appservice_rooms::appservice_id.eq(service.as_str()))
         .select((appservice_rooms::room_id, appservice_rooms::joined))
-        .load::<(String, i64)>(c))?
-    .into_iter()
-    .collect();
-    let mut after: BTreeMap<String, i64> = BTreeMap::new();
-    // Page by page over users who are joined anywhere: memory stays flat however many there are.
-    let mut last = String::new();
-    loop {
-        let users: Vec<String> = on!(&mut **tx, |c| memberships::table
-            .filter(memberships::user_id.gt(&last))
-            .filter(memberships::membership.eq("join"))
-            .select(memberships::user_id)
-            .distinct()
-            .order(memberships::user_id)
-            .limit(1000)
-            .load(c))?;
-        let Some(end) = users.last().cloned() else {
-            break;
-        };
-        for user in users.iter().filter(|u| is_member(u)) {
-            for room in rooms_joined(tx, user)? {
-                *after.entry(room).or_default() += 1;
-            }
-        }
-        last = end;
+        .load(c))?;
+    Ok(rows.into_iter().collect())
+}
+
+/// These are the rooms in which the service has joined members, and how many. Writes what is not so already.
+///
+/// # Errors
+/// When the database fails.
+pub fn set_members(
+    db: &mut Conn,
+    service: &ServiceId,
+    counted: &BTreeMap<String, i64>,
+) -> Result<()> {
+    use appservice_rooms as t;
+    let before = members(db, service)?;
+    let wrong = before
+        .iter()
+        .filter(|(room, n)| counted.get(*room) != Some(n));
+    for (room, _) in wrong {
+        on!(db, |c| diesel::delete(
+            t::table.find((service.as_str(), room))
+        )
+        .execute(c))?;
     }
-    on!(&mut **tx, |c| diesel::delete(
-        appservice_rooms::table.filter(appservice_rooms::appservice_id.eq(service.as_str()))
-    )
-    .execute(c))?;
-    for (room, joined) in &after {
-        let row = (
-            appservice_rooms::appservice_id.eq(service.as_str()),
-            appservice_rooms::room_id.eq(room),
-            appservice_rooms::joined.eq(joined),
-        );
-        on!(&mut **tx, |c| diesel::insert_into(appservice_rooms::table)
-            .values(&row)
-            .execute(c))?;
-        if !before.contains_key(room) {
-            log(tx, Kind::Gained, "", room, service.as_str(), None)?;
-        }
-    }
-    for room in before.keys().filter(|room| !after.contains_key(*room)) {
-        log(tx, Kind::Lost, "", room, service.as_str(), None)?;
-    }
+    let missing = counted
+        .iter()
+        .filter(|(room, n)| before.get(*room) != Some(n));
+    let rows: Vec<_> = missing
+        .map(|(room, joined)| {
+            (
+                t::appservice_id.eq(service.as_str()),
+                t::room_id.eq(room),
+                t::joined.eq(joined),
+            )
+        })
+        .collect();
+    insert_all!(db, t::table, &rows);
     Ok(())
 }
 
-fn rooms_joined(db: &mut Conn, user_id: &str) -> Result<Vec<String>> {
-    Ok(on!(db, |c| memberships::table
-        .filter(memberships::user_id.eq(user_id))
-        .filter(memberships::membership.eq("join"))
-        .select(memberships::room_id)
-        .load(c))?)
+/// The first room after a room id, in order, in which the service has a joined member.
+///
+/// # Errors
+/// When the database fails.
+pub fn room_after(db: &mut Conn, service: &ServiceId, after: &str) -> Result<Option<String>> {
+    Ok(on!(db, |c| appservice_rooms::table
+        .filter(appservice_rooms::appservice_id.eq(service.as_str()))
+        .filter(appservice_rooms::room_id.gt(after))
+        .order(appservice_rooms::room_id)
+        .select(appservice_rooms::room_id)
+        .first(c)
+        .optional())?)
 }
 
 /// The log after a position, oldest first.
@@ -396,15 +447,22 @@ pub fn tracked_among(
     Ok(found.into_iter().collect())
 }
 
-/// Everybody the service has been told to track.
+/// Whom the service has been told to track, after a user id, in order.
 ///
 /// # Errors
 /// When the database fails.
-pub fn tracked_by(db: &mut Conn, service: &ServiceId) -> Result<Vec<String>> {
+pub fn tracked_by(
+    db: &mut Conn,
+    service: &ServiceId,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<String>> {
     Ok(on!(db, |c| tracked::table
         .filter(tracked::appservice_id.eq(service.as_str()))
+        .filter(tracked::user_id.gt(after))
         .select(tracked::user_id)
         .order(tracked::user_id)
+        .limit(limit)
         .load(c))?)
 }
 

@@ -49,6 +49,8 @@ pub struct CopyRow {
     pub content: String,
     /// The transaction it was frozen into.
     pub txn: Option<i64>,
+    /// The rule by which the service got it, as it was when the message came.
+    pub why: String,
 }
 
 /// Put messages and their copies down.
@@ -252,27 +254,116 @@ pub fn prune_answers(db: &mut Conn, before: i64) -> Result<usize> {
     .execute(c))?)
 }
 
-/// Every row after a position, whoever it is for: for back-filling.
+/// A message that waits, without what it says.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable)]
+pub struct Waiting {
+    /// Its place in the order.
+    pub position: i64,
+    /// Who receives it.
+    pub user_id: String,
+    /// On which device.
+    pub device_id: String,
+    /// How long its content is, in bytes.
+    pub bytes: i32,
+}
+
+diesel::define_sql_function! {
+    /// How long a text is, in bytes.
+    fn octet_length(text: diesel::sql_types::Text) -> diesel::sql_types::Integer;
+}
+
+/// What waits after a position and up to another, whoever it is for: for back-filling.
 ///
 /// # Errors
 /// When the database fails.
-pub fn page(db: &mut Conn, after: Position, limit: i64) -> Result<Vec<InboxRow>> {
+pub fn page(db: &mut Conn, after: Position, up_to: Position, limit: i64) -> Result<Vec<Waiting>> {
     Ok(on!(db, |c| inbox::table
         .filter(inbox::position.gt(after.0))
+        .filter(inbox::position.le(up_to.0))
         .order(inbox::position)
         .limit(limit)
-        .select(InboxRow::as_select())
+        .select((
+            inbox::position,
+            inbox::user_id,
+            inbox::device_id,
+            octet_length(inbox::content)
+        ))
         .load(c))?)
 }
 
-/// Put a copy down unless the service has one of this message.
+/// A message that waits.
 ///
 /// # Errors
 /// When the database fails.
-pub fn copy_if_absent(db: &mut Conn, copy: &CopyRow) -> Result<()> {
-    on!(db, |c| diesel::insert_into(to_device_copies::table)
+pub fn get(db: &mut Conn, position: i64) -> Result<Option<InboxRow>> {
+    Ok(on!(db, |c| inbox::table
+        .find(position)
+        .select(InboxRow::as_select())
+        .first(c)
+        .optional())?)
+}
+
+/// Put a copy down unless the service has one of this message: what was decided stays decided. Whether it had none.
+///
+/// # Errors
+/// When the database fails.
+pub fn copy_if_absent(db: &mut Conn, copy: &CopyRow) -> Result<bool> {
+    Ok(on!(db, |c| diesel::insert_into(to_device_copies::table)
         .values(copy)
         .on_conflict_do_nothing()
-        .execute(c))?;
-    Ok(())
+        .execute(c))?
+        == 1)
+}
+
+/// How many messages wait for a device, and the oldest of them.
+///
+/// # Errors
+/// When the database fails.
+pub fn waiting_for(
+    db: &mut Conn,
+    user_id: &str,
+    device_id: &str,
+    limit: i64,
+) -> Result<(i64, Vec<InboxRow>)> {
+    let count = on!(db, |c| inbox::table
+        .filter(inbox::user_id.eq(user_id))
+        .filter(inbox::device_id.eq(device_id))
+        .count()
+        .get_result(c))?;
+    let oldest = after(
+        db,
+        user_id,
+        device_id,
+        Position::START,
+        Position(i64::MAX),
+        limit,
+    )?;
+    Ok((count, oldest))
+}
+
+/// How many copies of a device's messages wait for services, and the oldest of them.
+///
+/// # Errors
+/// When the database fails.
+pub fn copies_for(
+    db: &mut Conn,
+    user_id: &str,
+    device_id: &str,
+    limit: i64,
+) -> Result<(i64, Vec<CopyRow>)> {
+    // A macro, since a query with a selected row struct is bound to one engine.
+    macro_rules! theirs {
+        () => {
+            to_device_copies::table
+                .filter(to_device_copies::user_id.eq(user_id))
+                .filter(to_device_copies::device_id.eq(device_id))
+        };
+    }
+    let count = on!(db, |c| theirs!().count().get_result(c))?;
+    let oldest = on!(db, |c| theirs!()
+        .order((to_device_copies::position, to_device_copies::appservice_id))
+        .limit(limit)
+        .select(CopyRow::as_select())
+        .load(c))?;
+    Ok((count, oldest))
 }

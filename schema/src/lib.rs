@@ -14,6 +14,8 @@ mod writer;
 pub mod accounts;
 pub mod aliases;
 pub mod appservices;
+pub mod authority;
+pub mod back_fill;
 pub mod backup;
 pub mod counts;
 pub mod device_lists;

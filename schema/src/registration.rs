@@ -139,6 +139,16 @@ impl Registration {
         self.receive_ephemeral || self.push_ephemeral || self.msc3202
     }
 
+    /// The patterns of users that are not the service's alone: whoever matches only these is merely observed.
+    #[must_use]
+    pub fn shared_users(&self) -> Vec<&str> {
+        let users = self.namespaces.users.iter();
+        users
+            .filter(|n| !n.exclusive)
+            .map(|n| n.regex.as_str())
+            .collect()
+    }
+
     /// Where to send `path` (which begins with `/_matrix`), or `None` when the service has no URL.
     #[must_use]
     pub fn endpoint(&self, path: &str) -> Option<String> {

@@ -265,6 +265,7 @@ diesel::table! {
         kind -> Text,
         content -> Text,
         txn -> Nullable<BigInt>,
+        why -> Text,
     }
 }
 
@@ -343,6 +344,18 @@ diesel::table! {
 }
 
 diesel::table! {
+    back_fills (appservice_id) {
+        appservice_id -> Text,
+        up_to -> BigInt,
+        away -> Bool,
+        stage -> Text,
+        position -> BigInt,
+        room_id -> Text,
+        user_id -> Text,
+    }
+}
+
+diesel::table! {
     scratch (msc, key) {
         msc -> BigInt,
         key -> Text,
@@ -384,5 +397,6 @@ diesel::allow_tables_to_appear_in_same_query!(
     owed_events,
     owed_counts,
     frozen_transactions,
+    back_fills,
     scratch
 );

@@ -48,8 +48,8 @@ impl Tx<'_> {
 
     /// From the next write on, these are the interests. Only in a closure given to `Store::write_alone`:
     /// the swap happens if and when the commit does.
-    pub fn swap_interests(&mut self, new: Interests) {
-        *self.interests = Arc::new(new);
+    pub fn swap_interests(&mut self, new: impl Into<Arc<Interests>>) {
+        *self.interests = new.into();
     }
 }
 

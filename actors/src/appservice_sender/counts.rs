@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use ruma::UserId;
-use schema::appservices::{self, Counts, has_authority};
+use schema::appservices::{self, Counts};
+use schema::authority::authority;
 use schema::interests::Service;
 use schema::registration::CountsPolicy;
 use schema::{Tx, accounts};
@@ -37,7 +38,8 @@ pub(super) fn told(
     }
     if service.counts == CountsPolicy::Always {
         let interests = tx.interests();
-        let decides = |to: &accounts::Addressed| has_authority(&interests, &service.id, to);
+        let decides =
+            |to: &accounts::Addressed| authority(&interests, &service.id, to).is_some();
         for (device, counts) in schema::counts::of_everybody(tx, decides)? {
             told.say((device.user_id, device.device_id), counts)?;
         }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use schema::appservices::{self, Frozen};
 use schema::device_lists;
 use schema::interests::{Interests, Service};
-use schema::{Conn, Position, Tx, inbox};
+use schema::{Conn, Position, Tx, back_fill, inbox};
 use serde_json::value::RawValue;
 
 use super::counts::{self, SIGNED_CURVE25519};
@@ -65,6 +65,13 @@ pub(super) fn next(tx: &mut Tx<'_>, service: &Service, wanted: Wanted) -> Result
     if let Some(frozen) = appservices::frozen(tx, &service.id)? {
         return Ok(Found {
             next: Next::Frozen(frozen),
+            held: false,
+        });
+    }
+    // The older messages before the newer ones: whoever finishes the back-fill wakes this service.
+    if back_fill::get(tx, &service.id)?.is_some() {
+        return Ok(Found {
+            next: Next::Nothing,
             held: false,
         });
     }

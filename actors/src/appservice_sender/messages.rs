@@ -65,6 +65,30 @@ pub struct View {
     pub last_error: Option<String>,
     /// Transactions acknowledged since the server started.
     pub acknowledged: u64,
+    /// Whom it would merely observe, and whether the configuration grants it that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observing: Option<Observing>,
+}
+
+/// Users who are not a service's alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Observing {
+    /// The patterns that match them.
+    pub namespaces: Vec<String>,
+    /// Whether it gets copies of messages to them.
+    pub granted: bool,
+}
+
+impl Observing {
+    /// What a service would observe, if anything.
+    #[must_use]
+    pub fn of(service: &Service) -> Option<Observing> {
+        let shared = service.registration.shared_users();
+        (!shared.is_empty()).then(|| Observing {
+            namespaces: shared.into_iter().map(str::to_owned).collect(),
+            granted: service.observes,
+        })
+    }
 }
 
 /// Said by a sender to who keeps ephemeral data: what there is for my service, now; what is not taken is dropped.

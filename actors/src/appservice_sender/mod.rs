@@ -328,6 +328,7 @@ impl AppserviceSender {
             next_attempt_at,
             last_error: self.last_error.clone(),
             acknowledged: self.acknowledged,
+            observing: Observing::of(&self.service),
         }
     }
 }

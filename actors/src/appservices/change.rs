@@ -1,29 +1,88 @@
-//! Bringing new registrations into force: one write, alone in its batch. Everything committed before it is back-filled,
-//! everything after it sees the new interests; so nothing falls between.
+//! Bringing new registrations into force: one write, alone in its batch, and short. What is long about it, counting members, is
+//! done before it by reading; giving a service what it missed is done after it, page by page ([`super::back_fill`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use schema::appservices::{self, has_authority};
-use schema::inbox::CopyRow;
 use schema::interests::Interests;
 use schema::registration::{Registration, ServiceId};
-use schema::{Position, Tx, accounts, device_lists, inbox};
+use schema::{Position, Store, Tx, accounts, appservices, back_fill, device_lists, sync};
 
 use super::rules::Plan;
 use crate::{Error, Refusal, Result, Settings};
 
-/// Inbox rows looked at in one go during a back-fill.
-const PAGE: i64 = 1_000;
+/// How many joined members each service has in each room.
+type Members = BTreeMap<ServiceId, BTreeMap<String, i64>>;
 
-// ANCHOR: apply
-/// Store the registrations, recount members, owe what a service that comes (back) must be told, and swap the interests.
-pub(super) fn apply(tx: &mut Tx<'_>, plan: &Plan, settings: &Settings, now: i64) -> Result<()> {
-    for id in &plan.gone {
-        if let Some(row) = appservices::all(tx)?
-            .into_iter()
-            .find(|row| row.appservice_id == id.as_str())
-        {
-            appservices::save(tx, id, &row.registration, &row.file, false)?;
+/// Members as they were counted by reading, page by page, while everything else went on.
+pub(super) struct Counted {
+    /// The head when the counting began: rooms whose members changed since then are counted again.
+    since: Position,
+    members: Members,
+}
+
+// ANCHOR: count
+/// Count the joined members of these services in each room. Only reads, in many short snapshots: nobody waits for it.
+pub(super) async fn count(
+    store: &Store,
+    interests: &Arc<Interests>,
+    services: &BTreeSet<ServiceId>,
+) -> Result<Counted> {
+    let since = store.read(sync::head).await?;
+    // A service without members has an empty count, not none: what was counted before it must go.
+    let mut members: Members = services
+        .iter()
+        .map(|id| (id.clone(), BTreeMap::new()))
+        .collect();
+    let mut after = String::new();
+    while !services.is_empty() {
+        let (interests, services, from) = (Arc::clone(interests), services.clone(), after);
+        let page = store.read(move |db| {
+            let whose = |user: &str| members_of(&interests, &services, user);
+            let page = device_lists::joined_page(db, &from, |user| !whose(user).is_empty())?;
+            let joined = page.map(|(last, joined)| {
+                let joined = joined.into_iter().map(|(user, room)| (whose(&user), room));
+                (last, joined.collect::<Vec<_>>())
+            });
+            Ok::<_, Error>(joined)
+        });
+        let Some((last, joined)) = page.await? else {
+            break;
+        };
+        for (whose, room) in joined {
+            for id in whose {
+                let rooms = members.entry(id).or_default();
+                *rooms.entry(room.clone()).or_default() += 1;
+            }
+        }
+        after = last;
+    }
+    Ok(Counted { since, members })
+}
+
+/// Of these services, those whose user this is.
+fn members_of(interests: &Interests, services: &BTreeSet<ServiceId>, user: &str) -> Vec<ServiceId> {
+    let claimed = interests.in_user(user).into_iter();
+    claimed
+        .map(|(service, _)| service.id.clone())
+        .filter(|id| services.contains(id))
+        .collect()
+}
+
+/// Store the registrations and the members, mark whom to give what it missed, and swap the interests. Everything committed
+/// before this write is counted or back-filled, everything after it sees the new interests; so nothing falls between.
+pub(super) fn apply(
+    tx: &mut Tx<'_>,
+    plan: &Plan,
+    interests: Arc<Interests>,
+    counted: Counted,
+    settings: &Settings,
+    now: i64,
+) -> Result<()> {
+    for row in appservices::all(tx)? {
+        let id = ServiceId::from(row.appservice_id.as_str());
+        if plan.gone.contains(&id) {
+            appservices::save(tx, &id, &row.registration, &row.file, false)?;
         }
     }
     for id in &plan.changed {
@@ -36,22 +95,36 @@ pub(super) fn apply(tx: &mut Tx<'_>, plan: &Plan, settings: &Settings, now: i64)
             accounts::ensure_sender(tx, &sender, id, now)?;
         }
     }
-    let before = tx.interests();
-    let interests = compile(
-        plan.in_force.values().map(|(_, r)| r.clone()).collect(),
-        settings,
-    )?;
-    for id in &plan.changed {
-        device_lists::recount(tx, id, |user| interests.claim(id, user).is_some())?;
-        if interests.service(id).is_some_and(|s| s.takes_device_lists) {
-            settle_tracked(tx, &interests, id)?;
-        }
-        back_fill(tx, &before, &interests, id)?;
+    let members = recounted(tx, &interests, counted)?;
+    for (id, rooms) in &members {
+        device_lists::set_members(tx, id, rooms)?;
+        back_fill::begin(tx, id, plan.away.contains(id))?;
     }
     tx.swap_interests(interests);
     Ok(())
 }
-// ANCHOR_END: apply
+
+/// The members as of this write: rooms in which somebody came or went since the counting began are counted again, whole.
+fn recounted(tx: &mut Tx<'_>, interests: &Interests, counted: Counted) -> Result<Members> {
+    let Counted { since, mut members } = counted;
+    if members.is_empty() {
+        return Ok(members);
+    }
+    let services: BTreeSet<ServiceId> = members.keys().cloned().collect();
+    for room in device_lists::rooms_changed_since(tx, since)? {
+        for rooms in members.values_mut() {
+            rooms.remove(&room);
+        }
+        for user in device_lists::joined_to(tx, &room)? {
+            for id in members_of(interests, &services, &user) {
+                let rooms = members.entry(id).or_default();
+                *rooms.entry(room.clone()).or_default() += 1;
+            }
+        }
+    }
+    Ok(members)
+}
+// ANCHOR_END: count
 
 /// Compile the interests of these registrations as the operator allows them.
 pub(super) fn compile(registrations: Vec<Registration>, settings: &Settings) -> Result<Interests> {
@@ -74,72 +147,6 @@ pub(super) fn compile(registrations: Vec<Registration>, settings: &Settings) -> 
         settings.proposals,
     )
     .map_err(|why| Refusal::InvalidParam(format!("namespaces: {why}").into()).into())
-}
-
-/// Nobody told the service anything while it was away: whom it tracks is `changed` if still shared and `left` if not.
-fn settle_tracked(tx: &mut Tx<'_>, interests: &Interests, service: &ServiceId) -> Result<()> {
-    for user in device_lists::tracked_by(tx, service)? {
-        let stays = interests.claim(service, &user).is_some()
-            || device_lists::shares_a_room(tx, service, &user)?;
-        device_lists::owe(tx, service, &user, !stays, stays)?;
-    }
-    Ok(())
-}
-
-/// What still waits in the inboxes of devices that the service decides over now and did not before. What it merely observes
-/// begins with the next message.
-fn back_fill(
-    tx: &mut Tx<'_>,
-    before: &Interests,
-    now: &Interests,
-    service: &ServiceId,
-) -> Result<()> {
-    if now.service(service).is_none_or(|s| !s.takes_to_device) {
-        return Ok(());
-    }
-    let mut decides: BTreeMap<(String, String), bool> = BTreeMap::new();
-    let mut after = Position::START;
-    loop {
-        let page = inbox::page(tx, after, PAGE)?;
-        let Some(last) = page.last() else {
-            return Ok(());
-        };
-        after = Position(last.position);
-        for row in page {
-            let device = (row.user_id.clone(), row.device_id.clone());
-            let decides = match decides.get(&device) {
-                Some(known) => *known,
-                None => {
-                    let to = accounts::device(tx, &row.user_id, &row.device_id)?;
-                    let newly = |to| {
-                        has_authority(now, service, to)
-                            && !(before.service(service).is_some()
-                                && has_authority(before, service, to))
-                    };
-                    let newly = to.as_ref().is_some_and(newly);
-                    decides.insert(device, newly);
-                    newly
-                }
-            };
-            if decides {
-                inbox::copy_if_absent(tx, &copy(service, row))?;
-            }
-        }
-    }
-}
-
-fn copy(service: &ServiceId, row: inbox::InboxRow) -> CopyRow {
-    CopyRow {
-        appservice_id: service.to_string(),
-        position: row.position,
-        explicit: true,
-        user_id: row.user_id,
-        device_id: row.device_id,
-        sender: row.sender,
-        kind: row.kind,
-        content: row.content,
-        txn: None,
-    }
 }
 
 /// What was in force when the server stopped, compiled anew.

@@ -1,16 +1,18 @@
 //! Application services: their registrations, compiled namespaces, and the senders that serve them.
 //!
-//! *Owns* `appservices`; swaps the compiled [`Interests`].
+//! *Owns* `appservices`, `back_fills`; swaps the compiled [`Interests`].
 //!
 //! *Asks* the senders it starts.
 //!
 //! *Tells* `device_lists` that a service's members are counted anew.
 //!
 //! *Promises* that a registration file that appears, changes or goes is in force without a restart; that a broken file harms
-//! nobody else; that what a service is owed outlives its file; that one service never has two senders.
+//! nobody else; that what a service is owed outlives its file; that one service never has two senders; that a service which
+//! comes late is given what waits for it before anything newer, over any crash, while nobody else waits.
 //!
 //! *Spec* [Registration](https://spec.matrix.org/v1.19/application-service-api/#registration).
 
+mod back_fill;
 mod change;
 mod folder;
 mod messages;
@@ -50,6 +52,10 @@ pub struct Appservices {
     device_lists: Recipient<InterestAdded>,
     ephemeral: Option<appservice_sender::TakeEphemeralFrom>,
     senders: BTreeMap<ServiceId, Addr<AppserviceSender>>,
+    /// Services are being given what they missed.
+    back_filling: bool,
+    /// More of them came meanwhile.
+    again: bool,
 }
 
 impl Appservices {
@@ -70,6 +76,8 @@ impl Appservices {
             device_lists,
             ephemeral,
             senders: BTreeMap::new(),
+            back_filling: false,
+            again: false,
         }
     }
 
@@ -85,6 +93,7 @@ impl Appservices {
         for service in interests.services() {
             match self.senders.get(&service.id) {
                 Some(sender) if plan.changed.contains(&service.id) => {
+                    announce(service);
                     warn_of_unheard(service, &self.env);
                     self.env
                         .wake
@@ -106,6 +115,27 @@ impl Appservices {
         }
     }
 
+    /// Give services what they missed, beside everything else; one at a time.
+    fn back_fill(&mut self, ctx: &mut Context<Self>) {
+        self.again = self.back_filling;
+        if self.back_filling {
+            return;
+        }
+        self.back_filling = true;
+        let env = self.env.clone();
+        let busy = env.trace.busy();
+        let filled = async move {
+            back_fill::run(&env).await;
+            drop(busy);
+        };
+        ctx.spawn(filled.into_actor(self).map(|(), this, ctx| {
+            this.back_filling = false;
+            if this.again {
+                this.back_fill(ctx);
+            }
+        }));
+    }
+
     fn start_sender(&mut self, service: &Arc<Service>) {
         announce(service);
         warn_of_unheard(service, &self.env);
@@ -125,17 +155,23 @@ impl Appservices {
 
 /// Say aloud who may read along.
 fn announce(service: &Service) {
-    let shared: Vec<&str> = service
-        .registration
-        .namespaces
-        .users
-        .iter()
-        .filter(|n| !n.exclusive)
-        .map(|n| n.regex.as_str())
-        .collect();
+    let shared = service.registration.shared_users();
     tracing::info!(service = %service.id, url = service.registration.url.as_deref().unwrap_or("none"), sender = service.sender, "registered");
-    if service.observes && service.takes_to_device && !shared.is_empty() {
-        tracing::warn!(service = %service.id, namespaces = ?shared, "is granted copies of messages to users whom it merely observes");
+    match (shared.is_empty(), service.observes) {
+        (true, _) => {}
+        (false, true) => {
+            tracing::warn!(service = %service.id, namespaces = ?shared, "is granted copies of messages to users whom it merely observes")
+        }
+        (false, false) => {
+            tracing::info!(service = %service.id, namespaces = ?shared, "gets no copies of messages to users whom it merely observes: observe does not name it")
+        }
+    }
+}
+
+/// Say aloud which grants are nobody's.
+fn warn_of_grants(env: &Env, interests: &Interests) {
+    for id in rules::unknown_observers(env.settings.observe.as_deref(), interests) {
+        tracing::warn!(service = %id, "observe names an application service that is not registered");
     }
 }
 
@@ -210,10 +246,16 @@ impl Handler<Reload> for Appservices {
             // The compiled set of a server that has just started is empty, whatever the rows say.
             let stale = env.store.interests().services().len() != plan.in_force.len();
             if stale || !plan.changed.is_empty() || !plan.gone.is_empty() {
+                let registrations = plan.in_force.values().map(|(_, r)| r.clone()).collect();
+                let interests = Arc::new(change::compile(registrations, &env.settings)?);
+                let counted = change::count(&env.store, &interests, &plan.recounted).await?;
+                warn_of_grants(&env, &interests);
                 let (plan, settings, now) =
                     (Arc::clone(&plan), env.settings.clone(), env.clock.now());
                 env.store
-                    .write_alone(move |tx| change::apply(tx, &plan, &settings, now))
+                    .write_alone(move |tx| {
+                        change::apply(tx, &plan, interests, counted, &settings, now)
+                    })
                     .await?;
             }
             drop(busy);
@@ -221,11 +263,12 @@ impl Handler<Reload> for Appservices {
             Ok((plan, env.store.interests()))
         };
         AtomicResponse::new(Box::pin(reload.into_actor(self).map(
-            |done: Result<(Plan, Arc<Interests>)>, this, _| {
+            |done: Result<(Plan, Arc<Interests>)>, this, ctx| {
                 let (plan, interests) = done?;
                 // Without a folder nobody is served: a command on a server that does not run.
                 if this.folder.is_some() {
                     this.bring_in_line(&interests, &plan);
+                    this.back_fill(ctx);
                 }
                 tell(
                     &this.env,

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use schema::appservices::ServiceRow;
-use schema::interests::check_pattern;
-use schema::registration::{Registration, ServiceId};
+use schema::interests::{Interests, check_pattern};
+use schema::registration::{Namespace, Registration, ServiceId};
 
 use super::Problem;
 
@@ -17,6 +17,10 @@ pub struct Plan {
     pub gone: Vec<ServiceId>,
     /// Services whose registration is not what it was, or that come (back).
     pub changed: BTreeSet<ServiceId>,
+    /// Of these, the services whose members and messages are not what they were: to be counted anew and given what they missed.
+    pub recounted: BTreeSet<ServiceId>,
+    /// Of these, the services that nobody told anything for a while.
+    pub away: BTreeSet<ServiceId>,
     /// Files that could not be taken.
     pub problems: Vec<Problem>,
 }
@@ -134,16 +138,41 @@ pub fn plan(files: Vec<(String, Result<Registration, String>)>, known: &[Service
         }
     }
     for (id, (_, registration)) in &plan.in_force {
-        let same = known.iter().any(|row| {
-            row.present
-                && row.appservice_id == id.as_str()
-                && stored(row).as_ref() == Some(registration)
-        });
-        if !same {
-            plan.changed.insert(id.clone());
+        let row = known.iter().find(|row| row.appservice_id == id.as_str());
+        let before = row.filter(|row| row.present).and_then(stored);
+        if before.as_ref() == Some(registration) {
+            continue;
+        }
+        plan.changed.insert(id.clone());
+        if before.as_ref().map(interest) != Some(interest(registration)) {
+            plan.recounted.insert(id.clone());
+        }
+        if before.as_ref().is_none_or(|b| !hears_of_devices(b)) && hears_of_devices(registration) {
+            plan.away.insert(id.clone());
         }
     }
     plan
+}
+
+/// What of a registration decides who its users are and what it is sent about them.
+fn interest(r: &Registration) -> (&[Namespace], &str, bool, bool, bool) {
+    let users = &r.namespaces.users;
+    let (url, to_device) = (r.url.is_some(), r.wants_to_device());
+    (users, &r.sender_localpart, url, to_device, r.msc3202)
+}
+
+fn hears_of_devices(r: &Registration) -> bool {
+    r.url.is_some() && r.msc3202
+}
+
+/// The services that `observe` names and that are not registered: most likely misspelt.
+#[must_use]
+pub fn unknown_observers<'a>(
+    observe: Option<&'a [ServiceId]>,
+    interests: &Interests,
+) -> Vec<&'a ServiceId> {
+    let named = observe.unwrap_or_default().iter();
+    named.filter(|id| interests.service(id).is_none()).collect()
 }
 
 fn stored(row: &ServiceRow) -> Option<Registration> {
@@ -256,5 +285,52 @@ mod tests {
         );
         let files: Vec<_> = plan.problems.iter().map(|p| p.file.as_str()).collect();
         assert_eq!(files, ["a.yaml", "e.yaml", "f.yaml"]);
+        assert_eq!(plan.recounted, plan.changed);
+    }
+
+    #[test]
+    fn only_what_concerns_users_has_them_counted_again() {
+        let users = "namespaces: {users: [{exclusive: true, regex: '@a.*'}]}";
+        let of = |text: &str| parse(text).expect("a registration");
+        let with_url =
+            |more: &str| yaml("a", "a", more).replace("url: null", "url: http://localhost:1");
+        let before = with_url("org.matrix.msc3202: true");
+        // The text it becomes; whether its users are counted again; whether it was away.
+        let cases = [
+            (before.replace("localhost:1", "localhost:2"), false, false),
+            (before.replace("hs_token: h", "hs_token: i"), false, false),
+            (before.replace("namespaces: {}", users), true, false),
+            (before.replace("abot", "bot"), true, false),
+            (with_url("receive_ephemeral: true"), true, false),
+            (yaml("a", "a", "org.matrix.msc3202: true"), true, false),
+        ];
+        let row = |text: &str| ServiceRow {
+            registration: serde_json::to_string(&of(text)).expect("JSON"),
+            ..known("a", "a.yaml", true)
+        };
+        let planned = |before: &str, after: &str| {
+            let files = vec![("a.yaml".to_owned(), Ok(of(after)))];
+            let plan = plan(files, &[row(before)]);
+            assert_eq!(plan.changed.len(), 1);
+            (!plan.recounted.is_empty(), !plan.away.is_empty())
+        };
+        for (after, recounted, away) in &cases {
+            assert_eq!(planned(&before, after), (*recounted, *away), "{after}");
+        }
+        let deaf = with_url("receive_ephemeral: true");
+        assert_eq!(
+            planned(&deaf, &before),
+            (true, true),
+            "it asks for device lists now"
+        );
+    }
+
+    #[test]
+    fn a_grant_to_nobody_is_named() {
+        let all = vec![(parse(&yaml("irc", "t", "")).expect("a registration"), true)];
+        let interests = Interests::compile("test", all, Default::default()).expect("patterns");
+        let observe = ["irc".into(), "ircc".into()];
+        assert_eq!(unknown_observers(Some(&observe), &interests), [&observe[1]]);
+        assert!(unknown_observers(None, &interests).is_empty());
     }
 }

@@ -14,7 +14,7 @@
 //! [MSC3202](https://github.com/matrix-org/matrix-spec-proposals/pull/3202).
 
 mod messages;
-mod pass;
+pub(crate) mod pass;
 pub mod rules;
 
 use std::time::Duration;

@@ -13,6 +13,7 @@
 //! [MSC4203](https://github.com/matrix-org/matrix-spec-proposals/pull/4203).
 
 mod messages;
+pub mod queries;
 pub mod rules;
 
 use std::collections::BTreeSet;
@@ -23,12 +24,11 @@ use schema::inbox::{CopyRow, InboxRow};
 use schema::registration::ServiceId;
 use schema::{Position, Tx, accounts, inbox};
 
-use crate::{Env, Refusal, Result, guarded};
+use crate::{Env, Result, guarded};
+
+use rules::Interest;
 
 pub use messages::*;
-
-/// The largest content of one message, in bytes: as large as a room event may be.
-const CONTENT: usize = 65_536;
 
 /// The actor.
 pub struct ToDeviceInbox {
@@ -76,17 +76,7 @@ impl Handler<Deposit> for ToDeviceInbox {
 }
 
 fn deposit(tx: &mut Tx<'_>, msg: &Deposit, now: i64) -> Result<Deposited> {
-    if msg
-        .messages
-        .values()
-        .flatten()
-        .any(|(_, content)| content.get().len() > CONTENT)
-    {
-        return Err(Refusal::TooLarge(
-            "the content of a to-device message is larger than 65,536 bytes".into(),
-        )
-        .into());
-    }
+    rules::check_contents(&msg.messages)?;
     let (sender, scope) = (
         msg.from.transaction_sender(),
         format!("sendToDevice/{}", msg.event_type),
@@ -133,17 +123,19 @@ fn deposit(tx: &mut Tx<'_>, msg: &Deposit, now: i64) -> Result<Deposited> {
 }
 // ANCHOR_END: deposit
 
-fn copy(row: &InboxRow, service: &ServiceId, interest: rules::Interest) -> CopyRow {
+/// A service's copy of a message, with all it needs to be sent and the rule by which it is made.
+pub(crate) fn copy(row: &InboxRow, service: &ServiceId, interest: Interest) -> CopyRow {
     CopyRow {
         appservice_id: service.to_string(),
         position: row.position,
-        explicit: interest == rules::Interest::Explicit,
+        explicit: matches!(interest, Interest::Explicit(_)),
         user_id: row.user_id.clone(),
         device_id: row.device_id.clone(),
         sender: row.sender.clone(),
         kind: row.kind.clone(),
         content: row.content.clone(),
         txn: None,
+        why: interest.rule().to_owned(),
     }
 }
 

@@ -1,19 +1,89 @@
 //! Who gets a message, and who gets a copy of it: decided when it arrives, from what is true then.
 
 use schema::accounts::Addressed;
-use schema::appservices::has_authority;
-use schema::interests::Interests;
+use schema::authority::{Authority, authority, concerned};
+use schema::interests::{Interests, Service};
 use schema::registration::ServiceId;
+use serde::{Serialize, Serializer};
 
 use super::{Messages, Target};
+use crate::Refusal;
+
+/// The largest content of one message, in bytes: as large as a room event may be.
+pub const CONTENT: usize = 65_536;
 
 /// How a service comes by a copy of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Interest {
-    /// The service decides over the device: its acknowledgement is the device's.
-    Explicit,
-    /// The service observes the user, with the administrator's consent: the inbox keeps the message.
-    Implicit,
+    /// The service decides over the device, by this rule: its acknowledgement is the device's.
+    Explicit(Authority),
+    /// The service observes the user, and this lets it: the inbox keeps the message.
+    Implicit(Consent),
+}
+
+/// What lets a service see messages to a user whom it merely observes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Consent {
+    /// The service registered the account and may act as it: it can see what it likes there.
+    OwnAccount,
+    /// The administrator's configuration names the service: `observe`.
+    Granted,
+}
+
+impl Interest {
+    /// `explicit` or `implicit`.
+    #[must_use]
+    pub fn kind(self) -> &'static str {
+        match self {
+            Interest::Explicit(_) => "explicit",
+            Interest::Implicit(_) => "implicit",
+        }
+    }
+
+    /// The rule's name, as it is stored with a copy and shown.
+    #[must_use]
+    pub fn rule(self) -> &'static str {
+        match self {
+            Interest::Explicit(authority) => authority.name(),
+            Interest::Implicit(Consent::OwnAccount) => "own_account",
+            Interest::Implicit(Consent::Granted) => "granted",
+        }
+    }
+}
+
+/// Why a service gets no copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Withheld {
+    /// No namespace of it matches the user, and neither account nor device are its own.
+    NotInterested,
+    /// It would merely observe the user, and the configuration does not grant it that.
+    NotGranted,
+    /// Its registration has no URL: nothing is ever sent to it.
+    NoUrl,
+    /// Its registration asks for no to-device messages.
+    NotAskedFor,
+    /// The proposal that would carry the copy is switched off.
+    ProposalOff,
+}
+
+impl Withheld {
+    /// The reason's name, as it is shown.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Withheld::NotInterested => "not_interested",
+            Withheld::NotGranted => "not_granted",
+            Withheld::NoUrl => "no_url",
+            Withheld::NotAskedFor => "not_asked_for",
+            Withheld::ProposalOff => "proposal_off",
+        }
+    }
+}
+
+impl Serialize for Withheld {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
 }
 
 /// One message for one device, and the services that get a copy.
@@ -62,38 +132,74 @@ pub fn fan_out<'a>(
     deliveries
 }
 
-/// The services that get a copy of a message to this device: those that decide over it, and those that observe its user
-/// with the administrator's consent; of both only the ones that would be sent it. ([MSC4203])
+// ANCHOR: interest
+/// How a service is interested in messages to this device, if it is. ([MSC4203])
+///
+/// Explicit by authority. Else implicit, where a namespace of the service matches the user, and either the account is one that
+/// the service registered, or the administrator grants that it observes.
 ///
 /// [MSC4203]: https://github.com/matrix-org/matrix-spec-proposals/pull/4203
+pub fn interest(
+    interests: &Interests,
+    service: &Service,
+    to: &Addressed,
+) -> Result<Interest, Withheld> {
+    if let Some(authority) = authority(interests, &service.id, to) {
+        return Ok(Interest::Explicit(authority));
+    }
+    let own_account = to.account_of.as_deref() == Some(service.id.as_str());
+    match interests.claim(&service.id, &to.device.user_id) {
+        None => Err(Withheld::NotInterested),
+        Some(_) if own_account => Ok(Interest::Implicit(Consent::OwnAccount)),
+        Some(_) if service.observes => Ok(Interest::Implicit(Consent::Granted)),
+        Some(_) => Err(Withheld::NotGranted),
+    }
+}
+
+/// A copy is made only for a service that would be sent it.
+pub fn deliverable(service: &Service) -> Result<(), Withheld> {
+    match &service.registration {
+        _ if service.takes_to_device => Ok(()),
+        registration if registration.url.is_none() => Err(Withheld::NoUrl),
+        registration if !registration.wants_to_device() => Err(Withheld::NotAskedFor),
+        _ => Err(Withheld::ProposalOff),
+    }
+}
+
+/// The services that get a copy of a message to this device, in order of id.
 pub fn copies(to: &Addressed, interests: &Interests) -> Vec<(ServiceId, Interest)> {
-    let claimed = interests.in_user(&to.device.user_id);
-    let by_row = [to.account_of.as_deref(), to.device.appservice_id.as_deref()];
-    let by_row = by_row
+    concerned(interests, to)
         .into_iter()
-        .flatten()
-        .filter_map(|id| interests.service(&ServiceId::from(id)));
-    let mut candidates: Vec<_> = claimed
-        .into_iter()
-        .map(|(service, _)| service)
-        .chain(by_row)
-        .collect();
-    candidates.sort_by(|a, b| a.id.cmp(&b.id));
-    candidates.dedup_by(|a, b| a.id == b.id);
-    let interest = |service: &schema::interests::Service| {
-        if has_authority(interests, &service.id, to) {
-            Some(Interest::Explicit)
-        } else {
-            (service.observes && interests.claim(&service.id, &to.device.user_id).is_some())
-                .then_some(Interest::Implicit)
-        }
-    };
-    candidates
-        .into_iter()
-        .filter(|service| service.takes_to_device)
-        .filter_map(|service| interest(service).map(|interest| (service.id.clone(), interest)))
+        .filter_map(|id| {
+            let service = interests.service(&id)?;
+            let interest = interest(interests, service, to).ok()?;
+            deliverable(service).ok().map(|()| (id, interest))
+        })
         .collect()
 }
+// ANCHOR_END: interest
+
+// ANCHOR: custom
+/// What a message may say: any JSON object of at most 65,536 bytes, as they came; its type is any text. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3sendtodeviceeventtypetxnid
+pub fn check_contents(messages: &Messages) -> Result<(), Refusal> {
+    for content in messages.values().flat_map(|targets| targets.values()) {
+        let content = content.get();
+        if !content.trim_start().starts_with('{') {
+            return Err(Refusal::BadJson(
+                "the content of a to-device message must be an object".into(),
+            ));
+        }
+        if content.len() > CONTENT {
+            return Err(Refusal::TooLarge(
+                "the content of a to-device message is larger than 65,536 bytes".into(),
+            ));
+        }
+    }
+    Ok(())
+}
+// ANCHOR_END: custom
 
 #[cfg(test)]
 mod tests {
@@ -104,6 +210,14 @@ mod tests {
     use super::*;
 
     fn interests() -> Interests {
+        compiled(Proposals {
+            to_device: true,
+            device_lists: true,
+            ..Proposals::default()
+        })
+    }
+
+    fn compiled(proposals: Proposals) -> Interests {
         let service = |id: &str, users: serde_json::Value, url: Option<&str>, observes: bool| {
             let registration = json!({"id": id, "url": url, "as_token": id, "hs_token": id, "sender_localpart": format!("{id}bot"),
                 "namespaces": {"users": users}, "receive_ephemeral": true});
@@ -137,17 +251,15 @@ mod tests {
                 None,
                 false,
             ),
+            (
+                serde_json::from_value(json!({"id": "deaf", "url": "http://localhost:4", "as_token": "deaf", "hs_token": "deaf",
+                    "sender_localpart": "deafbot",
+                    "namespaces": {"users": [{"exclusive": true, "regex": "@irc_.*"}]}}))
+                .expect("a registration"),
+                false,
+            ),
         ];
-        Interests::compile(
-            "test",
-            all,
-            Proposals {
-                to_device: true,
-                device_lists: true,
-                ..Proposals::default()
-            },
-        )
-        .expect("patterns compile")
+        Interests::compile("test", all, proposals).expect("patterns compile")
     }
 
     fn device(
@@ -177,42 +289,61 @@ mod tests {
 
     #[test]
     fn authority_is_per_device() {
-        use Interest::{Explicit, Implicit};
+        const BY_SENDER: Interest = Interest::Explicit(Authority::Sender);
+        const BY_NAMESPACE: Interest = Interest::Explicit(Authority::ExclusiveNamespace);
+        const BY_ACCOUNT: Interest = Interest::Explicit(Authority::RegisteredAccount);
+        const BY_DEVICE: Interest = Interest::Explicit(Authority::CreatedDevice);
+        const GRANTED: Interest = Interest::Implicit(Consent::Granted);
+        const OWN_ACCOUNT: Interest = Interest::Implicit(Consent::OwnAccount);
         let cases: &[Case] = &[
             (
                 "an exclusive user",
                 device("@irc_bob:test", "A", None, None, true),
-                &[("irc", Explicit), ("mirror", Implicit)],
+                &[("irc", BY_NAMESPACE), ("mirror", GRANTED)],
             ),
             (
                 "the sender",
                 device("@ircbot:test", "A", None, Some("irc"), false),
-                &[("irc", Explicit), ("mirror", Implicit)],
+                &[("irc", BY_SENDER), ("mirror", GRANTED)],
             ),
             (
                 "a person, observed with consent only",
                 device("@alice:test", "A", None, None, true),
-                &[("mirror", Implicit)],
+                &[("mirror", GRANTED)],
             ),
             (
                 "a device the service created for a person",
                 device("@alice:test", "B", Some("mirror"), None, false),
-                &[("mirror", Explicit)],
+                &[("mirror", BY_DEVICE)],
             ),
             (
                 "a created device without any namespace",
                 device("@alice:test", "C", Some("irc"), None, false),
-                &[("irc", Explicit), ("mirror", Implicit)],
+                &[("irc", BY_DEVICE), ("mirror", GRANTED)],
             ),
             (
                 "an account the service registered",
                 device("@carol:test", "A", None, Some("nosy"), false),
-                &[("mirror", Implicit), ("nosy", Explicit)],
+                &[("mirror", GRANTED), ("nosy", BY_ACCOUNT)],
             ),
             (
-                "a person's own login on such an account",
+                "a person's own login on such an account: seen without a grant, not decided over",
                 device("@carol:test", "B", None, Some("nosy"), true),
-                &[("mirror", Implicit)],
+                &[("mirror", GRANTED), ("nosy", OWN_ACCOUNT)],
+            ),
+            (
+                "the same where no namespace of the service matches any more",
+                device("@carol:test", "B", None, Some("irc"), true),
+                &[("mirror", GRANTED)],
+            ),
+            (
+                "an account of one service, a device of another",
+                device("@carol:test", "C", Some("irc"), Some("nosy"), false),
+                &[
+                    ("irc", BY_DEVICE),
+                    ("mirror", GRANTED),
+                    ("nosy", BY_ACCOUNT),
+                ],
             ),
         ];
         let interests = interests();
@@ -222,6 +353,51 @@ mod tests {
                 .map(|(id, interest)| (ServiceId::from(*id), *interest))
                 .collect();
             assert_eq!(copies(to, &interests), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn who_gets_no_copy_is_told_why() {
+        let interests = interests();
+        let why = |id: &str, to: &Addressed| {
+            let service = interests.service(&id.into()).expect("a service");
+            (
+                interest(&interests, service, to).err(),
+                deliverable(service).err(),
+            )
+        };
+        let (alice, ghost) = (
+            device("@alice:test", "A", None, None, true),
+            device("@irc_bob:test", "A", None, None, false),
+        );
+        assert_eq!(why("irc", &alice), (Some(Withheld::NotInterested), None));
+        assert_eq!(why("nosy", &alice), (Some(Withheld::NotGranted), None));
+        assert_eq!(why("mirror", &alice), (None, None));
+        assert_eq!(why("mute", &ghost), (None, Some(Withheld::NoUrl)));
+        assert_eq!(why("deaf", &ghost), (None, Some(Withheld::NotAskedFor)));
+        let off = compiled(Proposals::default());
+        let irc = off.service(&"irc".into()).expect("a service");
+        assert_eq!(deliverable(irc), Err(Withheld::ProposalOff));
+        assert!(copies(&ghost, &off).is_empty());
+    }
+
+    #[test]
+    fn a_content_is_an_object_of_at_most_65_536_bytes() {
+        let check = |content: &str| {
+            let raw = serde_json::value::RawValue::from_string(content.to_owned()).expect("JSON");
+            let targets = [(Target::All, raw)].into();
+            let bob = ruma::user_id!("@bob:test").to_owned();
+            check_contents(&[(bob, targets)].into())
+        };
+        let sized = |bytes: usize| format!("{{\"a\":\"{}\"}}", "x".repeat(bytes - 8));
+        assert_eq!(sized(CONTENT).len(), CONTENT);
+        assert_eq!(check(&sized(CONTENT)), Ok(()));
+        assert!(matches!(
+            check(&sized(CONTENT + 1)),
+            Err(Refusal::TooLarge(_))
+        ));
+        for bad in ["[]", "\"{}\"", "1", "null", "true"] {
+            assert!(matches!(check(bad), Err(Refusal::BadJson(_))), "{bad}");
         }
     }
 

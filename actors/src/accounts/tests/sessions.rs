@@ -106,6 +106,7 @@ async fn deleting_a_device_leaves_nothing_of_it() {
             kind: row.kind.clone(),
             content: row.content.clone(),
             txn,
+            why: "exclusive_namespace".to_owned(),
         };
         let copies = [copy("irc", None), copy("mau", Some(1))];
         inbox::append(tx, std::slice::from_ref(&row), &copies)?;

@@ -141,24 +141,26 @@ fn decide(
         shares: !own && device_lists::shares_a_room(tx, service, user)?,
         keys_changed,
     };
-    owe(tx, service, user, verdict(present), own, told)
+    if owe(tx, service, user, verdict(present), own)? {
+        told.insert(service.clone());
+    }
+    Ok(())
 }
 
-fn owe(
+/// Owe the service a verdict. Whether it is told anything.
+pub(crate) fn owe(
     tx: &mut Tx<'_>,
     service: &ServiceId,
     user: &str,
     verdict: Verdict,
     own: bool,
-    told: &mut BTreeSet<ServiceId>,
-) -> Result<()> {
+) -> Result<bool> {
     match verdict {
-        Verdict::Nothing => return Ok(()),
+        Verdict::Nothing => return Ok(false),
         Verdict::Changed => device_lists::owe(tx, service, user, false, !own)?,
         Verdict::Left => device_lists::owe(tx, service, user, true, false)?,
     }
-    told.insert(service.clone());
-    Ok(())
+    Ok(true)
 }
 
 /// A service gained its first member in a room, or lost its last: ask about everybody there, a piece at a time.
@@ -177,12 +179,39 @@ fn whole_room(
     {
         return Ok(None);
     }
-    let Some((present, sharing)) =
-        device_lists::sharing_in(tx, service, &line.room_id, after_user, PIECE)?
-    else {
-        return Ok(None);
+    let asked = ask_about(tx, interests, service, &line.room_id, after_user, PIECE)?;
+    if asked.told {
+        told.insert(service.clone());
+    }
+    Ok(asked.last)
+}
+
+/// What came of asking about a piece of a room.
+#[derive(Debug, Default)]
+pub(crate) struct Asked {
+    /// How many people were asked about.
+    pub(crate) people: usize,
+    /// The last of them.
+    pub(crate) last: Option<String>,
+    /// Whether the service is told about any.
+    pub(crate) told: bool,
+}
+
+/// Ask about the people present in a room after a user id, so many at most, and owe the answers in the same write.
+pub(crate) fn ask_about(
+    tx: &mut Tx<'_>,
+    interests: &Interests,
+    service: &ServiceId,
+    room_id: &str,
+    after_user: &str,
+    limit: i64,
+) -> Result<Asked> {
+    let found = device_lists::sharing_in(tx, service, room_id, after_user, limit)?;
+    let Some((present, sharing)) = found else {
+        return Ok(Asked::default());
     };
     let tracked = device_lists::tracked_among(tx, service, &present)?;
+    let mut told = false;
     for user in &present {
         let own = interests.claim(service, user).is_some();
         let now = Present {
@@ -191,10 +220,14 @@ fn whole_room(
             shares: sharing.contains(user),
             keys_changed: false,
         };
-        owe(tx, service, user, verdict(now), own, told)?;
+        told |= owe(tx, service, user, verdict(now), own)?;
     }
-    Ok(present.last().cloned())
+    Ok(Asked {
+        people: present.len(),
+        last: present.last().cloned(),
+        told,
+    })
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -67,7 +67,7 @@ impl Bridge {
     }
 }
 
-fn move_to(tx: &mut Tx<'_>, room: &str, user: &str, word: &str) -> Result<()> {
+pub(crate) fn move_to(tx: &mut Tx<'_>, room: &str, user: &str, word: &str) -> Result<()> {
     let before = memberships::get(tx, room, user)?
         .map(|m| m.membership)
         .unwrap_or_default();
@@ -92,7 +92,7 @@ fn move_to(tx: &mut Tx<'_>, room: &str, user: &str, word: &str) -> Result<()> {
 }
 
 /// A whole pass, in the writes that [`run`] makes.
-fn drain(tx: &mut Tx<'_>) -> Result<()> {
+pub(crate) fn drain(tx: &mut Tx<'_>) -> Result<()> {
     let mut after = String::new();
     for _ in 0..10_000 {
         match step(tx, &after)? {
@@ -182,7 +182,7 @@ async fn what_a_service_was_told_is_who_shares_a_room() {
             let mut result = Vec::new();
             for (service, mut bridge) in bridges {
                 bridge.takes(tx, &service, txn + 1)?;
-                let tracked = device_lists::tracked_by(tx, &service)?
+                let tracked = device_lists::tracked_by(tx, &service, "", 1000)?
                     .into_iter()
                     .collect::<BTreeSet<_>>();
                 let mine = |user: &String| compiled.claim(&service, user).is_none();

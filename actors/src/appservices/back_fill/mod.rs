@@ -1,0 +1,173 @@
+//! Giving a service what it missed: messages that wait in the inboxes of devices it decides over, and whose devices to track.
+//!
+//! Each page is a short write of its own, so nobody waits long for it; where it stands is a row, so a crash goes on from there.
+//! Meanwhile nothing new is frozen for the service: it gets the older messages before the newer ones.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use schema::authority::authority;
+use schema::back_fill::{BackFill, Stage};
+use schema::interests::Interests;
+use schema::registration::ServiceId;
+use schema::{Position, Tx, accounts, back_fill, device_lists, inbox};
+
+use crate::device_lists::{
+    pass,
+    rules::{Present, verdict},
+};
+use crate::to_device_inbox::{copy, rules::Interest};
+use crate::{Env, Error, Result};
+
+/// Rows looked at in one page: a few milliseconds on either engine.
+const PAGE: i64 = 500;
+
+/// Bytes copied in one page, unless a single message is larger.
+const BYTES: i32 = 1 << 20;
+
+/// Rooms looked at in one page, people or not.
+const ROOMS: usize = 250;
+
+/// How long to wait before a page that failed is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Give every service that is registered what it missed, and wake each when it has it all.
+pub(super) async fn run(env: &Env) {
+    loop {
+        match some(env).await {
+            Ok(()) | Err(Error::Storage(schema::Error::Stopped)) => return,
+            Err(error) => {
+                tracing::error!(%error, "a page of a back-fill failed; it is tried again");
+                let _waiting = env.trace.parked();
+                env.clock.sleep(AGAIN).await;
+            }
+        }
+    }
+}
+
+async fn some(env: &Env) -> Result<()> {
+    for service in env.store.read(back_fill::under_way).await? {
+        // The row of a service whose file is gone stays until it comes back, which begins again, or is forgotten.
+        while env.store.interests().service(&service).is_some() {
+            let id = service.clone();
+            if !env.store.write_always(move |tx| page(tx, &id)).await? {
+                env.wake.services([&service]);
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+// ANCHOR: page
+/// One page. Whether there may be more.
+pub(super) fn page(tx: &mut Tx<'_>, service: &ServiceId) -> Result<bool> {
+    let interests = tx.interests();
+    let (Some(now), Some(about)) = (back_fill::get(tx, service)?, interests.service(service))
+    else {
+        return Ok(false);
+    };
+    let next = match &now.stage {
+        Stage::Inbox(after) if about.takes_to_device => {
+            inboxes(tx, &interests, &now, *after)?.or(Some(Stage::Tracked(String::new())))
+        }
+        Stage::Inbox(_) => Some(Stage::Tracked(String::new())),
+        Stage::Tracked(after) if about.takes_device_lists => {
+            let more = tracked(tx, &interests, &now, after)?;
+            more.or(Some(Stage::Rooms(String::new(), String::new())))
+        }
+        Stage::Rooms(room, after) if about.takes_device_lists => {
+            rooms(tx, &interests, service, room, after)?
+        }
+        Stage::Tracked(_) | Stage::Rooms(..) => None,
+    };
+    let more = next.is_some();
+    match next {
+        Some(stage) => back_fill::put(tx, &BackFill { stage, ..now })?,
+        None => back_fill::finish(tx, service)?,
+    }
+    Ok(more)
+}
+
+/// Messages that wait for devices which the service decides over now. One that it has a copy of stays as it was decided; what
+/// it merely observes begins with the next message.
+fn inboxes(
+    tx: &mut Tx<'_>,
+    interests: &Interests,
+    now: &BackFill,
+    after: Position,
+) -> Result<Option<Stage>> {
+    let page = inbox::page(tx, after, now.up_to, PAGE)?;
+    let users: BTreeSet<&str> = page.iter().map(|m| m.user_id.as_str()).collect();
+    let users: Vec<&str> = users.into_iter().collect();
+    let mut decided = BTreeMap::new();
+    for to in accounts::devices_of(tx, &users)? {
+        if let Some(rule) = authority(interests, &now.service, &to) {
+            decided.insert((to.device.user_id, to.device.device_id), rule);
+        }
+    }
+    let (mut last, mut bytes) = (None, 0);
+    for message in page {
+        last = Some(Stage::Inbox(Position(message.position)));
+        let Some(rule) = decided.get(&(message.user_id, message.device_id)) else {
+            continue;
+        };
+        if let Some(row) = inbox::get(tx, message.position)? {
+            inbox::copy_if_absent(tx, &copy(&row, &now.service, Interest::Explicit(*rule)))?;
+        }
+        bytes += message.bytes;
+        if bytes >= BYTES {
+            break;
+        }
+    }
+    Ok(last)
+}
+// ANCHOR_END: page
+
+/// Whom the service was told to track: whoever shares no room with it any more is `left`; whoever still does is `changed` if
+/// nobody told the service anything for a while.
+fn tracked(
+    tx: &mut Tx<'_>,
+    interests: &Interests,
+    now: &BackFill,
+    after: &str,
+) -> Result<Option<Stage>> {
+    let mut last = None;
+    for user in device_lists::tracked_by(tx, &now.service, after, PAGE)? {
+        let present = Present {
+            own: interests.claim(&now.service, &user).is_some(),
+            tracked: true,
+            shares: device_lists::shares_a_room(tx, &now.service, &user)?,
+            keys_changed: now.away,
+        };
+        pass::owe(tx, &now.service, &user, verdict(present), present.own)?;
+        last = Some(user);
+    }
+    Ok(last.map(Stage::Tracked))
+}
+
+/// The people in the rooms where the service has a member, as if it had just joined each.
+fn rooms(
+    tx: &mut Tx<'_>,
+    interests: &Interests,
+    service: &ServiceId,
+    room: &str,
+    after: &str,
+) -> Result<Option<Stage>> {
+    let (mut room, mut after, mut left) = (room.to_owned(), after.to_owned(), PAGE);
+    for _ in 0..ROOMS {
+        let asked = pass::ask_about(tx, interests, service, &room, &after, left)?;
+        left -= i64::try_from(asked.people).unwrap_or(PAGE);
+        if let (true, Some(last)) = (left <= 0, asked.last) {
+            return Ok(Some(Stage::Rooms(room, last)));
+        }
+        match device_lists::room_after(tx, service, &room)? {
+            Some(next) => (room, after) = (next, String::new()),
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(Stage::Rooms(room, after)))
+}
+
+#[cfg(test)]
+mod tests;

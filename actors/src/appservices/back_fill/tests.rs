@@ -1,0 +1,317 @@
+//! Over any schedule of registrations, memberships, pages and crashes: every waiting message of a device that the service
+//! decides over has one copy, the members are counted right, and the service tracks who shares a room with it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use schema::accounts::UserRow;
+use schema::appservices as services;
+use schema::inbox::InboxRow;
+use schema::interests::Proposals;
+use schema::sessions::{self, Maker};
+use schema::{Options, Store, memberships};
+
+use super::super::{change, rules};
+use super::*;
+use crate::Settings;
+use crate::device_lists::pass::tests::{drain, move_to};
+
+const USERS: [&str; 5] = [
+    "@irc_a:test",
+    "@irc_b:test",
+    "@ircbot:test",
+    "@alice:test",
+    "@bob:test",
+];
+const ROOMS: [&str; 4] = ["!a:test", "!b:test", "!c:test", "!d:test"];
+const WORDS: [&str; 4] = ["join", "join", "leave", "invite"];
+
+/// What the file of the service says at one time or another.
+const NAMESPACES: [&str; 4] = [
+    "{users: [{exclusive: true, regex: '@irc_.*'}]}",
+    "{users: [{exclusive: true, regex: '@irc_a.*'}, {exclusive: false, regex: '@irc_.*'}]}",
+    "{users: [{exclusive: true, regex: '@(alice|irc_b).*'}]}",
+    "{}",
+];
+
+fn irc() -> ServiceId {
+    ServiceId::from("irc")
+}
+
+fn settings() -> Settings {
+    Settings {
+        server_name: "test".try_into().expect("a server name"),
+        observe: Some(Vec::new()),
+        proposals: Proposals {
+            to_device: true,
+            device_lists: true,
+            ..Proposals::default()
+        },
+        open_registration: true,
+        password_cost: (8, 1),
+        default_room_version: "11".to_owned(),
+    }
+}
+
+struct House {
+    folder: tempfile::TempDir,
+    store: Store,
+    /// What the file says; `None` when it is gone.
+    file: Option<String>,
+}
+
+impl House {
+    fn open() -> House {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = House::store(&folder);
+        House {
+            folder,
+            store,
+            file: None,
+        }
+    }
+
+    fn store(folder: &tempfile::TempDir) -> Store {
+        let url = format!("sqlite:{}", folder.path().join("db").display());
+        Store::open(&url, &Options::default()).expect("the store opens")
+    }
+
+    /// The process dies and another one starts.
+    async fn crash(&mut self) {
+        self.store.close();
+        self.store = House::store(&self.folder);
+        self.read_folder(async |_| {}).await;
+    }
+
+    async fn write<T: Send + 'static>(
+        &self,
+        write: impl FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    ) -> T {
+        self.store.write_always(write).await.expect("a write")
+    }
+
+    /// What the keeper of registrations does when the folder changes; something may happen after it has counted.
+    async fn read_folder(&self, meanwhile: impl AsyncFnOnce(&House)) {
+        let known = self.store.read(services::all).await.expect("rows");
+        let file = self
+            .file
+            .iter()
+            .map(|text| ("irc.yaml".to_owned(), rules::parse(text)));
+        let plan = rules::plan(file.collect(), &known);
+        assert!(plan.problems.is_empty(), "{:?}", plan.problems);
+        let registrations = plan.in_force.values().map(|(_, r)| r.clone()).collect();
+        let interests = change::compile(registrations, &settings()).expect("patterns");
+        let interests = Arc::new(interests);
+        let counted = change::count(&self.store, &interests, &plan.recounted);
+        let counted = counted.await.expect("counted");
+        meanwhile(self).await;
+        let apply =
+            move |tx: &mut Tx<'_>| change::apply(tx, &plan, interests, counted, &settings(), 0);
+        self.store.write_alone(apply).await.expect("in force");
+    }
+
+    async fn says(&mut self, namespaces: &str) {
+        self.file = Some(format!(
+            "id: irc\nurl: http://localhost:1\nas_token: a\nhs_token: h\nsender_localpart: ircbot\n\
+             namespaces: {namespaces}\norg.matrix.msc3202: true\n"
+        ));
+    }
+
+    async fn pages(&self) {
+        while self.write(|tx| page(tx, &irc())).await {}
+    }
+}
+
+fn deposit(tx: &mut Tx<'_>, user: &str) -> Result<()> {
+    let row = InboxRow {
+        position: tx.next_position().0,
+        user_id: user.to_owned(),
+        device_id: "D".to_owned(),
+        sender: "@alice:test".to_owned(),
+        kind: "m.example".to_owned(),
+        content: "{}".to_owned(),
+    };
+    inbox::append(tx, &[row], &[])?;
+    Ok(())
+}
+
+fn person(tx: &mut Tx<'_>, user: &str) -> Result<()> {
+    accounts::register(tx, &UserRow::new(user, 0))?;
+    sessions::ensure_device(tx, user, "D", None, &Maker::Person)?;
+    Ok(())
+}
+
+#[actix::test]
+async fn a_crash_between_two_pages_loses_and_doubles_nothing() {
+    let mut house = House::open();
+    house
+        .write(|tx| {
+            for user in ["@irc_a:test", "@alice:test"] {
+                person(tx, user)?;
+            }
+            for n in 0..1_600 {
+                deposit(
+                    tx,
+                    if n % 4 == 0 {
+                        "@alice:test"
+                    } else {
+                        "@irc_a:test"
+                    },
+                )?;
+            }
+            Ok(())
+        })
+        .await;
+    house.says(NAMESPACES[0]).await;
+    house.read_folder(async |_| {}).await;
+    let owed = async |house: &House| {
+        let all = house
+            .write(|tx| Ok(inbox::owed(tx, &irc(), Position(i64::MAX), 9_999)?))
+            .await;
+        all.into_iter().map(|row| row.position).collect::<Vec<_>>()
+    };
+    assert!(house.write(|tx| page(tx, &irc())).await, "there is more");
+    let first = owed(&house).await;
+    assert!(
+        !first.is_empty() && first.len() <= 500,
+        "one page: {}",
+        first.len()
+    );
+    // A message that came after the registration has its copy already.
+    house.write(|tx| deposit(tx, "@irc_a:test")).await;
+
+    house.crash().await;
+    house.pages().await;
+    let all = owed(&house).await;
+    assert_eq!(all.len(), 1_200, "each that waited, once");
+    assert_eq!(all[..first.len()], first);
+    assert!(all.is_sorted());
+    assert_eq!(
+        house.write(|tx| Ok(back_fill::get(tx, &irc())?)).await,
+        None
+    );
+}
+
+#[actix::test]
+async fn a_large_message_ends_its_page() {
+    let mut house = House::open();
+    house
+        .write(|tx| {
+            person(tx, "@irc_a:test")?;
+            for _ in 0..40 {
+                let row = InboxRow {
+                    position: tx.next_position().0,
+                    user_id: "@irc_a:test".to_owned(),
+                    device_id: "D".to_owned(),
+                    sender: "@alice:test".to_owned(),
+                    kind: "m.example".to_owned(),
+                    content: format!("{{\"a\":\"{}\"}}", "x".repeat(60_000)),
+                };
+                inbox::append(tx, &[row], &[])?;
+            }
+            Ok(())
+        })
+        .await;
+    house.says(NAMESPACES[0]).await;
+    house.read_folder(async |_| {}).await;
+    house.write(|tx| page(tx, &irc())).await;
+    let copied = house.write(|tx| Ok(inbox::count_owed(tx, &irc())?)).await;
+    assert_eq!(copied, 18, "as many as make a mebibyte");
+    house.pages().await;
+    let copied = house.write(|tx| Ok(inbox::count_owed(tx, &irc())?)).await;
+    assert_eq!(copied, 40);
+}
+
+#[actix::test]
+async fn after_any_schedule_of_registrations_the_service_is_where_it_would_be_had_it_always_been_there()
+ {
+    for seed in 0..16u64 {
+        let mut state = seed * 7919 + 3;
+        let mut random = |below: usize| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            usize::try_from(state >> 33).unwrap_or(0) % below
+        };
+        let mut house = House::open();
+        house
+            .write(|tx| USERS.iter().try_for_each(|user| person(tx, user)))
+            .await;
+        for _ in 0..80 {
+            let (room, user, word) = (ROOMS[random(4)], USERS[random(5)], WORDS[random(4)]);
+            match random(12) {
+                0..=4 => house.write(move |tx| move_to(tx, room, user, word)).await,
+                5 | 6 => house.write(move |tx| deposit(tx, user)).await,
+                7 => house.write(drain).await,
+                8 => drop(house.write(|tx| page(tx, &irc())).await),
+                9 => house.crash().await,
+                10 => {
+                    house.file = None;
+                    house.read_folder(async |_| {}).await;
+                }
+                _ => {
+                    house.says(NAMESPACES[random(4)]).await;
+                    let happens = async move |house: &House| {
+                        house.write(move |tx| move_to(tx, room, user, word)).await;
+                    };
+                    house.read_folder(happens).await;
+                }
+            }
+        }
+        house.says(NAMESPACES[random(4)]).await;
+        house.read_folder(async |_| {}).await;
+        house.write(drain).await;
+        house.pages().await;
+        check(&house, seed).await;
+    }
+}
+
+/// Compare what is stored with what a look at everything says.
+async fn check(house: &House, seed: u64) {
+    house
+        .write(move |tx| {
+            let interests = tx.interests();
+            let own = |user: &str| interests.claim(&irc(), user).is_some();
+            let mut counted = BTreeMap::new();
+            let mut shared = BTreeSet::new();
+            for room in ROOMS {
+                let mut of = |word: &str| -> Result<Vec<String>> {
+                    let rows = memberships::in_room(tx, room, word, "", 99)?;
+                    Ok(rows.into_iter().map(|m| m.user_id).collect())
+                };
+                let (joined, invited) = (of("join")?, of("invite")?);
+                let members = joined.iter().filter(|user| own(user)).count();
+                if members > 0 {
+                    counted.insert(room.to_owned(), i64::try_from(members).unwrap_or(0));
+                    let people = joined.into_iter().chain(invited);
+                    shared.extend(people.filter(|user| !own(user)));
+                }
+            }
+            assert_eq!(
+                device_lists::members(tx, &irc())?,
+                counted,
+                "seed {seed}: members"
+            );
+            let tracked = device_lists::tracked_by(tx, &irc(), "", 99)?;
+            let tracked: BTreeSet<_> = tracked.into_iter().filter(|user| !own(user)).collect();
+            assert_eq!(tracked, shared, "seed {seed}: tracked");
+
+            let mut waiting = Vec::new();
+            for message in inbox::page(tx, Position::START, Position(i64::MAX), 9_999)? {
+                let to = accounts::device(tx, &message.user_id, &message.device_id)?;
+                let decides = to.is_some_and(|to| authority(&interests, &irc(), &to).is_some());
+                if decides {
+                    waiting.push(message.position);
+                }
+            }
+            let copies = inbox::owed(tx, &irc(), Position(i64::MAX), 9_999)?;
+            let copies: BTreeSet<_> = copies.into_iter().map(|copy| copy.position).collect();
+            let without: Vec<_> = waiting.iter().filter(|p| !copies.contains(p)).collect();
+            assert!(
+                without.is_empty(),
+                "seed {seed}: waiting, and owed to nobody: {without:?}"
+            );
+            Ok(())
+        })
+        .await;
+}

@@ -1,0 +1,202 @@
+//! What may be looked up: who gets copies of messages to a device, by which rule, and what waits now.
+
+use ruma::{DeviceId, UserId};
+use schema::interests::Interests;
+use schema::{accounts, inbox};
+use serde::Serialize;
+
+use super::rules::{self, Interest, Withheld};
+use crate::{Env, Error, Refusal, Result};
+
+/// Messages and copies that an explanation shows of each; the numbers beside them count all.
+const SHOWN: i64 = 50;
+
+/// A service that gets copies of messages to a device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Observer {
+    /// Its id.
+    pub service: String,
+    /// The user id of its own user: whom a person may ask about it.
+    pub sender: String,
+    /// `explicit` or `implicit`.
+    pub interest: &'static str,
+    /// The rule's name.
+    pub rule: &'static str,
+}
+
+/// A device, and who gets copies of messages to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Observed {
+    /// The device.
+    pub device_id: String,
+    /// The services, in order of id.
+    pub observers: Vec<Observer>,
+}
+
+/// Which services get copies of messages to each device of a user, as of now.
+///
+/// # Errors
+/// When storage fails.
+pub async fn observers(env: &Env, user: &UserId) -> Result<Vec<Observed>> {
+    let (interests, user) = (env.store.interests(), user.to_string());
+    let devices = env
+        .store
+        .read(move |db| accounts::devices_of(db, &[&user]))
+        .await?;
+    let observed = |to: accounts::Addressed| Observed {
+        observers: rules::copies(&to, &interests)
+            .into_iter()
+            .filter_map(|(id, interest)| observer(&interests, &id, interest))
+            .collect(),
+        device_id: to.device.device_id,
+    };
+    Ok(devices.into_iter().map(observed).collect())
+}
+
+fn observer(
+    interests: &Interests,
+    id: &schema::registration::ServiceId,
+    interest: Interest,
+) -> Option<Observer> {
+    Some(Observer {
+        service: id.to_string(),
+        sender: interests.service(id)?.sender.clone(),
+        interest: interest.kind(),
+        rule: interest.rule(),
+    })
+}
+
+/// What becomes of a message to a device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Explanation {
+    /// Whose device.
+    pub user_id: String,
+    /// Which device.
+    pub device_id: String,
+    /// Every registered service, in order of id: what it would get of a message that came now.
+    pub services: Vec<Standing>,
+    /// What waits in the device's inbox.
+    pub inbox: Waiting<InboxMessage>,
+    /// What waits for services.
+    pub copies: Waiting<Copy>,
+}
+
+/// What a service would get.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Standing {
+    /// Its id.
+    pub service: String,
+    /// Whether it would get a copy.
+    pub copy: bool,
+    /// `explicit` or `implicit`, where it is interested.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interest: Option<&'static str>,
+    /// The rule by which it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<&'static str>,
+    /// Why it gets none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why_not: Option<Withheld>,
+}
+
+/// How many there are, and the oldest of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Waiting<T> {
+    /// All of them.
+    pub count: i64,
+    /// The oldest.
+    pub oldest: Vec<T>,
+}
+
+/// A message that waits in an inbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct InboxMessage {
+    /// Its place in the order.
+    pub position: i64,
+    /// Its type.
+    pub r#type: String,
+    /// Who sent it.
+    pub sender: String,
+}
+
+/// A copy that waits for a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Copy {
+    /// The position of the message.
+    pub position: i64,
+    /// For which service.
+    pub service: String,
+    /// `explicit` or `implicit`, as decided when the message came.
+    pub interest: &'static str,
+    /// The rule by which it was decided.
+    pub rule: String,
+    /// The transaction in which it is frozen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transaction: Option<i64>,
+}
+
+/// Explain what becomes of a message to a device, and what waits for it now.
+///
+/// # Errors
+/// [`Refusal::NotFound`] when there is no such device.
+pub async fn explain(env: &Env, user: &UserId, device: &DeviceId) -> Result<Explanation> {
+    let (user, device) = (user.to_string(), device.to_string());
+    let interests = env.store.interests();
+    env.store
+        .read(move |db| {
+            let to = accounts::device(db, &user, &device)?
+                .ok_or_else(|| Refusal::NotFound("there is no such device".into()))?;
+            let services = interests.services().iter();
+            let services = services.map(|service| standing(&interests, service, &to));
+            let (waiting, oldest) = inbox::waiting_for(db, &user, &device, SHOWN)?;
+            let (copies, oldest_copies) = inbox::copies_for(db, &user, &device, SHOWN)?;
+            Ok::<_, Error>(Explanation {
+                services: services.collect(),
+                user_id: user,
+                device_id: device,
+                inbox: Waiting {
+                    count: waiting,
+                    oldest: oldest.into_iter().map(message).collect(),
+                },
+                copies: Waiting {
+                    count: copies,
+                    oldest: oldest_copies.into_iter().map(copy).collect(),
+                },
+            })
+        })
+        .await
+}
+
+fn standing(
+    interests: &Interests,
+    service: &schema::interests::Service,
+    to: &accounts::Addressed,
+) -> Standing {
+    let interest = rules::interest(interests, service, to);
+    let withheld = interest.err().or(rules::deliverable(service).err());
+    Standing {
+        service: service.id.to_string(),
+        copy: withheld.is_none(),
+        interest: interest.ok().map(Interest::kind),
+        rule: interest.ok().map(Interest::rule),
+        why_not: withheld,
+    }
+}
+
+fn message(row: inbox::InboxRow) -> InboxMessage {
+    InboxMessage {
+        position: row.position,
+        r#type: row.kind,
+        sender: row.sender,
+    }
+}
+
+fn copy(row: inbox::CopyRow) -> Copy {
+    Copy {
+        position: row.position,
+        service: row.appservice_id,
+        interest: if row.explicit { "explicit" } else { "implicit" },
+        rule: row.why,
+        transaction: row.txn,
+    }
+}

@@ -1,0 +1,82 @@
+//! Which service decides over a device, and by which rule: its acknowledgement of a message is then the device's.
+
+use std::collections::BTreeSet;
+
+use crate::accounts::Addressed;
+use crate::interests::{Claim, Interests};
+use crate::registration::ServiceId;
+
+/// Why a service decides over a device. Where several rules hold, the first of them is named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Authority {
+    /// The user is the service's own sender.
+    Sender,
+    /// The first of the service's patterns that matches the user is exclusive.
+    ExclusiveNamespace,
+    /// The service registered the account, and no person's own login made the device.
+    RegisteredAccount,
+    /// The service created the device, whoever's account it is.
+    CreatedDevice,
+}
+
+impl Authority {
+    /// The rule's name, as it is stored and shown.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Authority::Sender => "sender",
+            Authority::ExclusiveNamespace => "exclusive_namespace",
+            Authority::RegisteredAccount => "registered_account",
+            Authority::CreatedDevice => "created_device",
+        }
+    }
+}
+
+// ANCHOR: authority
+/// Whether a service decides over a device, and by which rule: so that its acknowledgement is the device's. ([design])
+///
+/// Every device of its sender and of users in its exclusive namespaces; on other accounts that it registered, every
+/// device that no person's own login made; else only a device that it created.
+///
+/// [design]: https://github.com/matrix-org/matrix-spec-proposals/pull/4203
+#[must_use]
+pub fn authority(interests: &Interests, service: &ServiceId, to: &Addressed) -> Option<Authority> {
+    let is_it = |id: &Option<String>| id.as_deref() == Some(service.as_str());
+    match interests.claim(service, &to.device.user_id) {
+        Some(Claim::Sender) => Some(Authority::Sender),
+        Some(Claim::Exclusive) => Some(Authority::ExclusiveNamespace),
+        Some(Claim::Shared) | None => {
+            if is_it(&to.account_of) && !to.device.own_login {
+                Some(Authority::RegisteredAccount)
+            } else {
+                is_it(&to.device.appservice_id).then_some(Authority::CreatedDevice)
+            }
+        }
+    }
+}
+// ANCHOR_END: authority
+
+/// Every present service that may have something to do with this device: by its namespaces, by the account, by the device.
+/// In order of id.
+#[must_use]
+pub fn concerned(interests: &Interests, to: &Addressed) -> BTreeSet<ServiceId> {
+    let by_namespace = interests.in_user(&to.device.user_id).into_iter();
+    let by_row = [to.account_of.as_deref(), to.device.appservice_id.as_deref()];
+    let by_row = by_row
+        .into_iter()
+        .flatten()
+        .map(ServiceId::from)
+        .filter(|id| interests.service(id).is_some());
+    by_namespace
+        .map(|(service, _)| service.id.clone())
+        .chain(by_row)
+        .collect()
+}
+
+/// Every present service that decides over this device.
+#[must_use]
+pub fn authorities(interests: &Interests, to: &Addressed) -> BTreeSet<ServiceId> {
+    let mut services = concerned(interests, to);
+    services.retain(|id| authority(interests, id, to).is_some());
+    services
+}
