@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use actors::accounts::{Register, Registrant};
 use actors::{Actors, ask};
-use schema::registration::ServiceId;
+use schema::registration::{Registration, ServiceId};
 
 use crate::cli::{AddUser, Forget};
 use crate::run::{configured, text};
@@ -82,6 +82,8 @@ pub(crate) async fn list_appservices(path: std::path::PathBuf) -> Result<(), Str
         .read(schema::appservices::all)
         .await
         .map_err(text)?;
+    let observe = env.settings.observe.as_deref();
+    let mut known = Vec::new();
     for row in rows {
         let id = ServiceId::from(row.appservice_id.as_str());
         let owed = env
@@ -94,16 +96,29 @@ pub(crate) async fn list_appservices(path: std::path::PathBuf) -> Result<(), Str
         } else {
             "its file is gone"
         };
-        let observes = env
-            .settings
-            .observe
-            .as_ref()
-            .is_some_and(|ids| ids.iter().any(|id| id.as_str() == row.appservice_id));
-        let observes = if observes { "; may observe" } else { "" };
+        let registration: Registration = serde_json::from_str(&row.registration).map_err(text)?;
+        let shared = registration.shared_users().join(", ");
+        let granted = observe.is_some_and(|ids| ids.contains(&registration.id));
+        let observes = match (shared.is_empty(), granted) {
+            (true, false) => String::new(),
+            (true, true) => "; observe names it, and it observes nobody".to_owned(),
+            (false, true) => format!("; observes {shared}"),
+            (false, false) => {
+                format!("; would observe {shared}, which observe does not grant it")
+            }
+        };
         println!(
             "{}  {}  {state}; to-device messages owed: {owed}{observes}",
             row.appservice_id, row.file
         );
+        known.push(registration.id);
+    }
+    for id in observe
+        .into_iter()
+        .flatten()
+        .filter(|id| !known.contains(id))
+    {
+        println!("{id}  observe names it, and it is not registered");
     }
     Ok(())
 }

@@ -131,6 +131,17 @@ impl Routes {
         F: Fn(App, Caller, R) -> Fut + Copy + 'static,
         Fut: Future<Output = Result<R::OutgoingResponse>> + 'static,
     {
+        self.on_path(move |app, caller, _, request| handler(app, caller, request))
+    }
+
+    /// The same for an endpoint that must see its path as it was asked: where ruma knows two names of a type, it keeps one.
+    #[must_use]
+    pub fn on_path<R, F, Fut>(self, handler: F) -> Routes
+    where
+        R: Endpoint,
+        F: Fn(App, Caller, Vec<String>, R) -> Fut + Copy + 'static,
+        Fut: Future<Output = Result<R::OutgoingResponse>> + 'static,
+    {
         self.add::<R, _, _, _>(handler, |answer| ruma_response(answer, None))
     }
 
@@ -142,6 +153,7 @@ impl Routes {
         F: Fn(App, Caller, R) -> Fut + Copy + 'static,
         Fut: Future<Output = Result<(StatusCode, R::OutgoingResponse)>> + 'static,
     {
+        let handler = move |app, caller, _, request| handler(app, caller, request);
         self.add::<R, _, _, _>(handler, |(status, answer)| {
             ruma_response(answer, Some(status))
         })
@@ -155,6 +167,7 @@ impl Routes {
         F: Fn(App, Caller, R) -> Fut + Copy + 'static,
         Fut: Future<Output = Result<Json>> + 'static,
     {
+        let handler = move |app, caller, _, request| handler(app, caller, request);
         self.add::<R, _, _, _>(handler, |Json(text)| Ok(json_response(text)))
     }
 
@@ -183,7 +196,7 @@ impl Routes {
     fn add<R, F, Fut, T>(mut self, handler: F, respond: fn(T) -> Result<HttpResponse>) -> Routes
     where
         R: Endpoint,
-        F: Fn(App, Caller, R) -> Fut + Copy + 'static,
+        F: Fn(App, Caller, Vec<String>, R) -> Fut + Copy + 'static,
         Fut: Future<Output = Result<T>> + 'static,
         T: 'static,
     {
@@ -192,7 +205,7 @@ impl Routes {
                 // Who asks comes first: a bad token is 401 whatever the body holds.
                 let caller = caller(&app, R::Authentication::AUTH, &incoming).await?;
                 let request = parse::<R>(&incoming)?;
-                respond(handler(app, caller, request).await?)
+                respond(handler(app, caller, incoming.path, request).await?)
             })
         });
         let method = ["GET", "PUT", "POST", "DELETE"]

@@ -1,5 +1,7 @@
 //! What only a development server has, under `/_understudy/`.
 
+mod explain;
+
 use std::time::Duration;
 
 use actors::trace::Seen;
@@ -18,6 +20,7 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .raw("GET", "/_understudy/messages", Auth::None, messages)
         .raw("GET", "/_understudy/transactions", Auth::None, transactions)
         .raw("GET", "/_understudy/appservices", Auth::None, status)
+        .raw("GET", "/_understudy/explain", Auth::None, explain::explain)
         .raw(
             "POST",
             "/_understudy/appservices/reload",

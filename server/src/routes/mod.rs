@@ -10,6 +10,7 @@ mod discovery;
 mod history;
 mod keys;
 mod membership;
+mod observers;
 mod presence;
 mod profile;
 mod push;
@@ -40,6 +41,7 @@ pub fn all(dev: bool, proposals: &[u16]) -> Routes {
         cross_signing::routes,
         backup::routes,
         to_device::routes,
+        observers::routes,
         sync::routes,
         rooms::routes,
         membership::routes,

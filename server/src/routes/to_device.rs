@@ -13,7 +13,7 @@ use crate::ruma::Routes;
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {
-    routes.on(send)
+    routes.on_path(send)
 }
 
 /// Send messages to the devices of users.
@@ -25,14 +25,14 @@ pub(super) fn routes(routes: Routes) -> Routes {
 async fn send(
     app: App,
     caller: Caller,
+    path: Vec<String>,
     request: send_event_to_device::v3::Request,
 ) -> Result<send_event_to_device::v3::Response> {
     let send_event_to_device::v3::Request {
-        txn_id,
-        event_type,
-        messages,
-        ..
+        txn_id, messages, ..
     } = request;
+    // As it was asked: ruma writes another name for some types.
+    let event_type = path.into_iter().next().unwrap_or_default();
     let from = caller.identity()?.clone();
     questions::about_users(&app, &caller, messages.keys().map(|user| &**user)).await?;
     let target = |to| match to {
@@ -56,7 +56,7 @@ async fn send(
         Deposit {
             from,
             txn: txn_id,
-            event_type: event_type.to_string(),
+            event_type,
             messages,
         },
     )

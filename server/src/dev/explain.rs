@@ -1,0 +1,23 @@
+//! What becomes of a message to a device, and why.
+
+use actors::Refusal;
+use actors::to_device_inbox::queries;
+use ruma::UserId;
+
+use crate::app::App;
+use crate::caller::Caller;
+use crate::error::{Error, Result};
+use crate::ruma::{Json, Raw};
+
+/// For each service whether it gets copies of messages to a device, under which rule or why not; and what waits now:
+/// `GET /_understudy/explain?user=@bob:test&device=DEV`.
+pub(super) async fn explain(app: App, _: Caller, request: Raw) -> Result<Json> {
+    let param = |name: &'static str| {
+        let missing = || Refusal::MissingParam(format!("{name} is missing").into());
+        request.param(name).ok_or_else(missing)
+    };
+    let user =
+        UserId::parse(param("user")?).map_err(|e| Error::invalid_param(format!("user: {e}")))?;
+    let explained = queries::explain(&app.actors.env, &user, param("device")?.into()).await?;
+    Json::write(&explained)
+}
