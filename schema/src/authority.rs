@@ -1,6 +1,6 @@
 //! Which service decides over a device, and by which rule: its acknowledgement of a message is then the device's.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::accounts::Addressed;
 use crate::interests::{Claim, Interests};
@@ -36,13 +36,13 @@ impl Authority {
 /// Whether a service decides over a device, and by which rule: so that its acknowledgement is the device's. ([design])
 ///
 /// Every device of its sender and of users in its exclusive namespaces; on other accounts that it registered, every
-/// device that no person's own login made; else only a device that it created.
+/// device that no person's own login made; else only a device that it created. `claim` is how its namespaces claim the user.
 ///
 /// [design]: https://github.com/matrix-org/matrix-spec-proposals/pull/4203
 #[must_use]
-pub fn authority(interests: &Interests, service: &ServiceId, to: &Addressed) -> Option<Authority> {
+pub fn authority(claim: Option<Claim>, service: &ServiceId, to: &Addressed) -> Option<Authority> {
     let is_it = |id: &Option<String>| id.as_deref() == Some(service.as_str());
-    match interests.claim(service, &to.device.user_id) {
+    match claim {
         Some(Claim::Sender) => Some(Authority::Sender),
         Some(Claim::Exclusive) => Some(Authority::ExclusiveNamespace),
         Some(Claim::Shared) | None => {
@@ -56,27 +56,28 @@ pub fn authority(interests: &Interests, service: &ServiceId, to: &Addressed) -> 
 }
 // ANCHOR_END: authority
 
-/// Every present service that may have something to do with this device: by its namespaces, by the account, by the device.
-/// In order of id.
+/// Every present service that may have something to do with this device, by its namespaces, by the account or by the device;
+/// each with how its namespaces claim the user, if they do. One match for all of them.
 #[must_use]
-pub fn concerned(interests: &Interests, to: &Addressed) -> BTreeSet<ServiceId> {
-    let by_namespace = interests.in_user(&to.device.user_id).into_iter();
+pub fn concerned(interests: &Interests, to: &Addressed) -> BTreeMap<ServiceId, Option<Claim>> {
     let by_row = [to.account_of.as_deref(), to.device.appservice_id.as_deref()];
     let by_row = by_row
         .into_iter()
         .flatten()
         .map(ServiceId::from)
         .filter(|id| interests.service(id).is_some());
-    by_namespace
-        .map(|(service, _)| service.id.clone())
-        .chain(by_row)
-        .collect()
+    let mut services: BTreeMap<_, _> = by_row.map(|id| (id, None)).collect();
+    let by_namespace = interests.in_user(&to.device.user_id).into_iter();
+    services.extend(by_namespace.map(|(service, claim)| (service.id.clone(), Some(claim))));
+    services
 }
 
 /// Every present service that decides over this device.
 #[must_use]
 pub fn authorities(interests: &Interests, to: &Addressed) -> BTreeSet<ServiceId> {
-    let mut services = concerned(interests, to);
-    services.retain(|id| authority(interests, id, to).is_some());
-    services
+    concerned(interests, to)
+        .into_iter()
+        .filter(|(id, claim)| authority(*claim, id, to).is_some())
+        .map(|(id, _)| id)
+        .collect()
 }

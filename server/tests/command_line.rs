@@ -96,3 +96,74 @@ fn a_configuration_file_that_is_not_there() {
         .expect("it runs");
     refuses(&output, "/nowhere/server.toml");
 }
+
+#[test]
+fn who_may_observe_is_said_by_the_log_and_by_the_list() {
+    let data = folder();
+    let appservices = data.path().join("appservices");
+    std::fs::create_dir(&appservices).expect("a folder");
+    for id in ["mirror", "nosy"] {
+        let registration = format!(
+            "{{id: {id}, url: null, as_token: {id}, hs_token: h, sender_localpart: {id}bot, \
+             namespaces: {{users: [{{exclusive: false, regex: '@.*'}}]}}}}"
+        );
+        std::fs::write(appservices.join(format!("{id}.yaml")), registration).expect("written");
+    }
+    let config = data.path().join("server.toml");
+    let database = data.path().join("understudy.db");
+    let text = format!(
+        "server_name = \"test\"\nlisten = \"127.0.0.1:0\"\ndatabase = \"sqlite:{}\"\nappservices = \"{}\"\n\
+         observe = [\"mirror\", \"mirorr\"]\n",
+        database.display(),
+        appservices.display()
+    );
+    std::fs::write(&config, text).expect("written");
+
+    let mut server = understudy()
+        .args(["serve", "--config"])
+        .arg(&config)
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let log = BufReader::new(server.stderr.take().expect("its log"));
+    let mut said = Vec::new();
+    for line in log.lines() {
+        let line = line.expect("a line");
+        let ready = line.contains("ready");
+        said.push(line);
+        if ready {
+            break;
+        }
+    }
+    let stopped = Command::new("kill")
+        .args(["-TERM", &server.id().to_string()])
+        .status()
+        .expect("a signal can be sent");
+    assert!(stopped.success());
+    server.wait().expect("it ends");
+    let line = |words: &[&str]| said.iter().any(|l| words.iter().all(|w| l.contains(w)));
+    assert!(line(&["WARN", "mirror", "is granted copies"]), "{said:?}");
+    assert!(line(&["nosy", "observe does not name it"]), "{said:?}");
+    assert!(line(&["WARN", "mirorr", "not registered"]), "{said:?}");
+
+    let list = understudy()
+        .args(["appservices", "--config"])
+        .arg(&config)
+        .output()
+        .expect("it runs");
+    let list = String::from_utf8_lossy(&list.stdout);
+    let lines: Vec<&str> = list.lines().collect();
+    assert_eq!(lines.len(), 3, "{list}");
+    assert!(
+        lines[0].starts_with("mirror ") && lines[0].ends_with("observes @.*"),
+        "{list}"
+    );
+    assert!(
+        lines[1].starts_with("nosy ") && lines[1].contains("does not grant"),
+        "{list}"
+    );
+    assert_eq!(
+        lines[2],
+        "mirorr  observe names it, and it is not registered"
+    );
+}

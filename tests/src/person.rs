@@ -195,6 +195,17 @@ impl Person {
         }
     }
 
+    /// The body of an answer, byte for byte; not written down.
+    ///
+    /// # Panics
+    /// When no answer comes.
+    pub async fn text(&self, path: &str) -> String {
+        let url = format!("{}{}", self.base, whole(path));
+        let asked = self.http.get(url).bearer_auth(&self.token).send();
+        let answer = asked.await.expect("the server answers");
+        answer.text().await.expect("a whole answer")
+    }
+
     /// Send these very bytes; not written down.
     pub async fn raw(&self, method: &str, path: &str, body: Vec<u8>) -> Answer {
         let whole = whole(path);

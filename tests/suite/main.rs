@@ -1,14 +1,18 @@
 //! Conversations with understudy. A file is a theme; a test's name is a sentence, and its transcript has the same name.
 
 mod acting;
+mod authority;
 mod book;
+mod consent;
 mod counts;
 mod counts_policies;
+mod custom_events;
 mod device_lists;
 mod encrypted;
 mod ephemeral;
 mod exhaustion;
 mod http;
+mod late;
 mod masquerading;
 mod mscs;
 mod questions;

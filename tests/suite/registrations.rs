@@ -69,54 +69,6 @@ async fn a_file_that_goes_keeps_what_is_owed_until_it_comes_back() {
 }
 
 #[actix_web::test]
-async fn a_service_added_late_gets_what_waits_for_its_users_and_whom_to_track() {
-    let stage = Stage::new().await;
-    let alice = stage.person("alice", "LAPTOP").await;
-    // A person's account that the service will own by its namespace.
-    let ghost = stage.person("irc_bob", "GHOST").await;
-    let made = alice
-        .post("/createRoom", &json!({"invite": ["@irc_bob:test"]}))
-        .await
-        .ok();
-    let room = made["room_id"].as_str().expect("a room").to_owned();
-    ghost
-        .post(
-            &format!("/rooms/{}/join", tests::person::segment(&room)),
-            &json!({}),
-        )
-        .await
-        .ok();
-    alice
-        .put(
-            "/sendToDevice/m.example/1",
-            &json!({"messages": {"@irc_bob:test": {"*": {"n": 1}}}}),
-        )
-        .await
-        .ok();
-    stage.quiet().await;
-    let irc = stage.bridge("irc").await;
-    stage.quiet().await;
-    let taken = irc.receiver.taken(0);
-    let all = |key: &str| {
-        taken
-            .iter()
-            .flat_map(|t| t[key].as_array().cloned().unwrap_or_default())
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(all("de.sorunome.msc2409.to_device").len(), 1);
-    let changed: Vec<_> = taken
-        .iter()
-        .flat_map(|t| {
-            t["org.matrix.msc3202.device_lists"]["changed"]
-                .as_array()
-                .cloned()
-                .unwrap_or_default()
-        })
-        .collect();
-    assert!(changed.contains(&json!("@alice:test")), "{changed:?}");
-}
-
-#[actix_web::test]
 async fn a_changed_url_is_used_for_what_is_frozen() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;

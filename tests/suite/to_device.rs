@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tests::{Bridge, Person, Stage};
 
-async fn sends(from: &Person, txn: &str, to: &str, device: &str, content: Value) {
+pub(crate) async fn sends(from: &Person, txn: &str, to: &str, device: &str, content: Value) {
     from.put(
         &format!("/sendToDevice/m.example/{txn}"),
         &json!({"messages": {to: {device: content}}}),
@@ -13,7 +13,7 @@ async fn sends(from: &Person, txn: &str, to: &str, device: &str, content: Value)
 }
 
 /// Every to-device message that a bridge has taken.
-fn taken(bridge: &Bridge) -> Vec<Value> {
+pub(crate) fn taken(bridge: &Bridge) -> Vec<Value> {
     let all = bridge.receiver.taken(0);
     all.iter()
         .flat_map(|t| {
@@ -25,7 +25,7 @@ fn taken(bridge: &Bridge) -> Vec<Value> {
         .collect()
 }
 
-async fn inbox_of(person: &Person) -> Vec<Value> {
+pub(crate) async fn inbox_of(person: &Person) -> Vec<Value> {
     let sync = person.aside().get("/sync?timeout=0").await.ok();
     sync["to_device"]["events"]
         .as_array()
@@ -147,53 +147,6 @@ async fn two_services_one_exclusive_and_one_not_get_a_copy_each() {
     stage
         .transcript("two_services_one_exclusive_and_one_not_get_a_copy_each")
         .await;
-}
-
-#[actix_web::test]
-async fn without_consent_a_service_observes_nobody() {
-    let stage = Stage::with(&[3202, 4203], |options| {
-        options.settings.observe = Some(Vec::new())
-    })
-    .await;
-    let alice = stage.person("alice", "LAPTOP").await;
-    stage.person("bob", "PHONE").await;
-    let mirror = stage
-        .bridge_with(
-            "mirror",
-            json!({"namespaces": {"users": [{"exclusive": false, "regex": "@.*"}]}}),
-        )
-        .await;
-    sends(&alice, "1", "@bob:test", "PHONE", json!({"n": 1})).await;
-    stage.quiet().await;
-    assert!(taken(&mirror).is_empty());
-}
-
-#[actix_web::test]
-async fn content_arrives_as_its_bytes_were_sent() {
-    let stage = Stage::new().await;
-    let alice = stage.person("alice", "LAPTOP").await;
-    let irc = stage.bridge("irc").await;
-    let bob = irc.ghost_with_device("bob", "GHOST").await;
-    // Key order, number forms, escapes and blanks are the sender's.
-    let content = r#"{"z": 1.50, "a":"\u00e9\/", "big":12345678901234567890 }"#;
-    let body = format!(
-        r#"{{"messages":{{"{}":{{"GHOST":{content}}}}}}}"#,
-        bob.user_id
-    );
-    let answer = alice
-        .raw(
-            "PUT",
-            "/sendToDevice/org.example.custom/1",
-            body.into_bytes(),
-        )
-        .await;
-    assert_eq!(answer.status, 200, "{answer:?}");
-    stage.quiet().await;
-    let received = irc.receiver.received();
-    assert!(
-        received.iter().any(|r| r.body.contains(content)),
-        "{received:?}"
-    );
 }
 
 #[actix_web::test]

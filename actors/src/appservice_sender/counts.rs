@@ -38,8 +38,10 @@ pub(super) fn told(
     }
     if service.counts == CountsPolicy::Always {
         let interests = tx.interests();
-        let decides =
-            |to: &accounts::Addressed| authority(&interests, &service.id, to).is_some();
+        let decides = |to: &accounts::Addressed| {
+            let claim = interests.claim(&service.id, &to.device.user_id);
+            authority(claim, &service.id, to).is_some()
+        };
         for (device, counts) in schema::counts::of_everybody(tx, decides)? {
             told.say((device.user_id, device.device_id), counts)?;
         }

@@ -172,7 +172,8 @@ fn standing(
     service: &schema::interests::Service,
     to: &accounts::Addressed,
 ) -> Standing {
-    let interest = rules::interest(interests, service, to);
+    let claim = interests.claim(&service.id, &to.device.user_id);
+    let interest = rules::interest(claim, service, to);
     let withheld = interest.err().or(rules::deliverable(service).err());
     Standing {
         service: service.id.to_string(),

@@ -2,7 +2,7 @@
 
 use schema::accounts::Addressed;
 use schema::authority::{Authority, authority, concerned};
-use schema::interests::{Interests, Service};
+use schema::interests::{Claim, Interests, Service};
 use schema::registration::ServiceId;
 use serde::{Serialize, Serializer};
 
@@ -137,18 +137,19 @@ pub fn fan_out<'a>(
 ///
 /// Explicit by authority. Else implicit, where a namespace of the service matches the user, and either the account is one that
 /// the service registered, or the administrator grants that it observes.
+/// `claim` is how its namespaces claim the user.
 ///
 /// [MSC4203]: https://github.com/matrix-org/matrix-spec-proposals/pull/4203
 pub fn interest(
-    interests: &Interests,
+    claim: Option<Claim>,
     service: &Service,
     to: &Addressed,
 ) -> Result<Interest, Withheld> {
-    if let Some(authority) = authority(interests, &service.id, to) {
+    if let Some(authority) = authority(claim, &service.id, to) {
         return Ok(Interest::Explicit(authority));
     }
     let own_account = to.account_of.as_deref() == Some(service.id.as_str());
-    match interests.claim(&service.id, &to.device.user_id) {
+    match claim {
         None => Err(Withheld::NotInterested),
         Some(_) if own_account => Ok(Interest::Implicit(Consent::OwnAccount)),
         Some(_) if service.observes => Ok(Interest::Implicit(Consent::Granted)),
@@ -170,9 +171,9 @@ pub fn deliverable(service: &Service) -> Result<(), Withheld> {
 pub fn copies(to: &Addressed, interests: &Interests) -> Vec<(ServiceId, Interest)> {
     concerned(interests, to)
         .into_iter()
-        .filter_map(|id| {
+        .filter_map(|(id, claim)| {
             let service = interests.service(&id)?;
-            let interest = interest(interests, service, to).ok()?;
+            let interest = interest(claim, service, to).ok()?;
             deliverable(service).ok().map(|()| (id, interest))
         })
         .collect()
@@ -362,7 +363,12 @@ mod tests {
         let why = |id: &str, to: &Addressed| {
             let service = interests.service(&id.into()).expect("a service");
             (
-                interest(&interests, service, to).err(),
+                interest(
+                    interests.claim(&service.id, &to.device.user_id),
+                    service,
+                    to,
+                )
+                .err(),
                 deliverable(service).err(),
             )
         };

@@ -102,7 +102,8 @@ fn inboxes(
     let users: Vec<&str> = users.into_iter().collect();
     let mut decided = BTreeMap::new();
     for to in accounts::devices_of(tx, &users)? {
-        if let Some(rule) = authority(interests, &now.service, &to) {
+        let claim = interests.claim(&now.service, &to.device.user_id);
+        if let Some(rule) = authority(claim, &now.service, &to) {
             decided.insert((to.device.user_id, to.device.device_id), rule);
         }
     }

@@ -299,7 +299,8 @@ async fn check(house: &House, seed: u64) {
             let mut waiting = Vec::new();
             for message in inbox::page(tx, Position::START, Position(i64::MAX), 9_999)? {
                 let to = accounts::device(tx, &message.user_id, &message.device_id)?;
-                let decides = to.is_some_and(|to| authority(&interests, &irc(), &to).is_some());
+                let claim = interests.claim(&irc(), &message.user_id);
+                let decides = to.is_some_and(|to| authority(claim, &irc(), &to).is_some());
                 if decides {
                     waiting.push(message.position);
                 }

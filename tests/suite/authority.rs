@@ -1,0 +1,358 @@
+//! Who decides over a device, who merely observes it, and what becomes of copies when that changes.
+
+use std::time::Duration;
+
+use schema::registration::ServiceId;
+use serde_json::{Value, json};
+use tests::{Bridge, Person, Stage};
+
+use crate::to_device::{inbox_of, sends, taken};
+
+const EXPLAIN: &str = "/_understudy/explain?user=@irc_bob:test&device=GHOST";
+
+fn users(exclusive: bool) -> Value {
+    json!({"namespaces": {"users": [{"exclusive": exclusive, "regex": "@irc_.*"}]}})
+}
+
+fn numbers(events: &[Value]) -> Vec<i64> {
+    events
+        .iter()
+        .filter_map(|e| e["content"]["n"].as_i64())
+        .collect()
+}
+
+async fn send(from: &Person, n: i64) {
+    sends(
+        from,
+        &n.to_string(),
+        "@irc_bob:test",
+        "GHOST",
+        json!({"n": n}),
+    )
+    .await;
+}
+
+/// Change what a bridge's file says of its users.
+pub(crate) async fn registers_anew(stage: &Stage, bridge: &Bridge, keys: &Value) {
+    let file = stage.registration_file(&bridge.id);
+    let text = std::fs::read_to_string(&file).expect("a file");
+    let mut registration: Value = serde_json::from_str(&text).expect("JSON");
+    for (key, value) in keys.as_object().into_iter().flatten() {
+        registration[key] = value.clone();
+    }
+    stage.register(&bridge.id, &registration).await;
+}
+
+/// What an explanation says in short: the services that would get a copy, what waits in the inbox, and the waiting copies.
+async fn explained(person: &Person) -> (Vec<String>, i64, Vec<String>) {
+    let said = person.aside().get(EXPLAIN).await.ok();
+    let word = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
+    let services = said["services"].as_array().expect("a list").iter();
+    let services = services.map(|s| {
+        let rule = word(s, "rule");
+        let why_not = word(s, "why_not");
+        format!("{}: {rule}{why_not}", word(s, "service"))
+    });
+    let copies = said["copies"]["oldest"].as_array().expect("a list").iter();
+    let copies = copies.map(|c| format!("{}: {}", word(c, "service"), word(c, "rule")));
+    let inbox = said["inbox"]["count"].as_i64().expect("a number");
+    (services.collect(), inbox, copies.collect())
+}
+
+#[actix_web::test]
+async fn two_services_decide_and_the_first_acknowledgement_empties_the_inbox() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let irc = stage.bridge("irc").await;
+    let relay = stage.bridge_with("relay", users(true)).await;
+    let bob = irc.ghost_with_device("bob", "GHOST").await;
+    stage.quiet().await;
+    irc.receiver.at_once(None);
+    relay.receiver.at_once(None);
+    stage
+        .step("one message, two services with an exclusive namespace: a copy each, frozen and on its way")
+        .await;
+    send(&alice, 1).await;
+    stage.quiet().await;
+    alice.get(EXPLAIN).await.ok();
+    stage
+        .step("the first acknowledgement is the device's")
+        .await;
+    irc.answers(200).await;
+    stage.quiet().await;
+    assert!(inbox_of(&bob).await.is_empty());
+    stage
+        .step("the other service has its copy all the same")
+        .await;
+    alice.get(EXPLAIN).await.ok();
+    relay.answers(200).await;
+    stage.quiet().await;
+    assert_eq!((taken(&irc).len(), taken(&relay).len()), (1, 1));
+    stage
+        .transcript("two_services_decide_and_the_first_acknowledgement_empties_the_inbox")
+        .await;
+}
+
+#[actix_web::test]
+async fn two_services_observe_and_the_message_waits_for_its_device() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let bob = stage.person("bob", "PHONE").await;
+    let anybody = json!({"namespaces": {"users": [{"exclusive": false, "regex": "@bob.*"}]}});
+    let mirror = stage.bridge_with("mirror", anybody.clone()).await;
+    let audit = stage.bridge_with("audit", anybody).await;
+    sends(&alice, "1", "@bob:test", "PHONE", json!({"n": 1})).await;
+    stage.quiet().await;
+    assert_eq!((taken(&mirror).len(), taken(&audit).len()), (1, 1));
+    let first = bob.get("/sync?timeout=0").await.ok();
+    assert_eq!(
+        first["to_device"]["events"][0]["content"]["n"], 1,
+        "both acknowledged, it waits"
+    );
+    let since = first["next_batch"].as_str().expect("a token");
+    bob.get(&format!("/sync?timeout=0&since={since}"))
+        .await
+        .ok();
+    assert!(
+        inbox_of(&bob).await.is_empty(),
+        "its device has acknowledged it"
+    );
+}
+
+#[actix_web::test]
+async fn a_client_and_the_service_read_the_same_inbox() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let irc = stage.bridge("irc").await;
+    let bob = irc.ghost_with_device("bob", "GHOST").await;
+    stage.quiet().await;
+    irc.receiver.at_once(None);
+    let sync = async |since: &str| {
+        let path = format!("/sync?timeout=0{since}");
+        let answer = bob.aside().get(&path).await.ok();
+        let events = answer["to_device"]["events"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        let next = answer["next_batch"].as_str().expect("a token").to_owned();
+        (numbers(&events), format!("&since={next}"))
+    };
+
+    stage
+        .step("the client is first: the copy is sent all the same")
+        .await;
+    send(&alice, 1).await;
+    let (got, since) = sync("").await;
+    assert_eq!(got, [1]);
+    let (got, since) = sync(&since).await;
+    assert!(got.is_empty(), "acknowledged");
+    alice.get(EXPLAIN).await.ok();
+    irc.answers(200).await;
+    stage.quiet().await;
+
+    stage
+        .step("the service is first: the client has seen it, and is not given it again")
+        .await;
+    send(&alice, 2).await;
+    stage.quiet().await;
+    let (got, _) = sync(&since).await;
+    assert_eq!(got, [2], "seen, and not yet acknowledged");
+    irc.answers(200).await;
+    stage.quiet().await;
+    let (got, since) = sync(&since).await;
+    assert!(got.is_empty(), "the service acknowledged it");
+    let (got, _) = sync(&since).await;
+    assert!(got.is_empty(), "and it does not come back");
+    alice.get(EXPLAIN).await.ok();
+    assert_eq!(numbers(&taken(&irc)), [1, 2]);
+    stage
+        .transcript("a_client_and_the_service_read_the_same_inbox")
+        .await;
+}
+
+#[actix_web::test]
+async fn a_device_made_again_under_the_same_id_gets_nothing_of_the_old_one() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let irc = stage.bridge("irc").await;
+    let bob = irc.ghost_with_device("bob", "GHOST").await;
+    stage.quiet().await;
+    irc.receiver.at_once(None);
+    stage.step("one message is frozen, another waits").await;
+    send(&alice, 1).await;
+    stage.quiet().await;
+    send(&alice, 2).await;
+    stage
+        .step("the device is deleted and made again: what waited is gone, what is frozen is sent")
+        .await;
+    bob.delete("/devices/GHOST").await.ok();
+    let ghost = irc.bot.playing(&bob.user_id, None);
+    ghost.put("/devices/GHOST", &json!({})).await.ok();
+    stage.step("a message for the new device").await;
+    send(&alice, 3).await;
+    assert_eq!(numbers(&inbox_of(&bob).await), [3]);
+    stage
+        .step("the bridge answers: its acknowledgement of the old one is not the new one's")
+        .await;
+    irc.answers(200).await;
+    stage.quiet().await;
+    assert_eq!(numbers(&inbox_of(&bob).await), [3]);
+    irc.answers(200).await;
+    stage.quiet().await;
+    assert_eq!(numbers(&taken(&irc)), [1, 3]);
+    assert!(inbox_of(&bob).await.is_empty());
+    stage
+        .transcript("a_device_made_again_under_the_same_id_gets_nothing_of_the_old_one")
+        .await;
+}
+
+#[actix_web::test]
+async fn a_service_goes_is_forgotten_and_comes_back() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let irc = stage.bridge("irc").await;
+    irc.ghost_with_device("bob", "GHOST").await;
+    stage.quiet().await;
+    irc.receiver.at_once(Some(500));
+    stage.step("a message that the service does not take").await;
+    send(&alice, 1).await;
+    stage
+        .step("its file is gone: the copy is kept as it was decided, and so is the message")
+        .await;
+    let file = stage.registration_file("irc");
+    let text = std::fs::read_to_string(&file).expect("a file");
+    std::fs::remove_file(&file).expect("removed");
+    stage.reload().await;
+    alice.get(EXPLAIN).await.ok();
+    stage
+        .step("it is forgotten: the copy goes, the message stays")
+        .await;
+    let store = stage.app().actors.env.store.clone();
+    let forget = store.write(|tx| schema::appservices::forget(tx, &ServiceId::from("irc")));
+    assert!(forget.await.expect("written"));
+    alice.get(EXPLAIN).await.ok();
+    stage
+        .step("it is registered again, and is given what waits")
+        .await;
+    irc.receiver.at_once(Some(200));
+    // A server is stopped while it forgets, so time has passed.
+    stage.advance(Duration::from_secs(1)).await;
+    let registration = serde_json::from_str(&text).expect("JSON");
+    stage.register("irc", &registration).await;
+    stage.quiet().await;
+    alice.get(EXPLAIN).await.ok();
+    assert_eq!(numbers(&taken(&irc)), [1]);
+    stage
+        .transcript("a_service_goes_is_forgotten_and_comes_back")
+        .await;
+}
+
+#[actix_web::test]
+async fn what_was_decided_on_arrival_stays() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    // A person's account, which the namespace of the service comes to match.
+    let bob = stage.person("irc_bob", "GHOST").await;
+    let irc = stage.bridge_with("irc", users(true)).await;
+    stage.quiet().await;
+    irc.receiver.at_once(None);
+
+    stage
+        .step("the namespace is exclusive, and a message is on its way")
+        .await;
+    send(&alice, 1).await;
+    stage
+        .step("it is shared now: the next message is merely observed")
+        .await;
+    registers_anew(&stage, &irc, &users(false)).await;
+    send(&alice, 2).await;
+    stage.quiet().await;
+    alice.get(EXPLAIN).await.ok();
+    stage
+        .step("the first is acknowledged as it was decided, and leaves the inbox")
+        .await;
+    irc.answers(200).await;
+    stage.quiet().await;
+    assert_eq!(numbers(&inbox_of(&bob).await), [2]);
+
+    stage.step("it is exclusive again: the copy that is on its way stays implicit, and the inbox keeps it").await;
+    registers_anew(&stage, &irc, &users(true)).await;
+    alice.get(EXPLAIN).await.ok();
+    irc.answers(200).await;
+    stage.quiet().await;
+    assert_eq!(numbers(&taken(&irc)), [1, 2]);
+    assert_eq!(numbers(&inbox_of(&bob).await), [2]);
+    stage.transcript("what_was_decided_on_arrival_stays").await;
+}
+
+#[actix_web::test]
+async fn each_rule_has_a_name_and_each_refusal_a_reason() {
+    let stage = Stage::with(&[3202, 4203], |options| {
+        options.settings.observe = Some(vec!["mirror".into()]);
+    })
+    .await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let irc = stage.bridge("irc").await;
+    stage.bridge_with("mirror", users(false)).await;
+    stage.bridge_with("nosy", users(false)).await;
+    let mut mute = users(true);
+    mute["url"] = Value::Null;
+    stage.bridge_with("mute", mute).await;
+    let mut deaf = users(true);
+    deaf["receive_ephemeral"] = false.into();
+    deaf["org.matrix.msc3202"] = false.into();
+    stage.bridge_with("deaf", deaf).await;
+    stage.bridge("xmpp").await;
+    irc.ghost_with_device("bob", "GHOST").await;
+    let (services, inbox, copies) = explained(&alice).await;
+    assert_eq!(
+        services,
+        [
+            "deaf: exclusive_namespacenot_asked_for",
+            "irc: exclusive_namespace",
+            "mirror: granted",
+            "mute: exclusive_namespaceno_url",
+            "nosy: not_granted",
+            "xmpp: not_interested",
+        ]
+    );
+    assert_eq!((inbox, copies.len()), (0, 0));
+
+    let (bare, gone) = ("/_understudy/explain", "&device=GONE");
+    alice.get(bare).await.is_refused(400, "M_MISSING_PARAM");
+    alice
+        .get(&format!("{bare}?user=@irc_bob:test"))
+        .await
+        .is_refused(400, "M_MISSING_PARAM");
+    alice
+        .get(&format!("{bare}?user=bob{gone}"))
+        .await
+        .is_refused(400, "M_INVALID_PARAM");
+    alice
+        .get(&format!("{bare}?user=@irc_bob:test{gone}"))
+        .await
+        .is_refused(404, "M_NOT_FOUND");
+    alice
+        .get(&format!("{bare}?user=@nobody:test{gone}"))
+        .await
+        .is_refused(404, "M_NOT_FOUND");
+}
+
+#[actix_web::test]
+async fn an_explanation_is_bounded() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let irc = stage.bridge("irc").await;
+    irc.ghost_with_device("bob", "GHOST").await;
+    stage.quiet().await;
+    irc.receiver.at_once(Some(500));
+    for n in 0..60 {
+        send(&alice.aside(), n).await;
+    }
+    stage.quiet().await;
+    let said = alice.get(EXPLAIN).await.ok();
+    for what in ["inbox", "copies"] {
+        assert_eq!(said[what]["count"], 60);
+        assert_eq!(said[what]["oldest"].as_array().map(Vec::len), Some(50));
+    }
+}

@@ -1,0 +1,142 @@
+//! Who may read along, and how a person finds out.
+
+use schema::sessions::{self, Maker};
+use serde_json::{Value, json};
+use tests::Stage;
+
+use crate::to_device::{sends, taken};
+
+const OBSERVERS: &str = "/_understudy/observers";
+
+fn everybody() -> Value {
+    json!({"namespaces": {"users": [{"exclusive": false, "regex": "@.*"}]}})
+}
+
+/// A server whose configuration lets these services observe.
+async fn granting(ids: &[&str]) -> Stage {
+    let ids = ids.iter().map(|id| (*id).into()).collect();
+    Stage::with(&[3202, 4203], |options| {
+        options.settings.observe = Some(ids)
+    })
+    .await
+}
+
+#[actix_web::test]
+async fn a_service_observes_people_only_where_the_configuration_names_it() {
+    let stage = granting(&["mirror"]).await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let bob = stage.person("bob", "PHONE").await;
+    let mirror = stage.bridge_with("mirror", everybody()).await;
+    let nosy = stage.bridge_with("nosy", everybody()).await;
+    stage
+        .step("one service is granted to observe, the other is not")
+        .await;
+    sends(&alice, "1", "@bob:test", "PHONE", json!({"n": 1})).await;
+    stage.step("bob asks who reads along").await;
+    bob.get(OBSERVERS).await.ok();
+    stage.step("the reason why the other one does not").await;
+    bob.get("/_understudy/explain?user=@bob:test&device=PHONE")
+        .await
+        .ok();
+    stage.quiet().await;
+    assert_eq!((taken(&mirror).len(), taken(&nosy).len()), (1, 0));
+    stage
+        .transcript("a_service_observes_people_only_where_the_configuration_names_it")
+        .await;
+}
+
+#[actix_web::test]
+async fn a_person_asks_device_by_device_and_nobody_else_may() {
+    let stage = Stage::with(&[3202, 4203], |options| {
+        options.settings.observe = Some(vec!["mirror".into()]);
+        // As a long-lived server has it.
+        options.dev = false;
+    })
+    .await;
+    let bob = stage.person("bob", "PHONE").await;
+    let mirror = stage.bridge_with("mirror", everybody()).await;
+    mirror
+        .bot
+        .playing("@bob:test", None)
+        .put("/devices/PUPPET", &json!({}))
+        .await
+        .ok();
+    let said = bob.get(OBSERVERS).await.ok();
+    let observed = |interest: &str, rule: &str| json!([{"service": "mirror", "sender": "@mirrorbot:test", "interest": interest, "rule": rule}]);
+    assert_eq!(
+        said,
+        json!({"user_id": "@bob:test", "devices": [
+            {"device_id": "PHONE", "observers": observed("implicit", "granted")},
+            {"device_id": "PUPPET", "observers": observed("explicit", "created_device")},
+        ]})
+    );
+    bob.anonymous()
+        .get(OBSERVERS)
+        .await
+        .is_refused(401, "M_MISSING_TOKEN");
+    bob.post(OBSERVERS, &json!({}))
+        .await
+        .is_refused(405, "M_UNRECOGNIZED");
+    bob.get("/_understudy/explain?user=@bob:test&device=PHONE")
+        .await
+        .is_refused(404, "M_UNRECOGNIZED");
+}
+
+#[actix_web::test]
+async fn a_service_needs_no_grant_for_an_account_that_it_registered() {
+    let stage = granting(&[]).await;
+    let mirror = stage.bridge_with("mirror", everybody()).await;
+    let eve = mirror.ghost_with_device("eve", "GHOST").await;
+    // A person's own login on that account.
+    let store = stage.app().actors.env.store.clone();
+    let log_in = store
+        .write(|tx| sessions::ensure_device(tx, "@mirror_eve:test", "PHONE", None, &Maker::Person));
+    assert!(log_in.await.expect("written"));
+    let said = eve.get(OBSERVERS).await.ok();
+    let rules: Vec<_> = said["devices"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|d| (d["device_id"].clone(), d["observers"][0]["rule"].clone()))
+        .collect();
+    assert_eq!(
+        rules,
+        [
+            (json!("GHOST"), json!("registered_account")),
+            (json!("PHONE"), json!("own_account")),
+        ]
+    );
+    let alice = stage.person("alice", "LAPTOP").await;
+    sends(&alice, "1", "@mirror_eve:test", "PHONE", json!({"n": 1})).await;
+    stage.quiet().await;
+    assert_eq!(taken(&mirror).len(), 1, "the service got its copy");
+    let path = "/_understudy/explain?user=@mirror_eve:test&device=PHONE";
+    assert_eq!(
+        alice.get(path).await.ok()["inbox"]["count"],
+        1,
+        "and the person's device has it still"
+    );
+}
+
+#[actix_web::test]
+async fn a_grant_is_to_be_seen_beside_each_sender() {
+    let stage = granting(&["mirror"]).await;
+    stage.bridge_with("mirror", everybody()).await;
+    stage.bridge_with("nosy", everybody()).await;
+    let irc = stage.bridge("irc").await;
+    let all = irc.bot.get("/_understudy/appservices").await.ok();
+    let granted: Vec<_> = all
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|s| (s["service"].clone(), s["observing"]["granted"].clone()))
+        .collect();
+    assert_eq!(
+        granted,
+        [
+            (json!("irc"), Value::Null),
+            (json!("mirror"), json!(true)),
+            (json!("nosy"), json!(false)),
+        ]
+    );
+}

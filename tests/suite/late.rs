@@ -1,0 +1,372 @@
+//! A service that comes late, changes what it asks for, or comes back, is given what it missed.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use actors::appservices::Reload;
+use actors::ask;
+use schema::accounts::{self, UserRow};
+use schema::inbox::InboxRow;
+use schema::memberships::{self, MembershipRow};
+use schema::sessions::{self, Maker};
+use schema::{Tx, back_fill, device_lists, inbox};
+use serde_json::{Value, json};
+use tests::bridge::until;
+use tests::person::segment;
+use tests::{Bridge, Person, Stage};
+
+use crate::authority::registers_anew;
+use crate::to_device::{inbox_of, sends, taken};
+
+fn numbers(events: &[Value]) -> Vec<i64> {
+    events
+        .iter()
+        .filter_map(|e| e["content"]["n"].as_i64())
+        .collect()
+}
+
+/// Whom a bridge was told about, in this list, after some of its transactions.
+fn told(bridge: &Bridge, skip: usize, list: &str) -> Vec<String> {
+    let taken = bridge.receiver.taken(skip);
+    let lists = taken.iter().flat_map(|t| {
+        let users = &t["org.matrix.msc3202.device_lists"][list];
+        users.as_array().cloned().unwrap_or_default()
+    });
+    lists
+        .filter_map(|user| user.as_str().map(str::to_owned))
+        .collect()
+}
+
+/// A room of one person, joined by others.
+async fn room(owner: &Person, guests: &[&Person]) -> String {
+    let invite: Vec<_> = guests.iter().map(|g| g.user_id.clone()).collect();
+    let made = owner
+        .post("/createRoom", &json!({"invite": invite}))
+        .await
+        .ok();
+    let room = segment(made["room_id"].as_str().expect("a room"));
+    for guest in guests {
+        guest
+            .post(&format!("/rooms/{room}/join"), &json!({}))
+            .await
+            .ok();
+    }
+    room
+}
+
+fn exclusive(patterns: &[&str]) -> Value {
+    let users: Vec<_> = patterns
+        .iter()
+        .map(|regex| json!({"exclusive": true, "regex": regex}))
+        .collect();
+    json!({"namespaces": {"users": users}})
+}
+
+#[actix_web::test]
+async fn a_service_added_late_gets_what_waits_and_whom_to_track() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    // A person's account that the service will own by its namespace.
+    let ghost = stage.person("irc_bob", "GHOST").await;
+    room(&alice.aside(), &[&ghost.aside()]).await;
+    stage
+        .step("nobody is there for the message but its inbox")
+        .await;
+    sends(&alice, "1", "@irc_bob:test", "*", json!({"n": 1})).await;
+    stage.step("the service is registered: it gets what waits, and whom to track as if it had just joined the room").await;
+    let irc = stage.bridge("irc").await;
+    stage.step("what comes now is decided when it comes").await;
+    sends(&alice, "2", "@irc_bob:test", "*", json!({"n": 2})).await;
+    stage.quiet().await;
+    assert_eq!(numbers(&taken(&irc)), [1, 2]);
+    assert_eq!(told(&irc, 0, "changed"), ["@alice:test"]);
+    assert!(
+        inbox_of(&ghost).await.is_empty(),
+        "its acknowledgement is the device's"
+    );
+    stage
+        .transcript("a_service_added_late_gets_what_waits_and_whom_to_track")
+        .await;
+}
+
+#[actix_web::test]
+async fn a_service_that_merely_observes_begins_with_the_next_message() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    stage.person("bob", "PHONE").await;
+    sends(&alice, "1", "@bob:test", "PHONE", json!({"n": 1})).await;
+    let anybody = json!({"namespaces": {"users": [{"exclusive": false, "regex": "@.*"}]}});
+    let mirror = stage.bridge_with("mirror", anybody).await;
+    sends(&alice, "2", "@bob:test", "PHONE", json!({"n": 2})).await;
+    stage.quiet().await;
+    assert_eq!(numbers(&taken(&mirror)), [2]);
+}
+
+#[actix_web::test]
+async fn older_messages_come_before_newer_ones_however_many_wait() {
+    const WAITING: i64 = 1_300;
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    stage.person("irc_bob", "GHOST").await;
+    let store = stage.app().actors.env.store.clone();
+    let waiting = store.write(|tx| {
+        for n in 0..WAITING {
+            let row = message(tx, "@irc_bob:test", n);
+            inbox::append(tx, &[row], &[])?;
+        }
+        Ok::<_, schema::Error>(())
+    });
+    waiting.await.expect("written");
+    // Many pages: the next message comes while they are being written.
+    let irc = stage.bridge("irc").await;
+    sends(
+        &alice,
+        "new",
+        "@irc_bob:test",
+        "GHOST",
+        json!({"n": WAITING}),
+    )
+    .await;
+    stage.quiet().await;
+    let all: Vec<i64> = (0..=WAITING).collect();
+    assert_eq!(numbers(&taken(&irc)), all);
+}
+
+#[actix_web::test]
+async fn a_namespace_that_grows_and_shrinks_is_counted_anew() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let carol = stage.person("carol", "PHONE").await;
+    let bob = stage.person("irc_bob", "GHOST").await;
+    let eve = stage.person("xmpp_eve", "GHOST").await;
+    let with_bob = room(&alice, &[&bob]).await;
+    let with_eve = room(&carol, &[&eve]).await;
+    let irc = stage.bridge_with("irc", exclusive(&["@irc_.*"])).await;
+    stage.quiet().await;
+    sends(&alice, "1", "@xmpp_eve:test", "GHOST", json!({"n": 1})).await;
+    let before = irc.receiver.count();
+
+    registers_anew(&stage, &irc, &exclusive(&["@irc_.*", "@xmpp_.*"])).await;
+    stage.quiet().await;
+    assert_eq!(
+        numbers(&taken(&irc)),
+        [1],
+        "what it owns newly is back-filled"
+    );
+    let changed = told(&irc, before, "changed");
+    assert_eq!(
+        changed,
+        ["@carol:test"],
+        "and whom it tracks already is not told again"
+    );
+
+    let before = irc.receiver.count();
+    irc.receiver.at_once(None);
+    sends(&alice, "2", "@xmpp_eve:test", "GHOST", json!({"n": 2})).await;
+    stage.quiet().await;
+    registers_anew(&stage, &irc, &exclusive(&["@irc_.*"])).await;
+    sends(&alice, "3", "@xmpp_eve:test", "GHOST", json!({"n": 3})).await;
+    irc.receiver.at_once(Some(200));
+    irc.answers(200).await;
+    stage.quiet().await;
+    assert_eq!(
+        numbers(&taken(&irc)),
+        [1, 2],
+        "what was decided stays, what comes now is not its own"
+    );
+    let left = told(&irc, before, "left");
+    assert_eq!(
+        left,
+        ["@carol:test"],
+        "nobody of its own is in her room any more"
+    );
+    assert!(told(&irc, before, "changed").is_empty());
+
+    let before = irc.receiver.count();
+    let say = |room: &str, n: u8| format!("/rooms/{room}/send/m.room.message/{n}");
+    let text = json!({"msgtype": "m.text", "body": "hello"});
+    carol.put(&say(&with_eve, 1), &text).await.ok();
+    alice.put(&say(&with_bob, 2), &text).await.ok();
+    stage.quiet().await;
+    let events: Vec<_> = irc.receiver.taken(before);
+    let senders: Vec<_> = events
+        .iter()
+        .flat_map(|t| t["events"].as_array().cloned().unwrap_or_default())
+        .map(|e| e["sender"].clone())
+        .collect();
+    assert_eq!(senders, ["@alice:test"]);
+}
+
+#[actix_web::test]
+async fn a_service_that_was_away_is_told_again_whom_it_tracks() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let carol = stage.person("carol", "PHONE").await;
+    let irc = stage.bridge("irc").await;
+    let bob = irc.ghost("bob").await;
+    let shared = room(&alice, &[&bob]).await;
+    let lost = room(&carol, &[&bob]).await;
+    stage.quiet().await;
+    let file = stage.registration_file("irc");
+    let text = std::fs::read_to_string(&file).expect("a file");
+    std::fs::remove_file(&file).expect("removed");
+    stage.reload().await;
+    // Both change something while nobody tells the service.
+    carol
+        .post(&format!("/rooms/{lost}/leave"), &json!({}))
+        .await
+        .ok();
+    stage.log_in("alice", "PHONE").await;
+    let _ = shared;
+    let before = irc.receiver.count();
+    stage
+        .register("irc", &serde_json::from_str(&text).expect("JSON"))
+        .await;
+    stage.quiet().await;
+    assert_eq!(told(&irc, before, "changed"), ["@alice:test"]);
+    assert_eq!(told(&irc, before, "left"), ["@carol:test"]);
+}
+
+#[actix_web::test]
+async fn a_server_that_starts_again_goes_on_where_it_stood() {
+    let mut stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    stage.person("irc_bob", "GHOST").await;
+    let irc = stage.bridge("irc").await;
+    stage.quiet().await;
+    // As a crash leaves it: the registration is in force, and its row says that nothing has been given yet.
+    irc.receiver.at_once(Some(500));
+    let store = stage.app().actors.env.store.clone();
+    let crashed = store.write(|tx| {
+        for n in 0..700 {
+            let row = message(tx, "@irc_bob:test", n);
+            inbox::append(tx, &[row], &[])?;
+        }
+        back_fill::begin(tx, &"irc".into(), false)
+    });
+    crashed.await.expect("written");
+    let alice = {
+        sends(&alice, "new", "@irc_bob:test", "GHOST", json!({"n": 700})).await;
+        stage.quiet().await;
+        assert!(taken(&irc).is_empty(), "nothing newer is sent before it");
+        irc.receiver.at_once(Some(200));
+        stage.restart().await;
+        stage.again(&alice)
+    };
+    stage.quiet().await;
+    let all: Vec<i64> = (0..=700).collect();
+    assert_eq!(numbers(&taken(&irc)), all);
+    let _ = alice;
+}
+
+fn message(tx: &mut Tx<'_>, user: &str, n: i64) -> InboxRow {
+    InboxRow {
+        position: tx.next_position().0,
+        user_id: user.to_owned(),
+        device_id: "GHOST".to_owned(),
+        sender: "@alice:test".to_owned(),
+        kind: "m.example".to_owned(),
+        content: json!({"n": n, "ciphertext": "c".repeat(400)}).to_string(),
+    }
+}
+
+/// Fill a database: users of a namespace in rooms with one person each, and messages that wait for them.
+async fn fill(stage: &Stage, users: usize, rooms_each: usize, messages_each: usize) {
+    const PIECE: usize = 500;
+    let store = &stage.app().actors.env.store;
+    for start in (0..users).step_by(PIECE) {
+        let piece = store.write_always(move |tx| {
+            for i in start..users.min(start + PIECE) {
+                let (ghost, person) = (format!("@irc_{i}:test"), format!("@p{i}:test"));
+                accounts::register(tx, &UserRow::new(&ghost, 0))?;
+                accounts::register(tx, &UserRow::new(&person, 0))?;
+                sessions::ensure_device(tx, &ghost, "GHOST", None, &Maker::Person)?;
+                joins(tx, &person, &format!("!{i}:test"))?;
+                for n in 0..rooms_each {
+                    joins(tx, &ghost, &format!("!{}:test", (i + n) % users))?;
+                }
+                for n in 0..messages_each {
+                    let row = message(tx, &ghost, i64::try_from(n).unwrap_or(0));
+                    inbox::append(tx, &[row], &[])?;
+                }
+            }
+            // Nobody is told of what happened before the story begins.
+            let head = tx.head();
+            device_lists::set_cursor(tx, head)
+        });
+        piece.await.expect("written");
+    }
+}
+
+fn joins(tx: &mut Tx<'_>, user: &str, room: &str) -> schema::Result<()> {
+    let event = tx.next_position();
+    let row = MembershipRow {
+        room_id: room.to_owned(),
+        user_id: user.to_owned(),
+        membership: "join".to_owned(),
+        position: event.0,
+        event_id: format!("$e{}", event.0),
+        sender: user.to_owned(),
+        display_name: None,
+        avatar_url: None,
+        forgotten: false,
+    };
+    memberships::put(tx, &row)?;
+    device_lists::membership_changed(tx, room, user, "", "join", event).map(drop)
+}
+
+/// Prints the figures of the book: `cargo nextest run -p understudy-tests adding_a_service --run-ignored all --no-capture`.
+#[actix_web::test]
+#[ignore = "a measurement"]
+async fn adding_a_service_with_ten_thousand_users_blocks_nobody() {
+    let stage = Stage::new().await;
+    fill(&stage, 10_000, 10, 10).await;
+    let env = stage.app().actors.env.clone();
+    let irc = tests::bridge::Receiver::start("irc", "h", None, tests::transcript::Log::default());
+    let registration = json!({"id": "irc", "url": irc.url, "as_token": "a", "hs_token": "h",
+        "sender_localpart": "ircbot", "org.matrix.msc3202": true, "receive_ephemeral": true,
+        "namespaces": {"users": [{"exclusive": true, "regex": "@irc_.*"}]}});
+    let running = Cell::new(true);
+    // Somebody else, who writes one thing after another all the while.
+    let others = async {
+        let mut waited = Vec::new();
+        while running.get() {
+            let begun = Instant::now();
+            let write = env
+                .store
+                .write(|tx| schema::scratch::put(tx, 1, "n", &json!(1)));
+            write.await.expect("a write");
+            waited.push(begun.elapsed());
+        }
+        waited.sort();
+        waited
+    };
+    let begun = Instant::now();
+    let adding = async {
+        std::fs::write(stage.registration_file("irc"), registration.to_string()).expect("written");
+        let loaded = ask(&stage.app().actors.appservices, Reload)
+            .await
+            .expect("it can be read");
+        assert!(loaded.problems.is_empty());
+        let in_force = begun.elapsed();
+        loop {
+            let left = env.store.read(back_fill::under_way).await.expect("rows");
+            if left.is_empty() {
+                break;
+            }
+        }
+        let given = begun.elapsed();
+        until("the first transaction", || irc.count() > 0).await;
+        running.set(false);
+        (in_force, given)
+    };
+    let (waited, (in_force, given)) = futures_util::join!(others, adding);
+    let worst = waited.last().copied().unwrap_or(Duration::ZERO);
+    println!(
+        "in force after {in_force:?}, everything given after {given:?}; {} other writes meanwhile, median {:?}, 99 % {:?}, longest {worst:?}",
+        waited.len(),
+        waited[waited.len() / 2],
+        waited[waited.len() * 99 / 100],
+    );
+    assert!(given < Duration::from_secs(60) && worst < Duration::from_secs(2));
+}
