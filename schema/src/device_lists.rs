@@ -302,28 +302,38 @@ pub fn set_members(
 ) -> Result<()> {
     use appservice_rooms as t;
     let before = members(db, service)?;
-    let wrong = before
-        .iter()
-        .filter(|(room, n)| counted.get(*room) != Some(n));
-    for (room, _) in wrong {
+    let lost = before.keys().filter(|room| !counted.contains_key(*room));
+    for room in lost {
         on!(db, |c| diesel::delete(
             t::table.find((service.as_str(), room))
         )
         .execute(c))?;
     }
-    let missing = counted
-        .iter()
-        .filter(|(room, n)| before.get(*room) != Some(n));
-    let rows: Vec<_> = missing
-        .map(|(room, joined)| {
-            (
-                t::appservice_id.eq(service.as_str()),
-                t::room_id.eq(room),
-                t::joined.eq(joined),
-            )
-        })
-        .collect();
-    insert_all!(db, t::table, &rows);
+    for (room, joined) in counted {
+        if before.get(room) != Some(joined) {
+            put_members(db, service, room, *joined)?;
+        }
+    }
+    Ok(())
+}
+
+/// The service has so many joined members in this room.
+///
+/// # Errors
+/// When the database fails.
+pub fn put_members(db: &mut Conn, service: &ServiceId, room_id: &str, joined: i64) -> Result<()> {
+    use appservice_rooms as t;
+    let row = (
+        t::appservice_id.eq(service.as_str()),
+        t::room_id.eq(room_id),
+        t::joined.eq(joined),
+    );
+    on!(db, |c| diesel::insert_into(t::table)
+        .values(&row)
+        .on_conflict((t::appservice_id, t::room_id))
+        .do_update()
+        .set(t::joined.eq(excluded(t::joined)))
+        .execute(c))?;
     Ok(())
 }
 

@@ -291,28 +291,48 @@ pub fn page(db: &mut Conn, after: Position, up_to: Position, limit: i64) -> Resu
         .load(c))?)
 }
 
-/// A message that waits.
+/// Copy these messages, as far as they still wait, for a service that decides over their devices by this rule. Where it has a
+/// copy, that stays as it was decided. How many it had none of.
 ///
 /// # Errors
 /// When the database fails.
-pub fn get(db: &mut Conn, position: i64) -> Result<Option<InboxRow>> {
+pub fn copy_waiting(
+    db: &mut Conn,
+    service: &ServiceId,
+    why: &str,
+    positions: &[i64],
+) -> Result<usize> {
+    use diesel::sql_types::{BigInt, Bool, Nullable, Text};
+    use to_device_copies as t;
     Ok(on!(db, |c| inbox::table
-        .find(position)
-        .select(InboxRow::as_select())
-        .first(c)
-        .optional())?)
-}
-
-/// Put a copy down unless the service has one of this message: what was decided stays decided. Whether it had none.
-///
-/// # Errors
-/// When the database fails.
-pub fn copy_if_absent(db: &mut Conn, copy: &CopyRow) -> Result<bool> {
-    Ok(on!(db, |c| diesel::insert_into(to_device_copies::table)
-        .values(copy)
+        .filter(inbox::position.eq_any(positions))
+        .select((
+            service.as_str().into_sql::<Text>(),
+            inbox::position,
+            true.into_sql::<Bool>(),
+            inbox::user_id,
+            inbox::device_id,
+            inbox::sender,
+            inbox::kind,
+            inbox::content,
+            None::<i64>.into_sql::<Nullable<BigInt>>(),
+            why.into_sql::<Text>(),
+        ))
+        .insert_into(t::table)
+        .into_columns((
+            t::appservice_id,
+            t::position,
+            t::explicit,
+            t::user_id,
+            t::device_id,
+            t::sender,
+            t::kind,
+            t::content,
+            t::txn,
+            t::why,
+        ))
         .on_conflict_do_nothing()
-        .execute(c))?
-        == 1)
+        .execute(c))?)
 }
 
 /// How many messages wait for a device, and the oldest of them.

@@ -11,7 +11,7 @@ use schema::memberships::{self, MembershipRow};
 use schema::sessions::{self, Maker};
 use schema::{Tx, back_fill, device_lists, inbox};
 use serde_json::{Value, json};
-use tests::bridge::until;
+use tests::bridge::{pause, until};
 use tests::person::segment;
 use tests::{Bridge, Person, Stage};
 
@@ -337,6 +337,7 @@ async fn adding_a_service_with_ten_thousand_users_blocks_nobody() {
                 .write(|tx| schema::scratch::put(tx, 1, "n", &json!(1)));
             write.await.expect("a write");
             waited.push(begun.elapsed());
+            pause().await;
         }
         waited.sort();
         waited
@@ -349,11 +350,21 @@ async fn adding_a_service_with_ten_thousand_users_blocks_nobody() {
             .expect("it can be read");
         assert!(loaded.problems.is_empty());
         let in_force = begun.elapsed();
+        let mut stages = String::new();
         loop {
-            let left = env.store.read(back_fill::under_way).await.expect("rows");
-            if left.is_empty() {
-                break;
+            let left = env
+                .store
+                .read(|db| back_fill::get(db, &"irc".into()))
+                .await
+                .expect("rows");
+            let Some(left) = left else { break };
+            let stage = format!("{:?}", left.stage);
+            let stage = stage.split('(').next().unwrap_or_default();
+            if !stages.ends_with(stage) {
+                stages = stage.to_owned();
+                println!("{stage} begins after {:?}", begun.elapsed());
             }
+            pause().await;
         }
         let given = begun.elapsed();
         until("the first transaction", || irc.count() > 0).await;

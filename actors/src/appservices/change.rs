@@ -11,6 +11,9 @@ use schema::{Position, Store, Tx, accounts, appservices, back_fill, device_lists
 use super::rules::Plan;
 use crate::{Error, Refusal, Result, Settings};
 
+/// Rooms written down in one go.
+const PIECE: usize = 500;
+
 /// How many joined members each service has in each room.
 type Members = BTreeMap<ServiceId, BTreeMap<String, i64>>;
 
@@ -22,7 +25,7 @@ pub(super) struct Counted {
 }
 
 // ANCHOR: count
-/// Count the joined members of these services in each room. Only reads, in many short snapshots: nobody waits for it.
+/// Count the joined members of these services in each room, in many short snapshots: nobody waits for it.
 pub(super) async fn count(
     store: &Store,
     interests: &Arc<Interests>,
@@ -57,7 +60,29 @@ pub(super) async fn count(
         }
         after = last;
     }
+    for (id, rooms) in &members {
+        write_gained(store, id, rooms).await?;
+    }
     Ok(Counted { since, members })
+}
+
+/// Write down the rooms that a service gains, piece by piece and a little early, so that the one write that counts finds most of
+/// them there. Being told early harms nobody, and a room in which something happens meanwhile is counted again.
+async fn write_gained(store: &Store, id: &ServiceId, rooms: &BTreeMap<String, i64>) -> Result<()> {
+    let service = id.clone();
+    let known = store.read(move |db| Ok::<_, Error>(device_lists::members(db, &service)?));
+    let known = known.await?;
+    let gained = rooms.iter().filter(|(room, _)| !known.contains_key(*room));
+    let gained: Vec<_> = gained.map(|(room, n)| (room.clone(), *n)).collect();
+    for piece in gained.chunks(PIECE) {
+        let (service, piece) = (id.clone(), piece.to_vec());
+        let write = store.write_always(move |tx| {
+            let mut piece = piece.iter();
+            piece.try_for_each(|(room, n)| device_lists::put_members(tx, &service, room, *n))
+        });
+        write.await.map_err(Error::from)?;
+    }
+    Ok(())
 }
 
 /// Of these services, those whose user this is.

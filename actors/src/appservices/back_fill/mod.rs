@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use schema::authority::authority;
+use schema::authority::{Authority, authority};
 use schema::back_fill::{BackFill, Stage};
 use schema::interests::Interests;
 use schema::registration::ServiceId;
@@ -16,7 +16,6 @@ use crate::device_lists::{
     pass,
     rules::{Present, verdict},
 };
-use crate::to_device_inbox::{copy, rules::Interest};
 use crate::{Env, Error, Result};
 
 /// Rows looked at in one page: a few milliseconds on either engine.
@@ -108,18 +107,19 @@ fn inboxes(
         }
     }
     let (mut last, mut bytes) = (None, 0);
+    let mut by_rule: BTreeMap<Authority, Vec<i64>> = BTreeMap::new();
     for message in page {
         last = Some(Stage::Inbox(Position(message.position)));
-        let Some(rule) = decided.get(&(message.user_id, message.device_id)) else {
-            continue;
-        };
-        if let Some(row) = inbox::get(tx, message.position)? {
-            inbox::copy_if_absent(tx, &copy(&row, &now.service, Interest::Explicit(*rule)))?;
+        if let Some(rule) = decided.get(&(message.user_id, message.device_id)) {
+            by_rule.entry(*rule).or_default().push(message.position);
+            bytes += message.bytes;
         }
-        bytes += message.bytes;
         if bytes >= BYTES {
             break;
         }
+    }
+    for (rule, positions) in by_rule {
+        inbox::copy_waiting(tx, &now.service, rule.name(), &positions)?;
     }
     Ok(last)
 }
