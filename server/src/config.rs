@@ -54,7 +54,10 @@ pub struct Config {
 
 /// A limit, or none.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "a limit is false, or numbers: per_second and burst"
+)]
 pub enum Limit {
     /// `false`
     Off(bool),
@@ -133,12 +136,25 @@ impl Config {
     }
 
     fn parse(text: &str) -> Result<Config, String> {
-        toml::from_str(text).map_err(|e| {
+        let config: Config = toml::from_str(text).map_err(|e| {
             let line = e
                 .span()
                 .map_or(1, |span| text[..span.start].matches('\n').count() + 1);
             format!("line {line}: {}", e.message().replace('\n', " "))
-        })
+        })?;
+        for (name, limit) in [
+            ("rate_limit", config.rate_limit),
+            ("claim_limit", config.claim_limit),
+        ] {
+            if let Limit::On(RateLimit { per_second, burst }) = limit
+                && !(burst >= 1.0 && per_second > 0.0)
+            {
+                return Err(format!(
+                    "{name}: burst is at least 1 and per_second above 0; false is no limit"
+                ));
+            }
+        }
+        Ok(config)
     }
 }
 
@@ -179,7 +195,15 @@ mod tests {
             ("server_name = \"a\"\nlisten = \"nowhere\"", "line 2"),
             (
                 "server_name = \"a\"\n[claim_limit]\nburst = 5.0",
-                "claim_limit",
+                "line 2: a limit is false, or numbers",
+            ),
+            (
+                "server_name = \"a\"\nclaim_limit = { per_second = 1.0, burst = 0.5 }",
+                "claim_limit: burst",
+            ),
+            (
+                "server_name = \"a\"\nrate_limit = { per_second = -1.0, burst = 5.0 }",
+                "rate_limit: burst",
             ),
         ];
         for (text, expected) in cases {

@@ -138,9 +138,9 @@ mod tests {
             buckets.take("@bob:test").is_ok(),
             "each has a bucket of its own"
         );
-        clock.advance(Duration::from_millis(499));
-        assert_eq!(take(), Err(1), "refused, and nothing was taken");
-        clock.advance(Duration::from_millis(1));
+        clock.advance(Duration::from_millis(250));
+        assert_eq!(take(), Err(250), "refused, and nothing was taken");
+        clock.advance(Duration::from_millis(250));
         assert_eq!([take(), take()], [Ok(()), Err(500)]);
     }
 
