@@ -11,6 +11,7 @@ use schema::{Store, server_info};
 
 use crate::accounts::{Accounts, Known};
 use crate::appservice_queries::AppserviceQueries;
+use crate::appservice_sender::Ephemeral;
 use crate::appservices::{Appservices, Reload};
 use crate::device_lists::DeviceLists;
 use crate::env::Inner;
@@ -132,7 +133,7 @@ pub async fn start(parts: Parts) -> Result<Actors> {
         parts.appservices,
         transport,
         device_lists.addr().clone().recipient(),
-        Some(sync.addr().clone().recipient()),
+        Some(Ephemeral::kept_by(sync.addr())),
     );
     let appservices = Address::new(keeper.start(), "appservices", env.clone());
     // Registrations first: what is written or passed before they are in force would be owed to nobody.

@@ -1,5 +1,9 @@
-//! Typing and receipts: in the next transaction of who is interested, never queued for a service that is down.
+//! Typing, receipts and presence: in the next transaction of who is interested, never queued for a service that is down.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use schema::registration::ServiceId;
 use serde_json::{Value, json};
 use tests::person::segment;
 use tests::{Bridge, Person, Stage};
@@ -124,4 +128,350 @@ async fn private_receipts_stay_private_and_old_names_are_spoken_to_who_uses_them
         1
     );
     assert!(ephemeral(&irc, before, "ephemeral").is_empty());
+}
+
+const OLD: &str = "de.sorunome.msc2409.ephemeral";
+
+async fn types(person: &Person, room: &str, typing: bool) {
+    let path = format!("/rooms/{room}/typing/{}", person.user_id);
+    let body = if typing {
+        json!({"typing": true, "timeout": 30_000})
+    } else {
+        json!({"typing": false})
+    };
+    person.put(&path, &body).await.ok();
+}
+
+async fn says(person: &Person, room: &str, txn: &str) -> String {
+    let path = format!("/rooms/{room}/send/m.room.message/{txn}");
+    let body = json!({"msgtype": "m.text", "body": txn});
+    let sent = person.put(&path, &body).await.ok();
+    sent["event_id"].as_str().expect("an event").to_owned()
+}
+
+async fn reads(person: &Person, room: &str, kind: &str, event: &str, thread: Option<&str>) {
+    let path = format!("/rooms/{room}/receipt/{kind}/{}", segment(event));
+    let body = thread.map_or(json!({}), |thread| json!({"thread_id": thread}));
+    person.post(&path, &body).await.ok();
+}
+
+/// How many words wait for each service.
+async fn pending(stage: &Stage) -> BTreeMap<String, usize> {
+    let sync = stage.app().actors.sync.addr();
+    let view = sync.send(actors::sync::Observe).await.expect("an answer");
+    view.expect("a view").pending
+}
+
+async fn is_online(person: &Person, message: &str) {
+    let path = format!("/presence/{}/status", person.user_id);
+    let body = json!({"presence": "online", "status_msg": message});
+    person.put(&path, &body).await.ok();
+}
+
+#[actix_web::test]
+async fn who_has_both_flags_is_told_under_both_names() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let users = json!({"users": [{"exclusive": true, "regex": "@irc_.*"}]});
+    let both = json!({"de.sorunome.msc2409.push_ephemeral": true, "namespaces": users.clone()});
+    let irc = stage.bridge_with("irc", both).await;
+    let room = segment(&shared_room(&stage, &alice, &irc).await);
+    let before = irc.receiver.count();
+    stage.step("alice types").await;
+    types(&alice, &room, true).await;
+    stage.quiet().await;
+    let stable = ephemeral(&irc, before, "ephemeral");
+    assert_eq!(stable.len(), 1);
+    assert_eq!(stable, ephemeral(&irc, before, OLD));
+    stage
+        .transcript("who_has_both_flags_is_told_under_both_names")
+        .await;
+}
+
+#[actix_web::test]
+async fn a_typing_storm_is_one_word() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let irc = stage.bridge("irc").await;
+    let room = segment(&shared_room(&stage, &alice, &irc).await);
+    let other = segment(&shared_room(&stage, &alice, &irc).await);
+    let before = irc.receiver.count();
+    irc.receiver.at_once(None);
+    stage
+        .step("a message, which the bridge does not answer yet")
+        .await;
+    says(&alice, &room, "one").await;
+    stage.quiet().await;
+    stage
+        .step("in two rooms alice begins and ceases, and in one begins again")
+        .await;
+    for typing in [true, false] {
+        types(&alice, &room, typing).await;
+        types(&alice, &other, typing).await;
+    }
+    types(&alice, &other, true).await;
+    stage.quiet().await;
+    assert_eq!(pending(&stage).await["irc"], 2, "a word for each room");
+    stage.step("now the bridge answers").await;
+    irc.answers(200).await;
+    irc.answers(200).await;
+    stage.quiet().await;
+    let words = ephemeral(&irc, before, "ephemeral");
+    let who: Vec<_> = words.iter().map(|w| &w["content"]["user_ids"]).collect();
+    assert_eq!(who, [&json!([]), &json!(["@alice:test"])]);
+    stage.transcript("a_typing_storm_is_one_word").await;
+}
+
+#[actix_web::test]
+async fn nothing_fleeting_is_kept_for_a_service_that_is_down() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let irc = stage.bridge("irc").await;
+    let room = segment(&shared_room(&stage, &alice, &irc).await);
+    let before = irc.receiver.count();
+    irc.receiver.at_once(Some(503));
+    stage.step("the bridge is down").await;
+    let event = says(&alice, &room, "one").await;
+    stage.quiet().await;
+    stage
+        .step("meanwhile alice types, reads and comes online")
+        .await;
+    types(&alice, &room, true).await;
+    reads(&alice, &room, "m.read", &event, None).await;
+    is_online(&alice, "here").await;
+    stage.quiet().await;
+    assert_eq!(pending(&stage).await, BTreeMap::new(), "nothing is kept");
+
+    stage
+        .step("the bridge is back: it gets the message, and nothing that was fleeting")
+        .await;
+    irc.receiver.at_once(Some(200));
+    stage.advance(Duration::from_secs(1)).await;
+    assert_eq!(irc.receiver.taken(before).len(), 1);
+    assert!(ephemeral(&irc, before, "ephemeral").is_empty());
+
+    stage.step("what happens from now on it hears").await;
+    types(&alice, &room, false).await;
+    stage.quiet().await;
+    assert_eq!(ephemeral(&irc, before, "ephemeral").len(), 1);
+    stage
+        .transcript("nothing_fleeting_is_kept_for_a_service_that_is_down")
+        .await;
+}
+
+#[actix_web::test]
+async fn nothing_fleeting_is_kept_for_a_service_whose_file_is_gone() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let irc = stage.bridge("irc").await;
+    let room = segment(&shared_room(&stage, &alice, &irc).await);
+    irc.receiver.at_once(None);
+    says(&alice, &room, "one").await;
+    stage.quiet().await;
+    types(&alice, &room, true).await;
+    stage.quiet().await;
+    std::fs::remove_file(stage.registration_file("irc")).expect("removed");
+    stage.reload().await;
+    types(&alice, &room, false).await;
+    stage.quiet().await;
+    assert_eq!(pending(&stage).await, BTreeMap::new());
+    irc.answers(200).await;
+}
+
+#[actix_web::test]
+async fn private_receipts_only_of_its_own_users_and_a_receipt_for_each_thread() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let irc = stage.bridge("irc").await;
+    let room = shared_room(&stage, &alice, &irc).await;
+    let ghost = irc.ghost("bob").await;
+    let invite = json!({"user_id": ghost.user_id});
+    let room = segment(&room);
+    alice
+        .post(&format!("/rooms/{room}/invite"), &invite)
+        .await
+        .ok();
+    ghost
+        .post(&format!("/rooms/{room}/join"), &json!({}))
+        .await
+        .ok();
+    let event = says(&alice, &room, "one").await;
+    stage.quiet().await;
+    let before = irc.receiver.count();
+
+    stage.step("alice and the ghost read, both privately").await;
+    reads(&alice, &room, "m.read.private", &event, None).await;
+    reads(&ghost, &room, "m.read.private", &event, None).await;
+    stage.quiet().await;
+    let heard = ephemeral(&irc, before, "ephemeral");
+    assert_eq!(heard.len(), 1, "{heard:?}");
+    let private = &heard[0]["content"][&event]["m.read.private"];
+    assert!(private.get("@irc_bob:test").is_some() && private.get("@alice:test").is_none());
+
+    let before = irc.receiver.count();
+    irc.receiver.at_once(None);
+    stage
+        .step("alice reads for everybody to see: the room, and its main thread")
+        .await;
+    says(&alice, &room, "two").await;
+    stage.quiet().await;
+    reads(&alice, &room, "m.read", &event, None).await;
+    reads(&alice, &room, "m.read", &event, Some("main")).await;
+    stage.quiet().await;
+    irc.answers(200).await;
+    irc.answers(200).await;
+    stage.quiet().await;
+    let heard = ephemeral(&irc, before, "ephemeral");
+    let threads: Vec<_> = heard
+        .iter()
+        .map(|e| e["content"][&event]["m.read"]["@alice:test"]["thread_id"].clone())
+        .collect();
+    assert_eq!(threads, [Value::Null, "main".into()]);
+    stage
+        .transcript("private_receipts_only_of_its_own_users_and_a_receipt_for_each_thread")
+        .await;
+}
+
+#[actix_web::test]
+async fn presence_of_its_own_users_and_of_who_shares_a_room() {
+    let stage = Stage::with(&[3202, 4203], |options| {
+        options.settings.observe = Some(vec![ServiceId::from("granted")]);
+    })
+    .await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let stranger = stage.person("stranger", "LAPTOP").await;
+    let everybody = json!({"users": [{"exclusive": false, "regex": "@.*"}]});
+    let irc = stage.bridge("irc").await;
+    let granted = stage
+        .bridge_with("granted", json!({"namespaces": everybody.clone()}))
+        .await;
+    let curious = stage
+        .bridge_with("curious", json!({"namespaces": everybody}))
+        .await;
+    shared_room(&stage, &alice, &irc).await;
+    let ghost = irc.ghost("bob").await;
+    stage.quiet().await;
+    let bridges = [&irc, &granted, &curious];
+    let before = bridges.map(|b| b.receiver.count());
+
+    stage
+        .step("a stranger, the ghost and alice come online")
+        .await;
+    is_online(&stranger, "nobody knows me").await;
+    stage.quiet().await;
+    is_online(&ghost, "somewhere else").await;
+    stage.quiet().await;
+    is_online(&alice, "here").await;
+    stage.quiet().await;
+    let heard = |i: usize| -> Vec<String> {
+        let all = ephemeral(bridges[i], before[i], "ephemeral");
+        let sender = |e: &Value| e["sender"].as_str().expect("a sender").to_owned();
+        all.iter().map(sender).collect()
+    };
+    assert_eq!(heard(0), ["@irc_bob:test", "@alice:test"]);
+    assert_eq!(heard(1), ["@stranger:test", "@irc_bob:test", "@alice:test"]);
+    assert_eq!(heard(2), ["@alice:test"], "observed, and not granted");
+    stage
+        .transcript("presence_of_its_own_users_and_of_who_shares_a_room")
+        .await;
+}
+
+#[actix_web::test]
+async fn what_cannot_be_said_is_refused_and_nobody_hears_of_it() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let mallory = stage.person("mallory", "LAPTOP").await;
+    let irc = stage.bridge("irc").await;
+    let room = segment(&shared_room(&stage, &alice, &irc).await);
+    let event = segment(&says(&alice, &room, "one").await);
+    stage.quiet().await;
+    let before = irc.receiver.count();
+    let typing = json!({"typing": true, "timeout": 30_000});
+    for (who, path, body, status, code) in [
+        (
+            &mallory,
+            format!("/rooms/{room}/typing/@mallory:test"),
+            typing.clone(),
+            403,
+            "M_FORBIDDEN",
+        ),
+        (
+            &mallory,
+            format!("/rooms/{room}/typing/@alice:test"),
+            typing,
+            403,
+            "M_FORBIDDEN",
+        ),
+        (
+            &alice,
+            format!("/rooms/{room}/typing/@alice:test"),
+            json!({"typing": "yes"}),
+            400,
+            "M_BAD_JSON",
+        ),
+        (
+            &mallory,
+            "/presence/@alice:test/status".into(),
+            json!({"presence": "online"}),
+            403,
+            "M_FORBIDDEN",
+        ),
+        (
+            &alice,
+            "/presence/@alice:test/status".into(),
+            json!({"presence": "partying"}),
+            400,
+            "M_INVALID_PARAM",
+        ),
+        (
+            &alice,
+            "/presence/@alice:test/status".into(),
+            json!({"presence": "online", "status_msg": "x".repeat(1025)}),
+            400,
+            "M_INVALID_PARAM",
+        ),
+        (
+            &alice,
+            "/presence/@alice:test/status".into(),
+            json!({}),
+            400,
+            "M_MISSING_PARAM",
+        ),
+    ] {
+        who.put(&path, &body).await.is_refused(status, code);
+    }
+    for (who, path, body, status, code) in [
+        (
+            &mallory,
+            format!("/rooms/{room}/receipt/m.read/{event}"),
+            json!({}),
+            403,
+            "M_FORBIDDEN",
+        ),
+        (
+            &alice,
+            format!("/rooms/{room}/receipt/m.seen/{event}"),
+            json!({}),
+            400,
+            "M_INVALID_PARAM",
+        ),
+        (
+            &alice,
+            format!("/rooms/{room}/receipt/m.read/$nothing"),
+            json!({}),
+            404,
+            "M_NOT_FOUND",
+        ),
+        (
+            &alice,
+            format!("/rooms/{room}/receipt/m.read/{event}"),
+            json!({"thread_id": "\0"}),
+            400,
+            "M_BAD_JSON",
+        ),
+    ] {
+        who.post(&path, &body).await.is_refused(status, code);
+    }
+    stage.quiet().await;
+    assert_eq!(irc.receiver.count(), before);
 }

@@ -91,7 +91,8 @@ impl Observing {
     }
 }
 
-/// Said by a sender to who keeps ephemeral data: what there is for my service, now; what is not taken is dropped.
+/// Said by a sender to who keeps ephemeral data: what there is for my service, now. What is beyond the limit waits for the next
+/// time.
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Vec<Box<RawValue>>")]
 pub struct TakeEphemeral {
@@ -99,6 +100,14 @@ pub struct TakeEphemeral {
     pub service: ServiceId,
     /// At most so many items.
     pub limit: usize,
+}
+
+/// Said by a sender to who keeps ephemeral data: my service is down, and what waits for it is dropped.
+#[derive(Debug, Clone, Serialize, Message)]
+#[rtype(result = "()")]
+pub struct DropEphemeral {
+    /// For which service.
+    pub service: ServiceId,
 }
 
 /// One attempt at a transaction, as a development server records it among the messages.

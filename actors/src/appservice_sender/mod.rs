@@ -4,7 +4,7 @@
 //!
 //! *Asks* `sync` for ephemeral data.
 //!
-//! *Tells* nobody; the write after the 2xx calls the owners' functions.
+//! *Tells* `sync` to drop ephemeral data while its service is down. The write after the 2xx calls the owners' functions.
 //!
 //! *Promises* that a body is on the disk before its first attempt, that each retry is the same to the byte under the same id
 //! until a 2xx, that ids never repeat, and that nothing is forgotten that was not in an acknowledged body.
@@ -21,8 +21,10 @@ pub mod rules;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix::dev::ToEnvelope;
 use actix::{
-    Actor, ActorFutureExt, AsyncContext, Context, Handler, ResponseFuture, SpawnHandle, WrapFuture,
+    Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Recipient, ResponseFuture,
+    SpawnHandle, WrapFuture,
 };
 use bytes::Bytes;
 use schema::appservices::Frozen;
@@ -59,7 +61,7 @@ pub struct AppserviceSender {
     env: Env,
     service: Arc<Service>,
     transport: Transport,
-    ephemeral: Option<TakeEphemeralFrom>,
+    ephemeral: Option<Ephemeral>,
     state: State,
     /// A wake came while something was in flight.
     again: bool,
@@ -73,7 +75,25 @@ pub struct AppserviceSender {
 }
 
 /// Who keeps ephemeral data.
-pub type TakeEphemeralFrom = actix::Recipient<TakeEphemeral>;
+#[derive(Clone)]
+pub struct Ephemeral {
+    take: Recipient<TakeEphemeral>,
+    drop: Recipient<DropEphemeral>,
+}
+
+impl Ephemeral {
+    /// It is kept by this actor.
+    pub fn kept_by<A>(keeper: &Addr<A>) -> Ephemeral
+    where
+        A: Actor + Handler<TakeEphemeral> + Handler<DropEphemeral>,
+        A::Context: ToEnvelope<A, TakeEphemeral> + ToEnvelope<A, DropEphemeral>,
+    {
+        Ephemeral {
+            take: keeper.clone().recipient(),
+            drop: keeper.clone().recipient(),
+        }
+    }
+}
 
 impl AppserviceSender {
     /// A sender for this service.
@@ -82,7 +102,7 @@ impl AppserviceSender {
         env: Env,
         service: Arc<Service>,
         transport: Transport,
-        ephemeral: Option<TakeEphemeralFrom>,
+        ephemeral: Option<Ephemeral>,
     ) -> AppserviceSender {
         AppserviceSender {
             env,
@@ -107,6 +127,9 @@ impl AppserviceSender {
         }
         if !matches!(self.state, State::Idle) {
             self.again = true;
+            if matches!(self.state, State::Waiting(..)) {
+                self.drop_ephemeral();
+            }
             return;
         }
         self.state = State::Gathering;
@@ -285,6 +308,15 @@ impl AppserviceSender {
         }));
     }
 
+    /// Typing, receipts and presence are not kept for a service that is down.
+    fn drop_ephemeral(&self) {
+        if let Some(ephemeral) = &self.ephemeral {
+            let service = self.service.id.clone();
+            // Where the keeper has no room for a word, the next failed attempt says it again.
+            let _ = ephemeral.drop.try_send(DropEphemeral { service });
+        }
+    }
+
     /// The attempt failed: the same bytes again, later.
     fn wait(&mut self, frozen: Arc<Frozen>, why: String, ctx: &mut Context<Self>) {
         self.failed_attempts += 1;
@@ -292,6 +324,7 @@ impl AppserviceSender {
         tracing::warn!(service = %self.service.id, transaction = frozen.txn_id, attempt = self.failed_attempts, why,
             again_in = ?delay, "a transaction was not acknowledged");
         self.last_error = Some(why);
+        self.drop_ephemeral();
         if self.paused {
             return;
         }
@@ -337,20 +370,19 @@ impl AppserviceSender {
 async fn wanted(
     env: &Env,
     service: &Service,
-    ephemeral: Option<TakeEphemeralFrom>,
+    ephemeral: Option<Ephemeral>,
     counts_alone: bool,
 ) -> Wanted {
     let ephemeral = match ephemeral {
-        Some(sync)
+        Some(keeper)
             if service.registration.receive_ephemeral || service.registration.push_ephemeral =>
         {
             let limit = rules::ITEMS;
-            sync.send(TakeEphemeral {
+            let take = TakeEphemeral {
                 service: service.id.clone(),
                 limit,
-            })
-            .await
-            .unwrap_or_default()
+            };
+            keeper.take.send(take).await.unwrap_or_default()
         }
         _ => Vec::new(),
     };
@@ -435,6 +467,7 @@ impl Handler<Pause> for AppserviceSender {
 
     fn handle(&mut self, _: Pause, ctx: &mut Context<Self>) {
         self.paused = true;
+        self.drop_ephemeral();
         // An attempt in flight is settled; one that waits for its time is not made.
         if let State::Waiting(_, timer, _) = &self.state {
             ctx.cancel_future(*timer);

@@ -50,7 +50,7 @@ pub struct Appservices {
     watcher: Option<notify::RecommendedWatcher>,
     transport: Transport,
     device_lists: Recipient<InterestAdded>,
-    ephemeral: Option<appservice_sender::TakeEphemeralFrom>,
+    ephemeral: Option<appservice_sender::Ephemeral>,
     senders: BTreeMap<ServiceId, Addr<AppserviceSender>>,
     /// Services are being given what they missed.
     back_filling: bool,
@@ -66,7 +66,7 @@ impl Appservices {
         folder: Option<PathBuf>,
         transport: Transport,
         device_lists: Recipient<InterestAdded>,
-        ephemeral: Option<appservice_sender::TakeEphemeralFrom>,
+        ephemeral: Option<appservice_sender::Ephemeral>,
     ) -> Appservices {
         Appservices {
             env,

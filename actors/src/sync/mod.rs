@@ -43,7 +43,7 @@ use schema::{Tx, appservices, device_lists, memberships};
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
-use crate::appservice_sender::TakeEphemeral;
+use crate::appservice_sender::{DropEphemeral, TakeEphemeral};
 use crate::trace::Busy;
 use crate::wake::{NewReceipt, WakeSync};
 use crate::{Env, Error, Refusal, Result, guarded};
@@ -237,34 +237,35 @@ impl Handler<SetPresence> for Sync {
     type Result = ResponseActFuture<Self, Result<()>>;
 
     fn handle(&mut self, msg: SetPresence, _: &mut Context<Self>) -> Self::Result {
-        let user = msg.user.clone();
-        let env = self.env.clone();
+        let (user, env) = (msg.user.clone(), self.env.clone());
+        let checked = rules::check_presence(&msg.state, msg.message.as_deref());
         let presence = Presence {
             state: msg.state,
             message: msg.message,
             since: self.env.clock.now(),
         };
-        let write = self.env.store.write(move |tx| {
-            let user = msg.user.as_str();
-            if !env
-                .fleeting
-                .set_presence(user, presence, || tx.next_position())
-            {
-                return Ok(None);
-            }
-            let mut services: BTreeSet<ServiceId> = device_lists::services_sharing_with(tx, user)?
-                .into_iter()
-                .collect();
-            services.extend(
-                tx.interests()
-                    .in_user(user)
-                    .into_iter()
-                    .map(|(s, _)| s.id.clone()),
-            );
-            let rooms = schema::sync::joined_rooms(tx, user, "", PRESENCE_ROOMS)?;
-            Ok::<_, Error>(Some((services, rooms)))
+        let write = checked.map(|()| {
+            self.env.store.write(move |tx| {
+                let user = msg.user.as_str();
+                if !env
+                    .fleeting
+                    .set_presence(user, presence, || tx.next_position())
+                {
+                    return Ok(None);
+                }
+                let mut services: BTreeSet<ServiceId> =
+                    device_lists::services_sharing_with(tx, user)?
+                        .into_iter()
+                        .collect();
+                let interests = tx.interests();
+                let claims = interests.in_user(user).into_iter();
+                let privy = claims.filter(|(s, claim)| rules::is_privy(s, Some(*claim)));
+                services.extend(privy.map(|(s, _)| s.id.clone()));
+                let rooms = schema::sync::joined_rooms(tx, user, "", PRESENCE_ROOMS)?;
+                Ok::<_, Error>(Some((services, rooms)))
+            })
         });
-        let done = guarded(&self.env, "sync", write);
+        let done = guarded(&self.env, "sync", async move { write?.await });
         Box::pin(done.into_actor(self).map(move |done: Result<_>, this, _| {
             let Some((services, rooms)) = done? else {
                 return Ok(());
@@ -305,10 +306,14 @@ impl Handler<NewReceipt> for Sync {
         ctx.spawn(concerned.into_actor(self).map(move |concerned, this, _| {
             // What is fleeting may be lost: the row of the receipt is not.
             let mut services = this.listening(concerned.unwrap_or_default());
-            // A private receipt is known only to a service that is its user.
-            services.retain(|s| {
-                msg.kind != "m.read.private" || interests.claim(s, msg.user.as_str()).is_some()
-            });
+            if msg.kind == "m.read.private" {
+                services.retain(|id| {
+                    let claim = interests.claim(id, msg.user.as_str());
+                    interests
+                        .service(id)
+                        .is_some_and(|s| rules::is_privy(s, claim))
+                });
+            }
             let now = this.env.clock.now();
             for service in &services {
                 this.pending.receipt(service, &msg, now);
@@ -330,6 +335,14 @@ impl Handler<TakeEphemeral> for Sync {
                 tracing::error!(service = %msg.service, %error, "what is fleeting was dropped");
                 Vec::new()
             })
+    }
+}
+
+impl Handler<DropEphemeral> for Sync {
+    type Result = ();
+
+    fn handle(&mut self, msg: DropEphemeral, _: &mut Context<Self>) {
+        self.pending.forget(&msg.service);
     }
 }
 

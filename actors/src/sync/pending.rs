@@ -1,5 +1,5 @@
 //! What application services have still to be told of typing, receipts and presence: in memory, one word for each thing,
-//! and only while it is fresh. ([spec])
+//! only while it is fresh, and nothing for a service that is down. ([spec])
 //!
 //! [spec]: https://spec.matrix.org/v1.19/application-service-api/#pushing-ephemeral-data
 
@@ -13,7 +13,7 @@ use super::rules::{self, Receipt};
 use crate::Result;
 use crate::wake::NewReceipt;
 
-/// How long a word is worth anything, in milliseconds. What a service that is down did not take by then is dropped.
+/// How long a word is worth anything, in milliseconds. What a service that is slow did not take by then is dropped.
 const FRESH: i64 = 30_000;
 
 /// How many words wait for one service. Beyond that the oldest are dropped.
@@ -24,18 +24,23 @@ const MOST: usize = 1000;
 enum Subject {
     /// Who is typing in a room.
     Typing(String),
-    /// The receipts of a room.
-    Receipts(String),
+    /// How far a user has read in a room: its receipt of a type, in a thread.
+    Receipt {
+        room: String,
+        user: String,
+        kind: String,
+        thread: String,
+    },
     /// Whether a user is online.
     Presence(String),
 }
 
-#[derive(Debug, Default)]
+/// The last word on something. Only of a receipt it is kept what was said: who types and who is online is known.
+#[derive(Debug)]
 struct Word {
-    /// When it was last said, in milliseconds since the epoch.
+    /// When it was said, in milliseconds since the epoch.
     at: i64,
-    /// For receipts: (user, type, thread) → the receipt.
-    receipts: BTreeMap<(String, String, String), Receipt>,
+    receipt: Option<Receipt>,
 }
 
 /// The words that wait, by service.
@@ -45,43 +50,45 @@ pub(super) struct Pending(BTreeMap<ServiceId, BTreeMap<Subject, Word>>);
 impl Pending {
     /// Somebody began or ceased to type in a room.
     pub(super) fn typing(&mut self, service: &ServiceId, room: &str, now: i64) {
-        self.word(service, Subject::Typing(room.to_owned()), now);
+        self.say(service, Subject::Typing(room.to_owned()), None, now);
     }
 
     /// A user came or went.
     pub(super) fn presence(&mut self, service: &ServiceId, user: &str, now: i64) {
-        self.word(service, Subject::Presence(user.to_owned()), now);
+        self.say(service, Subject::Presence(user.to_owned()), None, now);
     }
 
     /// A user has read.
     pub(super) fn receipt(&mut self, service: &ServiceId, receipt: &NewReceipt, now: i64) {
-        let word = self.word(service, Subject::Receipts(receipt.room.to_string()), now);
-        let receipt = Receipt::from(receipt);
-        let of = (
-            receipt.user.clone(),
-            receipt.kind.clone(),
-            receipt.thread.clone(),
-        );
-        word.receipts.insert(of, receipt);
+        let subject = Subject::Receipt {
+            room: receipt.room.to_string(),
+            user: receipt.user.to_string(),
+            kind: receipt.kind.clone(),
+            thread: receipt.thread.clone(),
+        };
+        self.say(service, subject, Some(receipt.into()), now);
     }
 
-    fn word(&mut self, service: &ServiceId, subject: Subject, now: i64) -> &mut Word {
+    // ANCHOR: say
+    /// The last word on something is the one that counts, so a storm is one word; beyond [`MOST`] the oldest goes.
+    fn say(&mut self, service: &ServiceId, subject: Subject, receipt: Option<Receipt>, at: i64) {
         let words = self.0.entry(service.clone()).or_default();
         if words.len() >= MOST && !words.contains_key(&subject) {
-            let oldest = words
-                .iter()
-                .min_by_key(|(_, word)| word.at)
-                .map(|(s, _)| s.clone());
-            if let Some(oldest) = oldest {
+            let oldest = words.iter().min_by_key(|(_, word)| word.at);
+            if let Some(oldest) = oldest.map(|(subject, _)| subject.clone()) {
                 words.remove(&oldest);
             }
         }
-        let word = words.entry(subject).or_default();
-        word.at = now;
-        word
+        words.insert(subject, Word { at, receipt });
+    }
+    // ANCHOR_END: say
+
+    /// Nothing waits for this service any more.
+    pub(super) fn forget(&mut self, service: &ServiceId) {
+        self.0.remove(service);
     }
 
-    /// Take what waits for a service, as its transaction carries it: with the room, at most `limit`. The rest stays.
+    /// Take what waits for a service, as its transaction carries it: with the room, at most `limit` events. The rest stays.
     ///
     /// # Errors
     /// When an id is damaged.
@@ -100,19 +107,28 @@ impl Pending {
         while taken.len() < limit
             && let Some((subject, word)) = words.pop_first()
         {
-            taken.push(match subject {
+            match subject {
                 Subject::Typing(room) => {
-                    to_raw_value(&rules::typing(Some(&room), &fleeting.typing(&room)))?
+                    let typing = fleeting.typing(&room);
+                    taken.push(to_raw_value(&rules::typing(Some(&room), &typing))?);
                 }
-                Subject::Receipts(room) => {
-                    let receipts: Vec<Receipt> = word.receipts.into_values().collect();
-                    to_raw_value(&rules::receipts(Some(&room), &receipts))?
+                Subject::Receipt { room, .. } => {
+                    let mut receipts: Vec<Receipt> = word.receipt.into_iter().collect();
+                    while let Some(next) = words.first_entry()
+                        && matches!(next.key(), Subject::Receipt { room: r, .. } if *r == room)
+                    {
+                        receipts.extend(next.remove().receipt);
+                    }
+                    for event in rules::receipts(Some(&room), &receipts) {
+                        taken.push(to_raw_value(&event)?);
+                    }
                 }
-                Subject::Presence(user) => match fleeting.presence(&user) {
-                    Some(presence) => to_raw_value(&rules::presence(&user, &presence, now))?,
-                    None => continue,
-                },
-            });
+                Subject::Presence(user) => {
+                    if let Some(presence) = fleeting.presence(&user) {
+                        taken.push(to_raw_value(&rules::presence(&user, &presence, now))?);
+                    }
+                }
+            }
         }
         if !words.is_empty() {
             self.0.insert(service.clone(), words);
@@ -173,6 +189,38 @@ mod tests {
                 .expect("none")
                 .is_empty()
         );
+        assert!(pending.sizes().is_empty());
+    }
+
+    #[test]
+    fn a_crowd_that_reads_is_one_event_and_bounded() {
+        let (mut pending, fleeting) = (Pending::default(), Fleeting::default());
+        for i in 0..MOST as i64 + 10 {
+            let mut read = receipt(&format!("@{i}:test"), "$1", i);
+            read.thread = (i % 2 * 7).to_string();
+            pending.receipt(&service(), &read, i);
+        }
+        assert_eq!(pending.sizes()["irc"], MOST);
+        let taken = pending.take(&service(), 100, &fleeting, 5).expect("words");
+        assert_eq!(taken.len(), 1);
+        let last = format!("@{}:test", MOST + 9);
+        assert!(taken[0].get().contains(&last) && !taken[0].get().contains("@9:test"));
+        assert!(pending.sizes().is_empty());
+    }
+
+    #[test]
+    fn who_has_read_in_several_threads_is_in_as_many_events() {
+        let (mut pending, fleeting) = (Pending::default(), Fleeting::default());
+        for thread in ["", "main", "$thread"] {
+            let mut read = receipt("@a:test", "$1", 1);
+            read.thread = thread.to_owned();
+            pending.receipt(&service(), &read, 1);
+        }
+        let taken = pending.take(&service(), 100, &fleeting, 1).expect("words");
+        assert_eq!(taken.len(), 3);
+        assert!(taken[1].get().contains(r#""thread_id":"$thread""#));
+        pending.typing(&service(), "!r:test", 1);
+        pending.forget(&service());
         assert!(pending.sizes().is_empty());
     }
 

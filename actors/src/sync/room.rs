@@ -272,8 +272,8 @@ fn ephemeral(
             .map(Receipt::from)
             .filter(|receipt| receipt.is_for(&ask.user))
             .collect();
-        if !receipts.is_empty() {
-            events.push(to_raw_value(&rules::receipts(None, &receipts))?);
+        for event in rules::receipts(None, &receipts) {
+            events.push(to_raw_value(&event)?);
         }
     }
     Ok(events)

@@ -1,14 +1,13 @@
 //! What the specification demands of a sync: which part of a history is shown, whose devices changed, and how what is fleeting reads.
 
+mod fleeting;
+
 use std::collections::BTreeMap;
 
 use schema::Position;
 use schema::events::EventRow;
-use schema::receipts::ReceiptRow;
-use serde::Serialize;
 
-use super::fleeting::Presence;
-use crate::wake::NewReceipt;
+pub use fleeting::*;
 
 /// The part of a room's history that one answer carries.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,164 +105,9 @@ pub fn is_present(membership: Option<&str>) -> bool {
     matches!(membership, Some("join" | "invite"))
 }
 
-/// An event that is never stored, as clients and services read it.
-#[derive(Debug, Serialize)]
-pub struct Fleet<'a, C> {
-    content: C,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    room_id: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sender: Option<&'a str>,
-    r#type: &'static str,
-}
-
-/// The content of `m.typing`.
-#[derive(Debug, Serialize)]
-pub struct TypingContent<'a> {
-    user_ids: &'a [String],
-}
-
-/// Who is typing in a room ([spec]); the room is named to services only.
-///
-/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#mtyping
-#[must_use]
-pub fn typing<'a>(room_id: Option<&'a str>, users: &'a [String]) -> Fleet<'a, TypingContent<'a>> {
-    Fleet {
-        content: TypingContent { user_ids: users },
-        room_id,
-        sender: None,
-        r#type: "m.typing",
-    }
-}
-
-/// A receipt.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Receipt {
-    /// Who has read.
-    pub user: String,
-    /// `m.read` or `m.read.private`.
-    pub kind: String,
-    /// Up to which event.
-    pub event: String,
-    /// When, in milliseconds since the epoch.
-    pub ts: i64,
-    /// The thread, `main`, or empty for none.
-    pub thread: String,
-}
-
-impl From<ReceiptRow> for Receipt {
-    fn from(row: ReceiptRow) -> Self {
-        Receipt {
-            user: row.user_id,
-            kind: row.kind,
-            event: row.event_id,
-            ts: row.ts,
-            thread: row.thread_id,
-        }
-    }
-}
-
-impl From<&NewReceipt> for Receipt {
-    fn from(new: &NewReceipt) -> Self {
-        Receipt {
-            user: new.user.to_string(),
-            kind: new.kind.clone(),
-            event: new.event.clone(),
-            ts: new.ts,
-            thread: new.thread.clone(),
-        }
-    }
-}
-
-impl Receipt {
-    /// Whether this user may know of it: a private one is its owner's alone. ([spec])
-    ///
-    /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#private-read-receipts
-    #[must_use]
-    pub fn is_for(&self, user: &str) -> bool {
-        self.kind != "m.read.private" || self.user == user
-    }
-}
-
-/// When and where in the threads a user has read.
-#[derive(Debug, Serialize)]
-pub struct Read<'a> {
-    #[serde(skip_serializing_if = "str::is_empty")]
-    thread_id: &'a str,
-    ts: i64,
-}
-
-/// event → type → user → when.
-type ReceiptContent<'a> = BTreeMap<&'a str, BTreeMap<&'a str, BTreeMap<&'a str, Read<'a>>>>;
-
-/// The receipts of a room ([spec]); the room is named to services only.
-///
-/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#mreceipt
-#[must_use]
-pub fn receipts<'a>(
-    room_id: Option<&'a str>,
-    receipts: &'a [Receipt],
-) -> Fleet<'a, ReceiptContent<'a>> {
-    let mut content = ReceiptContent::new();
-    for receipt in receipts {
-        let read = Read {
-            thread_id: &receipt.thread,
-            ts: receipt.ts,
-        };
-        content
-            .entry(&receipt.event)
-            .or_default()
-            .entry(&receipt.kind)
-            .or_default()
-            .insert(&receipt.user, read);
-    }
-    Fleet {
-        content,
-        room_id,
-        sender: None,
-        r#type: "m.receipt",
-    }
-}
-
-/// The content of `m.presence`.
-#[derive(Debug, Serialize)]
-pub struct PresenceContent<'a> {
-    currently_active: bool,
-    last_active_ago: i64,
-    presence: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    status_msg: Option<&'a str>,
-}
-
-/// A user's presence at a time, in milliseconds since the epoch. ([spec])
-///
-/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#mpresence
-#[must_use]
-pub fn presence<'a>(
-    user_id: &'a str,
-    presence: &'a Presence,
-    now: i64,
-) -> Fleet<'a, PresenceContent<'a>> {
-    Fleet {
-        content: PresenceContent {
-            currently_active: presence.state == "online",
-            last_active_ago: (now - presence.since).max(0),
-            presence: &presence.state,
-            status_msg: presence.message.as_deref(),
-        },
-        room_id: None,
-        sender: Some(user_id),
-        r#type: "m.presence",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn json(value: &impl Serialize) -> String {
-        serde_json::to_string(value).expect("JSON")
-    }
 
     fn event(position: i64, kind: &str, state_key: Option<&str>) -> EventRow {
         EventRow {
@@ -365,38 +209,5 @@ mod tests {
         for (membership, expected) in cases {
             assert_eq!(is_present(membership), expected, "{membership:?}");
         }
-    }
-
-    #[test]
-    fn how_what_is_fleeting_reads() {
-        let receipt = |user: &str, kind: &str, thread: &str| Receipt {
-            user: user.to_owned(),
-            kind: kind.to_owned(),
-            event: "$e".to_owned(),
-            ts: 7,
-            thread: thread.to_owned(),
-        };
-        let all = [
-            receipt("@a:test", "m.read", ""),
-            receipt("@b:test", "m.read.private", "main"),
-        ];
-        assert!(all[0].is_for("@b:test") && all[1].is_for("@b:test") && !all[1].is_for("@a:test"));
-        assert_eq!(
-            json(&receipts(None, &all)),
-            r#"{"content":{"$e":{"m.read":{"@a:test":{"ts":7}},"m.read.private":{"@b:test":{"thread_id":"main","ts":7}}}},"type":"m.receipt"}"#
-        );
-        assert_eq!(
-            json(&typing(None, &[])),
-            r#"{"content":{"user_ids":[]},"type":"m.typing"}"#
-        );
-        let here = Presence {
-            state: "online".to_owned(),
-            message: Some("hello".to_owned()),
-            since: 10,
-        };
-        assert_eq!(
-            json(&presence("@a:test", &here, 25)),
-            r#"{"content":{"currently_active":true,"last_active_ago":15,"presence":"online","status_msg":"hello"},"sender":"@a:test","type":"m.presence"}"#
-        );
     }
 }

@@ -1,0 +1,274 @@
+//! How typing, receipts and presence read, and who may hear of them.
+
+use std::collections::BTreeMap;
+
+use schema::interests::{Claim, Service};
+use schema::receipts::ReceiptRow;
+use serde::Serialize;
+
+use crate::sync::Presence;
+use crate::wake::NewReceipt;
+use crate::{Refusal, Result};
+
+/// An event that is never stored, as clients and services read it.
+#[derive(Debug, Serialize)]
+pub struct Fleet<'a, C> {
+    content: C,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    room_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sender: Option<&'a str>,
+    r#type: &'static str,
+}
+
+/// The content of `m.typing`.
+#[derive(Debug, Serialize)]
+pub struct TypingContent<'a> {
+    user_ids: &'a [String],
+}
+
+/// Who is typing in a room ([spec]); the room is named to services only.
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#mtyping
+#[must_use]
+pub fn typing<'a>(room_id: Option<&'a str>, users: &'a [String]) -> Fleet<'a, TypingContent<'a>> {
+    Fleet {
+        content: TypingContent { user_ids: users },
+        room_id,
+        sender: None,
+        r#type: "m.typing",
+    }
+}
+
+/// A receipt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// Who has read.
+    pub user: String,
+    /// `m.read` or `m.read.private`.
+    pub kind: String,
+    /// Up to which event.
+    pub event: String,
+    /// When, in milliseconds since the epoch.
+    pub ts: i64,
+    /// The thread, `main`, or empty for none.
+    pub thread: String,
+}
+
+impl From<ReceiptRow> for Receipt {
+    fn from(row: ReceiptRow) -> Self {
+        Receipt {
+            user: row.user_id,
+            kind: row.kind,
+            event: row.event_id,
+            ts: row.ts,
+            thread: row.thread_id,
+        }
+    }
+}
+
+impl From<&NewReceipt> for Receipt {
+    fn from(new: &NewReceipt) -> Self {
+        Receipt {
+            user: new.user.to_string(),
+            kind: new.kind.clone(),
+            event: new.event.clone(),
+            ts: new.ts,
+            thread: new.thread.clone(),
+        }
+    }
+}
+
+impl Receipt {
+    /// Whether this user may know of it: a private one is its owner's alone. ([spec])
+    ///
+    /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#private-read-receipts
+    #[must_use]
+    pub fn is_for(&self, user: &str) -> bool {
+        self.kind != "m.read.private" || self.user == user
+    }
+}
+
+/// When and where in the threads a user has read.
+#[derive(Debug, Serialize)]
+pub struct Read<'a> {
+    #[serde(skip_serializing_if = "str::is_empty")]
+    thread_id: &'a str,
+    ts: i64,
+}
+
+/// event → type → user → when.
+type ReceiptContent<'a> = BTreeMap<&'a str, BTreeMap<&'a str, BTreeMap<&'a str, Read<'a>>>>;
+
+/// The receipts of a room ([spec]); the room is named to services only. An event has room for one receipt of a user and type on
+/// the same message: who has read it in several threads is in as many events.
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#mreceipt
+#[must_use]
+pub fn receipts<'a>(
+    room_id: Option<&'a str>,
+    receipts: &'a [Receipt],
+) -> Vec<Fleet<'a, ReceiptContent<'a>>> {
+    let mut contents: Vec<ReceiptContent<'a>> = Vec::new();
+    for receipt in receipts {
+        let read = Read {
+            thread_id: &receipt.thread,
+            ts: receipt.ts,
+        };
+        let is_said = |content: &ReceiptContent<'_>| {
+            let of_event = content.get(receipt.event.as_str());
+            let of_kind = of_event.and_then(|e| e.get(receipt.kind.as_str()));
+            of_kind.is_some_and(|k| k.contains_key(receipt.user.as_str()))
+        };
+        let free = contents.iter().position(|content| !is_said(content));
+        let free = free.unwrap_or_else(|| {
+            contents.push(ReceiptContent::new());
+            contents.len() - 1
+        });
+        let of_event = contents[free].entry(&receipt.event).or_default();
+        let of_kind = of_event.entry(&receipt.kind).or_default();
+        of_kind.insert(&receipt.user, read);
+    }
+    let event = |content| Fleet {
+        content,
+        room_id,
+        sender: None,
+        r#type: "m.receipt",
+    };
+    contents.into_iter().map(event).collect()
+}
+
+// ANCHOR: is_privy
+/// Whether a service may hear what a user lets nobody else know: a private receipt, or presence without a common room. Its own
+/// users are its business ([spec]); whom it merely observes, only where the administrator lets it.
+///
+/// [spec]: https://spec.matrix.org/v1.19/application-service-api/#pushing-ephemeral-data
+#[must_use]
+pub fn is_privy(service: &Service, claim: Option<Claim>) -> bool {
+    claim.is_some_and(|claim| claim.is_exclusive() || service.observes)
+}
+// ANCHOR_END: is_privy
+
+/// The longest status message, in bytes: everybody in the user's rooms is told it.
+const STATUS_BYTES: usize = 1024;
+
+/// What a user may say of itself ([spec]); a state that nobody knows would be passed on to everybody.
+///
+/// # Errors
+/// [`Refusal::InvalidParam`]
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3presenceuseridstatus
+pub fn check_presence(state: &str, message: Option<&str>) -> Result<()> {
+    if !matches!(state, "online" | "unavailable" | "offline") {
+        let text = "presence is online, unavailable or offline";
+        return Err(Refusal::InvalidParam(text.into()).into());
+    }
+    if message.is_some_and(|message| message.len() > STATUS_BYTES) {
+        let text = "a status message has at most 1024 bytes";
+        return Err(Refusal::InvalidParam(text.into()).into());
+    }
+    Ok(())
+}
+
+/// The content of `m.presence`.
+#[derive(Debug, Serialize)]
+pub struct PresenceContent<'a> {
+    currently_active: bool,
+    last_active_ago: i64,
+    presence: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status_msg: Option<&'a str>,
+}
+
+/// A user's presence at a time, in milliseconds since the epoch. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#mpresence
+#[must_use]
+pub fn presence<'a>(
+    user_id: &'a str,
+    presence: &'a Presence,
+    now: i64,
+) -> Fleet<'a, PresenceContent<'a>> {
+    Fleet {
+        content: PresenceContent {
+            currently_active: presence.state == "online",
+            last_active_ago: (now - presence.since).max(0),
+            presence: &presence.state,
+            status_msg: presence.message.as_deref(),
+        },
+        room_id: None,
+        sender: Some(user_id),
+        r#type: "m.presence",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use schema::interests::{Interests, Proposals};
+
+    use super::*;
+
+    fn json(value: &impl Serialize) -> String {
+        serde_json::to_string(value).expect("JSON")
+    }
+
+    #[test]
+    fn how_what_is_fleeting_reads() {
+        let receipt = |user: &str, kind: &str, thread: &str| Receipt {
+            user: user.to_owned(),
+            kind: kind.to_owned(),
+            event: "$e".to_owned(),
+            ts: 7,
+            thread: thread.to_owned(),
+        };
+        let all = [
+            receipt("@a:test", "m.read", ""),
+            receipt("@b:test", "m.read.private", "main"),
+            receipt("@a:test", "m.read", "$thread"),
+        ];
+        assert!(all[0].is_for("@b:test") && all[1].is_for("@b:test") && !all[1].is_for("@a:test"));
+        assert_eq!(
+            json(&receipts(None, &all)),
+            r#"[{"content":{"$e":{"m.read":{"@a:test":{"ts":7}},"m.read.private":{"@b:test":{"thread_id":"main","ts":7}}}},"type":"m.receipt"},{"content":{"$e":{"m.read":{"@a:test":{"thread_id":"$thread","ts":7}}}},"type":"m.receipt"}]"#
+        );
+        assert_eq!(
+            json(&typing(None, &[])),
+            r#"{"content":{"user_ids":[]},"type":"m.typing"}"#
+        );
+        let here = Presence {
+            state: "online".to_owned(),
+            message: Some("hello".to_owned()),
+            since: 10,
+        };
+        assert_eq!(
+            json(&presence("@a:test", &here, 25)),
+            r#"{"content":{"currently_active":true,"last_active_ago":15,"presence":"online","status_msg":"hello"},"sender":"@a:test","type":"m.presence"}"#
+        );
+    }
+
+    #[test]
+    fn who_hears_what_is_private() {
+        let value = serde_json::json!({"id": "a", "url": null, "as_token": "a", "hs_token": "a", "sender_localpart": "a",
+            "namespaces": {}});
+        for observes in [true, false] {
+            let all = vec![(
+                serde_json::from_value(value.clone()).expect("a registration"),
+                observes,
+            )];
+            let all = Interests::compile("test", all, Proposals::default()).expect("patterns");
+            let service = &all.services()[0];
+            let privy = |claim| is_privy(service, claim);
+            assert!(privy(Some(Claim::Exclusive)) && privy(Some(Claim::Sender)));
+            assert_eq!(privy(Some(Claim::Shared)), observes);
+            assert!(!privy(None));
+        }
+    }
+
+    #[test]
+    fn what_is_said_of_oneself() {
+        assert!(check_presence("online", Some("here")).is_ok());
+        assert!(check_presence("unavailable", Some(&"x".repeat(STATUS_BYTES))).is_ok());
+        assert!(check_presence("busy", None).is_err() && check_presence("", None).is_err());
+        assert!(check_presence("offline", Some(&"x".repeat(STATUS_BYTES + 1))).is_err());
+    }
+}
