@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use diesel::prelude::*;
 
 use crate::registration::ServiceId;
-use crate::tables::{account_data, devices, filters, users};
+use crate::tables::{account_data, devices, filters, owed_account_data, users};
 use crate::{Conn, Result};
 
 /// A device, and who made it.
@@ -252,6 +252,12 @@ pub fn deactivate(db: &mut Conn, user_id: &str) -> Result<()> {
             ))
             .execute(c)?;
         diesel::delete(account_data::table.filter(account_data::user_id.eq(user_id))).execute(c)?;
+        diesel::delete(
+            owed_account_data::table
+                .filter(owed_account_data::user_id.eq(user_id))
+                .filter(owed_account_data::txn.is_null()),
+        )
+        .execute(c)?;
         diesel::delete(filters::table.filter(filters::user_id.eq(user_id))).execute(c)
     })?;
     Ok(())

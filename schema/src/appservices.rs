@@ -11,8 +11,8 @@ use crate::interests::Interests;
 use crate::registration::ServiceId;
 use crate::tables::{
     aliases, appservice_rooms, appservices, back_fills, device_keys, fallback_keys,
-    frozen_transactions, one_time_keys, owed_counts, owed_device_lists, owed_events,
-    to_device_copies, tracked,
+    frozen_transactions, one_time_keys, owed_account_data, owed_counts, owed_device_lists,
+    owed_events, to_device_copies, tracked,
 };
 use crate::{Conn, Position, Result, Tx, device_lists, keys};
 
@@ -87,6 +87,8 @@ pub fn forget(db: &mut Conn, id: &ServiceId) -> Result<bool> {
         diesel::delete(owed_events::table.filter(owed_events::appservice_id.eq(id))).execute(c)?;
         diesel::delete(owed_counts::table.filter(owed_counts::appservice_id.eq(id))).execute(c)?;
         diesel::delete(owed_device_lists::table.filter(owed_device_lists::appservice_id.eq(id)))
+            .execute(c)?;
+        diesel::delete(owed_account_data::table.filter(owed_account_data::appservice_id.eq(id)))
             .execute(c)?;
         diesel::delete(tracked::table.filter(tracked::appservice_id.eq(id))).execute(c)?;
         diesel::delete(appservice_rooms::table.filter(appservice_rooms::appservice_id.eq(id)))
@@ -382,7 +384,8 @@ pub fn next_txn_id(db: &mut Conn, service: &ServiceId, now: i64) -> Result<i64> 
 }
 
 /// Freeze a transaction: store it and stamp the events and counts that are in its body.
-/// To-device messages and device lists are stamped by their own tables' functions, which this calls.
+/// To-device messages and device lists are stamped by their own tables' functions, which this calls; account data, which not
+/// every body carries, by [`stamp`](crate::user_data::stamp).
 ///
 /// # Errors
 /// When the database fails, or one is frozen already.
@@ -430,6 +433,7 @@ pub fn acknowledge(db: &mut Conn, frozen: &Frozen) -> Result<()> {
     );
     crate::inbox::acknowledge_service(db, &service, cut, txn)?;
     device_lists::acknowledge(db, &service, cut, txn)?;
+    crate::user_data::acknowledge(db, &service, cut, txn)?;
     on!(db, |c| {
         diesel::delete(
             owed_events::table

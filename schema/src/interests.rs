@@ -37,6 +37,8 @@ pub struct Proposals {
     pub device_lists: bool,
     /// Whether a registration may choose of which devices the counts are told: in a development server.
     pub counts_policies: bool,
+    /// The experiment: account data to services.
+    pub account_data: bool,
 }
 
 /// A registered service that is present.
@@ -56,6 +58,8 @@ pub struct Service {
     pub takes_device_lists: bool,
     /// Of which devices it is told key counts.
     pub counts: CountsPolicy,
+    /// Whether it is sent account data of its own users: a URL, the opt-in flag, the experiment on.
+    pub takes_account_data: bool,
 }
 
 impl Service {
@@ -161,6 +165,9 @@ impl Interests {
                         .counts
                         .filter(|_| proposals.counts_policies)
                         .unwrap_or_default(),
+                    takes_account_data: registration.url.is_some()
+                        && registration.account_data
+                        && proposals.account_data,
                     registration,
                 })
             })

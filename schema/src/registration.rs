@@ -116,6 +116,13 @@ pub struct Registration {
         skip_serializing_if = "Option::is_none"
     )]
     pub counts: Option<CountsPolicy>,
+    /// Account data of its own users in transactions: this server's own key, heard where the experiment is switched on.
+    #[serde(
+        default,
+        rename = "org.understudy.account_data",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub account_data: bool,
     /// Keys this server does not know; proposals read theirs here.
     #[serde(flatten)]
     pub other: BTreeMap<String, serde_json::Value>,

@@ -334,6 +334,17 @@ diesel::table! {
 }
 
 diesel::table! {
+    owed_account_data (appservice_id, user_id, room_id, kind) {
+        appservice_id -> Text,
+        user_id -> Text,
+        room_id -> Text,
+        kind -> Text,
+        position -> BigInt,
+        txn -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
     frozen_transactions (appservice_id) {
         appservice_id -> Text,
         txn_id -> BigInt,
@@ -396,6 +407,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     appservices,
     owed_events,
     owed_counts,
+    owed_account_data,
     frozen_transactions,
     back_fills,
     scratch

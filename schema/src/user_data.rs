@@ -1,9 +1,12 @@
-//! What a client keeps with its account: account data, global and by room, and filters.
+//! What a client keeps with its account: account data, global and by room, and filters; and which services are owed the former.
+
+use std::collections::BTreeSet;
 
 use diesel::prelude::*;
 use diesel::upsert::excluded;
 
-use crate::tables::{account_data, filters};
+use crate::registration::ServiceId;
+use crate::tables::{account_data, filters, owed_account_data};
 use crate::{Conn, Position, Result, Tx};
 
 /// One piece of account data.
@@ -22,7 +25,16 @@ pub struct DataRow {
     pub position: i64,
 }
 
-/// Put a piece of account data where there may be an older one. `room_id` is empty for none.
+/// A piece of account data that was put.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Put {
+    /// Its place in the order.
+    pub position: Position,
+    /// The services that are owed it.
+    pub services: BTreeSet<ServiceId>,
+}
+
+/// Put a piece of account data where there may be an older one, and owe it to whom it concerns. `room_id` is empty for none.
 ///
 /// # Errors
 /// When the database fails.
@@ -32,7 +44,7 @@ pub fn put(
     room_id: &str,
     kind: &str,
     content: &str,
-) -> Result<Position> {
+) -> Result<Put> {
     use account_data as t;
     let position = tx.next_position();
     let row = DataRow {
@@ -51,7 +63,145 @@ pub fn put(
             t::position.eq(excluded(t::position))
         ))
         .execute(c))?;
-    Ok(position)
+    let services = owe(tx, user_id, room_id, kind, position)?;
+    Ok(Put { position, services })
+}
+
+#[derive(Debug, Insertable)]
+#[diesel(table_name = owed_account_data, treat_none_as_default_value = false)]
+struct OwedRow<'a> {
+    appservice_id: &'a str,
+    user_id: &'a str,
+    room_id: &'a str,
+    kind: &'a str,
+    position: i64,
+    txn: Option<i64>,
+}
+
+// ANCHOR: owe
+/// Account data is what a person tells its own clients, and nobody else: it is owed to a service for its own users only, those
+/// that nobody else may be. One row for each piece, however often it changes. Answers whom to wake.
+fn owe(
+    tx: &mut Tx<'_>,
+    user_id: &str,
+    room_id: &str,
+    kind: &str,
+    position: Position,
+) -> Result<BTreeSet<ServiceId>> {
+    use owed_account_data as t;
+    let interests = tx.interests();
+    let claims = interests.in_user(user_id).into_iter();
+    let services: BTreeSet<ServiceId> = claims
+        .filter(|(service, claim)| service.takes_account_data && claim.is_exclusive())
+        .map(|(service, _)| service.id.clone())
+        .collect();
+    for service in &services {
+        let row = OwedRow {
+            appservice_id: service.as_str(),
+            user_id,
+            room_id,
+            kind,
+            position: position.0,
+            txn: None,
+        };
+        on!(&mut **tx, |c| diesel::insert_into(t::table)
+            .values(&row)
+            .on_conflict((t::appservice_id, t::user_id, t::room_id, t::kind))
+            .do_update()
+            .set((
+                t::position.eq(excluded(t::position)),
+                t::txn.eq(excluded(t::txn))
+            ))
+            .execute(c))?;
+    }
+    Ok(services)
+}
+// ANCHOR_END: owe
+
+/// The oldest account data a service is owed up to a position, as it is now: that is as of the position it is owed at.
+///
+/// # Errors
+/// When the database fails.
+pub fn owed(
+    db: &mut Conn,
+    service: &ServiceId,
+    up_to: Position,
+    limit: i64,
+) -> Result<Vec<DataRow>> {
+    use {account_data as d, owed_account_data as t};
+    let same = d::user_id
+        .eq(t::user_id)
+        .and(d::room_id.eq(t::room_id))
+        .and(d::kind.eq(t::kind));
+    Ok(on!(db, |c| t::table
+        .inner_join(d::table.on(same))
+        .filter(t::appservice_id.eq(service.as_str()))
+        .filter(t::position.le(up_to.0))
+        .filter(t::txn.is_null())
+        .order(t::position)
+        .limit(limit)
+        .select(DataRow::as_select())
+        .load(c))?)
+}
+
+/// This account data is in the body of this transaction: all that waits up to the cut.
+///
+/// # Errors
+/// When the database fails.
+pub fn stamp(db: &mut Conn, service: &ServiceId, cut: Position, txn: i64) -> Result<usize> {
+    use owed_account_data as t;
+    Ok(on!(db, |c| diesel::update(
+        t::table
+            .filter(t::appservice_id.eq(service.as_str()))
+            .filter(t::position.le(cut.0))
+            .filter(t::txn.is_null())
+    )
+    .set(t::txn.eq(txn))
+    .execute(c))?)
+}
+
+/// The service acknowledged this transaction. What changed meanwhile has lost its stamp and stays.
+///
+/// # Errors
+/// When the database fails.
+pub fn acknowledge(db: &mut Conn, service: &ServiceId, cut: Position, txn: i64) -> Result<usize> {
+    use owed_account_data as t;
+    Ok(on!(db, |c| diesel::delete(
+        t::table
+            .filter(t::appservice_id.eq(service.as_str()))
+            .filter(t::position.le(cut.0))
+            .filter(t::txn.eq(txn))
+    )
+    .execute(c))?)
+}
+
+/// A registration has changed: what a service was owed of users that are not its own any more it is owed no longer, but for
+/// what is in a frozen transaction.
+///
+/// # Errors
+/// When the database fails.
+pub fn retain_owed(
+    db: &mut Conn,
+    service: &ServiceId,
+    is_its_own: impl Fn(&str) -> bool,
+) -> Result<()> {
+    use owed_account_data as t;
+    let users: Vec<String> = on!(db, |c| t::table
+        .filter(t::appservice_id.eq(service.as_str()))
+        .filter(t::txn.is_null())
+        .select(t::user_id)
+        .distinct()
+        .load(c))?;
+    for user in users.iter().filter(|user| !is_its_own(user)) {
+        on!(db, |c| diesel::delete(
+            t::table
+                .filter(t::appservice_id.eq(service.as_str()))
+                .filter(t::user_id.eq(user))
+                .filter(t::txn.is_null())
+        )
+        .execute(c))?;
+    }
+    Ok(())
 }
 
 /// The content of a piece of account data. `room_id` is empty for none.

@@ -80,6 +80,9 @@ pub struct Dev {
     /// The proposals to switch on, by number, separated by commas [default: those that are on in docker/server.toml]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub enable_msc: Option<Vec<u16>>,
+    /// The experiments of this server's own to switch on, by name, separated by commas
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub enable_experiment: Vec<String>,
     /// Limit how often each user may claim keys of each device, as a long-lived server does
     #[arg(long)]
     pub claim_limit: bool,

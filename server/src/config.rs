@@ -35,6 +35,9 @@ pub struct Config {
     /// Which names of these proposals are written: `unstable`, `stable` or `both`.
     #[serde(default)]
     pub msc_names: Naming,
+    /// The experiments of this server's own that are switched on, by name.
+    #[serde(default)]
+    pub experiments: Vec<String>,
     /// Whether people may register by themselves.
     #[serde(default)]
     pub registration: bool,

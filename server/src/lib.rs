@@ -8,6 +8,7 @@ pub mod cli;
 pub mod config;
 mod dev;
 pub mod error;
+pub mod experiments;
 mod key_proxy;
 pub mod limits;
 pub mod mscs;

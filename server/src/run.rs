@@ -19,9 +19,9 @@ use crate::app::{self, Options};
 use crate::cli::{Cli, Command, Dev, LogFormat};
 use crate::config::{Config, PASSWORD_COST};
 use crate::limits::{CLAIMS, REQUESTS};
-use crate::mscs;
 use crate::offline::{add_user, forget_appservice, list_appservices};
 use crate::people::{announce, people};
+use crate::{experiments, mscs};
 
 /// How many bytes of messages between actors a development server keeps.
 const TRACE: usize = 4 << 20;
@@ -121,6 +121,11 @@ fn with_proposals(options: &mut Options, numbers: &[u16], naming: Naming) -> Res
     Ok(())
 }
 
+fn with_experiments(options: &mut Options, names: &[String]) -> Result<(), String> {
+    let proposals = &mut options.settings.proposals;
+    experiments::switch_on(names, &mut options.hooks, proposals)
+}
+
 fn options(settings: Settings, database: String) -> Options {
     Options {
         database,
@@ -174,6 +179,7 @@ async fn run_dev(dev: Dev, start: Instant) -> Result<(), String> {
     }
     let chosen = dev.enable_msc.unwrap_or_else(mscs::by_default);
     with_proposals(&mut options, &chosen, Naming::Unstable)?;
+    with_experiments(&mut options, &dev.enable_experiment)?;
     options.settings.proposals.counts_policies = true;
     options.claim_limit = dev.claim_limit.then_some(CLAIMS);
     let running = app::serve(listener, options).await.map_err(text)?;
@@ -196,6 +202,7 @@ pub(crate) fn configured(path: &Path) -> Result<(Config, Options), String> {
     options.rate_limit = config.rate_limit.get(REQUESTS);
     options.claim_limit = config.claim_limit.get(CLAIMS);
     with_proposals(&mut options, &config.enabled_mscs, config.msc_names)?;
+    with_experiments(&mut options, &config.experiments)?;
     Ok((config, options))
 }
 

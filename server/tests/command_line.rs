@@ -89,6 +89,28 @@ fn a_proposal_that_nobody_knows() {
 }
 
 #[test]
+fn an_experiment_that_nobody_knows() {
+    let data = folder();
+    let output = dev(data.path(), "127.0.0.1:0")
+        .args(["--enable-experiment", "telepathy"])
+        .output()
+        .expect("it runs");
+    refuses(&output, "experiment \"telepathy\" is not known");
+    let config = data.path().join("server.toml");
+    std::fs::write(
+        &config,
+        "server_name = \"a\"\nexperiments = [\"telepathy\"]",
+    )
+    .expect("written");
+    let output = understudy()
+        .args(["serve", "--config"])
+        .arg(&config)
+        .output()
+        .expect("it runs");
+    refuses(&output, "experiment \"telepathy\" is not known");
+}
+
+#[test]
 fn a_configuration_file_that_is_not_there() {
     let output = understudy()
         .args(["serve", "--config", "/nowhere/server.toml"])

@@ -2,6 +2,7 @@
 
 mod acting;
 mod authority;
+mod account_data;
 mod book;
 mod consent;
 mod counts;

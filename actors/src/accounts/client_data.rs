@@ -3,6 +3,7 @@
 use actix::{Context, Handler, ResponseFuture};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use schema::user_data::Put;
 use schema::{Position, Tx, accounts, user_data};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -56,14 +57,15 @@ impl Handler<SetAccountData> for Accounts {
         let (env, user) = (self.env.clone(), msg.user.clone());
         let write = self.env.store.write(move |tx| put(tx, &msg));
         guarded(&self.env, "accounts", async move {
-            let position = write.await?;
+            let put = write.await?;
+            env.wake.services(&put.services);
             env.wake.users(vec![user]);
-            Ok(position)
+            Ok(put.position)
         })
     }
 }
 
-fn put(tx: &mut Tx<'_>, msg: &SetAccountData) -> Result<Position> {
+fn put(tx: &mut Tx<'_>, msg: &SetAccountData) -> Result<Put> {
     rules::own(&msg.who.user, &msg.user)?;
     if MANAGED.contains(&msg.kind.as_str()) {
         let text = format!("{} is written by the server", msg.kind);
@@ -77,7 +79,7 @@ fn put(tx: &mut Tx<'_>, msg: &SetAccountData) -> Result<Position> {
 }
 
 /// Part of a write: put account data within its limits.
-fn keep(tx: &mut Tx<'_>, user: &str, room: &str, kind: &str, content: &str) -> Result<Position> {
+fn keep(tx: &mut Tx<'_>, user: &str, room: &str, kind: &str, content: &str) -> Result<Put> {
     if kind.is_empty() || kind.len() > KIND_BYTES || room.len() > KIND_BYTES {
         return Err(Refusal::InvalidParam("a type has 1 to 255 bytes".into()).into());
     }
@@ -99,14 +101,15 @@ impl Handler<SetTag> for Accounts {
         let (env, user) = (self.env.clone(), msg.user.clone());
         let write = self.env.store.write(move |tx| tag(tx, &msg));
         guarded(&self.env, "accounts", async move {
-            write.await?;
+            let put = write.await?;
+            env.wake.services(&put.services);
             env.wake.users(vec![user]);
             Ok(())
         })
     }
 }
 
-fn tag(tx: &mut Tx<'_>, msg: &SetTag) -> Result<Position> {
+fn tag(tx: &mut Tx<'_>, msg: &SetTag) -> Result<Put> {
     rules::own(&msg.who.user, &msg.user)?;
     if msg.tag.is_empty() || msg.tag.len() > KIND_BYTES {
         return Err(Refusal::InvalidParam("a tag has 1 to 255 bytes".into()).into());
@@ -184,7 +187,8 @@ impl Handler<ChangePushRules> for Accounts {
             )?)
         });
         guarded(&self.env, "accounts", async move {
-            write.await?;
+            let put = write.await?;
+            env.wake.services(&put.services);
             env.wake.users(vec![user]);
             Ok(())
         })

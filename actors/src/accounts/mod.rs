@@ -1,11 +1,12 @@
 //! Accounts: users, their devices and tokens, their profiles and what clients keep with them.
 //!
-//! *Owns* `users`, `devices`, `access_tokens`, `account_data`, `filters`; shares `client_transactions`, which it prunes. The write
-//! that deletes a device also deletes what other actors keep for it: keys, inbox, copies, counts.
+//! *Owns* `users`, `devices`, `access_tokens`, `account_data`, `owed_account_data`, `filters`; shares `client_transactions`,
+//! which it prunes. The write that deletes a device also deletes what other actors keep for it: keys, inbox, copies, counts.
 //!
 //! *Asks* nobody.
 //!
-//! *Tells* `device_lists` [`KeysChanged`], `to_device_inbox` [`DeviceGone`], and [`Wake`](crate::wake::Wake): who waits in `/sync`.
+//! *Tells* `device_lists` [`KeysChanged`], `to_device_inbox` [`DeviceGone`], and [`Wake`](crate::wake::Wake): who waits in `/sync`,
+//! and the services that are owed account data.
 //!
 //! *Promises* that a token is worth nothing once its end has been answered; that nothing of a deleted device is left
 //! when the deletion is answered; that neither the error nor the time of a failed log-in tells whether the user exists.

@@ -6,14 +6,14 @@ use std::collections::BTreeSet;
 use schema::appservices::{self, Frozen};
 use schema::device_lists;
 use schema::interests::{Interests, Service};
-use schema::{Conn, Position, Tx, back_fill, inbox};
+use schema::{Conn, Position, Tx, back_fill, inbox, user_data};
 use serde_json::value::RawValue;
 
 use super::counts::{self, SIGNED_CURVE25519};
 use super::rules::{self, Device, Owed};
 use crate::Result;
 use crate::rooms;
-use crate::wire::{Body, DeviceLists, Hooks, Name, Pending, ToDeviceEvent};
+use crate::wire::{AccountData, Body, DeviceLists, Hooks, Name, Pending, ToDeviceEvent};
 
 /// Typing, receipts and presence: stable for who asks by the stable flag, under the old name for who asks by the old one. (MSC2409)
 pub const EPHEMERAL: Name = Name {
@@ -57,6 +57,7 @@ struct Gathered {
     to_device: Vec<inbox::CopyRow>,
     lists: Vec<device_lists::Owed>,
     counts: Vec<appservices::OwedCount>,
+    account_data: Vec<user_data::DataRow>,
 }
 
 // ANCHOR: next
@@ -110,6 +111,9 @@ pub(super) fn next(tx: &mut Tx<'_>, service: &Service, wanted: Wanted) -> Result
         frozen_at: wanted.now,
     };
     appservices::freeze(tx, &frozen)?;
+    if service.takes_account_data {
+        user_data::stamp(tx, &service.id, cut, txn_id)?;
+    }
     Ok(Found {
         next: Next::Frozen(frozen),
         held,
@@ -141,11 +145,17 @@ fn gather(
             head,
             i64::try_from(rules::COUNTS + 1).unwrap_or(i64::MAX),
         )?,
+        // Where the experiment was on and is off again, what is owed stays.
+        account_data: if service.takes_account_data {
+            user_data::owed(db, &service.id, head, one_more)?
+        } else {
+            Vec::new()
+        },
     })
 }
 
 impl Gathered {
-    fn sizes(&self) -> [Owed; 4] {
+    fn sizes(&self) -> [Owed; 5] {
         let events = self
             .events
             .iter()
@@ -172,6 +182,11 @@ impl Gathered {
                 )
             })
             .collect();
+        let account_data = self
+            .account_data
+            .iter()
+            .map(|row| (Position(row.position), data_size(row)))
+            .collect();
         [
             Owed {
                 items: events,
@@ -189,6 +204,10 @@ impl Gathered {
                 items: counts,
                 limit: rules::COUNTS,
             },
+            Owed {
+                items: account_data,
+                limit: rules::ITEMS,
+            },
         ]
     }
 
@@ -197,6 +216,7 @@ impl Gathered {
         self.to_device.retain(|row| row.position <= cut.0);
         self.lists.retain(|row| row.position <= cut.0);
         self.counts.retain(|row| row.position <= cut.0);
+        self.account_data.retain(|row| row.position <= cut.0);
         self
     }
 
@@ -205,7 +225,10 @@ impl Gathered {
     }
 
     fn only_counts(&self) -> bool {
-        self.events.is_empty() && self.to_device.is_empty() && self.lists.is_empty()
+        self.events.is_empty()
+            && self.to_device.is_empty()
+            && self.lists.is_empty()
+            && self.account_data.is_empty()
     }
 
     /// The devices whose counts changed.
@@ -231,6 +254,11 @@ fn copy_size(row: &inbox::CopyRow) -> usize {
         + row.user_id.len()
         + row.device_id.len()
         + NAMES
+}
+
+fn data_size(row: &user_data::DataRow) -> usize {
+    const NAMES: usize = 60;
+    row.content.len() + row.kind.len() + row.user_id.len() + row.room_id.len() + NAMES
 }
 
 fn compose(
@@ -266,6 +294,11 @@ fn compose(
             changed: names(changed),
             left: names(left),
         },
+        account_data: owed
+            .account_data
+            .into_iter()
+            .map(account_data)
+            .collect::<Result<_>>()?,
         one_time_key_counts: counts.one_time,
         unused_fallback_key_types: counts.unused_fallback,
     };
@@ -292,6 +325,15 @@ fn to_device_event(row: inbox::CopyRow) -> Result<ToDeviceEvent> {
         sender: row.sender,
         to_user_id: row.user_id,
         to_device_id: row.device_id,
+        content: RawValue::from_string(row.content)?,
+    })
+}
+
+fn account_data(row: user_data::DataRow) -> Result<AccountData> {
+    Ok(AccountData {
+        user_id: row.user_id,
+        room_id: Some(row.room_id).filter(|room| !room.is_empty()),
+        r#type: row.kind,
         content: RawValue::from_string(row.content)?,
     })
 }

@@ -4,9 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use schema::interests::Interests;
+use schema::interests::{Claim, Interests};
 use schema::registration::{Registration, ServiceId};
-use schema::{Position, Store, Tx, accounts, appservices, back_fill, device_lists, sync};
+use schema::{
+    Position, Store, Tx, accounts, appservices, back_fill, device_lists, sync, user_data,
+};
 
 use super::rules::Plan;
 use crate::{Error, Refusal, Result, Settings};
@@ -123,6 +125,8 @@ pub(super) fn apply(
     let members = recounted(tx, &interests, counted)?;
     for (id, rooms) in &members {
         device_lists::set_members(tx, id, rooms)?;
+        let is_its_own = |user: &str| interests.claim(id, user).is_some_and(Claim::is_exclusive);
+        user_data::retain_owed(tx, id, is_its_own)?;
         back_fill::begin(tx, id, plan.away.contains(id))?;
     }
     tx.swap_interests(interests);

@@ -181,6 +181,9 @@ fn warn_of_unheard(service: &Service, env: &Env) {
     if chosen && !env.settings.proposals.counts_policies {
         tracing::warn!(service = %service.id, "org.understudy.counts is heard in a development server only");
     }
+    if service.registration.account_data && !env.settings.proposals.account_data {
+        tracing::warn!(service = %service.id, "org.understudy.account_data is an experiment that is not switched on");
+    }
 }
 
 impl Actor for Appservices {

@@ -55,7 +55,8 @@ pub(crate) fn mark(tx: &mut Tx<'_>, msg: &MarkRead, now: i64, news: &mut News) -
             }
             None => {
                 let content = serde_json::json!({ "event_id": event.event_id }).to_string();
-                user_data::put(tx, user, room, FULLY_READ, &content)?;
+                let put = user_data::put(tx, user, room, FULLY_READ, &content)?;
+                news.services.extend(put.services);
             }
         }
         match mark.kind {

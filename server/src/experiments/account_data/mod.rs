@@ -1,0 +1,37 @@
+//! `account_data` — account data for application services. An experiment: no proposal says this.
+//!
+//! | on the wire | |
+//! |---|---|
+//! | `org.understudy.account_data` | a list of `{"user_id", "room_id", "type", "content"}`; no `room_id` where it is not for a room |
+//!
+//! *Where* `PUT /_matrix/app/v1/transactions/{txnId}`. *Registration* `org.understudy.account_data: true`. *Server*
+//! `experiments = ["account_data"]` or `--enable-experiment account_data`.
+//!
+//! A service hears of its own users only: its sender, and those in its exclusive namespaces. Each item is the last content of
+//! one piece; what changes again before it was taken is told once. The read marker and push rules are account data too, and a
+//! service hears of what it changed itself, as it does of its own events. What was there before is asked for with
+//! `GET /user/{userId}/account_data/{type}`.
+
+use actors::wire::{Body, Pending};
+
+use super::Experiment;
+
+/// The data sheet.
+pub const EXPERIMENT: Experiment = Experiment {
+    name: "account_data",
+    title: "Account data for appservices",
+    switches: |on| on.account_data = true,
+    registration: &["org.understudy.account_data"],
+    names: &[ACCOUNT_DATA],
+    transaction: add_account_data,
+};
+
+const ACCOUNT_DATA: &str = "org.understudy.account_data";
+
+// ANCHOR: add
+fn add_account_data(pending: &Pending, body: &mut Body) {
+    if !pending.account_data.is_empty() {
+        body.put_always(ACCOUNT_DATA, &pending.account_data);
+    }
+}
+// ANCHOR_END: add

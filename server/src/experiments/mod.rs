@@ -1,0 +1,81 @@
+//! Experiments of this server's own: what nobody has proposed yet, in the shape of a proposal, so that the idea can be tried.
+//!
+//! Each is off unless the operator names it, and its names on the wire begin with `org.understudy.`: no other server knows them.
+//! When one becomes a proposal it moves to [`mscs`](crate::mscs).
+
+pub mod account_data;
+
+use actors::wire::{Body, Hooks, Pending};
+use schema::interests::Proposals;
+
+/// Everything an experiment may touch.
+pub struct Experiment {
+    /// What the operator calls it.
+    pub name: &'static str,
+    /// What it is.
+    pub title: &'static str,
+    /// What it switches on below the server: what services are owed.
+    pub switches: fn(&mut Proposals),
+    /// The keys of a registration that ask for it.
+    pub registration: &'static [&'static str],
+    /// Every name that it puts on the wire.
+    pub names: &'static [&'static str],
+    /// Extra keys in transactions to application services.
+    pub transaction: fn(&Pending, &mut Body),
+}
+
+/// Every experiment, in the order in which they add to a transaction, after the proposals.
+pub static ALL: &[Experiment] = &[account_data::EXPERIMENT];
+
+/// Switch on the experiments with these names.
+///
+/// # Errors
+/// One line: which name is not in [`ALL`], and what is.
+pub fn switch_on<S: AsRef<str>>(
+    names: &[S],
+    hooks: &mut Hooks,
+    proposals: &mut Proposals,
+) -> Result<(), String> {
+    let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
+    if let Some(unknown) = names.iter().find(|n| ALL.iter().all(|e| e.name != **n)) {
+        let known: Vec<&str> = ALL.iter().map(|e| e.name).collect();
+        return Err(format!(
+            "experiment {unknown:?} is not known; known are {}",
+            known.join(", ")
+        ));
+    }
+    for experiment in ALL.iter().filter(|e| names.contains(&e.name)) {
+        (experiment.switches)(proposals);
+        hooks.transaction.push(experiment.transaction);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_experiment_is_switched_on_by_name_once() {
+        let (mut hooks, mut proposals) = (Hooks::default(), Proposals::default());
+        let none: [&str; 0] = [];
+        assert!(switch_on(&none, &mut hooks, &mut proposals).is_ok());
+        assert!(!proposals.account_data && hooks.transaction.is_empty());
+        let why = switch_on(&["account_data", "telepathy"], &mut hooks, &mut proposals);
+        assert!(why.is_err_and(|why| why.contains("\"telepathy\" is not known")));
+        assert!(!proposals.account_data, "nothing was switched on");
+        let twice = ["account_data", "account_data"];
+        assert!(switch_on(&twice, &mut hooks, &mut proposals).is_ok());
+        assert!(proposals.account_data && hooks.transaction.len() == 1);
+    }
+
+    #[test]
+    fn their_names_are_private() {
+        let names = ALL
+            .iter()
+            .flat_map(|e| e.names.iter().chain(e.registration));
+        for name in names {
+            assert!(name.starts_with("org.understudy."), "{name}");
+        }
+    }
+}
