@@ -28,7 +28,7 @@ pub const CLAIMS: RateLimit = RateLimit {
 /// The most callers that are remembered.
 const CALLERS: usize = 10_000;
 
-/// The most pairs of a claimer and a device that are remembered: some 4 MiB.
+/// The most pairs of a claimer and a device that are remembered.
 const PAIRS: usize = 20_000;
 
 /// Who pays for a request: a user, or the address of who has not said. Free of limits: a service's sender, and the users of a
