@@ -112,8 +112,9 @@ impl Patterns {
     }
 }
 
-/// Registrations are written for engines that match at the start of the id and do not ask for its end.
-fn anchored(regex: &str) -> String {
+/// A pattern as it is compiled: registrations are written for engines that match at the start of the id and do not ask for its end.
+#[must_use]
+pub fn anchored(regex: &str) -> String {
     format!("^(?:{regex})")
 }
 

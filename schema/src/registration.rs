@@ -7,6 +7,15 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+/// Asks for typing, receipts and presence under their stable name.
+pub const RECEIVE_EPHEMERAL: &str = "receive_ephemeral";
+/// Asks for the same under the name before.
+pub const PUSH_EPHEMERAL: &str = "de.sorunome.msc2409.push_ephemeral";
+/// Asks for device-list changes and key counts.
+pub const MSC3202: &str = "org.matrix.msc3202";
+/// Promises to make devices with `PUT /devices` and not to log in.
+pub const MSC4190: &str = "io.element.msc4190";
+
 /// The `id` of an application service: unique, and the name under which everything it is owed is kept.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -162,5 +171,41 @@ impl Registration {
         self.url
             .as_ref()
             .map(|url| format!("{}{path}", url.trim_end_matches('/')))
+    }
+
+    /// Whether a key that says yes or no says yes, also one that this server does not know.
+    #[must_use]
+    pub fn says(&self, key: &str) -> bool {
+        match key {
+            RECEIVE_EPHEMERAL => self.receive_ephemeral,
+            PUSH_EPHEMERAL => self.push_ephemeral,
+            MSC3202 => self.msc3202,
+            MSC4190 => self.msc4190,
+            _ => self.other.get(key).is_some_and(|v| v == true),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_is_read_under_its_name() {
+        for key in [
+            RECEIVE_EPHEMERAL,
+            PUSH_EPHEMERAL,
+            MSC3202,
+            MSC4190,
+            "com.example.flag",
+        ] {
+            let mut value = serde_json::json!({"id": "a", "url": null, "as_token": "a", "hs_token": "b",
+                "sender_localpart": "a", "namespaces": {}});
+            let without: Registration =
+                serde_json::from_value(value.clone()).expect("a registration");
+            value[key] = true.into();
+            let with: Registration = serde_json::from_value(value).expect("a registration");
+            assert!(with.says(key) && !without.says(key), "{key}");
+        }
     }
 }

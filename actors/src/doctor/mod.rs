@@ -1,0 +1,2 @@
+//! The doctor.
+pub mod search;

@@ -1,0 +1,326 @@
+//! Whether some id is matched by one pattern and another: a search through the product of their automata.
+
+use std::collections::BTreeSet;
+
+use regex_automata::hybrid::LazyStateID;
+use regex_automata::hybrid::dfa::{Cache, DFA};
+use regex_automata::nfa::thompson;
+use regex_automata::util::start;
+use regex_automata::{Anchored, MatchKind};
+use schema::interests::anchored;
+
+/// How many states of the product are looked at. Patterns as they are written need a few hundred; the bound is for those that
+/// are written against it.
+const STATES: usize = 20_000;
+
+/// How many bytes the automaton of one pattern may take.
+const AUTOMATON: usize = 4 << 20;
+
+/// No user id or alias is longer than this many bytes. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/appendices/#user-identifiers
+const LENGTH: usize = 255;
+
+/// What people may call themselves. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/appendices/#user-identifiers
+pub const CHOSEN: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789_-.=/+";
+
+/// What a service may call its users besides, and what may stand in an alias.
+pub const POSSIBLE: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789_-.=/+\
+    ABCDEFGHIJKLMNOPQRSTUVWXYZ#!$%&'()*,;<>?@[\\]^`{|}~\"";
+
+const SERVER: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789.-";
+
+/// The ids among which is searched: `@`, one or more letters, `:` and a server.
+#[derive(Debug, Clone, Copy)]
+pub struct Ids<'a> {
+    /// `@`, `#` or `!`.
+    pub sigil: u8,
+    /// What the part before the colon is made of, in the order in which examples prefer it.
+    pub letters: &'static [u8],
+    /// The server's name; `None` is any.
+    pub server: Option<&'a str>,
+}
+
+/// What a search came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// This id, one of the shortest.
+    Found(String),
+    /// There is none.
+    Nothing,
+    /// The patterns are too complicated to tell.
+    Undecided,
+}
+
+/// Where in an id the search is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    Start,
+    /// In the part before the colon; whether it has a letter.
+    Local(bool),
+    /// So far into the name of the one server.
+    Named(usize),
+    /// In the name of any server; whether it has a letter.
+    Any(bool),
+}
+
+/// Where an automaton is: the pattern has matched already, whatever follows, or may still.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum State {
+    Matched,
+    At(LazyStateID),
+}
+
+/// One pattern as an automaton whose states are made when the search comes to them.
+struct Automaton {
+    dfa: DFA,
+    cache: Cache,
+}
+
+/// The automaton is too large, or meets what it cannot decide.
+struct GaveUp;
+
+impl Automaton {
+    fn new(pattern: &str) -> Result<Automaton, GaveUp> {
+        let config = DFA::config()
+            .match_kind(MatchKind::All)
+            // Exact as long as ids are ASCII, and those of the search are.
+            .unicode_word_boundary(true)
+            .cache_capacity(AUTOMATON)
+            .skip_cache_capacity_check(true)
+            // A state that was handed out stays good: a full cache gives up.
+            .minimum_cache_clear_count(Some(0));
+        let dfa = DFA::builder()
+            .configure(config)
+            .thompson(thompson::Config::new().nfa_size_limit(Some(AUTOMATON)))
+            .build(&anchored(pattern))
+            .map_err(|_| GaveUp)?;
+        let cache = dfa.create_cache();
+        Ok(Automaton { dfa, cache })
+    }
+
+    fn start(&mut self) -> Result<State, GaveUp> {
+        let config = start::Config::new().anchored(Anchored::Yes);
+        let start = self.dfa.start_state(&mut self.cache, &config);
+        start.map(State::At).map_err(|_| GaveUp)
+    }
+
+    fn step(&mut self, state: State, byte: u8) -> Result<State, GaveUp> {
+        let State::At(id) = state else {
+            return Ok(State::Matched);
+        };
+        settled(self.dfa.next_state(&mut self.cache, id, byte))
+    }
+
+    /// Whether the pattern matches when the id ends here.
+    fn matches(&mut self, state: State) -> Result<bool, GaveUp> {
+        let State::At(id) = state else {
+            return Ok(true);
+        };
+        let end = settled(self.dfa.next_eoi_state(&mut self.cache, id))?;
+        Ok(end == State::Matched)
+    }
+}
+
+fn settled<E>(next: Result<LazyStateID, E>) -> Result<State, GaveUp> {
+    match next {
+        Ok(id) if id.is_match() => Ok(State::Matched),
+        Ok(id) if id.is_quit() => Err(GaveUp),
+        Ok(id) => Ok(State::At(id)),
+        Err(_) => Err(GaveUp),
+    }
+}
+
+impl Ids<'_> {
+    /// Every byte that may come next, and where it leads.
+    fn next(&self, place: Place) -> Vec<(u8, Place)> {
+        let each = |letters: &[u8], to: Place| letters.iter().map(|b| (*b, to)).collect::<Vec<_>>();
+        match (place, self.server) {
+            (Place::Start, _) => vec![(self.sigil, Place::Local(false))],
+            (Place::Local(has_letter), server) => {
+                let mut all = each(self.letters, Place::Local(true));
+                if has_letter {
+                    let after = server.map_or(Place::Any(false), |_| Place::Named(0));
+                    all.push((b':', after));
+                }
+                all
+            }
+            (Place::Named(at), Some(name)) => match name.as_bytes().get(at) {
+                Some(byte) => vec![(*byte, Place::Named(at + 1))],
+                None => Vec::new(),
+            },
+            (Place::Named(_), None) => Vec::new(),
+            (Place::Any(_), _) => each(SERVER, Place::Any(true)),
+        }
+    }
+
+    fn may_end(&self, place: Place) -> bool {
+        match place {
+            Place::Start | Place::Local(_) => false,
+            Place::Named(at) => self.server.is_none_or(|name| name.len() == at),
+            Place::Any(has_letter) => has_letter,
+        }
+    }
+}
+
+// ANCHOR: find
+/// One of the shortest ids for which `wanted` holds, given which of the patterns match it.
+///
+/// Breadth first through the product of the patterns' automata and the grammar of ids; each combination of states is looked at
+/// once, so `a*`-like loops end, and at most [`STATES`] of them are.
+#[must_use]
+pub fn find(ids: Ids<'_>, patterns: &[&str], wanted: impl Fn(&[bool]) -> bool) -> Verdict {
+    search(ids, patterns, wanted).unwrap_or(Verdict::Undecided)
+}
+
+fn search(
+    ids: Ids<'_>,
+    patterns: &[&str],
+    wanted: impl Fn(&[bool]) -> bool,
+) -> Result<Verdict, GaveUp> {
+    let mut automata = patterns
+        .iter()
+        .map(|p| Automaton::new(p))
+        .collect::<Result<Vec<_>, _>>()?;
+    let begin: Vec<State> = automata
+        .iter_mut()
+        .map(Automaton::start)
+        .collect::<Result<_, _>>()?;
+    let mut seen = BTreeSet::from([(Place::Start, begin.clone())]);
+    let mut open = vec![(String::new(), Place::Start, begin)];
+    while !open.is_empty() {
+        let mut longer = Vec::new();
+        for (id, place, states) in open {
+            if ids.may_end(place) {
+                let matched = automata.iter_mut().zip(&states).map(|(a, s)| a.matches(*s));
+                if wanted(&matched.collect::<Result<Vec<_>, _>>()?) {
+                    return Ok(Verdict::Found(id));
+                }
+            }
+            if id.len() == LENGTH {
+                continue;
+            }
+            for (byte, place) in ids.next(place) {
+                let states = automata.iter_mut().zip(&states);
+                let states: Vec<State> = states
+                    .map(|(a, s)| a.step(*s, byte))
+                    .collect::<Result<_, _>>()?;
+                if seen.insert((place, states.clone())) {
+                    longer.push((format!("{id}{}", char::from(byte)), place, states));
+                }
+            }
+            if seen.len() > STATES {
+                return Err(GaveUp);
+            }
+        }
+        open = longer;
+    }
+    Ok(Verdict::Nothing)
+}
+// ANCHOR_END: find
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const USERS: Ids<'_> = Ids {
+        sigil: b'@',
+        letters: POSSIBLE,
+        server: Some("test"),
+    };
+
+    fn both(a: &str, b: &str) -> Verdict {
+        find(USERS, &[a, b], |matched| matched.iter().all(|m| *m))
+    }
+
+    fn found(id: &str) -> Verdict {
+        Verdict::Found(id.to_owned())
+    }
+
+    #[test]
+    fn two_patterns_meet_or_do_not() {
+        let cases = [
+            ("@irc_.*", "@irc_bob", found("@irc_bob:test")),
+            ("@irc_.*", "@tg_.*", Verdict::Nothing),
+            ("@irc_.*", "@.*_x:test$", found("@irc_x:test")),
+            // Anchored at the start, open at the end, as the server matches.
+            ("@irc_bob", "@irc_bobby.*", found("@irc_bobby:test")),
+            ("@irc_bob:test", "@irc_bobby.*", Verdict::Nothing),
+            ("@irc_.*:elsewhere", "@irc_.*", Verdict::Nothing),
+            ("irc_.*", "@irc_.*", Verdict::Nothing),
+            ("@[a-f]+:test", "@[f-z]+:test", found("@f:test")),
+            ("@a.{3}:test", "@.{3}b:test", found("@aaab:test")),
+            ("@(ab)*:test$", "@a(ba)*:test$", Verdict::Nothing),
+            (r"@irc_\bx", "@irc_.*", Verdict::Nothing),
+            (r"@irc-\bx", "@irc-.*", found("@irc-x:test")),
+            ("(?i)@IRC_.*", "@irc_z", found("@irc_z:test")),
+            // Longer than any user id.
+            ("@a{300}", "@.*", Verdict::Nothing),
+            ("", ".*", found("@a:test")),
+        ];
+        for (a, b, expected) in cases {
+            assert_eq!(both(a, b), expected, "{a} and {b}");
+            assert_eq!(both(b, a), expected, "{b} and {a}");
+        }
+    }
+
+    #[test]
+    fn a_search_that_would_not_end_gives_up() {
+        assert_eq!(
+            both("@.*a.{40}b:test$", "@.*b.{40}a:test$"),
+            Verdict::Undecided
+        );
+    }
+
+    #[test]
+    fn what_is_said_is_what_the_server_does() {
+        use schema::interests::{Interests, Proposals};
+        let patterns = [
+            "@a.*",
+            "@.*b",
+            "@.*b:",
+            "@a?b?:test$",
+            "@(a|b)_",
+            "@[^a]",
+            "@a_*:",
+            "_",
+            "@..:",
+            "@b(a|_)+:t",
+        ];
+        let letters = ["a", "b", "_"];
+        let mut ids: Vec<String> = letters.iter().map(|l| (*l).to_owned()).collect();
+        for _ in 0..3 {
+            let longer: Vec<String> = ids
+                .iter()
+                .flat_map(|id| letters.map(|l| format!("{id}{l}")))
+                .collect();
+            ids.extend(longer);
+        }
+        let claims = |pattern: &str| {
+            let registration = serde_json::json!({"id": "a", "url": null, "as_token": "a", "hs_token": "a", "sender_localpart": "bot",
+                "namespaces": {"users": [{"exclusive": true, "regex": pattern}]}});
+            let registration = serde_json::from_value(registration).expect("a registration");
+            Interests::compile("test", vec![(registration, false)], Proposals::default())
+                .expect("it compiles")
+        };
+        for a in patterns {
+            for b in patterns {
+                let (in_a, in_b) = (claims(a), claims(b));
+                let meets = |id: &str| !in_a.in_user(id).is_empty() && !in_b.in_user(id).is_empty();
+                match both(a, b) {
+                    Verdict::Found(id) => assert!(meets(&id), "{a} and {b}: not {id}"),
+                    Verdict::Nothing => {
+                        let id = ids
+                            .iter()
+                            .map(|l| format!("@{l}:test"))
+                            .find(|id| meets(id));
+                        assert_eq!(id, None, "{a} and {b}");
+                    }
+                    Verdict::Undecided => panic!("{a} and {b} can be decided"),
+                }
+            }
+        }
+    }
+}
