@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use reqwest::{Client, Method, RequestBuilder, Response};
 use schema::interests::Service;
+use schema::registration::Registration;
 
 use crate::{Refusal, Result};
 
@@ -132,14 +133,24 @@ impl Transport {
         body: Bytes,
         patience: Duration,
     ) -> Result<Answer> {
-        let request = with_json(self.request(service, method, path)?, body).timeout(patience);
-        let mut response = request.send().await.map_err(refusal)?;
-        // The status decides; the body is for whoever looks for the reason, and reading it keeps the connection.
-        let (body, _) = read(&mut response, EXCERPT).await;
-        Ok(Answer {
-            status: response.status().as_u16(),
-            body,
-        })
+        let request = with_json(self.request(service, method, path)?, body);
+        status_and_excerpt(request.timeout(patience)).await
+    }
+
+    /// Ask with any token and any body: for whoever examines a service, not for who serves it.
+    pub(crate) async fn probe(
+        &self,
+        registration: &Registration,
+        token: &str,
+        (method, path): (&str, &str),
+        body: Bytes,
+        patience: Duration,
+    ) -> Result<Answer> {
+        let method = Method::from_bytes(method.as_bytes())
+            .map_err(|e| Refusal::ConnectionFailed(e.to_string()))?;
+        let url = registration.endpoint(path).ok_or(Refusal::UrlNotSet)?;
+        let request = self.client(&url)?.request(method, url).bearer_auth(token);
+        status_and_excerpt(with_json(request, body).timeout(patience)).await
     }
 
     fn request(&self, service: &Service, method: Method, path: &str) -> Result<RequestBuilder> {
@@ -152,6 +163,16 @@ impl Transport {
             .request(method, url)
             .bearer_auth(&service.registration.hs_token))
     }
+}
+
+/// Send it. The status decides; the body is for whoever looks for the reason, and reading it keeps the connection.
+async fn status_and_excerpt(request: RequestBuilder) -> Result<Answer> {
+    let mut response = request.send().await.map_err(refusal)?;
+    let (body, _) = read(&mut response, EXCERPT).await;
+    Ok(Answer {
+        status: response.status().as_u16(),
+        body,
+    })
 }
 
 fn with_json(request: RequestBuilder, body: Bytes) -> RequestBuilder {

@@ -32,6 +32,8 @@ pub enum Command {
     Appservices(Serve),
     /// Delete an application service whose file is gone, and everything it is owed (while the server does not run)
     ForgetAppservice(Forget),
+    /// Examine registration files, beside one another and the server's, and ask their services whether they answer as they should
+    Doctor(Doctor),
 }
 
 /// How logs are written.
@@ -123,4 +125,40 @@ pub struct Forget {
     pub config: PathBuf,
     /// The service's id
     pub id: String,
+}
+
+/// Which registrations are examined, and how.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// The registration files
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// The server's name; without one, patterns are compared as if any server could be meant
+    #[arg(long, value_name = "NAME")]
+    pub server_name: Option<String>,
+    /// The folder of the registrations in force, which are compared with
+    #[arg(long, value_name = "DIR")]
+    pub appservices: Option<PathBuf>,
+    /// Take the server's name and the folder from its configuration file
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["server_name", "appservices"])]
+    pub config: Option<PathBuf>,
+    /// Ask only for what services built with this framework need
+    #[arg(long, value_name = "NAME", value_parser = frameworks())]
+    pub framework: Option<String>,
+    /// Look at the files only: ask no service
+    #[arg(long)]
+    pub offline: bool,
+    /// How many seconds a service may take for each answer
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=300))]
+    pub timeout: u64,
+    /// End with exit code 1 for warnings too, not only for errors
+    #[arg(long)]
+    pub strict: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn frameworks() -> clap::builder::PossibleValuesParser {
+    clap::builder::PossibleValuesParser::new(actors::doctor::frameworks::ALL.iter().map(|f| f.name))
 }

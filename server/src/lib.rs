@@ -7,6 +7,7 @@ pub mod caller;
 pub mod cli;
 pub mod config;
 mod dev;
+pub mod doctor;
 pub mod error;
 pub mod experiments;
 mod key_proxy;

@@ -51,6 +51,7 @@ pub fn run(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitC
         Command::AddUser(add) => in_system(add_user(add)),
         Command::Appservices(serve) => in_system(list_appservices(serve.config)),
         Command::ForgetAppservice(forget) => in_system(forget_appservice(forget)),
+        Command::Doctor(doctor) => in_system(crate::doctor::run(doctor)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,8 +1,8 @@
 //! Conversations with understudy. A file is a theme; a test's name is a sentence, and its transcript has the same name.
 
+mod account_data;
 mod acting;
 mod authority;
-mod account_data;
 mod book;
 mod consent;
 mod counts;

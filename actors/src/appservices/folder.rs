@@ -10,17 +10,17 @@ use schema::registration::Registration;
 use super::FolderChanged;
 use super::rules::parse;
 
-/// The largest registration file that is read.
-const FILE: u64 = 1 << 20;
+/// The largest registration file that is read, in bytes.
+pub const LARGEST: u64 = 1 << 20;
 
 /// A file's name, and its registration or why it has none.
-type File = (String, Result<Registration, String>);
+pub type File = (String, Result<Registration, String>);
 
 /// Every registration file of the folder, in order of name: `*.yaml` and `*.yml`, hidden ones left out.
 ///
 /// # Errors
 /// When the folder itself cannot be read. A file that cannot is its own problem.
-pub(super) fn read(folder: &Path) -> Result<Vec<File>, String> {
+pub fn read(folder: &Path) -> Result<Vec<File>, String> {
     let failed = |e: std::io::Error| {
         format!(
             "{}: cannot read the folder of registrations: {e}",
@@ -47,11 +47,23 @@ pub(super) fn read(folder: &Path) -> Result<Vec<File>, String> {
 }
 
 fn read_file(path: &Path) -> Result<Registration, String> {
-    let size = std::fs::metadata(path).map_err(|e| e.to_string())?.len();
-    if size > FILE {
+    parse(&read_text(path)?)
+}
+
+/// The text of a registration file.
+///
+/// # Errors
+/// Why it cannot be read, or that it is too large to be one.
+pub fn read_text(path: &Path) -> Result<String, String> {
+    let file = std::fs::metadata(path).map_err(|e| e.to_string())?;
+    if file.is_dir() {
+        return Err("this is a folder; name the files in it".to_owned());
+    }
+    let size = file.len();
+    if size > LARGEST {
         return Err(format!("{size} bytes are too many for a registration"));
     }
-    parse(&std::fs::read_to_string(path).map_err(|e| e.to_string())?)
+    std::fs::read_to_string(path).map_err(|e| e.to_string())
 }
 
 /// Tell `to` whenever the folder changes, as long as the watcher lives.

@@ -36,6 +36,7 @@ use crate::transport::Transport;
 use crate::{Env, Error, Refusal, Result, guarded, tell};
 use rules::Plan;
 
+pub use folder::{File, LARGEST, read as read_folder, read_text};
 pub use messages::*;
 
 /// The folder changed; said by the operating system.

@@ -9,9 +9,9 @@ use regex_automata::util::start;
 use regex_automata::{Anchored, MatchKind};
 use schema::interests::anchored;
 
-/// How many states of the product are looked at. Patterns as they are written need a few hundred; the bound is for those that
-/// are written against it.
-const STATES: usize = 20_000;
+/// How many states are looked at, of all patterns together. Patterns as they are written need a few hundred; the bound is for
+/// those that are written against it.
+const STATES: usize = 40_000;
 
 /// How many bytes the automaton of one pattern may take.
 const AUTOMATON: usize = 4 << 20;
@@ -30,7 +30,8 @@ pub const CHOSEN: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789_-.=/+";
 pub const POSSIBLE: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789_-.=/+\
     ABCDEFGHIJKLMNOPQRSTUVWXYZ#!$%&'()*,;<>?@[\\]^`{|}~\"";
 
-const SERVER: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789.-";
+/// What a server's name is made of. The dot comes first: where a pattern takes any letter, it mostly stands for one.
+const SERVER: &[u8] = b".abcdefghijklmnopqrstuvwxyz0123456789-";
 
 /// The ids among which is searched: `@`, one or more letters, `:` and a server.
 #[derive(Debug, Clone, Copy)]
@@ -152,7 +153,10 @@ impl Ids<'_> {
                 None => Vec::new(),
             },
             (Place::Named(_), None) => Vec::new(),
-            (Place::Any(_), _) => each(SERVER, Place::Any(true)),
+            (Place::Any(has_letter), _) => {
+                let dot = usize::from(!has_letter);
+                each(&SERVER[dot..], Place::Any(true))
+            }
         }
     }
 
@@ -171,14 +175,14 @@ impl Ids<'_> {
 /// Breadth first through the product of the patterns' automata and the grammar of ids; each combination of states is looked at
 /// once, so `a*`-like loops end, and at most [`STATES`] of them are.
 #[must_use]
-pub fn find(ids: Ids<'_>, patterns: &[&str], wanted: impl Fn(&[bool]) -> bool) -> Verdict {
+pub fn find(ids: Ids<'_>, patterns: &[&str], wanted: impl FnMut(&[bool]) -> bool) -> Verdict {
     search(ids, patterns, wanted).unwrap_or(Verdict::Undecided)
 }
 
 fn search(
     ids: Ids<'_>,
     patterns: &[&str],
-    wanted: impl Fn(&[bool]) -> bool,
+    mut wanted: impl FnMut(&[bool]) -> bool,
 ) -> Result<Verdict, GaveUp> {
     let mut automata = patterns
         .iter()
@@ -211,7 +215,7 @@ fn search(
                     longer.push((format!("{id}{}", char::from(byte)), place, states));
                 }
             }
-            if seen.len() > STATES {
+            if seen.len() * patterns.len() > STATES {
                 return Err(GaveUp);
             }
         }

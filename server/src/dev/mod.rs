@@ -1,5 +1,6 @@
 //! What only a development server has, under `/_understudy/`.
 
+mod doctor;
 mod explain;
 
 use std::time::Duration;
@@ -34,6 +35,7 @@ pub(crate) fn routes(routes: Routes) -> Routes {
             retry,
         )
         .raw("POST", "/_understudy/clock/advance", Auth::None, advance)
+        .raw("POST", "/_understudy/doctor", Auth::None, doctor::doctor)
 }
 
 fn answer(value: &impl serde::Serialize) -> Result<Json> {

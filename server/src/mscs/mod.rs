@@ -90,6 +90,12 @@ pub fn enabled(numbers: &[u16]) -> Result<Vec<&'static Msc>, u16> {
     Ok(among(numbers).collect())
 }
 
+/// The keys of registrations that ask for proposals, whether these are on or not.
+#[must_use]
+pub fn registration_keys() -> Vec<&'static str> {
+    ALL.iter().flat_map(|m| m.registration).copied().collect()
+}
+
 /// What the actors are told of these proposals.
 #[must_use]
 pub fn hooks(mscs: &[&'static Msc], naming: Naming) -> (Hooks, Proposals) {

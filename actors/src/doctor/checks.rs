@@ -1,0 +1,115 @@
+//! Everything that can be found, in one table: a stable code, how bad it is, and what to do about it.
+
+use serde::Serialize;
+
+/// How bad something is, worst first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// It does not work, or it harms somebody.
+    Error,
+    /// It works, and hardly as it was meant.
+    Warning,
+    /// Good to know.
+    Note,
+}
+
+/// Something that can be found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Check {
+    /// A short name that stays the same.
+    pub code: &'static str,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What to do about it.
+    pub advice: &'static str,
+}
+
+macro_rules! checks {
+    ($($(#[$doc:meta])* $name:ident = $severity:ident $code:literal: $advice:literal;)*) => {
+        $($(#[$doc])* pub(super) const $name: Check = Check { code: $code, severity: Severity::$severity, advice: $advice };)*
+
+        /// Every check there is.
+        pub const ALL: &[Check] = &[$($name),*];
+    };
+}
+
+// ANCHOR: checks
+checks! {
+    /// The file itself.
+    UNREADABLE = Error "unreadable": "Correct the file; the server leaves it out as it is.";
+    MISSPELT = Warning "misspelt": "Write the key as it is known, or ignore this if it is meant for another server.";
+    NEIGHBOUR = Warning "neighbour": "Examine that file too; it was left out of the comparison.";
+
+    /// Who is who.
+    DUPLICATE_ID = Error "duplicate-id": "Give each service an id of its own.";
+    DUPLICATE_TOKEN = Error "duplicate-as-token": "Give each service an as_token of its own; the server could not tell them apart.";
+    DUPLICATE_SENDER = Error "duplicate-sender": "Give each service a sender_localpart of its own; both would act for one user.";
+    SENDER_CLAIMED = Error "sender-claimed": "Rename the sender or narrow the namespace; two services would decide over one user.";
+    SENDER_SPELLING = Warning "sender-spelling": "Make sender_localpart of a-z, 0-9 and . _ = - / +; others refuse such a user.";
+    SAME_TOKENS = Warning "same-tokens": "Make hs_token and as_token differ; whoever is sent the one could ask with the other.";
+    SHARED_TOKEN = Warning "shared-hs-token": "Give each service an hs_token of its own; either could be fed what is meant for the other.";
+    SHORT_TOKEN = Warning "short-token": "Use at least 16 random characters, such as `openssl rand -hex 32` prints.";
+
+    /// Namespaces.
+    OVERLAP = Error "overlap": "Let the two namespaces differ, or make both not exclusive.";
+    CLAIMS_EVERYBODY = Error "claims-everybody": "Narrow the pattern, such as '@irc_.*'; as it is nobody else can register.";
+    OBSERVES_EVERYBODY = Warning "observes-everybody": "Narrow the pattern, or name the service in `observe` if it is meant to see everybody's messages.";
+    MATCHES_NOBODY = Warning "matches-nobody": "Correct the pattern or remove it; it has no effect.";
+    ONLY_UNUSUAL = Warning "only-unusual": "Write the pattern in lower case if people's names are meant.";
+    NEVER_EXCLUSIVE = Warning "never-exclusive": "Put the exclusive pattern first: the first that matches decides.";
+    UNDECIDED = Warning "undecided": "Simplify the pattern; whether it meets another could not be told.";
+    LOOSE_DOT = Note "loose-dot": "Write '\\.' for the dots of the server's name; here only this server's users count, so nothing changes.";
+
+    /// What it is sent.
+    NOT_SENT = Warning "not-sent": "Set url, or remove the keys that ask for something.";
+    NO_URL = Note "no-url": "Nothing to do if the service only asks and is never told.";
+    URL_PATH = Warning "url-path": "Remove '/_matrix/…' from url; the server adds it.";
+    MISSING_FLAG = Warning "missing-flag": "Add the key with the value true.";
+    WITHOUT_FLAG = Note "without-flag": "Add the key if the service is built with one of these; --framework NAME asks about one alone.";
+
+    /// How it answers.
+    NO_CONNECTION = Error "no-connection": "Start the service, or correct url.";
+    NO_ANSWER = Error "no-answer": "Look at the service: it accepts a connection and does not answer in time.";
+    TOKEN_REFUSED = Error "token-refused": "Give the service the registration's hs_token; it would refuse every transaction.";
+    PING_FAILED = Error "ping-failed": "Look at the service's log; it would not take transactions either.";
+    TOKEN_UNCHECKED = Error "token-unchecked": "Have the service compare the token in Authorization with its hs_token: anybody can send it events.";
+    NOT_READ = Error "not-read": "Have the service answer 200 only when it has taken a transaction: what it does not read is lost.";
+    ANSWERS_ANYTHING = Warning "answers-anything": "Answer 404 M_UNRECOGNIZED to paths that the service does not know; new kinds of questions rely on it.";
+    TOKEN_UNCLEAR = Note "token-unclear": "Nothing to do if the token is checked; 401 or 403 would say so.";
+    NO_PING = Note "no-ping": "Nothing to do; the service is from before ping (v1.7), and the server cannot end its back-off early.";
+}
+// ANCHOR_END: checks
+
+/// Something that was found in one registration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// The registration's file, as it was named.
+    pub file: String,
+    /// How bad it is.
+    pub severity: Severity,
+    /// A short name that stays the same.
+    pub code: &'static str,
+    /// What is wrong, in a sentence.
+    pub what: String,
+    /// What to do about it, in a sentence.
+    pub advice: &'static str,
+}
+
+/// The findings about one registration, as they are written down.
+pub(super) struct Chart<'a> {
+    pub(super) file: &'a str,
+    pub(super) findings: &'a mut Vec<Finding>,
+}
+
+impl Chart<'_> {
+    pub(super) fn found(&mut self, check: Check, what: impl Into<String>) {
+        self.findings.push(Finding {
+            file: self.file.to_owned(),
+            severity: check.severity,
+            code: check.code,
+            what: what.into(),
+            advice: check.advice,
+        });
+    }
+}

@@ -1,0 +1,239 @@
+//! What is wrong with the patterns of one registration, and where those of two meet.
+
+use schema::registration::{Namespace, Registration};
+
+use super::checks::{
+    CLAIMS_EVERYBODY, Chart, LOOSE_DOT, MATCHES_NOBODY, NEVER_EXCLUSIVE, OBSERVES_EVERYBODY,
+    ONLY_UNUSUAL, OVERLAP, SENDER_CLAIMED, UNDECIDED,
+};
+use super::search::{CHOSEN, Ids, POSSIBLE, Verdict, find};
+
+/// User ids of the server: those that people may choose, or all.
+fn users<'a>(letters: &'static [u8], server: Option<&'a str>) -> Ids<'a> {
+    Ids {
+        sigil: b'@',
+        letters,
+        server,
+    }
+}
+
+fn aliases(server: Option<&str>) -> Ids<'_> {
+    Ids {
+        sigil: b'#',
+        letters: POSSIBLE,
+        server,
+    }
+}
+
+/// What is wrong with each pattern by itself. Without a server's name, users of any server count.
+pub(super) fn examine(chart: &mut Chart<'_>, registration: &Registration, server: Option<&str>) {
+    let spaces = &registration.namespaces;
+    for (at, namespace) in spaces.users.iter().enumerate() {
+        let said = format!("users: '{}'", namespace.regex);
+        reach(chart, &said, namespace, users(CHOSEN, server));
+        never_exclusive(chart, &said, &spaces.users[..=at], server);
+    }
+    for namespace in &spaces.aliases {
+        let said = format!("aliases: '{}'", namespace.regex);
+        reach(chart, &said, namespace, aliases(server));
+    }
+    for namespace in &spaces.rooms {
+        let said = format!("rooms: '{}'", namespace.regex);
+        let ids = Ids {
+            sigil: b'!',
+            letters: POSSIBLE,
+            server: None,
+        };
+        if matching(ids, &namespace.regex) == Verdict::Nothing {
+            chart.found(MATCHES_NOBODY, format!("{said} matches no room id"));
+        }
+    }
+    let loose = server.filter(|name| name.contains('.')).and_then(|name| {
+        let mut all = spaces.users.iter().chain(&spaces.aliases);
+        all.find(|n| n.regex.contains(&format!(":{name}")))
+    });
+    if let Some(namespace) = loose {
+        chart.found(
+            LOOSE_DOT,
+            format!(
+                "in '{}' each dot of the server's name stands for any character",
+                namespace.regex
+            ),
+        );
+    }
+}
+
+fn matching(ids: Ids<'_>, regex: &str) -> Verdict {
+    find(ids, &[regex], |matched| matched[0])
+}
+
+/// Whether a pattern matches somebody, and not everybody.
+fn reach(chart: &mut Chart<'_>, said: &str, namespace: &Namespace, ids: Ids<'_>) {
+    match matching(ids, &namespace.regex) {
+        Verdict::Undecided => {
+            return chart.found(UNDECIDED, format!("{said} is too complicated to examine"));
+        }
+        Verdict::Nothing => return nobody(chart, said, &namespace.regex, ids),
+        Verdict::Found(_) => {}
+    }
+    if find(ids, &[&namespace.regex], |matched| !matched[0]) == Verdict::Nothing {
+        let what = if ids.sigil == b'@' {
+            "user of this server"
+        } else {
+            "alias of this server"
+        };
+        if namespace.exclusive {
+            chart.found(
+                CLAIMS_EVERYBODY,
+                format!("{said} claims every {what} exclusively"),
+            );
+        } else if ids.sigil == b'@' {
+            chart.found(OBSERVES_EVERYBODY, format!("{said} matches every {what}"));
+        }
+    }
+}
+
+/// Why a pattern matches no id: the likeliest mistake.
+fn nobody(chart: &mut Chart<'_>, said: &str, regex: &str, ids: Ids<'_>) {
+    let all = Ids {
+        letters: POSSIBLE,
+        ..ids
+    };
+    if let Verdict::Found(id) = matching(all, regex) {
+        return chart.found(
+            ONLY_UNUSUAL,
+            format!("{said} matches only names that people cannot choose, such as {id}"),
+        );
+    }
+    let elsewhere = Ids {
+        server: None,
+        ..all
+    };
+    let sigil = char::from(ids.sigil);
+    let why = match (ids.server, matching(elsewhere, regex)) {
+        (Some(server), Verdict::Found(id)) => {
+            format!(
+                "it matches ids of other servers, such as {id}, and only those of {server} count"
+            )
+        }
+        _ if !regex.trim_start_matches(['^', '(']).starts_with(sigil) => {
+            format!("ids are matched whole, from their '{sigil}' on")
+        }
+        _ => "no id looks like this".to_owned(),
+    };
+    chart.found(MATCHES_NOBODY, format!("{said} matches nobody: {why}"));
+}
+
+/// Whether the last of these patterns is exclusive to no effect, because others stand before it.
+fn never_exclusive(
+    chart: &mut Chart<'_>,
+    said: &str,
+    patterns: &[Namespace],
+    server: Option<&str>,
+) {
+    let Some((last, before)) = patterns.split_last() else {
+        return;
+    };
+    if !last.exclusive || before.iter().all(|n| n.exclusive) {
+        return;
+    }
+    let ids = users(POSSIBLE, server);
+    let first = find(ids, &regexes(patterns), |matched| {
+        matched[before.len()] && is_exclusive(patterns, matched)
+    });
+    if first == Verdict::Nothing && matching(ids, &last.regex) != Verdict::Nothing {
+        chart.found(
+            NEVER_EXCLUSIVE,
+            format!("{said} is exclusive, and a pattern before it that is not matches all the same users"),
+        );
+    }
+}
+
+fn regexes(patterns: &[Namespace]) -> Vec<&str> {
+    patterns.iter().map(|n| n.regex.as_str()).collect()
+}
+
+/// Whether the first pattern that matches is exclusive: that one decides.
+fn is_exclusive(patterns: &[Namespace], matched: &[bool]) -> bool {
+    first(matched).is_some_and(|at| patterns[at].exclusive)
+}
+
+fn first(matched: &[bool]) -> Option<usize> {
+    matched.iter().position(|m| *m)
+}
+
+// ANCHOR: overlap
+/// Where `registration` and `other`, which stands in `file`, claim the same user or alias exclusively.
+pub(super) fn compare(
+    chart: &mut Chart<'_>,
+    registration: &Registration,
+    file: &str,
+    other: &Registration,
+    server: Option<&str>,
+) {
+    let (mine, theirs) = (&registration.namespaces, &other.namespaces);
+    let kinds = [
+        ("users", &mine.users, &theirs.users, users(POSSIBLE, server)),
+        ("aliases", &mine.aliases, &theirs.aliases, aliases(server)),
+    ];
+    for (kind, mine, theirs, ids) in kinds {
+        if !mine.iter().any(|n| n.exclusive) || !theirs.iter().any(|n| n.exclusive) {
+            continue;
+        }
+        let patterns = [regexes(mine), regexes(theirs)].concat();
+        let mut clash = (0, 0);
+        let verdict = find(ids, &patterns, |matched| {
+            let (of_mine, of_theirs) = matched.split_at(mine.len());
+            clash = (
+                first(of_mine).unwrap_or_default(),
+                first(of_theirs).unwrap_or_default(),
+            );
+            is_exclusive(mine, of_mine) && is_exclusive(theirs, of_theirs)
+        });
+        match verdict {
+            Verdict::Nothing => {}
+            Verdict::Undecided => chart.found(
+                UNDECIDED,
+                format!("whether its {kind} meet those of {file} is too complicated to examine"),
+            ),
+            Verdict::Found(id) => {
+                let (mine, theirs) = (&mine[clash.0].regex, &theirs[clash.1].regex);
+                chart.found(
+                    OVERLAP,
+                    format!(
+                        "{kind}: '{mine}' and '{theirs}' of {file} both claim {id} exclusively"
+                    ),
+                );
+            }
+        }
+    }
+}
+// ANCHOR_END: overlap
+
+/// Whether one service's own user is exclusively another's.
+pub(super) fn sender_claimed(
+    chart: &mut Chart<'_>,
+    (file, registration): (&str, &Registration),
+    (owner_file, owner): (&str, &Registration),
+    server: Option<&str>,
+) {
+    let spaces = &owner.namespaces.users;
+    // Each character by its number, so that none of them means something else.
+    let sender: String = registration
+        .sender_localpart
+        .chars()
+        .map(|c| format!("\\x{{{:x}}}", u32::from(c)))
+        .collect();
+    let whole = format!("@{sender}:");
+    let mut patterns = regexes(spaces);
+    patterns.push(&whole);
+    let claimed = find(users(POSSIBLE, server), &patterns, |matched| {
+        matched[spaces.len()] && is_exclusive(spaces, &matched[..spaces.len()])
+    });
+    if let Verdict::Found(id) = claimed {
+        chart.found(
+            SENDER_CLAIMED,
+            format!("{id}, the sender of {file}, is in an exclusive namespace of {owner_file}"),
+        );
+    }
+}

@@ -1,0 +1,128 @@
+//! Asking a service whether it answers as it should, with questions that change nothing in one that does.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use schema::registration::Registration;
+
+use super::checks::{
+    ANSWERS_ANYTHING, Chart, Check, NO_ANSWER, NO_CONNECTION, NO_PING, NOT_READ, PING_FAILED,
+    TOKEN_REFUSED, TOKEN_UNCHECKED, TOKEN_UNCLEAR,
+};
+use crate::transport::{Answer, Transport};
+use crate::{Error, Refusal};
+
+/// One question, and what is wrong with its answer.
+struct Probe {
+    method: &'static str,
+    path: &'static str,
+    /// Instead of the registration's `hs_token`.
+    token: Option<&'static str>,
+    body: &'static str,
+    judge: fn(u16) -> Option<Check>,
+    asked: &'static str,
+}
+
+// ANCHOR: probes
+/// The questions, in order; an answer that does not come ends them. A healthy service refuses all but the first before it acts,
+/// so nothing changes in it. The transactions are empty, and have ids that no server uses. Nobody is asked whether a user or an
+/// alias exists: services create them while they answer that.
+const PROBES: [Probe; 4] = [
+    Probe {
+        method: "POST",
+        path: "/_matrix/app/v1/ping",
+        token: None,
+        body: r#"{"transaction_id":"understudy-doctor"}"#,
+        judge: |status| match status {
+            200..=299 => None,
+            401 | 403 => Some(TOKEN_REFUSED),
+            404 | 405 | 501 => Some(NO_PING),
+            _ => Some(PING_FAILED),
+        },
+        asked: "a ping with its hs_token",
+    },
+    Probe {
+        method: "PUT",
+        path: "/_matrix/app/v1/transactions/understudy-doctor-wrong-token",
+        token: Some("understudy-doctor-wrong-token"),
+        body: r#"{"events":[]}"#,
+        judge: |status| match status {
+            200..=299 => Some(TOKEN_UNCHECKED),
+            401 | 403 => None,
+            _ => Some(TOKEN_UNCLEAR),
+        },
+        asked: "a transaction with a wrong token",
+    },
+    Probe {
+        method: "PUT",
+        path: "/_matrix/app/v1/transactions/understudy-doctor-no-json",
+        token: None,
+        body: "this is no JSON",
+        judge: |status| (200..=299).contains(&status).then_some(NOT_READ),
+        asked: "a transaction that is no JSON",
+    },
+    Probe {
+        method: "GET",
+        path: "/_matrix/app/v1/understudy-doctor",
+        token: None,
+        body: "",
+        judge: |status| (200..=299).contains(&status).then_some(ANSWERS_ANYTHING),
+        asked: "a path that nobody knows",
+    },
+];
+// ANCHOR_END: probes
+
+/// How much of an answer's body is shown.
+const EXCERPT: usize = 120;
+
+/// Ask the service, waiting this long for each answer.
+pub(super) async fn visit(
+    chart: &mut Chart<'_>,
+    transport: &Transport,
+    registration: &Registration,
+    patience: Duration,
+) {
+    let Some(url) = &registration.url else {
+        return;
+    };
+    for probe in &PROBES {
+        let token = probe.token.unwrap_or(&registration.hs_token);
+        let body = Bytes::from_static(probe.body.as_bytes());
+        let line = (probe.method, probe.path);
+        match transport
+            .probe(registration, token, line, body, patience)
+            .await
+        {
+            Ok(answer) => {
+                if let Some(check) = (probe.judge)(answer.status) {
+                    chart.found(check, said(probe, &answer));
+                }
+            }
+            Err(error) => {
+                let (check, why) = silence(url, probe, &error);
+                return chart.found(check, why);
+            }
+        }
+    }
+}
+
+fn said(probe: &Probe, answer: &Answer) -> String {
+    let what = format!("the service answers {} to {}", answer.status, probe.asked);
+    let body: String = answer.body.chars().take(EXCERPT).collect();
+    if (200..=299).contains(&answer.status) || body.is_empty() {
+        what
+    } else {
+        // Quoted: what a stranger sent is no command to a terminal.
+        format!("{what}: {body:?}")
+    }
+}
+
+fn silence(url: &str, probe: &Probe, error: &Error) -> (Check, String) {
+    match error {
+        Error::Refused(Refusal::ConnectionTimeout) => (
+            NO_ANSWER,
+            format!("{url} does not answer {} in time", probe.asked),
+        ),
+        error => (NO_CONNECTION, format!("{url} cannot be reached: {error}")),
+    }
+}
