@@ -10,6 +10,7 @@ use schema::interests::Proposals;
 use schema::registration::ServiceId;
 
 use crate::accounts::Known;
+use crate::dialects::Dialects;
 use crate::sync::Fleeting;
 use crate::trace::Trace;
 use crate::wake::Wake;
@@ -51,6 +52,8 @@ pub struct Inner {
     pub fleeting: Fleeting,
     /// Who is to be woken.
     pub wake: Wake,
+    /// Which names each service uses and was sent.
+    pub dialects: Dialects,
     /// Where messages are recorded, and how much is under way.
     pub trace: Trace,
     /// What the operator chose.

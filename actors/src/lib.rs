@@ -14,6 +14,7 @@ pub mod appservice_sender;
 pub mod appservices;
 pub mod clock;
 pub mod device_lists;
+pub mod dialects;
 pub mod doctor;
 pub mod ids;
 pub mod key_store;

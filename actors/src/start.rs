@@ -14,6 +14,7 @@ use crate::appservice_queries::AppserviceQueries;
 use crate::appservice_sender::Ephemeral;
 use crate::appservices::{Appservices, Reload};
 use crate::device_lists::DeviceLists;
+use crate::dialects::Dialects;
 use crate::env::Inner;
 use crate::key_store::KeyStore;
 use crate::rooms::Rooms;
@@ -91,6 +92,7 @@ pub async fn start(parts: Parts) -> Result<Actors> {
         known: Known::default(),
         fleeting: Fleeting::default(),
         wake: Wake::default(),
+        dialects: Dialects::default(),
         trace: parts.trace,
         settings: parts.settings,
         hooks: parts.hooks,

@@ -73,6 +73,11 @@ impl Body {
         }
     }
 
+    /// The keys that were written, in order.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.entries.iter().map(|(key, _)| *key)
+    }
+
     /// The object as text.
     #[must_use]
     pub fn into_json(self) -> String {

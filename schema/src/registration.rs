@@ -173,6 +173,21 @@ impl Registration {
             .map(|url| format!("{}{path}", url.trim_end_matches('/')))
     }
 
+    /// The keys that ask for something: those that say yes and either ask for ephemeral data or are a proposal's.
+    #[must_use]
+    pub fn opted_in(&self) -> Vec<String> {
+        let own = [RECEIVE_EPHEMERAL, PUSH_EPHEMERAL, MSC3202, MSC4190];
+        let others = self.other.keys().map(String::as_str);
+        let mut keys: Vec<String> = own
+            .into_iter()
+            .chain(others.filter(|key| key.contains('.')))
+            .filter(|key| self.says(key))
+            .map(ToOwned::to_owned)
+            .collect();
+        keys.sort_unstable();
+        keys
+    }
+
     /// Whether a key that says yes or no says yes, also one that this server does not know.
     #[must_use]
     pub fn says(&self, key: &str) -> bool {

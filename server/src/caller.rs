@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use actors::dialects::{self, Topic};
 use actors::wire::{Name, Naming};
 use actors::{Identity, Refusal, Secret, accounts};
 use ruma::{OwnedDeviceId, OwnedUserId};
@@ -65,6 +66,7 @@ impl Caller {
     pub async fn find(
         app: &App,
         auth: Auth,
+        path: &str,
         header: Option<&str>,
         query: &[(String, String)],
         ip: Option<String>,
@@ -101,7 +103,7 @@ impl Caller {
                 ip,
                 ..Caller::default()
             },
-            (_, Some(token)) => Caller::with_token(app, auth, token, param, ip).await?,
+            (_, Some(token)) => Caller::with_token(app, auth, path, token, param, ip).await?,
             (_, None) => return Err(Error::missing_token()),
         };
         if let Some(identity) = &caller.identity {
@@ -113,6 +115,7 @@ impl Caller {
     async fn with_token<'a>(
         app: &App,
         auth: Auth,
+        path: &'a str,
         token: &str,
         param: impl Fn(&str) -> Option<&'a str>,
         ip: Option<String>,
@@ -120,6 +123,8 @@ impl Caller {
         let env = &app.actors.env;
         let secret = Secret::from(token);
         if let Some(service) = service_of(app, token) {
+            let names = spoken(path, &param);
+            env.dialects.count(&service.id, names);
             let user = param("user_id");
             let device = param(DEVICE_ID.stable).or_else(|| param(DEVICE_ID.unstable));
             let identity = match masquerade(app, &service, user, device).await {
@@ -202,6 +207,22 @@ fn service_of(app: &App, token: &str) -> Option<Arc<Service>> {
     services
         .find(|s| same(&s.registration.as_token, token))
         .cloned()
+}
+
+/// The names in a service's request for which there is another: its path, where its token stands, how it names a device.
+fn spoken<'a>(
+    path: &'a str,
+    param: &impl Fn(&str) -> Option<&'a str>,
+) -> impl Iterator<Item = (Topic, &'a str)> {
+    let token = param("access_token").map_or("Authorization", |_| "access_token");
+    let devices = [DEVICE_ID.stable, DEVICE_ID.unstable]
+        .into_iter()
+        .filter(|name| param(name).is_some());
+    dialects::version(path)
+        .map(|version| (Topic::Path, version))
+        .into_iter()
+        .chain([(Topic::Token, token)])
+        .chain(devices.map(|name| (Topic::Device, name)))
 }
 
 // ANCHOR: masquerade

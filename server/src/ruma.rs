@@ -367,7 +367,15 @@ async fn caller(app: &App, auth: Auth, incoming: &Incoming) -> Result<Caller> {
         .map(|v| v.to_str().map_err(|_| Error::missing_token()))
         .transpose()?;
     let ip = incoming.http.peer_addr().map(|a| a.ip().to_string());
-    let caller = Caller::find(app, auth, header, &incoming.query, ip).await?;
+    let caller = Caller::find(
+        app,
+        auth,
+        incoming.http.uri().path(),
+        header,
+        &incoming.query,
+        ip,
+    )
+    .await?;
     app.limit(
         &caller,
         incoming.http.method().as_str(),

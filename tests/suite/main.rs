@@ -9,6 +9,8 @@ mod counts;
 mod counts_policies;
 mod custom_events;
 mod device_lists;
+mod dialects;
+mod doctor;
 mod encrypted;
 mod ephemeral;
 mod exhaustion;

@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use super::counts::{self, SIGNED_CURVE25519};
 use super::rules::{self, Device, Owed};
 use crate::Result;
+use crate::dialects::{Dialects, Topic};
 use crate::rooms;
 use crate::wire::{AccountData, Body, DeviceLists, Hooks, Name, Pending, ToDeviceEvent};
 
@@ -28,6 +29,8 @@ const LISTS: usize = 10_000;
 pub(super) struct Wanted {
     pub(super) now: i64,
     pub(super) hooks: Hooks,
+    /// Where the names in the body are counted.
+    pub(super) dialects: Dialects,
     pub(super) ephemeral: Vec<Box<RawValue>>,
     /// Whether counts may go without anything else.
     pub(super) counts_alone: bool,
@@ -103,11 +106,13 @@ pub(super) fn next(tx: &mut Tx<'_>, service: &Service, wanted: Wanted) -> Result
     }
     let txn_id = appservices::next_txn_id(tx, &service.id, wanted.now)?;
     let body = compose(tx, service, owed, wanted.ephemeral, &wanted.hooks)?;
+    let names = body.names().map(|name| (Topic::Transaction, name));
+    wanted.dialects.count(&service.id, names);
     let frozen = Frozen {
         appservice_id: service.id.to_string(),
         txn_id,
         cut: cut.0,
-        body,
+        body: body.into_json(),
         frozen_at: wanted.now,
     };
     appservices::freeze(tx, &frozen)?;
@@ -267,7 +272,7 @@ fn compose(
     owed: Gathered,
     ephemeral: Vec<Box<RawValue>>,
     hooks: &Hooks,
-) -> Result<String> {
+) -> Result<Body> {
     let counts = counts::told(tx, service, &owed.changed_counts(), &owed.recipients())?;
     let (left, changed) = owed
         .lists
@@ -316,7 +321,7 @@ fn compose(
     for add in &hooks.transaction {
         add(&pending, &mut body);
     }
-    Ok(body.into_json())
+    Ok(body)
 }
 
 fn to_device_event(row: inbox::CopyRow) -> Result<ToDeviceEvent> {

@@ -389,6 +389,7 @@ async fn wanted(
     Wanted {
         now: env.clock.now(),
         hooks: env.hooks.clone(),
+        dialects: env.dialects.clone(),
         ephemeral,
         counts_alone,
     }

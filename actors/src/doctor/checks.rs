@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use super::search::Search;
+
 /// How bad something is, worst first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -100,9 +102,18 @@ pub struct Finding {
 pub(super) struct Chart<'a> {
     pub(super) file: &'a str,
     pub(super) findings: &'a mut Vec<Finding>,
+    pub(super) search: Search,
 }
 
-impl Chart<'_> {
+impl<'a> Chart<'a> {
+    pub(super) fn new(file: &'a str, findings: &'a mut Vec<Finding>) -> Chart<'a> {
+        Chart {
+            file,
+            findings,
+            search: Search::default(),
+        }
+    }
+
     pub(super) fn found(&mut self, check: Check, what: impl Into<String>) {
         self.findings.push(Finding {
             file: self.file.to_owned(),

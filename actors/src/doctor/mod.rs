@@ -107,10 +107,7 @@ pub async fn examine(
             let Some(registration) = patient.registration() else {
                 continue;
             };
-            let mut chart = Chart {
-                file: &patient.file,
-                findings: &mut findings,
-            };
+            let mut chart = Chart::new(&patient.file, &mut findings);
             probes::visit(&mut chart, &transport, &registration, patience).await;
         }
     }

@@ -6,7 +6,7 @@ use super::checks::{
     CLAIMS_EVERYBODY, Chart, LOOSE_DOT, MATCHES_NOBODY, NEVER_EXCLUSIVE, OBSERVES_EVERYBODY,
     ONLY_UNUSUAL, OVERLAP, SENDER_CLAIMED, UNDECIDED,
 };
-use super::search::{CHOSEN, Ids, POSSIBLE, Verdict, find};
+use super::search::{CHOSEN, Ids, POSSIBLE, Search, Verdict, are_apart};
 
 /// User ids of the server: those that people may choose, or all.
 fn users<'a>(letters: &'static [u8], server: Option<&'a str>) -> Ids<'a> {
@@ -44,7 +44,7 @@ pub(super) fn examine(chart: &mut Chart<'_>, registration: &Registration, server
             letters: POSSIBLE,
             server: None,
         };
-        if matching(ids, &namespace.regex) == Verdict::Nothing {
+        if matching(&mut chart.search, ids, &namespace.regex) == Verdict::Nothing {
             chart.found(MATCHES_NOBODY, format!("{said} matches no room id"));
         }
     }
@@ -63,20 +63,24 @@ pub(super) fn examine(chart: &mut Chart<'_>, registration: &Registration, server
     }
 }
 
-fn matching(ids: Ids<'_>, regex: &str) -> Verdict {
-    find(ids, &[regex], |matched| matched[0])
+fn matching(search: &mut Search, ids: Ids<'_>, regex: &str) -> Verdict {
+    search.find(ids, &[regex], |matched| matched[0])
 }
 
 /// Whether a pattern matches somebody, and not everybody.
 fn reach(chart: &mut Chart<'_>, said: &str, namespace: &Namespace, ids: Ids<'_>) {
-    match matching(ids, &namespace.regex) {
+    match matching(&mut chart.search, ids, &namespace.regex) {
         Verdict::Undecided => {
             return chart.found(UNDECIDED, format!("{said} is too complicated to examine"));
         }
         Verdict::Nothing => return nobody(chart, said, &namespace.regex, ids),
         Verdict::Found(_) => {}
     }
-    if find(ids, &[&namespace.regex], |matched| !matched[0]) == Verdict::Nothing {
+    if chart
+        .search
+        .find(ids, &[&namespace.regex], |matched| !matched[0])
+        == Verdict::Nothing
+    {
         let what = if ids.sigil == b'@' {
             "user of this server"
         } else {
@@ -99,7 +103,7 @@ fn nobody(chart: &mut Chart<'_>, said: &str, regex: &str, ids: Ids<'_>) {
         letters: POSSIBLE,
         ..ids
     };
-    if let Verdict::Found(id) = matching(all, regex) {
+    if let Verdict::Found(id) = matching(&mut chart.search, all, regex) {
         return chart.found(
             ONLY_UNUSUAL,
             format!("{said} matches only names that people cannot choose, such as {id}"),
@@ -110,7 +114,7 @@ fn nobody(chart: &mut Chart<'_>, said: &str, regex: &str, ids: Ids<'_>) {
         ..all
     };
     let sigil = char::from(ids.sigil);
-    let why = match (ids.server, matching(elsewhere, regex)) {
+    let why = match (ids.server, matching(&mut chart.search, elsewhere, regex)) {
         (Some(server), Verdict::Found(id)) => {
             format!(
                 "it matches ids of other servers, such as {id}, and only those of {server} count"
@@ -138,10 +142,12 @@ fn never_exclusive(
         return;
     }
     let ids = users(POSSIBLE, server);
-    let first = find(ids, &regexes(patterns), |matched| {
+    let first = chart.search.find(ids, &regexes(patterns), |matched| {
         matched[before.len()] && is_exclusive(patterns, matched)
     });
-    if first == Verdict::Nothing && matching(ids, &last.regex) != Verdict::Nothing {
+    if first == Verdict::Nothing
+        && matching(&mut chart.search, ids, &last.regex) != Verdict::Nothing
+    {
         chart.found(
             NEVER_EXCLUSIVE,
             format!("{said} is exclusive, and a pattern before it that is not matches all the same users"),
@@ -177,12 +183,12 @@ pub(super) fn compare(
         ("aliases", &mine.aliases, &theirs.aliases, aliases(server)),
     ];
     for (kind, mine, theirs, ids) in kinds {
-        if !mine.iter().any(|n| n.exclusive) || !theirs.iter().any(|n| n.exclusive) {
+        if !may_meet(mine, theirs) {
             continue;
         }
         let patterns = [regexes(mine), regexes(theirs)].concat();
         let mut clash = (0, 0);
-        let verdict = find(ids, &patterns, |matched| {
+        let verdict = chart.search.find(ids, &patterns, |matched| {
             let (of_mine, of_theirs) = matched.split_at(mine.len());
             clash = (
                 first(of_mine).unwrap_or_default(),
@@ -210,6 +216,15 @@ pub(super) fn compare(
 }
 // ANCHOR_END: overlap
 
+/// Whether it is worth a search: exclusive patterns of the two do not begin differently.
+fn may_meet(mine: &[Namespace], theirs: &[Namespace]) -> bool {
+    let exclusive = |n: &&Namespace| n.exclusive;
+    let near = |a: &Namespace, b: &Namespace| !are_apart(&a.regex, &b.regex);
+    mine.iter()
+        .filter(exclusive)
+        .any(|a| theirs.iter().filter(exclusive).any(|b| near(a, b)))
+}
+
 /// Whether one service's own user is exclusively another's.
 pub(super) fn sender_claimed(
     chart: &mut Chart<'_>,
@@ -218,6 +233,13 @@ pub(super) fn sender_claimed(
     server: Option<&str>,
 ) {
     let spaces = &owner.namespaces.users;
+    let plain = format!("@{}:", registration.sender_localpart);
+    if spaces
+        .iter()
+        .all(|n| !n.exclusive || are_apart(&n.regex, &plain))
+    {
+        return;
+    }
     // Each character by its number, so that none of them means something else.
     let sender: String = registration
         .sender_localpart
@@ -227,9 +249,11 @@ pub(super) fn sender_claimed(
     let whole = format!("@{sender}:");
     let mut patterns = regexes(spaces);
     patterns.push(&whole);
-    let claimed = find(users(POSSIBLE, server), &patterns, |matched| {
-        matched[spaces.len()] && is_exclusive(spaces, &matched[..spaces.len()])
-    });
+    let claimed = chart
+        .search
+        .find(users(POSSIBLE, server), &patterns, |matched| {
+            matched[spaces.len()] && is_exclusive(spaces, &matched[..spaces.len()])
+        });
     if let Verdict::Found(id) = claimed {
         chart.found(
             SENDER_CLAIMED,

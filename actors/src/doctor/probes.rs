@@ -123,6 +123,9 @@ fn silence(url: &str, probe: &Probe, error: &Error) -> (Check, String) {
             NO_ANSWER,
             format!("{url} does not answer {} in time", probe.asked),
         ),
+        Error::Refused(Refusal::ConnectionFailed(why)) => {
+            (NO_CONNECTION, format!("{url} cannot be reached: {why}"))
+        }
         error => (NO_CONNECTION, format!("{url} cannot be reached: {error}")),
     }
 }

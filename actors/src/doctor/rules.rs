@@ -41,10 +41,7 @@ pub fn examine(patients: &[Patient], around: &Around) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut before: Vec<(&str, Registration)> = Vec::new();
     for patient in patients {
-        let chart = &mut Chart {
-            file: &patient.file,
-            findings: &mut findings,
-        };
+        let chart = &mut Chart::new(&patient.file, &mut findings);
         let text = match &patient.text {
             Ok(text) => text,
             Err(why) => {

@@ -9,9 +9,12 @@ use regex_automata::util::start;
 use regex_automata::{Anchored, MatchKind};
 use schema::interests::anchored;
 
-/// How many states are looked at, of all patterns together. Patterns as they are written need a few hundred; the bound is for
-/// those that are written against it.
+/// How many states one search looks at, of all its patterns together. Patterns as they are written need a few hundred; the bound
+/// is for those that are written against it.
 const STATES: usize = 40_000;
+
+/// How many all searches for one registration look at.
+const ALL_STATES: usize = 8 * STATES;
 
 /// How many bytes the automaton of one pattern may take.
 const AUTOMATON: usize = 4 << 20;
@@ -169,20 +172,44 @@ impl Ids<'_> {
     }
 }
 
+/// The searches for one registration: what they may still look at.
+#[derive(Debug)]
+pub struct Search {
+    left: usize,
+}
+
+impl Default for Search {
+    fn default() -> Self {
+        Search { left: ALL_STATES }
+    }
+}
+
 // ANCHOR: find
-/// One of the shortest ids for which `wanted` holds, given which of the patterns match it.
-///
-/// Breadth first through the product of the patterns' automata and the grammar of ids; each combination of states is looked at
-/// once, so `a*`-like loops end, and at most [`STATES`] of them are.
-#[must_use]
-pub fn find(ids: Ids<'_>, patterns: &[&str], wanted: impl FnMut(&[bool]) -> bool) -> Verdict {
-    search(ids, patterns, wanted).unwrap_or(Verdict::Undecided)
+impl Search {
+    /// One of the shortest ids for which `wanted` holds, given which of the patterns match it.
+    ///
+    /// Breadth first through the product of the patterns' automata and the grammar of ids. Each combination of states is looked at
+    /// once, so that loops end, and there is a bound to how many are looked at.
+    #[must_use]
+    pub fn find(
+        &mut self,
+        ids: Ids<'_>,
+        patterns: &[&str],
+        wanted: impl FnMut(&[bool]) -> bool,
+    ) -> Verdict {
+        let mut states = self.left.min(STATES);
+        self.left -= states;
+        let verdict = search(ids, patterns, wanted, &mut states);
+        self.left += states;
+        verdict.unwrap_or(Verdict::Undecided)
+    }
 }
 
 fn search(
     ids: Ids<'_>,
     patterns: &[&str],
     mut wanted: impl FnMut(&[bool]) -> bool,
+    left: &mut usize,
 ) -> Result<Verdict, GaveUp> {
     let mut automata = patterns
         .iter()
@@ -212,11 +239,9 @@ fn search(
                     .map(|(a, s)| a.step(*s, byte))
                     .collect::<Result<_, _>>()?;
                 if seen.insert((place, states.clone())) {
+                    *left = left.checked_sub(patterns.len()).ok_or(GaveUp)?;
                     longer.push((format!("{id}{}", char::from(byte)), place, states));
                 }
-            }
-            if seen.len() * patterns.len() > STATES {
-                return Err(GaveUp);
             }
         }
         open = longer;
@@ -224,6 +249,32 @@ fn search(
     Ok(Verdict::Nothing)
 }
 // ANCHOR_END: find
+
+/// Whether two patterns begin with letters that differ: then no id matches both, and nothing needs to be searched.
+#[must_use]
+pub fn are_apart(a: &str, b: &str) -> bool {
+    let (a, b) = (beginning(a), beginning(b));
+    !a.starts_with(b) && !b.starts_with(a)
+}
+
+/// The letters with which every id begins that a pattern matches; perhaps fewer than there are.
+fn beginning(pattern: &str) -> &str {
+    let pattern = pattern.strip_prefix('^').unwrap_or(pattern);
+    if pattern.contains('|') {
+        return "";
+    }
+    let end = pattern
+        .find(|c: char| r"\.+*?()[]{}^$#&-~".replace(r"\\", r"\").contains(c))
+        .unwrap_or(pattern.len());
+    let (letters, rest) = pattern.split_at(end);
+    match letters.chars().next_back() {
+        // The last letter need not be there.
+        Some(last) if rest.starts_with(['*', '?', '{']) => {
+            &letters[..letters.len() - last.len_utf8()]
+        }
+        _ => letters,
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -236,7 +287,7 @@ mod tests {
     };
 
     fn both(a: &str, b: &str) -> Verdict {
-        find(USERS, &[a, b], |matched| matched.iter().all(|m| *m))
+        Search::default().find(USERS, &[a, b], |matched| matched.iter().all(|m| *m))
     }
 
     fn found(id: &str) -> Verdict {
@@ -279,6 +330,39 @@ mod tests {
     }
 
     #[test]
+    fn many_searches_end_too() {
+        let mut search = Search::default();
+        let hard = ["@.*a.{40}b:test$", "@.*b.{40}a:test$"];
+        for _ in 0..8 {
+            let verdict = search.find(USERS, &hard, |matched| matched[0] && matched[1]);
+            assert_eq!(verdict, Verdict::Undecided);
+        }
+        let easy = search.find(USERS, &["@a"], |matched| matched[0]);
+        assert_eq!(easy, Verdict::Undecided, "there is nothing left for it");
+    }
+
+    #[test]
+    fn patterns_that_begin_differently_are_apart() {
+        let cases = [
+            ("@irc_.*", "@tg_.*", true),
+            ("^@irc_.*", "@irc_bob", false),
+            ("@irc_.*", "@irc", false),
+            ("@irc?_", "@ir_", false),
+            ("@irc*_", "@ir_", false),
+            ("@irc{0,2}_", "@ir_", false),
+            ("@irc+_", "@ir_", true),
+            ("@a|@b", "@b", false),
+            ("(?i)@A", "@a", false),
+            (r"@a\b", "@ab", false),
+            ("@[ab]", "@b", false),
+        ];
+        for (a, b, expected) in cases {
+            assert_eq!(are_apart(a, b), expected, "{a} and {b}");
+            assert_eq!(are_apart(b, a), expected, "{b} and {a}");
+        }
+    }
+
+    #[test]
     fn what_is_said_is_what_the_server_does() {
         use schema::interests::{Interests, Proposals};
         let patterns = [
@@ -314,7 +398,9 @@ mod tests {
                 let (in_a, in_b) = (claims(a), claims(b));
                 let meets = |id: &str| !in_a.in_user(id).is_empty() && !in_b.in_user(id).is_empty();
                 match both(a, b) {
-                    Verdict::Found(id) => assert!(meets(&id), "{a} and {b}: not {id}"),
+                    Verdict::Found(id) => {
+                        assert!(meets(&id) && !are_apart(a, b), "{a} and {b}: not {id}");
+                    }
                     Verdict::Nothing => {
                         let id = ids
                             .iter()

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use actors::Refusal;
 use actors::appservices::LARGEST;
+use actors::dialects::Dialect;
 use actors::doctor::{Around, Patient, examine, frameworks};
+use serde::Serialize;
 
 use crate::app::App;
 use crate::caller::Caller;
@@ -18,6 +20,15 @@ use crate::ruma::{Json, Raw};
 
 /// How long a service may take for each answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What was found, and how the service speaks if it is in force.
+#[derive(Serialize)]
+struct Answer {
+    #[serde(flatten)]
+    report: Report,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dialect: Option<Dialect>,
+}
 
 /// What is wrong with the registration in the body, YAML or JSON, and with how its service answers:
 /// `POST /_understudy/doctor?framework=mautrix-go&offline=true`, both optional.
@@ -48,5 +59,12 @@ pub(super) async fn doctor(app: App, _: Caller, request: Raw) -> Result<Json> {
         known_keys: mscs::registration_keys(),
         ..Around::in_force(&app.actors.env, &patient)
     };
-    Json::write(&Report::new(examine(vec![patient], around, patience).await))
+    let env = &app.actors.env;
+    let dialect = patient.registration().and_then(|mine| {
+        let interests = env.store.interests();
+        let service = interests.service(&mine.id)?;
+        Some(env.dialects.of(&service.registration))
+    });
+    let report = Report::new(examine(vec![patient], around, patience).await);
+    Json::write(&Answer { report, dialect })
 }

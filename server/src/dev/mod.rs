@@ -34,6 +34,12 @@ pub(crate) fn routes(routes: Routes) -> Routes {
             Auth::None,
             retry,
         )
+        .raw(
+            "GET",
+            "/_understudy/appservices/{id}/dialects",
+            Auth::None,
+            dialects,
+        )
         .raw("POST", "/_understudy/clock/advance", Auth::None, advance)
         .raw("POST", "/_understudy/doctor", Auth::None, doctor::doctor)
 }
@@ -88,6 +94,17 @@ async fn retry(app: App, _: Caller, request: Raw) -> Result<Json> {
         .into();
     ask(&app.actors.appservices, appservices::RetryNow { service }).await?;
     answer(&json!({}))
+}
+
+/// Which names a service in force used and was sent, since the server started.
+async fn dialects(app: App, _: Caller, request: Raw) -> Result<Json> {
+    let id = request.path.first().map_or("", String::as_str).into();
+    let env = &app.actors.env;
+    let interests = env.store.interests();
+    let service = interests
+        .service(&id)
+        .ok_or_else(|| actors::Refusal::NotFound("no such application service".into()))?;
+    answer(&env.dialects.of(&service.registration))
 }
 
 #[derive(Deserialize)]

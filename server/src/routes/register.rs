@@ -26,6 +26,9 @@ pub(super) fn routes(routes: Routes) -> Routes {
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3register
 async fn register(app: App, caller: Caller, request: register::v3::Request) -> Result<Json> {
+    if let Some(kind) = &request.login_type {
+        session::heard(&app, &caller, kind.as_str());
+    }
     let by = registrant(&caller, &request)?;
     let message = Register {
         by,

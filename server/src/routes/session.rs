@@ -3,6 +3,8 @@
 //! [spec]: https://spec.matrix.org/v1.19/client-server-api/#legacy-api
 
 use actors::accounts::{Credentials, LogIn, LogOut, LogOutAll};
+use actors::dialects::Topic;
+use actors::wire::Name;
 use actors::{Refusal, Secret, ask};
 use ruma::api::client::session::get_login_types::v3::{
     ApplicationServiceLoginType, LoginType, PasswordLoginType,
@@ -18,6 +20,12 @@ use crate::app::App;
 use crate::caller::Caller;
 use crate::error::{Error, Result};
 use crate::ruma::Routes;
+
+/// How a service logs in. (MSC2778) Only the stable name is offered; the one before is counted, and refused like any other.
+const APPLICATION_SERVICE: Name = Name {
+    unstable: "uk.half-shot.msc2778.login.application_service",
+    stable: "m.login.application_service",
+};
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {
@@ -45,7 +53,10 @@ async fn flows(
 }
 
 /// The request of [`log_in`], checked for the one thing that ruma takes for granted.
-struct LogInRequest(login::v3::Request);
+struct LogInRequest {
+    kind: String,
+    request: login::v3::Request,
+}
 
 impl Metadata for LogInRequest {
     const METHOD: http::Method = login::v3::Request::METHOD;
@@ -67,10 +78,11 @@ impl IncomingRequest for LogInRequest {
         #[derive(serde::Deserialize)]
         struct Typed {
             #[serde(rename = "type")]
-            _kind: String,
+            kind: String,
         }
-        serde_json::from_slice::<Typed>(request.body())?;
-        login::v3::Request::try_from_http_request_inner(request, path).map(LogInRequest)
+        let Typed { kind } = serde_json::from_slice(request.body())?;
+        let request = login::v3::Request::try_from_http_request_inner(request, path)?;
+        Ok(LogInRequest { kind, request })
     }
 }
 
@@ -80,12 +92,13 @@ impl IncomingRequest for LogInRequest {
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3login
 async fn log_in(app: App, caller: Caller, request: LogInRequest) -> Result<login::v3::Response> {
+    heard(&app, &caller, &request.kind);
     let login::v3::Request {
         login_info,
         device_id,
         initial_device_display_name,
         ..
-    } = request.0;
+    } = request.request;
     let message = LogIn {
         credentials: credentials(login_info, &caller)?,
         device: device_id,
@@ -94,6 +107,17 @@ async fn log_in(app: App, caller: Caller, request: LogInRequest) -> Result<login
     let done = ask(&app.actors.accounts, message).await?;
     let token = done.token.reveal().to_owned();
     Ok(login::v3::Response::new(done.user, token, done.device))
+}
+
+/// Count under which name a service asked to log in or to register.
+pub(super) fn heard(app: &App, caller: &Caller, kind: &str) {
+    let names = [APPLICATION_SERVICE.stable, APPLICATION_SERVICE.unstable];
+    if let Some(service) = caller.appservice()
+        && names.contains(&kind)
+    {
+        let dialects = &app.actors.env.dialects;
+        dialects.count(&service.id, [(Topic::Login, kind)]);
+    }
 }
 
 fn credentials(info: LoginInfo, caller: &Caller) -> Result<Credentials> {
