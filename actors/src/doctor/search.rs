@@ -264,7 +264,7 @@ fn beginning(pattern: &str) -> &str {
         return "";
     }
     let end = pattern
-        .find(|c: char| r"\.+*?()[]{}^$#&-~".replace(r"\\", r"\").contains(c))
+        .find(|c: char| r"\.+*?()[]{}^$".contains(c))
         .unwrap_or(pattern.len());
     let (letters, rest) = pattern.split_at(end);
     match letters.chars().next_back() {
