@@ -396,7 +396,10 @@ mod tests {
         for a in patterns {
             for b in patterns {
                 let (in_a, in_b) = (claims(a), claims(b));
-                let meets = |id: &str| !in_a.in_user(id).is_empty() && !in_b.in_user(id).is_empty();
+                let meets = |id: &str| {
+                    in_a.in_user(id).into_iter().next().is_some()
+                        && in_b.in_user(id).into_iter().next().is_some()
+                };
                 match both(a, b) {
                     Verdict::Found(id) => {
                         assert!(meets(&id) && !are_apart(a, b), "{a} and {b}: not {id}");

@@ -1,0 +1,319 @@
+//! Who claims whom: cases, and the whole against a twin that tries each pattern of each service.
+
+use super::memory::Size;
+use super::*;
+
+fn registration(id: &str, sender: &str, users: &[(bool, &str)]) -> (Registration, bool) {
+    let users: Vec<_> = users
+        .iter()
+        .map(|(exclusive, regex)| serde_json::json!({"exclusive": exclusive, "regex": regex}))
+        .collect();
+    let value = serde_json::json!({"id": id, "url": "http://localhost:1", "as_token": id, "hs_token": id,
+        "sender_localpart": sender, "namespaces": {"users": users}, "org.matrix.msc3202": true});
+    (
+        serde_json::from_value(value).expect("a registration"),
+        false,
+    )
+}
+
+fn compiled() -> Interests {
+    let all = vec![
+        registration(
+            "irc",
+            "ircbot",
+            &[(true, "@irc_.*"), (false, "@irc_open.*")],
+        ),
+        registration("mirror", "mirror", &[(false, "@.*")]),
+    ];
+    Interests::compile(
+        "test",
+        all,
+        Proposals {
+            to_device: true,
+            device_lists: true,
+            ..Proposals::default()
+        },
+    )
+    .expect("patterns compile")
+}
+
+#[test]
+fn claims() {
+    let interests = compiled();
+    let claims = |user: &str| -> Vec<(String, Claim)> {
+        interests
+            .in_user(user)
+            .into_iter()
+            .map(|(s, c)| (s.id.to_string(), c))
+            .collect()
+    };
+    let cases: &[(&str, &[(&str, Claim)])] = &[
+        (
+            "@irc_bob:test",
+            &[("irc", Claim::Exclusive), ("mirror", Claim::Shared)],
+        ),
+        // The first pattern that matches decides.
+        (
+            "@irc_open_1:test",
+            &[("irc", Claim::Exclusive), ("mirror", Claim::Shared)],
+        ),
+        (
+            "@ircbot:test",
+            &[("irc", Claim::Sender), ("mirror", Claim::Shared)],
+        ),
+        ("@mirror:test", &[("mirror", Claim::Sender)]),
+        ("@alice:test", &[("mirror", Claim::Shared)]),
+        // Anchored at the start, and only users of this server.
+        ("@x@irc_bob:test", &[("mirror", Claim::Shared)]),
+        ("@irc_bob:elsewhere", &[]),
+    ];
+    for (user, expected) in cases {
+        let expected: Vec<_> = expected
+            .iter()
+            .map(|(id, claim)| ((*id).to_owned(), *claim))
+            .collect();
+        assert_eq!(claims(user), expected, "{user}");
+    }
+}
+
+#[test]
+fn a_pattern_is_checked_as_it_is_compiled() {
+    assert!(check_pattern("@irc_.*").is_ok());
+    assert!(check_pattern("@irc_(").is_err());
+}
+
+#[test]
+fn url_must_be_present_but_may_be_null() {
+    let without = serde_json::json!({"id": "a", "as_token": "a", "hs_token": "a", "sender_localpart": "a", "namespaces": {}});
+    assert!(serde_json::from_value::<Registration>(without.clone()).is_err());
+    let mut null = without;
+    null["url"] = serde_json::Value::Null;
+    assert!(serde_json::from_value::<Registration>(null).is_ok_and(|r| r.url.is_none()));
+}
+
+/// Chance that repeats with its seed.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        usize::try_from(self.0 >> 33).expect("31 bits") % n
+    }
+
+    fn of<'a>(&mut self, all: &[&'a str]) -> &'a str {
+        all[self.below(all.len())]
+    }
+}
+
+/// Services with up to three patterns each, some of which match nobody, everybody, or what another's match.
+fn some_services(dice: &mut Dice) -> Vec<(Registration, bool)> {
+    let patterns = [
+        "@irc_.*",
+        "@irc_[0-4]+:test",
+        "@i",
+        "@.*",
+        "@.*:test$",
+        "^@irc_1",
+        "irc_",
+        "@(irc|xmpp)_.*:test",
+        "@xmpp_\\d{2}",
+        "@none:elsewhere",
+        "@(?i:IRC)_5",
+        "@bot1:test",
+    ];
+    let one = |(n, dice): (usize, &mut Dice)| {
+        let users: Vec<_> = (0..dice.below(4))
+            .map(|_| (dice.below(2) == 0, dice.of(&patterns)))
+            .collect();
+        registration(&format!("s{n}"), &format!("bot{}", dice.below(4)), &users)
+    };
+    (0..dice.below(8) + 1).map(|n| one((n, dice))).collect()
+}
+
+/// Tries each pattern of each service by itself.
+struct Twin(Vec<(Registration, Vec<(regex::Regex, Claim)>)>);
+
+impl Twin {
+    fn of(all: &[(Registration, bool)]) -> Twin {
+        let compiled = |n: &Namespace| {
+            let claim = if n.exclusive {
+                Claim::Exclusive
+            } else {
+                Claim::Shared
+            };
+            (regex::Regex::new(&n.regex).expect("a pattern"), claim)
+        };
+        let each = all
+            .iter()
+            .map(|(r, _)| (r.clone(), r.namespaces.users.iter().map(compiled).collect()));
+        Twin(each.collect())
+    }
+
+    fn claims(&self, user: &str) -> Vec<(String, Claim)> {
+        if !user.ends_with(":test") {
+            return Vec::new();
+        }
+        // At the start of the id, not further on.
+        let fits =
+            |pattern: &regex::Regex| pattern.find(user).is_some_and(|found| found.start() == 0);
+        let claim = |(r, patterns): &(Registration, Vec<(regex::Regex, Claim)>)| {
+            let sender = user == format!("@{}:test", r.sender_localpart);
+            let first = patterns.iter().find(|(pattern, _)| fits(pattern));
+            let claim = if sender {
+                Some(Claim::Sender)
+            } else {
+                first.map(|(_, claim)| *claim)
+            };
+            claim.map(|claim| (r.id.to_string(), claim))
+        };
+        self.0.iter().filter_map(claim).collect()
+    }
+}
+
+#[test]
+fn what_is_remembered_is_what_each_pattern_says() {
+    for seed in 0..30 {
+        let mut dice = Dice(seed);
+        let all = some_services(&mut dice);
+        let twin = Twin::of(&all);
+        let mut interests =
+            Interests::compile("test", all.clone(), Proposals::default()).expect("patterns");
+        // Seldom room for everybody: remembered, forgotten and found out anew.
+        let entries = [0, 64, 1_024][dice.below(3)];
+        interests.claims = Memory::of(Size {
+            entries,
+            bytes: 16 << 10,
+        });
+        for _ in 0..600 {
+            let user = match dice.below(4) {
+                0 => format!("@bot{}:test", dice.below(5)),
+                1 => format!(
+                    "@{}{}:elsewhere",
+                    dice.of(&["irc_", "xmpp_", ""]),
+                    dice.below(60)
+                ),
+                _ => format!(
+                    "@{}{}:test",
+                    dice.of(&["irc_", "xmpp_", "IRC_", "i"]),
+                    dice.below(60)
+                ),
+            };
+            let expected = twin.claims(&user);
+            let found = interests.in_user(&user).into_iter();
+            let found: Vec<_> = found.map(|(s, c)| (s.id.to_string(), c)).collect();
+            assert_eq!(found, expected, "seed {seed}: {user}");
+            for (r, _) in &all {
+                let one = expected.iter().find(|(id, _)| id == r.id.as_str());
+                assert_eq!(
+                    interests.claim(&r.id, &user),
+                    one.map(|(_, c)| *c),
+                    "seed {seed}: {user}"
+                );
+            }
+            let owner = expected.iter().find(|(_, c)| c.is_exclusive());
+            let found = interests.exclusive_owner(&user).map(|s| s.id.to_string());
+            assert_eq!(
+                found.as_ref(),
+                owner.map(|(id, _)| id),
+                "seed {seed}: {user}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_memory_stays_within_its_bounds_and_forgets_first_what_nobody_asks_for() {
+    let bound = Size {
+        entries: 320,
+        bytes: 64 << 10,
+    };
+    let memory = Memory::of(bound);
+    let answer = |n: u32| -> Answer { [(n, Claim::Shared)].into() };
+    let mut asked_again = 0;
+    for n in 0..10_000 {
+        memory.recall(&format!("@u{n}:test"), || answer(n));
+        let often = memory.recall("@often:test", || {
+            asked_again += 1;
+            answer(77)
+        });
+        assert_eq!(often[0].0, 77);
+        let size = memory.size();
+        assert!(
+            size.entries <= bound.entries && size.bytes <= bound.bytes,
+            "{size:?}"
+        );
+    }
+    assert!(
+        memory.size().entries > bound.entries / 3,
+        "and is used: {:?}",
+        memory.size()
+    );
+    assert_eq!(asked_again, 1, "what is asked for stays");
+}
+
+#[test]
+fn an_answer_larger_than_the_memory_is_given_and_not_kept() {
+    let memory = Memory::of(Size {
+        entries: 3_200,
+        bytes: 64 << 10,
+    });
+    let everybody: Answer = (0..1_000).map(|n| (n, Claim::Shared)).collect();
+    let mut found_out = 0;
+    for _ in 0..3 {
+        let answer = memory.recall("@alice:test", || {
+            found_out += 1;
+            Arc::clone(&everybody)
+        });
+        assert_eq!(answer.len(), 1_000);
+    }
+    assert_eq!(
+        (found_out, memory.size()),
+        (
+            3,
+            Size {
+                entries: 0,
+                bytes: 0
+            }
+        )
+    );
+}
+
+#[test]
+fn threads_that_ask_at_once_hear_the_same() {
+    let interests = compiled();
+    let expected: Vec<_> = (0..500).map(|n| n % 3 == 0).collect();
+    std::thread::scope(|threads| {
+        for _ in 0..4 {
+            threads.spawn(|| {
+                for (n, own) in (0..).zip(&expected) {
+                    let user = format!("@{}{n}:test", if *own { "irc_" } else { "p" });
+                    let claim = interests.claim(&"irc".into(), &user);
+                    assert_eq!(claim.is_some(), *own, "{user}");
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_service_is_found_by_its_id_and_by_its_token() {
+    let all = (0..1_000).map(|n| registration(&format!("s{n}"), &format!("bot{n}"), &[]));
+    let interests =
+        Interests::compile("test", all.collect(), Proposals::default()).expect("patterns");
+    for id in ["s0", "s500", "s999"] {
+        assert_eq!(
+            interests.service(&id.into()).expect("by id").id.as_str(),
+            id
+        );
+        // The token of these registrations is their id.
+        assert_eq!(interests.by_token(id).expect("by token").id.as_str(), id);
+    }
+    for unknown in ["", "s", "s1000", "S0", "s0 "] {
+        assert!(interests.service(&unknown.into()).is_none(), "{unknown}");
+        assert!(interests.by_token(unknown).is_none(), "{unknown}");
+    }
+    assert!(Interests::default().by_token("s0").is_none());
+}
