@@ -5,6 +5,7 @@ mod acting;
 mod authority;
 mod book;
 mod consent;
+mod busy_bot;
 mod counts;
 mod counts_policies;
 mod custom_events;
