@@ -2,6 +2,7 @@
 //! with real HTTP over a loopback socket, manual time and counted identifiers.
 
 pub mod bridge;
+pub mod chart;
 pub mod crypto;
 pub mod person;
 pub mod postgres;

@@ -101,28 +101,59 @@ pub(crate) fn micros(time: Duration) -> String {
     format!("{:.3} ms", time.as_secs_f64() * 1000.0)
 }
 
+/// Memory as the table says it.
+pub(crate) fn mebibytes(kibibytes: u64) -> String {
+    format!("{}.{} MiB", kibibytes / 1024, kibibytes % 1024 * 10 / 1024)
+}
+
+/// How long a workload lasts that lasts as long as one likes: so many seconds, unless `UNDERSTUDY_BENCH_SECONDS` says otherwise.
+pub(crate) fn seconds(usual: u64) -> Duration {
+    let told = std::env::var("UNDERSTUDY_BENCH_SECONDS");
+    let told = told.map(|text| text.parse().expect("UNDERSTUDY_BENCH_SECONDS is a number"));
+    Duration::from_secs(told.unwrap_or(usual))
+}
+
+/// The one of these times, which are sorted, that so many in a hundred do not exceed.
+pub(crate) fn percentile(sorted: &[Duration], percent: usize) -> Duration {
+    let at = sorted.len().saturating_sub(1) * percent / 100;
+    sorted.get(at).copied().unwrap_or_default()
+}
+
 /// The median and the worst but one in a hundred.
 pub(crate) fn percentiles(mut times: Vec<Duration>) -> String {
+    if times.is_empty() {
+        return String::new();
+    }
     times.sort();
-    let at = |percent: usize| times.get((times.len().saturating_sub(1)) * percent / 100);
-    match (at(50), at(99)) {
-        (Some(p50), Some(p99)) => format!(
-            "{:.2} / {:.2} ms",
-            p50.as_secs_f64() * 1000.0,
-            p99.as_secs_f64() * 1000.0
-        ),
-        _ => String::new(),
+    let millis = |percent| percentile(&times, percent).as_secs_f64() * 1000.0;
+    format!("{:.2} / {:.2} ms", millis(50), millis(99))
+}
+
+/// Whether the figures go into the book: `UNDERSTUDY_FIGURES` is set.
+pub(crate) fn to_be_kept() -> bool {
+    std::env::var_os("UNDERSTUDY_FIGURES").is_some()
+}
+
+/// Put a workload's table where the book includes it, if it includes it and that is wanted.
+pub(crate) fn keep(workload: &str, figures: &[Figure]) {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../spec-notes/src/figures");
+    let file = std::path::Path::new(folder).join(format!("{workload}.md"));
+    if to_be_kept() && file.exists() && workload != "sync-or-transactions" {
+        std::fs::write(file, table(figures)).expect("the table is written");
     }
 }
 
-/// Print the table.
-pub(crate) fn print(figures: &[Figure]) {
-    println!("| Workload | Goal | Measured | Rate | p50 / p99 | Lost, doubled, reordered |");
-    println!("|---|---|---|---|---|---|");
-    for f in figures {
-        println!(
+/// The table.
+pub(crate) fn table(figures: &[Figure]) -> String {
+    let mut lines = vec![
+        "| Workload | Goal | Measured | Rate | p50 / p99 | Lost, doubled, reordered |".to_owned(),
+        "|---|---|---|---|---|---|".to_owned(),
+    ];
+    lines.extend(figures.iter().map(|f| {
+        format!(
             "| {} | {} | {} | {} | {} | {} |",
             f.name, f.goal, f.measured, f.rate, f.latency, f.faults
-        );
-    }
+        )
+    }));
+    lines.join("\n") + "\n"
 }

@@ -1,13 +1,15 @@
 //! The other side of the wire, as lean as it can be: on a small machine what it costs is taken from the server.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
+
+use crate::server::pause;
 
 /// A connection that is kept, and what was read of the next message.
 pub(crate) struct Connection {
@@ -105,6 +107,8 @@ pub(crate) struct StubBridge {
     taken: Arc<Mutex<Vec<Taken>>>,
     held: Arc<AtomicBool>,
     released: Arc<Notify>,
+    /// Milliseconds that each answer takes.
+    takes: Arc<AtomicU64>,
 }
 
 impl StubBridge {
@@ -116,6 +120,7 @@ impl StubBridge {
             taken: Arc::default(),
             held: Arc::default(),
             released: Arc::default(),
+            takes: Arc::default(),
         };
         let shared = bridge.clone();
         actix_rt::spawn(async move {
@@ -137,6 +142,9 @@ impl StubBridge {
             if self.held.load(Ordering::Acquire) {
                 self.released.notified().await;
             }
+            if let takes @ 1.. = self.takes.load(Ordering::Relaxed) {
+                pause(Duration::from_millis(takes)).await;
+            }
             let answer =
                 b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
             if connection.stream.write_all(answer).await.is_err() {
@@ -148,6 +156,11 @@ impl StubBridge {
     /// Answer nothing until [`StubBridge::release`].
     pub(crate) fn hold(&self) {
         self.held.store(true, Ordering::Release);
+    }
+
+    /// Take so long for each answer from now on.
+    pub(crate) fn answer_after(&self, milliseconds: u64) {
+        self.takes.store(milliseconds, Ordering::Relaxed);
     }
 
     /// Answer everything again.

@@ -3,6 +3,8 @@
 //! The server runs in a process of its own (this program again, told by its environment); what it costs is what all its threads
 //! spent by the kernel's account, from the first request until the bridge has acknowledged the last of it, divided by the
 //! operations. The load and the bridge are in this process.
+//!
+//! With `UNDERSTUDY_FIGURES=1` the tables and the chart in the book are written anew, of the workloads that it shows.
 
 mod figure;
 mod http;
@@ -19,16 +21,15 @@ use figure::Figure;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    if let Some(config) = server::to_serve() {
-        let config = config.display().to_string();
-        return understudy::run(["understudy", "serve", "--config", &config]);
+    if let Some(arguments) = server::to_serve() {
+        return understudy::run(std::iter::once("understudy".to_owned()).chain(arguments));
     }
     let chosen: Vec<String> = std::env::args()
         .skip(1)
         .filter(|a| !a.starts_with('-'))
         .collect();
     let figures = actix_rt::System::new().block_on(measure(&chosen));
-    figure::print(&figures);
+    print!("{}", figure::table(&figures));
     if figures.iter().any(|f| f.faults > 0) {
         return ExitCode::FAILURE;
     }
@@ -41,7 +42,9 @@ async fn measure(chosen: &[String]) -> Vec<Figure> {
         ($($name:literal => $run:expr),* $(,)?) => { $(
             if chosen.is_empty() || chosen.iter().any(|c| $name.contains(c.as_str())) {
                 eprintln!("{} …", $name);
-                all.extend($run.await);
+                let figures = $run.await;
+                figure::keep($name, &figures);
+                all.extend(figures);
             }
         )* };
     }
@@ -58,6 +61,11 @@ async fn measure(chosen: &[String]) -> Vec<Figure> {
         "upload" => work::keys::uploads(),
         "query" => work::keys::queries(),
         "sync" => work::sync::wake_up(),
+        "interests" => work::interests::questions(),
+        "messages-beside-services" => work::interests::messages(),
+        "busy-bot" => work::busy_bot::busy_bot(),
+        "sync-or-transactions" => work::sync_or_transactions::compare(),
+        "counts-policies" => work::counts::policies(),
         "memory" => work::process::memory(),
         "start" => work::process::start(),
     }

@@ -1,7 +1,7 @@
 //! The server in a process of its own, and the ruler that is laid on it.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -9,12 +9,43 @@ use tests::process::free_port;
 
 use crate::http::{Connection, request};
 
-/// Names the configuration with which this program is a server.
+/// Holds the arguments with which this program is a server, one on a line.
 const SERVE: &str = "UNDERSTUDY_BENCH_SERVE";
 
-/// Whether this process is to be a server, and with which configuration.
-pub(crate) fn to_serve() -> Option<PathBuf> {
-    std::env::var_os(SERVE).map(PathBuf::from)
+/// Whether this process is to be a server, and with which arguments.
+pub(crate) fn to_serve() -> Option<Vec<String>> {
+    let arguments = std::env::var(SERVE).ok()?;
+    Some(arguments.lines().map(str::to_owned).collect())
+}
+
+/// Which of the two servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// `understudy serve`
+    Serve,
+    /// `understudy dev`
+    Development,
+}
+
+/// Write the configuration of a long-lived server, and say how it is started with it.
+fn serve(addr: SocketAddr, folder: &Path, database: &str) -> Vec<String> {
+    let config = folder.join("server.toml");
+    let text = format!(
+        "server_name = \"bench\"\nlisten = \"{addr}\"\ndatabase = \"{database}\"\nappservices = \"{}\"\n\
+         rate_limit = false\nclaim_limit = false\n[log]\nfilter = \"warn\"\n",
+        folder.join("appservices").display()
+    );
+    std::fs::write(&config, text).expect("the configuration is written");
+    let config = config.display().to_string();
+    ["serve", "--config", &config].map(str::to_owned).into()
+}
+
+/// How a development server is started.
+fn develop(addr: SocketAddr, folder: &Path, database: &str) -> Vec<String> {
+    let (addr, data) = (addr.to_string(), folder.display().to_string());
+    let listen = ["dev", "--listen", &addr, "--server-name", "bench"];
+    let keep = ["--data", &data, "--database", database];
+    listen.iter().chain(&keep).map(|&s| s.to_owned()).collect()
 }
 
 /// A server that runs.
@@ -28,19 +59,17 @@ pub(crate) struct Server {
 
 impl Server {
     /// Start it on this folder and database.
-    pub(crate) async fn start(folder: &Path, database: &str) -> Server {
+    pub(crate) async fn start(kind: Kind, folder: &Path, database: &str) -> Server {
         let addr = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let config = folder.join("server.toml");
-        let text = format!(
-            "server_name = \"bench\"\nlisten = \"{addr}\"\ndatabase = \"{database}\"\nappservices = \"{}\"\n\
-             rate_limit = false\nclaim_limit = false\n[log]\nfilter = \"warn\"\n",
-            folder.join("appservices").display()
-        );
-        std::fs::write(&config, text).expect("the configuration is written");
         let begun = Instant::now();
+        let arguments = match kind {
+            Kind::Serve => serve(addr, folder, database),
+            Kind::Development => develop(addr, folder, database),
+        };
         let child = Command::new(std::env::current_exe().expect("this program has a path"))
-            .env(SERVE, config)
+            .env(SERVE, arguments.join("\n"))
             .stdin(Stdio::null())
+            .stdout(Stdio::null())
             .spawn()
             .expect("a process");
         let mut server = Server {

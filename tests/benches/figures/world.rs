@@ -1,5 +1,7 @@
 //! Who is there: people with tokens, a bridge with users, written into the database before the server starts.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use schema::accounts::{self, UserRow};
@@ -14,7 +16,7 @@ use tempfile::TempDir;
 use tests::Person;
 
 use crate::http::{Connection, StubBridge};
-use crate::server::Server;
+use crate::server::{Kind, Server, pause};
 
 /// The token of the bridge.
 pub(crate) const AS_TOKEN: &str = "as-token";
@@ -36,6 +38,8 @@ pub(crate) struct Plan {
     pub(crate) silent: usize,
     /// One-time keys of each device of the bridge's users, which has identity keys then.
     pub(crate) keys: usize,
+    /// Whether the bridge is sent nothing, so that its users' devices ask with `/sync`.
+    pub(crate) pulls: bool,
     /// Whether PostgreSQL stores it.
     pub(crate) postgres: bool,
 }
@@ -44,8 +48,10 @@ pub(crate) struct Plan {
 pub(crate) struct World {
     // The server goes before its folder does.
     server: Option<Server>,
+    kind: Kind,
     folder: TempDir,
     database: String,
+    registration: Value,
     pub(crate) bridge: StubBridge,
 }
 
@@ -69,11 +75,20 @@ pub(crate) fn service() -> ServiceId {
     ServiceId::from("irc")
 }
 
-fn registration(url: &str) -> Value {
+fn registration(url: Option<&str>) -> Value {
     json!({
         "id": "irc", "url": url, "as_token": AS_TOKEN, "hs_token": "hs-token", "sender_localpart": "ircbot",
         "rate_limited": false, "receive_ephemeral": true, "org.matrix.msc3202": true, "io.element.msc4190": true,
         "namespaces": {"users": [{"exclusive": true, "regex": "@irc_.*"}]},
+    })
+}
+
+/// One of the services that are there besides: it claims `@svc{i}_.*` and is never talked about.
+pub(crate) fn other_registration(i: usize, url: &str) -> Value {
+    json!({
+        "id": format!("svc{i}"), "url": url, "as_token": format!("svc{i}-token"), "hs_token": "hs-token",
+        "sender_localpart": format!("svc{i}bot"), "receive_ephemeral": true, "org.matrix.msc3202": true,
+        "namespaces": {"users": [{"exclusive": true, "regex": format!("@svc{i}_.*:bench")}]},
     })
 }
 
@@ -103,12 +118,20 @@ pub(crate) fn one_time_key(user: &str, device: &str, n: usize) -> Value {
 impl World {
     /// Fill a database and start a server on it.
     pub(crate) async fn new(plan: Plan) -> World {
+        World::of(plan, Kind::Serve).await
+    }
+
+    /// The same with a development server.
+    pub(crate) async fn in_development(plan: Plan) -> World {
+        World::of(plan, Kind::Development).await
+    }
+
+    async fn of(plan: Plan, kind: Kind) -> World {
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder on a disk");
         let appservices = folder.path().join("appservices");
         std::fs::create_dir(&appservices).expect("a folder");
         let bridge = StubBridge::start().await;
-        let registration = registration(&bridge.url);
-        std::fs::write(appservices.join("irc.yaml"), registration.to_string()).expect("written");
+        let registration = registration((!plan.pulls).then_some(&bridge.url));
         let database = if plan.postgres {
             tests::postgres::new_database()
         } else {
@@ -117,9 +140,12 @@ impl World {
         let mut world = World {
             folder,
             database,
+            registration,
             bridge,
+            kind,
             server: None,
         };
+        world.write_registration();
         world.change(async |store| fill(store, plan).await).await;
         world
     }
@@ -135,10 +161,10 @@ impl World {
             server.stop().await;
         }
         let store = Store::open(&self.database, &schema::Options::default()).expect("a database");
-        let url = self.bridge.url.clone();
+        let registration = self.registration.clone();
         // The counters of the bridge's members are kept by whoever knows its namespaces.
         let swapped = store.write_alone(move |tx| {
-            let registration: Registration = serde_json::from_value(registration(&url))?;
+            let registration: Registration = serde_json::from_value(registration)?;
             let proposals = Proposals {
                 to_device: true,
                 device_lists: true,
@@ -157,7 +183,42 @@ impl World {
         });
         skipped.await.expect("written");
         store.close();
-        self.server = Some(Server::start(self.folder.path(), &self.database).await);
+        self.server = Some(Server::start(self.kind, self.folder.path(), &self.database).await);
+    }
+
+    fn write_registration(&self) {
+        let file = self.folder.path().join("appservices/irc.yaml");
+        std::fs::write(file, self.registration.to_string()).expect("written");
+    }
+
+    /// Change a key of the bridge's registration, and start the server anew.
+    pub(crate) async fn register(&mut self, key: &str, value: &str) {
+        self.registration[key] = json!(value);
+        self.write_registration();
+        self.change(async |_| {}).await;
+    }
+
+    /// Register services besides the bridge until there are so many, and start the server anew.
+    pub(crate) async fn register_others(&mut self, count: usize) {
+        let appservices = self.folder.path().join("appservices");
+        for i in 0..count {
+            let text = other_registration(i, &self.bridge.url).to_string();
+            std::fs::write(appservices.join(format!("svc{i}.yaml")), text).expect("written");
+        }
+        self.change(async |_| {}).await;
+    }
+
+    /// Wait until the server does nothing any more.
+    pub(crate) async fn settled(&self) {
+        let mut before = Duration::ZERO;
+        loop {
+            pause(Duration::from_millis(400)).await;
+            let now = self.server().cpu();
+            if now - before < Duration::from_millis(10) {
+                return;
+            }
+            before = now;
+        }
     }
 
     /// A connection of one's own.

@@ -23,8 +23,9 @@ pub(crate) struct Numbered {
     pub(crate) n: usize,
 }
 
+/// An event or a message, of which only its content is looked at.
 #[derive(Deserialize)]
-struct Carried {
+pub(crate) struct Carried {
     content: serde_json::Value,
 }
 
@@ -37,12 +38,18 @@ struct Transaction {
 }
 
 /// The numbered messages in a transaction.
-fn numbered(taken: &Taken) -> Vec<Numbered> {
+pub(crate) fn numbered(taken: &Taken) -> Vec<Numbered> {
     let body: Transaction = serde_json::from_slice(&taken.body).expect("a transaction is JSON");
-    let carried = body.events.into_iter().chain(body.to_device);
+    numbers(body.events.into_iter().chain(body.to_device)).collect()
+}
+
+/// Those that are numbered.
+pub(crate) fn numbers(
+    carried: impl IntoIterator<Item = Carried>,
+) -> impl Iterator<Item = Numbered> {
     carried
+        .into_iter()
         .filter_map(|c| serde_json::from_value(c.content).ok())
-        .collect()
 }
 
 /// When a request was sent and answered.
@@ -96,7 +103,44 @@ pub(crate) async fn ask_all(
     join_all(each).await
 }
 
-/// The same, and each message arrives at the bridge `copies` times, numbered.
+/// Each of `senders` on a connection of its own sends a request every `every`, for so long; one that is late goes at once.
+pub(crate) async fn ask_at_a_pace(
+    world: &World,
+    senders: usize,
+    every: Duration,
+    lasting: Duration,
+    make: impl Fn(usize, usize) -> Vec<u8>,
+) -> Vec<Vec<Asked>> {
+    let mut connections = Vec::new();
+    for _ in 0..senders {
+        connections.push(world.connect().await);
+    }
+    let (make, begun) = (&make, Instant::now());
+    let each = connections
+        .into_iter()
+        .enumerate()
+        .map(|(sender, mut connection)| async move {
+            // They do not all begin at once.
+            let number = u32::try_from(sender).expect("not so many");
+            let mut due = begun + every * number / u32::try_from(senders).expect("not so many");
+            let mut asked = Vec::new();
+            while due - begun < lasting {
+                pause(due.saturating_duration_since(Instant::now())).await;
+                let request = make(sender, asked.len());
+                let sent = Instant::now();
+                connection.ask(&request).await;
+                asked.push(Asked {
+                    sent,
+                    answered: Instant::now(),
+                });
+                due += every;
+            }
+            asked
+        });
+    join_all(each).await
+}
+
+/// Each of `senders` sends `per` requests like that, and each message arrives at the bridge `copies` times, numbered.
 pub(crate) async fn deliver(
     world: &World,
     senders: usize,

@@ -6,14 +6,10 @@ use schema::inbox::{self, InboxRow};
 use serde_json::json;
 
 use super::load::ask_all;
-use crate::figure::{Figure, Mark};
+use crate::figure::{Figure, Mark, mebibytes};
 use crate::http::request;
 use crate::server::{Server, pause};
 use crate::world::{GHOST, Plan, World, ghost_id, in_pieces, person_id, person_token};
-
-fn mebibytes(kibibytes: u64) -> String {
-    format!("{}.{} MiB", kibibytes / 1024, kibibytes % 1024 * 10 / 1024)
-}
 
 /// Idle, and with 3,000 messages for a bridge that does not answer.
 pub(crate) async fn memory() -> Vec<Figure> {

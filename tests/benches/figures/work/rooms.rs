@@ -21,15 +21,22 @@ const ROUNDS: usize = 40;
 /// How many leave at once.
 const LEAVERS: usize = 8;
 
-async fn room(world: &World, owner: usize) -> String {
+pub(crate) async fn room(world: &World, owner: usize) -> String {
     let body = json!({"preset": "public_chat"});
     let made = world.person(owner).post("/createRoom", &body).await.ok();
     made["room_id"].as_str().expect("a room").to_owned()
 }
 
-async fn join(who: &Person, room: &str) {
+pub(crate) async fn join(who: &Person, room: &str) {
     let path = format!("/join/{}", segment(room));
     assert_eq!(who.post(&path, &json!({})).await.status, 200);
+}
+
+/// A room of a person's, with a user of the bridge in it, as a segment of a path.
+pub(crate) async fn room_with_ghost(world: &World, owner: usize) -> String {
+    let room = room(world, owner).await;
+    join(&world.ghost(0), &room).await;
+    segment(&room)
 }
 
 /// Messages of people in rooms of their own, each with a user of the bridge in it.
@@ -43,9 +50,7 @@ pub(crate) async fn events(postgres: bool) -> Vec<Figure> {
     .await;
     let mut rooms = Vec::new();
     for owner in 0..16 {
-        let room = room(&world, owner).await;
-        join(&world.ghost(0), &room).await;
-        rooms.push(segment(&room));
+        rooms.push(room_with_ghost(&world, owner).await);
     }
     let send = |series: &str, sender: usize, n: usize| {
         let path = format!(

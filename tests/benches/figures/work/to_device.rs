@@ -15,10 +15,15 @@ fn content(sender: usize, n: usize) -> serde_json::Value {
     })
 }
 
-fn send(sender: usize, n: usize, series: &str) -> Vec<u8> {
+/// A message from a person to a user of the bridge.
+pub(crate) fn send_to(ghost: usize, sender: usize, n: usize, series: &str) -> Vec<u8> {
     let path = format!("/_matrix/client/v3/sendToDevice/m.room.encrypted/{series}{n}");
-    let body = json!({"messages": {ghost_id(sender): {GHOST: content(sender, n)}}});
+    let body = json!({"messages": {ghost_id(ghost): {GHOST: content(sender, n)}}});
     request("PUT", &path, &person_token(sender), &body.to_string())
+}
+
+fn send(sender: usize, n: usize, series: &str) -> Vec<u8> {
+    send_to(sender, sender, n, series)
 }
 
 async fn run(world: &World, senders: usize, total: usize, series: &str) -> Run {

@@ -1,0 +1,139 @@
+//! Who claims a user: what it costs to ask, and what it adds to a message.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use schema::interests::{Interests, Proposals};
+use schema::registration::Registration;
+
+use super::load::deliver;
+use super::to_device::send_to;
+use crate::figure::Figure;
+use crate::world::{Plan, World, other_registration};
+
+/// How many services are registered.
+const SERVICES: [usize; 3] = [1, 100, 1_000];
+
+/// How many users are asked about.
+const USERS: [usize; 4] = [10, 1_000, 100_000, 1_000_000];
+
+/// How often each is measured asks.
+const ASKS: usize = 400_000;
+
+/// Numbers below `n` in no order, the same on every run.
+pub(crate) fn at_random(n: usize) -> impl Iterator<Item = usize> {
+    let mut state = 1u64;
+    std::iter::repeat_with(move || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(state >> 33).expect("31 bits") % n
+    })
+}
+
+/// These services, each with a namespace of its own that names the server, as most registrations do.
+fn compiled(services: usize) -> (Interests, Duration) {
+    let registration = |i| {
+        let value = other_registration(i, "http://localhost:1");
+        let registration: Registration = serde_json::from_value(value).expect("a registration");
+        (registration, false)
+    };
+    let all: Vec<_> = (0..services).map(registration).collect();
+    let begun = spent();
+    let interests = Interests::compile("bench", all, Proposals::default()).expect("patterns");
+    (interests, Duration::from_nanos(spent() - begun))
+}
+
+/// One user in four is a person and nobody's; the others are shared out among the services.
+fn name(user: usize, services: usize) -> String {
+    match user % 4 {
+        0 => format!("@person{user}:bench"),
+        _ => format!("@svc{}_{user}:bench", user % services),
+    }
+}
+
+/// Ask about these, and answer what one takes of this thread's time, in nanoseconds.
+fn each(interests: &Interests, names: &[String]) -> u64 {
+    let begun = spent();
+    for name in names {
+        black_box(interests.in_user(black_box(name)));
+    }
+    (spent() - begun) / u64::try_from(names.len()).expect("not so many")
+}
+
+/// Nanoseconds that this thread has run, by the kernel's account: others may be busy too.
+fn spent() -> u64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("it runs");
+    let first = text.split(' ').next();
+    first
+        .and_then(|nanos| nanos.parse().ok())
+        .expect("a number")
+}
+
+/// A bare question, about users drawn at random from so many, and about users never asked about before.
+pub(crate) async fn questions() -> Vec<Figure> {
+    let mut figures = Vec::new();
+    for services in SERVICES {
+        let mut said = Vec::new();
+        let (interests, compiling) = compiled(services);
+        for users in USERS {
+            let names: Vec<_> = at_random(users).take(ASKS).collect();
+            let names: Vec<_> = names.into_iter().map(|u| name(u, services)).collect();
+            // What is remembered by then is what fits.
+            each(&interests, &names);
+            said.push(each(&interests, &names).to_string());
+        }
+        let fresh: Vec<_> = (0..ASKS).map(|i| name(2_000_000 + i, services)).collect();
+        let never = each(&interests, &fresh);
+        let title = format!(
+            "who claims a user, {services} services; 10 / 1,000 / 100,000 / 1,000,000 users at random"
+        );
+        figures.push(Figure::said(title, "", format!("{} ns", said.join(" / "))));
+        figures.push(Figure::said(
+            "… never asked about before",
+            "≤ 2 µs",
+            format!("{never} ns"),
+        ));
+        figures.push(Figure::said(
+            "… compiled in",
+            "",
+            crate::figure::micros(compiling),
+        ));
+    }
+    figures
+}
+
+/// To-device messages to users drawn at random from ten and from a million, all with devices, beside 1, 100 and 1,000 services.
+pub(crate) async fn messages() -> Vec<Figure> {
+    const SENDERS: usize = 32;
+    let mut figures = Vec::new();
+    for users in [10, 1_000_000] {
+        let mut world = World::new(Plan {
+            people: SENDERS,
+            ghosts: users,
+            ..Plan::default()
+        })
+        .await;
+        for services in SERVICES {
+            world.register_others(services - 1).await;
+            let to: Vec<_> = at_random(users).take(16_384).collect();
+            let make = |series: &'static str| {
+                let to = &to;
+                move |sender: usize, n: usize| {
+                    send_to(
+                        to[(sender * 509 + n) % to.len()],
+                        sender,
+                        n,
+                        &format!("{series}{services}."),
+                    )
+                }
+            };
+            deliver(&world, SENDERS, 20, 1, make("warm")).await;
+            let run = deliver(&world, SENDERS, 300, 1, make("m")).await;
+            let title =
+                format!("to-device, 32 in flight, {services} services, to {users} users at random");
+            figures.push(run.figure(title, "flat", 1));
+        }
+    }
+    figures
+}
