@@ -135,11 +135,20 @@ impl Part {
             return;
         }
         if self.young.answers.len() >= bound.entries || self.young.bytes + bytes > bound.bytes {
-            self.old = mem::take(&mut self.young);
+            mem::swap(&mut self.young, &mut self.old);
+            self.young.forget();
         }
         if self.young.answers.insert(name, answer).is_none() {
             self.young.bytes += bytes;
         }
+    }
+}
+
+impl Generation {
+    /// Forget everything, and keep the table: the next as many need it just so.
+    fn forget(&mut self) {
+        self.answers.clear();
+        self.bytes = 0;
     }
 }
 

@@ -132,6 +132,7 @@ impl World {
         std::fs::create_dir(&appservices).expect("a folder");
         let bridge = StubBridge::start().await;
         let registration = registration((!plan.pulls).then_some(&bridge.url));
+        std::fs::write(appservices.join("irc.yaml"), registration.to_string()).expect("written");
         let database = if plan.postgres {
             tests::postgres::new_database()
         } else {
@@ -145,7 +146,6 @@ impl World {
             kind,
             server: None,
         };
-        world.write_registration();
         world.change(async |store| fill(store, plan).await).await;
         world
     }
@@ -186,26 +186,28 @@ impl World {
         self.server = Some(Server::start(self.kind, self.folder.path(), &self.database).await);
     }
 
-    fn write_registration(&self) {
-        let file = self.folder.path().join("appservices/irc.yaml");
-        std::fs::write(file, self.registration.to_string()).expect("written");
+    /// Write registrations while the server is stopped: it reads a file as soon as it is there.
+    async fn write(&mut self, registrations: Vec<Value>) {
+        let folder = self.folder.path().join("appservices");
+        let write = |value: &Value| {
+            let file = folder.join(value["id"].as_str().expect("an id"));
+            std::fs::write(file.with_extension("yaml"), value.to_string()).expect("written");
+        };
+        self.change(async |_| registrations.iter().for_each(write))
+            .await;
     }
 
     /// Change a key of the bridge's registration, and start the server anew.
     pub(crate) async fn register(&mut self, key: &str, value: &str) {
         self.registration[key] = json!(value);
-        self.write_registration();
-        self.change(async |_| {}).await;
+        self.write(vec![self.registration.clone()]).await;
     }
 
-    /// Register services besides the bridge until there are so many, and start the server anew.
+    /// Register so many services besides the bridge, and start the server anew.
     pub(crate) async fn register_others(&mut self, count: usize) {
-        let appservices = self.folder.path().join("appservices");
-        for i in 0..count {
-            let text = other_registration(i, &self.bridge.url).to_string();
-            std::fs::write(appservices.join(format!("svc{i}.yaml")), text).expect("written");
-        }
-        self.change(async |_| {}).await;
+        let url = self.bridge.url.clone();
+        let all = (0..count).map(|i| other_registration(i, &url));
+        self.write(all.collect()).await;
     }
 
     /// Wait until the server does nothing any more.

@@ -1,7 +1,7 @@
 //! Who claims a user: what it costs to ask, and what it adds to a message.
 
 use std::hint::black_box;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use schema::interests::{Interests, Proposals};
 use schema::registration::Registration;
@@ -31,7 +31,7 @@ pub(crate) fn at_random(n: usize) -> impl Iterator<Item = usize> {
     })
 }
 
-/// These services, each with a namespace of its own that names the server, as most registrations do.
+/// These services, each with a namespace of its own that names the server, as most registrations do; and how long it took.
 fn compiled(services: usize) -> (Interests, Duration) {
     let registration = |i| {
         let value = other_registration(i, "http://localhost:1");
@@ -39,9 +39,9 @@ fn compiled(services: usize) -> (Interests, Duration) {
         (registration, false)
     };
     let all: Vec<_> = (0..services).map(registration).collect();
-    let begun = spent();
+    let begun = Instant::now();
     let interests = Interests::compile("bench", all, Proposals::default()).expect("patterns");
-    (interests, Duration::from_nanos(spent() - begun))
+    (interests, begun.elapsed())
 }
 
 /// One user in four is a person and nobody's; the others are shared out among the services.
@@ -116,6 +116,8 @@ pub(crate) async fn messages() -> Vec<Figure> {
         .await;
         for services in SERVICES {
             world.register_others(services - 1).await;
+            // All of them are in force.
+            world.settled().await;
             let to: Vec<_> = at_random(users).take(16_384).collect();
             let make = |series: &'static str| {
                 let to = &to;
