@@ -97,8 +97,8 @@ fn owners<'a>(
     owners
 }
 
-/// Put each question to its service, at the same time and outside the door. The answers that there are; a service that has none
-/// is left out, for whatever reason.
+/// Put each question to its service, at the same time and outside the door. Each comes back with its answer, or with none,
+/// for whatever reason.
 async fn put_all<T>(
     app: &App,
     questions: Vec<(ServiceId, T, Question)>,
