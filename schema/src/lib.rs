@@ -30,6 +30,7 @@ pub mod relations;
 pub mod rooms;
 pub mod scratch;
 pub mod server_info;
+pub mod service_rooms;
 pub mod sessions;
 pub mod signing_keys;
 pub mod store;

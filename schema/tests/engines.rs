@@ -279,7 +279,7 @@ fn wait_read(store: &Store, key: &'static str) -> Option<serde_json::Value> {
 }
 
 /// The hot look-ups: what each asks, and the tables it may not scan.
-const HOT: [(&str, &str); 17] = [
+const HOT: [(&str, &str); 22] = [
     (
         "inbox::after",
         "SELECT * FROM inbox WHERE user_id = 'u' AND device_id = 'd' AND position > 1 AND position <= 9 ORDER BY position LIMIT 100",
@@ -350,6 +350,26 @@ const HOT: [(&str, &str); 17] = [
     (
         "events::newest_first",
         "SELECT * FROM events WHERE room_id = 'r' AND position <= 9 ORDER BY position DESC LIMIT 10",
+    ),
+    (
+        "inbox::page",
+        "SELECT position, user_id, device_id FROM inbox WHERE position > 1 AND position <= 9 ORDER BY position LIMIT 500",
+    ),
+    (
+        "back_fill::get",
+        "SELECT * FROM back_fills WHERE appservice_id = 'a'",
+    ),
+    (
+        "service_rooms::joined_page",
+        "SELECT DISTINCT user_id FROM memberships WHERE user_id > 'u' AND membership = 'join' ORDER BY user_id LIMIT 1000",
+    ),
+    (
+        "device_lists::rooms_changed_since",
+        "SELECT room_id FROM device_list_log WHERE position > 1 AND kind = 'member'",
+    ),
+    (
+        "service_rooms::room_after",
+        "SELECT room_id FROM appservice_rooms WHERE appservice_id = 'a' AND room_id > 'r' ORDER BY room_id LIMIT 1",
     ),
 ];
 

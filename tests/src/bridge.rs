@@ -152,8 +152,14 @@ impl Receiver {
     /// Wait for a request that is held, and answer it.
     pub async fn answers(&self, status: u16) {
         for _ in 0..5_000 {
-            if let Some(held) = self.with(|s| s.held.pop_front()) {
-                let _ = held.send(status);
+            let held = self.with(|s| s.held.pop_front().map(|held| (held, s.received.len())));
+            if let Some((held, before)) = held {
+                // Answered is what is written down: whoever waits for rest now finds the server at work on it.
+                let mut patience = if held.send(status).is_ok() { 5_000 } else { 0 };
+                while patience > 0 && self.count() == before {
+                    patience -= 1;
+                    pause().await;
+                }
                 return;
             }
             pause().await;

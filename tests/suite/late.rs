@@ -204,7 +204,7 @@ async fn a_service_that_was_away_is_told_again_whom_it_tracks() {
     let carol = stage.person("carol", "PHONE").await;
     let irc = stage.bridge("irc").await;
     let bob = irc.ghost("bob").await;
-    let shared = room(&alice, &[&bob]).await;
+    room(&alice, &[&bob]).await;
     let lost = room(&carol, &[&bob]).await;
     stage.quiet().await;
     let file = stage.registration_file("irc");
@@ -217,7 +217,6 @@ async fn a_service_that_was_away_is_told_again_whom_it_tracks() {
         .await
         .ok();
     stage.log_in("alice", "PHONE").await;
-    let _ = shared;
     let before = irc.receiver.count();
     stage
         .register("irc", &serde_json::from_str(&text).expect("JSON"))
@@ -233,6 +232,8 @@ async fn a_server_that_starts_again_goes_on_where_it_stood() {
     let alice = stage.person("alice", "LAPTOP").await;
     stage.person("irc_bob", "GHOST").await;
     let irc = stage.bridge("irc").await;
+    let xmpp = stage.bridge("xmpp").await;
+    xmpp.ghost_with_device("eve", "GHOST").await;
     stage.quiet().await;
     // As a crash leaves it: the registration is in force, and its row says that nothing has been given yet.
     irc.receiver.at_once(Some(500));
@@ -245,18 +246,16 @@ async fn a_server_that_starts_again_goes_on_where_it_stood() {
         back_fill::begin(tx, &"irc".into(), false)
     });
     crashed.await.expect("written");
-    let alice = {
-        sends(&alice, "new", "@irc_bob:test", "GHOST", json!({"n": 700})).await;
-        stage.quiet().await;
-        assert!(taken(&irc).is_empty(), "nothing newer is sent before it");
-        irc.receiver.at_once(Some(200));
-        stage.restart().await;
-        stage.again(&alice)
-    };
+    sends(&alice, "new", "@irc_bob:test", "GHOST", json!({"n": 700})).await;
+    sends(&alice, "other", "@xmpp_eve:test", "GHOST", json!({"n": 1})).await;
+    stage.quiet().await;
+    assert!(taken(&irc).is_empty(), "nothing newer is sent before it");
+    assert_eq!(numbers(&taken(&xmpp)), [1], "no other service waits for it");
+    irc.receiver.at_once(Some(200));
+    stage.restart().await;
     stage.quiet().await;
     let all: Vec<i64> = (0..=700).collect();
     assert_eq!(numbers(&taken(&irc)), all);
-    let _ = alice;
 }
 
 fn message(tx: &mut Tx<'_>, user: &str, n: i64) -> InboxRow {

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use schema::interests::{Claim, Interests};
 use schema::registration::{Registration, ServiceId};
 use schema::{
-    Position, Store, Tx, accounts, appservices, back_fill, device_lists, sync, user_data,
+    Position, Store, Tx, accounts, appservices, back_fill, device_lists, service_rooms, sync,
+    user_data,
 };
 
 use super::rules::Plan;
@@ -44,7 +45,7 @@ pub(super) async fn count(
         let (interests, services, from) = (Arc::clone(interests), services.clone(), after);
         let page = store.read(move |db| {
             let whose = |user: &str| members_of(&interests, &services, user);
-            let page = device_lists::joined_page(db, &from, |user| !whose(user).is_empty())?;
+            let page = service_rooms::joined_page(db, &from, |user| !whose(user).is_empty())?;
             let joined = page.map(|(last, joined)| {
                 let joined = joined.into_iter().map(|(user, room)| (whose(&user), room));
                 (last, joined.collect::<Vec<_>>())
@@ -72,7 +73,7 @@ pub(super) async fn count(
 /// them there. Being told early harms nobody, and a room in which something happens meanwhile is counted again.
 async fn write_gained(store: &Store, id: &ServiceId, rooms: &BTreeMap<String, i64>) -> Result<()> {
     let service = id.clone();
-    let known = store.read(move |db| Ok::<_, Error>(device_lists::members(db, &service)?));
+    let known = store.read(move |db| Ok::<_, Error>(service_rooms::members(db, &service)?));
     let known = known.await?;
     let gained = rooms.iter().filter(|(room, _)| !known.contains_key(*room));
     let gained: Vec<_> = gained.map(|(room, n)| (room.clone(), *n)).collect();
@@ -80,7 +81,7 @@ async fn write_gained(store: &Store, id: &ServiceId, rooms: &BTreeMap<String, i6
         let (service, piece) = (id.clone(), piece.to_vec());
         let write = store.write_always(move |tx| {
             let mut piece = piece.iter();
-            piece.try_for_each(|(room, n)| device_lists::put_members(tx, &service, room, *n))
+            piece.try_for_each(|(room, n)| service_rooms::put_members(tx, &service, room, *n))
         });
         write.await.map_err(Error::from)?;
     }
@@ -124,7 +125,7 @@ pub(super) fn apply(
     }
     let members = recounted(tx, &interests, counted)?;
     for (id, rooms) in &members {
-        device_lists::set_members(tx, id, rooms)?;
+        service_rooms::set_members(tx, id, rooms)?;
         let is_its_own = |user: &str| interests.claim(id, user).is_some_and(Claim::is_exclusive);
         user_data::retain_owed(tx, id, is_its_own)?;
         back_fill::begin(tx, id, plan.away.contains(id))?;
@@ -144,7 +145,7 @@ fn recounted(tx: &mut Tx<'_>, interests: &Interests, counted: Counted) -> Result
         for rooms in members.values_mut() {
             rooms.remove(&room);
         }
-        for user in device_lists::joined_to(tx, &room)? {
+        for user in service_rooms::joined_to(tx, &room)? {
             for id in members_of(interests, &services, &user) {
                 let rooms = members.entry(id).or_default();
                 *rooms.entry(room.clone()).or_default() += 1;

@@ -10,7 +10,7 @@ use schema::authority::{Authority, authority};
 use schema::back_fill::{BackFill, Stage};
 use schema::interests::Interests;
 use schema::registration::ServiceId;
-use schema::{Position, Tx, accounts, back_fill, device_lists, inbox};
+use schema::{Position, Tx, accounts, back_fill, device_lists, inbox, service_rooms};
 
 use crate::device_lists::{
     pass,
@@ -162,7 +162,7 @@ fn rooms(
         if let (true, Some(last)) = (left <= 0, asked.last) {
             return Ok(Some(Stage::Rooms(room, last)));
         }
-        match device_lists::room_after(tx, service, &room)? {
+        match service_rooms::room_after(tx, service, &room)? {
             Some(next) => (room, after) = (next, String::new()),
             None => return Ok(None),
         }

@@ -9,7 +9,7 @@ use schema::appservices as services;
 use schema::inbox::InboxRow;
 use schema::interests::Proposals;
 use schema::sessions::{self, Maker};
-use schema::{Options, Store, memberships};
+use schema::{Options, Store, memberships, service_rooms};
 
 use super::super::{change, rules};
 use super::*;
@@ -288,7 +288,7 @@ async fn check(house: &House, seed: u64) {
                 }
             }
             assert_eq!(
-                device_lists::members(tx, &irc())?,
+                service_rooms::members(tx, &irc())?,
                 counted,
                 "seed {seed}: members"
             );
