@@ -73,6 +73,13 @@ impl Json {
     }
 }
 
+/// A variable of the path, counted from 0, as it was asked. Event types are read here: where ruma knows two names of a type it
+/// writes the one that it prefers, and `m.beacon` would be stored under the name that it had as a proposal.
+#[must_use]
+pub fn variable(path: Vec<String>, index: usize) -> String {
+    path.into_iter().nth(index).unwrap_or_default()
+}
+
 /// A request to an endpoint that ruma does not have.
 #[derive(Debug)]
 pub struct Raw {

@@ -145,3 +145,41 @@ async fn web_clients_may_ask_from_anywhere() {
         .expect("an answer");
     assert_eq!(preflight.status(), 200);
 }
+
+#[actix_web::test]
+async fn a_type_with_two_names_keeps_the_one_that_it_was_given() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let room = alice.post("/createRoom", &json!({})).await.ok()["room_id"].clone();
+    let room = segment(room.as_str().expect("a room"));
+    let (content, me) = (json!({"n": 1}), segment("@alice:test"));
+    // Each is known under a second name, from before or after its proposal was accepted.
+    for kind in ["m.beacon", "org.matrix.msc3672.beacon"] {
+        let path = format!("/rooms/{room}/send/{kind}/{kind}");
+        let id = alice.put(&path, &content).await.ok()["event_id"].clone();
+        let id = segment(id.as_str().expect("an event"));
+        let event = alice.get(&format!("/rooms/{room}/event/{id}")).await.ok();
+        assert_eq!(event["type"], kind);
+    }
+    for (n, kind) in ["m.call.member", "org.matrix.msc3401.call.member"]
+        .iter()
+        .enumerate()
+    {
+        let path = format!("/rooms/{room}/state/{kind}/");
+        alice.put(&path, &json!({"n": n})).await.ok();
+        assert_eq!(alice.get(&path).await.ok(), json!({"n": n}), "{kind}");
+    }
+    for path in [
+        format!("/user/{me}/account_data"),
+        format!("/user/{me}/rooms/{room}/account_data"),
+    ] {
+        for kind in ["m.space_order", "org.matrix.msc3230.space_order"] {
+            let path = format!("{path}/{kind}");
+            alice.put(&path, &json!({"kind": kind})).await.ok();
+        }
+        for kind in ["m.space_order", "org.matrix.msc3230.space_order"] {
+            let got = alice.get(&format!("{path}/{kind}")).await.ok();
+            assert_eq!(got, json!({"kind": kind}), "{path}");
+        }
+    }
+}

@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 use crate::app::App;
 use crate::caller::Caller;
 use crate::error::Result;
-use crate::ruma::Routes;
+use crate::ruma::{Routes, variable};
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {
@@ -27,7 +27,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
         .on(context)
         .on(related)
         .on(related_so)
-        .on(related_so_of_type)
+        .on_path(related_so_of_type)
 }
 
 fn raw<T>(events: Vec<Box<RawValue>>) -> Vec<Raw<T>> {
@@ -182,6 +182,7 @@ async fn related_so(
 async fn related_so_of_type(
     app: App,
     caller: Caller,
+    path: Vec<String>,
     request: get_relating_events_with_rel_type_and_event_type::v1::Request,
 ) -> Result<get_relating_events_with_rel_type_and_event_type::v1::Response> {
     let (from, to) = (request.from.as_deref(), request.to.as_deref());
@@ -189,7 +190,7 @@ async fn related_so_of_type(
     let parent = (&*request.room_id, &*request.event_id);
     let which = Related {
         rel_type: Some(request.rel_type.to_string()),
-        kind: Some(request.event_type.to_string()),
+        kind: Some(variable(path, 3)),
     };
     let found = about(&app, &caller, parent, which, page).await?;
     let chunk = raw(found.chunk);

@@ -8,11 +8,11 @@ use ruma::api::client::redact::redact_event;
 use crate::app::App;
 use crate::caller::Caller;
 use crate::error::Result;
-use crate::ruma::Routes;
+use crate::ruma::{Routes, variable};
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {
-    routes.on(send).on(redact)
+    routes.on_path(send).on(redact)
 }
 
 /// Send a message event to a room.
@@ -23,12 +23,13 @@ pub(super) fn routes(routes: Routes) -> Routes {
 async fn send(
     app: App,
     caller: Caller,
+    path: Vec<String>,
     request: send_message_event::v3::Request,
 ) -> Result<send_message_event::v3::Response> {
     let event = SendEvent {
         by: caller.identity()?.clone(),
         room: request.room_id,
-        kind: request.event_type.to_string(),
+        kind: variable(path, 1),
         txn: request.txn_id,
         content: request.body.into_json(),
         at: request.timestamp.map(|ts| ts.get().into()),

@@ -10,11 +10,11 @@ use crate::app::App;
 use crate::caller::Caller;
 use crate::error::Result;
 use crate::questions;
-use crate::ruma::Routes;
+use crate::ruma::{Routes, variable};
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {
-    routes.on(all).on(one).on(set)
+    routes.on(all).on_path(one).on_path(set)
 }
 
 /// The whole state of a room.
@@ -41,10 +41,11 @@ async fn all(
 async fn one(
     app: App,
     caller: Caller,
+    path: Vec<String>,
     request: get_state_event_for_key::v3::Request,
 ) -> Result<get_state_event_for_key::v3::Response> {
     let by = caller.identity()?;
-    let kind = request.event_type.to_string();
+    let kind = variable(path, 1);
     let (content, event) = queries::state_event(
         &app.actors.env,
         by,
@@ -68,10 +69,11 @@ async fn one(
 async fn set(
     app: App,
     caller: Caller,
+    path: Vec<String>,
     request: send_state_event::v3::Request,
 ) -> Result<send_state_event::v3::Response> {
     let by = caller.identity()?.clone();
-    let kind = request.event_type.to_string();
+    let kind = variable(path, 1);
     if let Some(invited) = rules::invited(&kind, &request.state_key, request.body.json()) {
         questions::about_users(&app, &caller, [invited]).await?;
     }

@@ -9,7 +9,7 @@ use crate::app::App;
 use crate::caller::Caller;
 use crate::error::Result;
 use crate::questions;
-use crate::ruma::Routes;
+use crate::ruma::{Routes, variable};
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {
@@ -31,8 +31,7 @@ async fn send(
     let send_event_to_device::v3::Request {
         txn_id, messages, ..
     } = request;
-    // As it was asked: ruma writes another name for some types.
-    let event_type = path.into_iter().next().unwrap_or_default();
+    let event_type = variable(path, 0);
     let from = caller.identity()?.clone();
     questions::about_users(&app, &caller, messages.keys().map(|user| &**user)).await?;
     let target = |to| match to {

@@ -14,15 +14,15 @@ use ruma::serde::Raw;
 use crate::app::App;
 use crate::caller::Caller;
 use crate::error::Result;
-use crate::ruma::Routes;
+use crate::ruma::{Routes, variable};
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {
     routes
-        .on(get_global)
-        .on(put_global)
-        .on(get_of_room)
-        .on(put_of_room)
+        .on_path(get_global)
+        .on_path(put_global)
+        .on_path(get_of_room)
+        .on_path(put_of_room)
         .on(tags)
         .on(put_tag)
         .on(delete_tag)
@@ -38,10 +38,11 @@ pub(super) fn routes(routes: Routes) -> Routes {
 async fn get_global(
     app: App,
     caller: Caller,
+    path: Vec<String>,
     request: get_global_account_data::v3::Request,
 ) -> Result<get_global_account_data::v3::Response> {
     let (asker, owner) = (&caller.identity()?.user, &request.user_id);
-    let kind = request.event_type.to_string();
+    let kind = variable(path, 1);
     let content = queries::account_data(&app.actors.env, asker, owner, None, &kind).await?;
     Ok(get_global_account_data::v3::Response::new(Raw::from_json(
         content,
@@ -56,13 +57,14 @@ async fn get_global(
 async fn put_global(
     app: App,
     caller: Caller,
+    path: Vec<String>,
     request: set_global_account_data::v3::Request,
 ) -> Result<set_global_account_data::v3::Response> {
     let message = SetAccountData {
         who: caller.identity()?.clone(),
         user: request.user_id,
         room: None,
-        kind: request.event_type.to_string(),
+        kind: variable(path, 1),
         content: request.data.into_json(),
     };
     ask(&app.actors.accounts, message).await?;
@@ -77,10 +79,11 @@ async fn put_global(
 async fn get_of_room(
     app: App,
     caller: Caller,
+    path: Vec<String>,
     request: get_room_account_data::v3::Request,
 ) -> Result<get_room_account_data::v3::Response> {
     let (asker, owner) = (&caller.identity()?.user, &request.user_id);
-    let (room, kind) = (Some(&*request.room_id), request.event_type.to_string());
+    let (room, kind) = (Some(&*request.room_id), variable(path, 2));
     let content = queries::account_data(&app.actors.env, asker, owner, room, &kind).await?;
     Ok(get_room_account_data::v3::Response::new(Raw::from_json(
         content,
@@ -95,13 +98,14 @@ async fn get_of_room(
 async fn put_of_room(
     app: App,
     caller: Caller,
+    path: Vec<String>,
     request: set_room_account_data::v3::Request,
 ) -> Result<set_room_account_data::v3::Response> {
     let message = SetAccountData {
         who: caller.identity()?.clone(),
         user: request.user_id,
         room: Some(request.room_id),
-        kind: request.event_type.to_string(),
+        kind: variable(path, 2),
         content: request.data.into_json(),
     };
     ask(&app.actors.accounts, message).await?;
