@@ -10,8 +10,17 @@ use crate::registration::ServiceId;
 use crate::tables::{appservice_rooms, memberships};
 use crate::{Conn, Result};
 
-/// A page of memberships, for counting services' members anew: of the users who are joined anywhere, the next thousand after a
-/// user id. The last of them, and those that `is_member` picks with each room they are joined to; `None` when there is nobody.
+/// A page of the users who are joined anywhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JoinedPage {
+    /// The last of them.
+    pub last: String,
+    /// Those who were picked, each with each room they are joined to.
+    pub joined: Vec<(String, String)>,
+}
+
+/// The next thousand users after a user id who are joined anywhere, and the rooms of those that `is_member` picks: for counting
+/// services' members anew. `None` when there is nobody.
 ///
 /// # Errors
 /// When the database fails.
@@ -19,7 +28,7 @@ pub fn joined_page(
     db: &mut Conn,
     after: &str,
     is_member: impl Fn(&str) -> bool,
-) -> Result<Option<(String, Vec<(String, String)>)>> {
+) -> Result<Option<JoinedPage>> {
     let users: Vec<String> = on!(db, |c| memberships::table
         .filter(memberships::user_id.gt(after))
         .filter(memberships::membership.eq("join"))
@@ -33,7 +42,8 @@ pub fn joined_page(
     };
     let members: BTreeSet<&String> = users.iter().filter(|user| is_member(user)).collect();
     let (Some(first), Some(end)) = (members.first(), members.last()) else {
-        return Ok(Some((last, Vec::new())));
+        let joined = Vec::new();
+        return Ok(Some(JoinedPage { last, joined }));
     };
     let mut joined: Vec<(String, String)> = on!(db, |c| memberships::table
         .filter(memberships::user_id.between(first, end))
@@ -41,7 +51,7 @@ pub fn joined_page(
         .select((memberships::user_id, memberships::room_id))
         .load(c))?;
     joined.retain(|(user, _)| members.contains(user));
-    Ok(Some((last, joined)))
+    Ok(Some(JoinedPage { last, joined }))
 }
 
 /// Everybody who is joined to a room.

@@ -46,9 +46,10 @@ pub(super) async fn count(
         let page = store.read(move |db| {
             let whose = |user: &str| members_of(&interests, &services, user);
             let page = service_rooms::joined_page(db, &from, |user| !whose(user).is_empty())?;
-            let joined = page.map(|(last, joined)| {
-                let joined = joined.into_iter().map(|(user, room)| (whose(&user), room));
-                (last, joined.collect::<Vec<_>>())
+            let joined = page.map(|page| {
+                let joined = page.joined.into_iter();
+                let joined = joined.map(|(user, room)| (whose(&user), room));
+                (page.last, joined.collect::<Vec<_>>())
             });
             Ok::<_, Error>(joined)
         });
