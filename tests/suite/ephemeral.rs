@@ -291,10 +291,12 @@ async fn private_receipts_only_of_its_own_users_and_a_receipt_for_each_thread() 
         .post(&format!("/rooms/{room}/invite"), &invite)
         .await
         .ok();
+    stage.quiet().await;
     ghost
         .post(&format!("/rooms/{room}/join"), &json!({}))
         .await
         .ok();
+    stage.quiet().await;
     let event = says(&alice, &room, "one").await;
     stage.quiet().await;
     let before = irc.receiver.count();
