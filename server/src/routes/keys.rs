@@ -90,9 +90,9 @@ async fn claim(app: App, caller: Caller, request: claim_keys::v3::Request) -> Re
         failures: Failures,
     }
     caller.identity()?;
-    let users = request.one_time_keys.keys().map(|user| &**user);
-    questions::about_users(&app, &caller, users).await?;
     let wanted = app.limit_claims(&caller, request.one_time_keys)?;
+    let users = wanted.keys().map(|user| &**user);
+    questions::about_users(&app, &caller, users).await?;
     let one_time_keys = key_proxy::claim(&app, &caller, wanted).await?;
     Json::write(&Answer {
         one_time_keys,
