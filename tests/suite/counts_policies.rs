@@ -34,6 +34,8 @@ async fn story(stage: &Stage, policy: Option<&str>) -> Vec<Vec<String>> {
         upload(&ghost, 0..5, false).await;
     }
     irc.ghost_with_device("without_keys", "NONE").await;
+    // Whatever it was told of all this, it was told before the second of these seconds.
+    stage.advance(Duration::from_secs(1)).await;
     stage.advance(Duration::from_secs(1)).await;
     let before = irc.receiver.count();
 

@@ -29,6 +29,7 @@ fn wanted(devices: &[(&str, &str)]) -> Value {
 /// A ghost's device with so many keys, which the bridge has been told of.
 async fn ghost(stage: &Stage, irc: &Bridge, name: &str, device: &str, keys: usize) -> Person {
     let ghost = irc.ghost_with_device(name, device).await;
+    stage.quiet().await;
     upload(&ghost, 0..keys, true).await;
     stage.advance(Duration::from_secs(1)).await;
     ghost
