@@ -90,10 +90,16 @@ pub fn enabled(numbers: &[u16]) -> Result<Vec<&'static Msc>, u16> {
     Ok(among(numbers).collect())
 }
 
-/// The keys of registrations that ask for proposals, whether these are on or not.
+/// The keys of registrations that ask for proposals or experiments, whether these are on or not.
 #[must_use]
 pub fn registration_keys() -> Vec<&'static str> {
-    ALL.iter().flat_map(|m| m.registration).copied().collect()
+    let experiments = crate::experiments::ALL.iter().map(|e| e.registration);
+    ALL.iter()
+        .map(|m| m.registration)
+        .chain(experiments)
+        .flatten()
+        .copied()
+        .collect()
 }
 
 /// What the actors are told of these proposals.
