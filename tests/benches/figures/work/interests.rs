@@ -21,7 +21,7 @@ const USERS: [usize; 4] = [10, 1_000, 100_000, 1_000_000];
 const ASKS: usize = 400_000;
 
 /// Numbers below `n` in no order, the same on every run.
-pub(crate) fn at_random(n: usize) -> impl Iterator<Item = usize> {
+fn at_random(n: usize) -> impl Iterator<Item = usize> {
     let mut state = 1u64;
     std::iter::repeat_with(move || {
         state = state
@@ -86,7 +86,7 @@ pub(crate) async fn questions() -> Vec<Figure> {
         let fresh: Vec<_> = (0..ASKS).map(|i| name(2_000_000 + i, services)).collect();
         let never = each(&interests, &fresh);
         let title = format!(
-            "who claims a user, {services} services; 10 / 1,000 / 100,000 / 1,000,000 users at random"
+            "who claims a user, services: {services}, at random of 10 / 1,000 / 100,000 / 1,000,000 users"
         );
         figures.push(Figure::said(title, "", format!("{} ns", said.join(" / "))));
         figures.push(Figure::said(
@@ -132,8 +132,9 @@ pub(crate) async fn messages() -> Vec<Figure> {
             };
             deliver(&world, SENDERS, 20, 1, make("warm")).await;
             let run = deliver(&world, SENDERS, 300, 1, make("m")).await;
-            let title =
-                format!("to-device, 32 in flight, {services} services, to {users} users at random");
+            let title = format!(
+                "to-device, 32 in flight, services: {services}, to {users} users at random"
+            );
             figures.push(run.figure(title, "flat", 1));
         }
     }
