@@ -62,9 +62,12 @@ fn a_good_registration_has_nothing() {
     assert_eq!(beside(&good, &other), []);
 }
 
+/// Patterns, each with whether it is exclusive; the finding's code, and words of its text.
+type Case<'a> = (&'a [(bool, &'a str)], &'a str, &'a str);
+
 #[test]
 fn a_pattern_that_is_not_what_it_seems() {
-    let cases: &[(&[(bool, &str)], &str, &str)] = &[
+    let cases: &[Case] = &[
         (
             &[(true, "@irc_.*:example.com")],
             "matches-nobody",
