@@ -120,6 +120,54 @@ async fn a_bridge_sends_both_names_of_its_device_and_pings() {
 }
 
 #[actix_web::test]
+async fn a_bot_logs_in_for_a_device_and_acts_as_it_by_the_older_name() {
+    let stage = Stage::new().await;
+    let irc = stage.bridge("irc").await;
+    let kind = "m.login.application_service";
+    let me = irc.bot.user_id.clone();
+    stage
+        .step("the first start: it registers, has no device, and logs in for one")
+        .await;
+    let body = json!({"type": kind, "username": "ircbot"});
+    irc.bot
+        .post("/register", &body)
+        .await
+        .is_refused(400, "M_USER_IN_USE");
+    let none = irc.bot.get("/devices").await.ok();
+    assert_eq!(none["devices"], json!([]));
+    let identifier = json!({"type": "m.id.user", "user": &me});
+    let login = json!({"type": kind, "identifier": identifier});
+    let login = irc.bot.post("/login", &login).await.ok();
+    let device = login["device_id"].as_str().expect("a device").to_owned();
+
+    stage
+        .step("does the server let it act as that device? then it needs no other token")
+        .await;
+    let acting = format!(
+        "?user_id={}&{OLD_NAME}={device}",
+        tests::person::segment(&me)
+    );
+    let whoami = irc.bot.get(&format!("/account/whoami{acting}")).await.ok();
+    assert_eq!(whoami["device_id"], device);
+    let as_device = irc.bot.playing(&me, Some(&device));
+    let upload = format!("/keys/upload{acting}");
+    let counts = irc.bot.post(&upload, &keys(&as_device, 2)).await.ok();
+    assert_eq!(counts["one_time_key_counts"]["signed_curve25519"], 2);
+
+    stage
+        .step("a start after somebody has deleted the device: it is told so, in the older name")
+        .await;
+    irc.bot.delete(&format!("/devices/{device}")).await.ok();
+    irc.bot
+        .get(&format!("/account/whoami{acting}"))
+        .await
+        .is_refused(400, "ORG.MATRIX.MSC4326.M_UNKNOWN_DEVICE");
+    stage
+        .transcript("a_bot_logs_in_for_a_device_and_acts_as_it_by_the_older_name")
+        .await;
+}
+
+#[actix_web::test]
 async fn a_web_client_finds_all_that_it_asks_for_before_its_first_sync() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
