@@ -1,0 +1,296 @@
+//! The log of everything that can change who must track whose devices, and the services' members in rooms.
+
+use std::collections::BTreeSet;
+
+use diesel::prelude::*;
+use diesel::upsert::excluded;
+
+use crate::registration::ServiceId;
+use crate::tables::{appservice_rooms, cursors, device_list_log};
+use crate::{Conn, Position, Result, Tx};
+
+/// The cursor of the one pass that reads the log.
+const CURSOR: &str = "device_lists";
+
+/// What a line of the log says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The user's devices, keys or signatures changed, for everybody who shares a room.
+    Keys,
+    /// Something changed that only the user itself sees: its user-signing key, its signatures over others.
+    Private,
+    /// The user's membership in the room changed.
+    Member,
+    /// The service has its first joined member in the room.
+    Gained,
+    /// The service's last joined member left the room.
+    Lost,
+}
+
+impl Kind {
+    const fn text(self) -> &'static str {
+        match self {
+            Kind::Keys => "keys",
+            Kind::Private => "private",
+            Kind::Member => "member",
+            Kind::Gained => "gained",
+            Kind::Lost => "lost",
+        }
+    }
+
+    fn parse(text: &str) -> Kind {
+        match text {
+            "keys" => Kind::Keys,
+            "private" => Kind::Private,
+            "gained" => Kind::Gained,
+            "lost" => Kind::Lost,
+            _ => Kind::Member,
+        }
+    }
+}
+
+#[derive(Debug, Queryable, Selectable, Insertable)]
+#[diesel(table_name = device_list_log)]
+struct LogRow {
+    position: i64,
+    kind: String,
+    user_id: String,
+    room_id: String,
+    appservice_id: String,
+    covers: i64,
+}
+
+/// One line of the log. Fields that its kind has no use for are empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogEntry {
+    /// Its place in the order.
+    pub position: Position,
+    /// What it says.
+    pub kind: Kind,
+    /// About whom.
+    pub user_id: String,
+    /// In which room.
+    pub room_id: String,
+    /// For which service.
+    pub service: ServiceId,
+}
+
+impl From<LogRow> for LogEntry {
+    fn from(row: LogRow) -> Self {
+        LogEntry {
+            position: Position(row.position),
+            kind: Kind::parse(&row.kind),
+            user_id: row.user_id,
+            room_id: row.room_id,
+            service: row.appservice_id.into(),
+        }
+    }
+}
+
+fn log(
+    tx: &mut Tx<'_>,
+    kind: Kind,
+    user_id: &str,
+    room_id: &str,
+    service: &str,
+    covers: Option<Position>,
+) -> Result<Position> {
+    let position = tx.next_position();
+    let row = LogRow {
+        position: position.0,
+        kind: kind.text().to_owned(),
+        user_id: user_id.to_owned(),
+        room_id: room_id.to_owned(),
+        appservice_id: service.to_owned(),
+        covers: covers.unwrap_or(position).0,
+    };
+    on!(&mut **tx, |c| diesel::insert_into(device_list_log::table)
+        .values(&row)
+        .execute(c))?;
+    Ok(position)
+}
+
+/// The user's device list changed: part of the write that changed it.
+///
+/// # Errors
+/// When the database fails.
+pub fn keys_changed(tx: &mut Tx<'_>, user_id: &str) -> Result<Position> {
+    log(tx, Kind::Keys, user_id, "", "", None)
+}
+
+/// Something changed that only the user itself sees: part of the write that changed it.
+///
+/// # Errors
+/// When the database fails.
+pub fn private_keys_changed(tx: &mut Tx<'_>, user_id: &str) -> Result<Position> {
+    log(tx, Kind::Private, user_id, "", "", None)
+}
+
+/// A membership changed: part of the write of the membership event, whose position is `event`, after the row in `memberships`.
+///
+/// Counts the services' joined members in the room, logs what a pass must look at, and answers which services
+/// had a member in the room before or have one after: the event concerns them all.
+///
+/// # Errors
+/// When the database fails.
+pub fn membership_changed(
+    tx: &mut Tx<'_>,
+    room_id: &str,
+    user_id: &str,
+    before: &str,
+    after: &str,
+    event: Position,
+) -> Result<BTreeSet<ServiceId>> {
+    let mut concerned: BTreeSet<ServiceId> = services_in(tx, room_id)?.into_iter().collect();
+    let (was, is) = (before == "join", after == "join");
+    if was != is {
+        let interests = tx.interests();
+        for (service, _) in interests.in_user(user_id) {
+            concerned.insert(service.id.clone());
+            let joined = count_member(tx, &service.id, room_id, is)?;
+            match (is, joined) {
+                (true, 1) => log(
+                    tx,
+                    Kind::Gained,
+                    "",
+                    room_id,
+                    service.id.as_str(),
+                    Some(event),
+                )
+                .map(drop)?,
+                (false, 0) => log(
+                    tx,
+                    Kind::Lost,
+                    "",
+                    room_id,
+                    service.id.as_str(),
+                    Some(event),
+                )
+                .map(drop)?,
+                _ => {}
+            }
+        }
+    }
+    log(tx, Kind::Member, user_id, room_id, "", Some(event))?;
+    Ok(concerned)
+}
+
+/// One joined member more or less; how many there are now. No row is left for none.
+fn count_member(db: &mut Conn, service: &ServiceId, room_id: &str, more: bool) -> Result<i64> {
+    use appservice_rooms as t;
+    let key = (service.as_str(), room_id);
+    if more {
+        let row = (
+            t::appservice_id.eq(service.as_str()),
+            t::room_id.eq(room_id),
+            t::joined.eq(1),
+        );
+        return Ok(on!(db, |c| diesel::insert_into(t::table)
+            .values(&row)
+            .on_conflict((t::appservice_id, t::room_id))
+            .do_update()
+            .set(t::joined.eq(t::joined + 1))
+            .returning(t::joined)
+            .get_result(c))?);
+    }
+    let left: Option<i64> = on!(db, |c| diesel::update(t::table.find(key))
+        .set(t::joined.eq(t::joined - 1))
+        .returning(t::joined)
+        .get_result(c)
+        .optional())?;
+    let left = left.unwrap_or(0);
+    if left <= 0 {
+        on!(db, |c| diesel::delete(t::table.find(key)).execute(c))?;
+    }
+    Ok(left)
+}
+
+/// The services with a joined member in this room.
+///
+/// # Errors
+/// When the database fails.
+pub fn services_in(db: &mut Conn, room_id: &str) -> Result<Vec<ServiceId>> {
+    let ids: Vec<String> = on!(db, |c| appservice_rooms::table
+        .filter(appservice_rooms::room_id.eq(room_id))
+        .select(appservice_rooms::appservice_id)
+        .order(appservice_rooms::appservice_id)
+        .load(c))?;
+    Ok(ids.into_iter().map(ServiceId::from).collect())
+}
+
+/// The rooms in which a membership changed after a position.
+///
+/// # Errors
+/// When the database fails.
+pub fn rooms_changed_since(db: &mut Conn, after: Position) -> Result<Vec<String>> {
+    Ok(on!(db, |c| device_list_log::table
+        .filter(device_list_log::position.gt(after.0))
+        .filter(device_list_log::kind.eq(Kind::Member.text()))
+        .select(device_list_log::room_id)
+        .distinct()
+        .load(c))?)
+}
+
+/// The log after a position, oldest first.
+///
+/// # Errors
+/// When the database fails.
+pub fn log_after(
+    db: &mut Conn,
+    after: Position,
+    up_to: Position,
+    limit: i64,
+) -> Result<Vec<LogEntry>> {
+    let rows: Vec<LogRow> = on!(db, |c| device_list_log::table
+        .filter(device_list_log::position.gt(after.0))
+        .filter(device_list_log::position.le(up_to.0))
+        .order(device_list_log::position)
+        .limit(limit)
+        .select(LogRow::as_select())
+        .load(c))?;
+    Ok(rows.into_iter().map(LogEntry::from).collect())
+}
+
+/// How far the pass has read.
+///
+/// # Errors
+/// When the database fails.
+pub fn cursor(db: &mut Conn) -> Result<Position> {
+    let position: Option<i64> = on!(db, |c| cursors::table
+        .find(CURSOR)
+        .select(cursors::position)
+        .first(c)
+        .optional())?;
+    Ok(Position(position.unwrap_or(0)))
+}
+
+/// The pass has read up to here.
+///
+/// # Errors
+/// When the database fails.
+pub fn set_cursor(db: &mut Conn, position: Position) -> Result<()> {
+    let row = (cursors::name.eq(CURSOR), cursors::position.eq(position.0));
+    on!(db, |c| diesel::insert_into(cursors::table)
+        .values(&row)
+        .on_conflict(cursors::name)
+        .do_update()
+        .set(cursors::position.eq(excluded(cursors::position)))
+        .execute(c))?;
+    Ok(())
+}
+
+/// The last position up to which the pass has left nothing open: no transaction may be cut above it. A membership event whose
+/// line is open counts as open itself, so it travels with what follows from it.
+///
+/// # Errors
+/// When the database fails.
+pub fn settled_up_to(db: &mut Conn, head: Position) -> Result<Position> {
+    let cursor = cursor(db)?;
+    let open: Option<i64> = on!(db, |c| device_list_log::table
+        .filter(device_list_log::position.gt(cursor.0))
+        .order(device_list_log::position)
+        .select(device_list_log::covers)
+        .first(c)
+        .optional())?;
+    Ok(open.map_or(head, |first| Position(first).before().min(head)))
+}

@@ -1,0 +1,10 @@
+//! Who must track whose devices: the log of what can change it, who shares a room with whom, and what each service has still to be
+//! told.
+
+mod log;
+mod owed;
+mod sharing;
+
+pub use log::*;
+pub use owed::*;
+pub use sharing::*;

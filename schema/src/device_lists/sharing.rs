@@ -1,0 +1,172 @@
+//! Who tracks whom, and who shares a room with whom now.
+
+use std::collections::BTreeSet;
+
+use diesel::prelude::*;
+
+use crate::registration::ServiceId;
+use crate::tables::{appservice_rooms, memberships, tracked};
+use crate::{Conn, Result};
+
+/// The services that have been told to track this user.
+///
+/// # Errors
+/// When the database fails.
+pub fn trackers_of(db: &mut Conn, user_id: &str) -> Result<Vec<ServiceId>> {
+    let ids: Vec<String> = on!(db, |c| tracked::table
+        .filter(tracked::user_id.eq(user_id))
+        .select(tracked::appservice_id)
+        .load(c))?;
+    Ok(ids.into_iter().map(ServiceId::from).collect())
+}
+
+/// Whether the service has been told to track this user.
+///
+/// # Errors
+/// When the database fails.
+pub fn is_tracked(db: &mut Conn, service: &ServiceId, user_id: &str) -> Result<bool> {
+    let found: Option<String> = on!(db, |c| tracked::table
+        .find((service.as_str(), user_id))
+        .select(tracked::user_id)
+        .first(c)
+        .optional())?;
+    Ok(found.is_some())
+}
+
+/// Of these users, a piece of a room, those whom the service has been told to track.
+///
+/// # Errors
+/// When the database fails.
+pub fn tracked_among(
+    db: &mut Conn,
+    service: &ServiceId,
+    users: &[String],
+) -> Result<BTreeSet<String>> {
+    let found: Vec<String> = on!(db, |c| tracked::table
+        .filter(tracked::appservice_id.eq(service.as_str()))
+        .filter(tracked::user_id.eq_any(users))
+        .select(tracked::user_id)
+        .load(c))?;
+    Ok(found.into_iter().collect())
+}
+
+/// Whom the service has been told to track, after a user id, in order.
+///
+/// # Errors
+/// When the database fails.
+pub fn tracked_by(
+    db: &mut Conn,
+    service: &ServiceId,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<String>> {
+    Ok(on!(db, |c| tracked::table
+        .filter(tracked::appservice_id.eq(service.as_str()))
+        .filter(tracked::user_id.gt(after))
+        .select(tracked::user_id)
+        .order(tracked::user_id)
+        .limit(limit)
+        .load(c))?)
+}
+
+/// Whether there is a room where the service has a joined member and the user is joined or invited.
+///
+/// # Errors
+/// When the database fails.
+pub fn shares_a_room(db: &mut Conn, service: &ServiceId, user_id: &str) -> Result<bool> {
+    let room: Option<String> = on!(db, |c| memberships::table
+        .inner_join(
+            appservice_rooms::table.on(appservice_rooms::room_id
+                .eq(memberships::room_id)
+                .and(appservice_rooms::appservice_id.eq(service.as_str())))
+        )
+        .filter(memberships::user_id.eq(user_id))
+        .filter(
+            memberships::membership
+                .eq("join")
+                .or(memberships::membership.eq("invite"))
+        )
+        .select(memberships::room_id)
+        .first(c)
+        .optional())?;
+    Ok(room.is_some())
+}
+
+/// The services that have a joined member in a room where this user is joined or invited.
+///
+/// # Errors
+/// When the database fails.
+pub fn services_sharing_with(db: &mut Conn, user_id: &str) -> Result<Vec<ServiceId>> {
+    let ids: Vec<String> = on!(db, |c| memberships::table
+        .inner_join(appservice_rooms::table.on(appservice_rooms::room_id.eq(memberships::room_id)))
+        .filter(memberships::user_id.eq(user_id))
+        .filter(
+            memberships::membership
+                .eq("join")
+                .or(memberships::membership.eq("invite"))
+        )
+        .select(appservice_rooms::appservice_id)
+        .distinct()
+        .load(c))?;
+    Ok(ids.into_iter().map(ServiceId::from).collect())
+}
+
+/// People joined or invited in a room, after a user id, in order.
+///
+/// # Errors
+/// When the database fails.
+pub fn present_in(db: &mut Conn, room_id: &str, after: &str, limit: i64) -> Result<Vec<String>> {
+    Ok(on!(db, |c| memberships::table
+        .filter(memberships::room_id.eq(room_id))
+        .filter(memberships::user_id.gt(after))
+        .filter(
+            memberships::membership
+                .eq("join")
+                .or(memberships::membership.eq("invite"))
+        )
+        .order(memberships::user_id)
+        .select(memberships::user_id)
+        .limit(limit)
+        .load(c))?)
+}
+
+/// Of the people present in a room after a user id, those who share a room with the service (this one or another), in order.
+/// The one set-based question behind a service's first or last member: `None` when nobody is left to ask about,
+/// else the last user looked at and those who share.
+///
+/// # Errors
+/// When the database fails.
+pub fn sharing_in(
+    db: &mut Conn,
+    service: &ServiceId,
+    room_id: &str,
+    after: &str,
+    limit: i64,
+) -> Result<Option<(Vec<String>, BTreeSet<String>)>> {
+    let present = present_in(db, room_id, after, limit)?;
+    let (Some(first), Some(last)) = (present.first(), present.last()) else {
+        return Ok(None);
+    };
+    let here = diesel::alias!(memberships as here);
+    let sharing: Vec<String> = on!(db, |c| here
+        .filter(here.field(memberships::room_id).eq(room_id))
+        .filter(here.field(memberships::user_id).between(first, last))
+        .filter(diesel::dsl::exists(
+            memberships::table
+                .inner_join(
+                    appservice_rooms::table.on(appservice_rooms::room_id
+                        .eq(memberships::room_id)
+                        .and(appservice_rooms::appservice_id.eq(service.as_str())))
+                )
+                .filter(memberships::user_id.eq(here.field(memberships::user_id)))
+                .filter(
+                    memberships::membership
+                        .eq("join")
+                        .or(memberships::membership.eq("invite"))
+                )
+                .select(memberships::room_id)
+        ))
+        .select(here.field(memberships::user_id))
+        .load(c))?;
+    Ok(Some((present, sharing.into_iter().collect())))
+}
