@@ -41,6 +41,36 @@ async fn does(person: &Person, what: &str, room: &str, body: &Value) {
 }
 
 #[actix_web::test]
+async fn who_left_is_said_under_a_second_name_to_who_reads_that() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let irc = stage.bridge("irc").await;
+    let hook = json!({"org.understudy.left_as_removed": true});
+    let hook = stage.bridge_with("hook", hook).await;
+    let shared = room(&alice, &["@ircbot:test", "@hookbot:test"]).await;
+    for bot in [&irc.bot, &hook.bot] {
+        // One after the other, so that each is told in transactions of the same number, always.
+        stage.quiet().await;
+        does(bot, "join", &shared, &json!({})).await;
+    }
+    stage
+        .step("alice leaves both bots: one of them reads `removed` where the proposal says `left`")
+        .await;
+    does(&alice, "leave", &shared, &json!({})).await;
+    stage
+        .transcript("who_left_is_said_under_a_second_name_to_who_reads_that")
+        .await;
+    let last =
+        |bridge: &Bridge| bridge.receiver.taken(0).pop().expect("a transaction")[LISTS].clone();
+    assert_eq!(last(&irc), json!({"left": ["@alice:test"]}));
+    let both = json!({"left": ["@alice:test"], "removed": ["@alice:test"]});
+    assert_eq!(last(&hook), both);
+    let all = hook.receiver.taken(0);
+    let early = |t: &Value| t[LISTS]["changed"].is_array() && !t[LISTS]["removed"].is_null();
+    assert!(!all.iter().any(early), "nobody is removed who has not left");
+}
+
+#[actix_web::test]
 async fn leaving_the_last_shared_room() {
     let stage = Stage::with_mscs(&[3202]).await;
     let alice = stage.person("alice", "LAPTOP").await;

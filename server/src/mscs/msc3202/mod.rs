@@ -10,9 +10,13 @@
 //!
 //! A count says an explicit `0`; the types of a used fallback key are `[]`.
 //!
+//! One framework in use, matrix-bot-sdk, reads who left under a name that the proposal does not have, `removed`. A registration
+//! that says `org.understudy.left_as_removed: true` gets them under both.
+//!
 //! [proposal]: https://github.com/matrix-org/matrix-spec-proposals/pull/3202
 
-use actors::wire::{Body, Name, Pending};
+use actors::wire::{Body, DeviceLists, Name, Pending};
+use serde::Serialize;
 
 use super::Msc;
 
@@ -22,7 +26,7 @@ pub const MSC: Msc = Msc {
     title: "Encrypted appservices",
     names: &[DEVICE_LISTS, COUNTS, FALLBACK],
     switches: |on| on.device_lists = true,
-    registration: &["org.matrix.msc3202"],
+    registration: &["org.matrix.msc3202", LEFT_AS_REMOVED],
     transaction: add_device_lists,
     ..Msc::NONE
 };
@@ -40,8 +44,23 @@ const FALLBACK: Name = Name {
     stable: "device_unused_fallback_key_types",
 };
 
+/// A registration's key of our own: who left is said under the name that matrix-bot-sdk reads, too.
+const LEFT_AS_REMOVED: &str = "org.understudy.left_as_removed";
+
+/// Device lists as they are sent.
+#[derive(Serialize)]
+struct Sent<'a> {
+    #[serde(flatten)]
+    lists: &'a DeviceLists,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    removed: Option<&'a [String]>,
+}
+
 fn add_device_lists(pending: &Pending, body: &mut Body) {
-    body.put(DEVICE_LISTS, &pending.device_lists);
+    let lists = &pending.device_lists;
+    let removed = !lists.left.is_empty() && pending.registration.says(LEFT_AS_REMOVED);
+    let removed = removed.then_some(lists.left.as_slice());
+    body.put(DEVICE_LISTS, &Sent { lists, removed });
     body.put(COUNTS, &pending.one_time_key_counts);
     body.put(FALLBACK, &pending.unused_fallback_key_types);
 }
