@@ -3,26 +3,9 @@
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
-fn understudy() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_understudy"));
-    command.stdin(Stdio::null());
-    command
-}
-
-fn folder() -> tempfile::TempDir {
-    tempfile::tempdir().expect("a folder")
-}
-
-/// One line that says what and where, and exit code 1.
-fn refuses(output: &Output, what: &str) {
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert_eq!(said.lines().count(), 1, "{said}");
-    assert!(said.starts_with("understudy: "), "{said}");
-    assert!(said.contains(what), "{said}");
-}
+use super::{folder, refuses, understudy};
 
 fn dev(data: &Path, listen: &str) -> Command {
     let mut command = understudy();

@@ -1,26 +1,8 @@
 //! The doctor as a person meets it: what it prints, and how it ends.
 
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
 
-fn understudy() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_understudy"));
-    command.stdin(Stdio::null());
-    command
-}
-
-fn folder() -> tempfile::TempDir {
-    tempfile::tempdir().expect("a folder")
-}
-
-/// One line that says what and where, and exit code 1.
-fn refuses(output: &Output, what: &str) {
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert_eq!(said.lines().count(), 1, "{said}");
-    assert!(said.starts_with("understudy: "), "{said}");
-    assert!(said.contains(what), "{said}");
-}
+use super::{folder, refuses, understudy};
 
 /// A registration that there is nothing to say about, but for what it lacks.
 fn registration(id: &str, regex: &str) -> String {
