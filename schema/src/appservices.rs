@@ -395,27 +395,11 @@ pub fn freeze(db: &mut Conn, frozen: &Frozen) -> Result<()> {
         Position(frozen.cut),
         frozen.txn_id,
     );
-    on!(db, |c| {
-        diesel::insert_into(frozen_transactions::table)
-            .values(frozen)
-            .execute(c)?;
-        diesel::update(
-            owed_events::table
-                .filter(owed_events::appservice_id.eq(service.as_str()))
-                .filter(owed_events::position.le(cut.0))
-                .filter(owed_events::txn.is_null()),
-        )
-        .set(owed_events::txn.eq(txn))
-        .execute(c)?;
-        diesel::update(
-            owed_counts::table
-                .filter(owed_counts::appservice_id.eq(service.as_str()))
-                .filter(owed_counts::position.le(cut.0))
-                .filter(owed_counts::txn.is_null()),
-        )
-        .set(owed_counts::txn.eq(txn))
-        .execute(c)
-    })?;
+    on!(db, |c| diesel::insert_into(frozen_transactions::table)
+        .values(frozen)
+        .execute(c))?;
+    stamp_owed!(db, owed_events, service, cut, txn)?;
+    stamp_owed!(db, owed_counts, service, cut, txn)?;
     crate::inbox::stamp(db, &service, cut, txn)?;
     device_lists::stamp(db, &service, cut, txn)?;
     Ok(())
@@ -434,27 +418,13 @@ pub fn acknowledge(db: &mut Conn, frozen: &Frozen) -> Result<()> {
     crate::inbox::acknowledge_service(db, &service, cut, txn)?;
     device_lists::acknowledge(db, &service, cut, txn)?;
     crate::user_data::acknowledge(db, &service, cut, txn)?;
-    on!(db, |c| {
-        diesel::delete(
-            owed_events::table
-                .filter(owed_events::appservice_id.eq(service.as_str()))
-                .filter(owed_events::position.le(cut.0))
-                .filter(owed_events::txn.eq(txn)),
-        )
-        .execute(c)?;
-        diesel::delete(
-            owed_counts::table
-                .filter(owed_counts::appservice_id.eq(service.as_str()))
-                .filter(owed_counts::position.le(cut.0))
-                .filter(owed_counts::txn.eq(txn)),
-        )
-        .execute(c)?;
-        diesel::delete(
-            frozen_transactions::table
-                .find(service.as_str())
-                .filter(frozen_transactions::txn_id.eq(txn)),
-        )
-        .execute(c)
-    })?;
+    forget_stamped!(db, owed_events, service, cut, txn)?;
+    forget_stamped!(db, owed_counts, service, cut, txn)?;
+    on!(db, |c| diesel::delete(
+        frozen_transactions::table
+            .find(service.as_str())
+            .filter(frozen_transactions::txn_id.eq(txn))
+    )
+    .execute(c))?;
     Ok(())
 }

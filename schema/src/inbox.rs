@@ -151,14 +151,7 @@ pub fn owed(
 /// # Errors
 /// When the database fails.
 pub fn stamp(db: &mut Conn, service: &ServiceId, cut: Position, txn: i64) -> Result<usize> {
-    Ok(on!(db, |c| diesel::update(
-        to_device_copies::table
-            .filter(to_device_copies::appservice_id.eq(service.as_str()))
-            .filter(to_device_copies::position.le(cut.0))
-            .filter(to_device_copies::txn.is_null())
-    )
-    .set(to_device_copies::txn.eq(txn))
-    .execute(c))?)
+    Ok(stamp_owed!(db, to_device_copies, service, cut, txn)?)
 }
 
 /// The service acknowledged this transaction: its copies go, and the inbox rows behind those it had authority over.
@@ -171,13 +164,10 @@ pub fn acknowledge_service(
     cut: Position,
     txn: i64,
 ) -> Result<usize> {
-    let mine = || {
-        to_device_copies::table
-            .filter(to_device_copies::appservice_id.eq(service.as_str()))
-            .filter(to_device_copies::position.le(cut.0))
-            .filter(to_device_copies::txn.eq(txn))
-    };
-    let behind: Vec<i64> = on!(db, |c| mine()
+    let behind: Vec<i64> = on!(db, |c| to_device_copies::table
+        .filter(to_device_copies::appservice_id.eq(service.as_str()))
+        .filter(to_device_copies::position.le(cut.0))
+        .filter(to_device_copies::txn.eq(txn))
         .filter(to_device_copies::explicit.eq(true))
         .select(to_device_copies::position)
         .load(c))?;
@@ -191,7 +181,7 @@ pub fn acknowledge_service(
             diesel::delete(inbox::table.filter(inbox::position.eq_any(&behind))).execute(c)?;
         }
     }
-    Ok(on!(db, |c| diesel::delete(mine()).execute(c))?)
+    Ok(forget_stamped!(db, to_device_copies, service, cut, txn)?)
 }
 
 /// How many copies wait for a service, frozen ones included.

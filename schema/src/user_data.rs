@@ -149,15 +149,7 @@ pub fn owed(
 /// # Errors
 /// When the database fails.
 pub fn stamp(db: &mut Conn, service: &ServiceId, cut: Position, txn: i64) -> Result<usize> {
-    use owed_account_data as t;
-    Ok(on!(db, |c| diesel::update(
-        t::table
-            .filter(t::appservice_id.eq(service.as_str()))
-            .filter(t::position.le(cut.0))
-            .filter(t::txn.is_null())
-    )
-    .set(t::txn.eq(txn))
-    .execute(c))?)
+    Ok(stamp_owed!(db, owed_account_data, service, cut, txn)?)
 }
 
 /// The service acknowledged this transaction. What changed meanwhile has lost its stamp and stays.
@@ -165,14 +157,7 @@ pub fn stamp(db: &mut Conn, service: &ServiceId, cut: Position, txn: i64) -> Res
 /// # Errors
 /// When the database fails.
 pub fn acknowledge(db: &mut Conn, service: &ServiceId, cut: Position, txn: i64) -> Result<usize> {
-    use owed_account_data as t;
-    Ok(on!(db, |c| diesel::delete(
-        t::table
-            .filter(t::appservice_id.eq(service.as_str()))
-            .filter(t::position.le(cut.0))
-            .filter(t::txn.eq(txn))
-    )
-    .execute(c))?)
+    Ok(forget_stamped!(db, owed_account_data, service, cut, txn)?)
 }
 
 /// A registration has changed: what a service was owed of users that are not its own any more it is owed no longer, but for

@@ -96,15 +96,7 @@ pub fn owed(db: &mut Conn, service: &ServiceId, up_to: Position, limit: i64) -> 
 /// # Errors
 /// When the database fails.
 pub fn stamp(db: &mut Conn, service: &ServiceId, cut: Position, txn: i64) -> Result<usize> {
-    use owed_device_lists as t;
-    Ok(on!(db, |c| diesel::update(
-        t::table
-            .filter(t::appservice_id.eq(service.as_str()))
-            .filter(t::position.le(cut.0))
-            .filter(t::txn.is_null())
-    )
-    .set(t::txn.eq(txn))
-    .execute(c))?)
+    Ok(stamp_owed!(db, owed_device_lists, service, cut, txn)?)
 }
 
 /// The service acknowledged this transaction. A word that was replaced meanwhile has lost its stamp and stays.
@@ -112,12 +104,5 @@ pub fn stamp(db: &mut Conn, service: &ServiceId, cut: Position, txn: i64) -> Res
 /// # Errors
 /// When the database fails.
 pub fn acknowledge(db: &mut Conn, service: &ServiceId, cut: Position, txn: i64) -> Result<usize> {
-    use owed_device_lists as t;
-    Ok(on!(db, |c| diesel::delete(
-        t::table
-            .filter(t::appservice_id.eq(service.as_str()))
-            .filter(t::position.le(cut.0))
-            .filter(t::txn.eq(txn))
-    )
-    .execute(c))?)
+    Ok(forget_stamped!(db, owed_device_lists, service, cut, txn)?)
 }
