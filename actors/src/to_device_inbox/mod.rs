@@ -124,7 +124,7 @@ fn deposit(tx: &mut Tx<'_>, msg: &Deposit, now: i64) -> Result<Deposited> {
 // ANCHOR_END: deposit
 
 /// A service's copy of a message, with all it needs to be sent and the rule by which it is made.
-fn copy(row: &InboxRow, service: &ServiceId, interest: Interest) -> CopyRow {
+pub(crate) fn copy(row: &InboxRow, service: &ServiceId, interest: Interest) -> CopyRow {
     CopyRow {
         appservice_id: service.to_string(),
         position: row.position,

@@ -15,6 +15,7 @@ use super::super::{change, rules};
 use super::*;
 use crate::Settings;
 use crate::device_lists::pass::tests::{drain, move_to};
+use crate::to_device_inbox;
 
 const USERS: [&str; 5] = [
     "@irc_a:test",
@@ -122,16 +123,34 @@ impl House {
     }
 }
 
-fn deposit(tx: &mut Tx<'_>, user: &str) -> Result<()> {
-    let row = InboxRow {
+fn message(tx: &mut Tx<'_>, user: &str) -> InboxRow {
+    InboxRow {
         position: tx.next_position().0,
         user_id: user.to_owned(),
         device_id: "D".to_owned(),
         sender: "@alice:test".to_owned(),
         kind: "m.example".to_owned(),
         content: "{}".to_owned(),
-    };
+    }
+}
+
+/// A message waits that nobody has a copy of.
+fn deposit(tx: &mut Tx<'_>, user: &str) -> Result<()> {
+    let row = message(tx, user);
     inbox::append(tx, &[row], &[])?;
+    Ok(())
+}
+
+/// A message arrives, and who gets a copy is decided as it always is.
+fn arrives(tx: &mut Tx<'_>, user: &str) -> Result<()> {
+    let (row, interests) = (message(tx, user), tx.interests());
+    let to = accounts::device(tx, user, "D")?.expect("a device");
+    let copies = to_device_inbox::rules::copies(&to, &interests);
+    let copies: Vec<_> = copies
+        .into_iter()
+        .map(|(service, interest)| to_device_inbox::copy(&row, &service, interest))
+        .collect();
+    inbox::append(tx, &[row], &copies)?;
     Ok(())
 }
 
@@ -241,7 +260,7 @@ async fn after_any_schedule_of_registrations_the_service_is_where_it_would_be_ha
             let (room, user, word) = (ROOMS[random(4)], USERS[random(5)], WORDS[random(4)]);
             match random(12) {
                 0..=4 => house.write(move |tx| move_to(tx, room, user, word)).await,
-                5 | 6 => house.write(move |tx| deposit(tx, user)).await,
+                5 | 6 => house.write(move |tx| arrives(tx, user)).await,
                 7 => house.write(drain).await,
                 8 => drop(house.write(|tx| page(tx, &irc())).await),
                 9 => house.crash().await,
@@ -258,11 +277,14 @@ async fn after_any_schedule_of_registrations_the_service_is_where_it_would_be_ha
                 }
             }
         }
-        house.says(NAMESPACES[random(4)]).await;
-        house.read_folder(async |_| {}).await;
-        house.write(drain).await;
-        house.pages().await;
-        check(&house, seed).await;
+        // In the end its users go one namespace after the other, and those who shared a room with them only must be `left`.
+        for namespaces in [NAMESPACES[random(3)], NAMESPACES[random(3)], NAMESPACES[3]] {
+            house.says(namespaces).await;
+            house.read_folder(async |_| {}).await;
+            house.write(drain).await;
+            house.pages().await;
+            check(&house, seed).await;
+        }
     }
 }
 
