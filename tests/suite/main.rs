@@ -9,6 +9,7 @@ mod consent;
 mod counts;
 mod counts_policies;
 mod custom_events;
+mod device_calls;
 mod device_lists;
 mod dialects;
 mod doctor;
