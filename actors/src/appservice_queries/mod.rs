@@ -87,8 +87,10 @@ async fn patiently<T, W: Future<Output = Result<T>>>(
         Ok(())
     };
     tokio::select! {
-        done = all => done,
+        // In this order: the questions under way end at the same time, and what they make room for must not be asked any more.
+        biased;
         () = too_late => Ok(()),
+        done = all => done,
     }
 }
 
