@@ -244,7 +244,7 @@ pub fn set_profile(
 /// When the database fails.
 pub fn deactivate(db: &mut Conn, user_id: &str) -> Result<()> {
     set_profile(db, user_id, None, None, "{}")?;
-    on!(db, |c| {
+    change!(db, |c| {
         diesel::update(users::table.find(user_id))
             .set((
                 users::deactivated.eq(true),

@@ -81,7 +81,7 @@ pub fn save(
 /// When the database fails.
 pub fn forget(db: &mut Conn, id: &ServiceId) -> Result<bool> {
     let id = id.as_str();
-    on!(db, |c| {
+    change!(db, |c| {
         diesel::delete(to_device_copies::table.filter(to_device_copies::appservice_id.eq(id)))
             .execute(c)?;
         diesel::delete(owed_events::table.filter(owed_events::appservice_id.eq(id))).execute(c)?;

@@ -98,7 +98,7 @@ pub fn set_auth_data(db: &mut Conn, user_id: &str, version: i64, auth_data: &str
 /// When the database fails.
 pub fn delete(db: &mut Conn, user_id: &str, version: i64) -> Result<()> {
     use {backup_sessions as s, backup_versions as t};
-    on!(db, |c| {
+    change!(db, |c| {
         diesel::delete(
             s::table
                 .filter(s::user_id.eq(user_id))
@@ -241,7 +241,7 @@ pub fn delete_sessions(
     let of_version = t::table
         .filter(t::user_id.eq(user_id))
         .filter(t::version.eq(version));
-    Ok(on!(db, |c| match part {
+    Ok(change!(db, |c| match part {
         Part::All => diesel::delete(of_version).execute(c),
         Part::Room(room) => diesel::delete(of_version.filter(t::room_id.eq(room))).execute(c),
         Part::Session(room, session) => {
@@ -258,7 +258,7 @@ pub fn delete_sessions(
 /// # Errors
 /// When the database fails.
 pub fn forget_user(db: &mut Conn, user_id: &str) -> Result<()> {
-    on!(db, |c| {
+    change!(db, |c| {
         diesel::delete(backup_sessions::table.filter(backup_sessions::user_id.eq(user_id)))
             .execute(c)?;
         diesel::delete(backup_versions::table.filter(backup_versions::user_id.eq(user_id)))

@@ -6,8 +6,14 @@ use diesel::sqlite::SqliteConnection;
 
 use crate::error::{OpenError, Result};
 
-/// A connection to one of the two engines.
-pub enum Conn {
+/// A connection to one of the two engines, and whether a statement that changes rows was sent through it.
+pub struct Conn {
+    pub(crate) engine: Engine,
+    wrote: bool,
+}
+
+/// The connection itself.
+pub(crate) enum Engine {
     /// The embedded default.
     Sqlite(SqliteConnection),
     /// The other engine, chosen by URL.
@@ -16,11 +22,34 @@ pub enum Conn {
 
 /// Pastes one expression into an arm for each engine, where it is checked against the concrete backend:
 /// so everything diesel can do works, upserts and multi-row inserts included.
+///
+/// An expression that begins with an insert, an update or a delete is marked as a change. Any other expression that changes rows
+/// needs [`change!`]: a development build checks this after every write.
 macro_rules! on {
+    ($conn:expr, |$c:ident| diesel::insert_into $($rest:tt)*) => {
+        change!($conn, |$c| diesel::insert_into $($rest)*)
+    };
+    ($conn:expr, |$c:ident| diesel::update $($rest:tt)*) => {
+        change!($conn, |$c| diesel::update $($rest)*)
+    };
+    ($conn:expr, |$c:ident| diesel::delete $($rest:tt)*) => {
+        change!($conn, |$c| diesel::delete $($rest)*)
+    };
     ($conn:expr, |$c:ident| $body:expr) => {
-        match &mut *$conn {
-            $crate::Conn::Sqlite($c) => $body,
-            $crate::Conn::Postgres($c) => $body,
+        match &mut (*$conn).engine {
+            $crate::conn::Engine::Sqlite($c) => $body,
+            $crate::conn::Engine::Postgres($c) => $body,
+        }
+    };
+}
+
+/// Like [`on!`], for an expression that changes rows. The connection is marked before the statement is sent, so a write
+/// that fails after it is known to have changed something.
+macro_rules! change {
+    ($conn:expr, |$c:ident| $body:expr) => {
+        match (*$conn).changing() {
+            $crate::conn::Engine::Sqlite($c) => $body,
+            $crate::conn::Engine::Postgres($c) => $body,
         }
     };
 }
@@ -28,7 +57,7 @@ macro_rules! on {
 /// Stamp what waits for a service in a table of what is owed, up to the cut, with the transaction that carries it. How many rows.
 macro_rules! stamp_owed {
     ($conn:expr, $table:ident, $service:expr, $cut:expr, $txn:expr) => {
-        on!($conn, |c| ::diesel::update(
+        change!($conn, |c| ::diesel::update(
             $table::table
                 .filter($table::appservice_id.eq($service.as_str()))
                 .filter($table::position.le($cut.0))
@@ -43,7 +72,7 @@ macro_rules! stamp_owed {
 /// and stays. How many rows.
 macro_rules! forget_stamped {
     ($conn:expr, $table:ident, $service:expr, $cut:expr, $txn:expr) => {
-        on!($conn, |c| ::diesel::delete(
+        change!($conn, |c| ::diesel::delete(
             $table::table
                 .filter($table::appservice_id.eq($service.as_str()))
                 .filter($table::position.le($cut.0))
@@ -57,14 +86,14 @@ macro_rules! forget_stamped {
 macro_rules! insert_all {
     ($conn:expr, $table:expr, $rows:expr) => {{
         let rows = $rows;
-        match &mut *$conn {
-            $crate::Conn::Sqlite(c) => {
+        match (*$conn).changing() {
+            $crate::conn::Engine::Sqlite(c) => {
                 for row in rows {
                     ::diesel::insert_into($table).values(row).execute(c)?;
                 }
             }
             // Thirteen columns at most, and 65,535 parameters in one statement.
-            $crate::Conn::Postgres(c) => {
+            $crate::conn::Engine::Postgres(c) => {
                 for part in rows.chunks(4000) {
                     ::diesel::insert_into($table).values(part).execute(c)?;
                 }
@@ -118,11 +147,11 @@ impl Url {
             Url::Sqlite(path) => {
                 let mut c = SqliteConnection::establish(path).map_err(|e| failed(&e))?;
                 sqlite_pragmas(&mut c).map_err(|e| failed(&e))?;
-                Ok(Conn::Sqlite(c))
+                Ok(Conn::new(Engine::Sqlite(c)))
             }
-            Url::Postgres(url) => Ok(Conn::Postgres(
+            Url::Postgres(url) => Ok(Conn::new(Engine::Postgres(
                 PgConnection::establish(url).map_err(|e| failed(&e))?,
-            )),
+            ))),
         }
     }
 }
@@ -148,6 +177,41 @@ fn sqlite_pragmas(c: &mut SqliteConnection) -> QueryResult<()> {
 }
 
 impl Conn {
+    fn new(engine: Engine) -> Conn {
+        Conn {
+            engine,
+            wrote: false,
+        }
+    }
+
+    /// The engine, for a statement that changes rows.
+    pub(crate) fn changing(&mut self) -> &mut Engine {
+        self.wrote = true;
+        &mut self.engine
+    }
+
+    /// Whether a statement that changes rows was sent since this was asked last.
+    pub(crate) fn take_wrote(&mut self) -> bool {
+        std::mem::take(&mut self.wrote)
+    }
+
+    /// How many rows were changed through this connection, on SQLite: the engine counts them itself. Checks the marks.
+    pub(crate) fn rows_changed(&mut self) -> Option<i64> {
+        let Engine::Sqlite(c) = &mut self.engine else {
+            return None;
+        };
+        let count = diesel::dsl::sql::<diesel::sql_types::BigInt>("total_changes()");
+        diesel::select(count).get_result(c).ok()
+    }
+
+    /// Lose the connection, as when a network or a server fails. SQLite has none to lose.
+    pub(crate) fn lose(&mut self) {
+        if self.is_postgres() {
+            // The answer is that the connection was terminated.
+            let _ = self.execute("SELECT pg_terminate_backend(pg_backend_pid())");
+        }
+    }
+
     /// Run statements that return nothing.
     pub(crate) fn execute(&mut self, sql: &str) -> QueryResult<()> {
         use diesel::connection::SimpleConnection;
@@ -157,7 +221,7 @@ impl Conn {
     /// Whether this is PostgreSQL.
     #[must_use]
     pub fn is_postgres(&self) -> bool {
-        matches!(self, Conn::Postgres(_))
+        matches!(self.engine, Engine::Postgres(_))
     }
 }
 

@@ -17,10 +17,13 @@ pub enum Error {
     /// More requests wait for the writer than may wait. Try again later.
     #[error("the writer's queue is full")]
     Busy,
-    /// The batch this write was part of could not be committed; nothing of it was kept.
-    #[error("the batch was rolled back: {0}")]
+    /// The write could not be committed, for a reason that is not its own; nothing of it was kept.
+    #[error("the write was rolled back: {0}")]
     RolledBack(String),
-    /// The closure panicked; its savepoint was rolled back.
+    /// No connection to the database can be had just now. Try again later.
+    #[error("the database cannot be reached")]
+    Unreachable,
+    /// The closure panicked; what it changed was rolled back.
     #[error("a write panicked: {0}")]
     Panicked(String),
     /// The writer or reader has stopped.
@@ -29,25 +32,50 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether only the statement failed (a constraint), so that the rest of a batch may go on.
+    /// Whether a statement failed. A transaction cannot go on after that, on either engine.
     #[must_use]
-    pub fn is_constraint(&self) -> bool {
-        matches!(
-            self,
-            Error::Database(Diesel::DatabaseError(
-                DatabaseErrorKind::UniqueViolation
-                    | DatabaseErrorKind::ForeignKeyViolation
-                    | DatabaseErrorKind::NotNullViolation
-                    | DatabaseErrorKind::CheckViolation,
-                _
-            )) | Error::Database(Diesel::NotFound)
-        )
+    pub fn is_failed_statement(&self) -> bool {
+        matches!(self, Error::Database(error) if *error != Diesel::NotFound)
     }
 
-    /// Whether trying again a little later may help.
+    /// Whether trying again a little later may help: the reason is not in what was asked.
     #[must_use]
     pub fn is_temporary(&self) -> bool {
-        matches!(self, Error::Busy | Error::RolledBack(_))
+        match self {
+            Error::Busy | Error::RolledBack(_) | Error::Unreachable | Error::Stopped => true,
+            Error::Database(error) => is_of_the_engine(error),
+            Error::Damaged(_) | Error::Panicked(_) => false,
+        }
+    }
+}
+
+/// What both engines say when something is wrong with the machine or the server, not with the statement. Neither gives its
+/// code to diesel, so the text decides.
+const OF_THE_ENGINE: [&str; 8] = [
+    // SQLite
+    "database or disk is full",
+    "disk I/O error",
+    "database is locked",
+    "out of memory",
+    // PostgreSQL
+    "No space left on device",
+    "terminating connection",
+    "the database system is",
+    "too many clients",
+];
+
+/// Whether the engine, not the statement, is the cause of an error.
+fn is_of_the_engine(error: &Diesel) -> bool {
+    let Diesel::DatabaseError(kind, about) = error else {
+        return false;
+    };
+    let of_the_engine = |text: &str| OF_THE_ENGINE.iter().any(|known| text.contains(known));
+    match kind {
+        DatabaseErrorKind::ClosedConnection
+        | DatabaseErrorKind::UnableToSendCommand
+        | DatabaseErrorKind::SerializationFailure => true,
+        DatabaseErrorKind::Unknown => of_the_engine(about.message()),
+        _ => false,
     }
 }
 

@@ -3,7 +3,7 @@
 use diesel::dsl::max;
 use diesel::prelude::*;
 
-use crate::conn::is_key;
+use crate::conn::{Engine, is_key};
 use crate::tables::{events, room_state};
 use crate::{Conn, Position, Result};
 
@@ -69,9 +69,9 @@ pub fn by_id(db: &mut Conn, event_id: &str) -> Result<Option<EventRow>> {
 /// When the database fails.
 pub fn at(db: &mut Conn, positions: &[Position]) -> Result<Vec<EventRow>> {
     let mut found = Vec::with_capacity(positions.len());
-    match db {
+    match &mut db.engine {
         // One by one through the statement cache: a list of values is a new statement for each length.
-        Conn::Sqlite(c) => {
+        Engine::Sqlite(c) => {
             for position in positions {
                 found.extend(
                     events::table
@@ -82,7 +82,7 @@ pub fn at(db: &mut Conn, positions: &[Position]) -> Result<Vec<EventRow>> {
                 );
             }
         }
-        Conn::Postgres(c) => {
+        Engine::Postgres(c) => {
             let positions: Vec<i64> = positions.iter().map(|p| p.0).collect();
             found = events::table
                 .filter(events::position.eq_any(&positions))

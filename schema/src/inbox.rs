@@ -5,6 +5,7 @@
 
 use diesel::prelude::*;
 
+use crate::conn::Engine;
 use crate::registration::ServiceId;
 use crate::tables::{client_transactions, inbox, to_device_copies};
 use crate::{Conn, Position, Result};
@@ -171,13 +172,13 @@ pub fn acknowledge_service(
         .filter(to_device_copies::explicit.eq(true))
         .select(to_device_copies::position)
         .load(c))?;
-    match db {
-        Conn::Sqlite(c) => {
+    match db.changing() {
+        Engine::Sqlite(c) => {
             for position in &behind {
                 diesel::delete(inbox::table.find(position)).execute(c)?;
             }
         }
-        Conn::Postgres(c) => {
+        Engine::Postgres(c) => {
             diesel::delete(inbox::table.filter(inbox::position.eq_any(&behind))).execute(c)?;
         }
     }
@@ -294,7 +295,7 @@ pub fn copy_waiting(
 ) -> Result<usize> {
     use diesel::sql_types::{BigInt, Bool, Nullable, Text};
     use to_device_copies as t;
-    Ok(on!(db, |c| inbox::table
+    Ok(change!(db, |c| inbox::table
         .filter(inbox::position.eq_any(positions))
         .select((
             service.as_str().into_sql::<Text>(),

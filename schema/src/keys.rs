@@ -296,7 +296,7 @@ pub fn count_fallback_keys(db: &mut Conn, user_id: &str, device_id: &str) -> Res
 /// # Errors
 /// When the database fails.
 pub fn forget_device(db: &mut Conn, user_id: &str, device_id: &str) -> Result<()> {
-    on!(db, |c| {
+    change!(db, |c| {
         diesel::delete(device_keys::table.find((user_id, device_id))).execute(c)?;
         diesel::delete(
             one_time_keys::table

@@ -7,8 +7,12 @@
 #[macro_use]
 mod conn;
 mod error;
+mod job;
 mod position;
+mod readers;
+mod shared;
 mod tables;
+mod tx;
 mod writer;
 
 pub mod accounts;
@@ -20,6 +24,7 @@ pub mod backup;
 pub mod counts;
 pub mod device_lists;
 pub mod events;
+pub mod faults;
 pub mod inbox;
 pub mod interests;
 pub mod keys;
@@ -41,4 +46,4 @@ pub use conn::Conn;
 pub use error::{Error, OpenError, Result, WriteError};
 pub use position::Position;
 pub use store::{Options, Store};
-pub use writer::Tx;
+pub use tx::Tx;

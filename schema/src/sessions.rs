@@ -100,7 +100,7 @@ pub fn replace_token(
     now: i64,
 ) -> Result<Vec<String>> {
     let before = drop_tokens(db, user_id, device_id)?;
-    on!(db, |c| {
+    change!(db, |c| {
         diesel::insert_into(access_tokens::table)
             .values((
                 access_tokens::token_hash.eq(token_hash),

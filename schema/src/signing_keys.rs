@@ -215,7 +215,7 @@ pub fn forget_signatures_over(db: &mut Conn, user_id: &str, key: &str) -> Result
 /// When the database fails.
 pub fn forget_signatures_by(db: &mut Conn, user_id: &str, signer_key: &str) -> Result<()> {
     use key_signatures as t;
-    on!(db, |c| {
+    change!(db, |c| {
         diesel::delete(
             t::table
                 .filter(t::target_user.eq(user_id))
@@ -238,7 +238,7 @@ pub fn forget_signatures_by(db: &mut Conn, user_id: &str, signer_key: &str) -> R
 /// # Errors
 /// When the database fails.
 pub fn forget_user(db: &mut Conn, user_id: &str) -> Result<()> {
-    on!(db, |c| {
+    change!(db, |c| {
         diesel::delete(cross_signing_keys::table.filter(cross_signing_keys::user_id.eq(user_id)))
             .execute(c)?;
         diesel::delete(key_signatures::table.filter(key_signatures::target_user.eq(user_id)))

@@ -1,9 +1,10 @@
 //! The door to the database: [`Store::write`], [`Store::read`], and how it is opened.
 
 use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use diesel::prelude::*;
@@ -11,12 +12,16 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
-use crate::conn::Url;
+use crate::conn::{Engine, Url};
 use crate::error::{Error, OpenError, Result, WriteError};
+use crate::faults::Faults;
 use crate::interests::Interests;
+use crate::job::Job;
+use crate::readers::{READERS, Read, Reader};
+use crate::shared::Shared;
 use crate::tables::counter;
-use crate::writer::{self, Job, Shared, Tx};
-use crate::{Conn, Position};
+use crate::writer::{Stop, Writer};
+use crate::{Conn, Position, Tx};
 
 const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
@@ -24,19 +29,20 @@ const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 /// The most writes of requests that may wait. Beyond it a request is told to come back later: memory does not grow.
 pub const QUEUE: usize = 2048;
 
-/// How many threads read.
-const READERS: usize = 2;
-
 /// How long to wait for a server that is just stopping to let go of the database.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
+
+type Fatal = dyn Fn(&str) + Send + Sync;
 
 /// What a store is told when it is opened.
 #[derive(Clone)]
 pub struct Options {
     /// Called once, from a storage thread, when nothing can be promised any more. The process should end.
-    pub fatal: Arc<dyn Fn(&str) + Send + Sync>,
+    pub fatal: Arc<Fatal>,
     /// How long to wait for another server to let go of the database.
     pub lock_wait: Duration,
+    /// Which faults a test injects.
+    pub faults: Faults,
 }
 
 impl Default for Options {
@@ -47,21 +53,30 @@ impl Default for Options {
                 std::process::exit(1);
             }),
             lock_wait: LOCK_WAIT,
+            faults: Faults::default(),
         }
     }
 }
-
-type Read = Box<dyn FnOnce(&mut Conn) + Send>;
 
 /// A handle to the database; clones share the one writer and the readers.
 #[derive(Clone)]
 pub struct Store {
     queue: UnboundedSender<Option<Job>>,
-    reads: std::sync::mpsc::Sender<Option<Read>>,
     shared: Shared,
-    threads: Arc<Mutex<Vec<std::thread::JoinHandle<()>>>>,
+    threads: Arc<Threads>,
     engine: &'static str,
-    lock: Arc<Mutex<Option<File>>>,
+}
+
+/// The storage's threads. They end when the last handle is dropped.
+struct Threads {
+    running: Mutex<Vec<std::thread::JoinHandle<()>>>,
+    shared: Shared,
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.shared.reads.close();
+    }
 }
 
 impl Store {
@@ -82,45 +97,44 @@ impl Store {
             .first(c))
         .map_err(start)?;
 
-        let shared = Shared {
-            waiting: Arc::new(AtomicUsize::new(0)),
-            interests: Arc::new(RwLock::new(Arc::new(Interests::default()))),
-            head: Arc::new(AtomicI64::new(head)),
-        };
         let (queue, jobs) = unbounded_channel();
+        let shared = Shared::new(head, options.faults.clone(), lock, queue.downgrade());
         let engine = if conn.is_postgres() {
             "postgres"
         } else {
             "sqlite"
         };
-        let mut threads = vec![spawn("writer", &url, {
+        let mut threads = vec![spawn("writer", &url, &options.fatal, {
             let (shared, fatal) = (shared.clone(), Arc::clone(&options.fatal));
-            move || {
-                if let Err(why) = writer::run(conn, jobs, &shared) {
-                    fatal(&why);
-                }
+            let writer = Writer {
+                conn,
+                shared: shared.clone(),
+            };
+            move || match writer.run(jobs) {
+                Stop::Closed => {}
+                Stop::Ended => shared.unlock(),
+                Stop::Fatal(why) => fatal(&why),
             }
         })?];
-
-        let (reads, waiting) = std::sync::mpsc::channel::<Option<Read>>();
-        let waiting = Arc::new(Mutex::new(waiting));
         for _ in 0..READERS {
-            let (mut conn, waiting) = (url.connect()?, Arc::clone(&waiting));
-            threads.push(spawn("reader", &url, move || {
-                loop {
-                    let next = waiting.lock().ok().and_then(|queue| queue.recv().ok());
-                    let Some(Some(read)) = next else { return };
-                    read(&mut conn);
-                }
-            })?);
+            let (conn, shared) = (url.connect()?, shared.clone());
+            let reader = Reader {
+                url: url.clone(),
+                conn,
+                shared: shared.clone(),
+            };
+            shared.reads.connected();
+            threads.push(spawn("reader", &url, &options.fatal, || reader.run())?);
         }
+        let threads = Threads {
+            running: Mutex::new(threads),
+            shared: shared.clone(),
+        };
         Ok(Store {
             queue,
-            reads,
             shared,
-            threads: Arc::new(Mutex::new(threads)),
+            threads: Arc::new(threads),
             engine,
-            lock: Arc::new(Mutex::new(lock)),
         })
     }
 
@@ -133,13 +147,15 @@ impl Store {
     /// Change something for a request. The closure is queued before this returns, so the order of calls is the order of writes;
     /// the future answers when the change is on the disk, or with the error that undid it.
     ///
+    /// The closure can run more than once: see [`Tx`].
+    ///
     /// # Errors
-    /// [`Error::Busy`] when more than [`QUEUE`] writes wait; whatever the closure answers; [`Error::RolledBack`] when its batch failed.
+    /// [`Error::Busy`] when more than [`QUEUE`] writes wait; whatever the closure answers; [`Error::RolledBack`] when its transaction could not begin or be committed.
     pub fn write<T, E, F>(&self, write: F) -> impl Future<Output = Result<T, E>> + Send + 'static
     where
         T: Send + 'static,
         E: WriteError,
-        F: FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+        F: Fn(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
     {
         let full = self.shared.waiting.load(Ordering::Acquire) >= QUEUE;
         let queued = if full {
@@ -147,7 +163,7 @@ impl Store {
         } else {
             self.enqueue(write, false)
         };
-        answer(queued)
+        self.answer(queued)
     }
 
     /// Change something that no request waits for: like [`Store::write`], and never refused.
@@ -158,9 +174,9 @@ impl Store {
     where
         T: Send + 'static,
         E: WriteError,
-        F: FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+        F: Fn(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
     {
-        answer(self.enqueue(write, false))
+        self.answer(self.enqueue(write, false))
     }
 
     /// Change something in a batch of its own: everything queued before is committed first, everything after sees its result.
@@ -172,18 +188,18 @@ impl Store {
     where
         T: Send + 'static,
         E: WriteError,
-        F: FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+        F: Fn(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
     {
-        answer(self.enqueue(write, true))
+        self.answer(self.enqueue(write, true))
     }
 
     fn enqueue<T, E, F>(&self, write: F, alone: bool) -> Result<oneshot::Receiver<Result<T, E>>>
     where
         T: Send + 'static,
         E: WriteError,
-        F: FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+        F: Fn(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
     {
-        let (job, answer) = writer::job(write, alone);
+        let (job, answer) = Job::new(write, alone);
         self.shared.waiting.fetch_add(1, Ordering::AcqRel);
         if self.queue.send(Some(job)).is_err() {
             self.shared.waiting.fetch_sub(1, Ordering::AcqRel);
@@ -192,10 +208,30 @@ impl Store {
         Ok(answer)
     }
 
+    /// Wait for what was queued, if it was.
+    fn answer<T, E>(
+        &self,
+        queued: Result<oneshot::Receiver<Result<T, E>>>,
+    ) -> impl Future<Output = Result<T, E>> + Send + 'static
+    where
+        T: Send + 'static,
+        E: WriteError,
+    {
+        let shared = self.shared.clone();
+        async move {
+            let answered = match queued {
+                Ok(answer) => answer.await.map_err(|_| Error::Stopped),
+                Err(error) => Err(error),
+            };
+            unless_ended(answered, &shared).await?
+        }
+    }
+
     /// Look something up, in one snapshot, without waiting for the writer. Sees every write that has been answered.
     ///
     /// # Errors
-    /// Whatever the closure answers; [`Error::Stopped`] when the readers are gone.
+    /// Whatever the closure answers; [`Error::Unreachable`] while no reader has a connection; [`Error::Stopped`] when the readers
+    /// are gone.
     pub fn read<T, E, F>(&self, read: F) -> impl Future<Output = Result<T, E>> + Send + 'static
     where
         T: Send + 'static,
@@ -203,38 +239,38 @@ impl Store {
         F: FnOnce(&mut Conn) -> Result<T, E> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let read: Read = Box::new(move |conn| {
-            let outcome =
-                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| snapshot(conn, read)));
-            let _ = reply.send(
-                outcome.unwrap_or_else(|_| Err(E::from(Error::Panicked("a read".to_owned())))),
-            );
-        });
-        let sent = self.reads.send(Some(read));
-        async move {
-            match sent {
-                Ok(()) => answer
-                    .await
-                    .unwrap_or_else(|_| Err(E::from(Error::Stopped))),
-                Err(_) => Err(E::from(Error::Stopped)),
+        let read: Read = Box::new({
+            let shared = self.shared.clone();
+            move |conn| {
+                let outcome = conn.map_err(E::from).and_then(|conn| {
+                    catch_unwind(AssertUnwindSafe(|| read(conn)))
+                        .unwrap_or_else(|_| Err(E::from(Error::Panicked("a read".to_owned()))))
+                });
+                if !shared.has_ended() {
+                    let _ = reply.send(outcome);
+                }
             }
+        });
+        if let Err((read, error)) = self.shared.reads.push(read) {
+            read(Err(error));
+        }
+        let shared = self.shared.clone();
+        async move {
+            let answered = answer.await.map_err(|_| Error::Stopped);
+            unless_ended(answered, &shared).await?
         }
     }
 
     /// The last position that is committed.
     #[must_use]
     pub fn head(&self) -> Position {
-        Position(self.shared.head.load(Ordering::Acquire))
+        self.shared.head()
     }
 
     /// Who is interested in whom, as last committed.
     #[must_use]
     pub fn interests(&self) -> Arc<Interests> {
-        self.shared
-            .interests
-            .read()
-            .map(|i| Arc::clone(&i))
-            .unwrap_or_default()
+        self.shared.interests()
     }
 
     /// How many writes wait or run.
@@ -248,59 +284,40 @@ impl Store {
     pub fn close(&self) {
         // A thread that has ended already needs no telling.
         let _ = self.queue.send(None);
-        for _ in 0..READERS {
-            let _ = self.reads.send(None);
-        }
+        self.shared.reads.close();
         let threads = self
             .threads
+            .running
             .lock()
             .map(|mut t| std::mem::take(&mut *t))
             .unwrap_or_default();
         for thread in threads {
             let _ = thread.join();
         }
-        if let Ok(mut lock) = self.lock.lock() {
-            *lock = None;
-        }
+        self.shared.unlock();
     }
 }
 
-/// Wait for what was queued, if it was.
-async fn answer<T, E>(queued: Result<oneshot::Receiver<Result<T, E>>>) -> Result<T, E>
-where
-    T: Send + 'static,
-    E: WriteError,
-{
-    let rolled_back = |_| Err(E::from(Error::RolledBack("its batch failed".to_owned())));
-    queued.map_err(E::from)?.await.unwrap_or_else(rolled_back)
-}
-
-/// Run a read in a snapshot of its own: what it sees belongs together.
-fn snapshot<T, E: From<Error>>(
-    conn: &mut Conn,
-    read: impl FnOnce(&mut Conn) -> Result<T, E>,
-) -> Result<T, E> {
-    let begin = match conn {
-        Conn::Sqlite(_) => "BEGIN DEFERRED",
-        Conn::Postgres(_) => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
-    };
-    conn.execute(begin).map_err(Error::from)?;
-    // The snapshot must end whatever the closure does, a panic included.
-    struct End<'a>(&'a mut Conn);
-    impl Drop for End<'_> {
-        fn drop(&mut self) {
-            let _ = self.0.execute("ROLLBACK");
-        }
+/// What was answered. A storage that was ended by a fault answers nothing, for ever.
+async fn unless_ended<T>(answered: Result<T>, shared: &Shared) -> Result<T> {
+    if shared.has_ended() {
+        std::future::pending::<()>().await;
     }
-    let end = End(conn);
-    read(&mut *end.0)
+    answered
 }
 
 fn spawn(
-    name: &str,
+    name: &'static str,
     url: &Url,
+    fatal: &Arc<Fatal>,
     body: impl FnOnce() + Send + 'static,
 ) -> Result<std::thread::JoinHandle<()>, OpenError> {
+    let fatal = Arc::clone(fatal);
+    let body = move || {
+        if catch_unwind(AssertUnwindSafe(body)).is_err() {
+            fatal(&format!("the storage's {name} panicked"));
+        }
+    };
     std::thread::Builder::new()
         .name(name.to_owned())
         .spawn(body)
@@ -336,7 +353,7 @@ fn lock_file(url: &Url, wait: Duration) -> Result<Option<File>, OpenError> {
 
 /// PostgreSQL: an advisory lock in the writer's session.
 fn advisory_lock(conn: &mut Conn, url: &Url, wait: Duration) -> Result<(), OpenError> {
-    let Conn::Postgres(c) = conn else {
+    let Engine::Postgres(c) = &mut conn.engine else {
         return Ok(());
     };
     let locked = wait_for(wait, || {
@@ -384,9 +401,9 @@ fn migrate(conn: &mut Conn, url: &Url) -> Result<(), OpenError> {
     if applied.len() == known.len() {
         return Ok(());
     }
-    match conn {
-        Conn::Sqlite(c) => c.run_pending_migrations(SQLITE).map(drop).map_err(failed),
-        Conn::Postgres(c) => c.run_pending_migrations(POSTGRES).map(drop).map_err(failed),
+    match &mut conn.engine {
+        Engine::Sqlite(c) => c.run_pending_migrations(SQLITE).map(drop).map_err(failed),
+        Engine::Postgres(c) => c.run_pending_migrations(POSTGRES).map(drop).map_err(failed),
     }
 }
 

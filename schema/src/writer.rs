@@ -1,163 +1,80 @@
-//! The group-commit thread: it takes all that is waiting, runs each closure in a savepoint of its own
-//! inside one transaction, commits once, and only then answers. One fsync serves many messages.
+//! The group-commit thread: it takes all writes that wait, runs them one after the other in one transaction, commits once, and
+//! only then answers. One fsync serves many messages.
+//!
+//! There are no savepoints. A write that refuses does so before it changes rows, and the transaction goes on without it. When a write
+//! fails later, or a statement fails, the transaction is rolled back and run again in smaller parts, so that only the write
+//! fails that is the cause.
 
-use std::any::Any;
-use std::ops::{Deref, DerefMut};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, RwLock};
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
 
 use diesel::prelude::*;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::error::{Error, Result, WriteError};
-use crate::interests::Interests;
+use crate::Conn;
+use crate::conn::Engine;
+use crate::error::Error;
+use crate::faults::{Fault, Point};
+use crate::job::{Job, Outcome};
+use crate::shared::Shared;
 use crate::tables::counter;
-use crate::{Conn, Position};
+use crate::tx::{Batch, Tx};
 
 /// The most closures in one commit. More would make the first of them wait for the last.
 const BATCH: usize = 512;
 
-/// What a write closure works with: the connection (it dereferences to [`Conn`]), the counter, and the compiled namespaces.
-///
-/// Closures open no transactions: they already run in a savepoint.
-pub struct Tx<'a> {
-    conn: &'a mut Conn,
-    position: &'a mut i64,
-    interests: &'a mut Arc<Interests>,
+/// Why the writer stops.
+pub(crate) enum Stop {
+    /// The store was closed.
+    Closed,
+    /// A test ended the storage: see [`Fault::End`].
+    Ended,
+    /// Nothing can be promised any more.
+    Fatal(String),
 }
 
-impl Tx<'_> {
-    /// The next position. Every durable fact takes one of its own.
-    pub fn next_position(&mut self) -> Position {
-        *self.position += 1;
-        Position(*self.position)
-    }
-
-    /// The last position handed out.
-    #[must_use]
-    pub fn head(&self) -> Position {
-        Position(*self.position)
-    }
-
-    /// Who is interested in whom, as of this place in the order of writes.
-    #[must_use]
-    pub fn interests(&self) -> Arc<Interests> {
-        Arc::clone(self.interests)
-    }
-
-    /// From the next write on, these are the interests. Only in a closure given to `Store::write_alone`:
-    /// the swap happens if and when the commit does.
-    pub fn swap_interests(&mut self, new: impl Into<Arc<Interests>>) {
-        *self.interests = new.into();
-    }
-}
-
-impl Deref for Tx<'_> {
-    type Target = Conn;
-    fn deref(&self) -> &Conn {
-        self.conn
-    }
-}
-
-impl DerefMut for Tx<'_> {
-    fn deref_mut(&mut self) -> &mut Conn {
-        self.conn
-    }
-}
-
-/// How a batch ended, for those who wait for it.
-pub(crate) enum Settled<'a> {
+/// How an attempt to commit some writes ended.
+enum Attempt {
     Committed,
-    RolledBack(&'a str),
+    /// Nothing of it was kept. The number of the write that failed, unless it was the transaction itself.
+    RolledBack(Option<usize>, Error),
 }
 
-enum Verdict {
-    Keep,
-    /// The closure said no, or panicked, or broke a constraint: its savepoint goes, the batch stays.
-    Drop,
-    /// The database failed: the whole batch goes.
-    Broken(String),
+/// Writes that are attempted together.
+struct Part {
+    jobs: Vec<Job>,
+    /// Whether they were rolled back before, and not because of themselves.
+    again: bool,
 }
 
-type Answer = Box<dyn FnOnce(Settled<'_>) + Send>;
-
-type Run = Box<dyn FnOnce(&mut Tx<'_>) -> (Verdict, Answer) + Send>;
-
-/// One closure in the queue.
-pub(crate) struct Job {
-    run: Run,
-    alone: bool,
+/// The writer's thread.
+pub(crate) struct Writer {
+    pub(crate) conn: Conn,
+    pub(crate) shared: Shared,
 }
 
-/// A job and the future of its answer.
-pub(crate) fn job<T, E, F>(
-    write: F,
-    alone: bool,
-) -> (Job, tokio::sync::oneshot::Receiver<Result<T, E>>)
-where
-    T: Send + 'static,
-    E: WriteError,
-    F: FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
-{
-    let (reply, answer) = tokio::sync::oneshot::channel();
-    let run = Box::new(move |tx: &mut Tx<'_>| -> (Verdict, Answer) {
-        let outcome = catch_unwind(AssertUnwindSafe(|| write(tx))).unwrap_or_else(|panic| {
-            let text = panic_text(&*panic);
-            tracing::error!(panic = text, "a write panicked; it was rolled back, alone");
-            Err(E::from(Error::Panicked(text)))
-        });
-        let verdict = match &outcome {
-            Ok(_) => Verdict::Keep,
-            Err(error) => match error.storage() {
-                Some(e @ Error::Database(_)) if !e.is_constraint() => {
-                    Verdict::Broken(e.to_string())
-                }
-                _ => Verdict::Drop,
-            },
-        };
-        let settle: Answer = Box::new(move |settled| {
-            let outcome = match settled {
-                Settled::Committed => outcome,
-                Settled::RolledBack(why) => Err(E::from(Error::RolledBack(why.to_owned()))),
-            };
-            // Nobody waits any more: the write stands all the same.
-            let _ = reply.send(outcome);
-        });
-        (verdict, settle)
-    });
-    (Job { run, alone }, answer)
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> String {
-    panic
-        .downcast_ref::<&str>()
-        .map(|s| (*s).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no message".to_owned())
-}
-
-/// What the writer shares with the store.
-#[derive(Clone)]
-pub(crate) struct Shared {
-    pub(crate) waiting: Arc<AtomicUsize>,
-    pub(crate) interests: Arc<RwLock<Arc<Interests>>>,
-    pub(crate) head: Arc<std::sync::atomic::AtomicI64>,
-}
-
-/// The thread. Returns when the queue is closed and empty, or with the error after which nothing can be promised any more.
-pub(crate) fn run(
-    mut conn: Conn,
-    mut queue: UnboundedReceiver<Option<Job>>,
-    shared: &Shared,
-) -> Result<(), String> {
-    let mut taken = Vec::with_capacity(BATCH);
-    loop {
-        if queue.blocking_recv_many(&mut taken, BATCH) == 0 {
-            return Ok(());
+impl Writer {
+    /// Serve the queue until it is closed and empty, or nothing can be promised any more.
+    pub(crate) fn run(mut self, mut queue: UnboundedReceiver<Option<Job>>) -> Stop {
+        let mut taken = Vec::with_capacity(BATCH);
+        loop {
+            if queue.blocking_recv_many(&mut taken, BATCH) == 0 {
+                return Stop::Closed;
+            }
+            if let Err(stop) = self.serve(&mut taken) {
+                // Unanswered jobs are dropped here; when the storage was ended, their callers wait for ever.
+                return stop;
+            }
         }
+    }
+
+    /// Commit what was taken from the queue: a job that must be alone is alone.
+    fn serve(&mut self, taken: &mut Vec<Option<Job>>) -> Result<(), Stop> {
         let mut jobs = taken.drain(..).peekable();
         while jobs.peek().is_some() {
+            if self.shared.has_ended() {
+                return Err(Stop::Ended);
+            }
             let mut batch: Vec<Job> = Vec::new();
             let fits = |job: &Option<Job>, batch: &Vec<Job>| {
                 job.as_ref().is_some_and(|j| !j.alone || batch.is_empty())
@@ -171,132 +88,230 @@ pub(crate) fn run(
             }
             if batch.is_empty() {
                 // The store is being closed; what was queued before it is done.
-                return Ok(());
+                return Err(Stop::Closed);
             }
-            commit(&mut conn, batch, shared)?;
+            self.commit(batch)?;
         }
+        Ok(())
     }
-}
 
-/// Run one batch in one transaction and answer everybody in it.
-fn commit(conn: &mut Conn, batch: Vec<Job>, shared: &Shared) -> Result<(), String> {
-    let count = batch.len();
-    let mut answers = Vec::with_capacity(count);
-    let mut interests = shared.interests.read().map_err(|e| e.to_string())?.clone();
-    let before = Arc::clone(&interests);
-
-    let mut failed = None;
-    match begin(conn) {
-        Ok(start) => {
-            let mut position = start;
-            for job in batch {
-                if failed.is_some() {
-                    // Its closure never runs; dropping it tells its caller.
-                    continue;
-                }
-                match run_one(conn, job, &mut position, &mut interests) {
-                    Ok((answer, broken)) => {
-                        answers.push(answer);
-                        failed = broken;
+    /// Commit these writes, in their order, each with its own outcome; answer each after the commit that it is part of.
+    fn commit(&mut self, jobs: Vec<Job>) -> Result<(), Stop> {
+        let mut parts = VecDeque::from([Part { jobs, again: false }]);
+        while let Some(mut part) = parts.pop_front() {
+            match self.attempt(&mut part.jobs)? {
+                Attempt::Committed => self.answer(part.jobs),
+                Attempt::RolledBack(culprit, why) if part.jobs.len() > 1 => {
+                    let writes = part.jobs.len();
+                    tracing::warn!(%why, writes, "a batch was rolled back; it runs again in smaller parts");
+                    for smaller in split(part, culprit).into_iter().rev() {
+                        parts.push_front(smaller);
                     }
-                    Err(lost) => failed = Some(lost),
+                }
+                Attempt::RolledBack(culprit, why) => {
+                    tracing::error!(%why, "a write was rolled back");
+                    if culprit.is_none() {
+                        let why = why.to_string();
+                        for job in &mut part.jobs {
+                            job.fail(Error::RolledBack(why.clone()));
+                        }
+                    }
+                    self.answer(part.jobs);
                 }
             }
-            if failed.is_none() && position != start {
-                failed = store_position(conn, position).err().map(|e| e.to_string());
-            }
-            if failed.is_none() {
-                if let Err(error) = conn.execute("COMMIT") {
-                    // Whether it is on the disk is unknown: promising either way would be a lie.
-                    return Err(format!("the outcome of a commit is unknown: {error}"));
-                }
-                shared.head.store(position, Ordering::Release);
-            } else {
-                // When even this fails the connection is gone, and the next BEGIN says so.
-                let _ = conn.execute("ROLLBACK");
+        }
+        Ok(())
+    }
+
+    fn answer(&self, jobs: Vec<Job>) {
+        self.shared.waiting.fetch_sub(jobs.len(), Ordering::AcqRel);
+        jobs.into_iter().for_each(Job::answer);
+    }
+
+    /// Run these writes in one transaction and commit it.
+    fn attempt(&mut self, jobs: &mut [Job]) -> Result<Attempt, Stop> {
+        let start = match self.begin()? {
+            Ok(position) => position,
+            Err(why) => return Ok(Attempt::RolledBack(None, why.into())),
+        };
+        let mut batch = Batch::new(start, self.shared.interests());
+        let clean = batch.mark();
+        for (number, job) in jobs.iter_mut().enumerate() {
+            if let Err(why) = self.run_one(job, &mut batch)? {
+                batch.return_to(clean);
+                self.roll_back()?;
+                return Ok(Attempt::RolledBack(Some(number), why));
             }
         }
-        // Nothing was begun, so nothing is in doubt; but a server's connection that is gone does not come back.
-        Err(error) if conn.is_postgres() => {
-            return Err(format!("the connection to the database is lost: {error}"));
+        if let Err(why) = self.end(start, &batch)? {
+            batch.return_to(clean);
+            return Ok(Attempt::RolledBack(None, why.into()));
         }
-        Err(error) => failed = Some(error.to_string()),
+        self.shared.committed(&batch);
+        // It is committed, whatever fails from here on.
+        let _ = self.fault(Point::AfterCommit)?;
+        Ok(Attempt::Committed)
     }
-    if failed.is_none() && !Arc::ptr_eq(&before, &interests) {
-        *shared.interests.write().map_err(|e| e.to_string())? = interests;
+
+    /// One write. The error after which its transaction cannot go on, if there is one.
+    fn run_one(&mut self, job: &mut Job, batch: &mut Batch) -> Result<Result<(), Error>, Stop> {
+        let before = batch.mark();
+        let changed = cfg!(debug_assertions).then(|| self.conn.rows_changed());
+        let outcome = job.run(&mut Tx {
+            conn: &mut self.conn,
+            batch,
+        });
+        let wrote = self.conn.take_wrote();
+        batch.wrote |= wrote;
+        if let Some(changed) = changed
+            && !wrote
+        {
+            let now = self.conn.rows_changed();
+            debug_assert_eq!(changed, now, "rows were changed without `change!`");
+        }
+        if let Err(error) = self.fault(Point::Job)? {
+            job.fail(Error::Database(error));
+            return Ok(Err(Error::RolledBack("an injected fault".to_owned())));
+        }
+        Ok(match outcome {
+            Outcome::Done => Ok(()),
+            Outcome::Refused(_) if !wrote => {
+                batch.return_to(before);
+                Ok(())
+            }
+            Outcome::Refused(why) | Outcome::Broken(why) => Err(Error::RolledBack(why)),
+        })
     }
-    shared.waiting.fetch_sub(count, Ordering::AcqRel);
-    if let Some(why) = &failed {
-        tracing::error!(
-            why,
-            writes = count,
-            "a batch was rolled back; its callers are told to try again"
-        );
+
+    /// Begin, lock the counter, read it.
+    fn begin(&mut self) -> Result<QueryResult<i64>, Stop> {
+        let begun = match self.fault(Point::Begin)? {
+            Ok(()) => begin(&mut self.conn),
+            Err(error) => Err(error),
+        };
+        if begun.is_err() {
+            self.roll_back()?;
+        }
+        Ok(begun)
     }
-    for answer in answers {
-        answer(
-            failed
-                .as_deref()
-                .map_or(Settled::Committed, Settled::RolledBack),
-        );
+
+    /// Store the counter and commit. When that fails, nothing of the transaction is kept, and that is certain.
+    fn end(&mut self, start: i64, batch: &Batch) -> Result<QueryResult<()>, Stop> {
+        if !batch.wrote && batch.position == start {
+            // Nothing to keep: no fsync.
+            self.roll_back()?;
+            return Ok(Ok(()));
+        }
+        // Also when the counter has not moved: PostgreSQL answers COMMIT with success when a failed statement, whose error a closure
+        // passed over, has undone the transaction. Any other statement fails then.
+        let stored = match self.fault(Point::BeforeCommit)? {
+            Ok(()) => store_position(&mut self.conn, batch.position),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = stored {
+            self.roll_back()?;
+            return Ok(Err(error));
+        }
+        let Err(error) = self.conn.execute("COMMIT") else {
+            return Ok(Ok(()));
+        };
+        if is_undone(&mut self.conn, start) {
+            return Ok(Err(error));
+        }
+        // Whether it is on the disk is unknown: promising either way would be a lie.
+        Err(Stop::Fatal(format!(
+            "the outcome of a commit is unknown: {error}"
+        )))
     }
-    Ok(())
+
+    /// Undo the transaction. A connection to a server that cannot even do that is gone, and the server's lock on the database with it.
+    fn roll_back(&mut self) -> Result<(), Stop> {
+        match self.conn.execute("ROLLBACK") {
+            Err(error) if self.conn.is_postgres() => Err(Stop::Fatal(format!(
+                "the connection to the database is lost: {error}"
+            ))),
+            // SQLite may have rolled back by itself.
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// The injected fault of this point, as the error of a statement.
+    fn fault(&mut self, point: Point) -> Result<QueryResult<()>, Stop> {
+        let fault = self.shared.faults.at(point);
+        match fault {
+            Fault::End => self.shared.end(),
+            Fault::Lost => self.conn.lose(),
+            Fault::None | Fault::Refuse | Fault::Full => {}
+        }
+        // A reader can have ended it too.
+        if self.shared.has_ended() {
+            return Err(Stop::Ended);
+        }
+        Ok(fault.error().map_or(Ok(()), Err))
+    }
 }
 
-/// Begin, lock the counter, read it.
+/// The parts in which writes run again that were rolled back together. What came before the culprit is known to run, and what comes
+/// after it has not run yet; when that fails too, or no write is to blame, each runs alone.
+fn split(part: Part, culprit: Option<usize>) -> Vec<Part> {
+    let Part { mut jobs, again } = part;
+    let parts: Vec<Part> = match culprit {
+        Some(number) if !again => {
+            let after = jobs.split_off(number + 1);
+            let culprit = jobs.split_off(number);
+            let together = |jobs, again| Part { jobs, again };
+            vec![
+                together(jobs, true),
+                together(culprit, true),
+                together(after, false),
+            ]
+        }
+        _ => jobs
+            .into_iter()
+            .map(|job| Part {
+                jobs: vec![job],
+                again: true,
+            })
+            .collect(),
+    };
+    parts.into_iter().filter(|p| !p.jobs.is_empty()).collect()
+}
+
 fn begin(conn: &mut Conn) -> QueryResult<i64> {
-    match conn {
+    match conn.engine {
         // IMMEDIATE: the right to write is taken before anything is read.
-        Conn::Sqlite(_) => conn.execute("BEGIN IMMEDIATE")?,
-        Conn::Postgres(_) => conn.execute("BEGIN ISOLATION LEVEL READ COMMITTED")?,
+        Engine::Sqlite(_) => conn.execute("BEGIN IMMEDIATE")?,
+        Engine::Postgres(_) => conn.execute("BEGIN ISOLATION LEVEL READ COMMITTED")?,
     }
-    let position = match conn {
-        Conn::Sqlite(c) => counter::table.find(1).select(counter::position).first(c),
-        Conn::Postgres(c) => counter::table
+    match &mut conn.engine {
+        Engine::Sqlite(c) => counter::table.find(1).select(counter::position).first(c),
+        Engine::Postgres(c) => counter::table
             .find(1)
             .select(counter::position)
             .for_update()
             .first(c),
-    };
-    if position.is_err() {
-        let _ = conn.execute("ROLLBACK");
     }
-    position
 }
 
 fn store_position(conn: &mut Conn, position: i64) -> QueryResult<usize> {
-    on!(conn, |c| diesel::update(counter::table.find(1))
+    let stored = on!(conn, |c| diesel::update(counter::table.find(1))
         .set(counter::position.eq(position))
-        .execute(c))
+        .execute(c));
+    conn.take_wrote();
+    stored
 }
 
-/// One closure in its savepoint. `Err` when the transaction itself is gone: a savepoint that cannot be
-/// released or rolled back to is how an engine's own roll-back shows.
-fn run_one(
-    conn: &mut Conn,
-    job: Job,
-    position: &mut i64,
-    interests: &mut Arc<Interests>,
-) -> Result<(Answer, Option<String>), String> {
-    conn.execute("SAVEPOINT job").map_err(|e| e.to_string())?;
-    let kept = Arc::clone(interests);
-    let (verdict, answer) = (job.run)(&mut Tx {
-        conn,
-        position,
-        interests,
-    });
-    let released = match &verdict {
-        Verdict::Keep => conn.execute("RELEASE SAVEPOINT job"),
-        Verdict::Drop => {
-            *interests = kept;
-            conn.execute("ROLLBACK TO SAVEPOINT job; RELEASE SAVEPOINT job")
+/// Whether it is certain that a transaction whose COMMIT failed is undone.
+///
+/// PostgreSQL: a session that still answers has undone what it could not commit. SQLite undoes by itself what it could not
+/// write; its counter shows that it has.
+fn is_undone(conn: &mut Conn, start: i64) -> bool {
+    let rolled_back = conn.execute("ROLLBACK").is_ok();
+    match &mut conn.engine {
+        Engine::Postgres(_) => rolled_back,
+        Engine::Sqlite(c) => {
+            let position = counter::table.find(1).select(counter::position);
+            position.first(c) == Ok(start)
         }
-        Verdict::Broken(why) => return Ok((answer, Some(why.clone()))),
-    };
-    Ok((
-        answer,
-        released
-            .err()
-            .map(|e| format!("the transaction was lost: {e}")),
-    ))
+    }
 }

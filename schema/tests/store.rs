@@ -1,7 +1,7 @@
 //! The one writer: what shares a commit, what falls alone, what survives.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use schema::{Error, OpenError, Options, Position, Result, Store, scratch};
@@ -74,6 +74,109 @@ fn a_closure_that_fails_or_panics_rolls_back_alone() {
         });
         assert_eq!(kept.await.expect("a read"), [true, false, false, true]);
     });
+}
+
+#[test]
+fn a_write_that_refuses_late_undoes_nothing_but_itself() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(&folder);
+    let (go, held) = hold(&store);
+    // Every third one changes rows and then refuses: whatever ran before it in its transaction runs again.
+    let writes: Vec<_> = (0..60)
+        .map(|i| {
+            store.write(move |tx| {
+                let position = tx.next_position();
+                scratch::put(tx, 1, &format!("{i}"), &json!(i))?;
+                match i % 3 {
+                    0 => Err(Error::Damaged(format!("{i}"))),
+                    _ => Ok(position),
+                }
+            })
+        })
+        .collect();
+    go.store(true, Ordering::Release);
+    wait(async {
+        held.await.expect("the first write");
+        let mut last = Position::START;
+        for (i, write) in writes.into_iter().enumerate() {
+            let written = write.await;
+            let kept = store.read(move |db| scratch::get(db, 1, &format!("{i}")));
+            match written {
+                Ok(position) => {
+                    assert!(i % 3 != 0 && position > last, "{i}");
+                    last = position;
+                    assert_eq!(kept.await.expect("a read"), Some(json!(i)));
+                }
+                Err(error) => {
+                    assert!(
+                        i % 3 == 0 && matches!(error, Error::Damaged(of) if of == i.to_string())
+                    );
+                    assert_eq!(kept.await.expect("a read"), None);
+                }
+            }
+        }
+        assert_eq!(last, Position(40), "a write that was undone leaves no gap");
+    });
+}
+
+#[test]
+fn a_refusal_before_the_first_change_does_not_make_the_others_run_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(&folder);
+    let (go, held) = hold(&store);
+    let runs = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&runs);
+    let good = store.write(move |tx| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        scratch::put(tx, 1, "good", &json!(1))
+    });
+    let refused = store.write(|tx| {
+        tx.next_position();
+        scratch::get(tx, 1, "good")?;
+        Err::<(), _>(Error::Damaged("a rule said no".to_owned()))
+    });
+    let last = store.write(|tx| Ok::<_, Error>(tx.next_position()));
+    go.store(true, Ordering::Release);
+    wait(async {
+        held.await.expect("the first write");
+        good.await.expect("a good write");
+        assert!(matches!(refused.await, Err(Error::Damaged(_))));
+        assert_eq!(
+            last.await.expect("a position"),
+            Position(1),
+            "the position that was not used is given to the next write"
+        );
+    });
+    assert_eq!(runs.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn what_a_write_changed_in_memory_is_undone_before_it_runs_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(&folder);
+    let (go, held) = hold(&store);
+    let steps = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let say = |what: &'static str| {
+        let steps = Arc::clone(&steps);
+        move || steps.lock().expect("no panic").push(what)
+    };
+    let (run, undo) = (say("run"), say("undo"));
+    let first = store.write(move |tx| {
+        run();
+        tx.on_rollback(undo.clone());
+        scratch::put(tx, 1, "a", &json!(1))
+    });
+    let broken = store.write(|tx| {
+        scratch::put(tx, 1, "b", &json!(1))?;
+        Err::<(), _>(Error::Damaged("late".to_owned()))
+    });
+    go.store(true, Ordering::Release);
+    wait(async {
+        held.await.expect("the first write");
+        first.await.expect("a good write");
+        assert!(broken.await.is_err());
+    });
+    assert_eq!(*steps.lock().expect("no panic"), ["run", "undo", "run"]);
 }
 
 #[test]

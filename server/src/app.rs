@@ -54,6 +54,8 @@ pub struct Options {
     pub dev: bool,
     /// How long to wait for another server to let go of the database.
     pub lock_wait: Duration,
+    /// Which faults of the storage a test injects.
+    pub faults: schema::faults::Faults,
     /// Called when the process cannot keep its promises any more.
     pub fatal: Arc<dyn Fn(&str) + Send + Sync>,
 }
@@ -260,6 +262,7 @@ pub async fn serve(listener: TcpListener, options: Options) -> Result<Running, S
     let store_options = schema::Options {
         fatal: Arc::clone(&options.fatal),
         lock_wait: options.lock_wait,
+        faults: options.faults.clone(),
     };
     let store = Store::open(&options.database, &store_options)?;
     let parts = Parts {

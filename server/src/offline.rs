@@ -22,6 +22,7 @@ async fn offline(path: &Path) -> Result<Actors, String> {
         &schema::Options {
             fatal: Arc::clone(&options.fatal),
             lock_wait: options.lock_wait,
+            faults: options.faults,
         },
     );
     let parts = actors::start::Parts {

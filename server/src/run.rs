@@ -141,6 +141,7 @@ fn options(settings: Settings, database: String) -> Options {
         claim_limit: None,
         dev: false,
         lock_wait: schema::Options::default().lock_wait,
+        faults: schema::faults::Faults::default(),
         fatal: Arc::new(|why| {
             tracing::error!(why, "the process ends; starting again loses nothing");
             eprintln!("understudy: {why}");

@@ -90,6 +90,7 @@ impl Stage {
             claim_limit: None,
             dev: true,
             lock_wait: Duration::from_secs(10),
+            faults: schema::faults::Faults::default(),
             fatal: Arc::new(|why| panic!("{why}")),
         };
         change(&mut options);

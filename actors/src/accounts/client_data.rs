@@ -36,7 +36,7 @@ impl Handler<SetProfile> for Accounts {
             let user = msg.user.as_str();
             let row = accounts::user(tx, user)?.filter(|row| !row.deactivated);
             let row = row.ok_or_else(|| Refusal::NotFound("no such user".into()))?;
-            let profile = Profile::of(row)?.with(&msg.field, msg.value)?;
+            let profile = Profile::of(row)?.with(&msg.field, msg.value.clone())?;
             accounts::set_profile(
                 tx,
                 user,
@@ -177,7 +177,8 @@ impl Handler<ChangePushRules> for Accounts {
         let write = self.env.store.write(move |tx| {
             let user = &msg.who.user;
             let stored = user_data::get(tx, user.as_str(), "", push_rules::KIND)?;
-            let content = push_rules::Content::of(user, stored.as_deref())?.with(msg.change)?;
+            let content =
+                push_rules::Content::of(user, stored.as_deref())?.with(msg.change.clone())?;
             Ok::<_, crate::Error>(user_data::put(
                 tx,
                 user.as_str(),

@@ -176,8 +176,8 @@ impl Handler<LogOut> for Accounts {
     type Result = ResponseFuture<Result<()>>;
 
     fn handle(&mut self, msg: LogOut, _: &mut Context<Self>) -> Self::Result {
-        let devices = msg.who.device.into_iter().map(|d| d.to_string()).collect();
-        self.delete(msg.who.user, move |_, _| Ok(devices))
+        let devices: Vec<String> = msg.who.device.into_iter().map(|d| d.to_string()).collect();
+        self.delete(msg.who.user, move |_, _| Ok(devices.clone()))
     }
 }
 
@@ -194,7 +194,7 @@ impl Accounts {
     fn delete(
         &self,
         user: OwnedUserId,
-        which: impl FnOnce(&mut Tx<'_>, &str) -> Result<Vec<String>> + Send + 'static,
+        which: impl Fn(&mut Tx<'_>, &str) -> Result<Vec<String>> + Send + 'static,
     ) -> ResponseFuture<Result<()>> {
         let (after, of) = (self.after.clone(), user.clone());
         let write = self.env.store.write(move |tx| {

@@ -136,10 +136,10 @@ fn of_service(env: &Env, service: ServiceId, username: Option<String>) -> Result
 
 impl Newcomer {
     /// The write: the account, its push rules when it is a person's, its first device when one is wanted.
-    fn store(self, tx: &mut Tx<'_>, session: Option<&NewSession>, now: i64) -> Result<Changed> {
+    fn store(&self, tx: &mut Tx<'_>, session: Option<&NewSession>, now: i64) -> Result<Changed> {
         let maker = self.admit(&tx.interests(), session.is_some())?;
         let row = UserRow {
-            password_hash: self.password_hash,
+            password_hash: self.password_hash.clone(),
             appservice_id: self.service.as_ref().map(ToString::to_string),
             ..UserRow::new(self.user.as_str(), now)
         };

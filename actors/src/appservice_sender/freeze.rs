@@ -26,6 +26,7 @@ pub const EPHEMERAL: Name = Name {
 const LISTS: usize = 10_000;
 
 /// What the next transaction is made with.
+#[derive(Clone)]
 pub(super) struct Wanted {
     pub(super) now: i64,
     pub(super) hooks: Hooks,

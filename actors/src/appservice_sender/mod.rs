@@ -144,7 +144,7 @@ impl AppserviceSender {
             let id = service.id.clone();
             let found = env
                 .store
-                .write_always(move |tx| freeze::next(tx, &service, wanted))
+                .write_always(move |tx| freeze::next(tx, &service, wanted.clone()))
                 .await;
             if found.as_ref().is_ok_and(|f| !f.held) {
                 env.wake.release(&id);
@@ -279,7 +279,7 @@ impl AppserviceSender {
                 let id = service.id.clone();
                 let found = env
                     .store
-                    .write_always(move |tx| freeze::acknowledge(tx, &service, &taken, then))
+                    .write_always(move |tx| freeze::acknowledge(tx, &service, &taken, then.clone()))
                     .await;
                 match found {
                     Ok(found) => {

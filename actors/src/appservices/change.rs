@@ -21,6 +21,7 @@ const PIECE: usize = 500;
 type Members = BTreeMap<ServiceId, BTreeMap<String, i64>>;
 
 /// Members as they were counted by reading, page by page, while everything else went on.
+#[derive(Clone)]
 pub(super) struct Counted {
     /// The head when the counting began: rooms whose members changed since then are counted again.
     since: Position,

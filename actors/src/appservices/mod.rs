@@ -258,7 +258,8 @@ impl Handler<Reload> for Appservices {
                     (Arc::clone(&plan), env.settings.clone(), env.clock.now());
                 env.store
                     .write_alone(move |tx| {
-                        change::apply(tx, &plan, interests, counted, &settings, now)
+                        let interests = Arc::clone(&interests);
+                        change::apply(tx, &plan, interests, counted.clone(), &settings, now)
                     })
                     .await?;
             }

@@ -21,24 +21,24 @@ pub(super) enum From {
 
 // ANCHOR: claim
 /// Take a key from each device; what was found, and whom the changed counts concern.
-pub(super) fn claim(tx: &mut Tx<'_>, wanted: Wanted, from: From) -> Result<(Claimed, Changed)> {
+pub(super) fn claim(tx: &mut Tx<'_>, wanted: &Wanted, from: From) -> Result<(Claimed, Changed)> {
     let (mut claimed, mut changed) = (Claimed::default(), Changed::default());
     for (user, devices) in wanted {
         for (device, algorithm) in devices {
-            let taken = take(tx, &user, &device, &algorithm, from)?;
+            let taken = take(tx, user, device, algorithm, from)?;
             if taken.as_ref().is_some_and(|t| t.counts_changed)
                 && let Some(to) = accounts::device(tx, user.as_str(), device.as_str())?
             {
-                changed.counts(appservices::owe_counts(tx, &to)?, &user);
+                changed.counts(appservices::owe_counts(tx, &to)?, user);
             }
             match taken {
                 Some(Taken { key, .. }) => {
                     let of_user = claimed.one_time_keys.entry(user.clone()).or_default();
-                    of_user.insert(device, key);
+                    of_user.insert(device.clone(), key);
                 }
                 None => {
                     let of_user = claimed.missing.entry(user.clone()).or_default();
-                    of_user.insert(device, algorithm);
+                    of_user.insert(device.clone(), algorithm.clone());
                 }
             }
         }

@@ -51,7 +51,7 @@ impl KeyStore {
     fn change<T, W>(&self, checked: Result<W>) -> ResponseFuture<Result<T>>
     where
         T: Send + 'static,
-        W: FnOnce(&mut Tx<'_>) -> Result<(T, Changed)> + Send + 'static,
+        W: Fn(&mut Tx<'_>) -> Result<(T, Changed)> + Send + 'static,
     {
         let (env, device_lists) = (self.env.clone(), self.device_lists.clone());
         let write = checked.map(|write| env.store.write(write));
@@ -91,7 +91,7 @@ impl Handler<Claim> for KeyStore {
             claim::From::OneTime
         };
         let checked = rules::upload::check_claim(&msg.wanted);
-        self.change(checked.map(|()| move |tx: &mut Tx<'_>| claim::claim(tx, msg.wanted, from)))
+        self.change(checked.map(|()| move |tx: &mut Tx<'_>| claim::claim(tx, &msg.wanted, from)))
     }
 }
 // ANCHOR_END: claim
@@ -102,7 +102,7 @@ impl Handler<ClaimFallback> for KeyStore {
     fn handle(&mut self, msg: ClaimFallback, _: &mut Context<Self>) -> Self::Result {
         let from = claim::From::Fallback;
         let checked = rules::upload::check_claim(&msg.wanted);
-        self.change(checked.map(|()| move |tx: &mut Tx<'_>| claim::claim(tx, msg.wanted, from)))
+        self.change(checked.map(|()| move |tx: &mut Tx<'_>| claim::claim(tx, &msg.wanted, from)))
     }
 }
 

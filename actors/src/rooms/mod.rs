@@ -61,7 +61,7 @@ impl Rooms {
     /// Write, and when it is committed tell everybody whom it concerns.
     fn commit<T: Send + 'static>(
         &self,
-        write: impl FnOnce(&Env, &mut Tx<'_>, &mut News) -> Result<T> + Send + 'static,
+        write: impl Fn(&Env, &mut Tx<'_>, &mut News) -> Result<T> + Send + 'static,
     ) -> ResponseFuture<Result<T>> {
         let env = self.env.clone();
         let write = self.env.store.write(move |tx| {
@@ -121,7 +121,9 @@ impl Handler<CreateRoom> for Rooms {
             Err(error) => return refused(error),
         };
         let now = self.env.clock.now();
-        self.commit(move |env, tx, news| create::create(env, tx, &msg, &version, plan, now, news))
+        self.commit(move |env, tx, news| {
+            create::create(env, tx, &msg, &version, plan.clone(), now, news)
+        })
     }
 }
 
@@ -135,7 +137,9 @@ impl Handler<SendEvent> for Rooms {
             Err(error) => return refused(error),
         };
         let now = self.env.clock.now();
-        self.commit(move |env, tx, news| sending::send(env, tx, msg, content, now, news))
+        self.commit(move |env, tx, news| {
+            sending::send(env, tx, msg.clone(), content.clone(), now, news)
+        })
     }
 }
 // ANCHOR_END: send
@@ -149,7 +153,9 @@ impl Handler<SetState> for Rooms {
             Err(error) => return refused(error),
         };
         let now = self.env.clock.now();
-        self.commit(move |env, tx, news| sending::set_state(env, tx, msg, content, now, news))
+        self.commit(move |env, tx, news| {
+            sending::set_state(env, tx, msg.clone(), content.clone(), now, news)
+        })
     }
 }
 
@@ -158,7 +164,7 @@ impl Handler<Redact> for Rooms {
 
     fn handle(&mut self, msg: Redact, _: &mut Context<Self>) -> Self::Result {
         let now = self.env.clock.now();
-        self.commit(move |env, tx, news| sending::redact(env, tx, msg, now, news))
+        self.commit(move |env, tx, news| sending::redact(env, tx, msg.clone(), now, news))
     }
 }
 
@@ -167,7 +173,7 @@ impl Handler<Enter> for Rooms {
 
     fn handle(&mut self, msg: Enter, _: &mut Context<Self>) -> Self::Result {
         let now = self.env.clock.now();
-        self.commit(move |env, tx, news| members::enter(env, tx, msg, now, news))
+        self.commit(move |env, tx, news| members::enter(env, tx, msg.clone(), now, news))
     }
 }
 
@@ -176,7 +182,7 @@ impl Handler<ChangeMembership> for Rooms {
 
     fn handle(&mut self, msg: ChangeMembership, _: &mut Context<Self>) -> Self::Result {
         let now = self.env.clock.now();
-        self.commit(move |env, tx, news| members::change(env, tx, msg, now, news))
+        self.commit(move |env, tx, news| members::change(env, tx, msg.clone(), now, news))
     }
 }
 

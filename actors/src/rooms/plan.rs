@@ -14,7 +14,7 @@ use crate::{Refusal, Result};
 pub(crate) type Wish = (String, String, CanonicalJsonObject);
 
 /// The events that a new room begins with, apart from its creator's join, its alias and the invites. ([spec])
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Plan {
     /// The content of the create event.
     pub(crate) create: CanonicalJsonObject,

@@ -26,7 +26,7 @@ pub struct Presence {
 }
 
 /// Something and where in the order it changed last.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Changed<T> {
     at: Position,
     now: T,
@@ -48,7 +48,18 @@ impl<T> Default for Ordered<T> {
     }
 }
 
-impl<T> Ordered<T> {
+impl<T: Clone> Ordered<T> {
+    /// Go back to what was known of a name before: the write that changed it was rolled back.
+    fn restore(&mut self, name: &str, before: Option<Changed<T>>) {
+        if let Some(undone) = self.by_name.remove(name) {
+            self.order.remove(&(undone.at, name.to_owned()));
+        }
+        if let Some(before) = before {
+            self.order.insert((before.at, name.to_owned()));
+            self.by_name.insert(name.to_owned(), before);
+        }
+    }
+
     fn get(&self, name: &str) -> Option<&T> {
         self.by_name.get(name).map(|changed| &changed.now)
     }
@@ -127,6 +138,24 @@ impl Fleeting {
         let at = take();
         inner.typing.put(room, at, users, |users| !users.is_empty());
         Some(at)
+    }
+
+    /// How to undo the next change of who is typing in a room.
+    pub(super) fn undo_typing(&self, room: &str) -> impl FnOnce(&Fleeting) + Send + 'static {
+        let (room, before) = (
+            room.to_owned(),
+            self.inner().typing.by_name.get(room).cloned(),
+        );
+        move |fleeting| fleeting.inner().typing.restore(&room, before)
+    }
+
+    /// How to undo the next change of a user's presence.
+    pub(super) fn undo_presence(&self, user: &str) -> impl FnOnce(&Fleeting) + Send + 'static {
+        let (user, before) = (
+            user.to_owned(),
+            self.inner().presence.by_name.get(user).cloned(),
+        );
+        move |fleeting| fleeting.inner().presence.restore(&user, before)
     }
 
     /// Whether the user's typing in a room has ended by now without a word.

@@ -186,6 +186,8 @@ fn set_typing(
     user: &UserId,
     until: Option<i64>,
 ) -> Result<Option<BTreeSet<ServiceId>>> {
+    let (undo, undone) = (env.fleeting.undo_typing(room.as_str()), env.clone());
+    tx.on_rollback(move || undo(&undone.fleeting));
     let taken = env
         .fleeting
         .set_typing(room.as_str(), user.as_str(), until, || tx.next_position());
@@ -247,9 +249,11 @@ impl Handler<SetPresence> for Sync {
         let write = checked.map(|()| {
             self.env.store.write(move |tx| {
                 let user = msg.user.as_str();
+                let (undo, undone) = (env.fleeting.undo_presence(user), env.clone());
+                tx.on_rollback(move || undo(&undone.fleeting));
                 if !env
                     .fleeting
-                    .set_presence(user, presence, || tx.next_position())
+                    .set_presence(user, presence.clone(), || tx.next_position())
                 {
                     return Ok(None);
                 }

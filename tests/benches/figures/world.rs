@@ -164,7 +164,7 @@ impl World {
         let registration = self.registration.clone();
         // The counters of the bridge's members are kept by whoever knows its namespaces.
         let swapped = store.write_alone(move |tx| {
-            let registration: Registration = serde_json::from_value(registration)?;
+            let registration: Registration = serde_json::from_value(registration.clone())?;
             let proposals = Proposals {
                 to_device: true,
                 device_lists: true,

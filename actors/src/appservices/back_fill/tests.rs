@@ -86,7 +86,7 @@ impl House {
 
     async fn write<T: Send + 'static>(
         &self,
-        write: impl FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
+        write: impl Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
     ) -> T {
         self.store.write_always(write).await.expect("a write")
     }
@@ -106,8 +106,10 @@ impl House {
         let counted = change::count(&self.store, &interests, &plan.recounted);
         let counted = counted.await.expect("counted");
         meanwhile(self).await;
-        let apply =
-            move |tx: &mut Tx<'_>| change::apply(tx, &plan, interests, counted, &settings(), 0);
+        let apply = move |tx: &mut Tx<'_>| {
+            let interests = Arc::clone(&interests);
+            change::apply(tx, &plan, interests, counted.clone(), &settings(), 0)
+        };
         self.store.write_alone(apply).await.expect("in force");
     }
 

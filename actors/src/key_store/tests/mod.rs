@@ -87,9 +87,9 @@ impl Stage {
         .expect("a registration");
         let proposals = self.actors.env.settings.proposals;
         let interests = Interests::compile("test", vec![(registration, false)], proposals);
-        let interests = interests.expect("patterns compile");
+        let interests = std::sync::Arc::new(interests.expect("patterns compile"));
         let write = move |tx: &mut Tx<'_>| {
-            tx.swap_interests(interests);
+            tx.swap_interests(std::sync::Arc::clone(&interests));
             Ok::<_, Error>(())
         };
         self.actors

@@ -95,11 +95,12 @@ impl House {
             .collect();
         let interests =
             Interests::compile("test", registrations, Proposals::default()).expect("patterns");
+        let interests = std::sync::Arc::new(interests);
         self.actors
             .env
             .store
-            .write_alone(|tx| {
-                tx.swap_interests(interests);
+            .write_alone(move |tx| {
+                tx.swap_interests(std::sync::Arc::clone(&interests));
                 Ok::<_, Error>(())
             })
             .await

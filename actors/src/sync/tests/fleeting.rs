@@ -133,14 +133,14 @@ async fn a_service_that_listens_is_told_of_typing_and_receipts() {
         "test",
         vec![service("irc", true), service("deaf", false)],
         Proposals::default(),
-    )
-    .expect("patterns");
+    );
+    let interests = std::sync::Arc::new(interests.expect("patterns"));
     house
         .actors
         .env
         .store
-        .write_alone(|tx| {
-            tx.swap_interests(interests);
+        .write_alone(move |tx| {
+            tx.swap_interests(std::sync::Arc::clone(&interests));
             Ok::<_, Error>(())
         })
         .await

@@ -105,7 +105,7 @@ impl House {
             let Identity { user, device, .. } = by(name);
             house
                 .write(move |tx| {
-                    let device = device.expect("a device");
+                    let device = device.as_ref().expect("a device");
                     accounts::register(tx, &UserRow::new(user.as_str(), 0))?;
                     ensure_device(tx, user.as_str(), device.as_str(), None, &Maker::Person)
                 })
@@ -116,7 +116,7 @@ impl House {
 
     async fn write<T: Send + 'static>(
         &self,
-        write: impl FnOnce(&mut Tx<'_>) -> schema::Result<T> + Send + 'static,
+        write: impl Fn(&mut Tx<'_>) -> schema::Result<T> + Send + 'static,
     ) -> T {
         self.actors.env.store.write(write).await.expect("a write")
     }

@@ -1,0 +1,127 @@
+//! One write in the writer's queue: a closure that can run more than once, and the answer of its last run.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use tokio::sync::oneshot;
+
+use crate::Tx;
+use crate::error::{Error, Result, WriteError};
+
+/// How a write ended.
+pub(crate) enum Outcome {
+    Done,
+    /// The closure refused. If it changed nothing before, the transaction goes on without it.
+    Refused(String),
+    /// A statement failed, or the closure panicked: the transaction cannot go on.
+    Broken(String),
+}
+
+/// A write whose types are hidden.
+trait Work: Send {
+    fn run(&mut self, tx: &mut Tx<'_>) -> Outcome;
+    fn fail(&mut self, error: Error);
+    fn answer(self: Box<Self>);
+}
+
+struct Write<T, E, F> {
+    write: F,
+    outcome: Option<Result<T, E>>,
+    reply: oneshot::Sender<Result<T, E>>,
+}
+
+impl<T, E, F> Work for Write<T, E, F>
+where
+    T: Send + 'static,
+    E: WriteError,
+    F: Fn(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+{
+    fn run(&mut self, tx: &mut Tx<'_>) -> Outcome {
+        let ran = catch_unwind(AssertUnwindSafe(|| (self.write)(tx)));
+        let (done, outcome) = match ran {
+            Ok(Ok(done)) => (Ok(done), Outcome::Done),
+            Ok(Err(error)) => {
+                let outcome = match error.storage() {
+                    Some(e) if e.is_failed_statement() => Outcome::Broken(e.to_string()),
+                    Some(e) => Outcome::Refused(e.to_string()),
+                    None => Outcome::Refused("refused".to_owned()),
+                };
+                (Err(error), outcome)
+            }
+            Err(panic) => {
+                let text = panic_text(&*panic);
+                tracing::error!(panic = text, "a write panicked; it is rolled back, alone");
+                let error = E::from(Error::Panicked(text.clone()));
+                (Err(error), Outcome::Broken(text))
+            }
+        };
+        self.outcome = Some(done);
+        outcome
+    }
+
+    fn fail(&mut self, error: Error) {
+        self.outcome = Some(Err(E::from(error)));
+    }
+
+    fn answer(self: Box<Self>) {
+        let Write {
+            write,
+            outcome,
+            reply,
+        } = *self;
+        // Whatever it captured is free again when the answer comes.
+        drop(write);
+        if let Some(outcome) = outcome {
+            // If no receiver waits any more, the write stands all the same.
+            let _ = reply.send(outcome);
+        }
+    }
+}
+
+/// One write in the queue.
+pub(crate) struct Job {
+    work: Box<dyn Work>,
+    /// Whether it needs a transaction of its own.
+    pub(crate) alone: bool,
+}
+
+impl Job {
+    /// A job and the future of its answer.
+    pub(crate) fn new<T, E, F>(write: F, alone: bool) -> (Job, oneshot::Receiver<Result<T, E>>)
+    where
+        T: Send + 'static,
+        E: WriteError,
+        F: Fn(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let work = Box::new(Write {
+            write,
+            outcome: None,
+            reply,
+        });
+        (Job { work, alone }, answer)
+    }
+
+    /// Run it, again if need be: the last run is answered.
+    pub(crate) fn run(&mut self, tx: &mut Tx<'_>) -> Outcome {
+        self.work.run(tx)
+    }
+
+    /// Answer this error instead of what it answered when it ran.
+    pub(crate) fn fail(&mut self, error: Error) {
+        self.work.fail(error);
+    }
+
+    /// Send the answer of its last run. Only after its transaction has ended.
+    pub(crate) fn answer(self) {
+        self.work.answer();
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(|s| (*s).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned())
+}

@@ -1,0 +1,103 @@
+//! What the threads of a store share with its handles.
+
+use std::fs::File;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use tokio::sync::mpsc::WeakUnboundedSender;
+
+use crate::Position;
+use crate::faults::Faults;
+use crate::interests::Interests;
+use crate::job::Job;
+use crate::readers::Pool;
+use crate::tx::Batch;
+
+/// See the module; clones are one.
+#[derive(Clone)]
+pub(crate) struct Shared(Arc<Inner>);
+
+pub(crate) struct Inner {
+    /// How many writes wait or run.
+    pub(crate) waiting: AtomicUsize,
+    pub(crate) faults: Faults,
+    /// The reads that wait, and the readers.
+    pub(crate) reads: Pool,
+    interests: RwLock<Arc<Interests>>,
+    head: AtomicI64,
+    ended: AtomicBool,
+    lock: Mutex<Option<File>>,
+    writer: WeakUnboundedSender<Option<Job>>,
+}
+
+impl std::ops::Deref for Shared {
+    type Target = Inner;
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl Shared {
+    /// Everything committed up to this position; the file, if there is one, is locked.
+    pub(crate) fn new(
+        head: i64,
+        faults: Faults,
+        lock: Option<File>,
+        writer: WeakUnboundedSender<Option<Job>>,
+    ) -> Shared {
+        Shared(Arc::new(Inner {
+            waiting: AtomicUsize::new(0),
+            faults,
+            reads: Pool::default(),
+            interests: RwLock::default(),
+            head: AtomicI64::new(head),
+            ended: AtomicBool::new(false),
+            lock: Mutex::new(lock),
+            writer,
+        }))
+    }
+
+    /// A transaction is on the disk.
+    pub(crate) fn committed(&self, batch: &Batch) {
+        if !Arc::ptr_eq(&self.interests(), &batch.interests) {
+            let mut interests = self
+                .interests
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
+            *interests = Arc::clone(&batch.interests);
+        }
+        self.head.store(batch.position, Ordering::Release);
+    }
+
+    /// Everything up to here is committed.
+    pub(crate) fn head(&self) -> Position {
+        Position(self.head.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn interests(&self) -> Arc<Interests> {
+        let interests = self
+            .interests
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&interests)
+    }
+
+    /// Behave like a killed process from now on: see [`Fault::End`](crate::faults::Fault::End).
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+        self.reads.close();
+        if let Some(writer) = self.writer.upgrade() {
+            // Wakes it; a writer that has stopped needs no waking.
+            let _ = writer.send(None);
+        }
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// Let go of the database. Only when no thread uses it any more.
+    pub(crate) fn unlock(&self) {
+        *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}

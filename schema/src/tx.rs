@@ -1,0 +1,94 @@
+//! What a write works with: the connection, the counter, the compiled namespaces; and what is undone when it is rolled back.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+use crate::interests::Interests;
+use crate::{Conn, Position};
+
+/// What a write closure works with: the connection (it dereferences to [`Conn`]), the counter, and the compiled namespaces.
+///
+/// A closure can run twice: a batch that fails is rolled back and run again in smaller parts. So it takes time and chance from
+/// outside, and changes nothing but rows. It opens no transactions: it already runs in one.
+pub struct Tx<'a> {
+    pub(crate) conn: &'a mut Conn,
+    pub(crate) batch: &'a mut Batch,
+}
+
+/// What the writes of one transaction have changed besides rows.
+pub(crate) struct Batch {
+    pub(crate) position: i64,
+    pub(crate) interests: Arc<Interests>,
+    /// Whether any of its writes changed rows.
+    pub(crate) wrote: bool,
+    undo: Vec<Box<dyn FnOnce() + Send>>,
+}
+
+impl Batch {
+    pub(crate) fn new(position: i64, interests: Arc<Interests>) -> Batch {
+        Batch {
+            position,
+            interests,
+            wrote: false,
+            undo: Vec::new(),
+        }
+    }
+
+    /// The state to return to when the next write is refused.
+    pub(crate) fn mark(&self) -> (i64, Arc<Interests>, usize) {
+        (self.position, Arc::clone(&self.interests), self.undo.len())
+    }
+
+    /// Return to this state. The latest change is undone first.
+    pub(crate) fn return_to(&mut self, (position, interests, undo): (i64, Arc<Interests>, usize)) {
+        self.position = position;
+        self.interests = interests;
+        for step in self.undo.drain(undo..).rev() {
+            step();
+        }
+    }
+}
+
+impl Tx<'_> {
+    /// The next position. Every durable fact takes one of its own.
+    pub fn next_position(&mut self) -> Position {
+        self.batch.position += 1;
+        Position(self.batch.position)
+    }
+
+    /// The last position handed out.
+    #[must_use]
+    pub fn head(&self) -> Position {
+        Position(self.batch.position)
+    }
+
+    /// Who is interested in whom, as of this place in the order of writes.
+    #[must_use]
+    pub fn interests(&self) -> Arc<Interests> {
+        Arc::clone(&self.batch.interests)
+    }
+
+    /// From the next write on, these are the interests. Only in a closure given to `Store::write_alone`:
+    /// the swap happens if and when the commit does.
+    pub fn swap_interests(&mut self, new: impl Into<Arc<Interests>>) {
+        self.batch.interests = new.into();
+    }
+
+    /// Run this when the write is rolled back, before it runs again: for the rare write that changes memory too.
+    pub fn on_rollback(&mut self, undo: impl FnOnce() + Send + 'static) {
+        self.batch.undo.push(Box::new(undo));
+    }
+}
+
+impl Deref for Tx<'_> {
+    type Target = Conn;
+    fn deref(&self) -> &Conn {
+        self.conn
+    }
+}
+
+impl DerefMut for Tx<'_> {
+    fn deref_mut(&mut self) -> &mut Conn {
+        self.conn
+    }
+}

@@ -1,0 +1,169 @@
+//! What is kept and what is answered when storage fails, at every point where it can.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use schema::faults::{Fault, Faults, Point};
+use schema::{Error, Options, Position, Store, scratch};
+use serde_json::json;
+
+fn wait<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .expect("a runtime")
+        .block_on(future)
+}
+
+/// The faults to come, the next one last; each is met once.
+#[derive(Clone, Default)]
+struct Script(Arc<Mutex<Vec<(Point, Fault)>>>);
+
+impl Script {
+    fn set(&self, faults: &[(Point, Fault)]) {
+        *self.0.lock().expect("no panic") = faults.iter().rev().copied().collect();
+    }
+
+    fn options(&self) -> Options {
+        let script = self.clone();
+        let faults = Faults::chosen_by(move |point| {
+            let mut left = script.0.lock().expect("no panic");
+            left.pop_if(|(at, _)| *at == point)
+                .map_or(Fault::None, |(_, fault)| fault)
+        });
+        Options {
+            fatal: Arc::new(|why| panic!("{why}")),
+            lock_wait: Duration::from_secs(5),
+            faults,
+        }
+    }
+}
+
+fn put(
+    store: &Store,
+    key: &'static str,
+) -> impl Future<Output = schema::Result<Position>> + 'static {
+    store.write(move |tx| {
+        scratch::put(tx, 1, key, &json!(1))?;
+        Ok(tx.next_position())
+    })
+}
+
+async fn has(store: &Store, key: &'static str) -> bool {
+    let read = store.read(move |db| scratch::get(db, 1, key));
+    read.await.expect("a read").is_some()
+}
+
+#[test]
+fn a_failure_before_the_commit_undoes_the_write_and_the_next_one_is_kept() {
+    for fault in [Fault::Refuse, Fault::Full, Fault::Lost] {
+        for point in [Point::Begin, Point::Job, Point::BeforeCommit] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let url = format!("sqlite:{}", folder.path().join("db").display());
+            let script = Script::default();
+            let store = Store::open(&url, &script.options()).expect("the store opens");
+            wait(async {
+                script.set(&[(point, fault)]);
+                let error = put(&store, "undone").await.expect_err("it fails");
+                let temporary = error.is_temporary();
+                assert_eq!(
+                    temporary,
+                    point != Point::Job || fault != Fault::Refuse,
+                    "{point:?} {fault:?}: {error}"
+                );
+                assert!(!has(&store, "undone").await);
+                assert_eq!(put(&store, "kept").await.expect("room"), Position(1));
+                assert!(has(&store, "kept").await);
+            });
+        }
+    }
+}
+
+#[test]
+fn a_failure_that_is_nobodys_fault_fails_nobody_when_it_has_passed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let url = format!("sqlite:{}", folder.path().join("db").display());
+    let script = Script::default();
+    let store = Store::open(&url, &script.options()).expect("the store opens");
+    wait(async {
+        let (go, held) = std::sync::mpsc::channel::<()>();
+        let held = Mutex::new(held);
+        let first = store.write(move |_| {
+            // Only until the writes below are queued.
+            let _ = held.lock().expect("no panic").recv();
+            Ok::<_, Error>(())
+        });
+        let writes = ["a", "b", "c"].map(|key| put(&store, key));
+        script.set(&[(Point::BeforeCommit, Fault::Full)]);
+        drop(go);
+        first.await.expect("the first write");
+        for write in writes {
+            write.await.expect("run again, alone");
+        }
+    });
+}
+
+#[test]
+fn a_storage_that_was_ended_answers_nothing_and_can_be_opened_again() {
+    let points = [
+        (Point::Begin, false),
+        (Point::Job, false),
+        (Point::BeforeCommit, false),
+        (Point::AfterCommit, true),
+    ];
+    for (point, kept) in points {
+        let folder = tempfile::tempdir().expect("a folder");
+        let url = format!("sqlite:{}", folder.path().join("db").display());
+        let script = Script::default();
+        let store = Store::open(&url, &script.options()).expect("the store opens");
+        wait(async {
+            script.set(&[(point, Fault::End)]);
+            let soon = Duration::from_millis(20);
+            let write = tokio::time::timeout(soon, put(&store, "last"));
+            assert!(write.await.is_err(), "{point:?}: it was answered");
+            let read = tokio::time::timeout(soon, has(&store, "last"));
+            assert!(read.await.is_err(), "{point:?}: a read was answered");
+            let again = Store::open(&url, &script.options()).expect("it opens again");
+            assert_eq!(has(&again, "last").await, kept, "{point:?}");
+            assert_eq!(
+                put(&again, "next").await.expect("it goes on"),
+                Position(1 + i64::from(kept))
+            );
+            store.close();
+        });
+    }
+}
+
+#[test]
+fn a_read_at_which_the_storage_ends_ends_the_writer_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let url = format!("sqlite:{}", folder.path().join("db").display());
+    let script = Script::default();
+    let store = Store::open(&url, &script.options()).expect("the store opens");
+    wait(async {
+        put(&store, "a").await.expect("a write");
+        script.set(&[(Point::ReadBegin, Fault::End)]);
+        let soon = Duration::from_millis(20);
+        assert!(tokio::time::timeout(soon, has(&store, "a")).await.is_err());
+        assert!(tokio::time::timeout(soon, put(&store, "b")).await.is_err());
+        let again = Store::open(&url, &script.options()).expect("it opens again");
+        assert!(has(&again, "a").await && !has(&again, "b").await);
+    });
+}
+
+#[test]
+fn a_read_that_the_engine_refuses_is_temporary_when_it_is_the_engine() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let url = format!("sqlite:{}", folder.path().join("db").display());
+    let script = Script::default();
+    let store = Store::open(&url, &script.options()).expect("the store opens");
+    wait(async {
+        for (fault, temporary) in [(Fault::Refuse, false), (Fault::Full, true)] {
+            script.set(&[(Point::ReadBegin, fault)]);
+            let read = store.read(|db| scratch::get(db, 1, "a"));
+            let error = read.await.expect_err("it fails");
+            assert_eq!(error.is_temporary(), temporary, "{fault:?}: {error}");
+            assert!(!has(&store, "a").await);
+        }
+    });
+}
