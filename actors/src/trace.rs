@@ -1,6 +1,7 @@
 //! Every message between actors: who, to whom, what, and because of which request; and how much is under way.
 //!
-//! The ring of messages exists only in a development server; it is bounded in bytes. Passwords and tokens are
+//! The ring of messages exists only in a development server. It keeps each message as the JSON text that is shown, is bounded in
+//! bytes, and parses nothing: a development server pays one serialization for each message. Passwords and tokens are
 //! [`Secret`](crate::Secret)s and show as `…`.
 
 use std::collections::VecDeque;
@@ -8,7 +9,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
 
 tokio::task_local! {
     static CAUSE: Arc<str>;
@@ -39,14 +40,23 @@ pub struct Seen {
     pub to: &'static str,
     /// The message's name.
     pub what: &'static str,
-    /// The message.
-    pub body: Value,
+    /// The message, as JSON text.
+    pub body: Arc<RawValue>,
 }
 
 struct Ring {
     next: u64,
     bytes: usize,
-    seen: VecDeque<(usize, Seen)>,
+    seen: VecDeque<Seen>,
+}
+
+/// What a message takes in the ring besides its text, in bytes: about the size of its entry and of its allocations.
+const ENTRY: usize = 160;
+
+impl Seen {
+    fn size(&self) -> usize {
+        ENTRY + self.body.get().len()
+    }
 }
 
 struct Inner {
@@ -128,30 +138,29 @@ impl Trace {
         if self.0.limit == 0 {
             return;
         }
-        let body = serde_json::to_value(message).unwrap_or_default();
-        let size = 96 + body.to_string().len();
+        // A message that has no JSON form is recorded as null: the record must not fail what it records.
+        let body: Arc<RawValue> = to_raw_value(message)
+            .unwrap_or_else(|_| RawValue::NULL.to_owned())
+            .into();
         let Ok(mut ring) = self.0.ring.lock() else {
             return;
         };
-        let number = ring.next;
+        let seen = Seen {
+            number: ring.next,
+            cause: cause(),
+            from,
+            to,
+            what: short::<M>(),
+            body,
+        };
         ring.next += 1;
-        ring.bytes += size;
-        ring.seen.push_back((
-            size,
-            Seen {
-                number,
-                cause: cause(),
-                from,
-                to,
-                what: short::<M>(),
-                body,
-            },
-        ));
+        ring.bytes += seen.size();
+        ring.seen.push_back(seen);
         while ring.bytes > self.0.limit {
-            let Some((gone, _)) = ring.seen.pop_front() else {
+            let Some(gone) = ring.seen.pop_front() else {
                 break;
             };
-            ring.bytes -= gone;
+            ring.bytes -= gone.size();
         }
     }
 
@@ -163,8 +172,8 @@ impl Trace {
             |r| {
                 r.seen
                     .iter()
-                    .filter(|(_, s)| s.number > number)
-                    .map(|(_, s)| s.clone())
+                    .skip_while(|seen| seen.number <= number)
+                    .cloned()
                     .collect()
             },
         )
@@ -184,7 +193,7 @@ mod tests {
 
     #[test]
     fn the_ring_is_bounded_and_counts_on() {
-        let trace = Trace::new(400);
+        let trace = Trace::new(4 * (ENTRY + 1));
         for i in 0..10 {
             trace.told("a", "b", &i);
         }

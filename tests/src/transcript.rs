@@ -22,7 +22,7 @@ const LEFT_OUT: [&str; 6] = [
 
 /// Whether a bridge has answered a question: its lane shows what. Where none came, nobody else says so.
 fn is_answered(seen: &Seen) -> bool {
-    seen.what == "Answered" && seen.body["answer"]["Failed"].is_null()
+    seen.what == "Answered" && body(seen)["answer"]["Failed"].is_null()
 }
 
 #[derive(Debug, Clone)]
@@ -299,10 +299,16 @@ fn fits(template: &str, path: &str) -> bool {
 }
 
 fn message(seen: &Seen) -> String {
-    let body = if seen.body.is_null() {
+    let body = body(seen);
+    let body = if body.is_null() {
         String::new()
     } else {
-        format!(" {}", seen.body)
+        format!(" {body}")
     };
     format!("{} → {}  {}{body}", seen.from, seen.to, seen.what)
+}
+
+/// A message as a value: its keys stand in the order of their names.
+fn body(seen: &Seen) -> Value {
+    serde_json::from_str(seen.body.get()).expect("a message is JSON")
 }

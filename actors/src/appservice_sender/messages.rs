@@ -111,7 +111,7 @@ pub struct DropEphemeral {
 }
 
 /// One attempt at a transaction, as a development server records it among the messages.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Attempt {
     /// To which service.
     pub service: ServiceId,
@@ -123,6 +123,6 @@ pub struct Attempt {
     pub at: i64,
     /// The HTTP status, or why there was none.
     pub outcome: String,
-    /// What was sent.
-    pub body: serde_json::Value,
+    /// What was sent, to the byte.
+    pub body: Box<serde_json::value::RawValue>,
 }

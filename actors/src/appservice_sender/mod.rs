@@ -29,6 +29,7 @@ use actix::{
 use bytes::Bytes;
 use schema::appservices::Frozen;
 use schema::interests::Service;
+use serde_json::value::RawValue;
 
 use crate::transport::{self, Transport};
 use crate::wake::WakeSender;
@@ -247,7 +248,7 @@ impl AppserviceSender {
             attempt: self.failed_attempts + 1,
             at: self.env.clock.now(),
             outcome,
-            body: serde_json::from_str(&frozen.body).unwrap_or_default(),
+            body: RawValue::from_string(frozen.body.clone()).unwrap_or_default(),
         };
         self.env
             .trace

@@ -61,17 +61,24 @@ async fn messages(app: App, _: Caller, request: Raw) -> Result<Json> {
 
 /// Every attempt at a transaction, with its bytes and what came of it: `GET /_understudy/transactions?service=irc`.
 async fn transactions(app: App, _: Caller, request: Raw) -> Result<Json> {
+    let wanted = request.param("service");
     let of = |seen: &Seen| {
-        request
-            .param("service")
-            .is_none_or(|id| seen.body["service"] == id)
+        wanted.is_none_or(|id| {
+            serde_json::from_str(seen.body.get()).is_ok_and(|by: SentBy| by.service == id)
+        })
     };
     let all = app.actors.env.trace.after(0).into_iter();
     let attempts: Vec<_> = all
-        .filter(|s| s.what == "Attempt" && of(s))
-        .map(|s| s.body)
+        .filter(|seen| seen.what == "Attempt" && of(seen))
+        .map(|seen| seen.body)
         .collect();
     answer(&attempts)
+}
+
+/// Which sender made an attempt.
+#[derive(Deserialize)]
+struct SentBy {
+    service: String,
 }
 
 /// How each sender is doing: its frozen transaction, its attempts, its last error.
