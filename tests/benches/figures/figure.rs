@@ -9,6 +9,8 @@ pub(crate) struct Figure {
     pub(crate) name: String,
     pub(crate) goal: &'static str,
     pub(crate) measured: String,
+    /// How many times what the yardstick needs under the same load.
+    pub(crate) ratio: String,
     pub(crate) rate: String,
     pub(crate) latency: String,
     /// Lost, duplicated or out of order.
@@ -71,6 +73,7 @@ impl Figure {
             name: name.into(),
             goal,
             measured: micros(spent.each(count)),
+            ratio: String::new(),
             rate: spent.rate(count),
             latency: String::new(),
             faults: 0,
@@ -83,10 +86,17 @@ impl Figure {
             name: name.into(),
             goal,
             measured,
+            ratio: String::new(),
             rate: String::new(),
             latency: String::new(),
             faults: 0,
         }
+    }
+
+    /// Beside what the yardstick needed for each.
+    pub(crate) fn beside(mut self, mine: Duration, yardstick: Duration) -> Figure {
+        self.ratio = format!("{:.1}", mine.as_secs_f64() / yardstick.as_secs_f64());
+        self
     }
 
     /// With these latencies.
@@ -143,16 +153,36 @@ pub(crate) fn keep(workload: &str, figures: &[Figure]) {
     }
 }
 
-/// The table.
+/// The table; the column of ratios is there where one is known.
 pub(crate) fn table(figures: &[Figure]) -> String {
+    let compares = figures.iter().any(|f| !f.ratio.is_empty());
+    let ratio = |text: &str| {
+        if compares {
+            format!(" {text} |")
+        } else {
+            String::new()
+        }
+    };
     let mut lines = vec![
-        "| Workload | Goal | Measured | Rate | p50 / p99 | Lost, doubled, reordered |".to_owned(),
-        "|---|---|---|---|---|---|".to_owned(),
+        format!(
+            "| Workload | Goal | Measured |{} Rate | p50 / p99 | Lost, doubled, reordered |",
+            ratio("Times the yardstick")
+        ),
+        format!(
+            "|---|---|---|{}---|---|---|",
+            if compares { "---|" } else { "" }
+        ),
     ];
     lines.extend(figures.iter().map(|f| {
         format!(
-            "| {} | {} | {} | {} | {} | {} |",
-            f.name, f.goal, f.measured, f.rate, f.latency, f.faults
+            "| {} | {} | {} |{} {} | {} | {} |",
+            f.name,
+            f.goal,
+            f.measured,
+            ratio(&f.ratio),
+            f.rate,
+            f.latency,
+            f.faults
         )
     }));
     lines.join("\n") + "\n"

@@ -1,8 +1,9 @@
 //! The figures of understudy: `cargo bench -p understudy-tests` for all of them, `-- to-device leave` for some.
 //!
-//! The server runs in a process of its own (this program again, told by its environment); what it costs is what all its threads
-//! spent by the kernel's account, from the first request until the bridge has acknowledged the last of it, divided by the
-//! operations. The load and the bridge are in this process.
+//! What is measured is the binary that people run, in a process of its own, over real sockets. What it costs is what all its
+//! threads spent by the kernel's account, from the first request until the bridge has acknowledged the last of it, divided by the
+//! operations. The load and the bridge are in this process. Beside it, in the same run and under the same load, stands the
+//! [`yardstick`]: this program again, told by its environment.
 //!
 //! With `UNDERSTUDY_FIGURES=1` the tables and the chart in the book are written anew, of the workloads that it shows.
 
@@ -11,19 +12,22 @@ mod http;
 mod server;
 mod work;
 mod world;
+mod yardstick;
 
 use std::process::ExitCode;
 
 use figure::Figure;
 
-/// What the server runs on.
+/// What the server runs on, so the yardstick too.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    if let Some(arguments) = server::to_serve() {
-        return understudy::run(std::iter::once("understudy".to_owned()).chain(arguments));
+    if let Some(arguments) = server::to_be_the_yardstick() {
+        yardstick::run(&arguments);
+        return ExitCode::SUCCESS;
     }
+    server::build();
     let chosen: Vec<String> = std::env::args()
         .skip(1)
         .filter(|a| !a.starts_with('-'))
@@ -53,6 +57,7 @@ async fn measure(chosen: &[String]) -> Vec<Figure> {
         "to-device-postgres" => work::to_device::in_flight(true),
         "recipients" => work::to_device::many_recipients(),
         "namespace" => work::to_device::namespaces(),
+        "paced" => work::to_device::at_a_pace(),
         "event" => work::rooms::events(false),
         "event-postgres" => work::rooms::events(true),
         "leave" => work::rooms::leaves(),

@@ -5,26 +5,46 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use tests::process::free_port;
+use tests::process::{binary, free_port};
 
 use crate::http::{Connection, request};
 
-/// Holds the arguments with which this program is a server, one on a line.
-const SERVE: &str = "UNDERSTUDY_BENCH_SERVE";
+/// Holds the arguments with which this program is the yardstick, one on a line.
+const YARDSTICK: &str = "UNDERSTUDY_BENCH_YARDSTICK";
 
-/// Whether this process is to be a server, and with which arguments.
-pub(crate) fn to_serve() -> Option<Vec<String>> {
-    let arguments = std::env::var(SERVE).ok()?;
+/// Whether this process is to be the yardstick, and with which arguments.
+pub(crate) fn to_be_the_yardstick() -> Option<Vec<String>> {
+    let arguments = std::env::var(YARDSTICK).ok()?;
     Some(arguments.lines().map(str::to_owned).collect())
 }
 
-/// Which of the two servers.
+/// Which server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// `understudy serve`
     Serve,
     /// `understudy dev`
     Development,
+    /// The least durable work.
+    Yardstick,
+}
+
+/// What is served: a folder with registrations, a database in it or elsewhere, a bridge, and how many people.
+pub(crate) struct Scene<'a> {
+    pub(crate) folder: &'a Path,
+    pub(crate) database: &'a str,
+    pub(crate) bridge: &'a str,
+    pub(crate) people: usize,
+}
+
+/// Build the binary that people run, as it is now: it is what is measured.
+pub(crate) fn build() {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let built = Command::new(cargo)
+        .args(["build", "--release", "--quiet", "-p", "understudy"])
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .status();
+    assert!(built.is_ok_and(|s| s.success()), "understudy is built");
 }
 
 /// Write the configuration of a long-lived server, and say how it is started with it.
@@ -58,18 +78,31 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Start it on this folder and database.
-    pub(crate) async fn start(kind: Kind, folder: &Path, database: &str) -> Server {
+    /// Start it.
+    pub(crate) async fn start(kind: Kind, scene: Scene<'_>) -> Server {
         let addr = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let begun = Instant::now();
-        let arguments = match kind {
-            Kind::Serve => serve(addr, folder, database),
-            Kind::Development => develop(addr, folder, database),
+        let (folder, database) = (scene.folder, scene.database);
+        let mut program = match kind {
+            Kind::Yardstick => {
+                let mut me =
+                    Command::new(std::env::current_exe().expect("this program has a path"));
+                let path = folder.join("yardstick.db").display().to_string();
+                let (addr, people) = (addr.to_string(), scene.people.to_string());
+                me.env(YARDSTICK, [&addr, &path, scene.bridge, &people].join("\n"));
+                me
+            }
+            Kind::Serve | Kind::Development => Command::new(binary()),
         };
-        let child = Command::new(std::env::current_exe().expect("this program has a path"))
-            .env(SERVE, arguments.join("\n"))
+        match kind {
+            Kind::Serve => drop(program.args(serve(addr, folder, database))),
+            Kind::Development => drop(program.args(develop(addr, folder, database))),
+            Kind::Yardstick => {}
+        }
+        let begun = Instant::now();
+        let child = program
             .stdin(Stdio::null())
             .stdout(Stdio::null())
+            .stderr(Stdio::null())
             .spawn()
             .expect("a process");
         let mut server = Server {

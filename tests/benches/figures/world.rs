@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use tests::Person;
 
 use crate::http::{Connection, StubBridge};
-use crate::server::{Kind, Server, pause};
+use crate::server::{Kind, Scene, Server, pause};
 
 /// The token of the bridge.
 pub(crate) const AS_TOKEN: &str = "as-token";
@@ -52,6 +52,7 @@ pub(crate) struct World {
     folder: TempDir,
     database: String,
     registration: Value,
+    people: usize,
     pub(crate) bridge: StubBridge,
 }
 
@@ -126,6 +127,11 @@ impl World {
         World::of(plan, Kind::Development).await
     }
 
+    /// The yardstick, with the same people.
+    pub(crate) async fn yardstick(plan: Plan) -> World {
+        World::of(plan, Kind::Yardstick).await
+    }
+
     async fn of(plan: Plan, kind: Kind) -> World {
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder on a disk");
         let appservices = folder.path().join("appservices");
@@ -144,9 +150,14 @@ impl World {
             registration,
             bridge,
             kind,
+            people: plan.people,
             server: None,
         };
-        world.change(async |store| fill(store, plan).await).await;
+        if kind == Kind::Yardstick {
+            world.start().await;
+        } else {
+            world.change(async |store| fill(store, plan).await).await;
+        }
         world
     }
 
@@ -183,7 +194,17 @@ impl World {
         });
         skipped.await.expect("written");
         store.close();
-        self.server = Some(Server::start(self.kind, self.folder.path(), &self.database).await);
+        self.start().await;
+    }
+
+    async fn start(&mut self) {
+        let scene = Scene {
+            folder: self.folder.path(),
+            database: &self.database,
+            bridge: &self.bridge.url,
+            people: self.people,
+        };
+        self.server = Some(Server::start(self.kind, scene).await);
     }
 
     /// Write registrations while the server is stopped: it reads a file as soon as it is there.

@@ -148,11 +148,33 @@ pub(crate) async fn deliver(
     copies: usize,
     make: impl Fn(usize, usize) -> Vec<u8>,
 ) -> Run {
-    // Connections, caches and the database's own memory are warm.
-    let skip = world.bridge.count();
-    let mark = Mark::now(world.server());
+    let before = (world.bridge.count(), Mark::now(world.server()));
     let asked = ask_all(world, senders, per, make).await;
-    let expected = senders * per * copies;
+    arrived(world, before, asked, copies).await
+}
+
+/// The same at a pace: each of `senders` one request every `every`, for so long.
+pub(crate) async fn deliver_at_a_pace(
+    world: &World,
+    senders: usize,
+    every: Duration,
+    lasting: Duration,
+    make: impl Fn(usize, usize) -> Vec<u8>,
+) -> Run {
+    let before = (world.bridge.count(), Mark::now(world.server()));
+    let asked = ask_at_a_pace(world, senders, every, lasting, make).await;
+    arrived(world, before, asked, 1).await
+}
+
+/// Wait for everything that was asked to be sent, and hold it against the requests.
+async fn arrived(
+    world: &World,
+    (skip, mark): (usize, Mark),
+    asked: Vec<Vec<Asked>>,
+    copies: usize,
+) -> Run {
+    let (senders, count) = (asked.len(), asked.iter().map(Vec::len).sum::<usize>());
+    let expected = count * copies;
     let begun = Instant::now();
     let (mut seen, mut arrived) = (skip, Vec::new());
     while arrived.len() < expected && begun.elapsed() < PATIENCE {
@@ -171,7 +193,7 @@ pub(crate) async fn deliver(
     let mut next = vec![0; senders];
     let mut run = Run {
         spent,
-        count: senders * per,
+        count,
         whole: Vec::new(),
         after: Vec::new(),
         faults: expected.abs_diff(arrived.len()),
@@ -194,6 +216,11 @@ pub(crate) async fn deliver(
 }
 
 impl Run {
+    /// CPU time for each request.
+    pub(crate) fn each(&self) -> Duration {
+        self.spent.each(self.count)
+    }
+
     /// As a line of the table, for each of `each` operations of a request.
     pub(crate) fn figure(self, name: impl Into<String>, goal: &'static str, each: usize) -> Figure {
         let mut figure = Figure::of(name, goal, self.spent, self.count * each).latency(self.whole);
