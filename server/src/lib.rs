@@ -15,6 +15,7 @@ pub mod limits;
 pub mod mscs;
 mod offline;
 mod people;
+mod private;
 mod questions;
 pub mod routes;
 pub mod ruma;

@@ -10,13 +10,14 @@ use actors::{Actors, ask};
 use schema::registration::{Registration, ServiceId};
 
 use crate::cli::{AddUser, Forget};
-use crate::run::{configured, text};
+use crate::run::{configured, make_database, text};
 
 /// Start the actors without a socket, for a command on a server that does not run.
 async fn offline(path: &Path) -> Result<Actors, String> {
     let (_, mut options) = configured(path)?;
     options.lock_wait = Duration::ZERO;
     options.appservices = None;
+    make_database(&options.database)?;
     let store = schema::Store::open(
         &options.database,
         &schema::Options {

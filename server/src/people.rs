@@ -9,9 +9,10 @@ use actors::{Actors, Secret, accounts, ask};
 use serde::{Deserialize, Serialize};
 
 use crate::app::Running;
+use crate::private;
 use crate::run::text;
 
-/// A person of a development server, as kept beside its database: for everybody to see.
+/// A person of a development server, as kept beside its database.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Person {
     user_id: String,
@@ -43,9 +44,12 @@ pub(crate) async fn people(actors: &Actors, data: &Path) -> Result<Vec<Person>, 
         people.push(person(actors, name, before).await?);
     }
     let json = serde_json::to_string_pretty(&people).map_err(text)?;
-    if std::fs::read_to_string(&file).ok().as_deref() != Some(&json) {
-        std::fs::write(&file, json).map_err(|e| format!("{}: {e}", file.display()))?;
-    }
+    let kept = if std::fs::read_to_string(&file).ok().as_deref() == Some(&json) {
+        private::restrict(&file)
+    } else {
+        private::write(&file, &json)
+    };
+    kept.map_err(|e| format!("{}: {e}", file.display()))?;
     Ok(people)
 }
 

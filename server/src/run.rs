@@ -21,7 +21,7 @@ use crate::config::{Config, PASSWORD_COST};
 use crate::limits::{CLAIMS, REQUESTS};
 use crate::offline::{add_user, forget_appservice, list_appservices};
 use crate::people::{announce, people};
-use crate::{experiments, mscs};
+use crate::{experiments, mscs, private};
 
 /// How many bytes of messages between actors a development server keeps.
 const TRACE: usize = 4 << 20;
@@ -150,6 +150,11 @@ fn options(settings: Settings, database: String) -> Options {
     }
 }
 
+/// The file of the database, for its owner alone.
+pub(crate) fn make_database(url: &str) -> Result<(), String> {
+    private::make_database(url).map_err(|e| format!("{url}: {e}"))
+}
+
 /// Start, print what a person needs, run until told to end.
 async fn run_dev(dev: Dev, start: Instant) -> Result<(), String> {
     start_log(&dev.log.log, dev.log.log_format == LogFormat::Json)?;
@@ -184,6 +189,7 @@ async fn run_dev(dev: Dev, start: Instant) -> Result<(), String> {
     with_experiments(&mut options, &dev.enable_experiment)?;
     options.settings.proposals.counts_policies = true;
     options.claim_limit = dev.claim_limit.then_some(CLAIMS);
+    make_database(&options.database)?;
     let running = app::serve(listener, options).await.map_err(text)?;
     let people = people(&running.app.actors, &dev.data).await?;
     announce(&running, &people, &appservices, start.elapsed());
@@ -219,6 +225,7 @@ async fn run_serve(path: std::path::PathBuf) -> Result<(), String> {
     }
     start_log(&config.log.filter, config.log.format == "json")?;
     let listener = app::bind(config.listen).map_err(text)?;
+    make_database(&options.database)?;
     let running = app::serve(listener, options).await.map_err(text)?;
     tracing::info!(address = %running.addr, server = config.server_name, "ready");
     running.until_signal().await.map_err(text)?;
