@@ -18,11 +18,16 @@ use schema::{OpenError, Store};
 use crate::caller::Caller;
 use crate::error::Result;
 use crate::key_proxy::{GivenKeys, KeyAnswers};
-use crate::limits::{ClaimLimits, Limits, RateLimit};
-use crate::routes;
+use crate::limits::{
+    Attempts, Bodies, ClaimLimits, Cost, Limits, QuestionLimits, RateLimit, Reserved,
+};
+use crate::{address, routes};
 
-/// The largest request body: room for hundreds of one-time keys or a page of key backup.
-const BODY: usize = 8 << 20;
+/// How long a client may take to send the head of a request.
+const HEAD: Duration = Duration::from_secs(10);
+
+/// How long the rest of a body that is not wanted is read and thrown away, so that its sender sees the answer.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// The most requests that may be under way, long-polls that wait not counted. More are told to come back.
 pub const DOOR: usize = 1024;
@@ -50,6 +55,8 @@ pub struct Options {
     pub rate_limit: Option<RateLimit>,
     /// How often each user may claim a key of each device; `None` for as often as it likes.
     pub claim_limit: Option<RateLimit>,
+    /// Whose addresses are believed, and what else is limited.
+    pub door: Door,
     /// Whether the routes of a development server are there.
     pub dev: bool,
     /// How long to wait for another server to let go of the database.
@@ -58,6 +65,23 @@ pub struct Options {
     pub faults: schema::faults::Faults,
     /// Called when the process cannot keep its promises any more.
     pub fatal: Arc<dyn Fn(&str) + Send + Sync>,
+}
+
+/// Whose addresses are believed, and what callers may do besides asking. By default no proxy is trusted and nothing is limited.
+#[derive(Debug, Clone, Default)]
+pub struct Door {
+    /// The proxies whose word about the client's address counts.
+    pub trusted_proxies: Vec<address::Network>,
+    /// How often a caller may read; `None` for as often as it likes.
+    pub read_limit: Option<RateLimit>,
+    /// How often each account may be logged in to with a wrong password; `None` for as often as anybody likes.
+    pub login_limit: Option<RateLimit>,
+    /// How often services are asked for each caller; `None` for as often as it likes.
+    pub question_limit: Option<RateLimit>,
+    /// Whether services are also asked for callers without a token.
+    pub anonymous_questions: bool,
+    /// The names under which a development server's own pages are reached, besides those of the loopback address.
+    pub hosts: Vec<String>,
 }
 
 /// Why a server did not start. One line, for the person who started it.
@@ -78,8 +102,12 @@ struct Inner {
     actors: Actors,
     requests: AtomicU64,
     inside: AtomicUsize,
-    limits: Option<Limits>,
+    limits: Limits,
     claim_limits: Option<ClaimLimits>,
+    question_limits: Option<QuestionLimits>,
+    attempts: Option<Attempts>,
+    bodies: Bodies,
+    door: Door,
     dev: bool,
     proposals: Vec<u16>,
     key_answers: KeyAnswers,
@@ -109,16 +137,21 @@ impl Drop for Place {
 
 impl App {
     fn new(actors: Actors, options: &Options) -> App {
+        let (clock, door) = (&actors.env.clock, options.door.clone());
         let inner = Inner {
             actors: actors.clone(),
             requests: AtomicU64::new(0),
             inside: AtomicUsize::new(0),
-            limits: options
-                .rate_limit
-                .map(|limit| Limits::new(limit, actors.env.clock.clone())),
+            limits: Limits::new(door.read_limit, options.rate_limit, clock),
             claim_limits: options
                 .claim_limit
-                .map(|limit| ClaimLimits::new(limit, actors.env.clock.clone())),
+                .map(|limit| ClaimLimits::new(limit, clock.clone())),
+            question_limits: door
+                .question_limit
+                .map(|limit| QuestionLimits::new(limit, clock.clone())),
+            attempts: door.login_limit.map(|limit| Attempts::new(limit, clock)),
+            bodies: Bodies::default(),
+            door,
             dev: options.dev,
             proposals: options.proposals.clone(),
             key_answers: KeyAnswers::default(),
@@ -158,11 +191,73 @@ impl App {
     ///
     /// # Errors
     /// 429 with how long to wait.
-    pub(crate) fn limit(&self, caller: &Caller, method: &str, path: &str) -> Result<()> {
-        match &self.inner.limits {
-            Some(limits) => limits.check(caller, method, path),
+    pub(crate) fn limit(&self, caller: &Caller, cost: Cost) -> Result<()> {
+        self.inner.limits.check(caller, cost)
+    }
+
+    /// How many of so many questions services may be asked for this caller.
+    ///
+    /// # Errors
+    /// 429 where it is none of them.
+    pub(crate) fn limit_questions(&self, caller: &Caller, questions: usize) -> Result<usize> {
+        match &self.inner.question_limits {
+            _ if caller.is_anonymous() && !self.inner.door.anonymous_questions => Ok(0),
+            Some(limits) => limits.allow(caller, questions),
+            None => Ok(questions),
+        }
+    }
+
+    /// Try a password for this account, unless too many wrong ones were tried.
+    ///
+    /// # Errors
+    /// 429 with how long to wait; those of the try.
+    pub(crate) async fn try_password<T>(
+        &self,
+        account: &str,
+        caller: &Caller,
+        attempt: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        match &self.inner.attempts {
+            Some(attempts) => attempts.password(account, caller.address(), attempt).await,
+            None => attempt.await,
+        }
+    }
+
+    /// Whether a token may be tried from this address.
+    ///
+    /// # Errors
+    /// 429 with how long to wait.
+    pub(crate) fn may_try_token(&self, address: &str, token: &str) -> Result<()> {
+        match &self.inner.attempts {
+            Some(attempts) => attempts.may_try_token(address, token),
             None => Ok(()),
         }
+    }
+
+    /// Count what came of a token.
+    pub(crate) fn tried_token<T>(&self, address: &str, token: &str, found: &Result<T>) {
+        let Some(attempts) = &self.inner.attempts else {
+            return;
+        };
+        match found {
+            Ok(_) => attempts.right_token(address, token),
+            Err(error) if error.is_unknown_token() => attempts.wrong_token(address),
+            Err(_) => {}
+        }
+    }
+
+    /// Room for the body of a request, of which nothing has arrived.
+    pub(crate) fn reserve_body(&self, caller: &Caller) -> Reserved {
+        let payer = match caller.identity() {
+            Ok(identity) => identity.user.to_string(),
+            Err(_) => caller.address().to_owned(),
+        };
+        self.inner.bodies.begin(payer, caller.is_anonymous())
+    }
+
+    /// Whose addresses are believed, and under which names the server's own pages are reached.
+    pub(crate) fn door(&self) -> &Door {
+        &self.inner.door
     }
 
     /// The part of what is wanted that the caller may claim now.
@@ -196,6 +291,12 @@ impl App {
     /// Which one-time keys of services were given out lately.
     pub(crate) fn given_keys(&self) -> &GivenKeys {
         &self.inner.given_keys
+    }
+
+    #[doc(hidden)]
+    #[must_use]
+    pub fn bodies_under_way(&self) -> usize {
+        self.inner.bodies.bytes()
     }
 
     #[doc(hidden)]
@@ -285,18 +386,16 @@ pub async fn serve(listener: TcpListener, options: Options) -> Result<Running, S
         // Once for each worker: handlers stay on its thread.
         let router = routes::all(shared.is_dev(), shared.proposals()).router();
         let app = shared.clone();
-        HttpApp::new()
-            .app_data(web::PayloadConfig::new(BODY))
-            .default_service(web::to(
-                move |http: HttpRequest, body: Result<web::Bytes, actix_web::Error>| {
-                    let (router, app) = (router.clone(), app.clone());
-                    async move { router.serve(app, http, body).await }
-                },
-            ))
+        HttpApp::new().default_service(web::to(move |http: HttpRequest, body: web::Payload| {
+            let (router, app) = (router.clone(), app.clone());
+            async move { router.serve(app, http, body).await }
+        }))
     })
     .workers(1)
     .max_connections(16_384)
     .keep_alive(Duration::from_secs(75))
+    .client_request_timeout(HEAD)
+    .client_disconnect_timeout(LINGER)
     .shutdown_timeout(10)
     .disable_signals();
     let server = server.listen(listener).map_err(failed)?.run();

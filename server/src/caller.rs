@@ -1,5 +1,6 @@
 //! Who is asking: a user on a device, or an application service, perhaps as one of its users on one of its devices.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use actors::dialects::{self, Topic};
@@ -8,13 +9,14 @@ use actors::{Identity, Refusal, Secret, accounts};
 use ruma::{OwnedDeviceId, OwnedUserId};
 use schema::interests::Service;
 
+use crate::address;
 use crate::app::App;
 use crate::error::{Error, Result};
 
 /// How an endpoint wants its caller to prove who it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Auth {
-    /// Anybody may ask.
+    /// Anybody may ask. A token that is sent all the same says on whose account; an unknown one is no error.
     None,
     /// A token of a user or a service, if one is sent.
     Optional,
@@ -31,6 +33,50 @@ pub struct Caller {
     appservice: Option<Arc<Service>>,
     token: Option<Secret>,
     ip: Option<String>,
+    address: String,
+}
+
+/// Where a request says who asks.
+pub(crate) struct Asked<'a> {
+    /// The path.
+    pub(crate) path: &'a str,
+    /// The header `Authorization`.
+    pub(crate) header: Option<&'a str>,
+    /// The query's pairs.
+    pub(crate) query: &'a [(String, String)],
+    /// The address of the client.
+    pub(crate) ip: Option<IpAddr>,
+}
+
+impl<'a> Asked<'a> {
+    /// The key under which limits count the client's address.
+    fn address(&self) -> String {
+        self.ip
+            .map_or_else(|| "unknown".to_owned(), address::bucket)
+    }
+
+    fn param(&self, name: &str) -> Option<&'a str> {
+        let pair = self.query.iter().find(|(n, _)| n == name);
+        pair.map(|(_, value)| value.as_str())
+    }
+
+    /// The token, from the header or from the query.
+    fn token(&self) -> Result<Option<&'a str>> {
+        match (self.header, self.param("access_token")) {
+            (Some(_), Some(_)) => {
+                let twice = "the token is sent twice".to_owned();
+                Err(Error::Request(401, "M_MISSING_TOKEN", twice))
+            }
+            (Some(header), None) => {
+                let scheme_and_token = header.split_once(' ');
+                let token =
+                    scheme_and_token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+                let (_, token) = token.ok_or_else(Error::missing_token)?;
+                Ok(Some(token))
+            }
+            (None, token) => Ok(token),
+        }
+    }
 }
 
 /// How a service names the device it acts as, in the query: the name of the specification, and that from before, which
@@ -62,81 +108,62 @@ impl Caller {
     ///
     /// # Errors
     /// 401 without a (known) token where one is needed; 403 for a user that is not the service's; 400 for a device that does not
-    /// exist.
-    pub async fn find(
-        app: &App,
-        auth: Auth,
-        path: &str,
-        header: Option<&str>,
-        query: &[(String, String)],
-        ip: Option<String>,
-    ) -> Result<Caller> {
-        let param = |name: &str| {
-            query
-                .iter()
-                .find(|(n, _)| n == name)
-                .map(|(_, value)| value.as_str())
+    /// exist; 429 for an address that has sent too many unknown tokens.
+    pub(crate) async fn find(app: &App, auth: Auth, asked: &Asked<'_>) -> Result<Caller> {
+        let token = match asked.token() {
+            // Another kind of authorization is between the client and its proxy.
+            Err(_) if auth == Auth::None => None,
+            token => token?,
         };
-        let token = match (header, param("access_token")) {
-            (Some(_), Some(_)) => {
-                return Err(Error::Request(
-                    401,
-                    "M_MISSING_TOKEN",
-                    "the token is sent twice".to_owned(),
-                ));
-            }
-            (Some(header), None) => Some(
-                header
-                    .strip_prefix("Bearer ")
-                    .ok_or_else(Error::missing_token)?,
-            ),
-            (None, query) => query,
-        };
-        let caller = match (auth, token) {
-            // Whoever it is may ask; but a service is not asked what it asks itself.
-            (Auth::None, token) => Caller {
-                appservice: token.and_then(|token| service_of(app, token)),
-                ip,
-                ..Caller::default()
-            },
-            (Auth::Optional, None) => Caller {
-                ip,
-                ..Caller::default()
-            },
-            (_, Some(token)) => Caller::with_token(app, auth, path, token, param, ip).await?,
+        let mut caller = match (auth, token) {
+            (Auth::None | Auth::Optional, None) => Caller::default(),
             (_, None) => return Err(Error::missing_token()),
+            (_, Some(token)) => {
+                let address = asked.address();
+                app.may_try_token(&address, token)?;
+                let found = Caller::with_token(app, auth, asked, token).await;
+                app.tried_token(&address, token, &found);
+                match found {
+                    Err(Error::Actor(actors::Error::Refused(_))) if auth == Auth::None => {
+                        Caller::default()
+                    }
+                    found => found?,
+                }
+            }
         };
+        caller.ip = asked.ip.map(|ip| ip.to_string());
+        caller.address = asked.address();
         if let Some(identity) = &caller.identity {
-            accounts::seen(&app.actors, identity, caller.ip());
+            accounts::seen(&app.actors, identity, caller.ip.as_deref());
         }
         Ok(caller)
     }
 
-    async fn with_token<'a>(
-        app: &App,
-        auth: Auth,
-        path: &'a str,
-        token: &str,
-        param: impl Fn(&str) -> Option<&'a str>,
-        ip: Option<String>,
-    ) -> Result<Caller> {
+    async fn with_token(app: &App, auth: Auth, asked: &Asked<'_>, token: &str) -> Result<Caller> {
         let env = &app.actors.env;
         let secret = Secret::from(token);
         if let Some(service) = service_of(app, token) {
-            let names = spoken(path, &param);
-            env.dialects.count(&service.id, names);
-            let user = param("user_id");
-            let device = param(DEVICE_ID.stable).or_else(|| param(DEVICE_ID.unstable));
+            if auth != Auth::None {
+                env.dialects.count(&service.id, spoken(asked));
+            }
+            let user = asked.param("user_id");
+            let device = asked
+                .param(DEVICE_ID.stable)
+                .or_else(|| asked.param(DEVICE_ID.unstable));
             let identity = match masquerade(app, &service, user, device).await {
                 // A service that registers a user may name it as the one who asks, and it is not there yet.
-                Err(Error::Actor(actors::Error::Refused(_))) if auth == Auth::Optional => None,
+                Err(Error::Actor(actors::Error::Refused(_)))
+                    if matches!(auth, Auth::Optional | Auth::None) =>
+                {
+                    None
+                }
                 identity => Some(identity?),
             };
             return Ok(Caller {
                 identity,
                 appservice: Some(service),
                 token: Some(secret),
-                ip,
+                ..Caller::default()
             });
         }
         match accounts::queries::who(env, &secret).await? {
@@ -145,9 +172,8 @@ impl Caller {
             }
             Some(identity) => Ok(Caller {
                 identity: Some(identity),
-                appservice: None,
                 token: Some(secret),
-                ip,
+                ..Caller::default()
             }),
             None => Err(Refusal::UnknownToken.into()),
         }
@@ -181,10 +207,16 @@ impl Caller {
         self.token.as_ref()
     }
 
-    /// Where the request came from.
+    /// The key under which limits count the address that the request came from.
     #[must_use]
-    pub fn ip(&self) -> Option<&str> {
-        self.ip.as_deref()
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Whether no known token came with the request.
+    #[must_use]
+    pub fn is_anonymous(&self) -> bool {
+        self.identity.is_none() && self.appservice.is_none()
     }
 
     /// That the caller is this user.
@@ -207,15 +239,14 @@ fn service_of(app: &App, token: &str) -> Option<Arc<Service>> {
 }
 
 /// The names in a service's request for which there is another: its path, where its token stands, how it names a device.
-fn spoken<'a>(
-    path: &'a str,
-    param: &impl Fn(&str) -> Option<&'a str>,
-) -> impl Iterator<Item = (Topic, &'a str)> {
-    let token = param("access_token").map_or("Authorization", |_| "access_token");
+fn spoken<'a>(asked: &Asked<'a>) -> impl Iterator<Item = (Topic, &'a str)> {
+    let token = asked
+        .param("access_token")
+        .map_or("Authorization", |_| "access_token");
     let devices = [DEVICE_ID.stable, DEVICE_ID.unstable]
         .into_iter()
-        .filter(|name| param(name).is_some());
-    dialects::version(path)
+        .filter(|name| asked.param(name).is_some());
+    dialects::version(asked.path)
         .map(|version| (Topic::Path, version))
         .into_iter()
         .chain([(Topic::Token, token)])

@@ -94,6 +94,9 @@ pub struct Dev {
     /// Listen on an address that others can reach, although people and tokens are made for everybody to see
     #[arg(long)]
     pub allow_remote: bool,
+    /// A name, besides those of the loopback address, under which the pages at /_understudy/ may be asked for; may be repeated
+    #[arg(long, value_name = "HOST")]
+    pub allow_host: Vec<String>,
     /// Logs.
     #[command(flatten)]
     pub log: Log,

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use actors::wire::Naming;
 use serde::Deserialize;
 
-use crate::limits::{CLAIMS, REQUESTS, RateLimit};
+use crate::address::Network;
+use crate::limits::{CLAIMS, LOGINS, QUESTIONS, READS, REQUESTS, RateLimit};
 
 /// What argon2 spends on a password unless told otherwise: KiB of memory and passes (OWASP's recommendation).
 pub const PASSWORD_COST: (u32, u32) = (19_456, 2);
@@ -44,9 +45,24 @@ pub struct Config {
     /// The version of rooms whose creator does not choose: `11` or `12`.
     #[serde(default = "default_room_version")]
     pub default_room_version: String,
+    /// The proxies whose word about the address of a client counts.
+    #[serde(default)]
+    pub trusted_proxies: Vec<Network>,
+    /// Whether services are also asked about users and aliases for callers without a token.
+    #[serde(default)]
+    pub anonymous_questions: bool,
     /// How often each caller may change something; `false` switches the limit off.
     #[serde(default = "default_rate_limit")]
     pub rate_limit: Limit,
+    /// How often each caller may read; `false` switches the limit off.
+    #[serde(default = "default_read_limit")]
+    pub read_limit: Limit,
+    /// How often each account may be logged in to with a wrong password; `false` switches the limit off.
+    #[serde(default = "default_login_limit")]
+    pub login_limit: Limit,
+    /// How often services are asked for each caller; `false` switches the limit off.
+    #[serde(default = "default_question_limit")]
+    pub question_limit: Limit,
     /// How often each user may claim a key of each device; `false` switches the limit off.
     #[serde(default = "default_claim_limit")]
     pub claim_limit: Limit,
@@ -118,6 +134,15 @@ fn default_room_version() -> String {
 fn default_rate_limit() -> Limit {
     Limit::On(REQUESTS)
 }
+fn default_read_limit() -> Limit {
+    Limit::On(READS)
+}
+fn default_login_limit() -> Limit {
+    Limit::On(LOGINS)
+}
+fn default_question_limit() -> Limit {
+    Limit::On(QUESTIONS)
+}
 fn default_claim_limit() -> Limit {
     Limit::On(CLAIMS)
 }
@@ -147,6 +172,9 @@ impl Config {
         })?;
         for (name, limit) in [
             ("rate_limit", config.rate_limit),
+            ("read_limit", config.read_limit),
+            ("login_limit", config.login_limit),
+            ("question_limit", config.question_limit),
             ("claim_limit", config.claim_limit),
         ] {
             if let Limit::On(RateLimit { per_second, burst }) = limit
@@ -196,6 +224,10 @@ mod tests {
                 "line 2: unknown field `registrations`",
             ),
             ("server_name = \"a\"\nlisten = \"nowhere\"", "line 2"),
+            (
+                "server_name = \"a\"\ntrusted_proxies = [\"10.0.0.0/33\"]",
+                "line 2: \"10.0.0.0/33\" is not an address",
+            ),
             (
                 "server_name = \"a\"\n[claim_limit]\nburst = 5.0",
                 "line 2: a limit is false, or numbers",

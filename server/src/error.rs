@@ -69,6 +69,15 @@ impl Error {
         )
     }
 
+    /// Whether the token of the request is not known.
+    #[must_use]
+    pub fn is_unknown_token(&self) -> bool {
+        matches!(
+            self,
+            Error::Actor(actors::Error::Refused(Refusal::UnknownToken))
+        )
+    }
+
     /// A request that is wrong in one of its values.
     #[must_use]
     pub fn invalid_param(why: impl Into<String>) -> Error {

@@ -2,6 +2,7 @@
 //!
 //! This crate translates: HTTP in, one question to an actor, HTTP out. It decides nothing and remembers nothing.
 
+pub mod address;
 pub mod app;
 pub mod caller;
 pub mod cli;

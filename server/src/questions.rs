@@ -3,24 +3,24 @@
 //! A service that is asked calls back, so the request waits outside the door meanwhile: it takes nobody's place, the service's
 //! least of all.
 
-use actors::Result;
 use actors::appservice_queries::{self, queries};
 use ruma::{RoomAliasId, UserId};
 
 use crate::app::App;
 use crate::caller::Caller;
+use crate::error::Result;
 
 /// Have services make those of these users who do not exist and are in a namespace. Costs nothing that matters where all exist.
 ///
 /// # Errors
-/// When the database fails, or the actor is gone.
+/// When the database fails, or the actor is gone; 429 when services were asked for the caller too often.
 pub(crate) async fn about_users<'a>(
     app: &App,
     caller: &Caller,
     users: impl IntoIterator<Item = &'a UserId>,
 ) -> Result<()> {
     let unknown = queries::unknown_users(&app.actors.env, asker(caller), users).await?;
-    provision(app, unknown).await
+    provision(app, caller, unknown).await
 }
 
 /// Have a service make this alias, and the room that it names, if it names none and is in a namespace.
@@ -29,15 +29,21 @@ pub(crate) async fn about_users<'a>(
 /// As for [`about_users`].
 pub(crate) async fn about_alias(app: &App, caller: &Caller, alias: &RoomAliasId) -> Result<()> {
     let unknown = queries::unknown_alias(&app.actors.env, asker(caller), alias).await?;
-    provision(app, unknown.into_iter().collect()).await
+    provision(app, caller, unknown.into_iter().collect()).await
 }
 
-async fn provision(app: &App, unknown: Vec<queries::Unknown>) -> Result<()> {
+/// Nothing is asked for callers without a token, unless the operator says so, and not more for the others than their limit allows:
+/// what a service makes because it was asked stays.
+async fn provision(app: &App, caller: &Caller, mut unknown: Vec<queries::Unknown>) -> Result<()> {
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    unknown.truncate(app.limit_questions(caller, unknown.len())?);
     if unknown.is_empty() {
         return Ok(());
     }
     let (env, to) = (&app.actors.env, &app.actors.appservice_queries);
-    outside(app, appservice_queries::provision(env, to, unknown)).await
+    Ok(outside(app, appservice_queries::provision(env, to, unknown)).await?)
 }
 
 /// Wait for services outside the door; the request is not under way meanwhile.

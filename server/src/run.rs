@@ -15,10 +15,10 @@ use ruma::OwnedServerName;
 use schema::registration::ServiceId;
 use tracing_subscriber::EnvFilter;
 
-use crate::app::{self, Options};
+use crate::app::{self, Door, Options};
 use crate::cli::{Cli, Command, Dev, LogFormat};
 use crate::config::{Config, PASSWORD_COST};
-use crate::limits::{CLAIMS, REQUESTS};
+use crate::limits::{CLAIMS, LOGINS, QUESTIONS, READS, REQUESTS};
 use crate::offline::{add_user, forget_appservice, list_appservices};
 use crate::people::{announce, people};
 use crate::{experiments, mscs, private};
@@ -139,6 +139,7 @@ fn options(settings: Settings, database: String) -> Options {
         trace: 0,
         rate_limit: None,
         claim_limit: None,
+        door: Door::default(),
         dev: false,
         lock_wait: schema::Options::default().lock_wait,
         faults: schema::faults::Faults::default(),
@@ -189,6 +190,7 @@ async fn run_dev(dev: Dev, start: Instant) -> Result<(), String> {
     with_experiments(&mut options, &dev.enable_experiment)?;
     options.settings.proposals.counts_policies = true;
     options.claim_limit = dev.claim_limit.then_some(CLAIMS);
+    options.door.hosts = dev.allow_host;
     make_database(&options.database)?;
     let running = app::serve(listener, options).await.map_err(text)?;
     let people = people(&running.app.actors, &dev.data).await?;
@@ -209,6 +211,14 @@ pub(crate) fn configured(path: &Path) -> Result<(Config, Options), String> {
     options.settings.open_registration = config.registration;
     options.rate_limit = config.rate_limit.get(REQUESTS);
     options.claim_limit = config.claim_limit.get(CLAIMS);
+    options.door = Door {
+        trusted_proxies: config.trusted_proxies.clone(),
+        read_limit: config.read_limit.get(READS),
+        login_limit: config.login_limit.get(LOGINS),
+        question_limit: config.question_limit.get(QUESTIONS),
+        anonymous_questions: config.anonymous_questions,
+        hosts: Vec::new(),
+    };
     with_proposals(&mut options, &config.enabled_mscs, config.msc_names)?;
     with_experiments(&mut options, &config.experiments)?;
     Ok((config, options))

@@ -87,6 +87,12 @@ impl Person {
         Person::new(user_id, user_id, device_id, token, base, Log::default())
     }
 
+    /// The token.
+    #[must_use]
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
     /// The same service as one of its users, perhaps on a device.
     #[must_use]
     pub fn playing(&self, user_id: &str, device_id: Option<&str>) -> Person {

@@ -88,6 +88,7 @@ impl Stage {
             trace: 16 << 20,
             rate_limit: None,
             claim_limit: None,
+            door: app::Door::default(),
             dev: true,
             lock_wait: Duration::from_secs(10),
             faults: schema::faults::Faults::default(),

@@ -13,6 +13,7 @@ mod device_calls;
 mod device_lists;
 mod dialects;
 mod doctor;
+mod door;
 mod encrypted;
 mod ephemeral;
 mod exhaustion;

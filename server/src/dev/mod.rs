@@ -1,4 +1,5 @@
-//! What only a development server has, under `/_understudy/`.
+//! What only a development server has, under `/_understudy/`: without a token, so for programs and for pages of the server's own
+//! origin alone.
 
 mod doctor;
 mod explain;
@@ -13,35 +14,35 @@ use serde_json::json;
 use crate::app::App;
 use crate::caller::{Auth, Caller};
 use crate::error::Result;
+use crate::limits::LARGE_BODY;
 use crate::ruma::{Json, Raw, Routes};
 
 /// The routes of a development server.
 pub(crate) fn routes(routes: Routes) -> Routes {
-    routes
+    let looks = routes
         .raw("GET", "/_understudy/messages", Auth::None, messages)
+        .own_origin()
         .raw("GET", "/_understudy/transactions", Auth::None, transactions)
+        .own_origin()
         .raw("GET", "/_understudy/appservices", Auth::None, status)
+        .own_origin()
         .raw("GET", "/_understudy/explain", Auth::None, explain::explain)
-        .raw(
-            "POST",
-            "/_understudy/appservices/reload",
-            Auth::None,
-            reload,
-        )
-        .raw(
-            "POST",
-            "/_understudy/appservices/{id}/retry",
-            Auth::None,
-            retry,
-        )
-        .raw(
-            "GET",
-            "/_understudy/appservices/{id}/dialects",
-            Auth::None,
-            dialects,
-        )
-        .raw("POST", "/_understudy/clock/advance", Auth::None, advance)
+        .own_origin();
+    let service = |rest| format!("/_understudy/appservices/{{id}}/{rest}");
+    let reload_path = "/_understudy/appservices/reload";
+    let advance_path = "/_understudy/clock/advance";
+    looks
+        .raw("GET", &service("dialects"), Auth::None, dialects)
+        .own_origin()
+        .raw("POST", &service("retry"), Auth::None, retry)
+        .own_origin()
+        .raw("POST", reload_path, Auth::None, reload)
+        .own_origin()
+        .raw("POST", advance_path, Auth::None, advance)
+        .own_origin()
         .raw("POST", "/_understudy/doctor", Auth::None, doctor::doctor)
+        .takes(LARGE_BODY)
+        .own_origin()
 }
 
 fn answer(value: &impl serde::Serialize) -> Result<Json> {

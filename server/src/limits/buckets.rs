@@ -95,6 +95,36 @@ impl<K: Ord + Clone> Buckets<K> {
         answer
     }
 
+    /// Whether there is a token. Nothing is taken.
+    ///
+    /// # Errors
+    /// Where there is none: after how many milliseconds there is one again.
+    pub(super) fn look<Q>(&self, key: &Q) -> Result<(), u64>
+    where
+        K: std::borrow::Borrow<Q>,
+        Q: Ord + ?Sized,
+    {
+        let now = self.clock.now();
+        let buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let tokens = buckets
+            .get(key)
+            .map(|bucket| self.limit.filled(*bucket, now));
+        match tokens {
+            Some(tokens) if tokens < 1.0 => Err(self.limit.wait(tokens)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Put back a token that was taken for nothing.
+    pub(super) fn give_back(&self, key: &K) {
+        let now = self.clock.now();
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bucket) = buckets.get_mut(key) {
+            let tokens = (self.limit.filled(*bucket, now) + 1.0).min(self.limit.burst);
+            *bucket = Bucket { tokens, at: now };
+        }
+    }
+
     /// Full buckets say nothing and go. If too many are left, the fuller half goes: to have its empty bucket forgotten,
     /// somebody would have to empty as many others.
     fn make_room(&self, buckets: &mut BTreeMap<K, Bucket>, now: i64) {

@@ -1,6 +1,10 @@
-//! How often a caller may ask, and how often it may claim a key of a device.
+//! What a caller may take: how often it may ask, how many bytes it may send, how often it may guess, have services asked, and
+//! claim a key of a device.
 
+mod attempts;
+mod bodies;
 mod buckets;
+mod terms;
 
 use actors::key_store::{Wanted, rules};
 use actors::{Clock, Refusal};
@@ -10,11 +14,33 @@ use crate::caller::Caller;
 use crate::error::Result;
 use buckets::Buckets;
 
+pub(crate) use attempts::Attempts;
+pub(crate) use bodies::{Bodies, Reserved, allowed};
 pub use buckets::RateLimit;
+pub use terms::{ANONYMOUS_BODY, BODY, Cost, LARGE_BODY, Terms};
 
 /// How often each caller may change something, unless the operator says otherwise.
 pub const REQUESTS: RateLimit = RateLimit {
     per_second: 10.0,
+    burst: 50.0,
+};
+
+/// How often each caller may read, unless the operator says otherwise.
+pub const READS: RateLimit = RateLimit {
+    per_second: 50.0,
+    burst: 250.0,
+};
+
+/// How often each account may be logged in to with a wrong password, unless the operator says otherwise.
+pub const LOGINS: RateLimit = RateLimit {
+    per_second: 0.1,
+    burst: 10.0,
+};
+
+/// How often services are asked for each caller, unless the operator says otherwise. A person who starts a chat needs one
+/// question.
+pub const QUESTIONS: RateLimit = RateLimit {
+    per_second: 1.0,
     burst: 50.0,
 };
 
@@ -44,28 +70,69 @@ fn payer(caller: &Caller) -> Option<String> {
             None
         }
         (_, Ok(identity)) => Some(identity.user.to_string()),
-        (_, Err(_)) => Some(caller.ip().unwrap_or("unknown").to_owned()),
+        (_, Err(_)) => Some(caller.address().to_owned()),
     }
 }
 
-/// How often each caller may ask.
-pub(crate) struct Limits(Buckets<String>);
+/// How often each caller may ask: a limit for reading, one for everything else.
+pub(crate) struct Limits {
+    reads: Option<Buckets<String>>,
+    changes: Option<Buckets<String>>,
+}
 
 impl Limits {
-    pub(crate) fn new(limit: RateLimit, clock: Clock) -> Limits {
-        Limits(Buckets::new(limit, clock, CALLERS))
+    pub(crate) fn new(
+        reads: Option<RateLimit>,
+        changes: Option<RateLimit>,
+        clock: &Clock,
+    ) -> Limits {
+        let buckets = |limit| Buckets::new(limit, clock.clone(), CALLERS);
+        Limits {
+            reads: reads.map(buckets),
+            changes: changes.map(buckets),
+        }
     }
 
-    /// Reading is free; everything else takes a token.
-    pub(crate) fn check(&self, caller: &Caller, method: &str, path: &str) -> Result<()> {
-        let reading = method == "GET" || method == "HEAD" || path.ends_with("/keys/query");
-        if reading {
-            return Ok(());
+    /// Count a request.
+    ///
+    /// # Errors
+    /// 429 with how long to wait.
+    pub(crate) fn check(&self, caller: &Caller, cost: Cost) -> Result<()> {
+        let buckets = match cost {
+            Cost::Read => &self.reads,
+            Cost::Change => &self.changes,
+        };
+        match (buckets, payer(caller)) {
+            (Some(buckets), Some(payer)) => Ok(buckets.take(payer).map_err(exceeded)?),
+            _ => Ok(()),
         }
-        match payer(caller) {
-            Some(who) => Ok(self.0.take(who).map_err(exceeded)?),
-            None => Ok(()),
+    }
+}
+
+/// How often services are asked for each caller.
+pub(crate) struct QuestionLimits(Buckets<String>);
+
+impl QuestionLimits {
+    pub(crate) fn new(limit: RateLimit, clock: Clock) -> QuestionLimits {
+        QuestionLimits(Buckets::new(limit, clock, CALLERS))
+    }
+
+    /// How many of so many questions may be asked for this caller.
+    ///
+    /// # Errors
+    /// 429 where it is none of them.
+    pub(crate) fn allow(&self, caller: &Caller, questions: usize) -> Result<usize> {
+        let Some(payer) = payer(caller) else {
+            return Ok(questions);
+        };
+        for asked in 0..questions {
+            match self.0.take(payer.clone()) {
+                Err(wait) if asked == 0 => return Err(exceeded(wait).into()),
+                Err(_) => return Ok(asked),
+                Ok(()) => {}
+            }
         }
+        Ok(questions)
     }
 }
 

@@ -20,6 +20,7 @@ use serde_json::value::RawValue;
 use crate::app::App;
 use crate::caller::Caller;
 use crate::error::Result;
+use crate::limits::LARGE_BODY;
 use crate::ruma::Routes;
 
 /// This section's endpoints.
@@ -30,7 +31,12 @@ pub(super) fn routes(routes: Routes) -> Routes {
         .on(version)
         .on(update)
         .on(delete);
-    let stored = versions.on(put_all).on(put_room).on(put_session);
+    let stored = versions
+        .on(put_all)
+        .takes(LARGE_BODY)
+        .on(put_room)
+        .takes(LARGE_BODY)
+        .on(put_session);
     let read = stored.on(get_all).on(get_room).on(get_session);
     read.on(delete_all).on(delete_room).on(delete_session)
 }

@@ -23,8 +23,10 @@ pub(super) fn routes(routes: Routes) -> Routes {
         .on(delete)
         .on(listed)
         .on(list)
+        .empty()
         .on(public)
         .on(public_filtered)
+        .reads()
 }
 
 /// The room that an alias names.

@@ -33,7 +33,9 @@ pub(super) fn routes(routes: Routes) -> Routes {
             Auth::User,
             no_users,
         )
+        .reads()
         .raw("POST", "/_matrix/client/v3/search", Auth::User, no_results)
+        .reads()
         .raw("GET", "/_matrix/media/v3/config", Auth::User, no_media)
         .raw(
             "GET",

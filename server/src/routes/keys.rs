@@ -15,12 +15,20 @@ use serde_json::value::RawValue;
 use crate::app::App;
 use crate::caller::Caller;
 use crate::error::Result;
+use crate::limits::LARGE_BODY;
 use crate::ruma::{Json, Routes};
 use crate::{key_proxy, questions};
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {
-    routes.on(upload).on_json(query).on_json(claim)
+    routes
+        .on(upload)
+        .takes(LARGE_BODY)
+        .on_json(query)
+        .reads()
+        .takes(LARGE_BODY)
+        .on_json(claim)
+        .takes(LARGE_BODY)
 }
 
 /// Upload identity keys, one-time keys and fallback keys of the caller's device.

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use crate::app::App;
 use crate::caller::Caller;
 use crate::error::{Error, Result};
+use crate::limits::LARGE_BODY;
 use crate::questions;
 use crate::ruma::Routes;
 
@@ -17,6 +18,7 @@ use crate::ruma::Routes;
 pub(super) fn routes(routes: Routes) -> Routes {
     routes
         .on(create)
+        .takes(LARGE_BODY)
         .on(joined)
         .on(members_joined)
         .on(members)

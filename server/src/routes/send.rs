@@ -12,7 +12,7 @@ use crate::ruma::{Routes, variable};
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {
-    routes.on_path(send).on(redact)
+    routes.on_path(send).on(redact).empty()
 }
 
 /// Send a message event to a room.

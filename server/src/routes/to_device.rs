@@ -8,12 +8,13 @@ use ruma::to_device::DeviceIdOrAllDevices;
 use crate::app::App;
 use crate::caller::Caller;
 use crate::error::Result;
+use crate::limits::LARGE_BODY;
 use crate::questions;
 use crate::ruma::{Routes, variable};
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {
-    routes.on_path(send)
+    routes.on_path(send).takes(LARGE_BODY)
 }
 
 /// Send messages to the devices of users.

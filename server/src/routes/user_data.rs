@@ -25,6 +25,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
         .on_path(put_of_room)
         .on(tags)
         .on(put_tag)
+        .empty()
         .on(delete_tag)
         .on(put_filter)
         .on(filter)

@@ -3,6 +3,8 @@
 //!
 //! Routing is `matchit` in one default service: actix-web tries its routes one after the other.
 
+mod body;
+mod origin;
 mod router;
 mod translate;
 
@@ -23,7 +25,7 @@ use futures_util::future::LocalBoxFuture;
 use crate::app::App;
 use crate::caller::{Auth, Caller};
 use crate::error::Result;
-use router::caller;
+use crate::limits::{Cost, Terms};
 use translate::{json_error, json_response, parse, ruma_response};
 
 pub use router::Router;
@@ -122,11 +124,23 @@ struct Incoming {
     query: Vec<(String, String)>,
 }
 
-type Handler = Rc<dyn Fn(App, Incoming) -> LocalBoxFuture<'static, Result<HttpResponse>>>;
+type Handler = Rc<dyn Fn(App, Caller, Incoming) -> LocalBoxFuture<'static, Result<HttpResponse>>>;
 
-/// Every route: path → method → what its caller must prove, and the handler.
+/// What is registered for a method of a path.
+#[derive(Clone)]
+struct Route {
+    auth: Auth,
+    terms: Terms,
+    handler: Handler,
+}
+
+/// Every route: path → method → what its caller must prove, what it takes, and the handler.
 #[derive(Clone, Default)]
-pub struct Routes(BTreeMap<String, BTreeMap<&'static str, (Auth, Handler)>>);
+pub struct Routes {
+    all: BTreeMap<String, BTreeMap<&'static str, Route>>,
+    /// The paths of the endpoint that was added last, with its method: its terms may be changed.
+    last: Vec<(String, &'static str)>,
+}
 
 impl Routes {
     /// `.on(whoami)`: one line for each endpoint.
@@ -184,9 +198,8 @@ impl Routes {
         F: Fn(App, Caller, Raw) -> Fut + Copy + 'static,
         Fut: Future<Output = Result<Json>> + 'static,
     {
-        let route: Handler = Rc::new(move |app, incoming| {
+        let route: Handler = Rc::new(move |app, caller, incoming| {
             Box::pin(async move {
-                let caller = caller(&app, auth, &incoming).await?;
                 let Incoming {
                     body, path, query, ..
                 } = incoming;
@@ -195,7 +208,45 @@ impl Routes {
                     .map(|Json(text)| json_response(text))
             })
         });
+        self.last.clear();
         self.insert(path, method, auth, route);
+        self
+    }
+
+    /// The endpoint that was added last only reads, whatever its method.
+    #[must_use]
+    pub fn reads(self) -> Routes {
+        self.terms(|terms| terms.cost = Cost::Read)
+    }
+
+    /// The endpoint that was added last takes bodies of so many bytes.
+    #[must_use]
+    pub fn takes(self, bytes: usize) -> Routes {
+        self.terms(|terms| terms.body = bytes)
+    }
+
+    /// Everything in the body of the endpoint that was added last is optional, and so is the body.
+    #[must_use]
+    pub fn empty(self) -> Routes {
+        self.terms(|terms| terms.empty = true)
+    }
+
+    /// The endpoint that was added last is for pages of the server's own origin, and for programs.
+    #[must_use]
+    pub fn own_origin(self) -> Routes {
+        self.terms(|terms| terms.own_origin = true)
+    }
+
+    fn terms(mut self, change: impl Fn(&mut Terms)) -> Routes {
+        for (path, method) in &self.last {
+            let route = self
+                .all
+                .get_mut(path)
+                .and_then(|methods| methods.get_mut(method));
+            if let Some(route) = route {
+                change(&mut route.terms);
+            }
+        }
         self
     }
 
@@ -206,10 +257,8 @@ impl Routes {
         Fut: Future<Output = Result<T>> + 'static,
         T: 'static,
     {
-        let route: Handler = Rc::new(move |app, incoming| {
+        let route: Handler = Rc::new(move |app, caller, incoming| {
             Box::pin(async move {
-                // Who asks comes first: a bad token is 401 whatever the body holds.
-                let caller = caller(&app, R::Authentication::AUTH, &incoming).await?;
                 let request = parse::<R>(&incoming)?;
                 respond(handler(app, caller, incoming.path, request).await?)
             })
@@ -219,15 +268,16 @@ impl Routes {
             .find(|m| R::METHOD == *m)
             .unwrap_or("GET");
         let auth = R::Authentication::AUTH;
+        self.last.clear();
         for path in R::PATH_BUILDER.all_paths() {
             self.insert(path, method, auth, Rc::clone(&route));
             // An empty last segment matches no variable: the empty state key has paths of its own.
             if let Some(base) = path.strip_suffix("/{state_key}") {
                 for empty in [base.to_owned(), format!("{base}/")] {
                     let route = Rc::clone(&route);
-                    let with_empty: Handler = Rc::new(move |app, mut incoming| {
+                    let with_empty: Handler = Rc::new(move |app, caller, mut incoming| {
                         incoming.path.push(String::new());
-                        route(app, incoming)
+                        route(app, caller, incoming)
                     });
                     self.insert(&empty, method, auth, with_empty);
                 }
@@ -237,19 +287,26 @@ impl Routes {
     }
 
     fn insert(&mut self, path: &str, method: &'static str, auth: Auth, handler: Handler) {
+        let terms = Terms::of(method);
+        let route = Route {
+            auth,
+            terms,
+            handler,
+        };
         let twice = self
-            .0
+            .all
             .entry(path.to_owned())
             .or_default()
-            .insert(method, (auth, handler));
+            .insert(method, route);
+        self.last.push((path.to_owned(), method));
         assert!(twice.is_none(), "{method} {path} is registered twice");
     }
 
     /// Every method and path, and what its caller must prove, in order.
     pub fn list(&self) -> impl Iterator<Item = (&str, &str, Auth)> {
-        self.0.iter().flat_map(|(path, methods)| {
-            let one = move |(method, (auth, _)): (&&'static str, &(Auth, Handler))| {
-                (*method, path.as_str(), *auth)
+        self.all.iter().flat_map(|(path, methods)| {
+            let one = move |(method, route): (&&'static str, &Route)| {
+                (*method, path.as_str(), route.auth)
             };
             methods.iter().map(one)
         })
@@ -259,7 +316,7 @@ impl Routes {
     #[must_use]
     pub fn router(self) -> Router {
         let mut tree = matchit::Router::new();
-        for (path, methods) in self.0 {
+        for (path, methods) in self.all {
             // A clash is a mistake in this program, found by whoever starts it first.
             tree.insert(path.as_str(), (Rc::from(path.as_str()), methods))
                 .expect("paths do not clash");

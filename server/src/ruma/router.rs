@@ -4,49 +4,64 @@ use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 
-use actix_web::web::Bytes;
+use actix_web::web::{Bytes, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use actors::trace;
 use futures_util::FutureExt;
 
+use super::origin::{is_own, kept};
 use super::translate::{cors, decode, names_nul, query};
-use super::{Handler, Incoming};
+use super::{Incoming, Route, body};
+use crate::address;
 use crate::app::App;
-use crate::caller::{Auth, Caller, dialect};
+use crate::caller::{Asked, Caller, dialect};
 use crate::error::{Error, Result};
+use crate::questions::outside;
 
-pub(super) type Found = (Rc<str>, BTreeMap<&'static str, (Auth, Handler)>);
+pub(super) type Found = (Rc<str>, BTreeMap<&'static str, Route>);
 
 /// All routes in one tree.
 #[derive(Clone)]
 pub struct Router(pub(super) Rc<matchit::Router<Found>>);
 
 impl Router {
-    /// Answer a request: find its route, prove who asks, parse, handle, and turn whatever happens into a response.
-    pub async fn serve(
-        &self,
-        app: App,
-        http: HttpRequest,
-        body: Result<Bytes, actix_web::Error>,
-    ) -> HttpResponse {
-        if http.method() == actix_web::http::Method::OPTIONS {
+    /// Answer a request: find its route, prove who asks, read the body, parse, handle, and turn whatever happens into a response.
+    pub async fn serve(&self, app: App, http: HttpRequest, payload: Payload) -> HttpResponse {
+        let own_origin = self.is_of_own_origin(&http);
+        if http.method() == actix_web::http::Method::OPTIONS && !own_origin {
             return cors(HttpResponse::Ok().finish());
         }
-        let answer = match self.find(&http, body) {
-            Ok((template, handler, incoming)) => run(app, &template, handler, incoming).await,
+        let allowed = if own_origin {
+            is_own(&http, &app.door().hosts)
+        } else {
+            Ok(())
+        };
+        let answer = match allowed.and_then(|()| self.find(&http)) {
+            Ok(Match {
+                template,
+                route,
+                incoming,
+            }) => run(app, &template, route, incoming, payload).await,
             Err(error) => Err(error),
         };
-        cors(answer.unwrap_or_else(|error| {
+        let answer = answer.unwrap_or_else(|error| {
             let spoken = query(http.query_string()).unwrap_or_default();
             error.response(dialect(&spoken))
-        }))
+        });
+        if own_origin {
+            kept(answer)
+        } else {
+            cors(answer)
+        }
     }
 
-    fn find(
-        &self,
-        http: &HttpRequest,
-        body: Result<Bytes, actix_web::Error>,
-    ) -> Result<(Rc<str>, Handler, Incoming)> {
+    /// Whether the path, with any method, is for pages of the server's own origin only.
+    fn is_of_own_origin(&self, http: &HttpRequest) -> bool {
+        let found = self.0.at(http.uri().path());
+        found.is_ok_and(|found| found.value.1.values().any(|route| route.terms.own_origin))
+    }
+
+    fn find(&self, http: &HttpRequest) -> Result<Match> {
         let raw = http.uri().path();
         let unknown = || Error::Request(404, "M_UNRECOGNIZED", "unknown endpoint".to_owned());
         let found = self.0.at(raw).map_err(|_| unknown())?;
@@ -56,7 +71,7 @@ impl Router {
         } else {
             http.method().as_str()
         };
-        let Some((_, handler)) = methods.get(method) else {
+        let Some(route) = methods.get(method) else {
             let known = methods.keys().copied().collect::<Vec<_>>().join(", ");
             return Err(Error::Request(
                 405,
@@ -69,31 +84,33 @@ impl Router {
             .iter()
             .map(|(_, v)| decode(v))
             .collect::<Result<Vec<_>>>()?;
-        let query = query(http.query_string())?;
-        let body = body.map_err(|e| Error::Request(413, "M_TOO_LARGE", e.to_string()))?;
-        if names_nul(&body) {
-            let why = "U+0000 cannot be stored, in no text".to_owned();
-            return Err(Error::Request(400, "M_BAD_JSON", why));
-        }
-        Ok((
-            Rc::clone(template),
-            Rc::clone(handler),
-            Incoming {
+        Ok(Match {
+            template: Rc::clone(template),
+            route: route.clone(),
+            incoming: Incoming {
                 http: http.clone(),
-                body,
+                body: Bytes::new(),
                 path,
-                query,
+                query: query(http.query_string())?,
             },
-        ))
+        })
     }
 }
 
-/// Run a handler: counted, traced, and a panic is its own request's alone.
+/// A request and its route.
+struct Match {
+    template: Rc<str>,
+    route: Route,
+    incoming: Incoming,
+}
+
+/// Answer a request that has a route: counted, traced, and a panic is its own request's alone.
 async fn run(
     app: App,
     template: &str,
-    handler: Handler,
+    route: Route,
     incoming: Incoming,
+    payload: Payload,
 ) -> Result<HttpResponse> {
     let _place = app
         .enter()
@@ -103,7 +120,7 @@ async fn run(
     let name = std::sync::Arc::clone(&cause);
     let handled = trace::caused_by(
         cause,
-        AssertUnwindSafe(handler(app, incoming)).catch_unwind(),
+        AssertUnwindSafe(handle(app, route, incoming, payload)).catch_unwind(),
     )
     .await;
     handled.unwrap_or_else(|_| {
@@ -112,27 +129,44 @@ async fn run(
     })
 }
 
-pub(super) async fn caller(app: &App, auth: Auth, incoming: &Incoming) -> Result<Caller> {
-    let header = incoming
-        .http
-        .headers()
-        .get("authorization")
-        .map(|v| v.to_str().map_err(|_| Error::missing_token()))
-        .transpose()?;
-    let ip = incoming.http.peer_addr().map(|a| a.ip().to_string());
-    let caller = Caller::find(
-        app,
-        auth,
-        incoming.http.uri().path(),
-        header,
-        &incoming.query,
-        ip,
-    )
-    .await?;
-    app.limit(
-        &caller,
-        incoming.http.method().as_str(),
-        incoming.http.uri().path(),
-    )?;
-    Ok(caller)
+// ANCHOR: handle
+/// Who asks comes first, then how often, then the body: of a request that is refused nothing is read, and a bad token is 401
+/// whatever the body holds. A body that comes slowly takes no place at the door.
+async fn handle(
+    app: App,
+    route: Route,
+    mut incoming: Incoming,
+    payload: Payload,
+) -> Result<HttpResponse> {
+    let caller = caller(&app, &route, &incoming).await?;
+    app.limit(&caller, route.terms.cost)?;
+    let limit = route.terms.body_for(caller.is_anonymous());
+    let mut reserved = app.reserve_body(&caller);
+    if limit > 0 {
+        let read = body::read(&app, &incoming.http, payload, limit, &mut reserved);
+        incoming.body = outside(&app, read).await?;
+    }
+    if !(incoming.body.is_empty() && route.terms.empty) {
+        body::is_object(&incoming.body)?;
+    }
+    if names_nul(&incoming.body) {
+        let why = "U+0000 cannot be stored, in no text".to_owned();
+        return Err(Error::Request(400, "M_BAD_JSON", why));
+    }
+    (route.handler)(app, caller, incoming).await
+}
+// ANCHOR_END: handle
+
+async fn caller(app: &App, route: &Route, incoming: &Incoming) -> Result<Caller> {
+    let http = &incoming.http;
+    let header = http.headers().get("authorization");
+    let peer = http.peer_addr().map(|socket| socket.ip());
+    let asked = Asked {
+        path: http.uri().path(),
+        // A token is of visible characters: what is none is not one.
+        header: header.map(|value| value.to_str().unwrap_or_default()),
+        query: &incoming.query,
+        ip: peer.map(|peer| address::client(peer, http.headers(), &app.door().trusted_proxies)),
+    };
+    Caller::find(app, route.auth, &asked).await
 }

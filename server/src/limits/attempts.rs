@@ -1,0 +1,211 @@
+//! How often a password or a token may be guessed.
+
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Mutex, PoisonError};
+
+use actors::{Clock, Refusal};
+
+use super::buckets::{Buckets, RateLimit};
+use super::{CALLERS, exceeded};
+use crate::error::{Error, Result};
+
+/// How many accounts may be guessed at from one address: several people share one.
+const ACCOUNTS: f64 = 5.0;
+
+/// How many more unknown tokens than wrong passwords an address may send: every request carries one, and a client that was
+/// logged out sends a few before it notices.
+const TOKENS: f64 = 10.0;
+
+/// How many pairs of an address and a token that was right there a generation remembers. Eight bytes each.
+const RIGHT: usize = 10_000;
+
+/// Guesses at passwords, by account and by address; at tokens, by address.
+pub(crate) struct Attempts {
+    accounts: Buckets<String>,
+    addresses: Buckets<String>,
+    tokens: Buckets<String>,
+    right: Mutex<[BTreeSet<u64>; 2]>,
+}
+
+fn times(limit: RateLimit, n: f64) -> RateLimit {
+    RateLimit {
+        per_second: limit.per_second * n,
+        burst: limit.burst * n,
+    }
+}
+
+/// Whether this is the answer to a wrong password.
+fn is_wrong(error: &Error) -> bool {
+    let Error::Actor(actors::Error::Refused(refusal)) = error else {
+        return false;
+    };
+    match refusal {
+        Refusal::Forbidden(_) => true,
+        Refusal::Unconfirmed(challenge) => challenge.failed.is_some(),
+        _ => false,
+    }
+}
+
+impl Attempts {
+    /// `limit` is how often one account may be guessed at.
+    pub(crate) fn new(limit: RateLimit, clock: &Clock) -> Attempts {
+        let buckets = |n| Buckets::new(times(limit, n), clock.clone(), CALLERS);
+        Attempts {
+            accounts: buckets(1.0),
+            addresses: buckets(ACCOUNTS),
+            tokens: buckets(TOKENS),
+            right: Mutex::default(),
+        }
+    }
+
+    // ANCHOR: password
+    /// Try a password. A place is taken before the password is looked at, so that many tries at once are limited too, and given
+    /// back unless the password was wrong.
+    ///
+    /// # Errors
+    /// 429, whether or not the account exists; and those of the try.
+    pub(crate) async fn password<T>(
+        &self,
+        account: &str,
+        address: &str,
+        attempt: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let (account, address) = (account.to_owned(), address.to_owned());
+        self.addresses.take(address.clone()).map_err(exceeded)?;
+        if let Err(wait) = self.accounts.take(account.clone()) {
+            self.addresses.give_back(&address);
+            return Err(exceeded(wait).into());
+        }
+        let tried = attempt.await;
+        if !tried.as_ref().is_err_and(is_wrong) {
+            self.addresses.give_back(&address);
+            self.accounts.give_back(&account);
+        }
+        tried
+    }
+    // ANCHOR_END: password
+
+    /// Whether a token may be tried from this address: while it has sent too many unknown ones, only those that were right
+    /// there lately.
+    ///
+    /// # Errors
+    /// 429 with how long to wait.
+    pub(crate) fn may_try_token(&self, address: &str, token: &str) -> Result<()> {
+        let Err(wait) = self.tokens.look(address) else {
+            return Ok(());
+        };
+        let pair = pair(address, token);
+        let known = self
+            .right()
+            .iter()
+            .any(|generation| generation.contains(&pair));
+        if known {
+            Ok(())
+        } else {
+            Err(exceeded(wait).into())
+        }
+    }
+
+    /// The token was right.
+    pub(crate) fn right_token(&self, address: &str, token: &str) {
+        let pair = pair(address, token);
+        let mut right = self.right();
+        if right[0].contains(&pair) {
+            return;
+        }
+        if right[0].len() >= RIGHT {
+            let [young, old] = &mut *right;
+            *old = std::mem::take(young);
+        }
+        right[0].insert(pair);
+    }
+
+    /// The token was unknown.
+    pub(crate) fn wrong_token(&self, address: &str) {
+        // Whether there was a place left is asked before the next try.
+        let _ = self.tokens.take(address.to_owned());
+    }
+
+    fn right(&self) -> std::sync::MutexGuard<'_, [BTreeSet<u64>; 2]> {
+        self.right.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn pair(address: &str, token: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (address, token).hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: RateLimit = RateLimit {
+        per_second: 0.1,
+        burst: 2.0,
+    };
+
+    fn wrong() -> Result<()> {
+        Err(Refusal::Forbidden("wrong user or password".into()).into())
+    }
+
+    fn is_limited<T: std::fmt::Debug>(answer: Result<T>) -> bool {
+        let Err(Error::Actor(actors::Error::Refused(refusal))) = answer else {
+            return false;
+        };
+        matches!(refusal, Refusal::LimitExceeded { .. })
+    }
+
+    #[actix_web::test]
+    async fn wrong_passwords_are_counted_by_account_and_by_address() {
+        let attempts = Attempts::new(LIMIT, &Clock::manual(0));
+        let guess = |account: &str, address: &str| {
+            let (account, address) = (account.to_owned(), address.to_owned());
+            let attempts = &attempts;
+            async move {
+                let guess = attempts.password(&account, &address, async { wrong() });
+                is_limited(guess.await)
+            }
+        };
+        for _ in 0..20 {
+            let right = attempts.password("alice", "here", async { Ok(()) });
+            assert!(right.await.is_ok(), "the right password costs nothing");
+        }
+        assert!(!guess("alice", "here").await && !guess("alice", "there").await);
+        assert!(guess("alice", "elsewhere").await, "from any address");
+        let right = attempts.password("alice", "here", async { Ok(()) });
+        assert!(is_limited(right.await), "the right one must wait too");
+        for n in 0..9 {
+            assert!(!guess(&n.to_string(), "here").await, "{n}");
+        }
+        assert!(guess("one more", "here").await, "at any account");
+    }
+
+    #[test]
+    fn an_address_that_guesses_tokens_keeps_those_that_it_has() {
+        let attempts = Attempts::new(LIMIT, &Clock::manual(0));
+        attempts.right_token("here", "mine");
+        for _ in 0..20 {
+            assert!(attempts.may_try_token("here", "guess").is_ok());
+            attempts.wrong_token("here");
+        }
+        assert!(is_limited(attempts.may_try_token("here", "guess")));
+        assert!(attempts.may_try_token("here", "mine").is_ok());
+        assert!(is_limited(
+            attempts.may_try_token("here", "right, but new here")
+        ));
+        assert!(attempts.may_try_token("there", "guess").is_ok());
+    }
+
+    #[test]
+    fn what_was_right_is_remembered_within_bounds() {
+        let attempts = Attempts::new(LIMIT, &Clock::manual(0));
+        for n in 0..3 * RIGHT {
+            attempts.right_token("here", &n.to_string());
+        }
+        let right = attempts.right();
+        assert!(right[0].len() <= RIGHT && right[1].len() <= RIGHT);
+    }
+}

@@ -1,0 +1,137 @@
+//! The bytes of request bodies that are under way, from the first that arrives until the request is answered.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// The most bytes of all bodies under way.
+const ALL: usize = 64 << 20;
+
+/// The most of them of one caller: two of the largest bodies.
+const OF_ONE: usize = ALL / 4;
+
+/// The most of them of all callers without a token, so that they cannot keep out those with one.
+const ANONYMOUS: usize = ALL / 4;
+
+/// How long a body may take before its pace counts.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// The slowest pace after that, in bytes a second: a telephone with a bad connection is faster.
+const PACE: u64 = 8 << 10;
+
+/// How long a body may have taken when so many of its bytes have arrived.
+pub(crate) fn allowed(arrived: usize) -> Duration {
+    let arrived = u64::try_from(arrived).unwrap_or(u64::MAX);
+    GRACE + Duration::from_millis(arrived.saturating_mul(1000) / PACE)
+}
+
+#[derive(Default)]
+struct Held {
+    all: usize,
+    anonymous: usize,
+    of: BTreeMap<String, usize>,
+}
+
+/// The bytes under way, by caller.
+#[derive(Clone, Default)]
+pub(crate) struct Bodies(Arc<Mutex<Held>>);
+
+/// The part of the budget that one body holds; free again when dropped.
+pub(crate) struct Reserved {
+    bodies: Bodies,
+    caller: String,
+    anonymous: bool,
+    bytes: usize,
+}
+
+impl Bodies {
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        // Nothing between lock and unlock can panic.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many bytes are under way.
+    pub(crate) fn bytes(&self) -> usize {
+        self.lock().all
+    }
+
+    /// For a body of which nothing has arrived.
+    pub(crate) fn begin(&self, caller: String, anonymous: bool) -> Reserved {
+        Reserved {
+            bodies: self.clone(),
+            caller,
+            anonymous,
+            bytes: 0,
+        }
+    }
+}
+
+impl Reserved {
+    /// Whether there is room for so many bytes more; they are held if so.
+    #[must_use]
+    pub(crate) fn grow(&mut self, bytes: usize) -> bool {
+        let mut held = self.bodies.lock();
+        let of_caller = held.of.get(&self.caller).copied().unwrap_or_default();
+        let room = held.all + bytes <= ALL
+            && of_caller + bytes <= OF_ONE
+            && (!self.anonymous || held.anonymous + bytes <= ANONYMOUS);
+        if room && bytes > 0 {
+            held.all += bytes;
+            held.anonymous += if self.anonymous { bytes } else { 0 };
+            held.of.insert(self.caller.clone(), of_caller + bytes);
+            self.bytes += bytes;
+        }
+        room
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        if self.bytes == 0 {
+            return;
+        }
+        let mut held = self.bodies.lock();
+        held.all -= self.bytes;
+        held.anonymous -= if self.anonymous { self.bytes } else { 0 };
+        let left = held.of.get(&self.caller).map_or(0, |of| of - self.bytes);
+        if left == 0 {
+            held.of.remove(&self.caller);
+        } else {
+            held.of.insert(self.caller.clone(), left);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_is_bounded_and_free_again() {
+        let bodies = Bodies::default();
+        let hold = |caller: &str, anonymous: bool, bytes: usize| {
+            let mut one = bodies.begin(caller.to_owned(), anonymous);
+            one.grow(bytes).then_some(one)
+        };
+        let alice = hold("alice", false, OF_ONE).expect("there is room");
+        assert!(hold("alice", false, 1).is_none(), "one caller has a share");
+        let strangers = hold("192.0.2.1", true, ANONYMOUS).expect("there is room");
+        assert!(hold("192.0.2.2", true, 1).is_none(), "so have strangers");
+        let rest: Vec<_> = ["bob", "carol"]
+            .map(|name| hold(name, false, OF_ONE).expect("there is room"))
+            .into();
+        assert!(hold("dave", false, 1).is_none(), "and all together");
+        drop(alice);
+        assert!(hold("dave", false, OF_ONE).is_some());
+        drop((strangers, rest));
+        let held = bodies.lock();
+        assert_eq!((held.all, held.anonymous, held.of.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_body_must_keep_a_pace() {
+        assert_eq!(allowed(0), Duration::from_secs(10));
+        assert_eq!(allowed(8 << 10), Duration::from_secs(11));
+        assert_eq!(allowed(8 << 20), Duration::from_secs(10 + 1024));
+    }
+}

@@ -1,0 +1,193 @@
+//! The body of a request, read when the caller is known: within the endpoint's limit, the budget for all bodies, and a pace.
+
+use std::time::Duration;
+
+use actix_web::HttpRequest;
+use actix_web::http::header;
+use actix_web::web::{Bytes, BytesMut, Payload};
+use futures_util::{FutureExt, StreamExt};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+
+use super::translate::json_error;
+use crate::app::App;
+use crate::error::{Error, Result};
+use crate::limits::{Reserved, allowed};
+
+/// How deep a body may be nested: as deep as every parser here goes.
+const DEPTH: usize = 120;
+
+fn too_large(limit: usize) -> Error {
+    let text = format!("the body of this request has at most {limit} bytes");
+    Error::Request(413, "M_TOO_LARGE", text)
+}
+
+/// Read a body of at most `limit` bytes.
+///
+/// # Errors
+/// 413 for a larger one, as soon as it is known; 408 for one that comes too slowly; 503 when too many bytes are under way; 400
+/// when the connection ends before the body does.
+pub(super) async fn read(
+    app: &App,
+    http: &HttpRequest,
+    mut payload: Payload,
+    limit: usize,
+    reserved: &mut Reserved,
+) -> Result<Bytes> {
+    let length = http.headers().get(header::CONTENT_LENGTH);
+    let length = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > limit as u64) {
+        return Err(too_large(limit));
+    }
+    let pace = Pace::new(app);
+    let mut body = BytesMut::new();
+    loop {
+        let next = match payload.next().now_or_never() {
+            Some(next) => next,
+            None => pace.wait(body.len(), payload.next()).await?,
+        };
+        let Some(part) = next else {
+            return Ok(body.freeze());
+        };
+        let part = part.map_err(|e| Error::Request(400, "M_UNKNOWN", e.to_string()))?;
+        if body.len() + part.len() > limit {
+            return Err(too_large(limit));
+        }
+        if !reserved.grow(part.len()) {
+            return Err(schema::Error::Busy.into());
+        }
+        body.extend_from_slice(&part);
+    }
+}
+
+/// How fast a body must come.
+struct Pace<'a> {
+    app: &'a App,
+    begun: i64,
+}
+
+impl Pace<'_> {
+    fn new(app: &App) -> Pace<'_> {
+        let begun = app.actors.env.clock.now();
+        Pace { app, begun }
+    }
+
+    /// Wait for the next part, as long as what has arrived allows.
+    async fn wait<T>(&self, arrived: usize, next: impl Future<Output = T>) -> Result<T> {
+        let clock = &self.app.actors.env.clock;
+        let passed = u64::try_from(clock.now() - self.begun).unwrap_or_default();
+        let left = allowed(arrived).saturating_sub(Duration::from_millis(passed));
+        let too_slow = "the body of the request came too slowly".to_owned();
+        tokio::select! {
+            biased;
+            next = next => Ok(next),
+            () = clock.sleep(left) => Err(Error::Request(408, "M_UNKNOWN", too_slow)),
+        }
+    }
+}
+
+/// That a body is one JSON object, whole and nothing else. ([spec])
+///
+/// # Errors
+/// `M_NOT_JSON` for what is no JSON; `M_BAD_JSON` for JSON of another kind, an object that names a key twice, and JSON that is
+/// nested too deeply.
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#api-standards
+pub(super) fn is_object(body: &[u8]) -> Result<()> {
+    let not_json = |why: String| Error::Request(400, "M_NOT_JSON", why);
+    let text = std::str::from_utf8(body).map_err(|_| not_json("the body is not UTF-8".into()))?;
+    if is_deep(text) {
+        let why = format!("the body is nested more than {DEPTH} levels deep");
+        return Err(Error::Request(400, "M_BAD_JSON", why));
+    }
+    serde_json::from_str::<Object>(text)
+        .map(|_| ())
+        .map_err(|e| json_error(&e))
+}
+
+fn is_deep(text: &str) -> bool {
+    let (mut depth, mut quoted, mut escaped) = (0_usize, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            _ if quoted => {}
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > DEPTH {
+            return true;
+        }
+    }
+    false
+}
+
+/// A JSON object whose keys differ.
+struct Object;
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Object, D::Error> {
+        struct Keys;
+        impl<'de> Visitor<'de> for Keys {
+            type Value = Object;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
+                let mut seen = std::collections::BTreeSet::new();
+                while let Some(key) = map.next_key::<String>()? {
+                    if let Some(twice) = seen.replace(key) {
+                        let why = format_args!("the key {twice:?} is there twice").to_string();
+                        return Err(serde::de::Error::custom(why));
+                    }
+                    map.next_value::<IgnoredAny>()?;
+                }
+                Ok(Object)
+            }
+        }
+        deserializer.deserialize_map(Keys)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_one_object_and_nothing_else() {
+        let deep = |n: usize| format!("{{\"a\":{}{}}}", "[".repeat(n), "]".repeat(n)).into_bytes();
+        let (deepest, too_deep) = (deep(DEPTH - 1), deep(DEPTH));
+        let cases: &[(&[u8], Option<&str>)] = &[
+            (b"{}", None),
+            (b" {\"a\": [1, {\"a\": \"}{\"}]}\n", None),
+            (br#"{"a":"\\\"[[","b":null}"#, None),
+            (&deepest, None),
+            (&too_deep, Some("M_BAD_JSON")),
+            (b"[]", Some("M_BAD_JSON")),
+            (b"null", Some("M_BAD_JSON")),
+            (b"\"a\"", Some("M_BAD_JSON")),
+            (b"1", Some("M_BAD_JSON")),
+            (br#"{"a":1,"\u0061":2}"#, Some("M_BAD_JSON")),
+            (b"{", Some("M_NOT_JSON")),
+            (b"{}{}", Some("M_NOT_JSON")),
+            (b"{} x", Some("M_NOT_JSON")),
+            (b"{\"a\":1,}", Some("M_NOT_JSON")),
+            (b"{'a':1}", Some("M_NOT_JSON")),
+            (b"a=b", Some("M_NOT_JSON")),
+            (b" ", Some("M_NOT_JSON")),
+            (b"{\"a\":\"\xff\"}", Some("M_NOT_JSON")),
+            (b"\xef\xbb\xbf{}", Some("M_NOT_JSON")),
+        ];
+        for (body, expected) in cases {
+            let code = match is_object(body) {
+                Ok(()) => None,
+                Err(Error::Request(400, code, _)) => Some(code),
+                Err(other) => panic!("{other:?}"),
+            };
+            assert_eq!(code, *expected, "{}", String::from_utf8_lossy(body));
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! What happens before a request reaches an actor: where it comes from, how much it brings, how often it may.
+
+mod bodies;
+mod json;
+mod limits;
+
+use reqwest::header::HeaderMap;
+use serde_json::Value;
+use tests::person::client;
+use tests::{Answer, Stage};
+
+/// Ask with these headers and no token. The headers of the answer come too.
+async fn ask(
+    stage: &Stage,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Option<&Value>,
+) -> (Answer, HeaderMap) {
+    let method = method.parse().expect("an HTTP method");
+    let mut request = client().request(method, format!("{}{path}", stage.base()));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    if let Some(body) = body {
+        request = request.body(body.to_string());
+    }
+    let response = request.send().await.expect("the server answers");
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let text = response.text().await.expect("a whole answer");
+    let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+    (Answer { status, body }, headers)
+}
