@@ -263,24 +263,24 @@ async fn a_registration_is_examined_over_http() {
         .transcript("a_registration_is_examined_over_http")
         .await;
 
-    let refused = |path: &'static str, body: Vec<u8>| {
+    let refused = |path: &'static str, body: Value| {
         let anybody = anybody.aside();
-        async move { anybody.raw("POST", path, body).await }
+        async move { anybody.post(path, &body).await }
     };
-    refused("/_understudy/doctor?framework=none", b"id: a".to_vec())
+    let itself = json!({"id": "irc"});
+    refused("/_understudy/doctor?framework=none", itself.clone())
         .await
         .is_refused(400, "M_INVALID_PARAM");
-    refused("/_understudy/doctor?offline=maybe", b"id: a".to_vec())
+    refused("/_understudy/doctor?offline=maybe", itself)
         .await
         .is_refused(400, "M_INVALID_PARAM");
-    refused("/_understudy/doctor", vec![0xff, 0xfe])
-        .await
-        .is_refused(400, "M_INVALID_PARAM");
-    refused("/_understudy/doctor", vec![b' '; 2 << 20])
+    let large = json!({"registration": "x".repeat(2 << 20)});
+    refused("/_understudy/doctor", large)
         .await
         .is_refused(413, "M_TOO_LARGE");
-    for broken in [&b""[..], b"id: [", b"[1]", b"id: irc"] {
-        let report = refused("/_understudy/doctor", broken.to_vec()).await.ok();
+    for broken in ["", "id: [", "[1]", "id: irc"] {
+        let broken = json!({"registration": broken});
+        let report = refused("/_understudy/doctor", broken).await.ok();
         assert_eq!(report["findings"][0]["code"], "unreadable", "{report}");
     }
 }

@@ -1,7 +1,6 @@
-//! The doctor over HTTP: a registration in the body, beside the services in force.
+//! The doctor over HTTP: a registration in force, or the content of one, beside the services in force.
 //!
-//! The server asks whatever URL the registration names, for whoever asks it to: another reason why a development server listens
-//! on loopback only, and why `serve` has no such route.
+//! Only the URL of a registration in force is asked. A page that could name any URL would reach what the server reaches.
 
 use std::time::Duration;
 
@@ -9,7 +8,9 @@ use actors::Refusal;
 use actors::appservices::LARGEST;
 use actors::dialects::Dialect;
 use actors::doctor::{Around, Patient, examine, frameworks};
-use serde::Serialize;
+use schema::registration::ServiceId;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::app::App;
 use crate::caller::Caller;
@@ -21,6 +22,29 @@ use crate::ruma::{Json, Raw};
 /// How long a service may take for each answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// What is examined. An object with other keys is a registration itself.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Asked {
+    InForce(InForce),
+    Given(Given),
+    Itself(Map<String, Value>),
+}
+
+/// The registration in force with this id.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct InForce {
+    id: ServiceId,
+}
+
+/// The content of a registration: an object, or text in YAML.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Given {
+    registration: Value,
+}
+
 /// What was found, and how the service speaks if it is in force.
 #[derive(Serialize)]
 struct Answer {
@@ -30,8 +54,9 @@ struct Answer {
     dialect: Option<Dialect>,
 }
 
-/// What is wrong with the registration in the body, YAML or JSON, and with how its service answers:
-/// `POST /_understudy/doctor?framework=mautrix-go&offline=true`, both optional.
+/// What is wrong with a registration, and with how its service answers if it is in force with this URL:
+/// `POST /_understudy/doctor?framework=mautrix-go&offline=true`, both optional, with `{"id": "irc"}`, with
+/// `{"registration": "id: irc\n…"}`, or with the registration itself as JSON.
 pub(super) async fn doctor(app: App, _: Caller, request: Raw) -> Result<Json> {
     let framework = request
         .param("framework")
@@ -48,8 +73,21 @@ pub(super) async fn doctor(app: App, _: Caller, request: Raw) -> Result<Json> {
     if request.body.len() as u64 > LARGEST {
         return Err(Refusal::TooLarge("this is too large for a registration".into()).into());
     }
-    let text = String::from_utf8(request.body.to_vec())
-        .map_err(|_| Error::invalid_param("a registration is UTF-8"))?;
+    let env = &app.actors.env;
+    let interests = env.store.interests();
+    let text = match request.json()? {
+        Asked::InForce(InForce { id }) => {
+            let known = interests.service(&id);
+            let known =
+                known.ok_or_else(|| Refusal::NotFound("no such application service".into()))?;
+            serde_json::to_string(&known.registration).map_err(actors::Error::from)?
+        }
+        Asked::Given(Given {
+            registration: Value::String(text),
+        }) => text,
+        Asked::Given(Given { registration }) => registration.to_string(),
+        Asked::Itself(object) => Value::Object(object).to_string(),
+    };
     let patient = Patient {
         file: "registration".to_owned(),
         text: Ok(text),
@@ -57,14 +95,15 @@ pub(super) async fn doctor(app: App, _: Caller, request: Raw) -> Result<Json> {
     let around = Around {
         framework,
         known_keys: mscs::registration_keys(),
-        ..Around::in_force(&app.actors.env, &patient)
+        ..Around::in_force(env, &patient)
     };
-    let env = &app.actors.env;
-    let dialect = patient.registration().and_then(|mine| {
-        let interests = env.store.interests();
-        let service = interests.service(&mine.id)?;
-        Some(env.dialects.of(&service.registration))
-    });
-    let report = Report::new(examine(vec![patient], around, patience).await);
+    let mine = patient.registration();
+    let in_force = mine.as_ref().and_then(|mine| interests.service(&mine.id));
+    let same_url = in_force
+        .zip(mine.as_ref())
+        .is_some_and(|(known, mine)| known.registration.url == mine.url);
+    let dialect = in_force.map(|known| env.dialects.of(&known.registration));
+    let report = examine(vec![patient], around, patience.filter(|_| same_url)).await;
+    let report = Report::new(report);
     Json::write(&Answer { report, dialect })
 }

@@ -3,6 +3,7 @@
 mod bodies;
 mod json;
 mod limits;
+mod origins;
 
 use reqwest::header::HeaderMap;
 use serde_json::Value;
