@@ -166,6 +166,8 @@ pub struct Challenge {
     pub session: String,
     /// The ways to confirm: each is a list of stages.
     pub flows: Vec<Vec<&'static str>>,
+    /// The stages that are done, where the client named a session that is open.
+    pub completed: Option<Vec<&'static str>>,
     /// Why the stage that was tried failed, said as 401 `M_FORBIDDEN` beside the flows; `None` when none was tried.
     pub failed: Option<&'static str>,
 }

@@ -238,7 +238,8 @@ pub fn set_profile(
     Ok(())
 }
 
-/// The account is given up: its id stays taken, its password, profile, account data and filters go.
+/// The account is given up: its id stays taken, its profile, account data and filters go. The hash of the password stays, so
+/// that only the right one tells that the account is given up.
 ///
 /// # Errors
 /// When the database fails.
@@ -246,10 +247,7 @@ pub fn deactivate(db: &mut Conn, user_id: &str) -> Result<()> {
     set_profile(db, user_id, None, None, "{}")?;
     change!(db, |c| {
         diesel::update(users::table.find(user_id))
-            .set((
-                users::deactivated.eq(true),
-                users::password_hash.eq(None::<String>),
-            ))
+            .set(users::deactivated.eq(true))
             .execute(c)?;
         diesel::delete(account_data::table.filter(account_data::user_id.eq(user_id))).execute(c)?;
         diesel::delete(

@@ -204,6 +204,9 @@ fn challenged(challenge: &Challenge) -> Value {
         .map(|stages| json!({"stages": stages}))
         .collect();
     let mut body = json!({"session": challenge.session, "flows": flows, "params": {}});
+    if let Some(completed) = &challenge.completed {
+        body["completed"] = json!(completed);
+    }
     if let Some(why) = challenge.failed {
         body["errcode"] = "M_FORBIDDEN".into();
         body["error"] = why.into();

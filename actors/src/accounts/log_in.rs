@@ -83,7 +83,8 @@ async fn claimed(env: &Env, passwords: &Passwords, by: Credentials) -> Result<Cl
             let hash = row.and_then(|row| row.password_hash);
             let right = passwords.matches(password, hash.clone()).await?;
             match (user, hash) {
-                _ if given_up => Err(Refusal::UserDeactivated.into()),
+                // Only the right password tells what became of an account.
+                _ if right && given_up => Err(Refusal::UserDeactivated.into()),
                 (Some(user), Some(hash)) if right => Ok(Claimed::Password { user, hash }),
                 _ => Err(WRONG.into()),
             }
@@ -99,7 +100,12 @@ fn admit(tx: &mut Tx<'_>, claim: &Claimed) -> Result<Maker> {
             let row = accounts::user(tx, user.as_str())?;
             // The password may have changed, or the account ended, while this one was hashed.
             match row {
-                Some(row) if row.password_hash.as_ref() == Some(hash) => Ok(Maker::Person),
+                Some(row) if row.password_hash.as_ref() == Some(hash) => {
+                    if row.deactivated {
+                        return Err(Refusal::UserDeactivated.into());
+                    }
+                    Ok(Maker::Person)
+                }
                 _ => Err(WRONG.into()),
             }
         }

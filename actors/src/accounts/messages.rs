@@ -1,7 +1,6 @@
 //! What may be said to the keeper of accounts.
 
 use actix::Message;
-use ruma::api::client::uiaa;
 use ruma::{OwnedDeviceId, OwnedRoomId, OwnedUserId};
 use schema::Position;
 use schema::registration::ServiceId;
@@ -22,11 +21,16 @@ pub struct Auth {
     pub session: Option<String>,
     /// The stage.
     pub stage: Stage,
+    /// The rest of the request, in an order that does not depend on the client: what tells a repeated request from another.
+    #[serde(skip)]
+    pub request: Secret,
 }
 
 /// One stage of interactive authentication.
 #[derive(Debug, Clone, Serialize)]
 pub enum Stage {
+    /// None: the client asks how far its session is.
+    Poll,
     /// `m.login.dummy`
     Dummy,
     /// `m.login.password`
@@ -36,27 +40,10 @@ pub enum Stage {
         /// The password.
         password: Secret,
     },
+    /// `m.login.password` for a mail address or a telephone number, which belong to no account here.
+    ThirdPartyPassword,
     /// Any other: never enough.
     Other,
-}
-
-impl From<uiaa::AuthData> for Auth {
-    fn from(data: uiaa::AuthData) -> Self {
-        let session = data.session().map(str::to_owned);
-        let stage = match data {
-            uiaa::AuthData::Dummy(_) => Stage::Dummy,
-            uiaa::AuthData::Password(uiaa::Password {
-                identifier: uiaa::UserIdentifier::Matrix(uiaa::MatrixUserIdentifier { user, .. }),
-                password,
-                ..
-            }) => Stage::Password {
-                user,
-                password: password.into(),
-            },
-            _ => Stage::Other,
-        };
-        Auth { session, stage }
-    }
 }
 
 /// Check that the user confirms a request that no message of this actor carries, such as new cross-signing keys.
@@ -106,6 +93,9 @@ pub enum Registrant {
         /// The password to be.
         #[serde(skip_serializing_if = "Option::is_none")]
         password: Option<Secret>,
+        /// The address that asks: open sessions are counted by it.
+        #[serde(skip)]
+        address: String,
     },
     /// A service, for a user of its own; it need not confirm.
     Service(ServiceId),

@@ -9,11 +9,11 @@ use schema::registration::ServiceId;
 use schema::sessions::Maker;
 use schema::{Tx, user_data};
 
-use super::confirmations::Confirmations;
+use super::confirmations::{Confirmations, Purpose};
 use super::log_in::NewSession;
 use super::messages::{Auth, Available, Register, Registered, Registrant};
 use super::passwords::Passwords;
-use super::{Accounts, Changed, push_rules, rules};
+use super::{Accounts, Changed, push_rules, queries, rules};
 use crate::{Env, Refusal, Result, Secret, guarded};
 
 impl Handler<Register> for Accounts {
@@ -31,13 +31,24 @@ impl Handler<Register> for Accounts {
                 display_name,
                 inhibit_login,
             } = msg;
+            let mut confirmed_in = None;
             let newcomer = match by {
-                Registrant::Service(service) => of_service(&env, service, username)?,
+                Registrant::Service(service) => of_service(&env, service, username).await?,
                 Registrant::Operator { password } => {
                     person(&env, &passwords, username, Some(password)).await?
                 }
-                Registrant::Person { auth, password } => {
-                    confirmed(&env, &confirmations, username.as_deref(), auth.as_ref()).await?;
+                Registrant::Person {
+                    auth,
+                    password,
+                    address,
+                } => {
+                    if let Some(before) = answered(&env, &confirmations, auth.as_ref()).await? {
+                        return Ok(before);
+                    }
+                    let name = username.as_deref();
+                    let purpose = Purpose::registration(&address);
+                    confirmed(&env, &confirmations, name, purpose, auth.as_ref()).await?;
+                    confirmed_in = auth.and_then(|auth| auth.session);
                     person(&env, &passwords, username, password).await?
                 }
             };
@@ -52,10 +63,12 @@ impl Handler<Register> for Accounts {
                 .write(move |tx| newcomer.store(tx, stored.as_ref(), now))
                 .await?;
             after.commit(&user, changed);
-            Ok(Registered {
+            let registered = Registered {
                 login: session.map(|session| session.logged_in(user.clone())),
                 user,
-            })
+            };
+            confirmations.remember(confirmed_in.as_deref(), &registered);
+            Ok(registered)
         })
     }
 }
@@ -71,11 +84,28 @@ impl Handler<Available> for Accounts {
     }
 }
 
+/// What the same request was answered before, as long as that is still so.
+async fn answered(
+    env: &Env,
+    confirmations: &Confirmations,
+    auth: Option<&Auth>,
+) -> Result<Option<Registered>> {
+    let Some(before) = confirmations.registered(auth) else {
+        return Ok(None);
+    };
+    let holds = match &before.login {
+        Some(login) => queries::who(env, &login.token).await?.is_some(),
+        None => queries::user_exists(env, &before.user).await?,
+    };
+    Ok(Some(before).filter(|_| holds))
+}
+
 /// A person is told that a name cannot be had before anything must be confirmed.
 async fn confirmed(
     env: &Env,
     confirmations: &Confirmations,
     username: Option<&str>,
+    purpose: Purpose,
     auth: Option<&Auth>,
 ) -> Result<()> {
     if !env.settings.open_registration {
@@ -85,7 +115,7 @@ async fn confirmed(
         free(env, username).await?;
     }
     // Not bound to the name: a client may learn the flows before a person has typed one.
-    confirmations.by_dummy("register", auth)
+    confirmations.by_dummy(purpose, auth)
 }
 
 async fn free(env: &Env, username: &str) -> Result<()> {
@@ -125,13 +155,27 @@ async fn person(
     })
 }
 
-fn of_service(env: &Env, service: ServiceId, username: Option<String>) -> Result<Newcomer> {
+async fn of_service(env: &Env, service: ServiceId, username: Option<String>) -> Result<Newcomer> {
     let username = username.ok_or_else(|| Refusal::MissingParam("username".into()))?;
+    let server = &env.settings.server_name;
+    let user = match rules::service_user(server, &username) {
+        // Bridges register their users again as they start, and those from before the grammar too.
+        Err(_) if exists(env, rules::meant(server, &username)).await? => {
+            return Err(Refusal::UserInUse.into());
+        }
+        user => user?,
+    };
     Ok(Newcomer {
-        user: rules::service_user(&env.settings.server_name, &username)?,
+        user,
         password_hash: None,
         service: Some(service),
     })
+}
+
+async fn exists(env: &Env, user: Option<OwnedUserId>) -> Result<bool> {
+    let Some(user) = user else { return Ok(false) };
+    let row = env.store.read(move |db| accounts::user(db, user.as_str()));
+    Ok(row.await?.is_some())
 }
 
 impl Newcomer {

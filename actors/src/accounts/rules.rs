@@ -24,25 +24,28 @@ const PASSWORD_BYTES: usize = 512;
 ///
 /// [spec]: https://spec.matrix.org/v1.19/appendices/#user-identifiers
 pub fn person(server: &ServerName, typed: &str) -> Result<OwnedUserId, Refusal> {
-    let localpart = typed.to_ascii_lowercase();
-    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._=-/+".contains(&b);
-    if localpart.is_empty() || !localpart.bytes().all(allowed) {
-        return Err(Refusal::InvalidUsername(
-            "a user name is made of a-z, 0-9 and . _ = - / +".into(),
-        ));
-    }
-    whole(server, &localpart)
+    new_user(server, &typed.to_ascii_lowercase())
 }
 
-/// A service may give its users localparts that people may not choose, as long as the user id can be parsed. ([spec])
+/// A service gives new users localparts of the same characters, and keeps upper case: bridges have always used it. Users with
+/// other characters who exist already go on working. ([spec])
+///
+/// Deviation: the grammar for new users has no upper case.
 ///
 /// # Errors
 /// [`Refusal::InvalidUsername`]
 ///
-/// [spec]: https://spec.matrix.org/v1.19/application-service-api/#server-admin-style-permissions
+/// [spec]: https://spec.matrix.org/v1.19/appendices/#user-identifiers
 pub fn service_user(server: &ServerName, localpart: &str) -> Result<OwnedUserId, Refusal> {
-    if localpart.is_empty() || localpart.contains(['\0', ':']) {
-        return Err(Refusal::InvalidUsername("not a localpart".into()));
+    new_user(server, localpart)
+}
+
+fn new_user(server: &ServerName, localpart: &str) -> Result<OwnedUserId, Refusal> {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._=-/+".contains(&b);
+    if localpart.is_empty() || !localpart.bytes().all(allowed) {
+        return Err(Refusal::InvalidUsername(
+            "a user name is made of a-z, 0-9 and . _ = - / +".into(),
+        ));
     }
     whole(server, localpart)
 }
@@ -231,7 +234,13 @@ mod tests {
         let server = server_name!("test");
         let cases = [
             ("irc_bob", true),
-            ("IRC_Bob[away]", true),
+            ("IRC_Bob", true),
+            ("irc_a.b_c=d-e/f+0", true),
+            ("irc_[bob]", false),
+            ("irc_ü", false),
+            ("irc_a b", false),
+            ("irc_a@b", false),
+            (&"x".repeat(250), false),
             ("", false),
             ("bob:elsewhere", false),
             ("a\0b", false),

@@ -2,13 +2,14 @@
 //!
 //! [spec]: https://spec.matrix.org/v1.19/client-server-api/#account-management
 
-use actors::accounts::{Auth, ChangePassword, Deactivate};
+use actors::accounts::{ChangePassword, Deactivate};
 use actors::rooms::{self, Action, ChangeMembership};
 use actors::{Secret, ask};
 use ruma::api::client::account::{
     ThirdPartyIdRemovalStatus, change_password, deactivate, get_3pids, whoami,
 };
 
+use super::confirmed::{self, Confirmed};
 use crate::app::App;
 use crate::caller::Caller;
 use crate::error::Result;
@@ -43,15 +44,16 @@ async fn whoami(_: App, caller: Caller, _: whoami::v3::Request) -> Result<whoami
 async fn password(
     app: App,
     caller: Caller,
-    request: change_password::v3::Request,
+    Confirmed { auth, request }: Confirmed<change_password::v3::Request>,
 ) -> Result<change_password::v3::Response> {
     let message = ChangePassword {
         who: caller.identity()?.clone(),
         new_password: Secret::from(request.new_password),
         logout_devices: request.logout_devices,
-        auth: request.auth.map(Auth::from),
+        auth: auth.clone(),
     };
-    ask(&app.actors.accounts, message).await?;
+    let asked = ask(&app.actors.accounts, message);
+    confirmed::tried(&app, &caller, auth.as_ref(), asked).await?;
     Ok(change_password::v3::Response::new())
 }
 
@@ -77,14 +79,15 @@ async fn third_party_ids(
 async fn deactivate(
     app: App,
     caller: Caller,
-    request: deactivate::v3::Request,
+    Confirmed { auth, .. }: Confirmed<deactivate::v3::Request>,
 ) -> Result<deactivate::v3::Response> {
     let who = caller.identity()?.clone();
     let message = Deactivate {
         who: who.clone(),
-        auth: request.auth.map(Auth::from),
+        auth: auth.clone(),
     };
-    ask(&app.actors.accounts, message).await?;
+    let asked = ask(&app.actors.accounts, message);
+    confirmed::tried(&app, &caller, auth.as_ref(), asked).await?;
     // Other actors' rows, so other asks: whoever cannot leave a room any more is not in it.
     for room in rooms::queries::joined_rooms(&app.actors.env, &who.user).await? {
         let leave = ChangeMembership {

@@ -10,14 +10,16 @@ use ruma::serde::Raw;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::confirmed::{self, Confirmed};
 use crate::app::App;
 use crate::caller::Caller;
 use crate::error::{Result, refusal_body};
+use crate::limits::LARGE_BODY;
 use crate::ruma::{Json, Routes};
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {
-    routes.on(upload).on_json(upload_signed)
+    routes.on(upload).on_json(upload_signed).takes(LARGE_BODY)
 }
 
 /// Upload cross-signing keys. New ones beside an existing master key must be confirmed: what the key store finds to be new is
@@ -29,7 +31,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
 async fn upload(
     app: App,
     caller: Caller,
-    request: upload_signing_keys::v3::Request,
+    Confirmed { auth, request }: Confirmed<upload_signing_keys::v3::Request>,
 ) -> Result<upload_signing_keys::v3::Response> {
     let who = caller.identity()?.clone();
     let mut upload = UploadSigning {
@@ -44,9 +46,10 @@ async fn upload(
         let confirm = Confirm {
             who,
             operation: "upload cross-signing keys".to_owned(),
-            auth: request.auth.map(Into::into),
+            auth: auth.clone(),
         };
-        ask(&app.actors.accounts, confirm).await?;
+        let asked = ask(&app.actors.accounts, confirm);
+        confirmed::tried(&app, &caller, auth.as_ref(), asked).await?;
         upload.confirmed = true;
         ask(&app.actors.key_store, upload).await?;
     }

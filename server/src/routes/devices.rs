@@ -3,7 +3,7 @@
 //! [spec]: https://spec.matrix.org/v1.19/client-server-api/#device-management
 
 use actix_web::http::StatusCode;
-use actors::accounts::{Auth, DeleteDevices, PutDevice, queries};
+use actors::accounts::{DeleteDevices, PutDevice, queries};
 use actors::ask;
 use ruma::api::client::device::{
     Device, delete_device, delete_devices, get_device, get_devices, update_device,
@@ -11,6 +11,7 @@ use ruma::api::client::device::{
 use ruma::{MilliSecondsSinceUnixEpoch, UInt};
 use schema::accounts::DeviceRow;
 
+use super::confirmed::{self, Confirmed};
 use crate::app::App;
 use crate::caller::Caller;
 use crate::error::Result;
@@ -22,6 +23,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
         .on(list)
         .on(get)
         .on_status(put)
+        .empty()
         .on(delete)
         .on(delete_many)
 }
@@ -99,14 +101,15 @@ async fn put(
 async fn delete(
     app: App,
     caller: Caller,
-    request: delete_device::v3::Request,
+    Confirmed { auth, request }: Confirmed<delete_device::v3::Request>,
 ) -> Result<delete_device::v3::Response> {
     let message = DeleteDevices {
         who: caller.identity()?.clone(),
         devices: vec![request.device_id],
-        auth: request.auth.map(Auth::from),
+        auth: auth.clone(),
     };
-    ask(&app.actors.accounts, message).await?;
+    let asked = ask(&app.actors.accounts, message);
+    confirmed::tried(&app, &caller, auth.as_ref(), asked).await?;
     Ok(delete_device::v3::Response::new())
 }
 
@@ -118,13 +121,14 @@ async fn delete(
 async fn delete_many(
     app: App,
     caller: Caller,
-    request: delete_devices::v3::Request,
+    Confirmed { auth, request }: Confirmed<delete_devices::v3::Request>,
 ) -> Result<delete_devices::v3::Response> {
     let message = DeleteDevices {
         who: caller.identity()?.clone(),
         devices: request.devices,
-        auth: request.auth.map(Auth::from),
+        auth: auth.clone(),
     };
-    ask(&app.actors.accounts, message).await?;
+    let asked = ask(&app.actors.accounts, message);
+    confirmed::tried(&app, &caller, auth.as_ref(), asked).await?;
     Ok(delete_devices::v3::Response::new())
 }

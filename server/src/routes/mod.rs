@@ -3,6 +3,7 @@
 mod account;
 mod appservice;
 mod backup;
+mod confirmed;
 mod cross_signing;
 mod devices;
 mod directory;

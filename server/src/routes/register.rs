@@ -9,6 +9,7 @@ use ruma::api::client::account::{get_username_availability, register};
 use ruma::{DeviceId, UserId};
 use serde::Serialize;
 
+use super::confirmed::Confirmed;
 use super::session;
 use crate::app::App;
 use crate::caller::Caller;
@@ -25,11 +26,15 @@ pub(super) fn routes(routes: Routes) -> Routes {
 /// `POST /_matrix/client/*/register` ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3register
-async fn register(app: App, caller: Caller, request: register::v3::Request) -> Result<Json> {
+async fn register(
+    app: App,
+    caller: Caller,
+    Confirmed { auth, request }: Confirmed<register::v3::Request>,
+) -> Result<Json> {
     if let Some(kind) = &request.login_type {
         session::heard(&app, &caller, kind.as_str());
     }
-    let by = registrant(&caller, &request)?;
+    let by = registrant(&caller, auth, &request)?;
     let message = Register {
         by,
         username: request.username,
@@ -57,7 +62,11 @@ struct Answer<'a> {
     device_id: Option<&'a DeviceId>,
 }
 
-fn registrant(caller: &Caller, request: &register::v3::Request) -> Result<Registrant> {
+fn registrant(
+    caller: &Caller,
+    auth: Option<Auth>,
+    request: &register::v3::Request,
+) -> Result<Registrant> {
     if request.kind == RegistrationKind::Guest {
         return Err(Refusal::Forbidden("there are no guests here".into()).into());
     }
@@ -69,8 +78,9 @@ fn registrant(caller: &Caller, request: &register::v3::Request) -> Result<Regist
         return Err(Refusal::Unknown("a registration carries no access token".into()).into());
     }
     Ok(Registrant::Person {
-        auth: request.auth.clone().map(Auth::from),
+        auth,
         password: request.password.clone().map(Secret::from),
+        address: caller.address().to_owned(),
     })
 }
 

@@ -2,7 +2,7 @@
 //!
 //! [spec]: https://spec.matrix.org/v1.19/client-server-api/#legacy-api
 
-use actors::accounts::{Credentials, LogIn, LogOut, LogOutAll};
+use actors::accounts::{Credentials, LogIn, LogOut, LogOutAll, rules};
 use actors::dialects::Topic;
 use actors::wire::Name;
 use actors::{Refusal, Secret, ask};
@@ -104,9 +104,24 @@ async fn log_in(app: App, caller: Caller, request: LogInRequest) -> Result<login
         device: device_id,
         display_name: initial_device_display_name,
     };
-    let done = ask(&app.actors.accounts, message).await?;
+    let account = match &message.credentials {
+        Credentials::Password { user, .. } => Some(account(&app, user)),
+        Credentials::Service { .. } => None,
+    };
+    let log_in = async { Ok(ask(&app.actors.accounts, message).await?) };
+    let done = match account {
+        Some(account) => app.try_password(&account, &caller, log_in).await?,
+        None => log_in.await?,
+    };
     let token = done.token.reveal().to_owned();
     Ok(login::v3::Response::new(done.user, token, done.device))
+}
+
+/// The account that a log-in means, in one of its spellings; what names no account here is one of its own.
+fn account(app: &App, user: &str) -> String {
+    let user = user.to_ascii_lowercase();
+    let meant = rules::meant(&app.actors.env.settings.server_name, &user);
+    meant.map_or(user, |meant| meant.to_string())
 }
 
 /// Count under which name a service asked to log in or to register.
@@ -161,11 +176,15 @@ pub(super) fn service(caller: &Caller) -> Result<ServiceId> {
     }
 }
 
-/// Only Matrix ids are known here: no mail address and no telephone number belongs to anybody.
+/// Only Matrix ids are known here: no mail address and no telephone number belongs to an account.
 fn named(identifier: Option<UserIdentifier>, user: Option<String>) -> Result<String> {
     match (identifier, user) {
         (Some(UserIdentifier::Matrix(id)), _) => Ok(id.user),
-        (Some(_), _) => Err(Refusal::Forbidden("wrong user or password".into()).into()),
+        (Some(_), _) => {
+            let text =
+                "no mail address and no telephone number belongs to an account here; use m.id.user";
+            Err(Refusal::Forbidden(text.into()).into())
+        }
         (None, Some(user)) => Ok(user),
         (None, None) => Err(Refusal::MissingParam("identifier".into()).into()),
     }

@@ -1,6 +1,7 @@
 //! What happens before a request reaches an actor: where it comes from, how much it brings, how often it may.
 
 mod bodies;
+mod confirming;
 mod json;
 mod limits;
 mod origins;

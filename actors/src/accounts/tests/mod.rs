@@ -8,7 +8,6 @@ mod sessions;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ruma::api::client::uiaa;
 use ruma::{OwnedUserId, UserId, device_id, owned_user_id, user_id};
 use schema::inbox::{CopyRow, InboxRow};
 use schema::interests::Proposals;
@@ -154,6 +153,7 @@ fn by_password(session: Option<String>, password: &str) -> Auth {
             user: "alice".to_owned(),
             password: password.into(),
         },
+        request: "{}".into(),
     }
 }
 

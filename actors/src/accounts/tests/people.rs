@@ -10,6 +10,7 @@ async fn a_person_registers_in_two_steps() {
         by: Registrant::Person {
             auth,
             password: Some("secret".into()),
+            address: "192.0.2.1".to_owned(),
         },
         username: Some(name.to_owned()),
         device: None,
@@ -22,9 +23,11 @@ async fn a_person_registers_in_two_steps() {
         (vec![vec!["m.login.dummy"]], None)
     );
     let dummy = |session: &str| {
-        let data = json!({"type": "m.login.dummy", "session": session});
-        let data: uiaa::AuthData = serde_json::from_value(data).expect("auth");
-        Some(Auth::from(data))
+        Some(Auth {
+            session: Some(session.to_owned()),
+            stage: Stage::Dummy,
+            request: "{}".into(),
+        })
     };
     let again = challenge(ask(accounts, register("alice", dummy("made up"))).await);
     assert!(again.failed.is_some());
@@ -34,6 +37,17 @@ async fn a_person_registers_in_two_steps() {
     assert_eq!(done.user, "@alice:test");
     let login = done.login.expect("a device");
     assert_eq!(house.who(&login.token).await, Some(identity(&login)));
+
+    // The answer was lost: the same request is answered the same, as long as it is true.
+    let repeated = || ask(accounts, register("Alice", dummy(&asked.session)));
+    let again = repeated().await.expect("is answered as before");
+    assert_eq!(
+        (again.user, again.login.as_ref()),
+        (done.user, Some(&login))
+    );
+    let who = identity(&login);
+    ask(accounts, LogOut { who }).await.expect("logs out");
+    assert_eq!(refusal(repeated().await), Refusal::UserInUse);
 
     // Names are checked before anything must be confirmed.
     assert_eq!(
@@ -90,10 +104,23 @@ async fn a_person_confirms_a_deletion_with_the_password() {
     let right = delete("PHONE", Some(by_password(session(), "secret")));
     ask(accounts, right.clone()).await.expect("deletes");
     assert_eq!(house.devices(&laptop.user).await, ["LAPTOP"]);
+    ask(accounts, right).await.expect("the answer was lost");
+    let without = delete("PHONE", Some(poll(&asked.session)));
     assert!(
-        challenge(ask(accounts, right).await).failed.is_some(),
-        "a session serves once"
+        ask(accounts, without).await.is_err(),
+        "a session does not stand for the password"
     );
+    house.actors.env.clock.advance(Duration::from_secs(15 * 60));
+    let late = delete("PHONE", Some(by_password(session(), "secret")));
+    assert!(challenge(ask(accounts, late).await).failed.is_some());
+}
+
+fn poll(session: &str) -> Auth {
+    Auth {
+        session: Some(session.to_owned()),
+        stage: Stage::Poll,
+        request: "{}".into(),
+    }
 }
 
 #[actix::test]
@@ -118,6 +145,27 @@ async fn a_new_password_ends_other_devices_and_the_old_password() {
 }
 
 #[actix::test]
+async fn a_change_of_password_whose_answer_was_lost_is_answered_again() {
+    let house = House::open().await;
+    let laptop = house.person("alice", "LAPTOP").await;
+    let change = |auth| ChangePassword {
+        who: identity(&laptop),
+        new_password: "better".into(),
+        logout_devices: false,
+        auth,
+    };
+    let accounts = &house.actors.accounts;
+    let session = challenge(ask(accounts, change(None)).await).session;
+    let right = || change(Some(by_password(Some(session.clone()), "secret")));
+    ask(accounts, right()).await.expect("changes");
+    ask(accounts, right())
+        .await
+        .expect("the old password is known");
+    let other = change(Some(by_password(Some(session.clone()), "guess")));
+    assert!(challenge(ask(accounts, other).await).failed.is_some());
+}
+
+#[actix::test]
 async fn a_deactivated_account_is_gone_and_its_name_stays_taken() {
     let house = House::open().await;
     let (laptop, env) = (house.person("alice", "LAPTOP").await, &house.actors.env);
@@ -138,6 +186,12 @@ async fn a_deactivated_account_is_gone_and_its_name_stays_taken() {
         !queries::user_exists(env, &laptop.user)
             .await
             .expect("the database answers")
+    );
+    let wrong = refusal(house.log_in("alice", "guess", "LAPTOP").await);
+    assert_eq!(
+        wrong,
+        refusal(house.log_in("nobody", "guess", "LAPTOP").await),
+        "a wrong password learns nothing"
     );
     let gone = refusal(house.log_in("alice", "secret", "LAPTOP").await);
     assert_eq!(gone, Refusal::UserDeactivated);

@@ -1,0 +1,214 @@
+//! Requests that a user confirms, with what they carry for it. ([spec])
+//!
+//! `auth` is read by hand: ruma knows neither an empty one, nor one with only a session, nor the `user` that clients sent before
+//! there were identifiers.
+//!
+//! [spec]: https://spec.matrix.org/v1.19/client-server-api/#user-interactive-authentication-api
+
+use std::collections::BTreeMap;
+
+use actors::Secret;
+use actors::accounts::{Auth, Stage};
+use ruma::api::error::DeserializationError;
+use ruma::api::{IncomingRequest, Metadata};
+use serde::Deserialize;
+use serde::de::Error as _;
+use serde_json::value::RawValue;
+
+use crate::app::App;
+use crate::caller::Caller;
+use crate::error::Result;
+
+/// A request, and the `auth` that came with it.
+pub(super) struct Confirmed<R> {
+    pub(super) auth: Option<Auth>,
+    pub(super) request: R,
+}
+
+impl<R: Metadata> Metadata for Confirmed<R> {
+    const METHOD: http::Method = R::METHOD;
+    const RATE_LIMITED: bool = R::RATE_LIMITED;
+    type Authentication = R::Authentication;
+    type PathBuilder = R::PathBuilder;
+    const PATH_BUILDER: Self::PathBuilder = R::PATH_BUILDER;
+}
+
+impl<R: IncomingRequest> IncomingRequest for Confirmed<R> {
+    type EndpointError = R::EndpointError;
+    type OutgoingResponse = R::OutgoingResponse;
+
+    fn try_from_http_request_inner(
+        request: http::Request<&[u8]>,
+        path: &[&str],
+    ) -> std::result::Result<Self, DeserializationError> {
+        let body: &[u8] = match request.body() {
+            [] => b"{}",
+            body => body,
+        };
+        let mut keys: BTreeMap<String, Box<RawValue>> = serde_json::from_slice(body)?;
+        let auth = keys.remove("auth");
+        let rest = serde_json::to_string(&keys)?;
+        let auth = match auth {
+            Some(auth) => read(&auth, &rest)?,
+            None => None,
+        };
+        let request = request.map(|_| rest.as_bytes());
+        let request = R::try_from_http_request_inner(request, path)?;
+        Ok(Confirmed { auth, request })
+    }
+}
+
+/// What a client may say in `auth`.
+#[derive(Deserialize)]
+struct Said {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    session: Option<String>,
+    identifier: Option<Identifier>,
+    user: Option<String>,
+    password: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Identifier {
+    #[serde(rename = "type")]
+    kind: String,
+    user: Option<String>,
+}
+
+/// Neither a stage nor a session is as good as no `auth`.
+fn read(auth: &RawValue, rest: &str) -> serde_json::Result<Option<Auth>> {
+    let Some(said) = serde_json::from_str::<Option<Said>>(auth.get())? else {
+        return Ok(None);
+    };
+    let stage = match said.kind.as_deref() {
+        None if said.session.is_none() => return Ok(None),
+        None => Stage::Poll,
+        Some("m.login.dummy") => Stage::Dummy,
+        Some("m.login.password") => by_password(said.identifier, said.user, said.password)?,
+        Some(_) => Stage::Other,
+    };
+    Ok(Some(Auth {
+        session: said.session,
+        stage,
+        request: Secret::from(rest),
+    }))
+}
+
+fn by_password(
+    identifier: Option<Identifier>,
+    user: Option<String>,
+    password: Option<String>,
+) -> serde_json::Result<Stage> {
+    let missing = |field| serde_json::Error::missing_field(field);
+    let user = match identifier {
+        Some(Identifier { kind, user }) if kind == "m.id.user" => {
+            user.ok_or_else(|| missing("user"))?
+        }
+        Some(_) => return Ok(Stage::ThirdPartyPassword),
+        None => user.ok_or_else(|| missing("identifier"))?,
+    };
+    let password = password.ok_or_else(|| missing("password"))?;
+    Ok(Stage::Password {
+        user,
+        password: password.into(),
+    })
+}
+
+/// Ask the accounts for something that a user confirms; a password that comes with it counts as a try at the caller's account.
+pub(super) async fn tried<T>(
+    app: &App,
+    caller: &Caller,
+    auth: Option<&Auth>,
+    asked: impl Future<Output = actors::Result<T>>,
+) -> Result<T> {
+    let asked = async { Ok(asked.await?) };
+    match auth.map(|auth| &auth.stage) {
+        Some(Stage::Password { .. }) => {
+            let user = caller.identity()?.user.as_str();
+            app.try_password(user, caller, asked).await
+        }
+        _ => asked.await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json, value::to_raw_value};
+
+    use super::*;
+
+    fn said(auth: &Value) -> std::result::Result<Option<Auth>, String> {
+        let auth = to_raw_value(auth).expect("JSON");
+        read(&auth, "{}").map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn what_clients_send_as_auth() {
+        let by = |who: Value| {
+            let mut auth =
+                json!({"type": "m.login.password", "password": "secret", "session": "s"});
+            for (key, value) in who.as_object().expect("an object") {
+                auth[key] = value.clone();
+            }
+            auth
+        };
+        let cases = [
+            (json!({}), "None"),
+            (Value::Null, "None"),
+            (json!({"session": null}), "None"),
+            (json!({"example": 1}), "None"),
+            (json!({"session": "s"}), "Poll"),
+            (json!({"type": "m.login.dummy"}), "Dummy"),
+            (json!({"type": "m.login.dummy", "session": "s"}), "Dummy"),
+            (json!({"type": "m.login.sso", "session": "s"}), "Other"),
+            (by(json!({"user": "alice"})), "Password alice"),
+            (
+                by(json!({"identifier": {"type": "m.id.user", "user": "@alice:test"}})),
+                "Password @alice:test",
+            ),
+            (
+                by(json!({"identifier": null, "user": "alice"})),
+                "Password alice",
+            ),
+            (
+                by(
+                    json!({"identifier": {"type": "m.id.thirdparty", "medium": "email", "address": "a@b"}}),
+                ),
+                "ThirdPartyPassword",
+            ),
+            (
+                by(json!({"identifier": {"type": "m.id.user"}})),
+                "missing field `user`",
+            ),
+            (by(json!({})), "missing field `identifier`"),
+            (
+                json!({"type": "m.login.password", "user": "alice"}),
+                "missing field `password`",
+            ),
+            (
+                json!([]),
+                "invalid length 0, expected struct Said with 5 elements",
+            ),
+            (
+                json!("s"),
+                "invalid type: string \"s\", expected struct Said",
+            ),
+            (
+                json!({"session": 1}),
+                "invalid type: integer `1`, expected a string",
+            ),
+        ];
+        for (auth, expected) in cases {
+            let got = match said(&auth) {
+                Ok(None) => "None".to_owned(),
+                Ok(Some(auth)) => match auth.stage {
+                    Stage::Password { user, .. } => format!("Password {user}"),
+                    stage => format!("{stage:?}"),
+                },
+                Err(why) => why,
+            };
+            assert!(got.starts_with(expected), "{auth}: {got}");
+        }
+    }
+}
