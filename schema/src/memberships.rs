@@ -1,6 +1,8 @@
 //! Who is, was, or may come to be in a room: the present membership of each user who ever had one.
 
+use diesel::dsl::sql;
 use diesel::prelude::*;
+use diesel::sql_types::Bool;
 use diesel::upsert::excluded;
 
 use crate::conn::is_key;
@@ -27,8 +29,18 @@ pub struct MembershipRow {
     pub display_name: Option<String>,
     /// The avatar in it.
     pub avatar_url: Option<String>,
-    /// Whether the user, being gone, wants to hear nothing of the room any more.
-    pub forgotten: bool,
+    /// The position of the event by which the user last ceased to be joined; 0 for never.
+    pub left_at: i64,
+    /// Where the user last forgot the room; 0 for never.
+    pub forgotten_at: i64,
+}
+
+impl MembershipRow {
+    /// Whether the user has left the room and forgotten it.
+    #[must_use]
+    pub fn is_forgotten(&self) -> bool {
+        self.forgotten_at > self.position
+    }
 }
 
 /// A user's membership in a room.
@@ -63,21 +75,22 @@ pub fn put(db: &mut Conn, row: &MembershipRow) -> Result<()> {
             t::sender.eq(excluded(t::sender)),
             t::display_name.eq(excluded(t::display_name)),
             t::avatar_url.eq(excluded(t::avatar_url)),
-            t::forgotten.eq(excluded(t::forgotten)),
+            t::left_at.eq(excluded(t::left_at)),
+            t::forgotten_at.eq(excluded(t::forgotten_at)),
         ))
         .execute(c))?;
     Ok(())
 }
 
-/// The user wants to hear nothing of the room any more.
+/// The user forgets the room at this position.
 ///
 /// # Errors
 /// When the database fails.
-pub fn forget(db: &mut Conn, room_id: &str, user_id: &str) -> Result<()> {
+pub fn forget(db: &mut Conn, room_id: &str, user_id: &str, at: Position) -> Result<()> {
     on!(db, |c| diesel::update(
         memberships::table.find((room_id, user_id))
     )
-    .set(memberships::forgotten.eq(true))
+    .set(memberships::forgotten_at.eq(at.0))
     .execute(c))?;
     Ok(())
 }
@@ -97,14 +110,14 @@ pub fn of_user(
         .filter(memberships::user_id.eq(user_id))
         .filter(memberships::membership.eq(membership))
         .filter(memberships::room_id.gt(after))
-        .filter(memberships::forgotten.eq(false))
+        .filter(memberships::forgotten_at.lt(memberships::position))
         .order(memberships::room_id)
         .limit(limit)
         .select(MembershipRow::as_select())
         .load(c))?)
 }
 
-/// The memberships of a user that came about after a position and up to another, whatever they are; forgotten ones left out.
+/// The memberships of a user that came about after a position and up to another, whatever they are, forgotten or not.
 ///
 /// # Errors
 /// When the database fails.
@@ -119,8 +132,30 @@ pub fn of_user_since(
         .filter(memberships::user_id.eq(user_id))
         .filter(memberships::position.gt(after.0))
         .filter(memberships::position.le(up_to.0))
-        .filter(memberships::forgotten.eq(false))
         .order(memberships::position)
+        .limit(limit)
+        .select(MembershipRow::as_select())
+        .load(c))?)
+}
+
+/// The memberships of a user in rooms that it forgot after a position and up to another.
+///
+/// # Errors
+/// When the database fails.
+pub fn forgotten_since(
+    db: &mut Conn,
+    user_id: &str,
+    after: Position,
+    up_to: Position,
+    limit: i64,
+) -> Result<Vec<MembershipRow>> {
+    Ok(on!(db, |c| memberships::table
+        .filter(memberships::user_id.eq(user_id))
+        .filter(memberships::forgotten_at.gt(after.0))
+        .filter(memberships::forgotten_at.le(up_to.0))
+        // As the index says it: a bound value would not match its condition.
+        .filter(sql::<Bool>("forgotten_at > 0"))
+        .order(memberships::forgotten_at)
         .limit(limit)
         .select(MembershipRow::as_select())
         .load(c))?)

@@ -219,7 +219,8 @@ diesel::table! {
         sender -> Text,
         display_name -> Nullable<Text>,
         avatar_url -> Nullable<Text>,
-        forgotten -> Bool,
+        left_at -> BigInt,
+        forgotten_at -> BigInt,
     }
 }
 

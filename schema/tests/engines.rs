@@ -279,7 +279,12 @@ fn wait_read(store: &Store, key: &'static str) -> Option<serde_json::Value> {
 }
 
 /// The hot look-ups: what each asks, and the tables it may not scan.
-const HOT: [(&str, &str); 22] = [
+const HOT: [(&str, &str); 23] = [
+    (
+        "memberships::forgotten_since",
+        "SELECT * FROM memberships WHERE user_id = 'u' AND forgotten_at > 1 AND forgotten_at <= 9 AND (forgotten_at > 0) \
+         ORDER BY forgotten_at LIMIT 1000",
+    ),
     (
         "inbox::after",
         "SELECT * FROM inbox WHERE user_id = 'u' AND device_id = 'd' AND position > 1 AND position <= 9 ORDER BY position LIMIT 100",

@@ -308,7 +308,8 @@ fn joins(tx: &mut Tx<'_>, user: &str, room: &str) -> schema::Result<()> {
         sender: user.to_owned(),
         display_name: None,
         avatar_url: None,
-        forgotten: false,
+        left_at: 0,
+        forgotten_at: 0,
     };
     memberships::put(tx, &row)?;
     device_lists::membership_changed(tx, room, user, "", "join", event).map(drop)

@@ -20,6 +20,7 @@ use schema::{Position, Tx, rooms};
 use serde_json::value::to_raw_value;
 
 use super::format::content;
+use super::members;
 use super::names;
 use super::pdu::{Draft, Judged, Pen, Place, Signed, canonical, membership_in, parsed, rules_of};
 use super::power::Powers;
@@ -94,14 +95,23 @@ impl<'e> Open<'e> {
             depth: 1,
             auth_events: Vec::new(),
         };
-        let signed = Pen::of(env).sign(draft, &place, &rules)?;
-        let judged = Judged::draft(draft, &signed, &place, to_raw_value(&draft.content)?)?;
+        let mut draft = draft.clone();
+        let mut signed = Pen::of(env).sign(&draft, &place, &rules)?;
+        let judged = Judged::draft(&draft, &signed, &place, to_raw_value(&draft.content)?)?;
         check_state_independent_auth_rules(&rules.authorization, &judged, |_| None::<Judged>)
             .map_err(forbidden)?;
         let id = match id {
             Some(id) => id,
-            None => RoomId::new_v2(signed.id.localpart())
-                .map_err(|e| schema::Error::Damaged(format!("room id: {e}")))?,
+            None => loop {
+                let id = RoomId::new_v2(signed.id.localpart())
+                    .map_err(|e| schema::Error::Damaged(format!("room id: {e}")))?;
+                if rooms::room(tx, id.as_str())?.is_none() {
+                    break id;
+                }
+                // The same user made the same room in the same millisecond: its id is taken.
+                draft.at += 1;
+                signed = Pen::of(env).sign(&draft, &place, &rules)?;
+            },
         };
         let row = RoomRow {
             room_id: id.to_string(),
@@ -120,7 +130,7 @@ impl<'e> Open<'e> {
             id,
             row,
         };
-        open.keep(tx, draft, signed, None, news)?;
+        open.keep(tx, &draft, signed, None, news)?;
         Ok(open)
     }
 
@@ -160,9 +170,15 @@ impl<'e> Open<'e> {
         news: &mut News,
     ) -> Result<String> {
         rules::check_shape(draft)?;
-        if draft.kind == "m.room.member" {
-            rules::check_local(draft.state_key.as_deref(), &self.env.settings.server_name)?;
-        }
+        let checked;
+        let draft = match draft.state_key.as_deref() {
+            Some(user) if draft.kind == "m.room.member" => {
+                rules::check_local(user, &self.env.settings.server_name)?;
+                checked = members::checked(tx, self, draft, user)?;
+                &checked
+            }
+            _ => draft,
+        };
         let raw = to_raw_value(&draft.content)?;
         let authorization = &self.rules.authorization;
         let wanted = auth_types_for_event(
@@ -287,9 +303,10 @@ impl<'e> Open<'e> {
     ) -> Result<BTreeSet<ServiceId>> {
         let (display_name, avatar_url) = rules::names_in(content(event)?);
         let after = membership_in(content(event)?).unwrap_or_default();
-        let before = memberships::get(tx, &event.room_id, user)?
-            .map(|m| m.membership)
-            .unwrap_or_default();
+        let old = memberships::get(tx, &event.room_id, user)?;
+        let (left_at, forgotten_at) = old.as_ref().map_or((0, 0), |m| (m.left_at, m.forgotten_at));
+        let before = old.map(|m| m.membership).unwrap_or_default();
+        let leaves = before == "join" && after != "join";
         let row = MembershipRow {
             room_id: event.room_id.clone(),
             user_id: user.to_owned(),
@@ -299,7 +316,8 @@ impl<'e> Open<'e> {
             sender: event.sender.clone(),
             display_name,
             avatar_url,
-            forgotten: false,
+            left_at: if leaves { event.position } else { left_at },
+            forgotten_at,
         };
         memberships::put(tx, &row)?;
         let count = |word: &str| i64::from(after == word) - i64::from(before == word);

@@ -12,6 +12,11 @@ use super::pdu::{Draft, parsed};
 use super::rules;
 use crate::{Env, Refusal, Result};
 
+/// Where a member event names the member whose level to invite admits a user to a restricted room. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#restricted-rooms
+const AUTHORISED_BY: &str = "join_authorised_via_users_server";
+
 /// How many members are asked whether they may let somebody in, at most.
 const ASKED: i64 = 50;
 
@@ -39,6 +44,45 @@ pub(crate) fn content_for(
         put("avatar_url", profile.avatar_url);
     }
     Ok(content)
+}
+
+/// The check that every change of a membership passes before the authorisation rules see it, whichever request asks for it:
+/// the member event as it may be sent. ([spec])
+///
+/// Only the server says which member admits a user to a restricted room; what a client writes there is dropped, since clients
+/// send back the content of the member event that they know.
+///
+/// # Errors
+/// What [`rules::check_membership`] refuses.
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#restricted-rooms
+pub(crate) fn checked(
+    tx: &mut Tx<'_>,
+    room: &Open<'_>,
+    draft: &Draft,
+    user: &str,
+) -> Result<Draft> {
+    let mut draft = draft.clone();
+    draft.content.remove(AUTHORISED_BY);
+    let text = |value: &CanonicalJsonValue| value.as_str().map(str::to_owned);
+    let Some(after) = draft.content.get("membership").and_then(text) else {
+        return Err(Refusal::BadJson("the membership is missing".into()).into());
+    };
+    let before = memberships::get(tx, room.id().as_str(), user)?
+        .map(|m| m.membership)
+        .unwrap_or_default();
+    let by_self = draft.sender == *user;
+    rules::check_membership(by_self, &before, &after)?;
+    let is_outside = matches!(before.as_str(), "" | "leave" | "knock");
+    if after == "join"
+        && by_self
+        && is_outside
+        && let Some(host) = host(tx, room, &draft.sender)?
+    {
+        let host = CanonicalJsonValue::String(host.to_string());
+        draft.content.insert(AUTHORISED_BY.to_owned(), host);
+    }
+    Ok(draft)
 }
 
 /// Join a room, or knock on it.
@@ -70,16 +114,7 @@ pub(crate) fn enter(
     if membership == word {
         return Ok(id);
     }
-    let mut content = content_for(tx, user, word, msg.reason)?;
-    if word == "join"
-        && membership != "invite"
-        && let Some(host) = host(tx, &room, user)?
-    {
-        content.insert(
-            "join_authorised_via_users_server".to_owned(),
-            CanonicalJsonValue::String(host.to_string()),
-        );
-    }
+    let content = content_for(tx, user, word, msg.reason)?;
     let draft = Draft::state(user, "m.room.member", user.as_str(), content, now);
     room.append(tx, &draft, news)?;
     Ok(id)
@@ -148,17 +183,24 @@ pub(crate) fn change(
     Ok(())
 }
 
-/// Hear nothing more of a room.
-pub(crate) fn forget(tx: &mut Tx<'_>, msg: &Forget) -> Result<()> {
+/// Forget a room. That is news for the user's other devices; to forget it again is not. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3roomsroomidforget
+pub(crate) fn forget(tx: &mut Tx<'_>, msg: &Forget, news: &mut News) -> Result<()> {
     let (room, user) = (msg.room.as_str(), msg.by.user.as_str());
     let gone = memberships::get(tx, room, user)?
-        .is_some_and(|m| matches!(m.membership.as_str(), "leave" | "ban"));
-    if !gone {
+        .filter(|m| matches!(m.membership.as_str(), "leave" | "ban"));
+    let Some(row) = gone else {
         return Err(
             Refusal::Unknown("only a room that one has left can be forgotten".into()).into(),
         );
+    };
+    if !row.is_forgotten() {
+        let at = tx.next_position();
+        memberships::forget(tx, room, user, at)?;
+        news.users.insert(msg.by.user.clone());
     }
-    Ok(memberships::forget(tx, room, user)?)
+    Ok(())
 }
 
 /// Tell one room of a user's new names, if the user is still there.

@@ -190,7 +190,7 @@ impl Handler<Forget> for Rooms {
     type Result = ResponseFuture<Result<()>>;
 
     fn handle(&mut self, msg: Forget, _: &mut Context<Self>) -> Self::Result {
-        self.commit(move |_, tx, _| members::forget(tx, &msg))
+        self.commit(move |_, tx, news| members::forget(tx, &msg, news))
     }
 }
 

@@ -84,7 +84,8 @@ pub(crate) fn move_to(tx: &mut Tx<'_>, room: &str, user: &str, word: &str) -> Re
         sender: user.to_owned(),
         display_name: None,
         avatar_url: None,
-        forgotten: false,
+        left_at: 0,
+        forgotten_at: 0,
     };
     memberships::put(tx, &row)?;
     device_lists::membership_changed(tx, room, user, &before, word, event)?;

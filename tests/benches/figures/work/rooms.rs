@@ -105,7 +105,8 @@ fn joined(tx: &mut Tx<'_>, room_id: &str, user_id: &str) -> schema::Result<Posit
         sender: user_id.to_owned(),
         display_name: None,
         avatar_url: None,
-        forgotten: false,
+        left_at: 0,
+        forgotten_at: 0,
     };
     memberships::put(tx, &row)?;
     Ok(position)
