@@ -4,6 +4,7 @@ use schema::events::EventRow;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::visibility::HistoryAccess;
 use crate::Result;
 
 /// How an event is shown, and what the row alone does not say. `Dress::default()` shows the bare event.
@@ -21,6 +22,8 @@ pub struct Dress<'a> {
     pub redaction: Option<&'a EventRow>,
     /// The reader's membership at the time of the event.
     pub membership: Option<&'a str>,
+    /// What the reader may see of what the event names: the state that it replaced, and what redacted it. `None` for all of it.
+    pub access: Option<&'a HistoryAccess>,
     /// For an invite: stripped state of the room.
     pub invite_room_state: Option<&'a [Box<RawValue>]>,
 }

@@ -213,7 +213,7 @@ pub struct ChangeMembership {
     pub reason: Option<String>,
 }
 
-/// Hear nothing more of a room that one is not in. ([spec])
+/// Forget a room that the user has left: it is told of it no more, and may not read it. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3roomsroomidforget
 #[derive(Debug, Clone, Serialize, Message)]
@@ -281,8 +281,8 @@ pub enum MarkKind {
 pub struct Mark {
     /// What it says.
     pub kind: MarkKind,
-    /// About which event.
-    pub event: OwnedEventId,
+    /// About which event. An id that is none, or names nothing in the room, marks nothing.
+    pub event: String,
     /// In which thread: `main`, the id of its first event, or empty for no thread.
     pub thread: String,
 }

@@ -66,6 +66,19 @@ pub fn check_name(what: &str, text: &str) -> Result<()> {
     check_nul(what, text)
 }
 
+/// An event id that a user marks as read: opaque but for its sigil and its length. ([spec])
+///
+/// # Errors
+/// [`Refusal::InvalidParam`]
+///
+/// [spec]: https://spec.matrix.org/v1.19/appendices/#event-ids
+pub(crate) fn check_event_id(id: &str) -> Result<()> {
+    if !id.starts_with('$') || id.len() > NAME_BYTES || id.contains('\0') {
+        return Err(Refusal::InvalidParam("this is no event id".into()).into());
+    }
+    Ok(())
+}
+
 /// One of the two databases cannot keep U+0000 in a text, so neither is asked to.
 ///
 /// # Errors
@@ -96,14 +109,32 @@ pub(crate) fn check_shape(draft: &Draft) -> Result<()> {
     Ok(())
 }
 
-/// Only users of this server can be members: there is nobody else to tell. An id that is none is left to the authorisation rules.
-pub(crate) fn check_local(state_key: Option<&str>, server: &ServerName) -> Result<()> {
-    match state_key.map(<&UserId>::try_from) {
-        Some(Ok(user)) if user.server_name() != server => {
-            Err(Refusal::Forbidden("this server does not federate".into()).into())
-        }
-        _ => Ok(()),
+/// Only users of this server can be members: it does not federate.
+///
+/// # Errors
+/// [`Refusal::InvalidParam`] for what is no user id, [`Refusal::Forbidden`] for a user of another server.
+pub(crate) fn check_local(state_key: &str, server: &ServerName) -> Result<()> {
+    let user = <&UserId>::try_from(state_key)
+        .map_err(|e| Refusal::InvalidParam(format!("{state_key:?}: {e}").into()))?;
+    if user.server_name() != server {
+        return Err(Refusal::Forbidden("this server does not federate".into()).into());
     }
+    Ok(())
+}
+
+/// What the authorisation rules leave open about a change of another user's membership: a user can be made to leave only from a
+/// room that it is in, invited to, knocking on or banned from.
+///
+/// # Errors
+/// [`Refusal::InvalidParam`] for an unknown membership, [`Refusal::Forbidden`]
+pub(crate) fn check_membership(by_self: bool, before: &str, after: &str) -> Result<()> {
+    if !matches!(after, "join" | "invite" | "knock" | "leave" | "ban") {
+        return Err(Refusal::InvalidParam(format!("unknown membership {after:?}").into()).into());
+    }
+    if after == "leave" && !by_self && matches!(before, "" | "leave") {
+        return Err(Refusal::Forbidden("the user is not in this room".into()).into());
+    }
+    Ok(())
 }
 
 /// A kick or ban lifted only where there is something to lift: what the authorisation rules let pass as a leave that changes

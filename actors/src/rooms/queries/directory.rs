@@ -6,12 +6,11 @@ use schema::rooms::RoomRow;
 use schema::{Conn, aliases, events, rooms};
 use serde_json::Value;
 
-use super::state::standing;
-use super::visibility_in;
+use super::access::{state_access, visibility_in};
 use crate::rooms::format::content;
 use crate::rooms::names;
 use crate::rooms::pdu::parsed;
-use crate::rooms::visibility::Visibility;
+use crate::rooms::visibility::{StateAccess, Visibility};
 use crate::{Env, Identity, Refusal, Result};
 
 /// The most rooms of a page of the directory, and how many are looked at for a search.
@@ -28,7 +27,7 @@ pub async fn room_named(env: &Env, alias: &RoomAliasId) -> Result<OwnedRoomId> {
     env.store.read(move |db| names::resolve(db, &alias)).await
 }
 
-/// The aliases of a room, for who may see its state. ([spec])
+/// The aliases of a room, for a caller that may see its present state. ([spec])
 ///
 /// # Errors
 /// [`Refusal::Forbidden`]
@@ -39,7 +38,9 @@ pub async fn aliases_of(env: &Env, by: &Identity, room: &RoomId) -> Result<Vec<O
     let (by, room) = (by.clone(), room.to_owned());
     env.store
         .read(move |db| {
-            standing(db, &interests, &by, &room)?;
+            if state_access(db, &interests, &by, &room)? != StateAccess::Now {
+                return Err(Refusal::Forbidden("you are not in this room".into()).into());
+            }
             let all = aliases::of_room(db, room.as_str(), names::ALIASES)?;
             all.iter().map(|alias| parsed(alias)).collect()
         })

@@ -8,19 +8,14 @@ use schema::events::EventRow;
 use schema::{Conn, Position, events, relations};
 use serde_json::value::RawValue;
 
-use super::state::{Standing, of_user};
-use super::{dressed, vision};
-use crate::rooms::filter;
-use crate::rooms::format::Dress;
+use super::access::{access, state_access_of_user};
+use super::reader::{LOOKED_AT, Reader, Stretch};
 use crate::rooms::rules::token;
-use crate::rooms::visibility::Vision;
+use crate::rooms::visibility::StateAccess;
 use crate::{Env, Error, Identity, Refusal, Result};
 
 /// The most events of a page.
 const PAGE: usize = 1000;
-
-/// The most events that are looked at for one page: a filter that lets nothing pass must not read the whole room.
-const LOOKED_AT: usize = 5000;
 
 /// Which page of a room's history is asked for.
 #[derive(Debug, Clone)]
@@ -70,109 +65,49 @@ fn read_page(
     page: &Page,
     now: i64,
 ) -> Result<Messages> {
-    let until = match of_user(db, &by.user, room)? {
-        Standing::Now => Position(i64::MAX),
-        Standing::Until(left) => left,
+    let until = match state_access_of_user(db, &by.user, room)? {
+        StateAccess::Now => Position(i64::MAX),
+        StateAccess::Until(left) => left,
     };
-    let (mut low, mut high) = if page.backwards {
+    let stretch = if page.backwards {
         let newest = events::newest_first(db, room.as_str(), Position::START, until, 1)?;
         let newest = newest
             .first()
             .map_or(Position::START, |e| Position(e.position));
-        (
-            page.to.unwrap_or(Position::START),
-            page.from.unwrap_or(newest).min(newest),
-        )
-    } else {
-        (
-            page.from.unwrap_or(Position::START),
-            page.to.unwrap_or(until).min(until),
-        )
-    };
-    let start = token(if page.backwards { high } else { low });
-    let limit = page.limit.clamp(1, PAGE);
-    let (mut rows, mut looked_at, mut more) = (Vec::new(), 0, true);
-    while more && rows.len() < limit && looked_at < LOOKED_AT {
-        let piece = limit.clamp(20, 200);
-        let most = i64::try_from(piece).unwrap_or(i64::MAX);
-        let found = if page.backwards {
-            events::newest_first(db, room.as_str(), low, high, most)?
-        } else {
-            events::oldest_first(db, room.as_str(), low, high, most)?
-        };
-        more = found.len() == piece;
-        looked_at += found.len();
-        let sight = sight(db, by, room, &found)?;
-        for row in found {
-            if rows.len() == limit {
-                more = true;
-                break;
-            }
-            let at = Position(row.position);
-            if page.backwards {
-                high = at.before();
-            } else {
-                low = at;
-            }
-            if sight.sees(at) && filter::lets_pass(&page.filter, &row) {
-                rows.push(row);
-            }
+        Stretch {
+            low: page.to.unwrap_or(Position::START),
+            high: page.from.unwrap_or(newest).min(newest),
+            backwards: true,
         }
-    }
-    let end = more.then(|| token(if page.backwards { high } else { low }));
-    let state = if !page.filter.lazy_load_options.is_disabled() {
-        senders(db, room, &rows)?
     } else {
+        Stretch {
+            low: page.from.unwrap_or(Position::START),
+            high: page.to.unwrap_or(until).min(until),
+            backwards: false,
+        }
+    };
+    let start = token(if page.backwards {
+        stretch.high
+    } else {
+        stretch.low
+    });
+    let reader = Reader::new(by, room, now);
+    let limit = page.limit.clamp(1, PAGE);
+    let walked = reader.walk(db, &stretch, limit, &page.filter)?;
+    // At the live edge a page that holds something ends where the next events will come, as Synapse answers too; an empty one
+    // has no end, nor has the last one that a user who left may see.
+    let goes_on = until == Position(i64::MAX) && !page.backwards && walked.looked_at > 0;
+    let state = if page.filter.lazy_load_options.is_disabled() {
         Vec::new()
+    } else {
+        reader.senders(db, &walked.rows)?
     };
     Ok(Messages {
         start,
-        end,
-        chunk: show(db, by, room, &rows, now)?,
-        state: show(db, by, room, &state, now)?,
+        end: (walked.more || goes_on).then(|| token(walked.end)),
+        chunk: reader.show(db, &walked.rows)?,
+        state: reader.show_state(db, &state)?,
     })
-}
-
-/// What a user may see around these events.
-fn sight(db: &mut Conn, by: &Identity, room: &RoomId, rows: &[EventRow]) -> Result<Vision> {
-    let oldest = rows.iter().map(|e| e.position).min().unwrap_or_default();
-    // The event before counts too: what changes the rule may be seen by who could see before it.
-    vision(db, room.as_str(), by.user.as_str(), Position(oldest - 2))
-}
-
-/// Events in client format, with what their reader was at the time.
-fn show(
-    db: &mut Conn,
-    by: &Identity,
-    room: &RoomId,
-    rows: &[EventRow],
-    now: i64,
-) -> Result<Vec<Box<RawValue>>> {
-    if rows.is_empty() {
-        return Ok(Vec::new());
-    }
-    let sight = sight(db, by, room, rows)?;
-    let memberships: Vec<&str> = rows
-        .iter()
-        .map(|row| sight.membership(Position(row.position)))
-        .collect();
-    let dress = Dress {
-        room_id: true,
-        now: Some(now),
-        reader: by.device.as_ref().map(|d| (by.user.as_str(), d.as_str())),
-        ..Dress::default()
-    };
-    dressed(db, rows, &memberships, &dress)
-}
-
-/// The member events of those who sent these events.
-fn senders(db: &mut Conn, room: &RoomId, rows: &[EventRow]) -> Result<Vec<EventRow>> {
-    let senders: BTreeSet<&str> = rows.iter().map(|e| e.sender.as_str()).collect();
-    let mut found = Vec::new();
-    for sender in senders {
-        found.extend(events::state(db, room.as_str(), "m.room.member", sender)?);
-    }
-    Ok(found)
 }
 
 /// An event that a user may see.
@@ -184,8 +119,12 @@ fn visible(db: &mut Conn, by: &Identity, room: &RoomId, event: &EventId) -> Resu
     let row = events::by_id(db, event.as_str())?
         .filter(|e| e.room_id == room.as_str())
         .ok_or_else(missing)?;
-    let sees = sight(db, by, room, std::slice::from_ref(&row))?.sees(Position(row.position));
-    sees.then_some(row).ok_or_else(|| missing().into())
+    let at = Position(row.position);
+    let access = access(db, room.as_str(), by.user.as_str(), at.before(), at)?;
+    access
+        .sees(at)
+        .then_some(row)
+        .ok_or_else(|| missing().into())
 }
 
 /// One event. ([spec])
@@ -205,7 +144,7 @@ pub async fn event(
     env.store
         .read(move |db| {
             let row = visible(db, &by, &room, &event)?;
-            let mut shown = show(db, &by, &room, &[row], now)?;
+            let mut shown = Reader::new(&by, &room, now).show(db, &[row])?;
             shown.pop().ok_or(Error::Failed("rooms"))
         })
         .await
@@ -242,43 +181,69 @@ pub async fn context(
     limit: usize,
     filter: RoomEventFilter,
 ) -> Result<Context> {
-    const STATE: i64 = 100_000;
     let (now, by) = (env.clock.now(), by.clone());
     let (room, event) = (room.to_owned(), event.to_owned());
     env.store
         .read(move |db| {
             let row = visible(db, &by, &room, &event)?;
+            let reader = Reader::new(&by, &room, now);
             let at = Position(row.position);
-            let half = i64::try_from(limit.min(PAGE)).unwrap_or(i64::MAX) / 2;
-            let end_of_time = Position(i64::MAX);
-            let mut before =
-                events::newest_first(db, room.as_str(), Position::START, at.before(), half)?;
-            let mut after = events::oldest_first(db, room.as_str(), at, end_of_time, half)?;
-            let first = before.last().map_or(at, |e| Position(e.position));
-            let last = after.last().map_or(at, |e| Position(e.position));
-            for rows in [&mut before, &mut after] {
-                let sight = sight(db, &by, &room, rows)?;
-                rows.retain(|e| sight.sees(Position(e.position)) && filter::lets_pass(&filter, e));
-            }
-            let state = if !filter.lazy_load_options.is_disabled() {
-                let mut all = before.clone();
-                all.extend(after.iter().cloned());
-                all.push(row.clone());
-                senders(db, &room, &all)?
-            } else {
-                events::state_between(db, room.as_str(), Position::START, last, STATE)?
+            let limit = limit.min(PAGE);
+            let before = Stretch {
+                low: Position::START,
+                high: at.before(),
+                backwards: true,
             };
-            let mut shown = show(db, &by, &room, &[row], now)?;
+            let before = reader.walk(db, &before, limit / 2, &filter)?;
+            let after = Stretch {
+                low: at,
+                high: Position(i64::MAX),
+                backwards: false,
+            };
+            let after = reader.walk(db, &after, limit - limit / 2, &filter)?;
+            let all: Vec<EventRow> = before
+                .rows
+                .iter()
+                .chain([&row])
+                .chain(&after.rows)
+                .cloned()
+                .collect();
+            let state = context_state(db, &reader, &row, &all, &filter)?;
+            let mut shown = reader.show(db, &[row])?;
             Ok(Context {
-                start: token(first.before()),
-                end: token(last),
+                start: token(before.end),
+                end: token(after.end),
                 event: shown.pop().ok_or(Error::Failed("rooms"))?,
-                before: show(db, &by, &room, &before, now)?,
-                after: show(db, &by, &room, &after, now)?,
-                state: show(db, &by, &room, &state, now)?,
+                before: reader.show(db, &before.rows)?,
+                after: reader.show(db, &after.rows)?,
+                state: reader.show_state(db, &state)?,
             })
         })
         .await
+}
+
+/// The state as of the last of these events, as far as the user may see it; where members are loaded as they are needed, with
+/// the member events of the senders only. A user who may see nothing but its own leave is shown that.
+fn context_state(
+    db: &mut Conn,
+    reader: &Reader<'_>,
+    event: &EventRow,
+    all: &[EventRow],
+    filter: &RoomEventFilter,
+) -> Result<Vec<EventRow>> {
+    const STATE: i64 = 100_000;
+    let Some(then) = reader.newest_with_state(db, all)? else {
+        return Ok(vec![event.clone()]);
+    };
+    let mut state = events::state_between(db, &event.room_id, Position::START, then, STATE)?;
+    if !filter.lazy_load_options.is_disabled() {
+        let senders: BTreeSet<&str> = all.iter().map(|e| e.sender.as_str()).collect();
+        state.retain(|e| {
+            let member = e.state_key.as_deref().filter(|_| e.kind == "m.room.member");
+            member.is_none_or(|user| senders.contains(user))
+        });
+    }
+    Ok(state)
 }
 
 /// Which events about another are asked for.
@@ -324,7 +289,8 @@ pub async fn related(
             let most = i64::try_from(LOOKED_AT).unwrap_or(i64::MAX);
             let (parent, backwards) = (event.as_str(), page.backwards);
             let found = relations::about(db, room.as_str(), parent, low, high, backwards, most)?;
-            let sight = sight(db, &by, &room, &found)?;
+            let reader = Reader::new(&by, &room, now);
+            let access = reader.access(db, &found)?;
             let mut rows = Vec::new();
             let mut end = None;
             for row in found {
@@ -333,7 +299,7 @@ pub async fn related(
                 let relates =
                     which.rel_type.is_none() || relation.map(|r| r.rel_type) == which.rel_type;
                 let is_kind = which.kind.as_ref().is_none_or(|kind| *kind == row.kind);
-                if !(relates && is_kind && sight.sees(at)) {
+                if !(relates && is_kind && access.sees(at)) {
                     continue;
                 }
                 if rows.len() == limit {
@@ -346,7 +312,7 @@ pub async fn related(
             Ok(Messages {
                 start: token(if backwards { high } else { low }),
                 end,
-                chunk: show(db, &by, &room, &rows, now)?,
+                chunk: reader.show(db, &rows)?,
                 state: Vec::new(),
             })
         })

@@ -1,23 +1,27 @@
 //! What may be looked up about rooms without queueing behind writes, and how stored events are dressed for their readers.
 
+mod access;
 mod directory;
 mod history;
+mod initial;
+mod reader;
 mod state;
 
+pub use access::access;
 pub use directory::{PublicRooms, aliases_of, is_listed, public_rooms, room_named};
 pub use history::{Context, Messages, Page, Related, context, event, messages, related};
+pub use initial::{InitialSync, initial_sync};
 pub use state::{Members, joined_members, joined_rooms, members, state, state_event};
 
 use schema::events::EventRow;
 use schema::interests::Interests;
 use schema::registration::ServiceId;
-use schema::{Conn, Position, events, memberships};
+use schema::{Conn, Position, events};
 use serde_json::value::RawValue;
 
 use crate::Result;
 use crate::rooms::format::{Dress, client_event, content, stripped_event};
 use crate::rooms::pdu::membership_in;
-use crate::rooms::visibility::{Visibility, Vision};
 
 /// State that tells someone who is not in a room what room it is, besides the member events of who invited and who is invited. ([spec])
 ///
@@ -66,7 +70,11 @@ fn dressed_one(db: &mut Conn, row: &EventRow, dress: &Dress<'_>) -> Result<Box<R
             None => Ok(None),
         }
     };
-    let (replaced, redaction) = (other(&row.replaces)?, other(&row.redacted_by)?);
+    let (mut replaced, mut redaction) = (other(&row.replaces)?, other(&row.redacted_by)?);
+    if let Some(access) = dress.access {
+        replaced = replaced.filter(|_| access.sees_replaced(Position(row.position)));
+        redaction = redaction.filter(|event| access.sees(Position(event.position)));
+    }
     let dress = Dress {
         replaced: replaced.as_ref(),
         redaction: redaction.as_ref(),
@@ -131,36 +139,4 @@ pub fn stripped_state(db: &mut Conn, room_id: &str, user_id: &str) -> Result<Vec
         rows.push(own);
     }
     rows.iter().map(stripped_event).collect()
-}
-
-/// What decides which events after a position a user may see, up to the present.
-///
-/// # Errors
-/// When the database fails or a stored event is damaged.
-pub fn vision(db: &mut Conn, room_id: &str, user_id: &str, after: Position) -> Result<Vision> {
-    // More changes than this, by one user or of one rule, are the work of somebody who wants to be a burden.
-    const CHANGES: i64 = 10_000;
-    const KIND: &str = "m.room.history_visibility";
-    let end = Position(i64::MAX);
-    let first = events::state_as_of(db, room_id, KIND, "", after)?;
-    let rest = events::state_history(db, room_id, KIND, "", after, end, CHANGES)?;
-    let rules = first.iter().chain(&rest);
-    Ok(Vision {
-        rules: rules
-            .map(|event| (Position(event.position), visibility_in(Some(event))))
-            .collect(),
-        memberships: memberships::history(db, room_id, user_id, after, end, CHANGES)?,
-    })
-}
-
-/// The rule of a room about its past that an event sets.
-fn visibility_in(event: Option<&EventRow>) -> Visibility {
-    #[derive(serde::Deserialize)]
-    struct Content {
-        history_visibility: String,
-    }
-    let rule = event
-        .and_then(|event| content(event).ok())
-        .and_then(|content| serde_json::from_str::<Content>(content.get()).ok());
-    Visibility::named(rule.as_ref().map(|r| r.history_visibility.as_str()))
 }

@@ -2,76 +2,19 @@
 
 use ruma::{OwnedRoomId, RoomId, UserId};
 use schema::events::EventRow;
-use schema::interests::Interests;
 use schema::memberships::{self, MembershipRow};
-use schema::{Conn, Position, device_lists, events, rooms};
+use schema::{Conn, Position, events};
 use serde_json::value::RawValue;
 
-use super::{dressed, visibility_in};
-use crate::rooms::format::{Dress, content};
+use super::access::{access, state_access, state_access_of_user};
+use super::reader::Reader;
+use crate::rooms::format::content;
 use crate::rooms::pdu::{membership_in, parsed};
-use crate::rooms::visibility::Visibility;
+use crate::rooms::visibility::StateAccess;
 use crate::{Env, Error, Identity, Refusal, Result};
 
 /// The most state events and members that are shown of a room.
 const MOST: i64 = 100_000;
-
-/// Up to when somebody may see a room's state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
-    /// As it is.
-    Now,
-    /// As it was when the user left.
-    Until(Position),
-}
-
-/// What somebody may see of a room's state: its present for who is joined, for a service one of whose users is, and for all where
-/// the room is open to the world; for who has left what it was then. ([spec])
-///
-/// # Errors
-/// [`Refusal::Forbidden`]
-///
-/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3roomsroomidstate
-pub(super) fn standing(
-    db: &mut Conn,
-    interests: &Interests,
-    by: &Identity,
-    room_id: &RoomId,
-) -> Result<Standing> {
-    if let Some(service) = &by.appservice
-        && interests.service(service).is_some()
-        && device_lists::services_in(db, room_id.as_str())?.contains(service)
-    {
-        return Ok(Standing::Now);
-    }
-    of_user(db, &by.user, room_id)
-}
-
-/// The same for a user without a service.
-pub(super) fn of_user(db: &mut Conn, user: &UserId, room_id: &RoomId) -> Result<Standing> {
-    let (room, user) = (room_id.as_str(), user.as_str());
-    let row = memberships::get(db, room, user)?;
-    if row.as_ref().is_some_and(|m| m.membership == "join") {
-        return Ok(Standing::Now);
-    }
-    if rooms::room(db, room)?.is_some()
-        && visibility_in(events::state(db, room, "m.room.history_visibility", "")?.as_ref())
-            == Visibility::WorldReadable
-    {
-        return Ok(Standing::Now);
-    }
-    if row.is_some_and(|m| matches!(m.membership.as_str(), "leave" | "ban")) {
-        let past = memberships::history(db, room, user, Position::START, Position(i64::MAX), MOST)?;
-        let left = past
-            .windows(2)
-            .rev()
-            .find(|pair| pair[0].1 == "join" && pair[1].1 != "join");
-        if let Some(pair) = left {
-            return Ok(Standing::Until(pair[1].0));
-        }
-    }
-    Err(Refusal::Forbidden("you are not in this room".into()).into())
-}
 
 /// A room's state, each event in client format. ([spec])
 ///
@@ -84,13 +27,9 @@ pub async fn state(env: &Env, by: &Identity, room: &RoomId) -> Result<Vec<Box<Ra
     let (by, room) = (by.clone(), room.to_owned());
     env.store
         .read(move |db| {
-            let rows = match standing(db, &interests, &by, &room)? {
-                Standing::Now => events::current_state(db, room.as_str(), MOST)?,
-                Standing::Until(then) => {
-                    events::state_between(db, room.as_str(), Position::START, then, MOST)?
-                }
-            };
-            dressed(db, &rows, &[], &shown(now))
+            let access = state_access(db, &interests, &by, &room)?;
+            let rows = state_rows(db, &room, access)?;
+            Reader::new(&by, &room, now).show_state(db, &rows)
         })
         .await
 }
@@ -115,25 +54,33 @@ pub async fn state_event(
     let (kind, key) = (kind.to_owned(), state_key.to_owned());
     env.store
         .read(move |db| {
-            let row = match standing(db, &interests, &by, &room)? {
-                Standing::Now => events::state(db, room.as_str(), &kind, &key)?,
-                Standing::Until(then) => events::state_as_of(db, room.as_str(), &kind, &key, then)?,
+            let row = match state_access(db, &interests, &by, &room)? {
+                StateAccess::Now => events::state(db, room.as_str(), &kind, &key)?,
+                StateAccess::Until(then) => {
+                    events::state_as_of(db, room.as_str(), &kind, &key, then)?
+                }
             };
             let row = row.ok_or(Refusal::NotFound("there is no such state".into()))?;
             let inner = content(&row)?.to_owned();
-            let mut whole = dressed(db, &[row], &[], &shown(now))?;
+            let mut whole = Reader::new(&by, &room, now).show_state(db, &[row])?;
             let whole = whole.pop().ok_or(Error::Failed("rooms"))?;
             Ok((inner, whole))
         })
         .await
 }
 
-fn shown(now: i64) -> Dress<'static> {
-    Dress {
-        room_id: true,
-        now: Some(now),
-        ..Dress::default()
-    }
+/// The state of a room as far as it may be seen.
+pub(super) fn state_rows(
+    db: &mut Conn,
+    room: &RoomId,
+    access: StateAccess,
+) -> Result<Vec<EventRow>> {
+    Ok(match access {
+        StateAccess::Now => events::current_state(db, room.as_str(), MOST)?,
+        StateAccess::Until(then) => {
+            events::state_between(db, room.as_str(), Position::START, then, MOST)?
+        }
+    })
 }
 
 /// The rooms a user is joined to. ([spec])
@@ -163,7 +110,7 @@ pub async fn joined_members(env: &Env, by: &Identity, room: &RoomId) -> Result<V
     let (by, room) = (by.clone(), room.to_owned());
     env.store
         .read(move |db| {
-            if standing(db, &interests, &by, &room)? != Standing::Now {
+            if state_access(db, &interests, &by, &room)? != StateAccess::Now {
                 return Err(Refusal::Forbidden("you are not in this room".into()).into());
             }
             Ok(memberships::in_room(db, room.as_str(), "join", "", MOST)?)
@@ -198,18 +145,46 @@ pub async fn members(
     let (by, room) = (by.clone(), room.to_owned());
     env.store
         .read(move |db| {
-            let then = match (standing(db, &interests, &by, &room)?, which.at) {
-                (Standing::Now, at) => at,
-                (Standing::Until(left), at) => Some(at.map_or(left, |at| at.min(left))),
+            let then = match (state_access(db, &interests, &by, &room)?, which.at) {
+                (StateAccess::Now, None) => None,
+                (StateAccess::Now, Some(at)) => Some(first_seen(db, &by, &room, at)?),
+                (StateAccess::Until(left), None) => Some(left),
+                (StateAccess::Until(left), Some(at)) => {
+                    Some(first_seen(db, &by, &room, at.min(left))?)
+                }
             };
             let mut rows = match then {
                 None => events::current_state_of(db, room.as_str(), "m.room.member", MOST)?,
                 Some(then) => memberships::events_as_of(db, room.as_str(), then, MOST)?,
             };
             rows.retain(|row| is_wanted(row, &which));
-            dressed(db, &rows, &[], &shown(now))
+            Reader::new(&by, &room, now).show_state(db, &rows)
         })
         .await
+}
+
+/// Where the members as of a position may be seen: there, or else where the user's membership changed next. A client asks with
+/// the token of a timeline that begins with its own join.
+///
+/// # Errors
+/// [`Refusal::Forbidden`]
+fn first_seen(db: &mut Conn, by: &Identity, room: &RoomId, at: Position) -> Result<Position> {
+    if state_access_of_user(db, &by.user, room).is_err() {
+        // A service that reads for another one of its users.
+        return Ok(at);
+    }
+    let (id, user) = (room.as_str(), by.user.as_str());
+    let here = events::newest_first(db, id, Position::START, at, 1)?;
+    let here = here.first().map_or(at, |event| Position(event.position));
+    let end = Position(i64::MAX);
+    let next = events::state_history(db, id, "m.room.member", user, here, end, 1)?;
+    let next = next.first().map(|event| Position(event.position));
+    for at in [Some(here), next].into_iter().flatten() {
+        if access(db, id, user, at.before(), at)?.sees_state(at) {
+            return Ok(at);
+        }
+    }
+    Err(Refusal::Forbidden("you may not see the members of that time".into()).into())
 }
 
 fn is_wanted(row: &EventRow, which: &Members) -> bool {

@@ -1,0 +1,116 @@
+//! What a user may see of a room, read for [`HistoryAccess`] to decide.
+
+use ruma::{RoomId, UserId};
+use schema::events::EventRow;
+use schema::interests::Interests;
+use schema::{Conn, Position, device_lists, events, memberships};
+
+use crate::rooms::format::content;
+use crate::rooms::visibility::{HistoryAccess, Present, StateAccess, Visibility};
+use crate::{Identity, Refusal, Result};
+
+/// The most changes of a room's rule, and of a user's membership, that are read at a time: as many as the events of the longest
+/// stretch that is looked at. What stands above them is not seen.
+const CHANGES: i64 = 1000;
+
+const RULE: &str = "m.room.history_visibility";
+
+/// What a user may see of the events after a position and up to another.
+///
+/// # Errors
+/// When the database fails or a stored event is damaged.
+pub fn access(
+    db: &mut Conn,
+    room_id: &str,
+    user_id: &str,
+    after: Position,
+    up_to: Position,
+) -> Result<HistoryAccess> {
+    let first = events::state_as_of(db, room_id, RULE, "", after)?;
+    let rest = events::state_history(db, room_id, RULE, "", after, up_to, CHANGES)?;
+    let memberships = memberships::history(db, room_id, user_id, after, up_to, CHANGES)?;
+    let is_cut = |changes: usize| i64::try_from(changes).is_ok_and(|n| n >= CHANGES);
+    let mut known_up_to = up_to;
+    if is_cut(rest.len())
+        && let Some(last) = rest.last()
+    {
+        known_up_to = known_up_to.min(Position(last.position));
+    }
+    if is_cut(memberships.len())
+        && let Some((last, _)) = memberships.last()
+    {
+        known_up_to = known_up_to.min(*last);
+    }
+    let rules = first.iter().chain(&rest);
+    Ok(HistoryAccess {
+        rules: rules
+            .map(|event| (Position(event.position), visibility_in(Some(event))))
+            .collect(),
+        memberships,
+        known: (after, known_up_to),
+        present: present(db, room_id, user_id)?,
+    })
+}
+
+/// What a user is to a room now.
+pub(super) fn present(db: &mut Conn, room_id: &str, user_id: &str) -> Result<Present> {
+    let rule = events::state(db, room_id, RULE, "")?;
+    let is_world_readable = visibility_in(rule.as_ref()) == Visibility::WorldReadable;
+    let row = memberships::get(db, room_id, user_id)?;
+    Ok(row.map_or(
+        Present {
+            is_world_readable,
+            ..Present::default()
+        },
+        |row| Present {
+            is_joined: row.membership == "join",
+            left_at: Position(row.left_at),
+            forgotten_at: Position(row.forgotten_at),
+            is_world_readable,
+        },
+    ))
+}
+
+/// Up to when the caller may see a room's state; a service sees its present where one of its users is joined. ([spec])
+///
+/// # Errors
+/// [`Refusal::Forbidden`]
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3roomsroomidstate
+pub(super) fn state_access(
+    db: &mut Conn,
+    interests: &Interests,
+    by: &Identity,
+    room_id: &RoomId,
+) -> Result<StateAccess> {
+    if let Some(service) = &by.appservice
+        && interests.service(service).is_some()
+        && device_lists::services_in(db, room_id.as_str())?.contains(service)
+    {
+        return Ok(StateAccess::Now);
+    }
+    state_access_of_user(db, &by.user, room_id)
+}
+
+/// The same for a user without a service.
+pub(super) fn state_access_of_user(
+    db: &mut Conn,
+    user: &UserId,
+    room_id: &RoomId,
+) -> Result<StateAccess> {
+    present(db, room_id.as_str(), user.as_str())?
+        .state()
+        .ok_or_else(|| Refusal::Forbidden("you are not in this room".into()).into())
+}
+
+/// The rule of a room about its past that an event sets.
+pub(super) fn visibility_in(event: Option<&EventRow>) -> Visibility {
+    #[derive(serde::Deserialize)]
+    struct Content {
+        history_visibility: String,
+    }
+    let rule = event
+        .and_then(|event| content(event).ok())
+        .and_then(|content| serde_json::from_str::<Content>(content.get()).ok());
+    Visibility::named(rule.as_ref().map(|r| r.history_visibility.as_str()))
+}

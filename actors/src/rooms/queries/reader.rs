@@ -1,0 +1,176 @@
+//! Reading a room's history for one user: what it may see of it, in client format.
+
+use ruma::RoomId;
+use ruma::api::client::filter::RoomEventFilter;
+use schema::events::EventRow;
+use schema::{Conn, Position, events};
+use serde_json::value::RawValue;
+
+use super::access::access;
+use super::dressed;
+use crate::rooms::filter;
+use crate::rooms::format::Dress;
+use crate::rooms::visibility::HistoryAccess;
+use crate::{Identity, Result};
+
+/// The most events that are looked at for one page: a filter that lets nothing pass must not read the whole room.
+pub(super) const LOOKED_AT: usize = 5000;
+
+/// A user who reads a room.
+pub(super) struct Reader<'a> {
+    by: &'a Identity,
+    room: &'a RoomId,
+    now: i64,
+}
+
+/// A stretch of a room's history to be walked through.
+pub(super) struct Stretch {
+    /// After this.
+    pub(super) low: Position,
+    /// Up to this.
+    pub(super) high: Position,
+    /// Newest first.
+    pub(super) backwards: bool,
+}
+
+/// What was found on a walk.
+pub(super) struct Walked {
+    /// The events that the user may see and the filter lets pass, in the direction of the walk.
+    pub(super) rows: Vec<EventRow>,
+    /// Where the walk ended: from here it goes on.
+    pub(super) end: Position,
+    /// Whether there may be more.
+    pub(super) more: bool,
+    /// How many events were looked at.
+    pub(super) looked_at: usize,
+}
+
+impl<'a> Reader<'a> {
+    /// `now` is milliseconds since the epoch.
+    pub(super) fn new(by: &'a Identity, room: &'a RoomId, now: i64) -> Reader<'a> {
+        Reader { by, room, now }
+    }
+
+    /// What the user may see around these events.
+    pub(super) fn access(&self, db: &mut Conn, rows: &[EventRow]) -> Result<HistoryAccess> {
+        let oldest = rows.iter().map(|e| e.position).min().unwrap_or_default();
+        self.access_since(db, Position(oldest).before())
+    }
+
+    fn access_since(&self, db: &mut Conn, after: Position) -> Result<HistoryAccess> {
+        let (room, user) = (self.room.as_str(), self.by.user.as_str());
+        access(db, room, user, after, Position(i64::MAX))
+    }
+
+    /// Walk until `limit` events are found.
+    pub(super) fn walk(
+        &self,
+        db: &mut Conn,
+        stretch: &Stretch,
+        limit: usize,
+        filter: &RoomEventFilter,
+    ) -> Result<Walked> {
+        let (mut low, mut high) = (stretch.low, stretch.high);
+        let room = self.room.as_str();
+        let (mut rows, mut looked_at, mut more) = (Vec::new(), 0, true);
+        while more && rows.len() < limit && looked_at < LOOKED_AT {
+            let piece = limit.clamp(20, 200);
+            let most = i64::try_from(piece).unwrap_or(i64::MAX);
+            let found = if stretch.backwards {
+                events::newest_first(db, room, low, high, most)?
+            } else {
+                events::oldest_first(db, room, low, high, most)?
+            };
+            more = found.len() == piece;
+            looked_at += found.len();
+            let access = self.access(db, &found)?;
+            for row in found {
+                if rows.len() == limit {
+                    more = true;
+                    break;
+                }
+                let at = Position(row.position);
+                if stretch.backwards {
+                    high = at.before();
+                } else {
+                    low = at;
+                }
+                if access.sees(at) && filter::lets_pass(filter, &row) {
+                    rows.push(row);
+                }
+            }
+        }
+        Ok(Walked {
+            rows,
+            end: if stretch.backwards { high } else { low },
+            more,
+            looked_at,
+        })
+    }
+
+    /// Events in client format, each with what the user was at the time.
+    pub(super) fn show(&self, db: &mut Conn, rows: &[EventRow]) -> Result<Vec<Box<RawValue>>> {
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let access = self.access(db, rows)?;
+        let memberships: Vec<&str> = rows
+            .iter()
+            .map(|row| access.membership(Position(row.position)))
+            .collect();
+        dressed(db, rows, &memberships, &self.dress(&access))
+    }
+
+    /// Pieces of state in client format.
+    pub(super) fn show_state(
+        &self,
+        db: &mut Conn,
+        rows: &[EventRow],
+    ) -> Result<Vec<Box<RawValue>>> {
+        let access = self.access_since(db, Position::START)?;
+        dressed(db, rows, &[], &self.dress(&access))
+    }
+
+    fn dress<'d>(&'d self, access: &'d HistoryAccess) -> Dress<'d> {
+        let device = self.by.device.as_ref();
+        Dress {
+            room_id: true,
+            now: Some(self.now),
+            reader: device.map(|device| (self.by.user.as_str(), device.as_str())),
+            access: Some(access),
+            ..Dress::default()
+        }
+    }
+
+    /// The member events of the senders of events, as of the newest of them whose state the user may see.
+    pub(super) fn senders(&self, db: &mut Conn, rows: &[EventRow]) -> Result<Vec<EventRow>> {
+        let Some(then) = self.newest_with_state(db, rows)? else {
+            return Ok(Vec::new());
+        };
+        let senders: std::collections::BTreeSet<&str> =
+            rows.iter().map(|e| e.sender.as_str()).collect();
+        let mut found = Vec::new();
+        for sender in senders {
+            let room = self.room.as_str();
+            found.extend(events::state_as_of(
+                db,
+                room,
+                "m.room.member",
+                sender,
+                then,
+            )?);
+        }
+        Ok(found)
+    }
+
+    /// The newest of these events whose state the user may see.
+    pub(super) fn newest_with_state(
+        &self,
+        db: &mut Conn,
+        rows: &[EventRow],
+    ) -> Result<Option<Position>> {
+        let access = self.access(db, rows)?;
+        let seen = rows.iter().map(|row| Position(row.position));
+        Ok(seen.filter(|at| access.sees_state(*at)).max())
+    }
+}

@@ -1,0 +1,323 @@
+//! What of a room's past and state each user may see, by whatever endpoint it asks.
+
+use serde_json::{Value, json};
+use tests::person::segment;
+use tests::{Person, Stage};
+
+const INCLUDE_LEAVE: &str = "/sync?filter=%7B%22room%22:%7B%22include_leave%22:true%7D%7D";
+const LAZY: &str = "%7B%22lazy_load_members%22:true%7D";
+
+async fn room(by: &Person, wishes: Value) -> String {
+    let made = by.post("/createRoom", &wishes).await.ok();
+    made["room_id"].as_str().expect("a room id").to_owned()
+}
+
+/// A public room with this rule for its past.
+async fn public(by: &Person, visibility: &str) -> String {
+    let rule = json!({"history_visibility": visibility});
+    let wishes = json!({"preset": "public_chat", "initial_state": [
+        {"type": "m.room.history_visibility", "content": rule},
+    ]});
+    room(by, wishes).await
+}
+
+async fn act(by: &Person, room: &str, what: &str, body: Value) {
+    by.post(&format!("/rooms/{}/{what}", segment(room)), &body)
+        .await
+        .ok();
+}
+
+async fn say(by: &Person, room: &str, text: &str) -> String {
+    let path = format!(
+        "/rooms/{}/send/m.room.message/{}",
+        segment(room),
+        segment(text)
+    );
+    let content = json!({"msgtype": "m.text", "body": text});
+    let sent = by.put(&path, &content).await.ok();
+    sent["event_id"].as_str().expect("an event id").to_owned()
+}
+
+async fn set(by: &Person, room: &str, kind: &str, content: Value) -> String {
+    let path = format!("/rooms/{}/state/{kind}", segment(room));
+    let sent = by.put(&path, &content).await.ok();
+    sent["event_id"].as_str().expect("an event id").to_owned()
+}
+
+async fn context(by: &Person, room: &str, event: &str, query: &str) -> Value {
+    let path = format!(
+        "/rooms/{}/context/{}?{query}",
+        segment(room),
+        segment(event)
+    );
+    by.get(&path).await.ok()
+}
+
+/// The event by which a user is what it is now.
+async fn own_event(by: &Person, room: &str, user: &str) -> String {
+    let path = format!(
+        "/rooms/{}/state/m.room.member/{user}?format=event",
+        segment(room)
+    );
+    let event = by.get(&path).await.ok();
+    event["event_id"].as_str().expect("an event id").to_owned()
+}
+
+fn list(events: &Value) -> &[Value] {
+    events.as_array().map_or(&[], Vec::as_slice)
+}
+
+/// Types of events, messages by their bodies.
+fn names(events: &Value) -> Vec<&str> {
+    list(events)
+        .iter()
+        .map(|e| {
+            e["content"]["body"]
+                .as_str()
+                .or(e["type"].as_str())
+                .unwrap_or_default()
+        })
+        .collect()
+}
+
+#[actix_web::test]
+async fn a_user_that_never_joined_sees_its_own_leave_and_nothing_of_the_room() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let bob = stage.person("bob", "PHONE").await;
+    let first = bob.get("/sync").await.ok();
+    let since = first["next_batch"].as_str().expect("a token");
+    for visibility in ["shared", "joined", "invited"] {
+        let wishes = json!({"name": "secret", "topic": "secret", "initial_state": [
+            {"type": "m.room.join_rules", "content": {"join_rule": "knock"}},
+            {"type": "m.room.history_visibility", "content": {"history_visibility": visibility}},
+        ]});
+        let (knocked, declined, banned) = (
+            room(&alice, wishes.clone()).await,
+            room(&alice, wishes.clone()).await,
+            room(&alice, wishes.clone()).await,
+        );
+        bob.post(&format!("/knock/{}", segment(&knocked)), &json!({}))
+            .await
+            .ok();
+        let whom = json!({"user_id": "@bob:test"});
+        act(&alice, &declined, "invite", whom.clone()).await;
+        for room in [&knocked, &declined, &banned] {
+            say(&alice, room, "secret").await;
+            set(&alice, room, "m.room.topic", json!({"topic": "secret 2"})).await;
+        }
+        act(&bob, &knocked, "leave", json!({})).await;
+        act(&bob, &declined, "leave", json!({})).await;
+        act(&alice, &banned, "ban", whom).await;
+        let all = bob.get(INCLUDE_LEAVE).await.ok();
+        let new = bob.get(&format!("/sync?since={since}")).await.ok();
+        for room in [&knocked, &declined, &banned] {
+            for answer in [&all, &new] {
+                let left = &answer["rooms"]["leave"][room.as_str()];
+                assert_eq!(
+                    names(&left["timeline"]["events"]),
+                    ["m.room.member"],
+                    "{left}"
+                );
+                assert_eq!(left["timeline"]["events"][0]["state_key"], "@bob:test");
+                assert_eq!(left["state"]["events"], json!([]));
+                assert!(!left.to_string().contains("secret"), "{left}");
+            }
+            let path = format!("/rooms/{}", segment(room));
+            for ask in [
+                "messages?dir=b",
+                "messages?dir=f",
+                "state",
+                "state/m.room.topic",
+                "members",
+                "initialSync",
+                "aliases",
+            ] {
+                bob.get(&format!("{path}/{ask}"))
+                    .await
+                    .is_refused(403, "M_FORBIDDEN");
+            }
+            if visibility == "invited" && room == &declined {
+                // What was said while the invite stood is open to bob.
+                continue;
+            }
+            let event = own_event(&alice, room, "@bob:test").await;
+            for query in ["limit=20".to_owned(), format!("limit=20&filter={LAZY}")] {
+                let around = context(&bob, room, &event, &query).await;
+                assert_eq!(names(&around["state"]), ["m.room.member"], "{around}");
+                assert_eq!(around["state"][0]["state_key"], "@bob:test");
+                assert!(list(&around["events_after"]).is_empty());
+            }
+        }
+    }
+}
+
+#[actix_web::test]
+async fn a_leave_in_its_context_shows_the_state_of_then() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let bob = stage.person("bob", "PHONE").await;
+    let carol = stage.person("carol", "TABLET").await;
+    let hall = public(&alice, "shared").await;
+    set(&alice, &hall, "m.room.topic", json!({"topic": "then"})).await;
+    act(&bob, &hall, "join", json!({})).await;
+    act(&carol, &hall, "join", json!({})).await;
+    let said = say(&alice, &hall, "said").await;
+    act(&bob, &hall, "leave", json!({})).await;
+    let left = own_event(&alice, &hall, "@bob:test").await;
+    set(&alice, &hall, "m.room.topic", json!({"topic": "secret"})).await;
+    let path = format!("/rooms/{}/state/m.room.member/@alice:test", segment(&hall));
+    let renamed = json!({"membership": "join", "displayname": "secret"});
+    alice.put(&path, &renamed).await.ok();
+    say(&alice, &hall, "secret").await;
+
+    for event in [&said, &left] {
+        for limit in [0, 1, 2, 100] {
+            for lazy in [false, true] {
+                let filter = if lazy {
+                    format!("&filter={LAZY}")
+                } else {
+                    String::new()
+                };
+                let around = context(&bob, &hall, event, &format!("limit={limit}{filter}")).await;
+                assert!(!around.to_string().contains("secret"), "{around}");
+                let state = list(&around["state"]);
+                let topic = state.iter().find(|e| e["type"] == "m.room.topic");
+                assert_eq!(topic.expect("the topic")["content"]["topic"], "then");
+                // Lazy loading leaves out members that said nothing, and nothing else.
+                let others = |e: &&Value| e["type"] != "m.room.member";
+                assert!(state.iter().filter(others).count() > 5);
+                let has_carol = state.iter().any(|e| e["state_key"] == "@carol:test");
+                let carol_spoke = lazy && limit < 100 && !has_carol;
+                assert!(carol_spoke || has_carol, "lazy {lazy}: {around}");
+                let own = state.iter().find(|e| e["state_key"] == "@bob:test");
+                let last = if event == &left || limit > 0 {
+                    "leave"
+                } else {
+                    "join"
+                };
+                let membership =
+                    own.map_or("", |e| e["content"]["membership"].as_str().unwrap_or(""));
+                assert!(
+                    membership == last || (lazy && own.is_none()),
+                    "{limit}: {membership}"
+                );
+                let count =
+                    list(&around["events_before"]).len() + list(&around["events_after"]).len();
+                assert!(count <= limit, "{count} of {limit}");
+            }
+        }
+    }
+    // By every other way too.
+    let room = format!("/rooms/{}", segment(&hall));
+    for ask in [
+        "messages?dir=b&limit=100".to_owned(),
+        format!("messages?dir=f&limit=100&filter={LAZY}"),
+        format!("messages?dir=b&filter={LAZY}"),
+        "state".to_owned(),
+        "members".to_owned(),
+        "members?at=s99999".to_owned(),
+        "initialSync".to_owned(),
+    ] {
+        let seen = bob.get(&format!("{room}/{ask}")).await.ok();
+        assert!(!seen.to_string().contains("secret"), "{ask}: {seen}");
+        assert!(seen.to_string().contains("@bob:test"), "{ask}: {seen}");
+    }
+    let all = bob.get(INCLUDE_LEAVE).await.ok();
+    let section = &all["rooms"]["leave"][hall.as_str()];
+    assert!(!all.to_string().contains("secret"), "{all}");
+    assert_eq!(list(&section["timeline"]["events"]).len(), 10);
+    let state = list(&section["state"]["events"]);
+    assert!(state.iter().any(|e| e["type"] == "m.room.create"), "{all}");
+}
+
+#[actix_web::test]
+async fn members_of_a_time_before_one_came_are_shown_as_history_is() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let bob = stage.person("bob", "PHONE").await;
+    let carol = stage.person("carol", "TABLET").await;
+    for (visibility, sees_carol) in [("shared", true), ("joined", false)] {
+        let hall = public(&alice, visibility).await;
+        act(&carol, &hall, "join", json!({})).await;
+        let then = alice.get("/sync").await.ok();
+        let then = then["next_batch"].as_str().expect("a token").to_owned();
+        act(&carol, &hall, "leave", json!({})).await;
+        act(&bob, &hall, "join", json!({})).await;
+        let path = format!("/rooms/{}/members?membership=join&at=", segment(&hall));
+        let members = alice.get(&format!("{path}{then}")).await.ok();
+        assert!(members.to_string().contains("@carol:test"));
+        let members = bob.get(&format!("{path}{then}")).await.ok();
+        assert_eq!(
+            members.to_string().contains("@carol:test"),
+            sees_carol,
+            "{visibility}"
+        );
+        // An empty value is as if it were absent.
+        let members = bob.get(&path).await.ok();
+        assert_eq!(list(&members["chunk"]).len(), 2);
+    }
+}
+
+#[actix_web::test]
+async fn what_an_event_replaced_and_what_redacted_it_may_be_hidden() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let bob = stage.person("bob", "PHONE").await;
+    let hall = public(&alice, "joined").await;
+    set(&alice, &hall, "m.room.topic", json!({"topic": "secret"})).await;
+    set(&alice, &hall, "m.room.topic", json!({"topic": "known"})).await;
+    act(&bob, &hall, "join", json!({})).await;
+    let event = set(&alice, &hall, "m.room.topic", json!({"topic": "new"})).await;
+    let said = say(&alice, &hall, "said").await;
+    let path = format!("/rooms/{}/event/{}", segment(&hall), segment(&event));
+    let shown = bob.get(&path).await.ok();
+    assert_eq!(shown["unsigned"]["prev_content"]["topic"], "known");
+    let state = format!("/rooms/{}/state", segment(&hall));
+    assert!(!bob.get(&state).await.ok().to_string().contains("secret"));
+    let first = bob.get("/sync").await.ok();
+    assert!(!first.to_string().contains("secret"), "{first}");
+
+    act(&bob, &hall, "leave", json!({})).await;
+    let redact = format!("/rooms/{}/redact/{}/1", segment(&hall), segment(&said));
+    alice.put(&redact, &json!({"reason": "secret"})).await.ok();
+    let path = format!("/rooms/{}/event/{}", segment(&hall), segment(&said));
+    let shown = bob.get(&path).await.ok();
+    assert_eq!(shown["content"], json!({}));
+    assert!(!shown.to_string().contains("secret"), "{shown}");
+    let shown = alice.get(&path).await.ok();
+    assert_eq!(
+        shown["unsigned"]["redacted_because"]["content"]["reason"],
+        "secret"
+    );
+}
+
+#[actix_web::test]
+async fn a_user_that_renamed_itself_a_thousand_times_still_has_left() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let bob = stage.person("bob", "PHONE").await;
+    let hall = public(&alice, "joined").await;
+    act(&bob, &hall, "join", json!({})).await;
+    let first = say(&alice, &hall, "first").await;
+    // More of its own changes than are read at a time.
+    let path = format!("/rooms/{}/state/m.room.member/@bob:test", segment(&hall));
+    for hundred in 0..11 {
+        let renames = (0..100).map(|n| {
+            let (bob, path) = (bob.aside(), path.clone());
+            let name = format!("{hundred} {n}");
+            let renamed = json!({"membership": "join", "displayname": name});
+            async move { bob.put(&path, &renamed).await.ok() }
+        });
+        futures_util::future::join_all(renames).await;
+    }
+    act(&bob, &hall, "leave", json!({})).await;
+    let secret = say(&alice, &hall, "secret").await;
+    let path = format!("/rooms/{}/event/", segment(&hall));
+    bob.get(&format!("{path}{}", segment(&first))).await.ok();
+    bob.get(&format!("{path}{}", segment(&secret)))
+        .await
+        .is_refused(404, "M_NOT_FOUND");
+    let around = context(&bob, &hall, &first, "limit=100").await;
+    assert!(!around.to_string().contains("secret"));
+}
