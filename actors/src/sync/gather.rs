@@ -264,10 +264,11 @@ fn rooms(
     Ok(rooms)
 }
 
-/// The user's own memberships that are news. At first that is every one of the present, and past ones only if they were asked for.
+/// The user's own memberships that are news, and those in rooms that it forgot. At first that is every one of the present, and
+/// past ones only if they were asked for.
 fn own_memberships(db: &mut Conn, ask: &Ask, head: Position) -> Result<Vec<MembershipRow>> {
     if ask.since.is_some() {
-        return all(|last: Option<&MembershipRow>| {
+        let mut found = all(|last: Option<&MembershipRow>| {
             let after = last.map_or(ask.after(), |row| Position(row.position));
             Ok(memberships::of_user_since(
                 db,
@@ -276,7 +277,9 @@ fn own_memberships(db: &mut Conn, ask: &Ask, head: Position) -> Result<Vec<Membe
                 head,
                 PIECE as i64,
             )?)
-        });
+        })?;
+        found.extend(forgotten(db, ask, head)?);
+        return Ok(found);
     }
     let past: &[&str] = if ask.filter.includes_left() {
         &["leave", "ban"]
@@ -296,6 +299,22 @@ fn own_memberships(db: &mut Conn, ask: &Ask, head: Position) -> Result<Vec<Membe
             )?)
         })?);
     }
+    Ok(found)
+}
+
+/// The user's memberships in rooms that it forgot on another device, where they were no news for this one besides.
+fn forgotten(db: &mut Conn, ask: &Ask, head: Position) -> Result<Vec<MembershipRow>> {
+    let mut found = all(|last: Option<&MembershipRow>| {
+        let after = last.map_or(ask.after(), |row| Position(row.forgotten_at));
+        Ok(memberships::forgotten_since(
+            db,
+            &ask.user,
+            after,
+            head,
+            PIECE as i64,
+        )?)
+    })?;
+    found.retain(|row| row.position <= ask.after().0);
     Ok(found)
 }
 

@@ -11,7 +11,8 @@ use super::rules;
 use super::token::Token;
 use crate::Result;
 use crate::rooms::format::Dress;
-use crate::rooms::queries::{dressed, vision};
+use crate::rooms::queries::{access, dressed};
+use crate::rooms::visibility::HistoryAccess;
 
 /// The most state events of a room that are sent.
 const STATE: i64 = 100_000;
@@ -41,7 +42,9 @@ pub(super) struct Wanted {
     pub(super) up_to: Position,
     /// All state, not only what changed.
     pub(super) whole_state: bool,
-    /// Whether what the user may read must be looked up: its membership changed.
+    /// State up to this: of a room that the user left, what it was then.
+    pub(super) state_up_to: Position,
+    /// Whether what the user may see must be looked up: its membership changed.
     pub(super) moved: bool,
 }
 
@@ -62,35 +65,34 @@ pub(super) fn history(
     };
     let rows = events::newest_first(db, room_id, wanted.after, wanted.up_to, read as i64)?;
     let is_complete = rows.len() < read;
-    let vision = match rows.last() {
+    let access = match rows.last() {
         Some(oldest) if wanted.moved => {
-            // The event before counts too: what changes the rule may be read by who could read before it.
-            let before = Position(oldest.position - 2);
-            Some(vision(db, room_id, &ask.user, before)?)
+            let before = Position(oldest.position).before();
+            Some(access(db, room_id, &ask.user, before, Position(i64::MAX))?)
         }
         _ => None,
     };
-    let timeline = rules::timeline(&rows, !is_complete, limit, wanted.up_to, |event| {
+    let access = access.as_ref();
+    let is_shown = |event: &EventRow| {
         let position = Position(event.position);
-        ask.filter.wants_event(event) && vision.as_ref().is_none_or(|vision| vision.sees(position))
-    });
+        ask.filter.wants_event(event) && access.is_none_or(|access| access.sees(position))
+    };
+    let (cut, at_start) = (!is_complete, ask.state_at == StateAt::Start);
+    let timeline = rules::timeline(&rows, cut, limit, wanted.up_to, at_start, is_shown);
     let mut events = Vec::with_capacity(timeline.events.len());
-    for event in timeline.events {
-        let membership = match &vision {
-            Some(vision) => vision.membership(Position(event.position)),
-            None => "join",
-        };
-        events.push(shown(db, ask, stretch, event, Some(membership))?);
+    for event in &timeline.events {
+        let membership = access.map_or("join", |a| a.membership(Position(event.position)));
+        events.push(shown(db, ask, stretch, event, access, Some(membership))?);
     }
 
     let is_member = |event: &EventRow| event.kind == "m.room.member";
     let whole = is_complete.then_some(&rows[..]);
-    let state = state(db, ask, room_id, wanted, whole, timeline.start)?;
+    let state = state(db, ask, room_id, wanted, whole, &timeline)?;
     let has_members = rows.iter().any(is_member) || state.iter().any(is_member);
     let state = state
         .iter()
         .filter(|event| ask.filter.wants_state(event))
-        .map(|event| shown(db, ask, stretch, event, None))
+        .map(|event| shown(db, ask, stretch, event, access, None))
         .collect::<Result<Vec<_>>>()?;
     Ok(History {
         timeline: Timeline {
@@ -109,52 +111,59 @@ fn shown(
     ask: &Ask,
     stretch: &Stretch,
     event: &EventRow,
+    access: Option<&HistoryAccess>,
     membership: Option<&str>,
 ) -> Result<Box<RawValue>> {
     let dress = Dress {
         now: Some(stretch.now),
         reader: ask.reader(),
         membership,
+        access,
         ..Dress::default()
     };
     let mut shown = dressed(db, std::slice::from_ref(event), &[], &dress)?;
     Ok(shown.swap_remove(0))
 }
 
-/// The state that goes with a timeline. `rows` is the stretch of history it was cut from, when that was read in full.
+/// The state that goes with a timeline: as of its start or its end, and what is left out of it either way. `rows` is the stretch
+/// of history it was cut from, when that was read in full. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync
 fn state(
     db: &mut Conn,
     ask: &Ask,
     room_id: &str,
     wanted: &Wanted,
     rows: Option<&[EventRow]>,
-    start: Position,
+    timeline: &rules::Timeline<'_>,
 ) -> Result<Vec<EventRow>> {
-    let up_to = if ask.state_at == StateAt::Start {
-        start
+    let at_start = ask.state_at == StateAt::Start;
+    let up_to = if at_start {
+        timeline.start.min(wanted.state_up_to)
     } else {
-        wanted.up_to
+        wanted.state_up_to
     };
-    if wanted.whole_state {
-        return Ok(events::state_between(
-            db,
-            room_id,
-            Position::START,
-            up_to,
-            STATE,
-        )?);
-    }
-    match rows {
-        Some(rows) => {
+    let mut found = match rows {
+        Some(rows) if !wanted.whole_state => {
             let part = rows.iter().filter(|event| event.position <= up_to.0);
-            Ok(rules::latest_state(part).into_iter().cloned().collect())
+            part.cloned().collect()
         }
-        None => Ok(events::state_between(
-            db,
-            room_id,
-            wanted.after,
-            up_to,
-            STATE,
-        )?),
+        _ => {
+            let after = if wanted.whole_state {
+                Position::START
+            } else {
+                wanted.after
+            };
+            events::state_between(db, room_id, after, up_to, STATE)?
+        }
+    };
+    if at_start {
+        let left_out = timeline.left_out.iter();
+        let seen = left_out.filter(|event| event.position <= wanted.state_up_to.0);
+        found.extend(seen.map(|event| (*event).clone()));
     }
+    Ok(rules::latest_state(found.iter())
+        .into_iter()
+        .cloned()
+        .collect())
 }

@@ -157,6 +157,7 @@ pub(super) fn joined(
             },
             up_to: stretch.head,
             whole_state: whole,
+            state_up_to: stretch.head,
             moved: why.moved,
         };
         history(db, ask, room_id, &wanted, stretch)?
@@ -202,7 +203,8 @@ pub(super) fn joined(
     }))
 }
 
-/// A room that the user is no longer in: what happened up to its going. Who was never in it sees its own part only. ([spec])
+/// A room that the user is no longer in: what happened up to its going. Of a room that it never joined, or has forgotten since, it
+/// sees its own leave only. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#syncing
 pub(super) fn left(
@@ -212,21 +214,26 @@ pub(super) fn left(
     was: Option<&str>,
     stretch: &Stretch,
 ) -> Result<Left> {
-    let gone = Position(row.position);
-    let is_first = ask.since.is_none();
-    let was_there = is_first || was == Some("join");
+    let (gone, left_at) = (Position(row.position), Position(row.left_at));
+    // Before the first request of a client nothing has happened that it knows of.
+    let is_closed = row.is_forgotten() || left_at <= ask.after();
+    let is_known = was == Some("join");
     let wanted = Wanted {
-        after: match (is_first, was_there) {
-            (true, _) => Position::START,
+        after: match (is_closed, is_known) {
+            (true, _) => gone.before().max(stretch.after),
             (false, true) => stretch.after,
-            (false, false) => gone.before(),
+            (false, false) => Position::START,
         },
         up_to: gone,
-        whole_state: was_there && (is_first || ask.full_state),
-        moved: was_there,
+        whole_state: !is_closed && (!is_known || ask.full_state),
+        state_up_to: if is_closed { gone } else { left_at },
+        moved: true,
     };
     let history = history(db, ask, &row.room_id, &wanted, stretch)?;
-    let state = State::new(ask.state_at, history.state);
+    let mut state = State::new(ask.state_at, history.state);
+    if ask.state_at == StateAt::Start {
+        state.before.get_or_insert_default();
+    }
     Ok(Left {
         state: state.before,
         state_after: state.after,

@@ -2,7 +2,7 @@
 
 mod fleeting;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schema::Position;
 use schema::events::EventRow;
@@ -18,11 +18,15 @@ pub struct Timeline<'a> {
     pub limited: bool,
     /// The place just before the first event: where to go on backwards, and whose state `state` is.
     pub start: Position,
+    /// The state events after that place that are not shown, newest first. The client learns of them from `state`.
+    pub left_out: Vec<&'a EventRow>,
 }
 
 /// The last `limit` wanted events of a stretch of history, given newest first and perhaps cut short. ([spec])
 ///
-/// `head` is where the stretch ends: a timeline without events starts there.
+/// `head` is where the stretch ends: a timeline without events starts there. A client that applies `state` first and then the
+/// events of the timeline (`state_first`) must not be shown a state event that is older than one that is left out: the timeline
+/// begins after it.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#syncing
 #[must_use]
@@ -31,19 +35,35 @@ pub fn timeline(
     cut_short: bool,
     limit: usize,
     head: Position,
+    state_first: bool,
     wanted: impl Fn(&EventRow) -> bool,
 ) -> Timeline<'_> {
-    let mut wanted = newest_first.iter().filter(|event| wanted(event));
-    let mut events: Vec<&EventRow> = wanted.by_ref().take(limit).collect();
-    let limited = cut_short || wanted.next().is_some();
+    let (mut events, mut left_out): (Vec<&EventRow>, Vec<&EventRow>) = Default::default();
+    let mut overtaken = BTreeSet::new();
+    let mut limited = cut_short;
+    for event in newest_first {
+        let key = event.state_key.as_ref().map(|key| (&event.kind, key));
+        if !wanted(event) {
+            left_out.extend(key.is_some().then_some(event));
+            overtaken.extend(key);
+            continue;
+        }
+        if events.len() == limit || key.is_some_and(|key| state_first && overtaken.contains(&key)) {
+            limited = true;
+            break;
+        }
+        events.push(event);
+    }
     events.reverse();
     let start = events
         .first()
         .map_or(head, |first| Position(first.position).before());
+    left_out.retain(|event| event.position > start.0);
     Timeline {
         events,
         limited,
         start,
+        left_out,
     }
 }
 
@@ -146,7 +166,7 @@ mod tests {
         ];
         for (positions, cut_short, limit, shown, limited, start) in cases {
             let rows: Vec<EventRow> = positions.iter().map(|p| event(*p, "m", None)).collect();
-            let found = timeline(&rows, *cut_short, *limit, Position(99), |e| {
+            let found = timeline(&rows, *cut_short, *limit, Position(99), true, |e| {
                 e.position % 2 == 1
             });
             let events: Vec<i64> = found.events.iter().map(|e| e.position).collect();
@@ -156,6 +176,42 @@ mod tests {
                 "{positions:?} {cut_short} {limit}"
             );
         }
+    }
+
+    #[test]
+    fn what_is_left_out_of_a_timeline_is_named() {
+        let topic = |position| event(position, "m.room.topic", Some(""));
+        let name = |position| event(position, "m.room.name", Some(""));
+        let message = |position| event(position, "m.room.message", None);
+        let rows = [message(9), topic(8), message(7), name(6), message(5)];
+        let found = timeline(&rows, false, 10, Position(99), true, |e| {
+            e.state_key.is_none()
+        });
+        let left_out: Vec<i64> = found.left_out.iter().map(|e| e.position).collect();
+        assert_eq!(
+            (left_out, found.start.0, found.limited),
+            (vec![8, 6], 4, false)
+        );
+        // What stands before the timeline is not left out of it.
+        let found = timeline(&rows, false, 1, Position(99), true, |e| {
+            e.state_key.is_none()
+        });
+        assert_eq!(
+            (found.left_out.len(), found.start.0, found.limited),
+            (0, 8, true)
+        );
+        // The topic that is shown is older than the one that is not: it would win.
+        let rows = [message(9), topic(8), message(7), topic(6), message(5)];
+        let found = timeline(&rows, false, 10, Position(99), true, |e| e.position != 8);
+        let shown: Vec<i64> = found.events.iter().map(|e| e.position).collect();
+        assert_eq!((shown, found.start.0, found.limited), (vec![7, 9], 6, true));
+        let found = timeline(&rows, false, 10, Position(99), false, |e| e.position != 8);
+        assert_eq!(
+            (found.events.len(), found.start.0, found.limited),
+            (4, 4, false)
+        );
+        let found = timeline(&rows, false, 10, Position(99), true, |e| e.position != 6);
+        assert_eq!((found.events.len(), found.left_out.len()), (4, 1));
     }
 
     #[test]
