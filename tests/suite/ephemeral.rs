@@ -459,10 +459,10 @@ async fn what_cannot_be_said_is_refused_and_nobody_hears_of_it() {
         ),
         (
             &alice,
-            format!("/rooms/{room}/receipt/m.read/$nothing"),
+            format!("/rooms/{room}/receipt/m.read/nothing"),
             json!({}),
-            404,
-            "M_NOT_FOUND",
+            400,
+            "M_INVALID_PARAM",
         ),
         (
             &alice,

@@ -14,7 +14,7 @@ use crate::{Refusal, Result};
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#mfully_read
 const FULLY_READ: &str = "m.fully_read";
 
-/// Set what a user says of how far it has read. Marks never move back. ([spec])
+/// Set what a user says of how far it has read. Marks never move back; one that names no event of the room is passed over. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#server-behaviour-3
 pub(crate) fn mark(tx: &mut Tx<'_>, msg: &MarkRead, now: i64, news: &mut News) -> Result<()> {
@@ -24,11 +24,14 @@ pub(crate) fn mark(tx: &mut Tx<'_>, msg: &MarkRead, now: i64, news: &mut News) -
     }
     for mark in &msg.marks {
         rules::check_name("the thread", &mark.thread)?;
-        let event = events::by_id(tx, mark.event.as_str())?
-            .filter(|e| e.room_id == room)
-            .ok_or(Refusal::NotFound(
-                "there is no such event in this room".into(),
-            ))?;
+        rules::check_event_id(&mark.event)?;
+    }
+    for mark in &msg.marks {
+        // Bridges mark events of elsewhere, and clients events that the server does not have yet: such a mark has no effect.
+        let event = events::by_id(tx, &mark.event)?.filter(|e| e.room_id == room);
+        let Some(event) = event else {
+            continue;
+        };
         if before(tx, room, user, mark)?.is_some_and(|p| p >= event.position) {
             continue;
         }

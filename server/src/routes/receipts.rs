@@ -1,62 +1,68 @@
 //! How far users have read.
+//!
+//! Read without ruma's types: bridges name events of elsewhere whose ids ruma refuses, and such a mark has no effect.
 
 use actors::ask;
 use actors::rooms::{Mark, MarkKind, MarkRead};
-use ruma::OwnedEventId;
-use ruma::api::client::read_marker::set_read_marker;
-use ruma::api::client::receipt::create_receipt;
-use ruma::events::receipt::ReceiptThread;
+use ruma::OwnedRoomId;
+use serde_json::{Map, Value};
 
 use crate::app::App;
-use crate::caller::Caller;
+use crate::caller::{Auth, Caller};
 use crate::error::{Error, Result};
-use crate::ruma::Routes;
+use crate::ruma::{Json, Raw, Routes};
+
+/// The names of the marks on the wire, those of proposals included that clients still use.
+const KINDS: [(&str, MarkKind); 4] = [
+    ("m.fully_read", MarkKind::FullyRead),
+    ("m.read", MarkKind::Read),
+    ("m.read.private", MarkKind::ReadPrivate),
+    ("org.matrix.msc2285.read.private", MarkKind::ReadPrivate),
+];
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {
-    routes.on(receipt).on(markers)
+    ["r0", "v3"].into_iter().fold(routes, |routes, version| {
+        let room = format!("/_matrix/client/{version}/rooms/{{room_id}}");
+        let receipts = format!("{room}/receipt/{{receipt_type}}/{{event_id}}");
+        routes.raw("POST", &receipts, Auth::User, receipt).raw(
+            "POST",
+            &format!("{room}/read_markers"),
+            Auth::User,
+            markers,
+        )
+    })
 }
 
-/// Say that one has read up to an event.
+/// Say that the caller has read up to an event.
 ///
 /// `POST /_matrix/client/*/rooms/{roomId}/receipt/{receiptType}/{eventId}` ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3roomsroomidreceiptreceipttypeeventid
-async fn receipt(
-    app: App,
-    caller: Caller,
-    request: create_receipt::v3::Request,
-) -> Result<create_receipt::v3::Response> {
-    let kind = match request.receipt_type {
-        create_receipt::v3::ReceiptType::Read => MarkKind::Read,
-        create_receipt::v3::ReceiptType::ReadPrivate => MarkKind::ReadPrivate,
-        create_receipt::v3::ReceiptType::FullyRead => MarkKind::FullyRead,
-        other => {
-            return Err(Error::invalid_param(format!(
-                "unknown receipt type {other}"
-            )));
-        }
+async fn receipt(app: App, caller: Caller, request: Raw) -> Result<Json> {
+    let body: Map<String, Value> = request.json()?;
+    let [room, name, event] = <[String; 3]>::try_from(request.path)
+        .map_err(|_| Error::invalid_param("the path has three variables"))?;
+    let Some((_, kind)) = KINDS.iter().find(|(known, _)| *known == name) else {
+        return Err(Error::invalid_param(format!("unknown receipt type {name}")));
     };
-    let thread = match request.thread {
-        ReceiptThread::Unthreaded => String::new(),
+    let thread = match body.get("thread_id") {
+        None => String::new(),
         // The read marker is the same in all threads.
-        _ if kind == MarkKind::FullyRead => {
+        Some(_) if *kind == MarkKind::FullyRead => {
             return Err(Error::invalid_param("the read marker knows no threads"));
         }
-        thread => thread.as_str().unwrap_or_default().to_owned(),
+        Some(Value::String(thread)) if !thread.is_empty() => thread.clone(),
+        Some(_) => {
+            return Err(Error::invalid_param("thread_id: an event id, or `main`"));
+        }
     };
     let mark = Mark {
-        kind,
-        event: request.event_id,
+        kind: *kind,
+        event,
         thread,
     };
-    let marks = MarkRead {
-        by: caller.identity()?.clone(),
-        room: request.room_id,
-        marks: vec![mark],
-    };
-    ask(&app.actors.rooms, marks).await?;
-    Ok(create_receipt::v3::Response::new())
+    set(&app, &caller, &room, vec![mark]).await
 }
 
 /// Move the read marker, and receipts with it.
@@ -64,28 +70,33 @@ async fn receipt(
 /// `POST /_matrix/client/*/rooms/{roomId}/read_markers` ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3roomsroomidread_markers
-async fn markers(
-    app: App,
-    caller: Caller,
-    request: set_read_marker::v3::Request,
-) -> Result<set_read_marker::v3::Response> {
-    let mark = |kind, event: Option<OwnedEventId>| {
-        event.map(|event| Mark {
-            kind,
-            event,
-            thread: String::new(),
-        })
-    };
-    let marks = [
-        mark(MarkKind::FullyRead, request.fully_read),
-        mark(MarkKind::Read, request.read_receipt),
-        mark(MarkKind::ReadPrivate, request.private_read_receipt),
-    ];
+async fn markers(app: App, caller: Caller, request: Raw) -> Result<Json> {
+    let body: Map<String, Value> = request.json()?;
+    let mut marks = Vec::new();
+    for (name, kind) in KINDS {
+        match body.get(name) {
+            None | Some(Value::Null) => {}
+            Some(Value::String(event)) => marks.push(Mark {
+                kind,
+                event: event.clone(),
+                thread: String::new(),
+            }),
+            Some(_) => {
+                let what = format!("{name}: an event id");
+                return Err(Error::Request(400, "M_BAD_JSON", what));
+            }
+        }
+    }
+    let room = request.path.first().map_or("", String::as_str);
+    set(&app, &caller, room, marks).await
+}
+
+async fn set(app: &App, caller: &Caller, room: &str, marks: Vec<Mark>) -> Result<Json> {
     let marks = MarkRead {
         by: caller.identity()?.clone(),
-        room: request.room_id,
-        marks: marks.into_iter().flatten().collect(),
+        room: OwnedRoomId::try_from(room).map_err(|e| Error::invalid_param(e.to_string()))?,
+        marks,
     };
     ask(&app.actors.rooms, marks).await?;
-    Ok(set_read_marker::v3::Response::new())
+    Ok(Json("{}".to_owned()))
 }

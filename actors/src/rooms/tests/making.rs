@@ -402,10 +402,10 @@ async fn no_nul_reaches_the_database() {
     ));
     let marks = vec![Mark {
         kind: MarkKind::Read,
-        event,
+        event: event.to_string(),
         thread: String::new(),
     }];
     let by = by("ann");
     let marked = ask(&house.actors.rooms, MarkRead { by, room, marks }).await;
-    assert!(matches!(refusal(marked), Refusal::NotFound(_)));
+    assert!(matches!(refusal(marked), Refusal::InvalidParam(_)));
 }

@@ -12,7 +12,7 @@ async fn marks_move_forward_only() {
         let marks = [MarkKind::Read, MarkKind::ReadPrivate, MarkKind::FullyRead]
             .map(|kind| Mark {
                 kind,
-                event: event.clone(),
+                event: event.to_string(),
                 thread: String::new(),
             })
             .into();
