@@ -195,7 +195,7 @@ async fn unban(
     Ok(unban_user::v3::Response::new())
 }
 
-/// Hear nothing more of a room that one has left.
+/// Forget a room that the caller has left.
 ///
 /// `POST /_matrix/client/*/rooms/{roomId}/forget` ([spec])
 ///

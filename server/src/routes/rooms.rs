@@ -1,8 +1,11 @@
 //! Rooms as a whole: creating them, which one is in, who is in them.
 
+use std::collections::BTreeMap;
+
 use actors::ask;
 use actors::rooms::{CreateRoom, InitialState, Preset, queries, rules};
 use ruma::api::client::membership::{get_member_events, joined_members, joined_rooms};
+use ruma::api::client::peeking::get_current_state;
 use ruma::api::client::room::{Visibility, aliases, create_room};
 use ruma::serde::Raw;
 use serde_json::value::RawValue;
@@ -12,7 +15,7 @@ use crate::caller::Caller;
 use crate::error::{Error, Result};
 use crate::limits::LARGE_BODY;
 use crate::questions;
-use crate::ruma::Routes;
+use crate::ruma::{Json, Routes};
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {
@@ -20,9 +23,10 @@ pub(super) fn routes(routes: Routes) -> Routes {
         .on(create)
         .takes(LARGE_BODY)
         .on(joined)
-        .on(members_joined)
+        .on_json(members_joined)
         .on(members)
         .on(names)
+        .on(initial_sync)
 }
 
 /// Create a room.
@@ -105,7 +109,7 @@ async fn joined(
     Ok(joined_rooms::v3::Response::new(rooms))
 }
 
-/// The joined members of a room, with their names.
+/// The joined members of a room, with their names: `null` for none, which clients that require the key can read.
 ///
 /// `GET /_matrix/client/*/rooms/{roomId}/joined_members` ([spec])
 ///
@@ -114,19 +118,28 @@ async fn members_joined(
     app: App,
     caller: Caller,
     request: joined_members::v3::Request,
-) -> Result<joined_members::v3::Response> {
+) -> Result<Json> {
+    #[derive(serde::Serialize)]
+    struct Member {
+        display_name: Option<String>,
+        avatar_url: Option<String>,
+    }
+    #[derive(serde::Serialize)]
+    struct Answer {
+        joined: BTreeMap<String, Member>,
+    }
     let by = caller.identity()?;
     let rows = queries::joined_members(&app.actors.env, by, &request.room_id).await?;
-    let joined = rows
-        .into_iter()
-        .filter_map(|row| {
-            let mut member = joined_members::v3::RoomMember::new();
-            member.display_name = row.display_name;
-            member.avatar_url = row.avatar_url.map(Into::into);
-            Some((row.user_id.try_into().ok()?, member))
-        })
-        .collect();
-    Ok(joined_members::v3::Response::new(joined))
+    let joined = rows.into_iter().map(|row| {
+        let member = Member {
+            display_name: row.display_name,
+            avatar_url: row.avatar_url,
+        };
+        (row.user_id, member)
+    });
+    Json::write(&Answer {
+        joined: joined.collect(),
+    })
 }
 
 /// The member events of a room.
@@ -163,4 +176,33 @@ async fn names(
     let by = caller.identity()?;
     let aliases = queries::aliases_of(&app.actors.env, by, &request.room_id).await?;
     Ok(aliases::v3::Response::new(aliases))
+}
+
+/// A room at one look, which is how some clients find out whether they may see it.
+///
+/// `GET /_matrix/client/*/rooms/{roomId}/initialSync` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3roomsroomidinitialsync
+async fn initial_sync(
+    app: App,
+    caller: Caller,
+    request: get_current_state::v3::Request,
+) -> Result<get_current_state::v3::Response> {
+    let by = caller.identity()?;
+    let found = queries::initial_sync(&app.actors.env, by, &request.room_id).await?;
+    let chunk = found.chunk.into_iter().map(Raw::from_json).collect();
+    let mut messages = get_current_state::v3::PaginationChunk::new(chunk, found.end);
+    messages.start = Some(found.start);
+    let mut response = get_current_state::v3::Response::new(request.room_id);
+    response.membership = found.membership.map(Into::into);
+    response.messages = Some(messages);
+    response.state = found.state.into_iter().map(Raw::from_json).collect();
+    response.visibility = Some(if found.is_listed {
+        Visibility::Public
+    } else {
+        Visibility::Private
+    });
+    let account_data = found.account_data.into_iter();
+    response.account_data = account_data.map(Raw::from_json).collect();
+    Ok(response)
 }
