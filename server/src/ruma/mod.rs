@@ -106,12 +106,12 @@ impl Raw {
         serde_json::from_slice(text).map_err(|e| json_error(&e))
     }
 
-    /// A pair of the query.
+    /// A value of the query; an empty one is as if absent.
     #[must_use]
     pub fn param(&self, name: &str) -> Option<&str> {
         self.query
             .iter()
-            .find(|(n, _)| n == name)
+            .find(|(n, value)| n == name && !value.is_empty())
             .map(|(_, value)| value.as_str())
     }
 }

@@ -52,11 +52,25 @@ pub(super) fn query(text: &str) -> Result<Vec<(String, String)>> {
     Ok(pairs)
 }
 
+/// A path with a query whose empty values are left out: clients send `from=` and `filter=` where they have nothing to say.
+fn without_empty(path: &str, query: &str) -> String {
+    let says = |pair: &&str| {
+        pair.split_once('=')
+            .is_some_and(|(_, value)| !value.is_empty())
+    };
+    let pairs: Vec<&str> = query.split('&').filter(says).collect();
+    if pairs.is_empty() {
+        path.to_owned()
+    } else {
+        format!("{path}?{}", pairs.join("&"))
+    }
+}
+
 pub(super) fn parse<R: Endpoint>(incoming: &Incoming) -> Result<R> {
     let uri = incoming.http.uri();
     let mut builder = http::Request::builder()
         .method(incoming.http.method().as_str())
-        .uri(uri.path_and_query().map_or("/", |p| p.as_str()));
+        .uri(without_empty(uri.path(), uri.query().unwrap_or_default()));
     for (name, value) in incoming.http.headers() {
         builder = builder.header(name.as_str(), value.as_bytes());
     }
@@ -154,6 +168,19 @@ pub(super) fn cors(mut response: HttpResponse) -> HttpResponse {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn empty_values_of_a_query_are_as_if_absent() {
+        let cases = [
+            ("", "/p"),
+            ("from=&dir=b", "/p?dir=b"),
+            ("from=&to", "/p"),
+            ("a=1&b=&c=%20", "/p?a=1&c=%20"),
+        ];
+        for (query, expected) in cases {
+            assert_eq!(without_empty("/p", query), expected);
+        }
+    }
 
     #[test]
     fn an_escape_for_nul_is_found_and_nothing_else_is() {
