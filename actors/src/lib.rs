@@ -18,6 +18,7 @@ pub mod dialects;
 pub mod doctor;
 pub mod ids;
 pub mod key_store;
+pub mod lengths;
 pub mod rooms;
 pub mod secret;
 pub mod start;

@@ -20,6 +20,7 @@ mod exhaustion;
 mod history;
 mod http;
 mod late;
+mod lengths;
 mod masquerading;
 mod memberships;
 mod mscs;

@@ -11,13 +11,11 @@ use sha2::{Digest, Sha256};
 use super::messages::{ChangePushRules, SetAccountData, SetFilter, SetProfile, SetTag};
 use super::profile::Profile;
 use super::{Accounts, push_rules, rules};
+use crate::lengths::NAME;
 use crate::{Refusal, Result, guarded};
 
 /// The largest piece of account data, tag list or filter, in bytes.
 const CONTENT_BYTES: usize = 65_536;
-
-/// The longest type of account data or tag, in bytes.
-const KIND_BYTES: usize = 255;
 
 /// The most pieces of account data and filters that a user may keep: more than any client makes, less than fills a disk.
 const KEPT: i64 = 10_000;
@@ -80,7 +78,7 @@ fn put(tx: &mut Tx<'_>, msg: &SetAccountData) -> Result<Put> {
 
 /// Part of a write: put account data within its limits.
 fn keep(tx: &mut Tx<'_>, user: &str, room: &str, kind: &str, content: &str) -> Result<Put> {
-    if kind.is_empty() || kind.len() > KIND_BYTES || room.len() > KIND_BYTES {
+    if kind.is_empty() || kind.len() > NAME || room.len() > NAME {
         return Err(Refusal::InvalidParam("a type has 1 to 255 bytes".into()).into());
     }
     rules::no_nul(kind)?;
@@ -111,7 +109,7 @@ impl Handler<SetTag> for Accounts {
 
 fn tag(tx: &mut Tx<'_>, msg: &SetTag) -> Result<Put> {
     rules::own(&msg.who.user, &msg.user)?;
-    if msg.tag.is_empty() || msg.tag.len() > KIND_BYTES {
+    if msg.tag.is_empty() || msg.tag.len() > NAME {
         return Err(Refusal::InvalidParam("a tag has 1 to 255 bytes".into()).into());
     }
     rules::no_nul(&msg.tag)?;

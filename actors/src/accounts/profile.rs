@@ -6,10 +6,8 @@ use schema::accounts::UserRow;
 use serde_json::{Map, Value};
 
 use super::rules::no_nul;
+use crate::lengths::NAME;
 use crate::{Refusal, Result};
-
-/// The longest name of a field, in bytes.
-const KEY_BYTES: usize = 255;
 
 /// The largest profile, in bytes of JSON.
 const PROFILE_BYTES: usize = 65_536;
@@ -91,7 +89,7 @@ impl Profile {
 ///
 /// [spec]: https://spec.matrix.org/v1.19/appendices/#common-namespaced-identifier-grammar
 fn check_name(field: &str) -> Result<(), Refusal> {
-    if field.len() > KEY_BYTES {
+    if field.len() > NAME {
         return Err(Refusal::KeyTooLarge(
             "the name of a field has at most 255 bytes".into(),
         ));
@@ -131,7 +129,7 @@ mod tests {
 
     #[test]
     fn fields() {
-        let long = "x".repeat(KEY_BYTES + 1);
+        let long = "x".repeat(NAME + 1);
         let cases: &[(&str, Option<Value>, Result<Value, &str>)] = &[
             (
                 "displayname",

@@ -4,12 +4,8 @@ use ruma::{OwnedUserId, ServerName, UserId};
 use schema::interests::{Interests, Service};
 use schema::registration::ServiceId;
 
+use crate::lengths::NAME;
 use crate::{Refusal, Result};
-
-/// The longest identifier, in bytes. ([spec])
-///
-/// [spec]: https://spec.matrix.org/v1.19/appendices/#common-identifier-format
-const ID_BYTES: usize = 255;
 
 /// The longest name of a device, in characters: what other servers allow.
 const DEVICE_NAME_CHARS: usize = 100;
@@ -52,7 +48,7 @@ fn new_user(server: &ServerName, localpart: &str) -> Result<OwnedUserId, Refusal
 
 fn whole(server: &ServerName, localpart: &str) -> Result<OwnedUserId, Refusal> {
     let id = format!("@{localpart}:{server}");
-    if id.len() > ID_BYTES {
+    if id.len() > NAME {
         return Err(Refusal::InvalidUsername(
             "a user id has at most 255 bytes".into(),
         ));
@@ -134,7 +130,7 @@ pub fn may_log_in(service: &Service) -> Result<(), Refusal> {
 /// # Errors
 /// [`Refusal::InvalidParam`]
 pub fn device_id(id: &str) -> Result<(), Refusal> {
-    if id.is_empty() || id.len() > ID_BYTES || id.contains('\0') {
+    if id.is_empty() || id.len() > NAME || id.contains('\0') {
         return Err(Refusal::InvalidParam(
             "a device id has 1 to 255 bytes".into(),
         ));

@@ -13,17 +13,13 @@ use super::format::content;
 use super::messages::Action;
 use super::pdu::{Draft, membership_in};
 use super::power::Powers;
+use crate::lengths::NAME;
 use crate::{Refusal, Result};
 
 /// The most bytes an event may have, signatures included. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#size-limits
 pub const EVENT_BYTES: usize = 65_536;
-
-/// The most bytes a type, a state key or an identifier may have. ([spec])
-///
-/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#size-limits
-pub const NAME_BYTES: usize = 255;
 
 /// An event is at most [`EVENT_BYTES`] long. ([spec])
 ///
@@ -50,16 +46,16 @@ pub fn invited<'a>(kind: &str, state_key: &'a str, content: &RawValue) -> Option
     invites.then(|| state_key.try_into().ok()).flatten()
 }
 
-/// A type, a state key, a client's transaction id: at most [`NAME_BYTES`] long, and without U+0000. ([spec])
+/// A type, a state key, a client's transaction id: at most [`NAME`] long, and without U+0000. ([spec])
 ///
 /// # Errors
 /// [`Refusal::TooLarge`], [`Refusal::InvalidParam`]
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#size-limits
 pub fn check_name(what: &str, text: &str) -> Result<()> {
-    if text.len() > NAME_BYTES {
+    if text.len() > NAME {
         return Err(Refusal::TooLarge(
-            format!("{what} has {} bytes; {NAME_BYTES} is the most", text.len()).into(),
+            format!("{what} has {} bytes; {NAME} is the most", text.len()).into(),
         )
         .into());
     }

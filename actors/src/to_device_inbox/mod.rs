@@ -76,6 +76,7 @@ impl Handler<Deposit> for ToDeviceInbox {
 }
 
 fn deposit(tx: &mut Tx<'_>, msg: &Deposit, now: i64) -> Result<Deposited> {
+    rules::check_names(&msg.event_type, msg.txn.as_str())?;
     rules::check_contents(&msg.messages)?;
     let (sender, scope) = (
         msg.from.transaction_sender(),

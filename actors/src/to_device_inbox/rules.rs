@@ -7,7 +7,7 @@ use schema::registration::ServiceId;
 use serde::{Serialize, Serializer};
 
 use super::{Messages, Target};
-use crate::Refusal;
+use crate::{Refusal, lengths};
 
 /// The largest content of one message, in bytes: as large as a room event may be.
 pub const CONTENT: usize = 65_536;
@@ -179,6 +179,15 @@ pub fn copies(to: &Addressed, interests: &Interests) -> Vec<(ServiceId, Interest
         .collect()
 }
 // ANCHOR_END: interest
+
+/// The type and the transaction id fit where they are stored.
+///
+/// # Errors
+/// [`Refusal::TooLarge`] for the type, [`Refusal::InvalidParam`] for the transaction id.
+pub fn check_names(event_type: &str, txn: &str) -> Result<(), Refusal> {
+    lengths::check_variable("event_type", event_type)?;
+    lengths::check_variable("txn_id", txn)
+}
 
 // ANCHOR: custom
 /// What a message may say: any JSON object of at most 65,536 bytes, as they came; its type is any text. ([spec])

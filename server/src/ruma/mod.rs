@@ -24,7 +24,7 @@ use futures_util::future::LocalBoxFuture;
 
 use crate::app::App;
 use crate::caller::{Auth, Caller};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::limits::{Cost, Terms};
 use translate::{json_error, json_response, parse, ruma_response};
 
@@ -122,6 +122,8 @@ struct Incoming {
     body: Bytes,
     path: Vec<String>,
     query: Vec<(String, String)>,
+    /// A variable of the path is too long. Said only after it is known who asks.
+    refused: Option<Error>,
 }
 
 type Handler = Rc<dyn Fn(App, Caller, Incoming) -> LocalBoxFuture<'static, Result<HttpResponse>>>;

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use actix_web::web::{Bytes, Payload};
 use actix_web::{HttpRequest, HttpResponse};
-use actors::trace;
+use actors::{lengths, trace};
 use futures_util::FutureExt;
 
 use super::origin::{is_own, kept};
@@ -84,6 +84,11 @@ impl Router {
             .iter()
             .map(|(_, v)| decode(v))
             .collect::<Result<Vec<_>>>()?;
+        let mut variables = found.params.iter().zip(&path);
+        let refused = variables.find_map(|((name, _), value)| {
+            let refused = lengths::check_variable(name, value);
+            refused.err().map(Error::from)
+        });
         Ok(Match {
             template: Rc::clone(template),
             route: route.clone(),
@@ -92,6 +97,7 @@ impl Router {
                 body: Bytes::new(),
                 path,
                 query: query(http.query_string())?,
+                refused,
             },
         })
     }
@@ -140,6 +146,9 @@ async fn handle(
 ) -> Result<HttpResponse> {
     let caller = caller(&app, &route, &incoming).await?;
     app.limit(&caller, route.terms.cost)?;
+    if let Some(refused) = incoming.refused.take() {
+        return Err(refused);
+    }
     let limit = route.terms.body_for(caller.is_anonymous());
     let mut reserved = app.reserve_body(&caller);
     if limit > 0 {

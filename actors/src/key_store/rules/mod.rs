@@ -8,19 +8,17 @@ use std::borrow::Cow;
 
 use ruma::{CanonicalJsonObject, CanonicalJsonValue};
 
+use crate::lengths::NAME;
 use crate::{Refusal, Result};
-
-/// The longest identifier of a key, device, session or algorithm, in bytes: that of every other identifier of Matrix.
-const IDENTIFIER: usize = 255;
 
 /// An identifier is not empty, no longer than 255 bytes, and holds no U+0000, which one of the databases cannot store.
 ///
 /// # Errors
 /// [`Refusal::InvalidParam`]
 pub fn check_identifier(id: &str, what: &'static str) -> Result<()> {
-    if id.is_empty() || id.len() > IDENTIFIER || id.contains('\0') {
+    if id.is_empty() || id.len() > NAME || id.contains('\0') {
         return Err(Refusal::InvalidParam(Cow::Owned(format!(
-            "{what} must have 1 to {IDENTIFIER} bytes, none of them zero"
+            "{what} must have 1 to {NAME} bytes, none of them zero"
         )))
         .into());
     }
