@@ -7,6 +7,7 @@ mod address;
 mod env;
 mod error;
 mod identity;
+mod life;
 
 pub mod accounts;
 pub mod appservice_queries;

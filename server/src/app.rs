@@ -331,7 +331,7 @@ impl Running {
     ///
     /// # Errors
     /// When signals cannot be heard.
-    pub async fn until_signal(self) -> std::io::Result<()> {
+    pub async fn until_signal(mut self) -> std::io::Result<()> {
         use tokio::signal::unix::{SignalKind, signal};
         let (mut term, mut int) = (
             signal(SignalKind::terminate())?,
@@ -340,6 +340,11 @@ impl Running {
         tokio::select! {
             _ = term.recv() => {}
             _ = int.recv() => {}
+            // It ends by itself only when it cannot go on.
+            ended = &mut self.ended => {
+                ended.map_err(std::io::Error::other)??;
+                return Err(std::io::Error::other("the HTTP server has ended"));
+            }
         }
         self.stop().await;
         Ok(())

@@ -40,6 +40,7 @@ use schema::sessions::GoneDevice;
 use schema::{Tx, inbox, memberships};
 
 use crate::device_lists::KeysChanged;
+use crate::life::Life;
 use crate::to_device_inbox::DeviceGone;
 use crate::{Env, Error, Result, tell};
 
@@ -66,6 +67,7 @@ pub struct Accounts {
     passwords: Passwords,
     confirmations: Confirmations,
     after: After,
+    life: Life,
 }
 
 impl Accounts {
@@ -86,6 +88,7 @@ impl Accounts {
                 device_gone,
             },
             env,
+            life: Life::default(),
         }
     }
 
@@ -99,6 +102,7 @@ impl Actor for Accounts {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
+        self.life.watch(ctx, &self.env, "accounts");
         ctx.set_mailbox_capacity(4096);
         self.prune_later(ctx);
     }

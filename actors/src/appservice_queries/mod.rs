@@ -31,6 +31,7 @@ use schema::interests::{Interests, Service};
 use schema::registration::ServiceId;
 use tokio::sync::oneshot;
 
+use crate::life::Life;
 use crate::trace::Busy;
 use crate::transport::Transport;
 use crate::{Address, Env, Result, ask};
@@ -48,6 +49,7 @@ pub struct AppserviceQueries {
     joined: BTreeMap<Asked, Vec<oneshot::Sender<Told>>>,
     /// How many requests to each service are under way; those with none are not here.
     under_way: BTreeMap<ServiceId, usize>,
+    life: Life,
 }
 
 /// Ask a service something and wait for its answer, on behalf of a request.
@@ -104,6 +106,7 @@ impl AppserviceQueries {
             memory: Memory::default(),
             joined: BTreeMap::new(),
             under_way: BTreeMap::new(),
+            life: Life::default(),
         }
     }
 
@@ -180,6 +183,7 @@ impl Actor for AppserviceQueries {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
+        self.life.watch(ctx, &self.env, "appservice_queries");
         ctx.set_mailbox_capacity(4096);
     }
 }

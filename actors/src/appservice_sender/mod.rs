@@ -31,6 +31,7 @@ use schema::appservices::Frozen;
 use schema::interests::Service;
 use serde_json::value::RawValue;
 
+use crate::life::Life;
 use crate::transport::{self, Transport};
 use crate::wake::WakeSender;
 use crate::{Env, Error, Refusal, Result, guarded};
@@ -73,6 +74,7 @@ pub struct AppserviceSender {
     failed_attempts: u32,
     last_error: Option<String>,
     acknowledged: u64,
+    life: Life,
 }
 
 /// Who keeps ephemeral data.
@@ -118,6 +120,7 @@ impl AppserviceSender {
             failed_attempts: 0,
             last_error: None,
             acknowledged: 0,
+            life: Life::default(),
         }
     }
 
@@ -400,6 +403,7 @@ impl Actor for AppserviceSender {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
+        self.life.watch(ctx, &self.env, "appservice_sender");
         // Many nudges are as good as one.
         ctx.set_mailbox_capacity(16);
         // What the last run left: a frozen body first, then whatever is owed.

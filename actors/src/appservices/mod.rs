@@ -32,6 +32,7 @@ use schema::registration::ServiceId;
 
 use crate::appservice_sender::{self, AppserviceSender, View};
 use crate::device_lists::InterestAdded;
+use crate::life::Life;
 use crate::transport::Transport;
 use crate::{Env, Error, Refusal, Result, guarded, tell};
 use rules::Plan;
@@ -57,6 +58,7 @@ pub struct Appservices {
     back_filling: bool,
     /// More of them came meanwhile.
     again: bool,
+    life: Life,
 }
 
 impl Appservices {
@@ -79,6 +81,7 @@ impl Appservices {
             senders: BTreeMap::new(),
             back_filling: false,
             again: false,
+            life: Life::default(),
         }
     }
 
@@ -191,6 +194,7 @@ impl Actor for Appservices {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
+        self.life.watch(ctx, &self.env, "appservices");
         ctx.set_mailbox_capacity(256);
         let Some(folder) = &self.folder else { return };
         match folder::watch(folder, ctx.address().recipient()) {

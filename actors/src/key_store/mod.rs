@@ -29,6 +29,7 @@ use actix::{Actor, Context, Handler, Recipient, ResponseFuture};
 use schema::Tx;
 
 use crate::device_lists::KeysChanged;
+use crate::life::Life;
 use crate::{Env, Result, guarded};
 
 use changed::Changed;
@@ -38,13 +39,18 @@ pub use messages::*;
 pub struct KeyStore {
     env: Env,
     device_lists: Recipient<KeysChanged>,
+    life: Life,
 }
 
 impl KeyStore {
     /// A key store over this storage, which tells `device_lists` whose keys changed.
     #[must_use]
     pub fn new(env: Env, device_lists: Recipient<KeysChanged>) -> KeyStore {
-        KeyStore { env, device_lists }
+        KeyStore {
+            env,
+            device_lists,
+            life: Life::default(),
+        }
     }
 
     /// One write, and after its commit the word to those whom it concerns. What was refused before needs no write.
@@ -67,6 +73,7 @@ impl Actor for KeyStore {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
+        self.life.watch(ctx, &self.env, "key_store");
         ctx.set_mailbox_capacity(4096);
     }
 }

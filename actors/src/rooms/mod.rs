@@ -37,6 +37,7 @@ use ruma::{OwnedEventId, OwnedRoomId};
 use schema::{Tx, memberships};
 
 use crate::device_lists::MembershipChanged;
+use crate::life::Life;
 use crate::{Env, Error, Result, guarded, tell};
 use append::News;
 
@@ -49,13 +50,18 @@ const PAGE: i64 = 100;
 pub struct Rooms {
     env: Env,
     device_lists: Recipient<MembershipChanged>,
+    life: Life,
 }
 
 impl Rooms {
     /// A keeper of rooms over this storage.
     #[must_use]
     pub fn new(env: Env, device_lists: Recipient<MembershipChanged>) -> Rooms {
-        Rooms { env, device_lists }
+        Rooms {
+            env,
+            device_lists,
+            life: Life::default(),
+        }
     }
 
     /// Write, and when it is committed tell everybody whom it concerns.
@@ -106,6 +112,7 @@ impl Actor for Rooms {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
+        self.life.watch(ctx, &self.env, "rooms");
         ctx.set_mailbox_capacity(4096);
     }
 }

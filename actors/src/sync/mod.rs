@@ -44,6 +44,7 @@ use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
 use crate::appservice_sender::{DropEphemeral, TakeEphemeral};
+use crate::life::Life;
 use crate::trace::Busy;
 use crate::wake::{NewReceipt, WakeSync};
 use crate::{Env, Error, Refusal, Result, guarded};
@@ -70,6 +71,7 @@ pub struct Sync {
     /// Shared with the waits themselves, which take themselves out when they are given up.
     waiters: Arc<Mutex<Waiters<Busy>>>,
     pending: Pending,
+    life: Life,
 }
 
 impl Sync {
@@ -80,6 +82,7 @@ impl Sync {
             env,
             waiters: Arc::default(),
             pending: Pending::default(),
+            life: Life::default(),
         }
     }
 
@@ -142,6 +145,7 @@ impl Actor for Sync {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
+        self.life.watch(ctx, &self.env, "sync");
         ctx.set_mailbox_capacity(4096);
     }
 }

@@ -24,6 +24,7 @@ use schema::inbox::{CopyRow, InboxRow};
 use schema::registration::ServiceId;
 use schema::{Position, Tx, accounts, inbox};
 
+use crate::life::Life;
 use crate::{Env, Result, guarded};
 
 use rules::Interest;
@@ -33,13 +34,17 @@ pub use messages::*;
 /// The actor.
 pub struct ToDeviceInbox {
     env: Env,
+    life: Life,
 }
 
 impl ToDeviceInbox {
     /// An inbox over this storage.
     #[must_use]
     pub fn new(env: Env) -> ToDeviceInbox {
-        ToDeviceInbox { env }
+        ToDeviceInbox {
+            env,
+            life: Life::default(),
+        }
     }
 }
 
@@ -47,6 +52,7 @@ impl Actor for ToDeviceInbox {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
+        self.life.watch(ctx, &self.env, "to_device_inbox");
         ctx.set_mailbox_capacity(4096);
     }
 }
