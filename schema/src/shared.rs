@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use tokio::sync::mpsc::WeakUnboundedSender;
 
@@ -12,6 +12,9 @@ use crate::interests::Interests;
 use crate::job::Job;
 use crate::readers::Pool;
 use crate::tx::Batch;
+
+/// Called with the position of the last line that a commit appended to the device-list log.
+pub(crate) type Listener = dyn Fn(Position) + Send + Sync;
 
 /// See the module; clones are one.
 #[derive(Clone)]
@@ -25,6 +28,9 @@ pub(crate) struct Inner {
     pub(crate) reads: Pool,
     interests: RwLock<Arc<Interests>>,
     head: AtomicI64,
+    /// The last committed line of the device-list log, as far as is known.
+    logged: AtomicI64,
+    listener: OnceLock<Box<Listener>>,
     ended: AtomicBool,
     lock: Mutex<Option<File>>,
     writer: WeakUnboundedSender<Option<Job>>,
@@ -51,6 +57,9 @@ impl Shared {
             reads: Pool::default(),
             interests: RwLock::default(),
             head: AtomicI64::new(head),
+            // What an earlier run appended is at most here.
+            logged: AtomicI64::new(head),
+            listener: OnceLock::new(),
             ended: AtomicBool::new(false),
             lock: Mutex::new(lock),
             writer,
@@ -67,6 +76,22 @@ impl Shared {
             *interests = Arc::clone(&batch.interests);
         }
         self.head.store(batch.position, Ordering::Release);
+        if let Some(line) = batch.logged {
+            self.logged.store(line.0, Ordering::Release);
+            if let Some(listener) = self.listener.get() {
+                listener(line);
+            }
+        }
+    }
+
+    /// Call this after each commit that appended to the device-list log. The first listener stays.
+    pub(crate) fn listen(&self, listener: Box<Listener>) {
+        let _ = self.listener.set(listener);
+    }
+
+    /// No line of the device-list log above this is committed.
+    pub(crate) fn logged(&self) -> Position {
+        Position(self.logged.load(Ordering::Acquire))
     }
 
     /// Everything up to here is committed.

@@ -267,6 +267,18 @@ impl Store {
         self.shared.head()
     }
 
+    /// Call this after each commit that appended to the device-list log, with the position of its last line. Called by the
+    /// writer's thread, before any write of that commit is answered; only the first listener is called.
+    pub fn on_device_list_log(&self, listener: impl Fn(Position) + Send + Sync + 'static) {
+        self.shared.listen(Box::new(listener));
+    }
+
+    /// No line of the device-list log above this position is committed.
+    #[must_use]
+    pub fn device_list_log(&self) -> Position {
+        self.shared.logged()
+    }
+
     /// Who is interested in whom, as last committed.
     #[must_use]
     pub fn interests(&self) -> Arc<Interests> {

@@ -21,6 +21,8 @@ pub(crate) struct Batch {
     pub(crate) interests: Arc<Interests>,
     /// Whether any of its writes changed rows.
     pub(crate) wrote: bool,
+    /// The last line that its writes appended to the device-list log.
+    pub(crate) logged: Option<Position>,
     undo: Vec<Box<dyn FnOnce() + Send>>,
 }
 
@@ -30,6 +32,7 @@ impl Batch {
             position,
             interests,
             wrote: false,
+            logged: None,
             undo: Vec::new(),
         }
     }

@@ -38,6 +38,22 @@ pub fn new_database() -> String {
     format!("{server}/{name}")
 }
 
+/// Run a statement as the superuser.
+///
+/// # Panics
+/// When it fails.
+pub fn query(url: &str, sql: &str) {
+    let done = Command::new(binary("psql"))
+        .args([url, "-q", "-c", sql])
+        .output()
+        .expect("psql runs");
+    assert!(
+        done.status.success(),
+        "{sql}: {}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+}
+
 /// The newest installed binary of this name.
 fn binary(name: &str) -> PathBuf {
     let mut versions: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")

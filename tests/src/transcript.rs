@@ -11,10 +11,11 @@ use serde_json::Value;
 use crate::person::whole;
 
 /// Messages that say only "look", whose number depends on timing and means nothing, and what the bridge's own lane shows.
-const LEFT_OUT: [&str; 6] = [
+const LEFT_OUT: [&str; 7] = [
     "WakeSender",
     "WakeSync",
     "InterestAdded",
+    "LogAppended",
     "TakeEphemeral",
     "Attempt",
     "DeviceSeen",

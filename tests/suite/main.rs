@@ -28,6 +28,7 @@ mod questions;
 mod registrations;
 mod restart;
 mod starting_up;
+mod storage;
 mod third_party;
 mod tidy;
 mod timelines;

@@ -1,7 +1,15 @@
 //! What may be said to the keeper of device lists. All are hints: the log of the database says what happened.
+//!
+//! Correctness rests on [`LogAppended`] alone, which the storage sends by itself after each commit that appended to the log. The facts
+//! [`MembershipChanged`] and [`KeysChanged`] say which request it was.
 
 use actix::Message;
 use serde::Serialize;
+
+/// The device-list log has grown. Sent by the storage after the commit, so that no write can append to the log and forget to say so.
+#[derive(Debug, Clone, Serialize, Message)]
+#[rtype(result = "()")]
+pub struct LogAppended;
 
 /// A membership changed; the write that changed it logged it.
 #[derive(Debug, Clone, Serialize, Message)]

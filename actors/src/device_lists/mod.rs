@@ -20,7 +20,9 @@ pub mod rules;
 use std::time::Duration;
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
+use schema::Position;
 
+use crate::life::Life;
 use crate::{Env, Error};
 
 pub use messages::*;
@@ -31,10 +33,15 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// The actor.
 pub struct DeviceLists {
     env: Env,
+    /// Whether the registrations are in force. A pass that knew no services would find none to tell, and move its cursor on.
+    ready: bool,
     /// A pass is running.
     running: bool,
-    /// A hint came while it was.
+    /// The registrations changed while it was.
     again: bool,
+    /// Up to here the log has been read, or is being read by the pass that is running.
+    read: Option<Position>,
+    life: Life,
 }
 
 impl DeviceLists {
@@ -43,12 +50,28 @@ impl DeviceLists {
     pub fn new(env: Env) -> DeviceLists {
         DeviceLists {
             env,
+            ready: false,
             running: false,
             again: false,
+            read: None,
+            life: Life::default(),
         }
     }
 
-    /// Read the log from the cursor to the head. One pass at a time; hints that come meanwhile make one more.
+    /// Whether a line may be committed that no pass has read or is reading.
+    fn is_behind(&self) -> bool {
+        self.read
+            .is_none_or(|read| read < self.env.store.device_list_log())
+    }
+
+    /// There may be new lines. Hints that come during a pass, or for what it has read already, cost nothing.
+    fn hint(&mut self, ctx: &mut Context<Self>) {
+        if self.ready && !self.running && self.is_behind() {
+            self.run(ctx);
+        }
+    }
+
+    /// Read the log from the cursor to the head. One pass at a time.
     fn run(&mut self, ctx: &mut Context<Self>) {
         if self.running {
             self.again = true;
@@ -56,6 +79,7 @@ impl DeviceLists {
         }
         self.running = true;
         self.again = false;
+        self.read = Some(self.env.store.device_list_log());
         let env = self.env.clone();
         let busy = env.trace.busy();
         let pass = async move {
@@ -73,7 +97,7 @@ impl DeviceLists {
         };
         ctx.spawn(pass.into_actor(self).map(|failed, this, ctx| {
             this.running = false;
-            if failed || this.again {
+            if failed || this.again || this.is_behind() {
                 this.run(ctx);
             }
         }));
@@ -84,9 +108,24 @@ impl Actor for DeviceLists {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        // Nothing is read before `InterestAdded` says that the registrations are in force: a pass that knew no services
-        // would find nobody to tell.
+        self.life.watch(ctx, &self.env, "device_lists");
         ctx.set_mailbox_capacity(256);
+        let (trace, log) = (self.env.trace.clone(), ctx.address().downgrade());
+        self.env.store.on_device_list_log(move |_| {
+            if let Some(log) = log.upgrade() {
+                trace.told("store", "device_lists", &LogAppended);
+                // A mailbox that is full of hints is as good as one more: the log's end is read when the last of them is handled.
+                let _ = log.try_send(LogAppended);
+            }
+        });
+    }
+}
+
+impl Handler<LogAppended> for DeviceLists {
+    type Result = ();
+
+    fn handle(&mut self, _: LogAppended, ctx: &mut Context<Self>) {
+        self.hint(ctx);
     }
 }
 
@@ -94,7 +133,7 @@ impl Handler<MembershipChanged> for DeviceLists {
     type Result = ();
 
     fn handle(&mut self, _: MembershipChanged, ctx: &mut Context<Self>) {
-        self.run(ctx);
+        self.hint(ctx);
     }
 }
 
@@ -102,7 +141,7 @@ impl Handler<KeysChanged> for DeviceLists {
     type Result = ();
 
     fn handle(&mut self, _: KeysChanged, ctx: &mut Context<Self>) {
-        self.run(ctx);
+        self.hint(ctx);
     }
 }
 
@@ -110,6 +149,7 @@ impl Handler<InterestAdded> for DeviceLists {
     type Result = ();
 
     fn handle(&mut self, _: InterestAdded, ctx: &mut Context<Self>) {
+        self.ready = true;
         self.run(ctx);
     }
 }

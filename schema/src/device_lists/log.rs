@@ -87,6 +87,8 @@ impl From<LogRow> for LogEntry {
     }
 }
 
+/// The only way to append a line. The listener of [`Store::on_device_list_log`](crate::Store::on_device_list_log) is called when it is
+/// committed.
 fn log(
     tx: &mut Tx<'_>,
     kind: Kind,
@@ -107,6 +109,7 @@ fn log(
     on!(&mut **tx, |c| diesel::insert_into(device_list_log::table)
         .values(&row)
         .execute(c))?;
+    tx.batch.logged = Some(position);
     Ok(position)
 }
 

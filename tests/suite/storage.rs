@@ -1,0 +1,295 @@
+//! When storage fails, or a write has more to say than its caller: what the world sees.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use schema::faults::{Fault, Faults, Point};
+use serde_json::{Value, json};
+use tests::person::segment;
+use tests::signing::Key;
+use tests::stage::on_postgres;
+use tests::{Bridge, Person, Stage, until};
+use understudy::mscs;
+
+/// A switch for one fault at one point.
+fn switch(point: Point, fault: Fault) -> (Arc<AtomicBool>, Faults) {
+    let on = Arc::new(AtomicBool::new(false));
+    let chosen = Arc::clone(&on);
+    let faults = Faults::chosen_by(move |at| {
+        if at == point && chosen.load(Ordering::Acquire) {
+            fault
+        } else {
+            Fault::None
+        }
+    });
+    (on, faults)
+}
+
+async fn stage_with(faults: Faults) -> Stage {
+    Stage::with(&mscs::by_default(), |options| options.faults = faults).await
+}
+
+/// A room of the bridge's bot and a person.
+async fn room_with(irc: &Bridge, person: &Person) -> String {
+    let invite = json!({"invite": [irc.bot.user_id]});
+    let made = person.post("/createRoom", &invite).await.ok();
+    let room = made["room_id"].as_str().expect("a room").to_owned();
+    let join = format!("/rooms/{}/join", segment(&room));
+    irc.bot.post(&join, &json!({})).await.ok();
+    room
+}
+
+async fn says(person: &Person, room: &str, what: &str) {
+    let path = format!("/rooms/{}/send/m.x/{what}", segment(room));
+    person.put(&path, &json!({"body": what})).await.ok();
+}
+
+/// How often a service was told this.
+fn told(irc: &Bridge, what: &str) -> usize {
+    let taken = irc.receiver.taken(0);
+    let events = taken
+        .iter()
+        .flat_map(|t| t["events"].as_array().into_iter().flatten());
+    events
+        .filter(|e| e["content"]["body"].as_str() == Some(what))
+        .count()
+}
+
+/// The cross-signing keys of a person: master, self-signing, user-signing, each signed as it must be.
+async fn uploads_signing_keys(person: &Person, usages: &[(&str, &Key)], master: &Key) {
+    let me = &person.user_id;
+    let mut body = serde_json::Map::new();
+    for (usage, key) in usages {
+        let unsigned = key.as_cross_signing_key(me, usage);
+        let signed = if *usage == "master" {
+            unsigned
+        } else {
+            master.signs(me, unsigned)
+        };
+        body.insert(format!("{usage}_key"), signed);
+    }
+    let password = format!("{}-password", me[1..].split(':').next().expect("a name"));
+    let first = person
+        .post("/keys/device_signing/upload", &Value::Object(body.clone()))
+        .await;
+    if first.status == 401 {
+        let auth = json!({"type": "m.login.password", "session": first.body["session"], "password": password,
+            "identifier": {"type": "m.id.user", "user": me}});
+        body.insert("auth".to_owned(), auth);
+        let body = Value::Object(body);
+        let again = person.post("/keys/device_signing/upload", &body);
+        again.await.ok();
+    }
+}
+
+#[actix_web::test]
+async fn a_key_or_signature_that_only_its_owner_sees_holds_up_no_service() {
+    let stage = Stage::new().await;
+    let (irc, xmpp) = (stage.bridge("irc").await, stage.bridge("xmpp").await);
+    let alice = stage.person("alice", "LAPTOP").await;
+    let bob = stage.person("bob", "PHONE").await;
+    let (master, user_signing, theirs) = (
+        Key::cross_signing(1),
+        Key::cross_signing(2),
+        Key::cross_signing(3),
+    );
+    uploads_signing_keys(&alice, &[("master", &master)], &master).await;
+    uploads_signing_keys(&bob, &[("master", &theirs)], &theirs).await;
+    let rooms = [
+        (&irc, room_with(&irc, &alice).await),
+        (&xmpp, room_with(&xmpp, &bob).await),
+    ];
+    stage.quiet().await;
+
+    // Only a new user-signing key.
+    uploads_signing_keys(&alice, &[("user_signing", &user_signing)], &master).await;
+    for (service, room) in &rooms {
+        says(&alice_or(&alice, &bob, service), room, "after-the-key").await;
+    }
+    stage.quiet().await;
+    for (service, _) in &rooms {
+        assert_eq!(told(service, "after-the-key"), 1, "{}", service.id);
+    }
+
+    // Only a signature over the master key of another.
+    let signed = user_signing.signs(
+        &alice.user_id,
+        theirs.as_cross_signing_key(&bob.user_id, "master"),
+    );
+    let upload = json!({&bob.user_id: {&theirs.public: signed}});
+    let answer = alice.post("/keys/signatures/upload", &upload).await.ok();
+    assert_eq!(answer["failures"], json!({}));
+    for (service, room) in &rooms {
+        says(
+            &alice_or(&alice, &bob, service),
+            room,
+            "after-the-signature",
+        )
+        .await;
+    }
+    stage.quiet().await;
+    for (service, _) in &rooms {
+        assert_eq!(told(service, "after-the-signature"), 1, "{}", service.id);
+    }
+}
+
+/// Who shares a room with a service here.
+fn alice_or(alice: &Person, bob: &Person, service: &Bridge) -> Person {
+    if service.id == "irc" { alice } else { bob }.clone()
+}
+
+#[actix_web::test]
+async fn a_full_disk_refuses_writes_and_nothing_else_until_there_is_room() {
+    for point in [Point::Job, Point::BeforeCommit] {
+        let (full, faults) = switch(point, Fault::Full);
+        let stage = stage_with(faults).await;
+        let irc = stage.bridge("irc").await;
+        let alice = stage.person("alice", "LAPTOP").await;
+        let room = room_with(&irc, &alice).await;
+        stage.quiet().await;
+
+        full.store(true, Ordering::Release);
+        let path = format!("/rooms/{}/send/m.x/1", segment(&room));
+        let refused = alice.put(&path, &json!({"body": "once"})).await;
+        refused.is_refused(503, "M_LIMIT_EXCEEDED");
+        assert!(refused.body["retry_after_ms"].is_u64());
+        alice.get("/account/whoami").await.ok();
+        alice.get("/sync").await.ok();
+
+        full.store(false, Ordering::Release);
+        alice.put(&path, &json!({"body": "once"})).await.ok();
+        stage.advance(Duration::from_secs(60)).await;
+        assert_eq!(told(&irc, "once"), 1, "{point:?}");
+    }
+}
+
+#[actix_web::test]
+async fn a_write_that_fails_once_is_delivered_once() {
+    for fault in [Fault::Refuse, Fault::Full] {
+        let (on, faults) = switch(Point::BeforeCommit, fault);
+        let stage = stage_with(faults).await;
+        let irc = stage.bridge("irc").await;
+        let alice = stage.person("alice", "LAPTOP").await;
+        let room = room_with(&irc, &alice).await;
+        says(&alice, &room, "one").await;
+        // The acknowledgement and everything else that the server writes by itself fails for a while.
+        on.store(true, Ordering::Release);
+        stage.advance(Duration::from_secs(1)).await;
+        on.store(false, Ordering::Release);
+        says(&alice, &room, "two").await;
+        stage.advance(Duration::from_secs(60)).await;
+        assert_eq!((told(&irc, "one"), told(&irc, "two")), (1, 1), "{fault:?}");
+    }
+}
+
+#[actix_web::test]
+async fn typing_that_is_undone_with_its_batch_is_typed_when_it_runs_again() {
+    let (on, faults) = switch(Point::BeforeCommit, Fault::Refuse);
+    let stage = stage_with(faults).await;
+    let (alice, bob) = (
+        stage.person("alice", "LAPTOP").await,
+        stage.person("bob", "PHONE").await,
+    );
+    let made = alice
+        .post("/createRoom", &json!({"preset": "public_chat"}))
+        .await
+        .ok();
+    let room = made["room_id"].as_str().expect("a room").to_owned();
+    let at = segment(&room);
+    bob.post(&format!("/rooms/{at}/join"), &json!({}))
+        .await
+        .ok();
+    let typing = format!("/rooms/{at}/typing/{}", segment(&alice.user_id));
+    let starts = json!({"typing": true, "timeout": 30_000});
+    on.store(true, Ordering::Release);
+    let failed = alice.put(&typing, &starts).await;
+    failed.is_refused(503, "M_LIMIT_EXCEEDED");
+    on.store(false, Ordering::Release);
+    let before = bob.get("/sync").await.ok();
+    assert!(
+        before["rooms"]["join"][&room]["ephemeral"]["events"]
+            .as_array()
+            .is_none_or(Vec::is_empty)
+    );
+    alice.put(&typing, &starts).await.ok();
+    let since = before["next_batch"].as_str().expect("a token");
+    let after = bob.get(&format!("/sync?since={since}")).await.ok();
+    let events = &after["rooms"]["join"][&room]["ephemeral"]["events"];
+    assert_eq!(
+        events[0]["content"]["user_ids"],
+        json!([alice.user_id]),
+        "{after}"
+    );
+}
+
+#[actix_web::test]
+async fn readers_whose_sessions_end_come_back_and_refuse_nothing() {
+    if !on_postgres() {
+        return;
+    }
+    let mut database = String::new();
+    let stage = Stage::with(&mscs::by_default(), |o| database = o.database.clone()).await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    for _ in 0..3 {
+        // Everything but the writer's session, which holds the server's lock.
+        tests::postgres::query(
+            &database,
+            "SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a WHERE a.datname = current_database() \
+             AND a.pid <> pg_backend_pid() AND NOT EXISTS \
+             (SELECT 1 FROM pg_locks l WHERE l.pid = a.pid AND l.locktype = 'advisory')",
+        );
+        for _ in 0..20 {
+            alice.get("/account/whoami").await.ok();
+            alice.get("/sync").await.ok();
+        }
+    }
+}
+
+#[actix_web::test]
+async fn while_no_reader_has_a_connection_reads_are_refused_and_then_served_again() {
+    if !on_postgres() {
+        return;
+    }
+    let mut database = String::new();
+    let stage = Stage::with(&mscs::by_default(), |o| database = o.database.clone()).await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let name = database.rsplit('/').next().expect("a name").to_owned();
+    let admin = database.replace(&name, "postgres");
+    let allow = |allowed: bool| {
+        let limit = if allowed { -1 } else { 1 };
+        // A superuser passes the limit of connections, but not this.
+        let may =
+            format!("ALTER DATABASE {name} ALLOW_CONNECTIONS {allowed} CONNECTION LIMIT {limit}");
+        tests::postgres::query(&admin, &may);
+    };
+    allow(false);
+    let readers = format!(
+        "SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a WHERE a.datname = '{name}' AND NOT EXISTS \
+         (SELECT 1 FROM pg_locks l WHERE l.pid = a.pid AND l.locktype = 'advisory')"
+    );
+    tests::postgres::query(&admin, &readers);
+    let mut refused = 0;
+    for _ in 0..20 {
+        let answer = alice.get("/sync").await;
+        if answer.status != 200 {
+            answer.is_refused(503, "M_LIMIT_EXCEEDED");
+            refused += 1;
+        }
+    }
+    assert!(refused > 10, "{refused} of 20 were refused");
+    allow(true);
+    let mut served = false;
+    for _ in 0..2_000 {
+        served = alice.get("/sync").await.status == 200;
+        if served {
+            break;
+        }
+        tests::bridge::pause().await;
+    }
+    assert!(served, "the readers came back");
+    until("nothing waits", || {
+        stage.app().actors.env.store.waiting() == 0
+    })
+    .await;
+}
