@@ -269,6 +269,70 @@ fn a_writer_that_lost_its_connection_ends_the_process_and_nothing_answered_is_lo
     assert!(kept.is_some() && wait_read(&again, "refused").is_none());
 }
 
+#[test]
+fn a_statement_that_fails_fails_its_own_write_alone() {
+    let store = Store::open(&postgres::new_database(), &Options::default()).expect("the store");
+    let (go, held) = std::sync::mpsc::channel::<()>();
+    let held = std::sync::Mutex::new(held);
+    let first = store.write(move |_| {
+        // Until the writes below are queued, so that they share a transaction.
+        let _ = held.lock().map(|held| held.recv());
+        Ok::<_, schema::Error>(())
+    });
+    let writes: Vec<_> = (0..40)
+        .map(|i| {
+            // Too large for a row of the index, and nothing that could be compressed.
+            let mut state = 1_u64;
+            let long = (0..if i == 20 { 3_000 } else { 0 }).map(|_| {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                char::from(b'a' + u8::try_from(state % 26).unwrap_or_default())
+            });
+            let key = format!("{i}{}", long.collect::<String>());
+            store.write(move |tx| {
+                schema::scratch::put(tx, 1, &key, &serde_json::json!(1))?;
+                Ok::<_, schema::Error>(tx.next_position())
+            })
+        })
+        .collect();
+    drop(go);
+    let answers = async {
+        first.await.expect("the first write");
+        let mut last = schema::Position::START;
+        for (i, write) in writes.into_iter().enumerate() {
+            match write.await {
+                Ok(position) => {
+                    assert!(i != 20 && position > last);
+                    last = position;
+                }
+                Err(error) => assert!(i == 20 && !error.is_temporary(), "{i}: {error}"),
+            }
+        }
+    };
+    tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime")
+        .block_on(answers);
+}
+
+#[test]
+fn a_reader_whose_session_ended_takes_another_and_refuses_no_read() {
+    let url = postgres::new_database();
+    let store = Store::open(&url, &Options::default()).expect("the store");
+    for _ in 0..3 {
+        postgres::query(
+            &url,
+            "SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a WHERE a.datname = current_database() \
+             AND a.pid <> pg_backend_pid() AND NOT EXISTS \
+             (SELECT 1 FROM pg_locks l WHERE l.pid = a.pid AND l.locktype = 'advisory')",
+        );
+        for _ in 0..10 {
+            assert!(wait_read(&store, "nothing").is_none());
+        }
+    }
+}
+
 fn wait_read(store: &Store, key: &'static str) -> Option<serde_json::Value> {
     let read = store.read(move |db| schema::scratch::get(db, 1, key));
     tokio::runtime::Builder::new_current_thread()
