@@ -69,7 +69,7 @@ pub fn check_name(what: &str, text: &str) -> Result<()> {
 ///
 /// [spec]: https://spec.matrix.org/v1.19/appendices/#event-ids
 pub(crate) fn check_event_id(id: &str) -> Result<()> {
-    if !id.starts_with('$') || id.len() > NAME_BYTES || id.contains('\0') {
+    if !id.starts_with('$') || id.len() > NAME || id.contains('\0') {
         return Err(Refusal::InvalidParam("this is no event id".into()).into());
     }
     Ok(())
