@@ -138,11 +138,9 @@ pub async fn start(parts: Parts) -> Result<Actors> {
         Some(Ephemeral::kept_by(sync.addr())),
     );
     let appservices = Address::new(keeper.start(), "appservices", env.clone());
-    // Registrations first: what is written or passed before they are in force would be owed to nobody.
-    let loaded = ask_as("start", &appservices, Reload).await?;
-    if let Some(problem) = loaded.problems.first() {
-        return Err(Refusal::InvalidParam(problem.to_string().into()).into());
-    }
+    // Registrations first: what is written or passed before they are in force would be owed to nobody. A file that cannot be taken
+    // stops nothing: the last good version of its service is in force.
+    ask_as("start", &appservices, Reload).await?;
     Ok(Actors {
         env,
         accounts,

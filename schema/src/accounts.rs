@@ -123,6 +123,19 @@ pub fn user(db: &mut Conn, user_id: &str) -> Result<Option<UserRow>> {
         .optional())?)
 }
 
+/// The ids of the accounts after one, in order: for a look at all of them, page by page.
+///
+/// # Errors
+/// When the database fails.
+pub fn ids_after(db: &mut Conn, after: &str, limit: i64) -> Result<Vec<String>> {
+    Ok(on!(db, |c| users::table
+        .filter(users::user_id.gt(after))
+        .order(users::user_id)
+        .limit(limit)
+        .select(users::user_id)
+        .load(c))?)
+}
+
 /// Whether this account exists and is not given up.
 ///
 /// # Errors

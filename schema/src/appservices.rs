@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use diesel::prelude::*;
 use diesel::upsert::excluded;
+use serde::{Deserialize, Serialize};
 
-use crate::accounts::Addressed;
+use crate::accounts::{Addressed, DeviceRow};
 use crate::authority::authorities;
-use crate::interests::Interests;
-use crate::registration::ServiceId;
+use crate::interests::{InForce, Interests, Service};
+use crate::registration::{Registration, ServiceId};
 use crate::tables::{
     aliases, appservice_rooms, appservices, back_fills, device_keys, fallback_keys,
     frozen_transactions, one_time_keys, owed_account_data, owed_counts, owed_device_lists,
@@ -30,6 +31,33 @@ pub struct ServiceRow {
     pub present: bool,
     /// The id of the last transaction that was frozen for it; ids only grow.
     pub last_txn: i64,
+    /// What was in force for it last, as JSON ([`LastInForce`]); empty where an older version of this server wrote the row.
+    pub in_force: String,
+}
+
+/// What was in force for a service when its row was last written.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastInForce {
+    /// What of its registration was switched on.
+    #[serde(flatten)]
+    pub in_force: InForce,
+    /// The position up to which it was owed account data, where that is off now and was on before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account_data_until: Option<i64>,
+}
+
+impl ServiceRow {
+    /// The registration as it was last in force; `None` when the row is damaged.
+    #[must_use]
+    pub fn registration(&self) -> Option<Registration> {
+        serde_json::from_str(&self.registration).ok()
+    }
+
+    /// What was in force; `None` when nobody wrote it down.
+    #[must_use]
+    pub fn last_in_force(&self) -> Option<LastInForce> {
+        serde_json::from_str(&self.in_force).ok()
+    }
 }
 
 /// Every service ever registered and not forgotten, in order of id.
@@ -43,33 +71,21 @@ pub fn all(db: &mut Conn) -> Result<Vec<ServiceRow>> {
         .load(c))?)
 }
 
-/// Register a service or change its registration; its transaction counter stays.
+/// Register a service or change its registration; its transaction counter stays whatever the row says.
 ///
 /// # Errors
 /// When the database fails.
-pub fn save(
-    db: &mut Conn,
-    id: &ServiceId,
-    registration: &str,
-    file: &str,
-    present: bool,
-) -> Result<()> {
+pub fn save(db: &mut Conn, row: &ServiceRow) -> Result<()> {
     use appservices as t;
-    let row = ServiceRow {
-        appservice_id: id.to_string(),
-        registration: registration.to_owned(),
-        file: file.to_owned(),
-        present,
-        last_txn: 0,
-    };
     on!(db, |c| diesel::insert_into(t::table)
-        .values(&row)
+        .values(row)
         .on_conflict(t::appservice_id)
         .do_update()
         .set((
             t::registration.eq(excluded(t::registration)),
             t::file.eq(excluded(t::file)),
-            t::present.eq(excluded(t::present))
+            t::present.eq(excluded(t::present)),
+            t::in_force.eq(excluded(t::in_force))
         ))
         .execute(c))?;
     Ok(())
@@ -212,29 +228,38 @@ struct OwedCountRow<'a> {
 /// # Errors
 /// When the database fails.
 pub fn owe_counts(tx: &mut Tx<'_>, device: &Addressed) -> Result<BTreeSet<ServiceId>> {
-    use owed_counts as t;
     let interests = tx.interests();
     let mut services = authorities(&interests, device);
     services.retain(|id| interests.service(id).is_some_and(|s| s.takes_device_lists));
     for service in &services {
-        let row = OwedCountRow {
-            appservice_id: service.as_str(),
-            user_id: &device.device.user_id,
-            device_id: &device.device.device_id,
-            position: tx.next_position().0,
-            txn: None,
-        };
-        on!(&mut **tx, |c| diesel::insert_into(t::table)
-            .values(&row)
-            .on_conflict((t::appservice_id, t::user_id, t::device_id))
-            .do_update()
-            .set((
-                t::position.eq(excluded(t::position)),
-                t::txn.eq(excluded(t::txn))
-            ))
-            .execute(c))?;
+        owe_counts_to(tx, service, &device.device)?;
     }
     Ok(services)
+}
+
+/// Owe one service the key counts of one device.
+///
+/// # Errors
+/// When the database fails.
+pub fn owe_counts_to(tx: &mut Tx<'_>, service: &ServiceId, device: &DeviceRow) -> Result<()> {
+    use owed_counts as t;
+    let row = OwedCountRow {
+        appservice_id: service.as_str(),
+        user_id: &device.user_id,
+        device_id: &device.device_id,
+        position: tx.next_position().0,
+        txn: None,
+    };
+    on!(&mut **tx, |c| diesel::insert_into(t::table)
+        .values(&row)
+        .on_conflict((t::appservice_id, t::user_id, t::device_id))
+        .do_update()
+        .set((
+            t::position.eq(excluded(t::position)),
+            t::txn.eq(excluded(t::txn))
+        ))
+        .execute(c))?;
+    Ok(())
 }
 
 /// A device whose counts a service is owed.
@@ -383,25 +408,27 @@ pub fn next_txn_id(db: &mut Conn, service: &ServiceId, now: i64) -> Result<i64> 
     Ok(next)
 }
 
-/// Freeze a transaction: store it and stamp the events and counts that are in its body.
-/// To-device messages and device lists are stamped by their own tables' functions, which this calls; account data, which not
-/// every body carries, by [`stamp`](crate::user_data::stamp).
+/// Freeze a transaction: store it and stamp what is in its body. What the service is owed of a kind that is off waits: it is
+/// not in the body, so it is not stamped.
 ///
 /// # Errors
 /// When the database fails, or one is frozen already.
-pub fn freeze(db: &mut Conn, frozen: &Frozen) -> Result<()> {
-    let (service, cut, txn) = (
-        ServiceId::from(frozen.appservice_id.as_str()),
-        Position(frozen.cut),
-        frozen.txn_id,
-    );
+pub fn freeze(db: &mut Conn, frozen: &Frozen, to: &Service) -> Result<()> {
+    let (service, cut, txn) = (&to.id, Position(frozen.cut), frozen.txn_id);
     on!(db, |c| diesel::insert_into(frozen_transactions::table)
         .values(frozen)
         .execute(c))?;
     stamp_owed!(db, owed_events, service, cut, txn)?;
-    stamp_owed!(db, owed_counts, service, cut, txn)?;
-    crate::inbox::stamp(db, &service, cut, txn)?;
-    device_lists::stamp(db, &service, cut, txn)?;
+    if to.takes_device_lists {
+        stamp_owed!(db, owed_counts, service, cut, txn)?;
+        device_lists::stamp(db, service, cut, txn)?;
+    }
+    if to.takes_to_device {
+        crate::inbox::stamp(db, to, cut, txn)?;
+    }
+    if to.takes_account_data {
+        crate::user_data::stamp(db, service, cut, txn)?;
+    }
     Ok(())
 }
 

@@ -19,6 +19,8 @@ pub enum Stage {
     Tracked(String),
     /// People in the rooms where the service has a member, in order of room and user.
     Rooms(String, String),
+    /// All accounts, in order of id: of its own users the keys and the account data that changed meanwhile.
+    Accounts(String),
 }
 
 /// How far one service is.
@@ -30,12 +32,14 @@ pub struct BackFill {
     pub up_to: Position,
     /// Whether nobody told the service anything for a while: then it is told about everybody again whom it tracks.
     pub away: bool,
+    /// Account data of its own users that changed after this position is owed; `None` where it missed none.
+    pub account_data_after: Option<Position>,
     /// Where it stands.
     pub stage: Stage,
 }
 
 #[derive(Debug, Queryable, Selectable, Insertable)]
-#[diesel(table_name = back_fills)]
+#[diesel(table_name = back_fills, treat_none_as_default_value = false)]
 struct Row {
     appservice_id: String,
     up_to: i64,
@@ -44,6 +48,7 @@ struct Row {
     position: i64,
     room_id: String,
     user_id: String,
+    account_data_after: Option<i64>,
 }
 
 impl From<&BackFill> for Row {
@@ -52,6 +57,7 @@ impl From<&BackFill> for Row {
             Stage::Inbox(after) => ("inbox", after.0, "", ""),
             Stage::Tracked(user) => ("tracked", 0, "", user.as_str()),
             Stage::Rooms(room, user) => ("rooms", 0, room.as_str(), user.as_str()),
+            Stage::Accounts(user) => ("accounts", 0, "", user.as_str()),
         };
         Row {
             appservice_id: it.service.to_string(),
@@ -61,6 +67,7 @@ impl From<&BackFill> for Row {
             position,
             room_id: room_id.to_owned(),
             user_id: user_id.to_owned(),
+            account_data_after: it.account_data_after.map(|p| p.0),
         }
     }
 }
@@ -73,12 +80,14 @@ impl TryFrom<Row> for BackFill {
             "inbox" => Stage::Inbox(Position(row.position)),
             "tracked" => Stage::Tracked(row.user_id),
             "rooms" => Stage::Rooms(row.room_id, row.user_id),
+            "accounts" => Stage::Accounts(row.user_id),
             other => return Err(Error::Damaged(format!("back_fills.stage: {other}"))),
         };
         Ok(BackFill {
             service: row.appservice_id.into(),
             up_to: Position(row.up_to),
             away: row.away,
+            account_data_after: row.account_data_after.map(Position),
             stage,
         })
     }
@@ -89,12 +98,19 @@ impl TryFrom<Row> for BackFill {
 ///
 /// # Errors
 /// When the database fails.
-pub fn begin(tx: &mut Tx<'_>, service: &ServiceId, away: bool) -> Result<()> {
+pub fn begin(
+    tx: &mut Tx<'_>,
+    service: &ServiceId,
+    away: bool,
+    account_data_after: Option<Position>,
+) -> Result<()> {
     let before = get(tx, service)?;
+    let missed = before.as_ref().and_then(|b| b.account_data_after);
     let begun = BackFill {
         service: service.clone(),
         up_to: tx.head(),
         away: away || before.is_some_and(|b| b.away),
+        account_data_after: missed.into_iter().chain(account_data_after).min(),
         stage: Stage::Inbox(Position::START),
     };
     put(tx, &begun)
@@ -118,6 +134,7 @@ pub fn put(db: &mut Conn, it: &BackFill) -> Result<()> {
             t::position.eq(excluded(t::position)),
             t::room_id.eq(excluded(t::room_id)),
             t::user_id.eq(excluded(t::user_id)),
+            t::account_data_after.eq(excluded(t::account_data_after)),
         ))
         .execute(c))?;
     Ok(())

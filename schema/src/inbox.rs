@@ -4,8 +4,10 @@
 //! service with authority over the device acknowledges the copy that was in its transaction; a copy goes only with its transaction.
 
 use diesel::prelude::*;
+use diesel::sql_types::Bool;
 
 use crate::conn::Engine;
+use crate::interests::Service;
 use crate::registration::ServiceId;
 use crate::tables::{client_transactions, inbox, to_device_copies};
 use crate::{Conn, Position, Result};
@@ -127,32 +129,50 @@ pub fn forget_device(db: &mut Conn, user_id: &str, device_id: &str) -> Result<()
     Ok(())
 }
 
-/// The oldest copies a service is owed up to a position.
+/// The rule of a copy that a service has only because the configuration lets it observe.
+pub const GRANTED: &str = "granted";
+
+/// The oldest copies a service is owed up to a position, that is sent to-device messages at all. Those that a grant gave it wait
+/// while the grant is withdrawn, and hold nothing else up.
 ///
 /// # Errors
 /// When the database fails.
-pub fn owed(
-    db: &mut Conn,
-    service: &ServiceId,
-    up_to: Position,
-    limit: i64,
-) -> Result<Vec<CopyRow>> {
+pub fn owed(db: &mut Conn, service: &Service, up_to: Position, limit: i64) -> Result<Vec<CopyRow>> {
+    let granted = service.observes;
     Ok(on!(db, |c| to_device_copies::table
-        .filter(to_device_copies::appservice_id.eq(service.as_str()))
+        .filter(to_device_copies::appservice_id.eq(service.id.as_str()))
         .filter(to_device_copies::position.le(up_to.0))
         .filter(to_device_copies::txn.is_null())
+        .filter(
+            to_device_copies::why
+                .ne(GRANTED)
+                .or(granted.into_sql::<Bool>())
+        )
         .order(to_device_copies::position)
         .limit(limit)
         .select(CopyRow::as_select())
         .load(c))?)
 }
 
-/// These copies are in the body of this transaction: all that wait up to the cut.
+/// These copies are in the body of this transaction: all that [`owed`] finds up to the cut.
 ///
 /// # Errors
 /// When the database fails.
-pub fn stamp(db: &mut Conn, service: &ServiceId, cut: Position, txn: i64) -> Result<usize> {
-    Ok(stamp_owed!(db, to_device_copies, service, cut, txn)?)
+pub fn stamp(db: &mut Conn, service: &Service, cut: Position, txn: i64) -> Result<usize> {
+    let granted = service.observes;
+    Ok(on!(db, |c| diesel::update(
+        to_device_copies::table
+            .filter(to_device_copies::appservice_id.eq(service.id.as_str()))
+            .filter(to_device_copies::position.le(cut.0))
+            .filter(to_device_copies::txn.is_null())
+            .filter(
+                to_device_copies::why
+                    .ne(GRANTED)
+                    .or(granted.into_sql::<Bool>())
+            )
+    )
+    .set(to_device_copies::txn.eq(txn))
+    .execute(c))?)
 }
 
 /// The service acknowledged this transaction: its copies go, and the inbox rows behind those it had authority over.
@@ -293,7 +313,7 @@ pub fn copy_waiting(
     why: &str,
     positions: &[i64],
 ) -> Result<usize> {
-    use diesel::sql_types::{BigInt, Bool, Nullable, Text};
+    use diesel::sql_types::{BigInt, Nullable, Text};
     use to_device_copies as t;
     Ok(change!(db, |c| inbox::table
         .filter(inbox::position.eq_any(positions))

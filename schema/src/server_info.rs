@@ -28,3 +28,18 @@ pub fn put(db: &mut Conn, key: &str, value: &str) -> Result<()> {
         .execute(c))?;
     Ok(())
 }
+
+/// Store a value under a key, whatever it was before.
+///
+/// # Errors
+/// When the database fails.
+pub fn set(db: &mut Conn, key: &str, value: &str) -> Result<()> {
+    let row = (server::key.eq(key), server::value.eq(value));
+    on!(db, |c| diesel::insert_into(server::table)
+        .values(&row)
+        .on_conflict(server::key)
+        .do_update()
+        .set(server::value.eq(value))
+        .execute(c))?;
+    Ok(())
+}

@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use diesel::prelude::*;
-use diesel::upsert::excluded;
 
 use crate::registration::ServiceId;
 use crate::tables::{appservice_rooms, memberships};
@@ -78,49 +77,49 @@ pub fn members(db: &mut Conn, service: &ServiceId) -> Result<BTreeMap<String, i6
     Ok(rows.into_iter().collect())
 }
 
-/// These are the rooms in which the service has joined members, and how many. Writes what is not so already.
+#[derive(Debug, Insertable)]
+#[diesel(table_name = appservice_rooms)]
+struct MembersRow<'a> {
+    appservice_id: &'a str,
+    room_id: &'a str,
+    joined: i64,
+}
+
+/// These are the rooms in which the service has joined members, and how many. Writes what is not so already, many rows in one
+/// statement.
 ///
 /// # Errors
 /// When the database fails.
-pub fn set_members(
+pub fn set_members<'a>(
     db: &mut Conn,
-    service: &ServiceId,
-    counted: &BTreeMap<String, i64>,
+    service: &'a ServiceId,
+    counted: &'a BTreeMap<String, i64>,
 ) -> Result<()> {
     use appservice_rooms as t;
+    const PART: usize = 500;
     let before = members(db, service)?;
-    let lost = before.keys().filter(|room| !counted.contains_key(*room));
-    for room in lost {
+    let other = before
+        .iter()
+        .filter(|(room, n)| counted.get(*room) != Some(*n));
+    let other: Vec<&str> = other.map(|(room, _)| room.as_str()).collect();
+    for part in other.chunks(PART) {
         on!(db, |c| diesel::delete(
-            t::table.find((service.as_str(), room))
+            t::table
+                .filter(t::appservice_id.eq(service.as_str()))
+                .filter(t::room_id.eq_any(part))
         )
         .execute(c))?;
     }
-    for (room, joined) in counted {
-        if before.get(room) != Some(joined) {
-            put_members(db, service, room, *joined)?;
-        }
-    }
-    Ok(())
-}
-
-/// The service has so many joined members in this room.
-///
-/// # Errors
-/// When the database fails.
-pub fn put_members(db: &mut Conn, service: &ServiceId, room_id: &str, joined: i64) -> Result<()> {
-    use appservice_rooms as t;
-    let row = (
-        t::appservice_id.eq(service.as_str()),
-        t::room_id.eq(room_id),
-        t::joined.eq(joined),
-    );
-    on!(db, |c| diesel::insert_into(t::table)
-        .values(&row)
-        .on_conflict((t::appservice_id, t::room_id))
-        .do_update()
-        .set(t::joined.eq(excluded(t::joined)))
-        .execute(c))?;
+    let new = counted
+        .iter()
+        .filter(|(room, n)| before.get(*room) != Some(*n));
+    let row = |(room_id, joined): (&'a String, &i64)| MembersRow {
+        appservice_id: service.as_str(),
+        room_id,
+        joined: *joined,
+    };
+    let rows: Vec<MembersRow<'a>> = new.map(row).collect();
+    insert_all!(db, t::table, rows.as_slice());
     Ok(())
 }
 

@@ -313,6 +313,7 @@ diesel::table! {
         file -> Text,
         present -> Bool,
         last_txn -> BigInt,
+        in_force -> Text,
     }
 }
 
@@ -364,6 +365,7 @@ diesel::table! {
         position -> BigInt,
         room_id -> Text,
         user_id -> Text,
+        account_data_after -> Nullable<BigInt>,
     }
 }
 

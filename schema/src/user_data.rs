@@ -88,7 +88,6 @@ fn owe(
     kind: &str,
     position: Position,
 ) -> Result<BTreeSet<ServiceId>> {
-    use owed_account_data as t;
     let interests = tx.interests();
     let claims = interests.in_user(user_id).into_iter();
     let services: BTreeSet<ServiceId> = claims
@@ -96,27 +95,66 @@ fn owe(
         .map(|(service, _)| service.id.clone())
         .collect();
     for service in &services {
+        owe_to(
+            tx,
+            &OwedRow {
+                appservice_id: service.as_str(),
+                user_id,
+                room_id,
+                kind,
+                position: position.0,
+                txn: None,
+            },
+        )?;
+    }
+    Ok(services)
+}
+// ANCHOR_END: owe
+
+fn owe_to(db: &mut Conn, row: &OwedRow<'_>) -> Result<()> {
+    use owed_account_data as t;
+    on!(db, |c| diesel::insert_into(t::table)
+        .values(row)
+        .on_conflict((t::appservice_id, t::user_id, t::room_id, t::kind))
+        .do_update()
+        .set((
+            t::position.eq(excluded(t::position)),
+            t::txn.eq(excluded(t::txn))
+        ))
+        .execute(c))?;
+    Ok(())
+}
+
+/// Owe one service what changed of a user's account data after a position: it was not told while that was off. How many pieces.
+///
+/// # Errors
+/// When the database fails.
+pub fn owe_missed(
+    tx: &mut Tx<'_>,
+    service: &ServiceId,
+    user_id: &str,
+    after: Position,
+) -> Result<usize> {
+    use account_data as d;
+    let missed: Vec<(String, String)> = on!(&mut **tx, |c| d::table
+        .filter(d::user_id.eq(user_id))
+        .filter(d::position.gt(after.0))
+        .order(d::position)
+        .select((d::room_id, d::kind))
+        .load(c))?;
+    for (room_id, kind) in &missed {
         let row = OwedRow {
             appservice_id: service.as_str(),
             user_id,
             room_id,
             kind,
-            position: position.0,
+            position: tx.next_position().0,
             txn: None,
         };
-        on!(&mut **tx, |c| diesel::insert_into(t::table)
-            .values(&row)
-            .on_conflict((t::appservice_id, t::user_id, t::room_id, t::kind))
-            .do_update()
-            .set((
-                t::position.eq(excluded(t::position)),
-                t::txn.eq(excluded(t::txn))
-            ))
-            .execute(c))?;
+        owe_to(tx, &row)?;
     }
-    Ok(services)
+    Ok(missed.len())
 }
-// ANCHOR_END: owe
 
 /// The oldest account data a service is owed up to a position, as it is now: that is as of the position it is owed at.
 ///

@@ -123,7 +123,7 @@ pub(crate) async fn run(doctor: Doctor) -> Result<(), String> {
 fn neighbours(folder: &Path, examined: &[std::path::PathBuf]) -> Result<Vec<File>, String> {
     let whole = |path: &Path| path.canonicalize().ok();
     let examined: Vec<_> = examined.iter().filter_map(|file| whole(file)).collect();
-    let mut files = read_folder(folder)?;
+    let mut files = read_folder(folder).map_err(|why| format!("{}: {why}", folder.display()))?;
     files.retain(|(name, _)| whole(&folder.join(name)).is_none_or(|f| !examined.contains(&f)));
     Ok(files)
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::accounts::{Register, Registrant};
-use actors::{Actors, ask};
+use actors::appservices::rules::{Known, Plan};
+use actors::{Actors, appservices, ask};
 use schema::registration::{Registration, ServiceId};
 
 use crate::cli::{AddUser, Forget};
@@ -75,18 +76,26 @@ fn read_password() -> Result<String, String> {
     }
 }
 
-/// Say which services the database knows, and what each is owed.
+/// What the next start would bring into force: the folder as it is now, and what is known of it.
+async fn planned(actors: &Actors, config: &Path) -> Result<(Known, Plan), String> {
+    let (_, options) = configured(config)?;
+    let known = actors.env.store.read(appservices::known).await;
+    let known = known.map_err(text)?;
+    let plan = match options.appservices {
+        Some(folder) => appservices::planned(&folder, &known, &options.settings),
+        None => Plan::default(),
+    };
+    Ok((known, plan))
+}
+
+/// Say which services the database knows, what each is owed, and which files cannot be taken.
 pub(crate) async fn list_appservices(path: std::path::PathBuf) -> Result<(), String> {
     let actors = offline(&path).await?;
+    let (rows, plan) = planned(&actors, &path).await?;
     let env = &actors.env;
-    let rows = env
-        .store
-        .read(schema::appservices::all)
-        .await
-        .map_err(text)?;
     let observe = env.settings.observe.as_deref();
     let mut known = Vec::new();
-    for row in rows {
+    for row in rows.rows {
         let id = ServiceId::from(row.appservice_id.as_str());
         let owed = env
             .store
@@ -122,6 +131,9 @@ pub(crate) async fn list_appservices(path: std::path::PathBuf) -> Result<(), Str
     {
         println!("{id}  observe names it, and it is not registered");
     }
+    for problem in plan.problems {
+        println!("{problem}");
+    }
     Ok(())
 }
 
@@ -129,27 +141,16 @@ pub(crate) async fn list_appservices(path: std::path::PathBuf) -> Result<(), Str
 pub(crate) async fn forget_appservice(forget: Forget) -> Result<(), String> {
     let actors = offline(&forget.config).await?;
     let id = ServiceId::from(forget.id.as_str());
-    let rows = actors
-        .env
-        .store
-        .read(schema::appservices::all)
-        .await
-        .map_err(text)?;
-    match rows.iter().find(|row| row.appservice_id == forget.id) {
-        None => return Err(format!("{}: no such application service", forget.id)),
-        Some(row) if row.present => {
-            let (_, options) = configured(&forget.config)?;
-            let there = options
-                .appservices
-                .is_some_and(|folder| folder.join(&row.file).exists());
-            if there {
-                return Err(format!(
-                    "{}: its file {} is still there; remove it first",
-                    forget.id, row.file
-                ));
-            }
-        }
-        Some(_) => {}
+    let (known, plan) = planned(&actors, &forget.config).await?;
+    if let Some(held) = plan.in_force.get(&id) {
+        return Err(format!(
+            "{}: its file {} is still there; remove it first",
+            forget.id, held.file
+        ));
+    }
+    let mut rows = known.rows.iter();
+    if rows.all(|row| row.appservice_id != forget.id) {
+        return Err(format!("{}: no such application service", forget.id));
     }
     actors
         .env

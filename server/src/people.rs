@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use actors::accounts::{Credentials, LogIn, Register, Registrant};
+use actors::appservices::Problem;
 use actors::{Actors, Secret, accounts, ask};
 use serde::{Deserialize, Serialize};
 
@@ -108,7 +109,13 @@ macro_rules! say {
 }
 
 /// Say where the server is, who is ready, and what can be tried.
-pub(crate) fn announce(running: &Running, people: &[Person], appservices: &Path, took: Duration) {
+pub(crate) fn announce(
+    running: &Running,
+    people: &[Person],
+    appservices: &Path,
+    problems: &[Problem],
+    took: Duration,
+) {
     say!(
         "understudy is ready at http://{} after {} ms",
         running.addr,
@@ -127,6 +134,9 @@ pub(crate) fn announce(running: &Running, people: &[Person], appservices: &Path,
         "  registrations: drop a file into {}",
         appservices.display()
     );
+    for problem in problems {
+        say!("  REGISTRATION NOT TAKEN: {problem}");
+    }
     if let Some(person) = people.first() {
         let token = &person.access_token;
         say!(

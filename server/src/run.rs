@@ -8,8 +8,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
+use actors::appservices::Problems;
 use actors::wire::Naming;
-use actors::{Clock, Ids, Settings};
+use actors::{Clock, Ids, Settings, ask};
 use clap::Parser;
 use ruma::OwnedServerName;
 use schema::registration::ServiceId;
@@ -194,7 +195,9 @@ async fn run_dev(dev: Dev, start: Instant) -> Result<(), String> {
     make_database(&options.database)?;
     let running = app::serve(listener, options).await.map_err(text)?;
     let people = people(&running.app.actors, &dev.data).await?;
-    announce(&running, &people, &appservices, start.elapsed());
+    let problems = ask(&running.app.actors.appservices, Problems).await;
+    let problems = problems.map_err(text)?;
+    announce(&running, &people, &appservices, &problems, start.elapsed());
     running.until_signal().await.map_err(text)
 }
 

@@ -55,7 +55,8 @@ pub(super) struct Found {
     pub(super) held: bool,
 }
 
-/// What a service is owed up to a position, of every kind.
+/// What a service is owed up to a position, of every kind that is on.
+#[derive(Default)]
 struct Gathered {
     events: Vec<(Position, Box<RawValue>)>,
     to_device: Vec<inbox::CopyRow>,
@@ -116,10 +117,7 @@ pub(super) fn next(tx: &mut Tx<'_>, service: &Service, wanted: Wanted) -> Result
         body: body.into_json(),
         frozen_at: wanted.now,
     };
-    appservices::freeze(tx, &frozen)?;
-    if service.takes_account_data {
-        user_data::stamp(tx, &service.id, cut, txn_id)?;
-    }
+    appservices::freeze(tx, &frozen, service)?;
     Ok(Found {
         next: Next::Frozen(frozen),
         held,
@@ -127,6 +125,8 @@ pub(super) fn next(tx: &mut Tx<'_>, service: &Service, wanted: Wanted) -> Result
 }
 // ANCHOR_END: next
 
+/// The oldest of what the service is owed, of every kind that is on. What is owed of a kind that is off waits: it is not looked
+/// at, so it limits no other kind.
 fn gather(
     db: &mut Conn,
     interests: &Interests,
@@ -134,30 +134,24 @@ fn gather(
     head: Position,
     now: i64,
 ) -> Result<Gathered> {
-    let one_more = i64::try_from(rules::ITEMS + 1).unwrap_or(i64::MAX);
-    let positions = appservices::owed_events(db, &service.id, head, one_more)?;
-    Ok(Gathered {
+    let one_more = |limit: usize| i64::try_from(limit + 1).unwrap_or(i64::MAX);
+    let positions = appservices::owed_events(db, &service.id, head, one_more(rules::ITEMS))?;
+    let mut found = Gathered {
         events: rooms::queries::for_appservice(db, interests, &service.id, &positions, now)?,
-        to_device: inbox::owed(db, &service.id, head, one_more)?,
-        lists: device_lists::owed(
-            db,
-            &service.id,
-            head,
-            i64::try_from(LISTS + 1).unwrap_or(i64::MAX),
-        )?,
-        counts: appservices::owed_counts(
-            db,
-            &service.id,
-            head,
-            i64::try_from(rules::COUNTS + 1).unwrap_or(i64::MAX),
-        )?,
-        // Where the experiment was on and is off again, what is owed stays.
-        account_data: if service.takes_account_data {
-            user_data::owed(db, &service.id, head, one_more)?
-        } else {
-            Vec::new()
-        },
-    })
+        ..Gathered::default()
+    };
+    if service.takes_to_device {
+        found.to_device = inbox::owed(db, service, head, one_more(rules::ITEMS))?;
+    }
+    if service.takes_device_lists {
+        found.lists = device_lists::owed(db, &service.id, head, one_more(LISTS))?;
+        let most = one_more(rules::COUNTS);
+        found.counts = appservices::owed_counts(db, &service.id, head, most)?;
+    }
+    if service.takes_account_data {
+        found.account_data = user_data::owed(db, &service.id, head, one_more(rules::ITEMS))?;
+    }
+    Ok(found)
 }
 
 impl Gathered {

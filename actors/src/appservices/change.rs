@@ -4,18 +4,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use schema::interests::{Claim, Interests};
+use schema::appservices::{LastInForce, ServiceRow};
+use schema::interests::{Claim, InForce, Interests};
 use schema::registration::{Registration, ServiceId};
 use schema::{
-    Position, Store, Tx, accounts, appservices, back_fill, device_lists, service_rooms, sync,
-    user_data,
+    Position, Store, Tx, accounts, appservices, back_fill, device_lists, server_info,
+    service_rooms, sync, user_data,
 };
 
-use super::rules::Plan;
+use super::rules::{Held, Plan};
 use crate::{Error, Refusal, Result, Settings};
 
-/// Rooms written down in one go.
-const PIECE: usize = 500;
+/// Under which key the server keeps the names of files that say nothing about any service it knows.
+pub(super) const STRANGERS: &str = "registration_strangers";
 
 /// How many joined members each service has in each room.
 type Members = BTreeMap<ServiceId, BTreeMap<String, i64>>;
@@ -65,29 +66,7 @@ pub(super) async fn count(
         }
         after = last;
     }
-    for (id, rooms) in &members {
-        write_gained(store, id, rooms).await?;
-    }
     Ok(Counted { since, members })
-}
-
-/// Write down the rooms that a service gains, piece by piece and a little early, so that the one write that counts finds most of
-/// them there. Being told early harms nobody, and a room in which something happens meanwhile is counted again.
-async fn write_gained(store: &Store, id: &ServiceId, rooms: &BTreeMap<String, i64>) -> Result<()> {
-    let service = id.clone();
-    let known = store.read(move |db| Ok::<_, Error>(service_rooms::members(db, &service)?));
-    let known = known.await?;
-    let gained = rooms.iter().filter(|(room, _)| !known.contains_key(*room));
-    let gained: Vec<_> = gained.map(|(room, n)| (room.clone(), *n)).collect();
-    for piece in gained.chunks(PIECE) {
-        let (service, piece) = (id.clone(), piece.to_vec());
-        let write = store.write_always(move |tx| {
-            let mut piece = piece.iter();
-            piece.try_for_each(|(room, n)| service_rooms::put_members(tx, &service, room, *n))
-        });
-        write.await.map_err(Error::from)?;
-    }
-    Ok(())
 }
 
 /// Of these services, those whose user this is.
@@ -99,51 +78,118 @@ fn members_of(interests: &Interests, services: &BTreeSet<ServiceId>, user: &str)
         .collect()
 }
 
-/// Store the registrations and the members, mark whom to give what it missed, and swap the interests. Everything committed
-/// before this write is counted or back-filled, everything after it sees the new interests; so nothing falls between.
-pub(super) fn apply(
-    tx: &mut Tx<'_>,
-    plan: &Plan,
-    interests: Arc<Interests>,
-    counted: Counted,
-    settings: &Settings,
-    now: i64,
-) -> Result<()> {
-    for row in appservices::all(tx)? {
-        let id = ServiceId::from(row.appservice_id.as_str());
-        if plan.gone.contains(&id) {
-            appservices::save(tx, &id, &row.registration, &row.file, false)?;
+/// What is to be written down: the plan, and what was prepared for it beside the writer.
+pub(super) struct Change {
+    pub(super) plan: Arc<Plan>,
+    /// The compiled namespaces and the counted members; `None` where only names of files are not what they were.
+    pub(super) news: Option<(Arc<Interests>, Counted)>,
+    pub(super) settings: Settings,
+    pub(super) now: i64,
+}
+
+/// Store the registrations and the members, mark whom to give what it missed, and swap the interests, all in one write: the
+/// members that were counted are on the disk together with the registration that they were counted for, or not at all.
+/// Everything committed before this write is counted or back-filled, everything after it sees the new interests; so nothing
+/// falls between.
+pub(super) fn apply(tx: &mut Tx<'_>, change: &Change) -> Result<()> {
+    let Change { plan, news, .. } = change;
+    let before: BTreeMap<ServiceId, ServiceRow> = appservices::all(tx)?
+        .into_iter()
+        .map(|row| (row.appservice_id.as_str().into(), row))
+        .collect();
+    server_info::set(tx, STRANGERS, &serde_json::to_string(&plan.strangers)?)?;
+    for id in &plan.gone {
+        if let Some(row) = before.get(id) {
+            let missed = account_data_until(tx, id, row, InForce::default())?;
+            let row = ServiceRow {
+                present: false,
+                in_force: in_force(InForce::default(), missed)?,
+                ..row.clone()
+            };
+            appservices::save(tx, &row)?;
         }
     }
-    for id in &plan.changed {
-        if let Some((file, registration)) = plan.in_force.get(id) {
-            appservices::save(tx, id, &serde_json::to_string(registration)?, file, true)?;
-            let sender = format!(
-                "@{}:{}",
-                registration.sender_localpart, settings.server_name
-            );
-            accounts::ensure_sender(tx, &sender, id, now)?;
-        }
+    let mut missed = BTreeMap::new();
+    for id in plan.changed.iter().chain(&plan.moved) {
+        let Some(held) = plan.in_force.get(id) else {
+            continue;
+        };
+        let until = match before.get(id) {
+            Some(row) => account_data_until(tx, id, row, held.in_force)?,
+            None => None,
+        };
+        missed.insert(id, until);
+        save(tx, id, held, until.filter(|_| !held.in_force.account_data))?;
+        let sender = &held.registration.sender_localpart;
+        let sender = format!("@{sender}:{}", change.settings.server_name);
+        accounts::ensure_sender(tx, &sender, id, change.now)?;
     }
-    let members = recounted(tx, &interests, counted)?;
-    for (id, rooms) in &members {
+    let Some((interests, counted)) = news else {
+        return Ok(());
+    };
+    for (id, rooms) in &recounted(tx, interests, counted)? {
         service_rooms::set_members(tx, id, rooms)?;
         let is_its_own = |user: &str| interests.claim(id, user).is_some_and(Claim::is_exclusive);
         user_data::retain_owed(tx, id, is_its_own)?;
-        back_fill::begin(tx, id, plan.away.contains(id))?;
+        let until = missed.get(id).copied().flatten();
+        back_fill::begin(tx, id, plan.away.contains(id), until)?;
     }
-    tx.swap_interests(interests);
+    tx.swap_interests(Arc::clone(interests));
     Ok(())
 }
 
+fn save(
+    tx: &mut Tx<'_>,
+    id: &ServiceId,
+    held: &Held,
+    account_data_until: Option<Position>,
+) -> Result<()> {
+    let row = ServiceRow {
+        appservice_id: id.to_string(),
+        registration: serde_json::to_string(&held.registration)?,
+        file: held.file.clone(),
+        present: true,
+        last_txn: 0,
+        in_force: in_force(held.in_force, account_data_until)?,
+    };
+    Ok(appservices::save(tx, &row)?)
+}
+
+fn in_force(in_force: InForce, account_data_until: Option<Position>) -> Result<String> {
+    let last = LastInForce {
+        in_force,
+        account_data_until: account_data_until.map(|p| p.0),
+    };
+    Ok(serde_json::to_string(&last)?)
+}
+
+/// The position up to which the service was owed account data when that was last on: now, when this change switches it off; what
+/// a back-fill that is not finished says; else as it was written down.
+fn account_data_until(
+    tx: &mut Tx<'_>,
+    id: &ServiceId,
+    before: &ServiceRow,
+    now: InForce,
+) -> Result<Option<Position>> {
+    let last = before.last_in_force().unwrap_or_default();
+    if !last.in_force.account_data {
+        return Ok(last.account_data_until.map(Position));
+    }
+    if now.account_data {
+        return Ok(None);
+    }
+    let under_way = back_fill::get(tx, id)?.and_then(|b| b.account_data_after);
+    Ok(Some(under_way.unwrap_or(tx.head())))
+}
+
 /// The members as of this write: rooms in which somebody came or went since the counting began are counted again, whole.
-fn recounted(tx: &mut Tx<'_>, interests: &Interests, counted: Counted) -> Result<Members> {
-    let Counted { since, mut members } = counted;
+fn recounted(tx: &mut Tx<'_>, interests: &Interests, counted: &Counted) -> Result<Members> {
+    let mut members = counted.members.clone();
     if members.is_empty() {
         return Ok(members);
     }
     let services: BTreeSet<ServiceId> = members.keys().cloned().collect();
-    for room in device_lists::rooms_changed_since(tx, since)? {
+    for room in device_lists::rooms_changed_since(tx, counted.since)? {
         for rooms in members.values_mut() {
             rooms.remove(&room);
         }
@@ -158,40 +204,35 @@ fn recounted(tx: &mut Tx<'_>, interests: &Interests, counted: Counted) -> Result
 }
 // ANCHOR_END: count
 
-/// Compile the interests of these registrations as the operator allows them.
-pub(super) fn compile(registrations: Vec<Registration>, settings: &Settings) -> Result<Interests> {
-    let allowed = |id: &ServiceId| {
-        settings
-            .observe
-            .as_ref()
-            .is_none_or(|list| list.contains(id))
-    };
-    let registrations = registrations
-        .into_iter()
-        .map(|r| {
-            let observes = allowed(&r.id);
-            (r, observes)
-        })
-        .collect();
-    Interests::compile(
-        settings.server_name.as_str(),
-        registrations,
-        settings.proposals,
-    )
-    .map_err(|why| Refusal::InvalidParam(format!("namespaces: {why}").into()).into())
+/// Whether the operator lets a service observe.
+pub(super) fn may_observe(settings: &Settings, id: &ServiceId) -> bool {
+    let observe = settings.observe.as_ref();
+    observe.is_none_or(|list| list.contains(id))
 }
 
-/// What was in force when the server stopped, compiled anew.
+/// Compile the interests of these registrations as the operator allows them.
+///
+/// # Errors
+/// Why they cannot be compiled.
+pub(super) fn compile<'a>(
+    registrations: impl Iterator<Item = &'a Registration>,
+    settings: &Settings,
+) -> Result<Interests, String> {
+    let allowed = registrations.map(|r| (r.clone(), may_observe(settings, &r.id)));
+    Interests::compile(
+        settings.server_name.as_str(),
+        allowed.collect(),
+        settings.proposals,
+    )
+    .map_err(|why| format!("namespaces: {why}"))
+}
+
+/// What was in force when the server stopped, compiled anew: for a command on a server that does not run.
 pub(super) fn restore(tx: &mut Tx<'_>, settings: &Settings) -> Result<()> {
     let rows = appservices::all(tx)?;
-    let registrations = rows
-        .iter()
-        .filter(|row| row.present)
-        .map(|row| serde_json::from_str(&row.registration));
-    let registrations = registrations
-        .collect::<Result<Vec<Registration>, _>>()
-        .map_err(Error::from)?;
-    let interests = compile(registrations, settings)?;
-    tx.swap_interests(interests);
+    let present = rows.iter().filter(|row| row.present);
+    let registrations: Vec<Registration> = present.filter_map(ServiceRow::registration).collect();
+    let interests = compile(registrations.iter(), settings);
+    tx.swap_interests(interests.map_err(|why| Refusal::InvalidParam(why.into()))?);
     Ok(())
 }

@@ -1,53 +1,47 @@
 //! The folder of registration files: reading it, and hearing of its changes from the operating system.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::{Duration, Instant};
 
 use actix::Recipient;
+use actix::prelude::SendError;
 use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use schema::registration::Registration;
 
 use super::FolderChanged;
-use super::rules::parse;
+use super::parse::{self, Broken};
 
 /// The largest registration file that is read, in bytes.
 pub const LARGEST: u64 = 1 << 20;
 
 /// A file's name, and its registration or why it has none.
-pub type File = (String, Result<Registration, String>);
+pub type File = (String, Result<Registration, Broken>);
 
 /// Every registration file of the folder, in order of name: `*.yaml` and `*.yml`, hidden ones left out.
 ///
 /// # Errors
 /// When the folder itself cannot be read. A file that cannot is its own problem.
 pub fn read(folder: &Path) -> Result<Vec<File>, String> {
-    let failed = |e: std::io::Error| {
-        format!(
-            "{}: cannot read the folder of registrations: {e}",
-            folder.display()
-        )
-    };
+    let failed = |e: std::io::Error| format!("cannot read the folder of registrations: {e}");
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
-        let Some(name) = path
-            .file_name()
-            .and_then(|n| n.to_str())
-            .map(ToOwned::to_owned)
-        else {
+        let Some(name) = path.file_name().map(|n| n.to_string_lossy().into_owned()) else {
             continue;
         };
         let is_yaml = path.extension().is_some_and(|e| e == "yaml" || e == "yml");
-        if is_yaml && !name.starts_with('.') {
-            files.push((name, read_file(&path)));
+        // A file that has gone since the folder was listed is not there; a link to nowhere is.
+        if is_yaml && !name.starts_with('.') && path.symlink_metadata().is_ok() {
+            let text = read_text(&path).map_err(Broken::unreadable);
+            files.push((name, text.and_then(|text| parse::read(&text))));
         }
     }
     files.sort_by(|a, b| a.0.cmp(&b.0));
     Ok(files)
-}
-
-fn read_file(path: &Path) -> Result<Registration, String> {
-    parse(&read_text(path)?)
 }
 
 /// The text of a registration file.
@@ -66,19 +60,64 @@ pub fn read_text(path: &Path) -> Result<String, String> {
     std::fs::read_to_string(path).map_err(|e| e.to_string())
 }
 
-/// Tell `to` whenever the folder changes, as long as the watcher lives.
-pub(super) fn watch(
-    folder: &Path,
-    to: Recipient<FolderChanged>,
-) -> notify::Result<RecommendedWatcher> {
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        if event.is_ok_and(|e| matters(e.kind)) {
-            // A nudge: a full mailbox of nudges is simply awake.
-            let _ = to.try_send(FolderChanged);
+/// The folder has been quiet for so long: whoever changes many files is done.
+const QUIET: Duration = Duration::from_millis(25);
+
+/// However much happens, the folder is read this often at least.
+const LONGEST: Duration = Duration::from_millis(500);
+
+/// A watch on the folder, as long as it lives.
+pub(super) struct Watch {
+    _watcher: RecommendedWatcher,
+    moved: Arc<AtomicBool>,
+}
+
+impl Watch {
+    /// Tell `to` whenever the folder changes, once for many changes.
+    pub(super) fn start(folder: &Path, to: Recipient<FolderChanged>) -> Result<Watch, String> {
+        let (nudge, nudges) = sync_channel(1);
+        let moved = Arc::new(AtomicBool::new(false));
+        let (itself, gone) = (folder.to_owned(), Arc::clone(&moved));
+        let heard = move |event: notify::Result<notify::Event>| {
+            // What was not understood may have been anything.
+            if event.as_ref().is_ok_and(|e| !matters(e.kind)) {
+                return;
+            }
+            if event.is_ok_and(|e| e.paths.contains(&itself)) {
+                gone.store(true, Ordering::Release);
+            }
+            // One nudge that waits says as much as many.
+            let _ = nudge.try_send(());
+        };
+        let mut watcher = notify::recommended_watcher(heard).map_err(|e| e.to_string())?;
+        let watch = watcher.watch(folder, RecursiveMode::NonRecursive);
+        watch.map_err(|e| e.to_string())?;
+        std::thread::Builder::new()
+            .name("registrations".to_owned())
+            .spawn(move || pass_on(&nudges, &to))
+            .map_err(|e| e.to_string())?;
+        Ok(Watch {
+            _watcher: watcher,
+            moved,
+        })
+    }
+
+    /// Whether the folder itself was removed or renamed: then another one may stand in its place, which is not watched.
+    pub(super) fn is_over(&self) -> bool {
+        self.moved.load(Ordering::Acquire)
+    }
+}
+
+/// Wait until the folder is quiet, then say once that it changed. Real time: it is the operating system that is waited for.
+fn pass_on(nudges: &Receiver<()>, to: &Recipient<FolderChanged>) {
+    while nudges.recv().is_ok() {
+        let begun = Instant::now();
+        while begun.elapsed() < LONGEST && nudges.recv_timeout(QUIET).is_ok() {}
+        // Where the mailbox is full it is tried again: a change that is not passed on would not be seen.
+        while let Err(SendError::Full(_)) = to.try_send(FolderChanged) {
+            std::thread::park_timeout(QUIET);
         }
-    })?;
-    watcher.watch(folder, RecursiveMode::NonRecursive)?;
-    Ok(watcher)
+    }
 }
 
 /// Whether a file may have come, changed or gone. Where the system says when a writer is done, a half-written file is not read.

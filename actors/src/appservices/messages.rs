@@ -17,24 +17,36 @@ pub struct Reload;
 /// What a reading of the folder came to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Loaded {
-    /// The services that are present now, in order of id.
+    /// The services that are in force now, in order of id.
     pub services: Vec<ServiceId>,
     /// Files that could not be taken. Each service's last good version stays in force.
     pub problems: Vec<Problem>,
+    /// How often the folder has been read since the server started. One reading answers everybody who asked before it began.
+    pub readings: u64,
 }
+
+/// What could not be taken of the files when they were read last?
+#[derive(Debug, Clone, Serialize, Message)]
+#[rtype(result = "Result<Vec<Problem>>")]
+pub struct Problems;
 
 /// A file that could not be taken, and why: one line for the person who wrote it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
-    /// The file's name in its folder.
+    /// The file's name in its folder, or the folder.
     pub file: String,
     /// What is wrong with it.
     pub why: String,
+    /// What is in force instead.
+    pub instead: String,
+    /// The services whose last good version stays in force because of it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<ServiceId>,
 }
 
 impl std::fmt::Display for Problem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}", self.file, self.why)
+        write!(f, "{}: {}; {}", self.file, self.why, self.instead)
     }
 }
 

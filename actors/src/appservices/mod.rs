@@ -6,8 +6,8 @@
 //!
 //! *Tells* `device_lists` that a service's members are counted anew.
 //!
-//! *Promises* that a registration file that appears, changes or goes is in force without a restart; that a broken file harms
-//! nobody else; that what a service is owed outlives its file; that one service never has two senders; that a service which
+//! *Promises* that a registration file that appears, changes or goes is in force without a restart, one reading for many
+//! changes, and that a reading that fails is repeated; that a broken file takes back nothing, at a start neither; that what a service is owed outlives its file; that one service never has two senders; that a service which
 //! comes late is given what waits for it before anything newer, over any crash, while nobody else waits.
 //!
 //! *Spec* [Registration](https://spec.matrix.org/v1.19/application-service-api/#registration).
@@ -16,6 +16,8 @@ mod back_fill;
 mod change;
 mod folder;
 mod messages;
+pub(crate) mod parse;
+pub(crate) mod reading;
 pub mod rules;
 
 use std::collections::BTreeMap;
@@ -24,23 +26,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{
-    Actor, ActorFutureExt, Addr, AsyncContext, AtomicResponse, Context, Handler, Message,
-    Recipient, ResponseFuture, WrapFuture,
+    Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, Recipient,
+    ResponseFuture, SpawnHandle, WrapFuture,
 };
 use schema::interests::{Interests, Service};
 use schema::registration::ServiceId;
+use tokio::sync::oneshot;
 
 use crate::appservice_sender::{self, AppserviceSender, View};
 use crate::device_lists::InterestAdded;
 use crate::life::Life;
 use crate::transport::Transport;
 use crate::{Env, Error, Refusal, Result, guarded, tell};
+use folder::Watch;
+use reading::Outcome;
 use rules::Plan;
 
 pub use folder::{File, LARGEST, read as read_folder, read_text};
 pub use messages::*;
+pub use parse::Broken;
+pub use reading::{known, planned};
 
-/// The folder changed; said by the operating system.
+/// The folder changed; said by the operating system, once for many changes.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 struct FolderChanged;
@@ -49,16 +56,35 @@ struct FolderChanged;
 pub struct Appservices {
     env: Env,
     folder: Option<PathBuf>,
-    watcher: Option<notify::RecommendedWatcher>,
+    watch: Option<Watch>,
     transport: Transport,
     device_lists: Recipient<InterestAdded>,
     ephemeral: Option<appservice_sender::Ephemeral>,
     senders: BTreeMap<ServiceId, Addr<AppserviceSender>>,
+    readings: Readings,
     /// Services are being given what they missed.
     back_filling: bool,
     /// More of them came meanwhile.
     again: bool,
     life: Life,
+}
+
+/// Readings of the folder: one at a time, each for all who asked before it began.
+#[derive(Default)]
+struct Readings {
+    /// How many have begun.
+    count: u64,
+    under_way: bool,
+    /// Somebody asked, or the folder changed, since the last one began.
+    again: bool,
+    waiting: Vec<oneshot::Sender<Result<Loaded>>>,
+    /// How many have failed one after the other.
+    failed: u32,
+    retry: Option<SpawnHandle>,
+    /// What the last one could not take.
+    problems: Vec<Problem>,
+    /// No more of them: the server is being stopped.
+    over: bool,
 }
 
 impl Appservices {
@@ -74,11 +100,12 @@ impl Appservices {
         Appservices {
             env,
             folder,
-            watcher: None,
+            watch: None,
             transport,
             device_lists,
             ephemeral,
             senders: BTreeMap::new(),
+            readings: Readings::default(),
             back_filling: false,
             again: false,
             life: Life::default(),
@@ -90,6 +117,137 @@ impl Appservices {
             .get(id)
             .cloned()
             .ok_or_else(|| Refusal::NotFound("no such application service".into()).into())
+    }
+
+    /// Read the folder: now, or when the reading is over that is under way.
+    fn read(&mut self, ctx: &mut Context<Self>) {
+        self.readings.again = self.readings.under_way;
+        if self.readings.under_way || self.readings.over {
+            return;
+        }
+        self.readings.under_way = true;
+        self.readings.count += 1;
+        if let Some(retry) = self.readings.retry.take() {
+            ctx.cancel_future(retry);
+        }
+        // Watched first: what changes while the folder is read is read again.
+        let is_watched = self.watch_folder(ctx);
+        let waiting = std::mem::take(&mut self.readings.waiting);
+        let (env, folder) = (self.env.clone(), self.folder.clone());
+        let busy = env.trace.busy();
+        let read = async move {
+            match folder {
+                Some(folder) => reading::read(&env, folder).await.map(Some),
+                None => reading::restore(&env).await.map(|()| None),
+            }
+        };
+        ctx.spawn(read.into_actor(self).map(move |done, this, ctx| {
+            this.readings.under_way = false;
+            let all_read = |read: &Option<Outcome>| read.as_ref().is_none_or(|o| o.folder_was_read);
+            let is_whole = is_watched && done.as_ref().is_ok_and(all_read);
+            let loaded = done.map(|outcome| this.in_force(outcome, ctx));
+            Appservices::answer(waiting, loaded);
+            if is_whole {
+                this.readings.failed = 0;
+            } else {
+                this.read_later(ctx);
+            }
+            if this.readings.again {
+                this.read(ctx);
+            }
+            drop(busy);
+        }));
+    }
+
+    /// Hear of changes from the operating system. Whether that is so.
+    fn watch_folder(&mut self, ctx: &mut Context<Self>) -> bool {
+        let Some(folder) = &self.folder else {
+            return true;
+        };
+        if self.watch.as_ref().is_none_or(Watch::is_over) {
+            self.watch = match Watch::start(folder, ctx.address().recipient()) {
+                Ok(watch) => Some(watch),
+                Err(why) => {
+                    tracing::error!(folder = %folder.display(), why, "the folder of registrations cannot be watched; it is tried again");
+                    None
+                }
+            };
+        }
+        self.watch.is_some()
+    }
+
+    /// A reading failed, or not all of it worked: read again, after a while that grows.
+    fn read_later(&mut self, ctx: &mut Context<Self>) {
+        if self.readings.over {
+            return;
+        }
+        self.readings.failed += 1;
+        let delay = appservice_sender::rules::back_off(self.readings.failed, "registrations");
+        let pause = self.env.clock.sleep(delay);
+        let retry = pause.into_actor(self).map(|(), this, ctx| {
+            this.readings.retry = None;
+            this.read(ctx);
+        });
+        self.readings.retry = Some(ctx.spawn(retry));
+    }
+
+    /// What was read is in force: have the senders follow, and tell who has to know. Without a folder nobody is served: a
+    /// command on a server that does not run.
+    fn in_force(&mut self, outcome: Option<Outcome>, ctx: &mut Context<Self>) -> Loaded {
+        let interests = self.env.store.interests();
+        if let Some(outcome) = &outcome {
+            self.report(&outcome.plan.problems);
+            if outcome.is_new {
+                warn_of_grants(&self.env, &interests);
+                self.bring_in_line(&interests, &outcome.plan);
+                self.back_fill(ctx);
+            }
+        }
+        if outcome.as_ref().is_none_or(|o| o.is_new) {
+            let (to, news) = (&self.device_lists, InterestAdded);
+            tell(&self.env, "appservices", to, "device_lists", news);
+        }
+        if let Some(outcome) = outcome {
+            self.env.wake.services(&outcome.plan.changed);
+        }
+        Loaded {
+            services: interests.services().iter().map(|s| s.id.clone()).collect(),
+            problems: self.readings.problems.clone(),
+            readings: self.readings.count,
+        }
+    }
+
+    /// Say aloud which files could not be taken, once for each fault.
+    fn report(&mut self, problems: &[Problem]) {
+        for problem in problems {
+            if !self.readings.problems.contains(problem) {
+                let Problem {
+                    file, why, instead, ..
+                } = problem;
+                tracing::error!(file, why, instead, "a registration was not taken");
+            }
+        }
+        self.readings.problems = problems.to_vec();
+    }
+
+    /// Everybody who asked before the reading began is told what came of it.
+    fn answer(waiting: Vec<oneshot::Sender<Result<Loaded>>>, loaded: Result<Loaded>) {
+        if let Err(error) = &loaded {
+            tracing::error!(%error, "the registrations could not be read; it is tried again");
+        }
+        let mut waiting = waiting.into_iter();
+        let again = || match &loaded {
+            Ok(loaded) => Ok(loaded.clone()),
+            Err(_) => Err(Error::Failed("appservices")),
+        };
+        // Who has given up waiting does not hear it.
+        let first = waiting.next();
+        for tell in waiting {
+            let _ = tell.send(again());
+        }
+        if let Some(tell) = first {
+            let _ = tell.send(loaded);
+        }
     }
 
     /// Start a sender for each service that has none, tell the others what they are now, and stop those whose file is gone.
@@ -196,13 +354,6 @@ impl Actor for Appservices {
     fn started(&mut self, ctx: &mut Context<Self>) {
         self.life.watch(ctx, &self.env, "appservices");
         ctx.set_mailbox_capacity(256);
-        let Some(folder) = &self.folder else { return };
-        match folder::watch(folder, ctx.address().recipient()) {
-            Ok(watcher) => self.watcher = Some(watcher),
-            Err(error) => {
-                tracing::error!(folder = %folder.display(), %error, "the folder of registrations cannot be watched; restart to have changes read")
-            }
-        }
     }
 }
 
@@ -210,91 +361,28 @@ impl Handler<FolderChanged> for Appservices {
     type Result = ();
 
     fn handle(&mut self, _: FolderChanged, ctx: &mut Context<Self>) {
-        let reload = ctx.address().send(Reload);
-        ctx.spawn(reload.into_actor(self).map(|loaded, _, _| match loaded {
-            Ok(Ok(loaded)) => {
-                for problem in loaded.problems {
-                    tracing::error!(
-                        file = problem.file,
-                        why = problem.why,
-                        "a registration was not taken"
-                    );
-                }
-            }
-            Ok(Err(error)) => {
-                tracing::error!(%error, "the folder of registrations could not be read again")
-            }
-            Err(_) => {}
-        }));
+        self.read(ctx);
     }
 }
 
 impl Handler<Reload> for Appservices {
-    /// Atomic: two readings of the folder at once could bring an older one into force last.
-    type Result = AtomicResponse<Self, Result<Loaded>>;
+    type Result = ResponseFuture<Result<Loaded>>;
 
-    fn handle(&mut self, _: Reload, _: &mut Context<Self>) -> Self::Result {
-        let (env, folder) = (self.env.clone(), self.folder.clone());
-        let reload = async move {
-            let busy = env.trace.busy();
-            let known = env
-                .store
-                .read(|db| Ok::<_, Error>(schema::appservices::all(db)?))
-                .await?;
-            let Some(folder) = folder else {
-                let settings = env.settings.clone();
-                env.store
-                    .write_alone(move |tx| change::restore(tx, &settings))
-                    .await?;
-                drop(busy);
-                return Ok((Plan::default(), env.store.interests()));
-            };
-            let files = folder::read(&folder).map_err(|why| Refusal::InvalidParam(why.into()))?;
-            let plan = Arc::new(rules::plan(files, &known));
-            // The compiled set of a server that has just started is empty, whatever the rows say.
-            let stale = env.store.interests().services().len() != plan.in_force.len();
-            if stale || !plan.changed.is_empty() || !plan.gone.is_empty() {
-                let registrations = plan.in_force.values().map(|(_, r)| r.clone()).collect();
-                let interests = Arc::new(change::compile(registrations, &env.settings)?);
-                let counted = change::count(&env.store, &interests, &plan.recounted).await?;
-                warn_of_grants(&env, &interests);
-                let (plan, settings, now) =
-                    (Arc::clone(&plan), env.settings.clone(), env.clock.now());
-                env.store
-                    .write_alone(move |tx| {
-                        let interests = Arc::clone(&interests);
-                        change::apply(tx, &plan, interests, counted.clone(), &settings, now)
-                    })
-                    .await?;
-            }
-            drop(busy);
-            let plan = Arc::try_unwrap(plan).unwrap_or_default();
-            Ok((plan, env.store.interests()))
-        };
-        AtomicResponse::new(Box::pin(reload.into_actor(self).map(
-            |done: Result<(Plan, Arc<Interests>)>, this, ctx| {
-                let (plan, interests) = done?;
-                // Without a folder nobody is served: a command on a server that does not run.
-                if this.folder.is_some() {
-                    this.bring_in_line(&interests, &plan);
-                    this.back_fill(ctx);
-                }
-                tell(
-                    &this.env,
-                    "appservices",
-                    &this.device_lists,
-                    "device_lists",
-                    InterestAdded,
-                );
-                let services: Vec<ServiceId> =
-                    interests.services().iter().map(|s| s.id.clone()).collect();
-                this.env.wake.services(&plan.changed);
-                Ok(Loaded {
-                    services,
-                    problems: plan.problems,
-                })
-            },
-        )))
+    fn handle(&mut self, _: Reload, ctx: &mut Context<Self>) -> Self::Result {
+        let (tell, told) = oneshot::channel();
+        self.readings.waiting.push(tell);
+        self.read(ctx);
+        guarded(&self.env, "appservices", async move {
+            told.await.map_err(|_| Error::Failed("appservices"))?
+        })
+    }
+}
+
+impl Handler<Problems> for Appservices {
+    type Result = Result<Vec<Problem>>;
+
+    fn handle(&mut self, _: Problems, _: &mut Context<Self>) -> Self::Result {
+        Ok(self.readings.problems.clone())
     }
 }
 
@@ -350,7 +438,8 @@ impl Handler<StopSenders> for Appservices {
     type Result = ResponseFuture<Result<()>>;
 
     fn handle(&mut self, _: StopSenders, _: &mut Context<Self>) -> Self::Result {
-        self.watcher = None;
+        self.watch = None;
+        self.readings.over = true;
         let senders: Vec<_> = self.senders.values().cloned().collect();
         guarded(&self.env, "appservices", async move {
             for sender in senders {

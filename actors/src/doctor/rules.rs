@@ -69,7 +69,7 @@ pub fn examine(patients: &[Patient], around: &Around) -> Vec<Finding> {
         for (file, other) in &around.neighbours {
             match other {
                 Ok(other) => beside(chart, &registration, file, other, server),
-                Err(why) => chart.found(NEIGHBOUR, format!("{file}: {}", one_line(why))),
+                Err(why) => chart.found(NEIGHBOUR, format!("{file}: {}", one_line(&why.why))),
             }
         }
         before.push((&patient.file, registration));

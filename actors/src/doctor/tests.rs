@@ -330,10 +330,10 @@ fn a_framework_goes_without_what_is_not_asked_for() {
 #[test]
 fn what_is_no_registration_is_said_in_one_line() {
     let cases = [
-        ("", "missing field"),
-        ("just words", "invalid type"),
-        ("id: [", "line 1"),
-        ("- a", "invalid type"),
+        ("", "the file is empty"),
+        ("just words", "a map of keys"),
+        ("id: [", "line 2"),
+        ("- a", "a map of keys"),
         ("id: irc\nurl: 7", "missing field"),
     ];
     for (text, words) in cases {
@@ -372,7 +372,10 @@ fn the_registrations_of_a_folder_are_compared_with() {
     let around = Around {
         neighbours: vec![
             ("tg.yaml".to_owned(), Ok(neighbour)),
-            ("bad.yaml".to_owned(), Err("missing\nfield".to_owned())),
+            (
+                "bad.yaml".to_owned(),
+                Err(crate::appservices::Broken::unreadable("missing\nfield")),
+            ),
         ],
         ..around()
     };

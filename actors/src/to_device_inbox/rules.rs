@@ -46,7 +46,7 @@ impl Interest {
         match self {
             Interest::Explicit(authority) => authority.name(),
             Interest::Implicit(Consent::OwnAccount) => "own_account",
-            Interest::Implicit(Consent::Granted) => "granted",
+            Interest::Implicit(Consent::Granted) => schema::inbox::GRANTED,
         }
     }
 }

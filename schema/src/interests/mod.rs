@@ -9,6 +9,7 @@ mod patterns;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::registration::{CountsPolicy, Namespace, Registration, ServiceId};
@@ -46,6 +47,47 @@ pub struct Proposals {
     pub counts_policies: bool,
     /// The experiment: account data to services.
     pub account_data: bool,
+}
+
+/// What of a registration is in force: what it asks for, as far as this start of the server has it switched on. Kept with the
+/// service, so that a start that switches something on or off is a change of its registration.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct InForce {
+    /// Whether it is sent to-device messages: a URL, an opt-in flag, the proposal on.
+    pub to_device: bool,
+    /// Whether it is sent device lists and key counts: a URL, the opt-in flag, the proposal on.
+    pub device_lists: bool,
+    /// Whether it is sent account data of its own users: a URL, the opt-in flag, the experiment on.
+    pub account_data: bool,
+    /// Whether the administrator lets it see messages to users that it merely observes.
+    pub observes: bool,
+    /// Of which devices it is told key counts.
+    pub counts: CountsPolicy,
+}
+
+impl InForce {
+    /// What is in force of a registration, given what is switched on and whether the service may observe.
+    #[must_use]
+    pub fn of(registration: &Registration, observes: bool, on: Proposals) -> InForce {
+        let reachable = registration.url.is_some();
+        let counts = registration.counts.filter(|_| on.counts_policies);
+        InForce {
+            to_device: reachable && registration.wants_to_device() && on.to_device,
+            device_lists: reachable && registration.msc3202 && on.device_lists,
+            account_data: reachable && registration.account_data && on.account_data,
+            observes,
+            counts: counts.unwrap_or_default(),
+        }
+    }
+
+    /// Whether a kind of what is owed is on that was off: what was missed meanwhile has to be given later.
+    #[must_use]
+    pub fn has_more_than(self, before: InForce) -> bool {
+        (self.to_device && !before.to_device)
+            || (self.device_lists && !before.device_lists)
+            || (self.account_data && !before.account_data)
+    }
 }
 
 /// A registered service that is present.
@@ -141,23 +183,15 @@ impl Interests {
         let services: Vec<Arc<Service>> = registrations
             .into_iter()
             .map(|(registration, observes)| {
+                let now = InForce::of(&registration, observes, proposals);
                 Arc::new(Service {
                     id: registration.id.clone(),
                     sender: format!("@{}:{server_name}", registration.sender_localpart),
-                    observes,
-                    takes_to_device: registration.url.is_some()
-                        && registration.wants_to_device()
-                        && proposals.to_device,
-                    takes_device_lists: registration.url.is_some()
-                        && registration.msc3202
-                        && proposals.device_lists,
-                    counts: registration
-                        .counts
-                        .filter(|_| proposals.counts_policies)
-                        .unwrap_or_default(),
-                    takes_account_data: registration.url.is_some()
-                        && registration.account_data
-                        && proposals.account_data,
+                    observes: now.observes,
+                    takes_to_device: now.to_device,
+                    takes_device_lists: now.device_lists,
+                    counts: now.counts,
+                    takes_account_data: now.account_data,
                     registration,
                 })
             })

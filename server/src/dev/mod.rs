@@ -6,9 +6,11 @@ mod explain;
 
 use std::time::Duration;
 
+use actors::appservice_sender::View;
+use actors::appservices::Problem;
 use actors::trace::Seen;
 use actors::{appservices, ask};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::app::App;
@@ -82,9 +84,31 @@ struct SentBy {
     service: String,
 }
 
-/// How each sender is doing: its frozen transaction, its attempts, its last error.
+/// How each sender is doing: its frozen transaction, its attempts, its last error, and what is wrong with the file of its
+/// registration. Files from which nothing is in force follow.
 async fn status(app: App, _: Caller, _: Raw) -> Result<Json> {
-    answer(&ask(&app.actors.appservices, appservices::Status).await?)
+    let views = ask(&app.actors.appservices, appservices::Status).await?;
+    let problems = ask(&app.actors.appservices, appservices::Problems).await?;
+    let shown = views.into_iter().map(|view| {
+        let its_own = |p: &&Problem| p.kept.iter().any(|id| id.as_str() == view.service);
+        let registration = problems.iter().find(its_own).cloned();
+        Shown::Sender { view, registration }
+    });
+    let nobodys = problems.iter().filter(|p| p.kept.is_empty()).cloned();
+    answer(&shown.chain(nobodys.map(Shown::File)).collect::<Vec<_>>())
+}
+
+/// A line of what is shown of services.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Shown {
+    Sender {
+        #[serde(flatten)]
+        view: View,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        registration: Option<Problem>,
+    },
+    File(Problem),
 }
 
 /// Read the folder of registrations now; answers when what is in it is in force.

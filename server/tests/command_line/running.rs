@@ -172,3 +172,61 @@ fn who_may_observe_is_said_by_the_log_and_by_the_list() {
         "mirorr  observe names it, and it is not registered"
     );
 }
+
+/// Read what a server says until it has said all of these, and end it.
+fn hears(server: &mut std::process::Child, said: impl std::io::Read, words: &[&str]) {
+    let mut left: Vec<&str> = words.to_vec();
+    let mut heard = Vec::new();
+    for line in BufReader::new(said).lines() {
+        let line = line.expect("a line");
+        left.retain(|word| !line.contains(word));
+        heard.push(line);
+        if left.is_empty() {
+            break;
+        }
+    }
+    let _ = server.kill();
+    let _ = server.wait();
+    assert!(left.is_empty(), "{left:?} was not said: {heard:?}");
+}
+
+#[test]
+fn a_server_starts_with_a_broken_registration_and_says_so() {
+    let data = folder();
+    let appservices = data.path().join("appservices");
+    std::fs::create_dir(&appservices).expect("a folder");
+    std::fs::write(appservices.join("new.yaml"), "id: [").expect("written");
+    let mut server = dev(data.path(), "127.0.0.1:0")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it starts");
+    let said = server.stdout.take().expect("its words");
+    let line = "REGISTRATION NOT TAKEN: new.yaml: ";
+    hears(&mut server, said, &["is ready at", line]);
+
+    let config = data.path().join("server.toml");
+    let text = format!(
+        "server_name = \"localhost\"\nlisten = \"127.0.0.1:0\"\ndatabase = \"sqlite:{}\"\nappservices = \"{}\"\n",
+        data.path().join("understudy.db").display(),
+        appservices.display()
+    );
+    std::fs::write(&config, text).expect("written");
+    let mut server = understudy()
+        .args(["serve", "--config"])
+        .arg(&config)
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let said = server.stderr.take().expect("its log");
+    let words = ["new.yaml", "nothing is in force from it", "ready"];
+    hears(&mut server, said, &words);
+
+    let list = understudy()
+        .args(["appservices", "--config"])
+        .arg(&config)
+        .output()
+        .expect("it runs");
+    let list = String::from_utf8_lossy(&list.stdout);
+    assert!(list.contains("new.yaml: "), "{list}");
+}

@@ -1,4 +1,5 @@
-//! Giving a service what it missed: messages that wait in the inboxes of devices it decides over, and whose devices to track.
+//! Giving a service what it missed: messages that wait in the inboxes of devices it decides over, whose devices to track, and the
+//! key counts and account data of its own users.
 //!
 //! Each page is a short write of its own, so nobody waits long for it; where it stands is a row, so a crash goes on from there.
 //! Meanwhile nothing new is frozen for the service: it gets the older messages before the newer ones.
@@ -8,13 +9,15 @@ use std::time::Duration;
 
 use schema::authority::{Authority, authority};
 use schema::back_fill::{BackFill, Stage};
-use schema::interests::Interests;
+use schema::interests::{Claim, Interests, Service};
 use schema::registration::ServiceId;
-use schema::{Position, Tx, accounts, back_fill, device_lists, inbox, service_rooms};
+use schema::{
+    Position, Tx, accounts, appservices, back_fill, device_lists, inbox, service_rooms, user_data,
+};
 
 use crate::device_lists::{
     pass,
-    rules::{Present, verdict},
+    rules::{Present, Verdict, verdict},
 };
 use crate::{Env, Error, Result};
 
@@ -66,6 +69,7 @@ pub(super) fn page(tx: &mut Tx<'_>, service: &ServiceId) -> Result<bool> {
     else {
         return Ok(false);
     };
+    // A kind of what is owed that is off is passed over; when it is on again, the back-fill begins again.
     let next = match &now.stage {
         Stage::Inbox(after) if about.takes_to_device => {
             inboxes(tx, &interests, &now, *after)?.or(Some(Stage::Tracked(String::new())))
@@ -76,9 +80,11 @@ pub(super) fn page(tx: &mut Tx<'_>, service: &ServiceId) -> Result<bool> {
             more.or(Some(Stage::Rooms(String::new(), String::new())))
         }
         Stage::Rooms(room, after) if about.takes_device_lists => {
-            rooms(tx, &interests, service, room, after)?
+            let more = rooms(tx, &interests, service, room, after)?;
+            more.or(Some(Stage::Accounts(String::new())))
         }
-        Stage::Tracked(_) | Stage::Rooms(..) => None,
+        Stage::Tracked(_) | Stage::Rooms(..) => Some(Stage::Accounts(String::new())),
+        Stage::Accounts(after) => its_accounts(tx, &interests, about, &now, after)?,
     };
     let more = next.is_some();
     match next {
@@ -168,6 +174,65 @@ fn rooms(
         }
     }
     Ok(Some(Stage::Rooms(room, after)))
+}
+
+/// Of all accounts, what the service missed about its own users while it was told nothing: that their keys changed, how many keys
+/// the devices have that it decides over, and account data.
+fn its_accounts(
+    tx: &mut Tx<'_>,
+    interests: &Interests,
+    about: &Service,
+    now: &BackFill,
+    after: &str,
+) -> Result<Option<Stage>> {
+    let keys = now.away && about.takes_device_lists;
+    let data = now.account_data_after.filter(|_| about.takes_account_data);
+    if !keys && data.is_none() {
+        return Ok(None);
+    }
+    let page = accounts::ids_after(tx, after, PAGE)?;
+    if keys {
+        let users: Vec<&str> = page.iter().map(String::as_str).collect();
+        keys_of(tx, interests, &about.id, &users)?;
+    }
+    for user in data.iter().flat_map(|_| &page) {
+        let claim = interests.claim(&about.id, user);
+        if let (Some(after), true) = (data, claim.is_some_and(Claim::is_exclusive)) {
+            user_data::owe_missed(tx, &about.id, user, after)?;
+        }
+    }
+    Ok(page.last().cloned().map(Stage::Accounts))
+}
+
+/// Owe the service the counts of those users' devices that it decides over, and a look at the keys of those that are its own.
+fn keys_of(
+    tx: &mut Tx<'_>,
+    interests: &Interests,
+    service: &ServiceId,
+    users: &[&str],
+) -> Result<()> {
+    let mut own = BTreeSet::new();
+    for to in accounts::devices_of(tx, users)? {
+        let claim = interests.claim(service, &to.device.user_id);
+        let decides = authority(claim, service, &to).is_some();
+        if claim.is_none() && !decides {
+            continue;
+        }
+        let counts = appservices::counts_of(tx, &to.device.user_id, &to.device.device_id)?;
+        if counts.is_none() {
+            continue;
+        }
+        if decides {
+            appservices::owe_counts_to(tx, service, &to.device)?;
+        }
+        if claim.is_some() {
+            own.insert(to.device.user_id);
+        }
+    }
+    for user in own {
+        pass::owe(tx, service, &user, Verdict::Changed, true)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use schema::accounts::UserRow;
-use schema::appservices as services;
 use schema::inbox::InboxRow;
-use schema::interests::Proposals;
+use schema::interests::{InForce, Proposals};
+use schema::registration::Registration;
 use schema::sessions::{self, Maker};
 use schema::{Options, Store, memberships, service_rooms};
 
-use super::super::{change, rules};
+use super::super::change::{self, Change};
+use super::super::{known, parse, rules};
 use super::*;
 use crate::Settings;
 use crate::device_lists::pass::tests::{drain, move_to};
@@ -39,15 +40,19 @@ fn irc() -> ServiceId {
     ServiceId::from("irc")
 }
 
-fn settings() -> Settings {
+fn all_on() -> Proposals {
+    Proposals {
+        to_device: true,
+        device_lists: true,
+        ..Proposals::default()
+    }
+}
+
+fn settings(proposals: Proposals) -> Settings {
     Settings {
         server_name: "test".try_into().expect("a server name"),
         observe: Some(Vec::new()),
-        proposals: Proposals {
-            to_device: true,
-            device_lists: true,
-            ..Proposals::default()
-        },
+        proposals,
         open_registration: true,
         password_cost: (8, 1),
         default_room_version: "11".to_owned(),
@@ -59,6 +64,8 @@ struct House {
     store: Store,
     /// What the file says; `None` when it is gone.
     file: Option<String>,
+    /// What this start has switched on.
+    on: Proposals,
 }
 
 impl House {
@@ -69,6 +76,7 @@ impl House {
             folder,
             store,
             file: None,
+            on: all_on(),
         }
     }
 
@@ -81,7 +89,7 @@ impl House {
     async fn crash(&mut self) {
         self.store.close();
         self.store = House::store(&self.folder);
-        self.read_folder(async |_| {}).await;
+        self.read_folder(async |_| true).await;
     }
 
     async fn write<T: Send + 'static>(
@@ -91,25 +99,31 @@ impl House {
         self.store.write_always(write).await.expect("a write")
     }
 
-    /// What the keeper of registrations does when the folder changes; something may happen after it has counted.
-    async fn read_folder(&self, meanwhile: impl AsyncFnOnce(&House)) {
-        let known = self.store.read(services::all).await.expect("rows");
-        let file = self
-            .file
-            .iter()
-            .map(|text| ("irc.yaml".to_owned(), rules::parse(text)));
-        let plan = rules::plan(file.collect(), &known);
+    /// What the keeper of registrations does when the folder changes; something may happen after it has counted. Where that says
+    /// so, nothing comes of it: the process dies, or the write fails.
+    async fn read_folder(&self, meanwhile: impl AsyncFnOnce(&House) -> bool) {
+        let known = self.store.read(known).await.expect("rows");
+        let file = self.file.iter();
+        let file = file.map(|text| ("irc.yaml".to_owned(), parse::read(text)));
+        let settings = settings(self.on);
+        let switched_on = |r: &Registration| InForce::of(r, false, self.on);
+        let plan = rules::plan(file.collect(), &known, &switched_on);
         assert!(plan.problems.is_empty(), "{:?}", plan.problems);
-        let registrations = plan.in_force.values().map(|(_, r)| r.clone()).collect();
-        let interests = change::compile(registrations, &settings()).expect("patterns");
+        let registrations = plan.in_force.values().map(|held| &held.registration);
+        let interests = change::compile(registrations, &settings).expect("patterns");
         let interests = Arc::new(interests);
         let counted = change::count(&self.store, &interests, &plan.recounted);
         let counted = counted.await.expect("counted");
-        meanwhile(self).await;
-        let apply = move |tx: &mut Tx<'_>| {
-            let interests = Arc::clone(&interests);
-            change::apply(tx, &plan, interests, counted.clone(), &settings(), 0)
+        if !meanwhile(self).await {
+            return;
+        }
+        let change = Change {
+            plan: Arc::new(plan),
+            news: Some((interests, counted)),
+            settings,
+            now: 0,
         };
+        let apply = move |tx: &mut Tx<'_>| change::apply(tx, &change);
         self.store.write_alone(apply).await.expect("in force");
     }
 
@@ -184,10 +198,14 @@ async fn a_crash_between_two_pages_loses_and_doubles_nothing() {
         })
         .await;
     house.says(NAMESPACES[0]).await;
-    house.read_folder(async |_| {}).await;
+    house.read_folder(async |_| true).await;
     let owed = async |house: &House| {
         let all = house
-            .write(|tx| Ok(inbox::owed(tx, &irc(), Position(i64::MAX), 9_999)?))
+            .write(|tx| {
+                let interests = tx.interests();
+                let irc = interests.service(&irc()).expect("in force");
+                Ok(inbox::owed(tx, irc, Position(i64::MAX), 9_999)?)
+            })
             .await;
         all.into_iter().map(|row| row.position).collect::<Vec<_>>()
     };
@@ -234,13 +252,46 @@ async fn a_large_message_ends_its_page() {
         })
         .await;
     house.says(NAMESPACES[0]).await;
-    house.read_folder(async |_| {}).await;
+    house.read_folder(async |_| true).await;
     house.write(|tx| page(tx, &irc())).await;
     let copied = house.write(|tx| Ok(inbox::count_owed(tx, &irc())?)).await;
     assert_eq!(copied, 18, "as many as make a mebibyte");
     house.pages().await;
     let copied = house.write(|tx| Ok(inbox::count_owed(tx, &irc())?)).await;
     assert_eq!(copied, 40);
+}
+
+#[actix::test]
+async fn members_are_not_counted_for_a_registration_that_never_comes_into_force() {
+    let mut house = House::open();
+    house
+        .write(|tx| {
+            person(tx, "@alice:test")?;
+            person(tx, "@irc_a:test")?;
+            move_to(tx, ROOMS[0], "@alice:test", "join")?;
+            move_to(tx, ROOMS[1], "@irc_a:test", "join")
+        })
+        .await;
+    house.says(NAMESPACES[0]).await;
+    house.read_folder(async |_| true).await;
+    let members = async |house: &House| {
+        let members = house
+            .write(|tx| Ok(service_rooms::members(tx, &irc())?))
+            .await;
+        members.into_keys().collect::<Vec<_>>()
+    };
+    let before = house.file.clone();
+    // Its users would be others; what the write would have done is not done, and the file says again what it said.
+    house.says(NAMESPACES[2]).await;
+    house.read_folder(async |_| false).await;
+    house.file = before;
+    house.read_folder(async |_| true).await;
+    assert_eq!(members(&house).await, [ROOMS[1]], "the write failed");
+    house.says(NAMESPACES[2]).await;
+    house.read_folder(async |_| false).await;
+    house.says(NAMESPACES[0]).await;
+    house.crash().await;
+    assert_eq!(members(&house).await, [ROOMS[1]], "the process died");
 }
 
 #[actix::test]
@@ -260,29 +311,57 @@ async fn after_any_schedule_of_registrations_the_service_is_where_it_would_be_ha
             .await;
         for _ in 0..80 {
             let (room, user, word) = (ROOMS[random(4)], USERS[random(5)], WORDS[random(4)]);
-            match random(12) {
+            match random(14) {
                 0..=4 => house.write(move |tx| move_to(tx, room, user, word)).await,
                 5 | 6 => house.write(move |tx| arrives(tx, user)).await,
                 7 => house.write(drain).await,
                 8 => drop(house.write(|tx| page(tx, &irc())).await),
                 9 => house.crash().await,
+                // Another start, which has something else switched on.
+                12 => {
+                    house.on.to_device = random(2) == 0;
+                    house.on.device_lists = random(2) == 0;
+                    house.crash().await;
+                }
+                // The members are counted for another registration, which then does not come into force.
+                13 => {
+                    let before = house.file.clone();
+                    house.says(NAMESPACES[random(4)]).await;
+                    house.read_folder(async |_| false).await;
+                    house.file = before;
+                    if random(2) == 0 {
+                        house.crash().await;
+                    }
+                }
                 10 => {
                     house.file = None;
-                    house.read_folder(async |_| {}).await;
+                    house.read_folder(async |_| true).await;
                 }
                 _ => {
                     house.says(NAMESPACES[random(4)]).await;
                     let happens = async move |house: &House| {
                         house.write(move |tx| move_to(tx, room, user, word)).await;
+                        true
                     };
                     house.read_folder(happens).await;
                 }
             }
         }
+        if house.on != all_on() {
+            house.on = all_on();
+            house.crash().await;
+        }
+        if house.file.is_none() {
+            house.says(NAMESPACES[0]).await;
+            house.read_folder(async |_| true).await;
+        }
+        house.write(drain).await;
+        house.pages().await;
+        check(&house, seed).await;
         // In the end its users go one namespace after the other, and those who shared a room with them only must be `left`.
         for namespaces in [NAMESPACES[random(3)], NAMESPACES[random(3)], NAMESPACES[3]] {
             house.says(namespaces).await;
-            house.read_folder(async |_| {}).await;
+            house.read_folder(async |_| true).await;
             house.write(drain).await;
             house.pages().await;
             check(&house, seed).await;
@@ -329,7 +408,8 @@ async fn check(house: &House, seed: u64) {
                     waiting.push(message.position);
                 }
             }
-            let copies = inbox::owed(tx, &irc(), Position(i64::MAX), 9_999)?;
+            let service = interests.service(&irc()).expect("in force");
+            let copies = inbox::owed(tx, service, Position(i64::MAX), 9_999)?;
             let copies: BTreeSet<_> = copies.into_iter().map(|copy| copy.position).collect();
             let without: Vec<_> = waiting.iter().filter(|p| !copies.contains(p)).collect();
             assert!(

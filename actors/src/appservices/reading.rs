@@ -1,0 +1,186 @@
+//! One reading of the folder: what is in it, what is to be in force, and bringing that into force. Files are read and patterns
+//! compiled on a thread of their own: the actors go on meanwhile.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use schema::interests::{InForce, Interests};
+use schema::registration::{Registration, ServiceId};
+use schema::{appservices, server_info};
+
+use super::change::{self, Change, STRANGERS};
+use super::folder::{self, File};
+use super::parse::Broken;
+use super::rules::{self, Known, Plan};
+use crate::{Env, Error, Result, Settings};
+
+/// What came of a reading.
+pub(super) struct Outcome {
+    pub(super) plan: Arc<Plan>,
+    /// Whether what is in force now is not what was in force before.
+    pub(super) is_new: bool,
+    /// Whether the folder could be read.
+    pub(super) folder_was_read: bool,
+}
+
+/// A plan, and its interests where they had to be compiled.
+struct Prepared {
+    plan: Plan,
+    interests: Option<Interests>,
+    folder_was_read: bool,
+}
+
+/// Read the folder and bring what is in it into force.
+pub(super) async fn read(env: &Env, folder: PathBuf) -> Result<Outcome> {
+    let known = env.store.read(known).await?;
+    let before = known.strangers.clone();
+    let (settings, current) = (env.settings.clone(), env.store.interests());
+    let prepared =
+        tokio::task::spawn_blocking(move || prepare(&folder, known, &settings, &current)).await;
+    let Prepared {
+        plan,
+        interests,
+        folder_was_read,
+    } = prepared.map_err(|_| Error::Failed("appservices"))?;
+    let plan = Arc::new(plan);
+    let is_new = interests.is_some();
+    if is_new || !plan.moved.is_empty() || plan.strangers != before {
+        let news = match interests.map(Arc::new) {
+            Some(interests) => {
+                let counted = change::count(&env.store, &interests, &plan.recounted).await?;
+                Some((interests, counted))
+            }
+            None => None,
+        };
+        let change = Change {
+            plan: Arc::clone(&plan),
+            news,
+            settings: env.settings.clone(),
+            now: env.clock.now(),
+        };
+        let write = move |tx: &mut schema::Tx<'_>| change::apply(tx, &change);
+        env.store.write_alone(write).await?;
+    }
+    Ok(Outcome {
+        plan,
+        is_new,
+        folder_was_read,
+    })
+}
+
+/// What was in force when the server stopped, as it is: for a command on a server that does not run.
+pub(super) async fn restore(env: &Env) -> Result<()> {
+    let settings = env.settings.clone();
+    let write = move |tx: &mut schema::Tx<'_>| change::restore(tx, &settings);
+    env.store.write_alone(write).await
+}
+
+/// What was there before.
+///
+/// # Errors
+/// When the database fails.
+pub fn known(db: &mut schema::Conn) -> Result<Known> {
+    let strangers = server_info::get(db, STRANGERS)?;
+    Ok(Known {
+        rows: appservices::all(db)?,
+        strangers: strangers
+            .and_then(|names| serde_json::from_str(&names).ok())
+            .unwrap_or_default(),
+    })
+}
+
+/// What a start would bring into force.
+#[must_use]
+pub fn planned(folder: &Path, known: &Known, settings: &Settings) -> Plan {
+    let files = folder::read(folder);
+    plan(folder, &files, known, settings)
+}
+
+fn plan(
+    folder: &Path,
+    files: &Result<Vec<File>, String>,
+    known: &Known,
+    settings: &Settings,
+) -> Plan {
+    let switched_on =
+        |r: &Registration| InForce::of(r, change::may_observe(settings, &r.id), settings.proposals);
+    match files {
+        Ok(files) => rules::plan(files.clone(), known, &switched_on),
+        Err(why) => {
+            let folder = folder.display().to_string();
+            rules::without_folder(folder, why.clone(), known, &switched_on)
+        }
+    }
+}
+
+/// Read the files and compile what is to be in force, unless that is what is in force already.
+fn prepare(folder: &Path, mut known: Known, settings: &Settings, current: &Interests) -> Prepared {
+    let mut files = folder::read(folder);
+    loop {
+        let plan = plan(folder, &files, &known, settings);
+        // The compiled set of a server that has just started is empty, whatever the rows say.
+        let compiled: BTreeSet<&ServiceId> = current.services().iter().map(|s| &s.id).collect();
+        let is_stale = !plan.in_force.keys().eq(compiled);
+        let compiled = (is_stale || !plan.changed.is_empty() || !plan.gone.is_empty()).then(|| {
+            let registrations = plan.in_force.values().map(|held| &held.registration);
+            change::compile(registrations, settings)
+        });
+        let interests = match compiled.transpose() {
+            Ok(interests) => interests,
+            Err(why) => {
+                let files = files.as_deref_mut().unwrap_or_default();
+                if refuse_largest(&plan, files, &mut known, why) {
+                    continue;
+                }
+                None
+            }
+        };
+        return Prepared {
+            plan,
+            interests,
+            folder_was_read: files.is_ok(),
+        };
+    }
+}
+
+/// The patterns of all services together cannot be compiled: of those that changed, else of all, the one with the longest is
+/// refused. Whether there was one.
+fn refuse_largest(plan: &Plan, files: &mut [File], known: &mut Known, why: String) -> bool {
+    let length = |r: &Registration| -> usize {
+        let spaces = &r.namespaces;
+        let all = [&spaces.users, &spaces.aliases, &spaces.rooms];
+        all.into_iter().flatten().map(|n| n.regex.len()).sum()
+    };
+    let changed = plan.in_force.iter().filter(|(id, held)| {
+        let row = known
+            .rows
+            .iter()
+            .find(|row| row.appservice_id == id.as_str());
+        let before = row
+            .filter(|row| row.present)
+            .and_then(|row| row.registration());
+        before.as_ref() != Some(&held.registration)
+    });
+    let largest = changed
+        .max_by_key(|(_, held)| length(&held.registration))
+        .or_else(|| {
+            let all = plan.in_force.iter();
+            all.max_by_key(|(_, held)| length(&held.registration))
+        });
+    let Some((id, held)) = largest else {
+        return false;
+    };
+    let of_file = files.iter_mut().find(|(file, _)| *file == held.file);
+    match of_file {
+        Some((_, read)) if read.is_ok() => {
+            *read = Err(Broken {
+                why,
+                id: Some(id.clone()),
+            });
+        }
+        // Its last good version, which was in force once: it is left out of this run, and its row stays.
+        _ => known.rows.retain(|row| row.appservice_id != id.as_str()),
+    }
+    true
+}

@@ -1,0 +1,2 @@
+ALTER TABLE back_fills DROP COLUMN account_data_after;
+ALTER TABLE appservices DROP COLUMN in_force;
