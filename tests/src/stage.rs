@@ -134,6 +134,18 @@ impl Stage {
         self.quiet().await;
     }
 
+    /// Stop the server and start it again with something else switched on.
+    pub async fn restart_with(&mut self, change: impl FnOnce(&mut Options)) {
+        change(&mut self.options);
+        self.restart().await;
+    }
+
+    /// The folder of registrations.
+    #[must_use]
+    pub fn registrations(&self) -> PathBuf {
+        self.folder.path().join("appservices")
+    }
+
     /// A person with a device.
     pub async fn person(&self, name: &str, device: &str) -> Person {
         let register = Register {

@@ -341,7 +341,7 @@ async fn account_data_that_is_refused_is_told_to_nobody() {
         &std::fs::read_to_string(stage.registration_file("irc")).expect("a file"),
     )
     .expect("JSON");
-    registration[ACCOUNT_DATA] = "yes".into();
+    registration[ACCOUNT_DATA] = "perhaps".into();
     std::fs::write(stage.registration_file("irc"), registration.to_string()).expect("written");
     let loaded = stage.reload().await;
     assert_eq!(loaded.problems.len(), 1);

@@ -243,7 +243,7 @@ async fn a_server_that_starts_again_goes_on_where_it_stood() {
             let row = message(tx, "@irc_bob:test", n);
             inbox::append(tx, &[row], &[])?;
         }
-        back_fill::begin(tx, &"irc".into(), false)
+        back_fill::begin(tx, &"irc".into(), false, None)
     });
     crashed.await.expect("written");
     sends(&alice, "new", "@irc_bob:test", "GHOST", json!({"n": 700})).await;

@@ -29,6 +29,7 @@ mod registrations;
 mod restart;
 mod starting_up;
 mod storage;
+mod switched_off;
 mod third_party;
 mod tidy;
 mod timelines;

@@ -1,7 +1,13 @@
-//! Registrations come, change and go while the server runs.
+//! Registrations come, change and go while the server runs, and while it does not.
 
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use actors::appservices::Reload;
+use actors::ask;
+use futures_util::future::join_all;
 use serde_json::{Value, json};
-use tests::Stage;
+use tests::{Bridge, Stage, until};
 
 fn users(regex: &str) -> Value {
     json!({"users": [{"exclusive": true, "regex": regex}]})
@@ -117,4 +123,249 @@ async fn namespaces_of_the_folder_decide_who_owns_whom() {
     available("irc_new").await.is_refused(400, "M_EXCLUSIVE");
     available("new").await.ok();
     available("alice").await.is_refused(400, "M_USER_IN_USE");
+}
+
+/// The registration that stands in a bridge's file, with another token.
+fn with_token(stage: &Stage, id: &str, token: &str) -> String {
+    let text = std::fs::read_to_string(stage.registration_file(id)).expect("a file");
+    let mut registration: Value = serde_json::from_str(&text).expect("JSON");
+    registration["as_token"] = json!(token);
+    registration.to_string()
+}
+
+/// Whether the bridge's token is good.
+async fn is_known(stage: &Stage, irc: &Bridge) -> bool {
+    let bot = stage.again(&irc.bot);
+    bot.get("/account/whoami").await.status == 200
+}
+
+#[actix_web::test]
+async fn a_server_starts_with_the_last_good_version_of_a_broken_file() {
+    let mut stage = Stage::new().await;
+    let irc = stage.bridge("irc").await;
+    for broken in ["id: irc\nurl: 7", "id: [", ""] {
+        std::fs::write(stage.registration_file("irc"), broken).expect("written");
+        std::fs::write(stage.registration_file("never-good"), "id: [").expect("written");
+        stage.restart().await;
+        assert!(is_known(&stage, &irc).await, "{broken:?}");
+    }
+    // Where a developer looks.
+    let bot = stage.again(&irc.bot);
+    let shown = bot.get("/_understudy/appservices").await.ok();
+    let sender = &shown[0];
+    assert_eq!(sender["service"], "irc");
+    assert_eq!(
+        sender["registration"],
+        json!({"file": "irc.yaml", "why": "the file is empty", "kept": ["irc"],
+            "instead": "the last good version of \"irc\" stays in force"})
+    );
+    assert_eq!(shown[1]["file"], "never-good.yaml");
+    assert_eq!(shown[1]["instead"], "nothing is in force from it");
+
+    std::fs::remove_file(stage.registration_file("irc")).expect("removed");
+    stage.restart().await;
+    assert!(
+        !is_known(&stage, &irc).await,
+        "its file is gone, not broken"
+    );
+}
+
+#[actix_web::test]
+async fn a_service_is_known_by_its_id_wherever_its_file_stands() {
+    let mut stage = Stage::new().await;
+    let irc = stage.bridge("irc").await;
+    let renamed = stage.registration_file("z");
+    std::fs::rename(stage.registration_file("irc"), &renamed).expect("renamed");
+    assert!(stage.reload().await.problems.is_empty());
+    let good = std::fs::read_to_string(&renamed).expect("a file");
+    std::fs::write(&renamed, "id: [").expect("written");
+    assert_eq!(stage.reload().await.problems[0].kept, ["irc".into()]);
+    assert!(is_known(&stage, &irc).await, "broken where it stands now");
+    stage.restart().await;
+    assert!(is_known(&stage, &irc).await, "after a start, too");
+
+    // A good file under the new name, a broken one under the old.
+    std::fs::write(&renamed, good).expect("written");
+    std::fs::write(&renamed, with_token(&stage, "z", "another")).expect("written");
+    std::fs::write(stage.registration_file("irc"), "id: irc\nurl: [").expect("written");
+    let loaded = stage.reload().await;
+    assert_eq!(
+        loaded.problems[0].instead,
+        "\"irc\" is in force from z.yaml"
+    );
+    let bot = stage.again(&irc.bot);
+    let edited = tests::Person::at(&stage.base(), &bot.user_id, None, "another");
+    edited.get("/account/whoami").await.ok();
+    assert!(!is_known(&stage, &irc).await, "the old token");
+
+    // Renamed and broken while the server does not run.
+    std::fs::remove_file(stage.registration_file("irc")).expect("removed");
+    stage.reload().await;
+    let elsewhere = stage.registration_file("elsewhere");
+    std::fs::rename(&renamed, &elsewhere).expect("renamed");
+    std::fs::write(&elsewhere, "").expect("written");
+    stage.restart().await;
+    let edited = tests::Person::at(&stage.base(), &bot.user_id, None, "another");
+    edited.get("/account/whoami").await.ok();
+}
+
+#[actix_web::test]
+async fn a_token_or_a_sender_in_force_is_not_taken_by_a_file_that_comes_first() {
+    let mut stage = Stage::new().await;
+    let irc = stage.bridge("irc").await;
+    let thief = |key: &str, value: &str| {
+        let mut thief = json!({"id": "a", "url": null, "as_token": "a", "hs_token": "a",
+            "sender_localpart": "a", "namespaces": {}});
+        thief[key] = json!(value);
+        std::fs::write(stage.registration_file("a"), thief.to_string()).expect("written");
+    };
+    thief("as_token", "irc-as-token");
+    assert_eq!(stage.reload().await.services, ["irc".into()]);
+    thief("sender_localpart", "ircbot");
+    assert_eq!(stage.reload().await.services, ["irc".into()]);
+    assert!(is_known(&stage, &irc).await);
+    stage.restart().await;
+    assert!(is_known(&stage, &irc).await);
+}
+
+#[actix_web::test]
+async fn a_rename_sends_nothing_again() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let irc = stage.bridge("irc").await;
+    let bob = irc.ghost("bob").await;
+    let invite = json!({"invite": [bob.user_id]});
+    let made = alice.post("/createRoom", &invite).await.ok();
+    let room = tests::person::segment(made["room_id"].as_str().expect("a room"));
+    bob.post(&format!("/rooms/{room}/join"), &json!({}))
+        .await
+        .ok();
+    stage.quiet().await;
+    let before = irc.receiver.count();
+    std::fs::rename(stage.registration_file("irc"), stage.registration_file("z")).expect("renamed");
+    stage.reload().await;
+    stage.quiet().await;
+    assert_eq!(irc.receiver.count(), before);
+}
+
+#[actix_web::test]
+async fn many_changes_are_read_in_a_few_readings() {
+    let stage = Stage::new().await;
+    let irc = stage.bridge("irc").await;
+    let before = stage.reload().await.readings;
+    let keeper = &stage.app().actors.appservices;
+    let asked = join_all((0..100).map(|_| ask(keeper, Reload))).await;
+    for loaded in asked {
+        assert_eq!(loaded.expect("it is read").services, ["irc".into()]);
+    }
+    for n in 0..1_000 {
+        let token = format!("token-{n}");
+        let text = with_token(&stage, "irc", &token);
+        std::fs::write(stage.registration_file("irc"), text).expect("written");
+    }
+    let store = stage.app().actors.env.store.clone();
+    until("the last change is in force", || {
+        store.interests().by_token("token-999").is_some()
+    })
+    .await;
+    let readings = stage.reload().await.readings - before;
+    assert!(readings < 30, "{readings} readings");
+    assert!(!is_known(&stage, &irc).await, "the first token");
+}
+
+#[actix_web::test]
+async fn a_reading_that_fails_is_repeated_and_takes_back_nothing() {
+    let stage = Stage::new().await;
+    let irc = stage.bridge("irc").await;
+    let folder = stage.registrations();
+    let text = with_token(&stage, "irc", "another");
+    std::fs::rename(&folder, folder.with_file_name("away")).expect("renamed");
+    let loaded = stage.reload().await;
+    assert!(
+        loaded.problems[0].why.contains("cannot read the folder"),
+        "{:?}",
+        loaded.problems
+    );
+    assert!(is_known(&stage, &irc).await);
+    // The folder stands there again, and nobody says so.
+    std::fs::create_dir(&folder).expect("a folder");
+    std::fs::write(stage.registration_file("irc"), text).expect("written");
+    for _ in 0..3 {
+        stage.advance(Duration::from_secs(300)).await;
+    }
+    let store = stage.app().actors.env.store.clone();
+    assert!(store.interests().by_token("another").is_some());
+    // And is watched anew.
+    let text = with_token(&stage, "irc", "a third");
+    std::fs::write(
+        stage.registration_file("irc"),
+        text.replace("a third", "third"),
+    )
+    .expect("written");
+    until("a change of the new folder is seen", || {
+        store.interests().by_token("third").is_some()
+    })
+    .await;
+}
+
+#[actix_web::test]
+async fn a_server_starts_although_the_folder_of_registrations_is_missing() {
+    let mut stage = Stage::new().await;
+    let irc = stage.bridge("irc").await;
+    let text = with_token(&stage, "irc", "another");
+    std::fs::remove_dir_all(stage.registrations()).expect("removed");
+    stage.restart().await;
+    assert!(is_known(&stage, &irc).await);
+    std::fs::create_dir(stage.registrations()).expect("a folder");
+    std::fs::write(stage.registration_file("irc"), text).expect("written");
+    stage.advance(Duration::from_secs(300)).await;
+    let store = stage.app().actors.env.store.clone();
+    assert!(store.interests().by_token("another").is_some());
+}
+
+#[actix_web::test]
+async fn actors_answer_while_many_patterns_are_compiled() {
+    let stage = Stage::new().await;
+    let pattern = |n: usize| {
+        let regex = format!("@large_{n}_[\\w\\p{{Greek}}]{{1,40}}:test");
+        json!({"exclusive": true, "regex": regex})
+    };
+    let users: Vec<Value> = (0..4).map(pattern).collect();
+    let registration = json!({"id": "large", "url": null, "as_token": "a", "hs_token": "h",
+        "sender_localpart": "large", "namespaces": {"users": users}});
+    std::fs::write(stage.registration_file("large"), registration.to_string()).expect("written");
+    let reading = Cell::new(true);
+    let begun = Instant::now();
+    let read = async {
+        let loaded = ask(&stage.app().actors.appservices, Reload).await;
+        reading.set(false);
+        (loaded.expect("it is read"), begun.elapsed())
+    };
+    // The actors share this thread: what stalls it stalls them.
+    let stalled = async {
+        let (mut longest, mut last) = (Duration::ZERO, Instant::now());
+        while reading.get() {
+            tokio::task::yield_now().await;
+            longest = longest.max(last.elapsed());
+            last = Instant::now();
+        }
+        longest
+    };
+    let ((loaded, took), stalled) = futures_util::join!(read, stalled);
+    assert!(loaded.problems.is_empty(), "{:?}", loaded.problems);
+    assert!(stalled * 3 < took, "stalled for {stalled:?} of {took:?}");
+}
+
+#[actix_web::test]
+async fn an_empty_url_means_that_nothing_is_sent() {
+    let stage = Stage::new().await;
+    let irc = stage.bridge_with("irc", json!({"url": ""})).await;
+    irc.bot.get("/account/whoami").await.ok();
+    irc.bot
+        .post(
+            "/_matrix/client/v1/appservice/irc/ping",
+            &json!({"transaction_id": "t"}),
+        )
+        .await
+        .is_refused(400, "M_URL_NOT_SET");
 }

@@ -1,0 +1,306 @@
+//! A start that switches something off loses nothing: what a service is owed of it waits until it is on again, and nothing else
+//! waits for that. Each story has something frozen before, something that waits, something that comes meanwhile, and something
+//! that comes after.
+
+use actors::wire::Naming;
+use serde_json::{Value, json};
+use tests::person::segment;
+use tests::{Bridge, Person, Stage};
+use understudy::app::Options;
+use understudy::{experiments, mscs};
+
+use crate::counts;
+use crate::to_device::{inbox_of, sends, taken};
+
+/// Exactly these proposals and experiments are on.
+fn only(numbers: &[u16], names: &[&str]) -> impl FnOnce(&mut Options) {
+    let enabled = mscs::enabled(numbers).expect("known proposals");
+    let (mut hooks, mut proposals) = mscs::hooks(&enabled, Naming::Unstable);
+    experiments::switch_on(names, &mut hooks, &mut proposals).expect("known experiments");
+    let numbers = numbers.to_vec();
+    move |options| {
+        options.settings.proposals = proposals;
+        options.hooks = hooks;
+        options.proposals = numbers;
+    }
+}
+
+fn numbers(events: &[Value]) -> Vec<i64> {
+    let numbers = events.iter().filter_map(|e| e["content"]["n"].as_i64());
+    numbers.collect()
+}
+
+/// The bodies of the messages that the bridge was told, each once.
+fn said(bridge: &Bridge) -> Vec<String> {
+    let all = bridge.receiver.taken(0);
+    let events = all
+        .iter()
+        .flat_map(|t| t["events"].as_array().cloned().unwrap_or_default());
+    events
+        .filter_map(|e| e["content"]["body"].as_str().map(str::to_owned))
+        .collect()
+}
+
+/// Whom the bridge was told about in this list, in its transactions after some.
+fn told(bridge: &Bridge, skip: usize, list: &str) -> Vec<String> {
+    let taken = bridge.receiver.taken(skip);
+    let users = taken.iter().flat_map(|t| {
+        let users = &t["org.matrix.msc3202.device_lists"][list];
+        users.as_array().cloned().unwrap_or_default()
+    });
+    let mut users: Vec<String> = users
+        .filter_map(|u| u.as_str().map(str::to_owned))
+        .collect();
+    users.sort();
+    users.dedup();
+    users
+}
+
+async fn room(owner: &Person, guests: &[&Person]) -> String {
+    let invite: Vec<_> = guests.iter().map(|g| g.user_id.clone()).collect();
+    let body = json!({"invite": invite});
+    let made = owner.post("/createRoom", &body).await.ok();
+    let room = segment(made["room_id"].as_str().expect("a room"));
+    for guest in guests {
+        joins(guest, &room).await;
+    }
+    room
+}
+
+async fn joins(person: &Person, room: &str) {
+    let path = format!("/rooms/{room}/join");
+    person.post(&path, &json!({})).await.ok();
+}
+
+async fn says(person: &Person, room: &str, text: &str) {
+    let path = format!("/rooms/{room}/send/m.room.message/{text}");
+    let body = json!({"msgtype": "m.text", "body": text});
+    person.put(&path, &body).await.ok();
+}
+
+/// Let the back-off of a service end.
+async fn retries(stage: &Stage) {
+    stage.advance(std::time::Duration::from_secs(600)).await;
+}
+
+#[actix_web::test]
+async fn messages_for_devices_wait_while_their_proposal_is_off() {
+    let mut stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let irc = stage.bridge("irc").await;
+    let bob = irc.ghost_with_device("bob", "GHOST").await;
+    let room = room(&alice, &[&bob]).await;
+    stage.quiet().await;
+    irc.receiver.at_once(Some(500));
+    let ghost = "@irc_bob:test";
+    sends(&alice, "1", ghost, "GHOST", json!({"n": 1})).await;
+    stage.quiet().await;
+    // More than a transaction takes: what waits must not limit what else is sent.
+    for n in 2..150 {
+        sends(&alice, &n.to_string(), ghost, "GHOST", json!({"n": n})).await;
+    }
+    says(&alice, &room, "before").await;
+    stage.quiet().await;
+    let frozen = irc.receiver.received().last().cloned().expect("an attempt");
+
+    stage.restart_with(only(&[3202], &[])).await;
+    let alice = stage.again(&alice);
+    sends(&alice, "150", ghost, "GHOST", json!({"n": 150})).await;
+    says(&alice, &room, "meanwhile").await;
+    irc.receiver.at_once(Some(200));
+    retries(&stage).await;
+    let attempts = irc.receiver.received();
+    let again = attempts.iter().rfind(|r| r.path == frozen.path);
+    assert_eq!(again.map(|r| &r.body), Some(&frozen.body), "to the byte");
+    assert_eq!(numbers(&taken(&irc)), [1], "what was frozen before");
+    assert_eq!(said(&irc), ["before", "meanwhile"], "nothing else waits");
+    let waiting = inbox_of(&stage.again(&bob)).await;
+    assert_eq!(numbers(&waiting).first(), Some(&2), "nothing is deleted");
+
+    stage.restart_with(only(&[3202, 4203], &[])).await;
+    let alice = stage.again(&alice);
+    sends(&alice, "151", ghost, "GHOST", json!({"n": 151})).await;
+    stage.quiet().await;
+    let all: Vec<i64> = (1..=151).collect();
+    assert_eq!(numbers(&taken(&irc)), all);
+    assert!(inbox_of(&stage.again(&bob)).await.is_empty());
+}
+
+#[actix_web::test]
+async fn device_lists_and_counts_are_told_when_their_proposal_is_on_again() {
+    let mut stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let (carol, dave) = (
+        stage.person("carol", "PHONE").await,
+        stage.person("dave", "PHONE").await,
+    );
+    let irc = stage.bridge("irc").await;
+    let bob = irc.ghost_with_device("bob", "GHOST").await;
+    counts::upload(&bob, 0..3, false).await;
+    let room = room(&bob, &[&alice]).await;
+    stage.quiet().await;
+    irc.receiver.at_once(Some(500));
+    let before = irc.receiver.count();
+    stage.log_in("alice", "PHONE").await;
+    stage.quiet().await;
+    invites(&bob, &room, &carol).await;
+    joins(&carol, &room).await;
+    stage.quiet().await;
+
+    stage.restart_with(only(&[4203], &[])).await;
+    let (alice, bob) = (stage.again(&alice), stage.again(&bob));
+    let (carol, dave) = (stage.again(&carol), stage.again(&dave));
+    invites(&bob, &room, &dave).await;
+    joins(&dave, &room).await;
+    let leave = format!("/rooms/{room}/leave");
+    carol.post(&leave, &json!({})).await.ok();
+    counts::claim(&alice, "@irc_bob:test", "GHOST").await;
+    irc.receiver.at_once(Some(200));
+    retries(&stage).await;
+    assert_eq!(
+        told(&irc, before, "changed"),
+        ["@alice:test"],
+        "what was frozen before, and nothing else"
+    );
+    let meanwhile = irc.receiver.count();
+
+    stage.restart_with(only(&[3202, 4203], &[])).await;
+    stage.quiet().await;
+    retries(&stage).await;
+    let (count, _) = counts::told(&irc, "@irc_bob:test", "GHOST");
+    assert_eq!(count["signed_curve25519"], 2, "a key was claimed");
+    let changed = told(&irc, meanwhile, "changed");
+    let expected = ["@alice:test", "@dave:test", "@irc_bob:test"];
+    assert_eq!(changed, expected, "whom it shares a room with, and its own");
+    assert_eq!(told(&irc, meanwhile, "left"), ["@carol:test"]);
+}
+
+async fn invites(owner: &Person, room: &str, guest: &Person) {
+    let path = format!("/rooms/{room}/invite");
+    let body = json!({"user_id": guest.user_id});
+    owner.post(&path, &body).await.ok();
+}
+
+#[actix_web::test]
+async fn account_data_waits_while_the_experiment_is_off() {
+    const NAME: &str = "org.understudy.account_data";
+    let mut stage = Stage::new().await;
+    stage
+        .restart_with(only(&[3202, 4203], &["account_data"]))
+        .await;
+    let users = json!({"users": [{"exclusive": true, "regex": "@irc_.*"}]});
+    let irc = stage
+        .bridge_with("irc", json!({NAME: true, "namespaces": users}))
+        .await;
+    let bob = irc.ghost("bob").await;
+    let keeps = async |person: &Person, kind: u8, n: u8| {
+        let path = format!("/user/@irc_bob:test/account_data/org.example.{kind}");
+        person.put(&path, &json!({"n": n})).await.ok();
+    };
+    let told = |skip: usize| {
+        let all = irc.receiver.taken(skip);
+        let pieces = all
+            .iter()
+            .flat_map(|t| t[NAME].as_array().cloned().unwrap_or_default());
+        numbers(&pieces.collect::<Vec<_>>())
+    };
+    keeps(&bob, 0, 0).await;
+    stage.quiet().await;
+    let before = irc.receiver.count();
+    irc.receiver.at_once(Some(500));
+    keeps(&bob, 1, 1).await;
+    stage.quiet().await;
+    keeps(&bob, 2, 2).await;
+    stage.quiet().await;
+
+    stage.restart_with(only(&[3202, 4203], &[])).await;
+    let bob = stage.again(&bob);
+    keeps(&bob, 3, 3).await;
+    irc.receiver.at_once(Some(200));
+    retries(&stage).await;
+    assert_eq!(told(before), [1], "what was frozen before");
+
+    stage
+        .restart_with(only(&[3202, 4203], &["account_data"]))
+        .await;
+    let bob = stage.again(&bob);
+    keeps(&bob, 4, 4).await;
+    stage.quiet().await;
+    assert_eq!(
+        told(before),
+        [1, 2, 3, 4],
+        "and what never changed is not told"
+    );
+}
+
+#[actix_web::test]
+async fn copies_that_a_grant_gave_wait_while_it_is_withdrawn() {
+    let observe = |ids: &[&str]| {
+        let ids = ids.iter().map(|id| (*id).into()).collect();
+        move |options: &mut Options| options.settings.observe = Some(ids)
+    };
+    let mut stage = Stage::with(&[3202, 4203], observe(&["mirror"])).await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    stage.person("bob", "PHONE").await;
+    let anybody = json!({"namespaces": {"users": [{"exclusive": false, "regex": "@bob.*"}]}});
+    let mirror = stage.bridge_with("mirror", anybody).await;
+    let room = room(&alice, &[&mirror.bot]).await;
+    stage.quiet().await;
+    mirror.receiver.at_once(Some(500));
+    sends(&alice, "1", "@bob:test", "PHONE", json!({"n": 1})).await;
+    stage.quiet().await;
+    for n in 2..150 {
+        let txn = n.to_string();
+        sends(&alice, &txn, "@bob:test", "PHONE", json!({"n": n})).await;
+    }
+    stage.quiet().await;
+
+    stage.restart_with(observe(&[])).await;
+    let alice = stage.again(&alice);
+    sends(&alice, "150", "@bob:test", "PHONE", json!({"n": 150})).await;
+    says(&alice, &room, "meanwhile").await;
+    mirror.receiver.at_once(Some(200));
+    retries(&stage).await;
+    assert_eq!(numbers(&taken(&mirror)), [1], "what was frozen before");
+    assert_eq!(said(&mirror), ["meanwhile"], "nothing else waits");
+
+    stage.restart_with(observe(&["mirror"])).await;
+    let alice = stage.again(&alice);
+    sends(&alice, "151", "@bob:test", "PHONE", json!({"n": 151})).await;
+    stage.quiet().await;
+    let granted: Vec<i64> = (1..150).chain([151]).collect();
+    assert_eq!(
+        numbers(&taken(&mirror)),
+        granted,
+        "all but what came without a grant"
+    );
+}
+
+#[actix_web::test]
+async fn a_flag_that_a_registration_takes_back_has_what_is_owed_wait_too() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let irc = stage.bridge("irc").await;
+    irc.ghost_with_device("bob", "GHOST").await;
+    stage.quiet().await;
+    irc.receiver.at_once(Some(500));
+    let ghost = "@irc_bob:test";
+    for n in 1..3 {
+        sends(&alice, &n.to_string(), ghost, "GHOST", json!({"n": n})).await;
+        stage.quiet().await;
+    }
+    let file = stage.registration_file("irc");
+    let with: Value = serde_json::from_str(&std::fs::read_to_string(&file).expect("a file"))
+        .expect("a registration");
+    let mut without = with.clone();
+    without["receive_ephemeral"] = json!(false);
+    without["org.matrix.msc3202"] = json!(false);
+    stage.register("irc", &without).await;
+    irc.receiver.at_once(Some(200));
+    sends(&alice, "3", ghost, "GHOST", json!({"n": 3})).await;
+    retries(&stage).await;
+    assert_eq!(numbers(&taken(&irc)), [1], "what was frozen before");
+    stage.register("irc", &with).await;
+    stage.quiet().await;
+    assert_eq!(numbers(&taken(&irc)), [1, 2, 3]);
+}
