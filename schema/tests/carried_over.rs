@@ -1,0 +1,110 @@
+//! What migrations carry over from the rows of an older version, on both engines.
+
+#[path = "../../tests/src/postgres.rs"]
+#[expect(unreachable_pub, reason = "the kit shows it to its own suite")]
+mod postgres;
+
+use diesel::connection::SimpleConnection;
+use diesel::migration::{Migration, MigrationSource};
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Text};
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+
+const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
+const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
+
+/// Run the migrations before one, or from it on.
+fn run<DB: diesel::backend::Backend>(
+    c: &mut impl MigrationHarness<DB>,
+    migrations: EmbeddedMigrations,
+    wanted: impl Fn(&str) -> bool,
+) {
+    // Asking which have run makes the table that remembers it.
+    c.applied_migrations()
+        .expect("the migrations that have run");
+    let mut all: Vec<Box<dyn Migration<DB>>> = migrations.migrations().expect("migrations");
+    all.sort_by_key(|m| m.name().version().as_owned());
+    for migration in all {
+        if wanted(&migration.name().version().to_string()) {
+            c.run_migration(&*migration).expect("a migration");
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, QueryableByName)]
+struct Row {
+    #[diesel(sql_type = Text)]
+    user_id: String,
+    #[diesel(sql_type = BigInt)]
+    left_at: i64,
+    #[diesel(sql_type = BigInt)]
+    forgotten_at: i64,
+}
+
+/// Member events of users in a room: each user with what it became, from position 10 on; then the memberships that follow.
+fn rows() -> String {
+    let users: [(&str, &[&str], bool); 6] = [
+        ("@joined:test", &["join", "leave", "join"], false),
+        ("@left:test", &["invite", "join", "join", "leave"], false),
+        (
+            "@banned:test",
+            &["join", "leave", "invite", "leave", "ban"],
+            false,
+        ),
+        ("@declined:test", &["invite", "leave"], false),
+        ("@forgot:test", &["join", "leave"], true),
+        ("@invited:test", &["join", "leave", "invite"], false),
+    ];
+    let (mut sql, mut position) = (String::new(), 9);
+    for (user, memberships, forgotten) in users {
+        for membership in memberships {
+            position += 1;
+            sql += &format!(
+                "INSERT INTO events (position, event_id, room_id, kind, state_key, sender, origin_server_ts, pdu) VALUES \
+                 ({position}, '$e{position}', '!r:test', 'm.room.member', '{user}', '{user}', 0, \
+                 '{{\"content\":{{\"membership\":\"{membership}\"}}}}');"
+            );
+        }
+        let last = memberships.last().expect("a membership");
+        sql += &format!(
+            "INSERT INTO memberships (room_id, user_id, membership, position, event_id, sender, forgotten) VALUES \
+             ('!r:test', '{user}', '{last}', {position}, '$e{position}', '{user}', {forgotten});"
+        );
+    }
+    sql
+}
+
+#[test]
+fn a_membership_knows_where_its_user_left_and_forgot_the_room() {
+    let is_before = |version: &str| version < "0007";
+    let look = "SELECT user_id, left_at, forgotten_at FROM memberships ORDER BY position";
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("db");
+    let mut lite = SqliteConnection::establish(&file.to_string_lossy()).expect("a database");
+    run(&mut lite, SQLITE, is_before);
+    lite.batch_execute(&rows()).expect("rows");
+    run(&mut lite, SQLITE, |version| !is_before(version));
+    let found: Vec<Row> = diesel::sql_query(look).load(&mut lite).expect("rows");
+    let row = |user: &str, left_at, forgotten_at| Row {
+        user_id: format!("@{user}:test"),
+        left_at,
+        forgotten_at,
+    };
+    // Of a user that is joined nothing asks where it left.
+    let expected = vec![
+        row("joined", 0, 0),
+        row("left", 16, 0),
+        row("banned", 18, 0),
+        row("declined", 0, 0),
+        row("forgot", 25, 26),
+        row("invited", 27, 0),
+    ];
+    assert_eq!(found, expected);
+
+    let mut post = PgConnection::establish(&postgres::new_database()).expect("a database");
+    run(&mut post, POSTGRES, is_before);
+    post.batch_execute(&rows()).expect("rows");
+    run(&mut post, POSTGRES, |version| !is_before(version));
+    let found: Vec<Row> = diesel::sql_query(look).load(&mut post).expect("rows");
+    assert_eq!(found, expected);
+}
