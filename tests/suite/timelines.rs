@@ -217,6 +217,12 @@ async fn what_was_said_between_a_join_and_a_leave_is_told() {
     say(&alice, &hall, "before").await;
     act(&bob, &hall, "join", json!({})).await;
     say(&alice, &hall, "between").await;
+    let tag = json!({"tags": {"u.work": {}}});
+    let data = format!(
+        "/user/@bob:test/rooms/{}/account_data/m.tag",
+        segment(&hall)
+    );
+    bob.put(&data, &tag).await.ok();
     act(&bob, &hall, "leave", json!({})).await;
     say(&alice, &hall, "secret").await;
     set(&alice, &hall, "m.room.topic", json!({"topic": "secret"})).await;
@@ -227,6 +233,8 @@ async fn what_was_said_between_a_join_and_a_leave_is_told() {
         let shown = names(&left["timeline"]["events"]);
         let all = ["m.room.member", "between", "m.room.member"];
         assert_eq!(shown, all[all.len() - limit..]);
+        let data = json!([{"type": "m.tag", "content": tag}]);
+        assert_eq!(left["account_data"]["events"], data);
         let state = names(&left["state"]["events"]);
         assert!(state.contains(&"m.room.create".to_owned()), "{left}");
         assert!(state.contains(&"old".to_owned()), "{left}");

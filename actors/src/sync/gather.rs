@@ -214,7 +214,7 @@ fn rooms(
     db: &mut Conn,
     fleeting: &Fleeting,
     ask: &Ask,
-    by_room: ByRoom,
+    mut by_room: ByRoom,
     head: Position,
     now: i64,
 ) -> Result<Rooms> {
@@ -246,8 +246,8 @@ fn rooms(
                 section.insert(row.room_id, shown);
             }
             _ => {
-                let was = was(db, ask, &row.room_id)?;
-                let left = room::left(db, ask, &row, was.as_deref(), &stretch)?;
+                let data = by_room.remove(&row.room_id).unwrap_or_default();
+                let left = room::left(db, ask, &row, data, &stretch)?;
                 rooms.leave.insert(row.room_id, left);
             }
         }
@@ -319,7 +319,7 @@ fn forgotten(db: &mut Conn, ask: &Ask, head: Position) -> Result<Vec<MembershipR
 }
 
 /// The user's membership in a room when it last asked; `None` for none, and at first.
-fn was(db: &mut Conn, ask: &Ask, room_id: &str) -> Result<Option<String>> {
+pub(super) fn was(db: &mut Conn, ask: &Ask, room_id: &str) -> Result<Option<String>> {
     match ask.since {
         Some(since) => Ok(memberships::as_of(db, room_id, &ask.user, since.position)?),
         None => Ok(None),

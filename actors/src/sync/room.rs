@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::fleeting::Fleeting;
-use super::gather::{Ask, Events, PIECE, StateAt, Why, all};
+use super::gather::{Ask, Events, PIECE, StateAt, Why, all, was};
 use super::history::{History, Timeline, Wanted, history};
 use super::personal::data_event;
 use super::rules::{self, Receipt};
@@ -112,6 +112,8 @@ pub(super) struct Left {
     )]
     state_after_unstable: Option<Events>,
     timeline: Timeline,
+    #[serde(skip_serializing_if = "Events::is_empty")]
+    account_data: Events,
 }
 
 /// A room that the user is invited to, or knocks on.
@@ -211,13 +213,13 @@ pub(super) fn left(
     db: &mut Conn,
     ask: &Ask,
     row: &MembershipRow,
-    was: Option<&str>,
+    account_data: Vec<Box<RawValue>>,
     stretch: &Stretch,
 ) -> Result<Left> {
     let (gone, left_at) = (Position(row.position), Position(row.left_at));
     // Before the first request of a client nothing has happened that it knows of.
     let is_closed = row.is_forgotten() || left_at <= ask.after();
-    let is_known = was == Some("join");
+    let is_known = was(db, ask, &row.room_id)?.as_deref() == Some("join");
     let wanted = Wanted {
         after: match (is_closed, is_known) {
             (true, _) => gone.before().max(stretch.after),
@@ -239,6 +241,7 @@ pub(super) fn left(
         state_after: state.after,
         state_after_unstable: state.after_unstable,
         timeline: history.timeline,
+        account_data: account_data.into(),
     })
 }
 
