@@ -27,7 +27,8 @@ pub(crate) fn mark(tx: &mut Tx<'_>, msg: &MarkRead, now: i64, news: &mut News) -
         rules::check_event_id(&mark.event)?;
     }
     for mark in &msg.marks {
-        // Bridges mark events of elsewhere, and clients events that the server does not have yet: such a mark has no effect.
+        // Deviation: bridges mark events of elsewhere, and clients events that the server does not have yet. Such a mark has no
+        // effect and is no error.
         let event = events::by_id(tx, &mark.event)?.filter(|e| e.room_id == room);
         let Some(event) = event else {
             continue;

@@ -94,8 +94,8 @@ fn read_page(
     let reader = Reader::new(by, room, now);
     let limit = page.limit.clamp(1, PAGE);
     let walked = reader.walk(db, &stretch, limit, &page.filter)?;
-    // At the live edge a page that holds something ends where the next events will come, as Synapse answers too; an empty one
-    // has no end, nor has the last one that a user who left may see.
+    // Deviation: at the live edge a page that holds something has an end, where the next events will come, so that the client can
+    // go on later; Synapse answers the same. An empty page has none, nor has the last one that a user who left may see.
     let goes_on = until == Position(i64::MAX) && !page.backwards && walked.looked_at > 0;
     let state = if page.filter.lazy_load_options.is_disabled() {
         Vec::new()
