@@ -274,6 +274,21 @@ async fn many_changes_are_read_in_a_few_readings() {
 }
 
 #[actix_web::test]
+async fn a_link_to_a_registration_is_seen_when_it_is_made() {
+    let stage = Stage::new().await;
+    stage.bridge("irc").await;
+    let text = with_token(&stage, "irc", "linked").replace("irc", "linked");
+    let elsewhere = stage.registrations().with_file_name("elsewhere");
+    std::fs::write(&elsewhere, text).expect("written");
+    std::os::unix::fs::symlink(&elsewhere, stage.registration_file("linked")).expect("linked");
+    let store = stage.app().actors.env.store.clone();
+    until("the link is seen", || {
+        store.interests().service(&"linked".into()).is_some()
+    })
+    .await;
+}
+
+#[actix_web::test]
 async fn a_reading_that_fails_is_repeated_and_takes_back_nothing() {
     let stage = Stage::new().await;
     let irc = stage.bridge("irc").await;

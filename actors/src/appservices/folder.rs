@@ -1,5 +1,6 @@
 //! The folder of registration files: reading it, and hearing of its changes from the operating system.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -80,7 +81,7 @@ impl Watch {
         let (itself, gone) = (folder.to_owned(), Arc::clone(&moved));
         let heard = move |event: notify::Result<notify::Event>| {
             // What was not understood may have been anything.
-            if event.as_ref().is_ok_and(|e| !matters(e.kind)) {
+            if event.as_ref().is_ok_and(|e| !matters(e)) {
                 return;
             }
             if event.is_ok_and(|e| e.paths.contains(&itself)) {
@@ -120,13 +121,63 @@ fn pass_on(nudges: &Receiver<()>, to: &Recipient<FolderChanged>) {
     }
 }
 
-/// Whether a file may have come, changed or gone. Where the system says when a writer is done, a half-written file is not read.
-fn matters(kind: EventKind) -> bool {
-    match kind {
+/// Whether a file may have come, changed or gone, or become readable. Where the system says when a writer is done, a half-written
+/// file is not read; a link is whole when it is made.
+fn matters(event: &notify::Event) -> bool {
+    match event.kind {
         EventKind::Access(AccessKind::Close(AccessMode::Write))
-        | EventKind::Modify(ModifyKind::Name(_))
+        | EventKind::Modify(ModifyKind::Name(_) | ModifyKind::Metadata(_))
         | EventKind::Remove(_) => true,
         EventKind::Access(_) => false,
+        EventKind::Create(_) if cfg!(target_os = "linux") => event.paths.iter().any(|p| is_link(p)),
         _ => !cfg!(target_os = "linux"),
+    }
+}
+
+/// Whether this is a second name of a file that is there already.
+fn is_link(path: &Path) -> bool {
+    let is_link = |file: std::fs::Metadata| file.is_symlink() || file.nlink() > 1;
+    path.symlink_metadata().is_ok_and(is_link)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_file_is_a_problem_of_its_own() {
+        const GOOD: &str =
+            "id: irc\nurl: null\nas_token: a\nhs_token: h\nsender_localpart: bot\nnamespaces: {}\n";
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(path("good.yaml"), GOOD).expect("written");
+        std::fs::write(path(".hidden.yaml"), GOOD).expect("written");
+        std::fs::write(path("note.txt"), GOOD).expect("written");
+        std::fs::write(path("binary.yml"), [0xff, 0xfe]).expect("written");
+        std::fs::write(path("large.yaml"), "#".repeat((1 << 20) + 1)).expect("written");
+        std::fs::create_dir(path("folder.yaml")).expect("made");
+        std::os::unix::fs::symlink(path("nowhere"), path("nowhere.yaml")).expect("made");
+        std::os::unix::fs::symlink(path("good.yaml"), path("link.yaml")).expect("made");
+        let files = read(folder.path()).expect("a folder");
+        let read: Vec<(&str, &str)> = files
+            .iter()
+            .map(|(name, read)| match read {
+                Ok(registration) => (name.as_str(), registration.id.as_str()),
+                Err(broken) => (name.as_str(), broken.why.as_str()),
+            })
+            .collect();
+        let expected = [
+            ("binary.yml", "UTF-8"),
+            ("folder.yaml", "a folder"),
+            ("good.yaml", "irc"),
+            ("large.yaml", "too many"),
+            ("link.yaml", "irc"),
+            ("nowhere.yaml", "No such file"),
+        ];
+        assert_eq!(read.len(), expected.len(), "{read:?}");
+        for ((name, said), (file, words)) in read.into_iter().zip(expected) {
+            assert!(name == file && said.contains(words), "{name}: {said}");
+        }
+        assert!(super::read(&path("nowhere")).is_err());
     }
 }

@@ -78,6 +78,8 @@ struct Readings {
     /// Somebody asked, or the folder changed, since the last one began.
     again: bool,
     waiting: Vec<oneshot::Sender<Result<Loaded>>>,
+    /// One has brought registrations into force, or found that there are none.
+    has_served: bool,
     /// How many have failed one after the other.
     failed: u32,
     retry: Option<SpawnHandle>,
@@ -121,8 +123,13 @@ impl Appservices {
 
     /// Read the folder: now, or when the reading is over that is under way.
     fn read(&mut self, ctx: &mut Context<Self>) {
+        if self.readings.over {
+            // Who waits is told that nothing comes any more.
+            self.readings.waiting.clear();
+            return;
+        }
         self.readings.again = self.readings.under_way;
-        if self.readings.under_way || self.readings.over {
+        if self.readings.under_way {
             return;
         }
         self.readings.under_way = true;
@@ -203,7 +210,9 @@ impl Appservices {
                 self.back_fill(ctx);
             }
         }
-        if outcome.as_ref().is_none_or(|o| o.is_new) {
+        // Once at the start in any case: nothing is read of the log before it.
+        let is_first = !std::mem::replace(&mut self.readings.has_served, true);
+        if is_first || outcome.as_ref().is_some_and(|o| o.is_new) {
             let (to, news) = (&self.device_lists, InterestAdded);
             tell(&self.env, "appservices", to, "device_lists", news);
         }
