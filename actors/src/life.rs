@@ -19,15 +19,96 @@ impl Life {
     where
         A: Actor<Context = Context<A>>,
     {
+        let env = env.clone();
+        self.watch_with(ctx, move || {
+            (env.fatal)(&format!("the actor {name} has died"));
+        });
+    }
+
+    fn watch_with<A>(&mut self, ctx: &mut Context<A>, died: impl FnOnce() + 'static)
+    where
+        A: Actor<Context = Context<A>>,
+    {
         let (alive, dropped) = oneshot::channel();
         self.0 = Some(alive);
-        let (env, actor) = (env.clone(), ctx.address().downgrade());
+        let actor = ctx.address().downgrade();
         actix_rt::spawn(async move {
             // An error by design: nothing is ever sent.
             let _ = dropped.await;
             if actor.upgrade().is_some_and(|actor| !actor.connected()) {
-                (env.fatal)(&format!("the actor {name} has died"));
+                died();
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
+
+    use actix::{Handler, Message, WrapFuture};
+
+    use super::*;
+
+    struct Mortal {
+        died: Rc<Cell<bool>>,
+        life: Life,
+    }
+
+    impl Actor for Mortal {
+        type Context = Context<Self>;
+
+        fn started(&mut self, ctx: &mut Context<Self>) {
+            let died = Rc::clone(&self.died);
+            self.life.watch_with(ctx, move || died.set(true));
+        }
+    }
+
+    #[derive(Message)]
+    #[rtype(result = "()")]
+    enum Told {
+        Nothing,
+        PanicHere,
+        PanicInAFuture,
+    }
+
+    impl Handler<Told> for Mortal {
+        type Result = ();
+
+        fn handle(&mut self, told: Told, ctx: &mut Context<Self>) {
+            match told {
+                Told::Nothing => {}
+                Told::PanicHere => panic!("in a handler"),
+                Told::PanicInAFuture => {
+                    ctx.spawn(async { panic!("in a future") }.into_actor(self));
+                }
+            }
+        }
+    }
+
+    /// Whether the death of an actor that was told this is noticed, while somebody still knows it.
+    async fn is_noticed(told: Told, keep: bool) -> bool {
+        let died = Rc::new(Cell::new(false));
+        let mortal = Mortal {
+            died: Rc::clone(&died),
+            life: Life::default(),
+        };
+        let address = mortal.start();
+        address.try_send(told).expect("room in the mailbox");
+        let known = keep.then_some(address);
+        for _ in 0..100 {
+            actix_rt::task::yield_now().await;
+        }
+        drop(known);
+        died.get()
+    }
+
+    #[actix_rt::test]
+    async fn a_death_is_noticed_and_an_end_is_none() {
+        assert!(is_noticed(Told::PanicHere, true).await);
+        assert!(is_noticed(Told::PanicInAFuture, true).await);
+        assert!(!is_noticed(Told::Nothing, true).await);
+        assert!(!is_noticed(Told::Nothing, false).await);
     }
 }

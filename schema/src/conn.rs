@@ -150,10 +150,35 @@ impl Url {
                 Ok(Conn::new(Engine::Sqlite(c)))
             }
             Url::Postgres(url) => Ok(Conn::new(Engine::Postgres(
-                PgConnection::establish(url).map_err(|e| failed(&e))?,
+                PgConnection::establish(&with_patience(url)).map_err(|e| failed(&e))?,
             ))),
         }
     }
+}
+
+/// What libpq is told where the URL does not say: notice within a minute that the server or the network is gone. By default a reader
+/// would wait for a lost answer for two hours, and for a connection for ever.
+const PATIENCE: [(&str, u32); 5] = [
+    ("connect_timeout", 10),
+    ("keepalives_idle", 30),
+    ("keepalives_interval", 10),
+    ("keepalives_count", 3),
+    ("tcp_user_timeout", 60_000),
+];
+
+fn with_patience(url: &str) -> String {
+    let mut url = url.to_owned();
+    for (name, value) in PATIENCE {
+        let (_, query) = url.split_once('?').unwrap_or((&url, ""));
+        if !query
+            .split('&')
+            .any(|pair| pair.split('=').next() == Some(name))
+        {
+            let sign = if url.contains('?') { '&' } else { '?' };
+            url.push_str(&format!("{sign}{name}={value}"));
+        }
+    }
+    url
 }
 
 /// How SQLite is set up, each line with its reason.
@@ -229,4 +254,17 @@ impl Conn {
 /// whole batch; so what nobody can have stored is not asked for.
 pub(crate) fn is_key(text: &str) -> bool {
     !text.contains('\0')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_url_says_itself_is_kept() {
+        let url = with_patience("postgres://a@b/c?connect_timeout=3");
+        assert!(url.starts_with("postgres://a@b/c?connect_timeout=3&keepalives_idle=30&"));
+        assert_eq!(url.matches("connect_timeout").count(), 1);
+        assert!(with_patience("postgres://a@b/c").contains("c?connect_timeout=10&"));
+    }
 }

@@ -117,6 +117,9 @@ pub enum OpenError {
     /// Another server uses this database.
     #[error("{0}: in use by another understudy; one server per database")]
     InUse(String),
+    /// The disk on which the database is has no room.
+    #[error("{0}: the disk is full; make room and start again ({1})")]
+    NoRoom(String, String),
     /// The storage threads could not be started, or the first read failed.
     #[error("{0}: {1}")]
     Start(String, Error),

@@ -12,9 +12,38 @@ use crate::error::{Error, Result, WriteError};
 pub(crate) enum Outcome {
     Done,
     /// The closure refused. If it changed nothing before, the transaction goes on without it.
-    Refused(String),
+    Refused,
     /// A statement failed, or the closure panicked: the transaction cannot go on.
-    Broken(String),
+    Broken(Trouble),
+}
+
+/// Why a transaction was rolled back.
+pub(crate) enum Trouble {
+    /// A closure refused after it had changed rows: its caller is told.
+    Refusal,
+    /// A statement of one closure, or a panic.
+    Own(String),
+    /// The engine: no room, no connection.
+    Engine(String),
+}
+
+impl Trouble {
+    pub(crate) fn of(error: &Error) -> Trouble {
+        if error.is_temporary() {
+            Trouble::Engine(error.to_string())
+        } else {
+            Trouble::Own(error.to_string())
+        }
+    }
+}
+
+impl std::fmt::Display for Trouble {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Trouble::Refusal => "a write refused after it had changed rows",
+            Trouble::Own(why) | Trouble::Engine(why) => why,
+        })
+    }
 }
 
 /// A write whose types are hidden.
@@ -42,9 +71,8 @@ where
             Ok(Ok(done)) => (Ok(done), Outcome::Done),
             Ok(Err(error)) => {
                 let outcome = match error.storage() {
-                    Some(e) if e.is_failed_statement() => Outcome::Broken(e.to_string()),
-                    Some(e) => Outcome::Refused(e.to_string()),
-                    None => Outcome::Refused("refused".to_owned()),
+                    Some(e) if e.is_failed_statement() => Outcome::Broken(Trouble::of(e)),
+                    Some(_) | None => Outcome::Refused,
                 };
                 (Err(error), outcome)
             }
@@ -52,7 +80,7 @@ where
                 let text = panic_text(&*panic);
                 tracing::error!(panic = text, "a write panicked; it is rolled back, alone");
                 let error = E::from(Error::Panicked(text.clone()));
-                (Err(error), Outcome::Broken(text))
+                (Err(error), Outcome::Broken(Trouble::Own(text)))
             }
         };
         self.outcome = Some(done);

@@ -86,10 +86,20 @@ impl Store {
     /// When the URL is none of these, the database cannot be reached, was written by a newer version, or is in use.
     pub fn open(url: &str, options: &Options) -> Result<Store, OpenError> {
         let url = Url::parse(url)?;
-        let lock = lock_file(&url, options.lock_wait)?;
+        Store::open_at(&url, options).map_err(|error| {
+            if has_room(&url) {
+                error
+            } else {
+                OpenError::NoRoom(url.shown(), error.to_string())
+            }
+        })
+    }
+
+    fn open_at(url: &Url, options: &Options) -> Result<Store, OpenError> {
+        let lock = lock_file(url, options.lock_wait)?;
         let mut conn = url.connect()?;
-        advisory_lock(&mut conn, &url, options.lock_wait)?;
-        migrate(&mut conn, &url)?;
+        advisory_lock(&mut conn, url, options.lock_wait)?;
+        migrate(&mut conn, url)?;
         let start = |e: diesel::result::Error| OpenError::Start(url.shown(), e.into());
         let head: i64 = on!(&mut conn, |c| counter::table
             .find(1)
@@ -104,12 +114,9 @@ impl Store {
         } else {
             "sqlite"
         };
-        let mut threads = vec![spawn("writer", &url, &options.fatal, {
+        let mut threads = vec![spawn("writer", url, &options.fatal, {
             let (shared, fatal) = (shared.clone(), Arc::clone(&options.fatal));
-            let writer = Writer {
-                conn,
-                shared: shared.clone(),
-            };
+            let writer = Writer::new(conn, shared.clone());
             move || match writer.run(jobs) {
                 Stop::Closed => {}
                 Stop::Ended => shared.unlock(),
@@ -124,7 +131,7 @@ impl Store {
                 shared: shared.clone(),
             };
             shared.reads.connected();
-            threads.push(spawn("reader", &url, &options.fatal, || reader.run())?);
+            threads.push(spawn("reader", url, &options.fatal, || reader.run())?);
         }
         let threads = Threads {
             running: Mutex::new(threads),
@@ -334,6 +341,17 @@ fn spawn(
         .name(name.to_owned())
         .spawn(body)
         .map_err(|e| OpenError::Connect(url.shown(), format!("cannot start a thread: {e}")))
+}
+
+/// Whether a little can be written beside an SQLite database. The engine does not always say that the disk is full: where it cannot
+/// make the memory that connections share, for one, it speaks of an I/O error.
+fn has_room(url: &Url) -> bool {
+    let Url::Sqlite(path) = url else { return true };
+    let probe = format!("{path}.probe");
+    let written = std::fs::write(&probe, vec![1; 64 << 10]);
+    let _ = std::fs::remove_file(&probe);
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    !written.is_err_and(|error| matches!(error.kind(), StorageFull | QuotaExceeded))
 }
 
 /// SQLite: a lock file beside the database, held as long as the store lives.

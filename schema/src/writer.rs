@@ -15,7 +15,7 @@ use crate::Conn;
 use crate::conn::Engine;
 use crate::error::Error;
 use crate::faults::{Fault, Point};
-use crate::job::{Job, Outcome};
+use crate::job::{Job, Outcome, Trouble};
 use crate::shared::Shared;
 use crate::tables::counter;
 use crate::tx::{Batch, Tx};
@@ -37,7 +37,7 @@ pub(crate) enum Stop {
 enum Attempt {
     Committed,
     /// Nothing of it was kept. The number of the write that failed, unless it was the transaction itself.
-    RolledBack(Option<usize>, Error),
+    RolledBack(Option<usize>, Trouble),
 }
 
 /// Writes that are attempted together.
@@ -49,11 +49,21 @@ struct Part {
 
 /// The writer's thread.
 pub(crate) struct Writer {
-    pub(crate) conn: Conn,
-    pub(crate) shared: Shared,
+    conn: Conn,
+    shared: Shared,
+    /// Whether the last transaction failed for a reason of the engine: that is logged when it begins and when it ends.
+    failing: bool,
 }
 
 impl Writer {
+    pub(crate) fn new(conn: Conn, shared: Shared) -> Writer {
+        Writer {
+            conn,
+            shared,
+            failing: false,
+        }
+    }
+
     /// Serve the queue until it is closed and empty, or nothing can be promised any more.
     pub(crate) fn run(mut self, mut queue: UnboundedReceiver<Option<Job>>) -> Stop {
         let mut taken = Vec::with_capacity(BATCH);
@@ -103,13 +113,13 @@ impl Writer {
                 Attempt::Committed => self.answer(part.jobs),
                 Attempt::RolledBack(culprit, why) if part.jobs.len() > 1 => {
                     let writes = part.jobs.len();
-                    tracing::warn!(%why, writes, "a batch was rolled back; it runs again in smaller parts");
+                    tracing::debug!(%why, writes, "a batch was rolled back; it runs again in smaller parts");
                     for smaller in split(part, culprit).into_iter().rev() {
                         parts.push_front(smaller);
                     }
                 }
                 Attempt::RolledBack(culprit, why) => {
-                    tracing::error!(%why, "a write was rolled back");
+                    self.report(&why);
                     if culprit.is_none() {
                         let why = why.to_string();
                         for job in &mut part.jobs {
@@ -123,6 +133,23 @@ impl Writer {
         Ok(())
     }
 
+    /// Log why a write was rolled back: a refusal is its caller's to know, and a disk that is full is full for every write.
+    fn report(&mut self, why: &Trouble) {
+        match why {
+            Trouble::Own(why) => tracing::error!(why, "a write was rolled back, alone"),
+            Trouble::Engine(why) if !self.failing => {
+                self.failing = true;
+                tracing::error!(
+                    why,
+                    "writes cannot be committed; they are refused until they can"
+                );
+            }
+            Trouble::Engine(_) | Trouble::Refusal => {
+                tracing::debug!(%why, "a write was rolled back, alone");
+            }
+        }
+    }
+
     fn answer(&self, jobs: Vec<Job>) {
         self.shared.waiting.fetch_sub(jobs.len(), Ordering::AcqRel);
         jobs.into_iter().for_each(Job::answer);
@@ -132,7 +159,7 @@ impl Writer {
     fn attempt(&mut self, jobs: &mut [Job]) -> Result<Attempt, Stop> {
         let start = match self.begin()? {
             Ok(position) => position,
-            Err(why) => return Ok(Attempt::RolledBack(None, why.into())),
+            Err(why) => return Ok(Attempt::RolledBack(None, Trouble::of(&why.into()))),
         };
         let mut batch = Batch::new(start, self.shared.interests());
         let clean = batch.mark();
@@ -145,16 +172,19 @@ impl Writer {
         }
         if let Err(why) = self.end(start, &batch)? {
             batch.return_to(clean);
-            return Ok(Attempt::RolledBack(None, why.into()));
+            return Ok(Attempt::RolledBack(None, Trouble::of(&why.into())));
         }
         self.shared.committed(&batch);
+        if batch.wrote && std::mem::take(&mut self.failing) {
+            tracing::info!("writes are committed again");
+        }
         // It is committed, whatever fails from here on.
         let _ = self.fault(Point::AfterCommit)?;
         Ok(Attempt::Committed)
     }
 
     /// One write. The error after which its transaction cannot go on, if there is one.
-    fn run_one(&mut self, job: &mut Job, batch: &mut Batch) -> Result<Result<(), Error>, Stop> {
+    fn run_one(&mut self, job: &mut Job, batch: &mut Batch) -> Result<Result<(), Trouble>, Stop> {
         let before = batch.mark();
         let changed = cfg!(debug_assertions).then(|| self.conn.rows_changed());
         let outcome = job.run(&mut Tx {
@@ -170,16 +200,19 @@ impl Writer {
             debug_assert_eq!(changed, now, "rows were changed without `change!`");
         }
         if let Err(error) = self.fault(Point::Job)? {
-            job.fail(Error::Database(error));
-            return Ok(Err(Error::RolledBack("an injected fault".to_owned())));
+            let error = Error::Database(error);
+            let why = Trouble::of(&error);
+            job.fail(error);
+            return Ok(Err(why));
         }
         Ok(match outcome {
             Outcome::Done => Ok(()),
-            Outcome::Refused(_) if !wrote => {
+            Outcome::Refused if !wrote => {
                 batch.return_to(before);
                 Ok(())
             }
-            Outcome::Refused(why) | Outcome::Broken(why) => Err(Error::RolledBack(why)),
+            Outcome::Refused => Err(Trouble::Refusal),
+            Outcome::Broken(why) => Err(why),
         })
     }
 

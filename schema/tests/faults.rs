@@ -24,6 +24,13 @@ impl Script {
         *self.0.lock().expect("no panic") = faults.iter().rev().copied().collect();
     }
 
+    /// Wait until every fault was met.
+    fn done(&self) {
+        while !self.0.lock().expect("no panic").is_empty() {
+            std::thread::yield_now();
+        }
+    }
+
     fn options(&self) -> Options {
         let script = self.clone();
         let faults = Faults::chosen_by(move |point| {
@@ -121,6 +128,7 @@ fn a_storage_that_was_ended_answers_nothing_and_can_be_opened_again() {
             let soon = Duration::from_millis(20);
             let write = tokio::time::timeout(soon, put(&store, "last"));
             assert!(write.await.is_err(), "{point:?}: it was answered");
+            script.done();
             let read = tokio::time::timeout(soon, has(&store, "last"));
             assert!(read.await.is_err(), "{point:?}: a read was answered");
             let again = Store::open(&url, &script.options()).expect("it opens again");
@@ -145,10 +153,43 @@ fn a_read_at_which_the_storage_ends_ends_the_writer_too() {
         script.set(&[(Point::ReadBegin, Fault::End)]);
         let soon = Duration::from_millis(20);
         assert!(tokio::time::timeout(soon, has(&store, "a")).await.is_err());
+        script.done();
         assert!(tokio::time::timeout(soon, put(&store, "b")).await.is_err());
         let again = Store::open(&url, &script.options()).expect("it opens again");
         assert!(has(&again, "a").await && !has(&again, "b").await);
     });
+}
+
+#[test]
+fn a_storage_thread_that_panics_ends_the_process() {
+    for (dies, name) in [(Point::Begin, "writer"), (Point::ReadBegin, "reader")] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let url = format!("sqlite:{}", folder.path().join("db").display());
+        let (tell, told) = std::sync::mpsc::channel();
+        let tell = Mutex::new(tell);
+        let options = Options {
+            fatal: Arc::new(move |why| {
+                let _ = tell.lock().expect("no panic").send(why.to_owned());
+            }),
+            faults: Faults::chosen_by(move |point| {
+                assert!(point != dies, "a bug in the storage");
+                Fault::None
+            }),
+            ..Options::default()
+        };
+        let store = Store::open(&url, &options).expect("the store opens");
+        wait(async {
+            if dies == Point::Begin {
+                assert!(put(&store, "a").await.is_err());
+            } else {
+                assert!(store.read(|db| scratch::get(db, 1, "a")).await.is_err());
+            }
+        });
+        let why = told
+            .recv_timeout(Duration::from_secs(10))
+            .expect("it is said");
+        assert!(why.contains(name) && why.contains("panicked"), "{why}");
+    }
 }
 
 #[test]

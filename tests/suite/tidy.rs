@@ -92,6 +92,11 @@ fn actors_say_what_they_own_and_promise() {
                 wrong.push(format!("{file}: its header does not say {heading}"));
             }
         }
+        if !text.contains("self.life.watch(ctx") {
+            wrong.push(format!(
+                "{file}: nothing notices its death; see actors/src/life.rs"
+            ));
+        }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
