@@ -12,8 +12,11 @@ use crate::Refusal;
 /// The most bytes of an identifier, a type, or another text by which something is found.
 pub const NAME: usize = 255;
 
+/// Makes a refusal that says why.
+type Refuse = fn(std::borrow::Cow<'static, str>) -> Refusal;
+
 /// How a path variable that is too long is refused, where that is not [`Refusal::InvalidParam`].
-const REFUSALS: [(&str, fn(std::borrow::Cow<'static, str>) -> Refusal); 3] = [
+const REFUSALS: [(&str, Refuse); 3] = [
     // https://spec.matrix.org/v1.19/client-server-api/#size-limits
     ("event_type", Refusal::TooLarge),
     ("state_key", Refusal::TooLarge),
@@ -30,9 +33,7 @@ pub fn check_variable(variable: &str, value: &str) -> Result<(), Refusal> {
         return Ok(());
     }
     let refusal = REFUSALS.iter().find(|(name, _)| *name == variable);
-    let refusal = refusal.map_or(Refusal::InvalidParam as fn(_) -> Refusal, |(_, refusal)| {
-        *refusal
-    });
+    let refusal = refusal.map_or(Refusal::InvalidParam as Refuse, |(_, refusal)| *refusal);
     let bytes = value.len();
     Err(refusal(
         format!("{variable} has {bytes} bytes; {NAME} is the most").into(),
