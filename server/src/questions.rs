@@ -19,8 +19,10 @@ pub(crate) async fn about_users<'a>(
     caller: &Caller,
     users: impl IntoIterator<Item = &'a UserId>,
 ) -> Result<()> {
+    let users: Vec<&UserId> = users.into_iter().collect();
+    let named = users.len();
     let unknown = queries::unknown_users(&app.actors.env, asker(caller), users).await?;
-    provision(app, caller, unknown).await
+    provision(app, caller, unknown, named).await
 }
 
 /// Have a service make this alias, and the room that it names, if it names none and is in a namespace.
@@ -29,16 +31,25 @@ pub(crate) async fn about_users<'a>(
 /// As for [`about_users`].
 pub(crate) async fn about_alias(app: &App, caller: &Caller, alias: &RoomAliasId) -> Result<()> {
     let unknown = queries::unknown_alias(&app.actors.env, asker(caller), alias).await?;
-    provision(app, caller, unknown.into_iter().collect()).await
+    provision(app, caller, unknown.into_iter().collect(), 1).await
 }
 
 /// Nothing is asked for callers without a token, unless the operator says so, and not more for the others than their limit allows:
-/// what a service makes because it was asked stays.
-async fn provision(app: &App, caller: &Caller, mut unknown: Vec<queries::Unknown>) -> Result<()> {
+/// what a service makes because it was asked stays. A request that names others too goes on without what is not asked.
+async fn provision(
+    app: &App,
+    caller: &Caller,
+    mut unknown: Vec<queries::Unknown>,
+    named: usize,
+) -> Result<()> {
     if unknown.is_empty() {
         return Ok(());
     }
-    unknown.truncate(app.limit_questions(caller, unknown.len())?);
+    match app.limit_questions(caller, unknown.len()) {
+        Ok(allowed) => unknown.truncate(allowed),
+        Err(_) if named > 1 => unknown.clear(),
+        Err(limited) => return Err(limited),
+    }
     if unknown.is_empty() {
         return Ok(());
     }

@@ -43,9 +43,11 @@ pub(super) struct Purpose {
 
 impl Purpose {
     fn of_user(user: &UserId, operation: &str) -> Purpose {
+        // An operation may name a thousand devices: its hash is as good, and short.
+        let operation = Sha256::digest(format!("{user} {operation}"));
         Purpose {
             caller: user.to_string(),
-            operation: format!("{user} {operation}"),
+            operation: format!("{operation:x}"),
         }
     }
 
@@ -233,11 +235,15 @@ impl Confirmations {
 
     /// The hash to compare with: `None` when somebody else was named, or there is no password.
     async fn hash_of(&self, user: &UserId, typed: &str) -> Result<Option<String>> {
-        let meant = rules::meant(&self.env.settings.server_name, typed);
+        // Ids of people are in lower case, whatever they type; those of services' users need not be.
+        let server = &self.env.settings.server_name;
+        let named = [typed.to_owned(), typed.to_ascii_lowercase()]
+            .iter()
+            .any(|typed| rules::meant(server, typed).as_deref() == Some(user));
         let id = user.to_string();
         let row = self.env.store.read(move |db| accounts::user(db, &id));
         let hash = row.await?.and_then(|row| row.password_hash);
-        Ok(hash.filter(|_| meant.as_deref() == Some(user)))
+        Ok(hash.filter(|_| named))
     }
 
     /// The session that the client names, as far as it is open for this purpose; one that is not is a failed stage.

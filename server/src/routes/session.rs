@@ -117,11 +117,11 @@ async fn log_in(app: App, caller: Caller, request: LogInRequest) -> Result<login
     Ok(login::v3::Response::new(done.user, token, done.device))
 }
 
-/// The account that a log-in means, in one of its spellings; what names no account here is one of its own.
+/// The account that a log-in means, in one of its spellings. What cannot be an account here is the same one, whatever it is.
 fn account(app: &App, user: &str) -> String {
-    let user = user.to_ascii_lowercase();
-    let meant = rules::meant(&app.actors.env.settings.server_name, &user);
-    meant.map_or(user, |meant| meant.to_string())
+    let server = &app.actors.env.settings.server_name;
+    let meant = rules::meant(server, &user.to_ascii_lowercase());
+    meant.map_or_else(String::new, |meant| meant.to_string())
 }
 
 /// Count under which name a service asked to log in or to register.

@@ -32,7 +32,8 @@ pub(super) fn routes(routes: Routes) -> Routes {
 /// `GET /_matrix/client/*/thirdparty/protocols` ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3thirdpartyprotocols
-async fn protocols(app: App, _: Caller, _: get_protocols::v3::Request) -> Result<Json> {
+async fn protocols(app: App, caller: Caller, _: get_protocols::v3::Request) -> Result<Json> {
+    app.limit_questions(&caller, 1)?;
     let (env, to) = (&app.actors.env, &app.actors.appservice_queries);
     let found = outside(&app, third_party::protocols(env, to)).await?;
     Json::write(&found)
@@ -43,7 +44,8 @@ async fn protocols(app: App, _: Caller, _: get_protocols::v3::Request) -> Result
 /// `GET /_matrix/client/*/thirdparty/protocol/{protocol}` ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3thirdpartyprotocolprotocol
-async fn protocol(app: App, _: Caller, request: get_protocol::v3::Request) -> Result<Json> {
+async fn protocol(app: App, caller: Caller, request: get_protocol::v3::Request) -> Result<Json> {
+    app.limit_questions(&caller, 1)?;
     let (env, to) = (&app.actors.env, &app.actors.appservice_queries);
     let found = outside(&app, third_party::protocol(env, to, &request.protocol)).await?;
     Json::write(&found)
@@ -83,6 +85,7 @@ async fn look_up(
     protocol: &str,
     mut fields: BTreeMap<String, String>,
 ) -> Result<Json> {
+    app.limit_questions(caller, 1)?;
     // Every pair of the query is a field, except those that say who asks: a token above all stays here.
     fields.retain(|name, _| !caller.is_asserted_by(name));
     let (env, to) = (&app.actors.env, &app.actors.appservice_queries);
@@ -97,9 +100,10 @@ async fn look_up(
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3thirdpartyuser
 async fn behind_user(
     app: App,
-    _: Caller,
+    caller: Caller,
     request: get_user_for_user_id::v3::Request,
 ) -> Result<Json> {
+    app.limit_questions(&caller, 1)?;
     let (env, to) = (&app.actors.env, &app.actors.appservice_queries);
     let found = third_party::behind_user(env, to, &request.userid);
     Json::write(&outside(&app, found).await?)
@@ -112,9 +116,10 @@ async fn behind_user(
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3thirdpartylocation
 async fn behind_alias(
     app: App,
-    _: Caller,
+    caller: Caller,
     request: get_location_for_room_alias::v3::Request,
 ) -> Result<Json> {
+    app.limit_questions(&caller, 1)?;
     let (env, to) = (&app.actors.env, &app.actors.appservice_queries);
     let found = third_party::behind_alias(env, to, &request.alias);
     Json::write(&outside(&app, found).await?)

@@ -102,8 +102,8 @@ async fn a_password_confirms_whether_the_user_stands_in_an_identifier_or_alone()
     };
     let right = [
         json!({"user": "alice"}),
-        json!({"user": "@alice:test"}),
-        json!({"identifier": {"type": "m.id.user", "user": "alice"}}),
+        json!({"user": "@Alice:test"}),
+        json!({"identifier": {"type": "m.id.user", "user": "ALICE"}}),
         json!({"identifier": {"type": "m.id.user", "user": "@alice:test"}, "user": "bob"}),
     ];
     let alice = alice(&stage).await;

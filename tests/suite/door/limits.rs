@@ -312,6 +312,12 @@ async fn services_are_asked_for_each_caller_so_often_and_not_more() {
         (none.body["retry_after_ms"].as_u64(), asked()),
         (Some(10_000), 3)
     );
+    // A request about others too is not refused because of one.
+    let both = json!({"device_keys": {"@irc_e:test": [], "@bob:test": []}});
+    alice.post("/keys/query", &both).await.ok();
+    let networks = alice.get("/thirdparty/protocols").await;
+    networks.is_refused(429, "M_LIMIT_EXCEEDED");
+    assert_eq!(asked(), 3);
     // What exists costs nothing.
     alice.get("/profile/@bob:test").await.ok();
     bob.get("/profile/@irc_f:test")
