@@ -17,6 +17,9 @@ pub enum Error {
     /// An actor said no, or storage failed.
     #[error(transparent)]
     Actor(#[from] actors::Error),
+    /// The server has too much to do; trying again a little later may help. What there is too much of.
+    #[error("{0}; try again later")]
+    Busy(&'static str),
     /// The request itself is wrong: status, `errcode`, what is wrong with it.
     #[error("{2}")]
     Request(u16, &'static str, String),
@@ -96,7 +99,7 @@ impl Error {
                 json!({"errcode": "M_LIMIT_EXCEEDED", "error": error.to_string(), "retry_after_ms": 1000}),
                 Some(1),
             ),
-            Error::Actor(actors::Error::Slow(_)) => (
+            Error::Busy(_) | Error::Actor(actors::Error::Slow(_)) => (
                 503,
                 json!({"errcode": "M_LIMIT_EXCEEDED", "error": self.to_string(), "retry_after_ms": 1000}),
                 Some(1),
@@ -231,6 +234,7 @@ mod tests {
                 "M_LIMIT_EXCEEDED",
             ),
             (schema::Error::Busy.into(), 503, "M_LIMIT_EXCEEDED"),
+            (Error::Busy("too much"), 503, "M_LIMIT_EXCEEDED"),
             (schema::Error::Damaged("x".into()).into(), 500, "M_UNKNOWN"),
             (Error::missing_token(), 401, "M_MISSING_TOKEN"),
         ];

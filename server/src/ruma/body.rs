@@ -1,10 +1,13 @@
 //! The body of a request, read when the caller is known: within the endpoint's limit, the budget for all bodies, and a pace.
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use actix_web::HttpRequest;
+use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::http::header;
 use actix_web::web::{Bytes, BytesMut, Payload};
+use actix_web::{HttpRequest, HttpResponse};
 use futures_util::{FutureExt, StreamExt};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 
@@ -29,7 +32,7 @@ fn too_large(limit: usize) -> Error {
 pub(super) async fn read(
     app: &App,
     http: &HttpRequest,
-    mut payload: Payload,
+    payload: &mut Payload,
     limit: usize,
     reserved: &mut Reserved,
 ) -> Result<Bytes> {
@@ -53,9 +56,48 @@ pub(super) async fn read(
             return Err(too_large(limit));
         }
         if !reserved.grow(part.len()) {
-            return Err(schema::Error::Busy.into());
+            return Err(Error::Busy("too many bytes of requests are under way"));
         }
         body.extend_from_slice(&part);
+    }
+}
+
+/// End the connection after this answer unless the body was read to its end. actix-web does so by itself where it knows the length
+/// of the rest; the rest of a chunked body it would read and throw away without end, once its reader is gone.
+pub(super) fn close_unless_read(
+    http: &HttpRequest,
+    answer: HttpResponse,
+    payload: Payload,
+) -> HttpResponse {
+    if !http.headers().contains_key(header::TRANSFER_ENCODING) {
+        return answer;
+    }
+    answer.map_body(|_, body| {
+        BoxBody::new(Holding {
+            body,
+            _payload: payload,
+        })
+    })
+}
+
+/// The body of an answer that holds on to the body of its request.
+struct Holding {
+    body: BoxBody,
+    _payload: Payload,
+}
+
+impl MessageBody for Holding {
+    type Error = <BoxBody as MessageBody>::Error;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        Pin::new(&mut self.body).poll_next(context)
     }
 }
 

@@ -26,17 +26,22 @@ pub struct Router(pub(super) Rc<matchit::Router<Found>>);
 
 impl Router {
     /// Answer a request: find its route, prove who asks, read the body, parse, handle, and turn whatever happens into a response.
-    pub async fn serve(&self, app: App, http: HttpRequest, payload: Payload) -> HttpResponse {
-        let own_origin = self.is_of_own_origin(&http);
+    pub async fn serve(&self, app: App, http: HttpRequest, mut payload: Payload) -> HttpResponse {
+        let answer = self.answer(app, &http, &mut payload).await;
+        body::close_unless_read(&http, answer, payload)
+    }
+
+    async fn answer(&self, app: App, http: &HttpRequest, payload: &mut Payload) -> HttpResponse {
+        let own_origin = self.is_of_own_origin(http);
         if http.method() == actix_web::http::Method::OPTIONS && !own_origin {
             return cors(HttpResponse::Ok().finish());
         }
         let allowed = if own_origin {
-            is_own(&http, &app.door().hosts)
+            is_own(http, &app.door().hosts)
         } else {
             Ok(())
         };
-        let answer = match allowed.and_then(|()| self.find(&http)) {
+        let answer = match allowed.and_then(|()| self.find(http)) {
             Ok(Match {
                 template,
                 route,
@@ -116,11 +121,11 @@ async fn run(
     template: &str,
     route: Route,
     incoming: Incoming,
-    payload: Payload,
+    payload: &mut Payload,
 ) -> Result<HttpResponse> {
     let _place = app
         .enter()
-        .ok_or_else(|| Error::Actor(schema::Error::Busy.into()))?;
+        .ok_or(Error::Busy("too many requests are under way"))?;
     let _busy = app.actors.env.trace.busy();
     let cause = app.next_request(incoming.http.method().as_str(), template);
     let name = std::sync::Arc::clone(&cause);
@@ -142,7 +147,7 @@ async fn handle(
     app: App,
     route: Route,
     mut incoming: Incoming,
-    payload: Payload,
+    payload: &mut Payload,
 ) -> Result<HttpResponse> {
     let caller = caller(&app, &route, &incoming).await?;
     app.limit(&caller, route.terms.cost)?;

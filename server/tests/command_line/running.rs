@@ -35,6 +35,36 @@ fn sigterm_ends_it_cleanly_even_when_nobody_reads_what_it_says() {
 }
 
 #[test]
+fn what_holds_passwords_and_tokens_is_for_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let data = folder();
+    let mut server = dev(data.path(), "127.0.0.1:0")
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut line = String::new();
+    let mut words = BufReader::new(server.stdout.take().expect("its words"));
+    words.read_line(&mut line).expect("a line");
+    assert!(line.contains("is ready at"), "{line}");
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(data.path()).expect("the folder") {
+        let entry = entry.expect("an entry");
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let mode = entry.metadata().expect("its mode").permissions().mode();
+        if name == "people.json" || name.starts_with("understudy.db") && !name.ends_with("lock") {
+            assert_eq!(mode & 0o777, 0o600, "{name}");
+            found.push(name);
+        }
+    }
+    server.kill().expect("it can be ended");
+    server.wait().expect("it ends");
+    assert!(
+        found.len() >= 3,
+        "the people, the database and its log: {found:?}"
+    );
+}
+
+#[test]
 fn a_port_in_use() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("an address").to_string();

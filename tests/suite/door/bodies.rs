@@ -110,7 +110,10 @@ async fn the_body_of_a_request_that_is_refused_is_not_waited_for() {
         // Nothing but the head is ever sent; the connections stay open.
         let mut sender = Sender::connect(&stage).await;
         sender.begins(method, path, token, rest).await;
-        sender.answer().await.0.is_refused(status, code);
+        let (answer, head) = sender.answer().await;
+        answer.is_refused(status, code);
+        // Or the rest would be read and thrown away without end.
+        assert!(head.contains("connection: close"), "{rest}: {head}");
     }
 }
 
