@@ -72,6 +72,9 @@ fn planned(before: &[&str], now: &[&str]) -> Plan {
     )
 }
 
+/// What the case shows, what was in force, the files now, and the plan in words.
+type Case<'a> = (&'a str, &'a [&'a str], &'a [&'a str], &'a [&'a str]);
+
 /// The plan in words.
 fn words(plan: &Plan) -> String {
     let mut words = Vec::new();
@@ -97,7 +100,7 @@ fn words(plan: &Plan) -> String {
 fn a_service_is_known_by_its_id_and_a_broken_file_takes_back_nothing() {
     const STAYS: &str = "the last good version of \"irc\" stays in force";
     const NOTHING: &str = "nothing is in force from it";
-    let cases: &[(&str, &[&str], &[&str], &[&str])] = &[
+    let cases: &[Case<'_>] = &[
         (
             "a new one",
             &[],
@@ -252,7 +255,7 @@ fn a_service_is_known_by_its_id_and_a_broken_file_takes_back_nothing() {
 #[test]
 fn what_is_in_force_keeps_its_token_and_its_sender() {
     let nothing = "nothing is in force from it";
-    let cases: &[(&str, &[&str], &[&str], &[&str])] = &[
+    let cases: &[Case<'_>] = &[
         (
             "a new file with the token of another, first by name",
             &["z.yaml: irc"],
