@@ -333,7 +333,7 @@ async fn account_data_that_is_refused_is_told_to_nobody() {
     ghost
         .put(&of(&"x".repeat(256)), &json!({}))
         .await
-        .is_refused(400, "M_INVALID_PARAM");
+        .is_refused(413, "M_TOO_LARGE");
     stage.quiet().await;
     assert_eq!(irc.receiver.count(), before);
     // And the key that asks for it must be a yes or a no.
