@@ -1,12 +1,17 @@
 //! Time: the system's, or one that a test moves by hand. Nothing else reads a clock.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::oneshot;
 
-/// Where time comes from. Back-off, long-polls, typing, token age and every delay ask it.
+/// Where time comes from. There are two times, and both are read here alone:
+///
+/// - [`Clock::now`] is the wall clock: a label for people, for events and for rows. An operator or a time server can set it back or
+///   forth at any moment.
+/// - [`Clock::monotonic`] only grows, and is worth nothing after the process has ended. Every duration is measured by it: back-off,
+///   time-outs, typing, rate limits, how long something is remembered. [`Clock::sleep`] waits by it.
 #[derive(Clone)]
 pub enum Clock {
     /// The machine's.
@@ -15,13 +20,24 @@ pub enum Clock {
     Manual(Arc<Manual>),
 }
 
+/// Both times of a moment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Times {
+    /// [`Clock::now`].
+    pub(crate) wall: i64,
+    /// [`Clock::monotonic`].
+    pub(crate) monotonic: i64,
+}
+
 /// A clock that stands still.
 pub struct Manual {
     state: Mutex<ManualState>,
 }
 
 struct ManualState {
+    /// The wall clock.
     now: i64,
+    monotonic: i64,
     next: u64,
     waiting: BTreeMap<(i64, u64), oneshot::Sender<()>>,
 }
@@ -33,13 +49,14 @@ impl Clock {
         Clock::Manual(Arc::new(Manual {
             state: Mutex::new(ManualState {
                 now,
+                monotonic: 0,
                 next: 0,
                 waiting: BTreeMap::new(),
             }),
         }))
     }
 
-    /// Milliseconds since the epoch.
+    /// Milliseconds since the epoch, by the wall clock. For labels only: a difference of two of these is not a duration.
     #[must_use]
     pub fn now(&self) -> i64 {
         match self {
@@ -57,8 +74,27 @@ impl Clock {
         }
     }
 
+    /// Milliseconds since an arbitrary moment of this process. It never goes back.
+    #[must_use]
+    pub fn monotonic(&self) -> i64 {
+        /// When the process first asked.
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        match self {
+            Clock::System => millis(START.elapsed()),
+            Clock::Manual(manual) => manual.state.lock().map_or(0, |s| s.monotonic),
+        }
+    }
+
+    /// Both times.
+    pub(crate) fn both(&self) -> Times {
+        Times {
+            wall: self.now(),
+            monotonic: self.monotonic(),
+        }
+    }
+
     /// Resolves when this much time has passed.
-    pub fn sleep(&self, time: Duration) -> impl Future<Output = ()> + Send + 'static {
+    pub fn sleep(&self, time: Duration) -> impl Future<Output = ()> + Send + use<> {
         let waiting = match self {
             Clock::System => None,
             Clock::Manual(manual) => Some(manual.wait(time)),
@@ -85,6 +121,15 @@ impl Clock {
         }
     }
 
+    /// Set the wall clock of a manual clock, forth or back: no time passes. Nothing on the system's clock.
+    pub fn set_wall(&self, now: i64) {
+        if let Clock::Manual(manual) = self
+            && let Ok(mut state) = manual.state.lock()
+        {
+            state.now = now;
+        }
+    }
+
     /// Whether somebody moves this clock by hand.
     #[must_use]
     pub fn is_manual(&self) -> bool {
@@ -96,8 +141,8 @@ impl Manual {
     fn wait(&self, time: Duration) -> oneshot::Receiver<()> {
         let (wake, woken) = oneshot::channel();
         if let Ok(mut state) = self.state.lock() {
-            let at = state.now.saturating_add(millis(time));
-            if at <= state.now {
+            let at = state.monotonic.saturating_add(millis(time));
+            if at <= state.monotonic {
                 let _ = wake.send(());
             } else {
                 state.next += 1;
@@ -113,7 +158,8 @@ impl Manual {
             return;
         };
         state.now = state.now.saturating_add(millis(time));
-        let end = (state.now.saturating_add(1), 0);
+        state.monotonic = state.monotonic.saturating_add(millis(time));
+        let end = (state.monotonic.saturating_add(1), 0);
         let later = state.waiting.split_off(&end);
         let due = std::mem::replace(&mut state.waiting, later);
         drop(state);
@@ -145,6 +191,24 @@ mod tests {
         let sleep = clock.sleep(Duration::from_millis(1));
         clock.advance(Duration::from_millis(1));
         sleep.await;
-        assert_eq!(clock.now(), 2_000);
+        assert_eq!((clock.now(), clock.monotonic()), (2_000, 1_000));
+    }
+
+    #[actix::test]
+    async fn the_wall_clock_may_be_set_and_no_duration_notices() {
+        let clock = Clock::manual(1_000_000);
+        let sleep = clock.sleep(Duration::from_secs(1));
+        clock.set_wall(0);
+        clock.advance(Duration::from_secs(1));
+        sleep.await;
+        assert_eq!((clock.now(), clock.monotonic()), (1_000, 1_000));
+        let sleep = clock.sleep(Duration::from_secs(1));
+        clock.set_wall(9_000_000);
+        tokio::select! {
+            biased;
+            () = sleep => panic!("no time has passed"),
+            () = std::future::ready(()) => {}
+        }
+        assert_eq!(clock.monotonic(), 1_000);
     }
 }

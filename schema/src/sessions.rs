@@ -138,6 +138,8 @@ pub fn seen(
             devices::last_seen_ts
                 .is_null()
                 .or(devices::last_seen_ts.le(before))
+                // The clock was set back: a use in the future would stay the last one for as long.
+                .or(devices::last_seen_ts.gt(now))
                 .or(devices::last_seen_ip.is_null())
         )
     )

@@ -215,7 +215,7 @@ impl Confirmations {
 
     /// What the same registration was answered in this session: the answer may be lost.
     pub(super) fn registered(&self, auth: Option<&Auth>) -> Option<Registered> {
-        let (auth, now) = (auth?, self.env.clock.now());
+        let (auth, now) = (auth?, self.env.clock.monotonic());
         let purpose = Purpose::registration("");
         let mut sessions = self.sessions.borrow_mut();
         let session = sessions.get(auth.session.as_ref()?, &purpose.operation, now)?;
@@ -225,7 +225,7 @@ impl Confirmations {
 
     /// Remember what a registration is answered.
     pub(super) fn remember(&self, session: Option<&str>, registered: &Registered) {
-        let (purpose, now) = (Purpose::registration(""), self.env.clock.now());
+        let (purpose, now) = (Purpose::registration(""), self.env.clock.monotonic());
         let mut sessions = self.sessions.borrow_mut();
         let session = session.and_then(|id| sessions.get(id, &purpose.operation, now));
         if let Some(session) = session {
@@ -256,7 +256,7 @@ impl Confirmations {
         let Some(id) = auth.and_then(|auth| auth.session.clone()) else {
             return Ok(None);
         };
-        let now = self.env.clock.now();
+        let now = self.env.clock.monotonic();
         let known = self
             .sessions
             .borrow_mut()
@@ -271,7 +271,7 @@ impl Confirmations {
     }
 
     fn has_passed(&self, session: Option<&str>, purpose: &Purpose, fingerprint: &str) -> bool {
-        let now = self.env.clock.now();
+        let now = self.env.clock.monotonic();
         let mut sessions = self.sessions.borrow_mut();
         let session = session.and_then(|id| sessions.get(id, &purpose.operation, now));
         session.is_some_and(|session| session.passed.as_deref() == Some(fingerprint))
@@ -288,7 +288,7 @@ impl Confirmations {
         if failed.is_some() {
             return Err(self.challenge(purpose, flow, session, failed));
         }
-        let now = self.env.clock.now();
+        let now = self.env.clock.monotonic();
         let mut sessions = self.sessions.borrow_mut();
         if let Some(session) = session.and_then(|id| sessions.get(&id, &purpose.operation, now)) {
             session.passed = Some(fingerprint);
@@ -308,7 +308,7 @@ impl Confirmations {
         let completed = session.is_some().then(Vec::new);
         let session = session.unwrap_or_else(|| {
             let id = self.env.ids.opaque("session");
-            let now = self.env.clock.now();
+            let now = self.env.clock.monotonic();
             self.sessions.borrow_mut().open(id.clone(), purpose, now);
             id
         });

@@ -21,7 +21,7 @@ pub fn seen(actors: &Actors, who: &Identity, ip: Option<&str>) {
     };
     if env
         .known
-        .is_seen_again(&who.user, device, env.clock.now(), EVERY)
+        .is_seen_again(&who.user, device, env.clock.monotonic(), EVERY)
     {
         let seen = DeviceSeen {
             user: who.user.clone(),

@@ -18,7 +18,7 @@ const LIMIT: usize = 10_000;
 /// How many bytes remembered questions and answers may have together: what a service says can be long.
 const BYTES: usize = 8 << 20;
 
-/// The memory. Times are in milliseconds since the epoch.
+/// The memory. Times are those of [`Clock::monotonic`](crate::Clock::monotonic).
 #[derive(Default)]
 pub(super) struct Memory {
     answers: BTreeMap<Asked, (Answer, i64)>,

@@ -77,7 +77,7 @@ pub async fn answer<P>(
         Some(Box::pin(env.clock.sleep(timeout)))
     };
     loop {
-        let (asked, this, now) = (prepared.ask.clone(), env.clone(), env.clock.now());
+        let (asked, this, now) = (prepared.ask.clone(), env.clone(), env.clock.both());
         let must_answer = end_of_wait.is_none();
         let look = move |db: &mut Conn| gather(db, &this.fleeting, &asked, must_answer, now);
         let (seen, rooms) = match env.store.read(look).await? {

@@ -21,7 +21,7 @@ pub struct Presence {
     pub state: String,
     /// What the user says about it.
     pub message: Option<String>,
-    /// When it was set, in milliseconds since the epoch.
+    /// When it was set, by [`Clock::monotonic`](crate::Clock::monotonic): only how long ago that was is ever said.
     pub since: i64,
 }
 
@@ -94,7 +94,7 @@ impl<T: Clone> Ordered<T> {
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// room → user → when the typing ends, in milliseconds since the epoch.
+    /// room → user → when the typing ends, by [`Clock::monotonic`](crate::Clock::monotonic).
     typing: Ordered<BTreeMap<String, i64>>,
     presence: Ordered<Presence>,
 }

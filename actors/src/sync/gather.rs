@@ -13,6 +13,7 @@ use super::personal::{self, ByRoom};
 use super::room::{self, Joined, Left, Stretch, Stripped};
 use super::{Filter, Token};
 use crate::Result;
+use crate::clock::Times;
 use crate::rooms::queries::stripped_state;
 
 /// Rows of other kinds that are read at a time.
@@ -125,13 +126,13 @@ struct Answer {
     rooms: Rooms,
 }
 
-/// Look at everything. `must_answer` says that nothing new is an answer too; `now` is milliseconds since the epoch.
+/// Look at everything. `must_answer` says that nothing new is an answer too; `now` labels events, and measures how long ago somebody was online.
 pub(super) fn gather(
     db: &mut Conn,
     fleeting: &Fleeting,
     ask: &Ask,
     must_answer: bool,
-    now: i64,
+    now: Times,
 ) -> Result<Found> {
     let head = schema::sync::head(db)?;
     let (to_device, to_device_end) = personal::to_device(db, ask, head)?;
@@ -141,9 +142,9 @@ pub(super) fn gather(
         // A first answer brings everything that there is to know otherwise.
         None => DeviceLists::default(),
     };
-    let presence = personal::presence(db, fleeting, ask, head, now)?;
+    let presence = personal::presence(db, fleeting, ask, head, now.monotonic)?;
     let (account_data, by_room) = personal::sorted(ask, data)?;
-    let rooms = rooms(db, fleeting, ask, by_room, head, now)?;
+    let rooms = rooms(db, fleeting, ask, by_room, head, now.wall)?;
 
     let is_new = !(to_device.is_empty()
         && account_data.is_empty()

@@ -104,7 +104,7 @@ impl Sync {
 
     /// Somebody began or ceased to type: everybody in the room hears of it.
     fn typed(&mut self, room: OwnedRoomId, services: BTreeSet<ServiceId>) {
-        let (services, now) = (self.listening(services), self.env.clock.now());
+        let (services, now) = (self.listening(services), self.env.clock.monotonic());
         for service in &services {
             self.pending.typing(service, room.as_str(), now);
         }
@@ -114,7 +114,7 @@ impl Sync {
 
     /// Typing that was not said again ends by itself.
     fn end_typing(&mut self, room: OwnedRoomId, user: OwnedUserId, ctx: &mut Context<Self>) {
-        let now = self.env.clock.now();
+        let now = self.env.clock.monotonic();
         if !self
             .env
             .fleeting
@@ -208,7 +208,7 @@ impl Handler<SetTyping> for Sync {
         let time = time.map(|time| time.min(TYPING));
         let until = time.map(|time| {
             let length = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
-            self.env.clock.now().saturating_add(length)
+            self.env.clock.monotonic().saturating_add(length)
         });
         let write = self.env.store.write({
             let (env, user, room) = (self.env.clone(), user.clone(), room.clone());
@@ -248,7 +248,7 @@ impl Handler<SetPresence> for Sync {
         let presence = Presence {
             state: msg.state,
             message: msg.message,
-            since: self.env.clock.now(),
+            since: self.env.clock.monotonic(),
         };
         let write = checked.map(|()| {
             self.env.store.write(move |tx| {
@@ -278,7 +278,7 @@ impl Handler<SetPresence> for Sync {
             let Some((services, rooms)) = done? else {
                 return Ok(());
             };
-            let (services, now) = (this.listening(services), this.env.clock.now());
+            let (services, now) = (this.listening(services), this.env.clock.monotonic());
             for service in &services {
                 this.pending.presence(service, user.as_str(), now);
             }
@@ -322,7 +322,7 @@ impl Handler<NewReceipt> for Sync {
                         .is_some_and(|s| rules::is_privy(s, claim))
                 });
             }
-            let now = this.env.clock.now();
+            let now = this.env.clock.monotonic();
             for service in &services {
                 this.pending.receipt(service, &msg, now);
             }
@@ -336,7 +336,7 @@ impl Handler<TakeEphemeral> for Sync {
     type Result = Vec<Box<RawValue>>;
 
     fn handle(&mut self, msg: TakeEphemeral, _: &mut Context<Self>) -> Self::Result {
-        let now = self.env.clock.now();
+        let now = self.env.clock.monotonic();
         self.pending
             .take(&msg.service, msg.limit, &self.env.fleeting, now)
             .unwrap_or_else(|error| {

@@ -38,7 +38,7 @@ enum Subject {
 /// The last word on something. Only of a receipt it is kept what was said: who types and who is online is known.
 #[derive(Debug)]
 struct Word {
-    /// When it was said, in milliseconds since the epoch.
+    /// When it was said, by [`Clock::monotonic`](crate::Clock::monotonic).
     at: i64,
     receipt: Option<Receipt>,
 }

@@ -43,7 +43,7 @@ pub async fn presence(env: &Env, by: &UserId, of: &UserId) -> Result<Presence> {
             Ok::<_, Error>(())
         })
         .await?;
-    let now = env.clock.now();
+    let now = env.clock.monotonic();
     Ok(env.fleeting.presence(of.as_str()).unwrap_or(Presence {
         state: "offline".to_owned(),
         message: None,

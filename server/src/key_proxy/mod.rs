@@ -234,7 +234,7 @@ async fn said_by_owners(
     let (endpoint, clock) = (proxy.proxy.endpoint, &app.actors.env.clock);
     let (mut said, mut questions) = (BTreeMap::new(), Vec::new());
     for (service, users) in owners(app, caller, proxy.proxy, queried.keys()) {
-        let (known, unknown) = app.key_answers().known(&service, users, clock.now());
+        let (known, unknown) = app.key_answers().known(&service, users, clock.monotonic());
         said.extend(known);
         if !unknown.is_empty() {
             // The same query of many at the same time is one question.
@@ -246,7 +246,7 @@ async fn said_by_owners(
         let read = text.map_or_else(Read::default, |text| (proxy.read)(&users, &text));
         complain(&service, endpoint, &read.dropped);
         let answers = app.key_answers();
-        said.extend(answers.learn(&service, users, read.said, clock.now()));
+        said.extend(answers.learn(&service, users, read.said, clock.monotonic()));
     }
     Ok(said)
 }

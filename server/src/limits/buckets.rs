@@ -71,7 +71,7 @@ impl<K: Ord + Clone> Buckets<K> {
     /// # Errors
     /// Where there is none: after how many milliseconds there is one again. Nothing is taken.
     pub(super) fn take(&self, key: K) -> Result<(), u64> {
-        let now = self.clock.now();
+        let now = self.clock.monotonic();
         // Nothing is left half done by a panic: each change is one assignment.
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         if buckets.len() >= self.most && !buckets.contains_key(&key) {
@@ -104,7 +104,7 @@ impl<K: Ord + Clone> Buckets<K> {
         K: std::borrow::Borrow<Q>,
         Q: Ord + ?Sized,
     {
-        let now = self.clock.now();
+        let now = self.clock.monotonic();
         let buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         let tokens = buckets
             .get(key)
@@ -117,7 +117,7 @@ impl<K: Ord + Clone> Buckets<K> {
 
     /// Put back a token that was taken for nothing.
     pub(super) fn give_back(&self, key: &K) {
-        let now = self.clock.now();
+        let now = self.clock.monotonic();
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(bucket) = buckets.get_mut(key) {
             let tokens = (self.limit.filled(*bucket, now) + 1.0).min(self.limit.burst);

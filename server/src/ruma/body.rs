@@ -109,14 +109,14 @@ struct Pace<'a> {
 
 impl Pace<'_> {
     fn new(app: &App) -> Pace<'_> {
-        let begun = app.actors.env.clock.now();
+        let begun = app.actors.env.clock.monotonic();
         Pace { app, begun }
     }
 
     /// Wait for the next part, as long as what has arrived allows.
     async fn wait<T>(&self, arrived: usize, next: impl Future<Output = T>) -> Result<T> {
         let clock = &self.app.actors.env.clock;
-        let passed = u64::try_from(clock.now() - self.begun).unwrap_or_default();
+        let passed = u64::try_from(clock.monotonic() - self.begun).unwrap_or_default();
         let left = allowed(arrived).saturating_sub(Duration::from_millis(passed));
         let too_slow = "the body of the request came too slowly".to_owned();
         tokio::select! {
