@@ -1,12 +1,25 @@
-//! Who waits for news, found by what the news are about: the cost of a wake is that of those it concerns.
+//! Requests that wait for news, found by what the news is about: the cost of a wake is that of the requests it concerns.
+//!
+//! Memory is bounded in bytes. Where there is no room left to remember a wake, or the rooms of a request, the request is woken
+//! more often than it would have to be: it looks again and finds nothing.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use schema::Position;
 use tokio::sync::oneshot;
 
 /// How many past wakes are remembered for those who begin to wait just after them.
 const RECENT: usize = 256;
+
+/// How many bytes of past wakes are remembered. A bot in 10,000 rooms fills half of this with one change of its keys.
+const RECENT_BYTES: usize = 2 << 20;
+
+/// How many bytes the rooms of waiting requests may take, all together. A request beyond it is woken by every room.
+const ROOM_BYTES: usize = 32 << 20;
+
+/// What an id takes in a tree, besides its text: pointers, lengths, and its share of the tree.
+const ENTRY: usize = 64;
 
 /// What a wake speaks of: ids of users and rooms.
 #[derive(Debug, Clone, Default)]
@@ -19,11 +32,24 @@ impl News {
     fn concern(&self, user: &str, rooms: &[String]) -> bool {
         self.users.contains(user) || rooms.iter().any(|room| self.rooms.contains(room))
     }
+
+    fn size(&self) -> usize {
+        let ids = self.users.iter().chain(&self.rooms);
+        ENTRY + ids.map(|id| id.len() + ENTRY).sum::<usize>()
+    }
+}
+
+/// The rooms of a waiting request.
+enum Rooms {
+    /// These; each id is held once for all requests that wait in the room.
+    These(Vec<Arc<str>>),
+    /// There was no room to remember them.
+    Any,
 }
 
 struct Waiter<T> {
     user: String,
-    rooms: Vec<String>,
+    rooms: Rooms,
     wake: oneshot::Sender<T>,
 }
 
@@ -32,9 +58,14 @@ pub(super) struct Waiters<T> {
     next: u64,
     waiting: BTreeMap<u64, Waiter<T>>,
     by_user: BTreeMap<String, BTreeSet<u64>>,
-    by_room: BTreeMap<String, BTreeSet<u64>>,
+    by_room: BTreeMap<Arc<str>, BTreeSet<u64>>,
+    /// The requests that any room wakes.
+    by_any_room: BTreeSet<u64>,
+    /// What `by_room` and the rooms of the waiters take.
+    room_bytes: usize,
     /// The last wakes, each with the head at the time: what it spoke of is not above that.
     recent: VecDeque<(Position, News)>,
+    recent_bytes: usize,
     /// The head at the last wake that is no longer remembered.
     forgotten: Position,
 }
@@ -46,7 +77,10 @@ impl<T> Default for Waiters<T> {
             waiting: BTreeMap::new(),
             by_user: BTreeMap::new(),
             by_room: BTreeMap::new(),
+            by_any_room: BTreeSet::new(),
+            room_bytes: 0,
             recent: VecDeque::new(),
+            recent_bytes: 0,
             forgotten: Position::START,
         }
     }
@@ -75,11 +109,28 @@ impl<T> Waiters<T> {
         self.next += 1;
         let id = self.next;
         self.by_user.entry(user.clone()).or_default().insert(id);
-        for room in &rooms {
-            self.by_room.entry(room.clone()).or_default().insert(id);
-        }
+        let rooms = self.list_rooms(id, rooms);
         self.waiting.insert(id, Waiter { user, rooms, wake });
         id
+    }
+
+    fn list_rooms(&mut self, id: u64, rooms: Vec<String>) -> Rooms {
+        // As if no other request waited in them: an upper bound that needs no look-ups.
+        let bytes: usize = rooms.iter().map(|room| room_size(room)).sum();
+        if self.room_bytes + bytes > ROOM_BYTES {
+            self.by_any_room.insert(id);
+            return Rooms::Any;
+        }
+        self.room_bytes += bytes;
+        let mut listed = Vec::with_capacity(rooms.len());
+        for room in rooms {
+            let known = self.by_room.get_key_value(room.as_str());
+            let room = known.map_or_else(|| Arc::from(room), |(known, _)| Arc::clone(known));
+            let ids = self.by_room.entry(Arc::clone(&room)).or_default();
+            ids.insert(id);
+            listed.push(room);
+        }
+        Rooms::These(listed)
     }
 
     /// Someone waits no longer.
@@ -90,8 +141,16 @@ impl<T> Waiters<T> {
     fn take(&mut self, id: u64) -> Option<oneshot::Sender<T>> {
         let waiter = self.waiting.remove(&id)?;
         unlist(&mut self.by_user, &waiter.user, id);
-        for room in &waiter.rooms {
-            unlist(&mut self.by_room, room, id);
+        match waiter.rooms {
+            Rooms::Any => {
+                self.by_any_room.remove(&id);
+            }
+            Rooms::These(rooms) => {
+                for room in &rooms {
+                    self.room_bytes -= room_size(room);
+                    unlist(&mut self.by_room, room, id);
+                }
+            }
         }
         Some(waiter.wake)
     }
@@ -112,15 +171,26 @@ impl<T> Waiters<T> {
             found.extend(self.by_user.get(user).into_iter().flatten());
         }
         for room in &news.rooms {
-            found.extend(self.by_room.get(room).into_iter().flatten());
+            found.extend(self.by_room.get(room.as_str()).into_iter().flatten());
         }
+        if !news.rooms.is_empty() {
+            found.extend(&self.by_any_room);
+        }
+        self.remember(head, news);
+        found.into_iter().filter_map(|id| self.take(id)).collect()
+    }
+
+    /// Remember a wake. The oldest ones go where there are too many, this one too where it is too large: then all that have not
+    /// seen its head look again.
+    fn remember(&mut self, head: Position, news: News) {
+        self.recent_bytes += news.size();
         self.recent.push_back((head, news));
-        if self.recent.len() > RECENT
-            && let Some((head, _)) = self.recent.pop_front()
+        while (self.recent.len() > RECENT || self.recent_bytes > RECENT_BYTES)
+            && let Some((head, news)) = self.recent.pop_front()
         {
+            self.recent_bytes -= news.size();
             self.forgotten = head;
         }
-        found.into_iter().filter_map(|id| self.take(id)).collect()
     }
 
     /// How many wait.
@@ -129,7 +199,15 @@ impl<T> Waiters<T> {
     }
 }
 
-fn unlist(index: &mut BTreeMap<String, BTreeSet<u64>>, key: &str, id: u64) {
+fn room_size(room: &str) -> usize {
+    room.len() + 2 * ENTRY
+}
+
+fn unlist<K: Ord + std::borrow::Borrow<str>>(
+    index: &mut BTreeMap<K, BTreeSet<u64>>,
+    key: &str,
+    id: u64,
+) {
     if let Some(ids) = index.get_mut(key) {
         ids.remove(&id);
         if ids.is_empty() {
@@ -212,7 +290,58 @@ mod tests {
                 waiters.remove(id);
             }
             assert!(waiters.by_user.is_empty() && waiters.by_room.is_empty());
+            assert_eq!(waiters.room_bytes, 0);
         }
+    }
+
+    fn rooms_of_a_bot() -> Vec<String> {
+        (0..10_000)
+            .map(|n| format!("!{n:026}:example.org"))
+            .collect()
+    }
+
+    #[test]
+    fn a_bot_in_many_rooms_is_remembered_in_bounded_memory() {
+        let (mut waiters, rooms) = (Waiters::<()>::default(), rooms_of_a_bot());
+        let none = || std::iter::empty::<&str>();
+        for head in 1..=256 {
+            waiters.woken(none(), rooms.iter().map(String::as_str), Position(head));
+            assert!(waiters.recent_bytes <= RECENT_BYTES, "{head}");
+        }
+        assert!(
+            waiters.has_missed("u1", &[], Position(200)),
+            "what was not remembered may have been for anybody"
+        );
+        assert!(waiters.has_missed("u1", &rooms[7..8], Position(255)));
+        assert!(!waiters.has_missed("u1", &rooms, Position(256)));
+        // One wake that is larger than all that may be remembered.
+        let many: Vec<String> = (0..4)
+            .flat_map(|n| rooms.iter().map(move |r| format!("{n}{r}")))
+            .collect();
+        waiters.woken(none(), many.iter().map(String::as_str), Position(257));
+        assert_eq!(waiters.recent_bytes, 0);
+        assert!(waiters.has_missed("u1", &[], Position(256)));
+        assert!(!waiters.has_missed("u1", &[], Position(257)));
+    }
+
+    #[test]
+    fn requests_of_bots_in_many_rooms_wait_in_bounded_memory_and_miss_nothing() {
+        let (mut waiters, rooms) = (Waiters::<()>::default(), rooms_of_a_bot());
+        let mut waiting = Vec::new();
+        for n in 0..30 {
+            let (wake, woken) = oneshot::channel();
+            let id = waiters.add(format!("bot{n}"), rooms.clone(), wake);
+            waiting.push((id, woken));
+            assert!(waiters.room_bytes <= ROOM_BYTES);
+        }
+        assert!(!waiters.by_any_room.is_empty(), "some are beyond the bound");
+        let one = rooms[9_999..].iter().map(String::as_str);
+        let senders = waiters.woken(std::iter::empty(), one, Position(1));
+        assert_eq!(senders.len(), 30, "all are woken, remembered or not");
+        for (id, _) in waiting {
+            waiters.remove(id);
+        }
+        assert_eq!((waiters.room_bytes, waiters.by_any_room.len()), (0, 0));
     }
 
     #[test]
