@@ -7,6 +7,7 @@ mod address;
 mod env;
 mod error;
 mod identity;
+mod legacy_paths;
 mod life;
 
 pub mod accounts;

@@ -1,6 +1,7 @@
 //! The HTTP requests to application services: the one place that knows the client.
 
 use std::error::Error as _;
+use std::future::pending;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -9,13 +10,14 @@ use reqwest::{Client, Method, RequestBuilder, Response};
 use schema::interests::Service;
 use schema::registration::Registration;
 
-use crate::{Refusal, Result};
+use crate::legacy_paths::{self, LegacyPaths};
+use crate::{Clock, Refusal, Result};
 
 /// How long a service may take to answer a transaction.
 const TRANSACTION: Duration = Duration::from_secs(60);
 
-/// How long a service may take to answer a ping.
-const PING: Duration = Duration::from_secs(30);
+/// How long a service may take to answer a ping: less than a request waits for an actor, and than a client for its answer.
+const PING: Duration = Duration::from_secs(20);
 
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -32,6 +34,7 @@ const ANSWER: usize = 1 << 20;
 pub struct Transport {
     plain: Arc<OnceLock<Client>>,
     tls: Arc<OnceLock<Client>>,
+    legacy: Arc<LegacyPaths>,
 }
 
 /// What a service answered.
@@ -39,6 +42,8 @@ pub struct Transport {
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) body: String,
+    /// The older path under which it was asked, if it was: without the token.
+    pub(crate) legacy: Option<String>,
 }
 
 impl Transport {
@@ -76,23 +81,29 @@ impl Transport {
         service: &Service,
         txn_id: i64,
         body: Bytes,
+        clock: &Clock,
     ) -> Result<Answer> {
-        self.send(
-            service,
-            Method::PUT,
-            &format!("/_matrix/app/v1/transactions/{txn_id}"),
-            body,
-            TRANSACTION,
-        )
-        .await
+        let path = format!("/_matrix/app/v1/transactions/{txn_id}");
+        let attempt = |path: String| {
+            let request = self.request(service, Method::PUT, &path);
+            let request = request.map(|request| with_json(request, body.clone()));
+            let too_late = clock.sleep(TRANSACTION);
+            async move { status_and_excerpt(request?, too_late).await }
+        };
+        self.under_either_path(service, clock, &path, attempt).await
     }
 
     /// Ask whether the service is there. ([spec])
     ///
     /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#post_matrixappv1ping
-    pub(crate) async fn ping(&self, service: &Service, body: Bytes) -> Result<Answer> {
-        self.send(service, Method::POST, "/_matrix/app/v1/ping", body, PING)
-            .await
+    pub(crate) async fn ping(
+        &self,
+        service: &Service,
+        body: Bytes,
+        clock: &Clock,
+    ) -> Result<Answer> {
+        let request = self.request(service, Method::POST, "/_matrix/app/v1/ping")?;
+        status_and_excerpt(with_json(request, body), clock.sleep(PING)).await
     }
 
     /// Ask a service something outside transactions: `POST` with a body, `GET` without. The answer is whole. How long to wait
@@ -102,40 +113,70 @@ impl Transport {
         service: &Service,
         path: &str,
         body: Option<Bytes>,
+        clock: &Clock,
     ) -> Result<Answer> {
-        let method = if body.is_some() {
-            Method::POST
-        } else {
-            Method::GET
+        let attempt = |path: String| {
+            let request = match &body {
+                Some(body) => self
+                    .request(service, Method::POST, &path)
+                    .map(|request| with_json(request, body.clone())),
+                None => self.request(service, Method::GET, &path),
+            };
+            async move { whole_answer(request?).await }
         };
-        let mut request = self.request(service, method, path)?;
-        if let Some(body) = body {
-            request = with_json(request, body);
-        }
-        let mut response = request.send().await.map_err(refusal)?;
-        let (text, whole) = read(&mut response, ANSWER).await;
-        if !whole {
-            return Err(
-                Refusal::ConnectionFailed("the answer is cut off or too long".into()).into(),
-            );
-        }
-        Ok(Answer {
-            status: response.status().as_u16(),
-            body: text,
-        })
+        self.under_either_path(service, clock, path, attempt).await
     }
 
-    async fn send(
+    // ANCHOR: under_either_path
+    /// Ask under the present path; where the service does not know it, under the one before, if there is one. What it knows is
+    /// remembered for a while, and then tried first.
+    async fn under_either_path<A: Future<Output = Result<Answer>>>(
         &self,
         service: &Service,
-        method: Method,
+        clock: &Clock,
         path: &str,
-        body: Bytes,
-        patience: Duration,
+        attempt: impl Fn(String) -> A,
     ) -> Result<Answer> {
-        let request = with_json(self.request(service, method, path)?, body);
-        status_and_excerpt(request.timeout(patience)).await
+        let Some((endpoint, older)) = legacy_paths::older(path) else {
+            return attempt(path.to_owned()).await;
+        };
+        let under = async |is_older: bool| {
+            let path = if is_older {
+                legacy_paths::with_token(&older, &service.registration.hs_token)
+            } else {
+                path.to_owned()
+            };
+            let mut answer = attempt(path).await?;
+            answer.legacy = is_older.then(|| older.clone());
+            Ok::<_, crate::Error>(answer)
+        };
+        let is_unknown = |answer: &Answer| legacy_paths::is_unknown(answer.status, &answer.body);
+        let older_first = self
+            .legacy
+            .is_first(&service.id, endpoint, clock.monotonic());
+        let answer = under(older_first).await?;
+        if !is_unknown(&answer) {
+            return Ok(answer);
+        }
+        match under(!older_first).await {
+            Ok(other) if !is_unknown(&other) => {
+                if older_first {
+                    self.legacy.forget(&service.id, endpoint);
+                } else {
+                    tracing::info!(service = %service.id, endpoint, "it knows the path from before version 1 only");
+                    self.legacy
+                        .remember(&service.id, endpoint, clock.monotonic());
+                }
+                Ok(other)
+            }
+            // It knows neither: the first answer counts.
+            Ok(_) | Err(_) => {
+                self.legacy.forget(&service.id, endpoint);
+                Ok(answer)
+            }
+        }
     }
+    // ANCHOR_END: under_either_path
 
     /// Ask with any token and any body: for whoever examines a service, not for who serves it.
     pub(crate) async fn probe(
@@ -150,7 +191,7 @@ impl Transport {
             .map_err(|e| Refusal::ConnectionFailed(e.to_string()))?;
         let url = registration.endpoint(path).ok_or(Refusal::UrlNotSet)?;
         let request = self.client(&url)?.request(method, url).bearer_auth(token);
-        status_and_excerpt(with_json(request, body).timeout(patience)).await
+        status_and_excerpt(with_json(request, body).timeout(patience), pending()).await
     }
 
     fn request(&self, service: &Service, method: Method, path: &str) -> Result<RequestBuilder> {
@@ -165,13 +206,42 @@ impl Transport {
     }
 }
 
-/// Send it. The status decides; the body is for whoever looks for the reason, and reading it keeps the connection.
-async fn status_and_excerpt(request: RequestBuilder) -> Result<Answer> {
+/// Send it. The status decides, as soon as it is there; the body is for whoever looks for the reason, and reading it keeps the
+/// connection.
+async fn status_and_excerpt(
+    request: RequestBuilder,
+    too_late: impl Future<Output = ()>,
+) -> Result<Answer> {
+    let mut too_late = std::pin::pin!(too_late);
+    let mut response = tokio::select! {
+        biased;
+        response = request.send() => response.map_err(refusal)?,
+        () = &mut too_late => return Err(Refusal::ConnectionTimeout.into()),
+    };
+    let status = response.status().as_u16();
+    let body = tokio::select! {
+        biased;
+        (body, _) = read(&mut response, EXCERPT) => body,
+        () = &mut too_late => String::new(),
+    };
+    Ok(Answer {
+        status,
+        body,
+        legacy: None,
+    })
+}
+
+/// Send it, and read the whole answer.
+async fn whole_answer(request: RequestBuilder) -> Result<Answer> {
     let mut response = request.send().await.map_err(refusal)?;
-    let (body, _) = read(&mut response, EXCERPT).await;
+    let (body, whole) = read(&mut response, ANSWER).await;
+    if !whole {
+        return Err(Refusal::ConnectionFailed("the answer is cut off or too long".into()).into());
+    }
     Ok(Answer {
         status: response.status().as_u16(),
         body,
+        legacy: None,
     })
 }
 

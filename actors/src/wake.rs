@@ -1,10 +1,11 @@
 //! Who wants to be woken for which services, users and rooms. Owners know this file, never the actors they wake.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Mutex, OnceLock, RwLock};
 
 use actix::{Message, Recipient};
 use ruma::{OwnedRoomId, OwnedUserId};
+use schema::Position;
 use schema::registration::ServiceId;
 use serde::Serialize;
 
@@ -45,11 +46,20 @@ pub struct NewReceipt {
     pub thread: String,
 }
 
+/// The services that an open line of the device-list log holds back.
+#[derive(Default)]
+struct Held {
+    /// How far the pass has read, as far as this process knows.
+    read: Position,
+    /// Which line each waits for.
+    waiting: BTreeMap<ServiceId, Position>,
+}
+
 /// The register of who is to be woken.
 #[derive(Default)]
 pub struct Wake {
     senders: RwLock<BTreeMap<ServiceId, Recipient<WakeSender>>>,
-    held: Mutex<BTreeSet<ServiceId>>,
+    held: Mutex<Held>,
     sync: OnceLock<Recipient<WakeSync>>,
     receipts: OnceLock<Recipient<NewReceipt>>,
     trace: OnceLock<Trace>,
@@ -136,27 +146,78 @@ impl Wake {
         let _ = to.try_send(nudge);
     }
 
-    /// This service is about to look for work and must hear of the next finished device-list pass.
-    pub(crate) fn hold(&self, service: &ServiceId) {
-        if let Ok(mut held) = self.held.lock() {
-            held.insert(service.clone());
+    /// This service is held back by a line of the device-list log: wake it when the pass has read that line. The pass may have
+    /// read it since the service looked; then it is woken now.
+    pub(crate) fn hold(&self, service: &ServiceId, line: Position) {
+        let Ok(mut held) = self.held.lock() else {
+            return;
+        };
+        if line > held.read {
+            held.waiting.insert(service.clone(), line);
+            return;
+        }
+        drop(held);
+        self.services([service]);
+    }
+
+    /// The device-list pass has read up to here, and what follows from it is committed: the services that waited for it look again,
+    /// and no others.
+    pub(crate) fn pass_has_read(&self, up_to: Position) {
+        let Ok(mut held) = self.held.lock() else {
+            return;
+        };
+        held.read = held.read.max(up_to);
+        let waiting = std::mem::take(&mut held.waiting);
+        let (due, waiting): (BTreeMap<_, _>, _) =
+            waiting.into_iter().partition(|(_, line)| *line <= up_to);
+        held.waiting = waiting;
+        drop(held);
+        self.services(due.keys());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use actix::{Actor, Context, Handler};
+
+    use super::*;
+
+    struct Counter(Arc<AtomicUsize>);
+
+    impl Actor for Counter {
+        type Context = Context<Self>;
+    }
+
+    impl Handler<WakeSender> for Counter {
+        type Result = ();
+
+        fn handle(&mut self, _: WakeSender, _: &mut Context<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// This service found nothing that a device-list pass holds back.
-    pub(crate) fn release(&self, service: &ServiceId) {
-        if let Ok(mut held) = self.held.lock() {
-            held.remove(service);
-        }
-    }
-
-    /// A device-list pass is committed: whoever it held back looks again.
-    pub(crate) fn pass_finished(&self) {
-        let held = self
-            .held
-            .lock()
-            .map(|mut h| std::mem::take(&mut *h))
-            .unwrap_or_default();
-        self.services(&held);
+    #[actix::test]
+    async fn a_held_service_is_woken_once_and_by_the_line_that_holds_it() {
+        let (wake, irc, woken) = (Wake::default(), ServiceId::from("irc"), Arc::default());
+        let sender = Counter(Arc::clone(&woken)).start();
+        wake.set_sender(irc.clone(), sender.clone().recipient());
+        let woken = async || {
+            // Behind all that was sent before.
+            let _ = sender.send(WakeSender).await;
+            woken.swap(0, Ordering::Relaxed) - 1
+        };
+        wake.pass_has_read(Position(4));
+        wake.hold(&irc, Position(9));
+        wake.pass_has_read(Position(5));
+        wake.pass_has_read(Position(8));
+        assert_eq!(woken().await, 0, "other lines are no business of its");
+        wake.pass_has_read(Position(9));
+        wake.pass_has_read(Position(12));
+        assert_eq!(woken().await, 1);
+        wake.hold(&irc, Position(11));
+        assert_eq!(woken().await, 1, "the pass was faster than the sender");
     }
 }

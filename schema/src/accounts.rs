@@ -266,7 +266,11 @@ pub fn deactivate(db: &mut Conn, user_id: &str) -> Result<()> {
         diesel::delete(
             owed_account_data::table
                 .filter(owed_account_data::user_id.eq(user_id))
-                .filter(owed_account_data::txn.is_null()),
+                .filter(
+                    owed_account_data::txn
+                        .is_null()
+                        .or(owed_account_data::txn.lt(0)),
+                ),
         )
         .execute(c)?;
         diesel::delete(filters::table.filter(filters::user_id.eq(user_id))).execute(c)

@@ -13,7 +13,7 @@ use crate::registration::{Registration, ServiceId};
 use crate::tables::{
     aliases, appservice_rooms, appservices, back_fills, device_keys, fallback_keys,
     frozen_transactions, one_time_keys, owed_account_data, owed_counts, owed_device_lists,
-    owed_events, to_device_copies, tracked,
+    owed_events, set_aside, to_device_copies, tracked,
 };
 use crate::{Conn, Position, Result, Tx, device_lists, keys};
 
@@ -111,6 +111,7 @@ pub fn forget(db: &mut Conn, id: &ServiceId) -> Result<bool> {
             .execute(c)?;
         diesel::delete(frozen_transactions::table.find(id)).execute(c)?;
         diesel::delete(back_fills::table.find(id)).execute(c)?;
+        diesel::delete(set_aside::table.filter(set_aside::appservice_id.eq(id))).execute(c)?;
         Ok::<_, crate::Error>(diesel::delete(appservices::table.find(id)).execute(c)? == 1)
     })
 }
@@ -355,7 +356,7 @@ pub fn forget_counts(tx: &mut Tx<'_>, to: &Addressed) -> Result<()> {
         on!(&mut **tx, |c| diesel::delete(
             owed_counts::table
                 .find((service.as_str(), &to.device.user_id, &to.device.device_id))
-                .filter(owed_counts::txn.is_null())
+                .filter(owed_counts::txn.is_null().or(owed_counts::txn.lt(0)))
         )
         .execute(c))?;
     }

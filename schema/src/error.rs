@@ -79,6 +79,17 @@ fn is_of_the_engine(error: &Diesel) -> bool {
     }
 }
 
+impl Error {
+    /// Whether a stored value is the cause: it is as damaged when it is read again.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            Error::Damaged(_) | Error::Database(Diesel::DeserializationError(_))
+        )
+    }
+}
+
 impl From<serde_json::Error> for Error {
     fn from(error: serde_json::Error) -> Self {
         Error::Damaged(error.to_string())

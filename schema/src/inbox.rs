@@ -12,6 +12,10 @@ use crate::registration::ServiceId;
 use crate::tables::{client_transactions, inbox, to_device_copies};
 use crate::{Conn, Position, Result};
 
+/// The transaction of copies that a service has taken without deciding over the device, while the message still waits for the device:
+/// no transaction has this number. Such a row has no content; it says that the service has had the message.
+pub const DELIVERED: i64 = -2;
+
 /// A message that waits for a device.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
 #[diesel(table_name = inbox)]
@@ -99,13 +103,24 @@ pub fn acknowledge_device(
     device_id: &str,
     up_to: Position,
 ) -> Result<usize> {
-    Ok(on!(db, |c| diesel::delete(
+    let gone = on!(db, |c| diesel::delete(
         inbox::table
             .filter(inbox::user_id.eq(user_id))
             .filter(inbox::device_id.eq(device_id))
             .filter(inbox::position.le(up_to.0))
     )
-    .execute(c))?)
+    .execute(c))?;
+    if gone > 0 {
+        on!(db, |c| diesel::delete(
+            to_device_copies::table
+                .filter(to_device_copies::user_id.eq(user_id))
+                .filter(to_device_copies::device_id.eq(device_id))
+                .filter(to_device_copies::position.le(up_to.0))
+                .filter(to_device_copies::txn.eq(DELIVERED))
+        )
+        .execute(c))?;
+    }
+    Ok(gone)
 }
 
 /// The device is gone: nobody is left to read its rows, and copies that are not in a frozen transaction go too.
@@ -123,7 +138,11 @@ pub fn forget_device(db: &mut Conn, user_id: &str, device_id: &str) -> Result<()
         to_device_copies::table
             .filter(to_device_copies::user_id.eq(user_id))
             .filter(to_device_copies::device_id.eq(device_id))
-            .filter(to_device_copies::txn.is_null())
+            .filter(
+                to_device_copies::txn
+                    .is_null()
+                    .or(to_device_copies::txn.lt(0))
+            )
     )
     .execute(c))?;
     Ok(())
@@ -175,7 +194,11 @@ pub fn stamp(db: &mut Conn, service: &Service, cut: Position, txn: i64) -> Resul
     .execute(c))?)
 }
 
+// ANCHOR: acknowledge
 /// The service acknowledged this transaction: its copies go, and the inbox rows behind those it had authority over.
+///
+/// Where it had none the message goes on waiting for its device, and the copy stays as a mark: should the service come to decide over
+/// the device, what it has had is not copied for it again.
 ///
 /// # Errors
 /// When the database fails.
@@ -185,13 +208,17 @@ pub fn acknowledge_service(
     cut: Position,
     txn: i64,
 ) -> Result<usize> {
-    let behind: Vec<i64> = on!(db, |c| to_device_copies::table
+    let taken: Vec<(i64, bool)> = on!(db, |c| to_device_copies::table
         .filter(to_device_copies::appservice_id.eq(service.as_str()))
         .filter(to_device_copies::position.le(cut.0))
         .filter(to_device_copies::txn.eq(txn))
-        .filter(to_device_copies::explicit.eq(true))
-        .select(to_device_copies::position)
+        .select((to_device_copies::position, to_device_copies::explicit))
         .load(c))?;
+    let of = |explicit| {
+        let rows = taken.iter().filter(move |(_, e)| *e == explicit);
+        rows.map(|(position, _)| *position).collect::<Vec<_>>()
+    };
+    let (behind, observed) = (of(true), of(false));
     match db.changing() {
         Engine::Sqlite(c) => {
             for position in &behind {
@@ -202,16 +229,63 @@ pub fn acknowledge_service(
             diesel::delete(inbox::table.filter(inbox::position.eq_any(&behind))).execute(c)?;
         }
     }
+    mark_delivered(db, service, &observed)?;
+    // Another service's acknowledgement empties the inbox: nothing is left to be copied, and the marks go.
+    forget_marks(db, &behind)?;
     Ok(forget_stamped!(db, to_device_copies, service, cut, txn)?)
 }
+// ANCHOR_END: acknowledge
 
-/// How many copies wait for a service, frozen ones included.
+/// Of these copies, those whose message still waits become marks.
+fn mark_delivered(db: &mut Conn, service: &ServiceId, observed: &[i64]) -> Result<()> {
+    if observed.is_empty() {
+        return Ok(());
+    }
+    let waiting: Vec<i64> = on!(db, |c| inbox::table
+        .filter(inbox::position.eq_any(observed))
+        .select(inbox::position)
+        .load(c))?;
+    on!(db, |c| diesel::update(
+        to_device_copies::table
+            .filter(to_device_copies::appservice_id.eq(service.as_str()))
+            .filter(to_device_copies::position.eq_any(&waiting))
+    )
+    .set((
+        to_device_copies::txn.eq(DELIVERED),
+        to_device_copies::content.eq("")
+    ))
+    .execute(c))?;
+    Ok(())
+}
+
+/// These messages are gone, so nothing is copied again: their marks go.
+fn forget_marks(db: &mut Conn, gone: &[i64]) -> Result<()> {
+    if gone.is_empty() {
+        return Ok(());
+    }
+    // The number is written out: an index over these rows alone finds them.
+    let is_mark = diesel::dsl::sql::<diesel::sql_types::Bool>("txn = -2");
+    on!(db, |c| diesel::delete(
+        to_device_copies::table
+            .filter(to_device_copies::position.eq_any(gone))
+            .filter(is_mark)
+    )
+    .execute(c))?;
+    Ok(())
+}
+
+/// How many copies wait for a service, frozen ones and those set aside included.
 ///
 /// # Errors
 /// When the database fails.
 pub fn count_owed(db: &mut Conn, service: &ServiceId) -> Result<i64> {
     Ok(on!(db, |c| to_device_copies::table
         .filter(to_device_copies::appservice_id.eq(service.as_str()))
+        .filter(
+            to_device_copies::txn
+                .is_null()
+                .or(to_device_copies::txn.ne(DELIVERED))
+        )
         .count()
         .get_result(c))?)
 }
@@ -388,6 +462,11 @@ pub fn copies_for(
             to_device_copies::table
                 .filter(to_device_copies::user_id.eq(user_id))
                 .filter(to_device_copies::device_id.eq(device_id))
+                .filter(
+                    to_device_copies::txn
+                        .is_null()
+                        .or(to_device_copies::txn.ne(DELIVERED)),
+                )
         };
     }
     let count = on!(db, |c| theirs!().count().get_result(c))?;

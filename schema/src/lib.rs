@@ -37,6 +37,7 @@ pub mod scratch;
 pub mod server_info;
 pub mod service_rooms;
 pub mod sessions;
+pub mod set_aside;
 pub mod signing_keys;
 pub mod store;
 pub mod sync;

@@ -357,6 +357,16 @@ diesel::table! {
 }
 
 diesel::table! {
+    set_aside (appservice_id, position) {
+        appservice_id -> Text,
+        position -> BigInt,
+        kind -> Text,
+        why -> Text,
+        at -> BigInt,
+    }
+}
+
+diesel::table! {
     back_fills (appservice_id) {
         appservice_id -> Text,
         up_to -> BigInt,
@@ -412,6 +422,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     owed_counts,
     owed_account_data,
     frozen_transactions,
+    set_aside,
     back_fills,
     scratch
 );

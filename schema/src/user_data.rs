@@ -220,7 +220,7 @@ pub fn retain_owed(
             t::table
                 .filter(t::appservice_id.eq(service.as_str()))
                 .filter(t::user_id.eq(user))
-                .filter(t::txn.is_null())
+                .filter(t::txn.is_null().or(t::txn.lt(0)))
         )
         .execute(c))?;
     }

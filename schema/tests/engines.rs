@@ -388,7 +388,7 @@ const HOT: [(&str, &str); 23] = [
         "SELECT * FROM owed_device_lists WHERE appservice_id = 'a' AND position <= 9 AND txn IS NULL ORDER BY position LIMIT 99",
     ),
     (
-        "device_lists::settled_up_to",
+        "device_lists::held_by",
         "SELECT covers FROM device_list_log WHERE position > 1 ORDER BY position LIMIT 1",
     ),
     (

@@ -13,6 +13,9 @@ use schema::registration::{Registration, ServiceId};
 use crate::cli::{AddUser, Forget};
 use crate::run::{configured, make_database, text};
 
+/// How many rows that are set aside are shown of each service.
+const SHOWN: i64 = 10;
+
 /// Start the actors without a socket, for a command on a server that does not run.
 async fn offline(path: &Path) -> Result<Actors, String> {
     let (_, mut options) = configured(path)?;
@@ -99,9 +102,16 @@ pub(crate) async fn list_appservices(path: std::path::PathBuf) -> Result<(), Str
         let id = ServiceId::from(row.appservice_id.as_str());
         let owed = env
             .store
-            .read(move |db| schema::inbox::count_owed(db, &id))
+            .read(move |db| {
+                let (owed, aside) = (
+                    schema::inbox::count_owed(db, &id)?,
+                    schema::set_aside::count(db, &id)?,
+                );
+                Ok::<_, schema::Error>((owed, aside, schema::set_aside::oldest(db, &id, SHOWN)?))
+            })
             .await
             .map_err(text)?;
+        let (owed, aside, oldest) = owed;
         let state = if row.present {
             "present"
         } else {
@@ -122,6 +132,12 @@ pub(crate) async fn list_appservices(path: std::path::PathBuf) -> Result<(), Str
             "{}  {}  {state}; to-device messages owed: {owed}{observes}",
             row.appservice_id, row.file
         );
+        if aside > 0 {
+            println!("  {aside} that cannot be sent to it are set aside:");
+        }
+        for row in oldest {
+            println!("    {} at {}: {}", row.kind, row.position, row.why);
+        }
         known.push(registration.id);
     }
     for id in observe

@@ -21,6 +21,8 @@ pub struct Received {
     pub method: String,
     /// The path.
     pub path: String,
+    /// The query of a transaction or a ping, as it came.
+    pub query: String,
     /// The body, byte for byte.
     pub body: String,
     /// What was answered.
@@ -74,6 +76,8 @@ struct State {
     /// What questions are answered at once; `None` holds each until the story answers it.
     to_questions: Option<(u16, String)>,
     asked: VecDeque<Question>,
+    /// Whether only the paths from before version 1 are known.
+    only_legacy: bool,
     received: Vec<Received>,
     seen: BTreeSet<String>,
     trace: Option<Trace>,
@@ -172,6 +176,19 @@ impl Receiver {
         self.with(|s| s.to_questions = answer.map(|(status, body)| (status, body.to_string())));
     }
 
+    /// Know only the paths from before version 1 from now on, or the present ones again.
+    pub fn knows_only_legacy_paths(&self, only: bool) {
+        self.with(|s| s.only_legacy = only);
+    }
+
+    /// Wait until so many transactions and pings are held.
+    pub async fn holds_requests(&self, number: usize) {
+        until("requests are held", || {
+            self.with(|s| s.held.len()) >= number
+        })
+        .await;
+    }
+
     /// Wait for a question that is held.
     ///
     /// # Panics
@@ -236,7 +253,7 @@ impl Receiver {
 }
 
 fn is_question(path: &str) -> bool {
-    !path.contains("/app/v1/transactions/") && !path.ends_with("/app/v1/ping")
+    !path.contains("/transactions/") && !path.ends_with("/app/v1/ping")
 }
 
 async fn answer(state: Arc<Mutex<State>>, http: HttpRequest, body: web::Bytes) -> HttpResponse {
@@ -246,6 +263,17 @@ async fn answer(state: Arc<Mutex<State>>, http: HttpRequest, body: web::Bytes) -
         .headers()
         .get("authorization")
         .is_some_and(|v| v == expected.as_str());
+    if authorised && lock().only_legacy && http.path().starts_with("/_matrix/app/v1/") {
+        let received = received(&http, &body, 404);
+        let line = format!("{} {}", received.method, received.path);
+        let (name, log) = {
+            let s = lock();
+            (s.name.clone(), s.log.clone())
+        };
+        log.bridge(&name, &line, &received.body, 404, false);
+        lock().received.push(received);
+        return HttpResponse::NotFound().body("Cannot find this");
+    }
     if authorised && is_question(http.path()) {
         return answer_question(state, http, body).await;
     }
@@ -267,12 +295,7 @@ async fn answer(state: Arc<Mutex<State>>, http: HttpRequest, body: web::Bytes) -
         None => lock().at_once.unwrap_or(200),
     };
     let mut s = lock();
-    let received = Received {
-        method: http.method().to_string(),
-        path: http.path().to_owned(),
-        body: String::from_utf8_lossy(&body).into_owned(),
-        answered: status,
-    };
+    let received = received(&http, &body, status);
     let again = s
         .seen
         .contains(&format!("{}{}", received.path, received.body));
@@ -283,6 +306,16 @@ async fn answer(state: Arc<Mutex<State>>, http: HttpRequest, body: web::Bytes) -
     s.received.push(received);
     HttpResponse::build(actix_web::http::StatusCode::from_u16(status).expect("a status"))
         .json(json!({}))
+}
+
+fn received(http: &HttpRequest, body: &[u8], answered: u16) -> Received {
+    Received {
+        method: http.method().to_string(),
+        path: http.path().to_owned(),
+        query: http.query_string().to_owned(),
+        body: String::from_utf8_lossy(body).into_owned(),
+        answered,
+    }
 }
 
 async fn answer_question(
@@ -316,6 +349,7 @@ async fn answer_question(
     lock().received.push(Received {
         method: http.method().to_string(),
         path: path.to_owned(),
+        query: String::new(),
         body,
         answered: status,
     });

@@ -120,11 +120,12 @@ impl AppserviceQueries {
         let (transport, sharing, path) =
             (self.transport.clone(), question.sharing, question.path());
         let body = question.body.clone().map(Bytes::from);
-        let too_late = self.env.clock.sleep(rules::PATIENCE);
+        let clock = self.env.clock.clone();
+        let too_late = clock.sleep(rules::PATIENCE);
         let stopped = self.env.stopping.stopped();
         async move {
             tokio::select! {
-                answer = transport.question(&service, &path, body) => match answer {
+                answer = transport.question(&service, &path, body, &clock) => match answer {
                     Ok(answer) => rules::answer(sharing, answer.status, answer.body),
                     Err(error) => Answer::failed(error.to_string()),
                 },
@@ -153,7 +154,8 @@ impl AppserviceQueries {
         }
         // What was said under other registrations says nothing now.
         if self.memory.belongs_to(interests) {
-            self.memory.learn(asked, &answer, self.env.clock.now());
+            self.memory
+                .learn(asked, &answer, self.env.clock.monotonic());
         }
         let askers = match alone {
             Some(asker) => vec![asker],
@@ -198,7 +200,7 @@ impl Handler<Ask> for AppserviceQueries {
             return Ok(Pending::Known(Answer::failed("no such service")));
         };
         let asked: Asked = Arc::new((msg.service, msg.question));
-        if let Some(answer) = self.memory.answer(&asked, self.env.clock.now()) {
+        if let Some(answer) = self.memory.answer(&asked, self.env.clock.monotonic()) {
             return Ok(Pending::Known(answer));
         }
         let (tell, told) = oneshot::channel();

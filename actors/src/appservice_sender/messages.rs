@@ -8,17 +8,49 @@ use schema::interests::Service;
 use schema::registration::ServiceId;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use tokio::sync::oneshot;
 
-use crate::Result;
+use crate::trace::Busy;
+use crate::{Error, Result};
 
-/// Ask the service whether it is there; a success ends the back-off. Replies with how long its answer took. ([spec])
+/// Ask the service whether it is there; a success ends the back-off. Replies at once with what will bring the answer, so that
+/// neither an actor nor the door waits for the service; refused when too many pings to it are under way. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#post_matrixappv1ping
 #[derive(Debug, Clone, Serialize, Message)]
-#[rtype(result = "Result<Duration>")]
+#[rtype(result = "Result<Pinging>")]
 pub struct Ping {
     /// Passed on to the service.
     pub transaction_id: Option<String>,
+}
+
+/// A ping that is under way.
+#[derive(Debug)]
+pub struct Pinging(pub(super) oneshot::Receiver<Pinged>);
+
+/// What came of a ping, on its way to the request.
+pub(super) struct Pinged(
+    pub(super) Result<Duration>,
+    #[expect(dead_code, reason = "a guard")] pub(super) Busy,
+);
+
+impl std::fmt::Debug for Pinged {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Pinging {
+    /// How long the answer of the service took, when it is there.
+    ///
+    /// # Errors
+    /// [`Refusal`](crate::Refusal)s: `BadStatus`, `ConnectionFailed`, `ConnectionTimeout`.
+    pub async fn answer(self) -> Result<Duration> {
+        match self.0.await {
+            Ok(pinged) => pinged.0,
+            Err(_) => Err(Error::Failed("appservice_sender")),
+        }
+    }
 }
 
 /// End the back-off: try now.
@@ -65,9 +97,34 @@ pub struct View {
     pub last_error: Option<String>,
     /// Transactions acknowledged since the server started.
     pub acknowledged: u64,
+    /// How often it has looked for something to send since the server started.
+    pub gathered: u64,
+    /// What cannot be sent to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub set_aside: Option<SetAside>,
     /// Whom it would merely observe, and whether the configuration grants it that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observing: Option<Observing>,
+}
+
+/// What a service is owed and cannot be sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SetAside {
+    /// How many rows.
+    pub count: i64,
+    /// The oldest of them.
+    pub oldest: Vec<Aside>,
+}
+
+/// A row that cannot be sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Aside {
+    /// `event`, `to_device`, `device_list`, `count` or `account_data`.
+    pub kind: String,
+    /// Its place in the order.
+    pub position: i64,
+    /// Why.
+    pub why: String,
 }
 
 /// Users who are not a service's alone.
@@ -123,6 +180,9 @@ pub struct Attempt {
     pub at: i64,
     /// The HTTP status, or why there was none.
     pub outcome: String,
+    /// The older path under which it was sent, for a service that does not know the present one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
     /// What was sent, to the byte.
     pub body: Box<serde_json::value::RawValue>,
 }

@@ -15,6 +15,7 @@
 
 mod counts;
 mod freeze;
+mod gather;
 mod messages;
 pub mod rules;
 
@@ -29,7 +30,9 @@ use actix::{
 use bytes::Bytes;
 use schema::appservices::Frozen;
 use schema::interests::Service;
+use schema::set_aside;
 use serde_json::value::RawValue;
+use tokio::sync::oneshot;
 
 use crate::life::Life;
 use crate::transport::{self, Transport};
@@ -46,6 +49,15 @@ const COUNTS_DELAY: Duration = Duration::from_millis(200);
 
 /// How long to wait before a write that failed is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// How many pings to its service are under way at most.
+const PINGS: usize = 4;
+
+/// When a ping beyond that is told to come again, in milliseconds.
+const PING_LATER: u64 = 1_000;
+
+/// How many rows that are set aside are shown.
+const SHOWN: i64 = 10;
 
 /// What the sender is doing.
 #[derive(Debug)]
@@ -75,6 +87,11 @@ pub struct AppserviceSender {
     last_error: Option<String>,
     acknowledged: u64,
     life: Life,
+    gathered: u64,
+    /// Pings under way.
+    pings: usize,
+    /// What was set aside by an earlier start is tried again, once.
+    aside_again: bool,
 }
 
 /// Who keeps ephemeral data.
@@ -121,6 +138,9 @@ impl AppserviceSender {
             last_error: None,
             acknowledged: 0,
             life: Life::default(),
+            gathered: 0,
+            pings: 0,
+            aside_again: true,
         }
     }
 
@@ -138,21 +158,19 @@ impl AppserviceSender {
         }
         self.state = State::Gathering;
         self.again = false;
+        self.gathered += 1;
+        let aside_again = std::mem::take(&mut self.aside_again);
         let (env, service) = (self.env.clone(), Arc::clone(&self.service));
         let (ephemeral, counts_alone) =
             (self.ephemeral.clone(), std::mem::take(&mut self.counts_due));
         let busy = env.trace.busy();
         let gather = async move {
-            let wanted = wanted(&env, &service, ephemeral, counts_alone).await;
-            env.wake.hold(&service.id);
-            let id = service.id.clone();
+            let mut wanted = wanted(&env, &service, ephemeral, counts_alone).await;
+            wanted.aside_again = aside_again;
             let found = env
                 .store
-                .write_always(move |tx| freeze::next(tx, &service, wanted.clone()))
+                .write_always(move |tx| freeze::next(tx, &service, &wanted))
                 .await;
-            if found.as_ref().is_ok_and(|f| !f.held) {
-                env.wake.release(&id);
-            }
             drop(busy);
             found
         };
@@ -161,6 +179,7 @@ impl AppserviceSender {
             Err(Error::Storage(schema::Error::Stopped)) => this.paused = true,
             Err(error) => {
                 tracing::error!(service = %this.service.id, %error, "gathering failed; it is tried again");
+                this.last_error = Some(format!("gathering failed: {error}"));
                 this.state = State::Idle;
                 let pause = this.env.clock.sleep(AGAIN);
                 ctx.spawn(pause.into_actor(this).map(|(), this, ctx| this.look(ctx)));
@@ -173,6 +192,9 @@ impl AppserviceSender {
             Next::Frozen(frozen) => self.send(Arc::new(frozen), ctx),
             Next::OnlyCounts | Next::Nothing => {
                 self.state = State::Idle;
+                if let Some(line) = found.held {
+                    self.env.wake.hold(&self.service.id, line);
+                }
                 if matches!(found.next, Next::OnlyCounts) {
                     self.delay_counts(ctx);
                 }
@@ -207,11 +229,11 @@ impl AppserviceSender {
             Arc::clone(&self.service),
             Bytes::from(frozen.body.clone()),
         );
-        let txn_id = frozen.txn_id;
+        let (txn_id, clock) = (frozen.txn_id, self.env.clock.clone());
         self.state = State::Sending(frozen);
         let busy = self.env.trace.busy();
         let attempt = async move {
-            let answer = transport.transaction(&service, txn_id, body).await;
+            let answer = transport.transaction(&service, txn_id, body, &clock).await;
             (answer, busy)
         };
         ctx.spawn(attempt.into_actor(self).map(|(answer, busy), this, ctx| {
@@ -251,6 +273,7 @@ impl AppserviceSender {
             attempt: self.failed_attempts + 1,
             at: self.env.clock.now(),
             outcome,
+            path: answer.as_ref().ok().and_then(|a| a.legacy.clone()),
             body: RawValue::from_string(frozen.body.clone()).unwrap_or_default(),
         };
         self.env
@@ -258,8 +281,9 @@ impl AppserviceSender {
             .told("appservice_sender", "service", &attempt);
     }
 
-    /// The service took it: one write forgets it and freezes what comes next. The write is repeated until it succeeds, the
-    /// request never is.
+    // ANCHOR: acknowledge
+    /// The service took it: one write forgets it and freezes what comes next. Where that fails, what comes next may be the cause: then
+    /// the acknowledgement is recorded alone, and this is repeated until it succeeds. The request never is.
     fn acknowledge(&mut self, frozen: Arc<Frozen>, ctx: &mut Context<Self>) {
         self.failed_attempts = 0;
         self.last_error = None;
@@ -271,25 +295,24 @@ impl AppserviceSender {
             (self.ephemeral.clone(), std::mem::take(&mut self.counts_due));
         let busy = env.trace.busy();
         let write = async move {
-            let mut ephemeral = Some(ephemeral);
+            let mut then = if paused {
+                None
+            } else {
+                Some(wanted(&env, &service, ephemeral, counts_alone).await)
+            };
             loop {
-                let then = if paused {
-                    None
-                } else {
-                    Some(wanted(&env, &service, ephemeral.take().flatten(), counts_alone).await)
-                };
-                env.wake.hold(&service.id);
-                let (service, taken) = (Arc::clone(&service), Arc::clone(&frozen));
+                let alone = then.is_none();
+                let (service, taken, then) =
+                    (Arc::clone(&service), Arc::clone(&frozen), then.take());
                 let id = service.id.clone();
                 let found = env
                     .store
-                    .write_always(move |tx| freeze::acknowledge(tx, &service, &taken, then.clone()))
+                    .write_always(move |tx| {
+                        freeze::acknowledge(tx, &service, &taken, then.as_ref())
+                    })
                     .await;
                 match found {
                     Ok(found) => {
-                        if found.as_ref().is_none_or(|f| !f.held) {
-                            env.wake.release(&id);
-                        }
                         drop(busy);
                         return found;
                     }
@@ -297,7 +320,10 @@ impl AppserviceSender {
                     Err(Error::Storage(schema::Error::Stopped)) => return None,
                     Err(error) => {
                         tracing::error!(service = %id, %error, "an acknowledgement could not be written; it is tried again");
-                        env.clock.sleep(AGAIN).await;
+                        if alone {
+                            let _waiting = env.trace.parked();
+                            env.clock.sleep(AGAIN).await;
+                        }
                     }
                 }
             }
@@ -311,6 +337,7 @@ impl AppserviceSender {
             }
         }));
     }
+    // ANCHOR_END: acknowledge
 
     /// Typing, receipts and presence are not kept for a service that is down.
     fn drop_ephemeral(&self) {
@@ -365,6 +392,8 @@ impl AppserviceSender {
             next_attempt_at,
             last_error: self.last_error.clone(),
             acknowledged: self.acknowledged,
+            gathered: self.gathered,
+            set_aside: None,
             observing: Observing::of(&self.service),
         }
     }
@@ -396,6 +425,7 @@ async fn wanted(
         dialects: env.dialects.clone(),
         ephemeral,
         counts_alone,
+        aside_again: false,
     }
 }
 
@@ -428,43 +458,90 @@ impl Handler<RetryNow> for AppserviceSender {
 }
 
 impl Handler<Ping> for AppserviceSender {
-    type Result = ResponseFuture<Result<Duration>>;
+    type Result = Result<Pinging>;
 
     fn handle(&mut self, msg: Ping, ctx: &mut Context<Self>) -> Self::Result {
-        let (transport, service, me) = (
+        if self.service.registration.url.is_none() {
+            return Err(Refusal::UrlNotSet.into());
+        }
+        if self.pings >= PINGS {
+            let retry_after_ms = PING_LATER;
+            return Err(Refusal::LimitExceeded { retry_after_ms }.into());
+        }
+        self.pings += 1;
+        let (tell, told) = oneshot::channel();
+        let busy = self.env.trace.busy();
+        let ping = ping(
+            self.env.clone(),
             self.transport.clone(),
             Arc::clone(&self.service),
-            ctx.address(),
+            msg.transaction_id,
         );
-        let clock = self.env.clock.clone();
-        guarded(&self.env, "appservice_sender", async move {
-            let mut body = serde_json::Map::new();
-            if let Some(id) = msg.transaction_id {
-                body.insert("transaction_id".to_owned(), id.into());
+        ctx.spawn(ping.into_actor(self).map(|took, this, ctx| {
+            this.pings -= 1;
+            if took.is_ok() {
+                this.retry(ctx);
             }
-            let body = Bytes::from(serde_json::Value::Object(body).to_string());
-            let start = clock.now();
-            let answer = transport.ping(&service, body).await?;
-            if !rules::is_acknowledged(answer.status) {
-                return Err(Refusal::BadStatus {
-                    status: answer.status,
-                    body: answer.body,
-                }
-                .into());
-            }
-            let _ = me.try_send(RetryNow);
-            Ok(Duration::from_millis(
-                u64::try_from(clock.now() - start).unwrap_or(0),
-            ))
-        })
+            // A request that has ended does not hear it.
+            let _ = tell.send(Pinged(took, this.env.trace.busy()));
+            drop(busy);
+        }));
+        Ok(Pinging(told))
     }
 }
 
+/// Ask the service whether it is there, and wait for its answer.
+async fn ping(
+    env: Env,
+    transport: Transport,
+    service: Arc<Service>,
+    transaction_id: Option<String>,
+) -> Result<Duration> {
+    let mut body = serde_json::Map::new();
+    if let Some(id) = transaction_id {
+        body.insert("transaction_id".to_owned(), id.into());
+    }
+    let body = Bytes::from(serde_json::Value::Object(body).to_string());
+    let start = env.clock.monotonic();
+    let answer = tokio::select! {
+        answer = transport.ping(&service, body, &env.clock) => answer?,
+        () = env.stopping.stopped() => {
+            return Err(Refusal::ConnectionFailed("the server stops".to_owned()).into());
+        }
+    };
+    if !rules::is_acknowledged(answer.status) {
+        return Err(Refusal::BadStatus {
+            status: answer.status,
+            body: answer.body,
+        }
+        .into());
+    }
+    let took = env.clock.monotonic() - start;
+    Ok(Duration::from_millis(u64::try_from(took).unwrap_or(0)))
+}
+
 impl Handler<Status> for AppserviceSender {
-    type Result = Result<View>;
+    type Result = ResponseFuture<Result<View>>;
 
     fn handle(&mut self, _: Status, _: &mut Context<Self>) -> Self::Result {
-        Ok(self.view())
+        let (mut view, id) = (self.view(), self.service.id.clone());
+        let aside = self.env.store.read(move |db| {
+            let count = set_aside::count(db, &id)?;
+            Ok::<_, Error>((count, set_aside::oldest(db, &id, SHOWN)?))
+        });
+        guarded(&self.env, "appservice_sender", async move {
+            let (count, oldest) = aside.await?;
+            let shown = |row: set_aside::Aside| Aside {
+                kind: row.kind,
+                position: row.position,
+                why: row.why,
+            };
+            view.set_aside = (count > 0).then(|| SetAside {
+                count,
+                oldest: oldest.into_iter().map(shown).collect(),
+            });
+            Ok(view)
+        })
     }
 }
 

@@ -1,13 +1,11 @@
 //! What may be said to the keeper of registrations.
 
-use std::time::Duration;
-
 use actix::Message;
 use schema::registration::ServiceId;
 use serde::Serialize;
 
 use crate::Result;
-use crate::appservice_sender::View;
+use crate::appservice_sender::{Pinging, View};
 
 /// Read the folder again. Replies when what is in it is in force: registered, compiled, its senders started.
 #[derive(Debug, Clone, Serialize, Message)]
@@ -50,9 +48,9 @@ impl std::fmt::Display for Problem {
     }
 }
 
-/// Ask a service whether it is there; a success ends its back-off. Replies with how long its answer took.
+/// Ask a service whether it is there; a success ends its back-off. Replies at once with what will bring the answer.
 #[derive(Debug, Clone, Serialize, Message)]
-#[rtype(result = "Result<Duration>")]
+#[rtype(result = "Result<Pinging>")]
 pub struct Ping {
     /// Which service.
     pub service: ServiceId,

@@ -23,7 +23,6 @@ pub mod rules;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix::{
     Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, Recipient,
@@ -396,7 +395,7 @@ impl Handler<Problems> for Appservices {
 }
 
 impl Handler<Ping> for Appservices {
-    type Result = ResponseFuture<Result<Duration>>;
+    type Result = ResponseFuture<Result<appservice_sender::Pinging>>;
 
     fn handle(&mut self, msg: Ping, _: &mut Context<Self>) -> Self::Result {
         let sender = self.sender(&msg.service);

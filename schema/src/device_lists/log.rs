@@ -5,9 +5,12 @@ use std::collections::BTreeSet;
 use diesel::prelude::*;
 use diesel::upsert::excluded;
 
+use crate::interests::{Interests, Service};
 use crate::registration::ServiceId;
 use crate::tables::{appservice_rooms, cursors, device_list_log};
 use crate::{Conn, Position, Result, Tx};
+
+use super::sharing::{sharing_among, tracked_among};
 
 /// The cursor of the one pass that reads the log.
 const CURSOR: &str = "device_lists";
@@ -282,18 +285,113 @@ pub fn set_cursor(db: &mut Conn, position: Position) -> Result<()> {
     Ok(())
 }
 
-/// The last position up to which the pass has left nothing open: no transaction may be cut above it. A membership event whose
-/// line is open counts as open itself, so it travels with what follows from it.
+/// The most open lines that are looked at for one service. Where more are open, the next one counts as one that concerns it.
+const OPEN: usize = 200;
+
+/// A line of the log that the pass has not read yet, and that concerns a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenLine {
+    /// Its place in the order.
+    pub position: Position,
+    /// The event that it is about, if there is one, or the line itself: nothing from here on may be sent to the service.
+    pub covers: Position,
+}
+
+impl OpenLine {
+    /// The position up to which a transaction may go.
+    #[must_use]
+    pub fn settled_up_to(held: Option<OpenLine>, head: Position) -> Position {
+        held.map_or(head, |line| line.covers.before().min(head))
+    }
+}
+
+// ANCHOR: held_by
+/// The first open line that concerns this service, up to a position. No transaction of the service is cut above what it covers, so
+/// that an event travels with the device-list changes that follow from it.
+///
+/// A line concerns the services that the pass may tell something because of it: those that track its user, those with a member in
+/// its room or, for changed keys, in any room of the user, those of which it is an own user; and of a first or last member the
+/// service alone. What was true when the line was written and is not any more has left an open line of its own.
 ///
 /// # Errors
 /// When the database fails.
-pub fn settled_up_to(db: &mut Conn, head: Position) -> Result<Position> {
+pub fn held_by(
+    db: &mut Conn,
+    interests: &Interests,
+    service: &Service,
+    head: Position,
+) -> Result<Option<OpenLine>> {
+    if !service.takes_device_lists {
+        return Ok(None);
+    }
+    let mut lines = open_lines(db, head)?;
+    let beyond = (lines.len() > OPEN).then(|| lines.pop()).flatten();
+    let users_of = |kinds: &[Kind]| -> Vec<String> {
+        let lines = lines.iter().filter(|l| kinds.contains(&l.entry.kind));
+        let users: BTreeSet<&str> = lines.map(|l| l.entry.user_id.as_str()).collect();
+        users.into_iter().map(str::to_owned).collect()
+    };
+    let people = users_of(&[Kind::Keys, Kind::Member]);
+    let tracked = tracked_among(db, &service.id, &people)?;
+    let sharing = sharing_among(db, &service.id, &users_of(&[Kind::Keys]))?;
+    let rooms: BTreeSet<&str> = lines.iter().map(|l| l.entry.room_id.as_str()).collect();
+    let rooms = rooms_among(db, &service.id, rooms)?;
+    let concerns = |line: &LogEntry| match line.kind {
+        Kind::Private => false,
+        Kind::Gained | Kind::Lost => line.service == service.id,
+        Kind::Member => tracked.contains(&line.user_id) || rooms.contains(&line.room_id),
+        Kind::Keys => {
+            tracked.contains(&line.user_id)
+                || sharing.contains(&line.user_id)
+                || interests.claim(&service.id, &line.user_id).is_some()
+        }
+    };
+    let found = lines.iter().find(|line| concerns(&line.entry));
+    Ok(found.or(beyond.as_ref()).map(|line| OpenLine {
+        position: line.entry.position,
+        covers: line.covers,
+    }))
+}
+// ANCHOR_END: held_by
+
+struct Open {
+    entry: LogEntry,
+    covers: Position,
+}
+
+/// The oldest open lines that can concern a service, one more than [`OPEN`] where there are more.
+fn open_lines(db: &mut Conn, head: Position) -> Result<Vec<Open>> {
     let cursor = cursor(db)?;
-    let open: Option<i64> = on!(db, |c| device_list_log::table
+    let limit = i64::try_from(OPEN + 1).unwrap_or(i64::MAX);
+    let rows: Vec<LogRow> = on!(db, |c| device_list_log::table
         .filter(device_list_log::position.gt(cursor.0))
+        .filter(device_list_log::position.le(head.0))
+        .filter(device_list_log::kind.ne(Kind::Private.text()))
         .order(device_list_log::position)
-        .select(device_list_log::covers)
-        .first(c)
-        .optional())?;
-    Ok(open.map_or(head, |first| Position(first).before().min(head)))
+        .limit(limit)
+        .select(LogRow::as_select())
+        .load(c))?;
+    let open = |row: LogRow| Open {
+        covers: Position(row.covers),
+        entry: row.into(),
+    };
+    Ok(rows.into_iter().map(open).collect())
+}
+
+/// Of these rooms, those in which the service has a joined member.
+fn rooms_among(
+    db: &mut Conn,
+    service: &ServiceId,
+    rooms: BTreeSet<&str>,
+) -> Result<BTreeSet<String>> {
+    let rooms: Vec<&str> = rooms.into_iter().filter(|room| !room.is_empty()).collect();
+    if rooms.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let found: Vec<String> = on!(db, |c| appservice_rooms::table
+        .filter(appservice_rooms::appservice_id.eq(service.as_str()))
+        .filter(appservice_rooms::room_id.eq_any(&rooms))
+        .select(appservice_rooms::room_id)
+        .load(c))?;
+    Ok(found.into_iter().collect())
 }

@@ -42,6 +42,9 @@ pub fn tracked_among(
     service: &ServiceId,
     users: &[String],
 ) -> Result<BTreeSet<String>> {
+    if users.is_empty() {
+        return Ok(BTreeSet::new());
+    }
     let found: Vec<String> = on!(db, |c| tracked::table
         .filter(tracked::appservice_id.eq(service.as_str()))
         .filter(tracked::user_id.eq_any(users))
@@ -109,6 +112,36 @@ pub fn services_sharing_with(db: &mut Conn, user_id: &str) -> Result<Vec<Service
         .distinct()
         .load(c))?;
     Ok(ids.into_iter().map(ServiceId::from).collect())
+}
+
+/// Of these users, those who are joined or invited in a room where the service has a joined member.
+///
+/// # Errors
+/// When the database fails.
+pub fn sharing_among(
+    db: &mut Conn,
+    service: &ServiceId,
+    users: &[String],
+) -> Result<BTreeSet<String>> {
+    if users.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let found: Vec<String> = on!(db, |c| memberships::table
+        .inner_join(
+            appservice_rooms::table.on(appservice_rooms::room_id
+                .eq(memberships::room_id)
+                .and(appservice_rooms::appservice_id.eq(service.as_str())))
+        )
+        .filter(memberships::user_id.eq_any(users))
+        .filter(
+            memberships::membership
+                .eq("join")
+                .or(memberships::membership.eq("invite"))
+        )
+        .select(memberships::user_id)
+        .distinct()
+        .load(c))?;
+    Ok(found.into_iter().collect())
 }
 
 /// People joined or invited in a room, after a user id, in order.

@@ -6,6 +6,7 @@ use ruma::api::client::appservice::request_ping;
 use crate::app::App;
 use crate::caller::Caller;
 use crate::error::{Error, Result};
+use crate::questions::outside;
 use crate::ruma::Routes;
 
 /// This section's endpoints.
@@ -29,13 +30,12 @@ async fn ping(
     }
     let service = service.id.clone();
     let transaction_id = request.transaction_id.map(|id| id.to_string());
-    let took = ask(
-        &app.actors.appservices,
-        appservices::Ping {
-            service,
-            transaction_id,
-        },
-    )
-    .await?;
+    let ping = appservices::Ping {
+        service,
+        transaction_id,
+    };
+    let pinging = ask(&app.actors.appservices, ping).await?;
+    // A service that hangs takes no request's place.
+    let took = outside(&app, pinging.answer()).await?;
     Ok(request_ping::v1::Response::new(took))
 }

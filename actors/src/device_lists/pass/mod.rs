@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use schema::Tx;
 use schema::device_lists::{self, Kind, LogEntry};
 use schema::interests::Interests;
 use schema::registration::ServiceId;
+use schema::{Position, Tx};
 
 use super::rules::{Present, Verdict, verdict};
 use crate::{Env, Error, Result};
@@ -14,13 +14,22 @@ use crate::{Env, Error, Result};
 const PIECE: i64 = 500;
 
 /// What one write of the pass came to.
-enum Step {
-    /// The cursor stands at the head of the log.
-    Done(BTreeSet<ServiceId>),
+struct Step {
+    /// The services that are owed something by it.
+    told: BTreeSet<ServiceId>,
+    /// Where the cursor stands now.
+    read: Position,
+    rest: Rest,
+}
+
+/// What there is still to do.
+enum Rest {
+    /// Nothing: the cursor stands at the head of the log.
+    Nothing,
     /// There is more to read.
-    More(BTreeSet<ServiceId>),
+    More,
     /// In the middle of a room, after this user; the cursor has not moved past the line.
-    InRoom(BTreeSet<ServiceId>, String),
+    InRoom(String),
 }
 
 /// Read the log from the cursor to the head, piece by piece, and wake who has something to be told.
@@ -32,18 +41,12 @@ pub(super) async fn run(env: &Env) -> Result<()> {
     loop {
         let from = std::mem::take(&mut after_user);
         let step = env.store.write_always(move |tx| step(tx, &from)).await?;
-        let (services, more) = match step {
-            Step::Done(services) => (services, false),
-            Step::More(services) => (services, true),
-            Step::InRoom(services, user) => {
-                after_user = user;
-                (services, true)
-            }
-        };
-        env.wake.services(&services);
-        env.wake.pass_finished();
-        if !more {
-            return Ok(());
+        env.wake.services(&step.told);
+        env.wake.pass_has_read(step.read);
+        match step.rest {
+            Rest::Nothing => return Ok(()),
+            Rest::More => {}
+            Rest::InRoom(user) => after_user = user,
         }
     }
 }
@@ -57,18 +60,23 @@ fn step(tx: &mut Tx<'_>, after_user: &str) -> Result<Step> {
     let lines = device_lists::log_after(tx, cursor, head, PIECE)?;
     let mut told = BTreeSet::new();
     let Some(first) = lines.first() else {
-        return Ok(Step::Done(told));
+        return Ok(Step {
+            told,
+            read: cursor,
+            rest: Rest::Nothing,
+        });
     };
 
     if matches!(first.kind, Kind::Gained | Kind::Lost) {
         let next = whole_room(tx, &interests, first, after_user, &mut told)?;
-        return match next {
-            Some(user) => Ok(Step::InRoom(told, user)),
+        let (read, rest) = match next {
+            Some(user) => (cursor, Rest::InRoom(user)),
             None => {
                 device_lists::set_cursor(tx, first.position)?;
-                Ok(Step::More(told))
+                (first.position, Rest::More)
             }
         };
+        return Ok(Step { told, read, rest });
     }
 
     // A run of lines about single people: each pair of service and user is asked about once.
@@ -86,13 +94,12 @@ fn step(tx: &mut Tx<'_>, after_user: &str) -> Result<Step> {
     for ((service, user), keys_changed) in pairs {
         decide(tx, &interests, &service, user, keys_changed, &mut told)?;
     }
-    let last = run.last().map_or(cursor, |l| l.position);
-    device_lists::set_cursor(tx, last)?;
-    if run.len() == lines.len() && lines.len() < usize::try_from(PIECE).unwrap_or(usize::MAX) {
-        Ok(Step::Done(told))
-    } else {
-        Ok(Step::More(told))
-    }
+    let read = run.last().map_or(cursor, |l| l.position);
+    device_lists::set_cursor(tx, read)?;
+    let is_all =
+        run.len() == lines.len() && lines.len() < usize::try_from(PIECE).unwrap_or(usize::MAX);
+    let rest = if is_all { Rest::Nothing } else { Rest::More };
+    Ok(Step { told, read, rest })
 }
 // ANCHOR_END: step
 

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use schema::device_lists::OpenLine;
 use schema::interests::{Interests, Proposals};
 use schema::memberships::{self, MembershipRow};
 use schema::{Options, Position, Store};
@@ -42,6 +43,14 @@ fn interests() -> Interests {
     Interests::compile("test", all, proposals).expect("patterns compile")
 }
 
+/// The position up to which a transaction of this service may go.
+fn settled(tx: &mut Tx<'_>, service: &ServiceId) -> Result<Position> {
+    let (interests, head) = (tx.interests(), tx.head());
+    let about = interests.service(service).expect("it is registered");
+    let line = device_lists::held_by(tx, &interests, about, head)?;
+    Ok(OpenLine::settled_up_to(line, head))
+}
+
 /// A bridge that follows what it is told.
 #[derive(Default)]
 struct Bridge {
@@ -51,8 +60,7 @@ struct Bridge {
 impl Bridge {
     /// One transaction: everything owed up to a cut, acknowledged.
     fn takes(&mut self, tx: &mut Tx<'_>, service: &ServiceId, txn: i64) -> Result<()> {
-        let head = tx.head();
-        let cut = device_lists::settled_up_to(tx, head)?;
+        let cut = settled(tx, service)?;
         for word in device_lists::owed(tx, service, cut, 1000)? {
             if word.is_left {
                 // For somebody whose `changed` it overtook while both waited, it says nothing new.
@@ -96,10 +104,10 @@ pub(crate) fn move_to(tx: &mut Tx<'_>, room: &str, user: &str, word: &str) -> Re
 pub(crate) fn drain(tx: &mut Tx<'_>) -> Result<()> {
     let mut after = String::new();
     for _ in 0..10_000 {
-        match step(tx, &after)? {
-            Step::Done(_) => return Ok(()),
-            Step::More(_) => after.clear(),
-            Step::InRoom(_, user) => after = user,
+        match step(tx, &after)?.rest {
+            Rest::Nothing => return Ok(()),
+            Rest::More => after.clear(),
+            Rest::InRoom(user) => after = user,
         }
     }
     panic!("the pass does not end");
@@ -224,10 +232,7 @@ async fn the_bot_and_the_user_leave_at_nearly_the_same_time() {
         move_to(tx, ROOMS[0], "@ircbot:test", "leave")?;
         move_to(tx, ROOMS[0], "@alice:test", "leave")?;
         let head = tx.head();
-        assert!(
-            device_lists::settled_up_to(tx, head)? < head,
-            "nothing is sent before the pass"
-        );
+        assert!(settled(tx, &irc)? < head, "nothing is sent before the pass");
         drain(tx)?;
         Ok::<_, Error>(device_lists::owed(tx, &irc, Position(i64::MAX), 10)?)
     });
@@ -238,4 +243,63 @@ async fn the_bot_and_the_user_leave_at_nearly_the_same_time() {
         .map(|w| (w.user_id, w.is_left))
         .collect();
     assert_eq!(owed, [("@alice:test".to_owned(), true)]);
+}
+
+#[actix::test]
+async fn an_open_line_holds_back_only_the_services_that_it_concerns() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let url = format!("sqlite:{}", folder.path().join("db").display());
+    let store = Store::open(&url, &Options::default()).expect("the store opens");
+    let done = store.write_alone(|tx| {
+        tx.swap_interests(interests());
+        Ok::<_, Error>(())
+    });
+    done.await.expect("interests in force");
+    let held = store.write_always(|tx| {
+        let services = [ServiceId::from("irc"), ServiceId::from("other")];
+        let mut all: Vec<(&str, [bool; 2])> = Vec::new();
+        let mut after = |tx: &mut Tx<'_>, what| -> Result<()> {
+            let head = tx.head();
+            let mut held = |service| Ok::<_, Error>(settled(tx, service)? < head);
+            all.push((what, [held(&services[0])?, held(&services[1])?]));
+            drain(tx)
+        };
+        move_to(tx, ROOMS[2], "@alice:test", "join")?;
+        after(tx, "a join in a room without services")?;
+        device_lists::keys_changed(tx, "@alice:test")?;
+        after(tx, "keys of a stranger")?;
+        device_lists::keys_changed(tx, "@irc_a:test")?;
+        after(tx, "keys of irc's own user")?;
+        move_to(tx, ROOMS[0], "@ircbot:test", "join")?;
+        after(tx, "irc's first member")?;
+        move_to(tx, ROOMS[0], "@alice:test", "invite")?;
+        after(tx, "an invite to irc's room")?;
+        device_lists::keys_changed(tx, "@alice:test")?;
+        after(tx, "keys of a user whom irc tracks")?;
+        device_lists::private_keys_changed(tx, "@alice:test")?;
+        after(tx, "what only the user sees")?;
+        move_to(tx, ROOMS[2], "@alice:test", "leave")?;
+        after(tx, "a leave of a user whom irc tracks")?;
+        move_to(tx, ROOMS[0], "@ircbot:test", "leave")?;
+        after(tx, "irc's last member")?;
+        for n in 0..300 {
+            device_lists::keys_changed(tx, &format!("@stranger{n}:test"))?;
+        }
+        after(tx, "more lines than are looked at")?;
+        Ok::<_, Error>(all)
+    });
+    let held = held.await.expect("a schedule");
+    let expected = [
+        ("a join in a room without services", [false, false]),
+        ("keys of a stranger", [false, false]),
+        ("keys of irc's own user", [true, false]),
+        ("irc's first member", [true, false]),
+        ("an invite to irc's room", [true, false]),
+        ("keys of a user whom irc tracks", [true, false]),
+        ("what only the user sees", [false, false]),
+        ("a leave of a user whom irc tracks", [true, false]),
+        ("irc's last member", [true, false]),
+        ("more lines than are looked at", [true, true]),
+    ];
+    assert_eq!(held, expected);
 }

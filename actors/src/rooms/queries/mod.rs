@@ -94,23 +94,39 @@ pub fn for_appservice(
     service: &ServiceId,
     positions: &[Position],
     now: i64,
-) -> Result<Vec<(Position, Box<RawValue>)>> {
+) -> Result<Vec<(Position, Result<Box<RawValue>>)>> {
     let rows = events::at(db, positions)?;
-    let mut shown = Vec::with_capacity(rows.len());
-    for row in &rows {
-        let invited = invited_user(row)?.filter(|user| interests.claim(service, user).is_some());
-        let state = invited
-            .map(|user| stripped_state(db, &row.room_id, user))
-            .transpose()?;
-        let dress = Dress {
-            room_id: true,
-            now: Some(now),
-            invite_room_state: state.as_deref(),
-            ..Dress::default()
+    let mut rows = rows.into_iter().peekable();
+    let mut shown = Vec::with_capacity(positions.len());
+    for position in positions {
+        let row = rows.next_if(|row| row.position == position.0);
+        let json = match &row {
+            Some(row) => for_one_appservice(db, interests, service, row, now),
+            None => Err(schema::Error::Damaged("the event is gone".to_owned()).into()),
         };
-        shown.push((Position(row.position), dressed_one(db, row, &dress)?));
+        shown.push((*position, json));
     }
     Ok(shown)
+}
+
+fn for_one_appservice(
+    db: &mut Conn,
+    interests: &Interests,
+    service: &ServiceId,
+    row: &EventRow,
+    now: i64,
+) -> Result<Box<RawValue>> {
+    let invited = invited_user(row)?.filter(|user| interests.claim(service, user).is_some());
+    let state = invited
+        .map(|user| stripped_state(db, &row.room_id, user))
+        .transpose()?;
+    let dress = Dress {
+        room_id: true,
+        now: Some(now),
+        invite_room_state: state.as_deref(),
+        ..Dress::default()
+    };
+    dressed_one(db, row, &dress)
 }
 
 /// Whom a member event invites, if that is what it does.

@@ -50,13 +50,15 @@ async fn a_service_is_owed_what_concerns_its_members() {
             )
         })
         .await;
-    let invite: Value = serde_json::from_str(shown[0].1.get()).expect("JSON");
+    let invite: Value =
+        serde_json::from_str(shown[0].1.as_ref().expect("whole").get()).expect("JSON");
     assert_eq!(invite["room_id"], json!(room));
     let state = invite["unsigned"]["invite_room_state"]
         .as_array()
         .expect("stripped state");
     assert!(state.iter().any(|e| e["type"] == "m.room.create"));
-    let leave: Value = serde_json::from_str(shown[3].1.get()).expect("JSON");
+    let leave: Value =
+        serde_json::from_str(shown[3].1.as_ref().expect("whole").get()).expect("JSON");
     assert_eq!(
         leave["unsigned"]["prev_content"]["membership"],
         json!("join")

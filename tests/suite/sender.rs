@@ -1,0 +1,347 @@
+//! What a sender does when something is in its way: lines of the device-list log, rows that cannot be sent, services that hang.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use schema::faults::{Fault, Faults, Point};
+use schema::inbox::{self, CopyRow};
+use schema::registration::ServiceId;
+use schema::{Tx, appservices, device_lists};
+use serde_json::{Value, json};
+use tests::{Person, Stage};
+
+use crate::authority::registers_anew;
+use crate::to_device::{inbox_of, sends, taken};
+
+const PING: &str = "/_matrix/client/v1/appservice/irc/ping";
+
+fn numbers(events: &[Value]) -> Vec<i64> {
+    let numbers = events.iter().filter_map(|e| e["content"]["n"].as_i64());
+    numbers.collect()
+}
+
+async fn send(from: &Person, n: i64) {
+    let content = json!({"n": n});
+    sends(from, &n.to_string(), "@irc_bob:test", "GHOST", content).await;
+}
+
+/// What the sender of a service says of itself.
+async fn view(person: &Person, service: &str) -> Value {
+    let all = person.aside().get("/_understudy/appservices").await.ok();
+    let all = all.as_array().cloned().unwrap_or_default();
+    let of = all.into_iter().find(|view| view["service"] == service);
+    of.expect("it is registered")
+}
+
+/// A copy of a message to irc's ghost, put down without anybody looking at what it says.
+fn copy(tx: &mut Tx<'_>, content: &str) -> CopyRow {
+    CopyRow {
+        appservice_id: "irc".to_owned(),
+        position: tx.next_position().0,
+        explicit: true,
+        user_id: "@irc_bob:test".to_owned(),
+        device_id: "GHOST".to_owned(),
+        sender: "@alice:test".to_owned(),
+        kind: "m.example".to_owned(),
+        content: content.to_owned(),
+        txn: None,
+        why: "exclusive_namespace".to_owned(),
+    }
+}
+
+#[actix_web::test]
+async fn joins_that_do_not_concern_a_service_cost_it_nothing() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let bob = stage.person("bob", "PHONE").await;
+    let irc = stage.bridge("irc").await;
+    irc.ghost_with_device("bob", "GHOST").await;
+    for id in ["a", "b", "c"] {
+        stage.bridge(id).await;
+    }
+    let made = alice
+        .post("/createRoom", &json!({"preset": "public_chat"}))
+        .await
+        .ok();
+    let room = tests::person::segment(made["room_id"].as_str().expect("a room"));
+    stage.quiet().await;
+    let gathered = async || {
+        let mut all = Vec::new();
+        for id in ["irc", "a", "b", "c"] {
+            all.push(
+                view(&alice, id).await["gathered"]
+                    .as_u64()
+                    .expect("a number"),
+            );
+        }
+        all
+    };
+    let before = gathered().await;
+    let joins = async {
+        for _ in 0..20 {
+            for way in ["join", "leave"] {
+                bob.post(&format!("/rooms/{room}/{way}"), &json!({}))
+                    .await
+                    .ok();
+            }
+        }
+    };
+    let messages = async {
+        for n in 0..20 {
+            send(&alice, n).await;
+        }
+    };
+    tokio::join!(joins, messages);
+    stage.quiet().await;
+    let after = gathered().await;
+    assert_eq!(after[1..], before[1..], "the others are not concerned");
+    assert!(after[0] - before[0] <= 20, "{before:?} {after:?}");
+    assert_eq!(numbers(&taken(&irc)), (0..20).collect::<Vec<_>>());
+}
+
+#[actix_web::test]
+async fn lines_about_strangers_hold_nothing_back() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let irc = stage.bridge("irc").await;
+    irc.ghost_with_device("bob", "GHOST").await;
+    stage.quiet().await;
+    let before = view(&alice, "irc").await["gathered"].as_u64();
+    let store = stage.app().actors.env.store.clone();
+    let write = store.write(|tx| {
+        for n in 0..100 {
+            device_lists::keys_changed(tx, &format!("@stranger{n}:test"))?;
+            device_lists::private_keys_changed(tx, &format!("@stranger{n}:test"))?;
+        }
+        let copy = copy(tx, r#"{"n":1}"#);
+        inbox::append(tx, &[], &[copy])
+    });
+    write.await.expect("written");
+    stage
+        .app()
+        .actors
+        .env
+        .wake
+        .services([&ServiceId::from("irc")]);
+    stage.quiet().await;
+    assert_eq!(numbers(&taken(&irc)), [1]);
+    let after = view(&alice, "irc").await["gathered"].as_u64();
+    assert_eq!(after, before.map(|n| n + 1), "it looked once");
+}
+
+#[actix_web::test]
+async fn a_row_that_cannot_be_sent_is_set_aside_and_what_follows_goes_on() {
+    let mut stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let irc = stage.bridge("irc").await;
+    irc.ghost_with_device("bob", "GHOST").await;
+    stage.quiet().await;
+    irc.receiver.at_once(None);
+    stage
+        .step("a transaction is on its way, and behind it are rows that cannot be sent")
+        .await;
+    send(&alice, 1).await;
+    stage.quiet().await;
+    let store = stage.app().actors.env.store.clone();
+    let write = store.write(|tx| {
+        let damaged = copy(tx, r#"{"n":"#);
+        let gone = tx.next_position();
+        appservices::owe_event(tx, gone, &[ServiceId::from("irc")].into())?;
+        inbox::append(tx, &[], &[damaged])
+    });
+    write.await.expect("written");
+    send(&alice, 2).await;
+    stage
+        .step("it is acknowledged, and the next one carries the rest")
+        .await;
+    irc.answers(200).await;
+    irc.answers(200).await;
+    stage.quiet().await;
+    assert_eq!(numbers(&taken(&irc)), [1, 2]);
+    let said = view(&alice, "irc").await;
+    assert_eq!(
+        (&said["state"], &said["acknowledged"]),
+        (&json!("idle"), &json!(3))
+    );
+    assert_eq!(said["set_aside"]["count"], 2, "{said}");
+    let oldest = said["set_aside"]["oldest"].as_array().expect("a list");
+    assert_eq!(
+        (&oldest[0]["kind"], &oldest[1]["kind"]),
+        (&json!("to_device"), &json!("event"))
+    );
+    assert!(
+        oldest[0]["why"]
+            .as_str()
+            .is_some_and(|why| why.contains("EOF")),
+        "{said}"
+    );
+    assert!(
+        inbox_of(&irc.bot.playing("@irc_bob:test", Some("GHOST")))
+            .await
+            .is_empty()
+    );
+
+    stage
+        .step("the next start tries them again, and goes on as before")
+        .await;
+    irc.receiver.at_once(Some(200));
+    stage.restart().await;
+    let alice = stage.again(&alice);
+    send(&alice, 3).await;
+    stage.quiet().await;
+    assert_eq!(numbers(&taken(&irc)), [1, 2, 3]);
+    assert_eq!(view(&alice, "irc").await["set_aside"]["count"], 2);
+}
+
+#[actix_web::test]
+async fn a_panic_while_composing_stops_neither_the_acknowledgement_nor_what_follows() {
+    let stage = Stage::with(&understudy::mscs::by_default(), |options| {
+        options.hooks.transaction.push(|pending, _| {
+            let is_bad = |m: &actors::wire::ToDeviceEvent| m.content.get().contains("poison");
+            assert!(!pending.to_device.iter().any(is_bad), "poison is not taken");
+        });
+    })
+    .await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let irc = stage.bridge("irc").await;
+    irc.ghost_with_device("bob", "GHOST").await;
+    stage.quiet().await;
+    irc.receiver.at_once(None);
+    send(&alice, 1).await;
+    stage.quiet().await;
+    send(&alice, 2).await;
+    let poison = json!({"poison": true});
+    sends(&alice, "p", "@irc_bob:test", "GHOST", poison).await;
+    send(&alice, 3).await;
+    irc.receiver.at_once(Some(200));
+    irc.answers(200).await;
+    stage.quiet().await;
+    assert_eq!(numbers(&taken(&irc)), [1, 2, 3]);
+    let said = view(&alice, "irc").await;
+    assert_eq!(said["set_aside"]["count"], 1, "{said}");
+    let why = &said["set_aside"]["oldest"][0]["why"];
+    assert!(
+        why.as_str()
+            .is_some_and(|why| why.contains("poison is not taken")),
+        "{why}"
+    );
+}
+
+#[actix_web::test]
+async fn an_acknowledgement_is_recorded_alone_where_what_comes_next_fails() {
+    let fails = Arc::new(AtomicBool::new(false));
+    let armed = Arc::clone(&fails);
+    let mut stage = Stage::with(&understudy::mscs::by_default(), |options| {
+        options.faults = Faults::chosen_by(move |point| {
+            let is_it = matches!(point, Point::Job) && armed.swap(false, Ordering::Relaxed);
+            if is_it { Fault::Refuse } else { Fault::None }
+        });
+    })
+    .await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let irc = stage.bridge("irc").await;
+    irc.ghost_with_device("bob", "GHOST").await;
+    stage.quiet().await;
+    irc.receiver.at_once(None);
+    send(&alice, 1).await;
+    stage.quiet().await;
+    send(&alice, 2).await;
+    stage.quiet().await;
+    // The write that acknowledges and freezes fails; the one that only acknowledges does not.
+    fails.store(true, Ordering::Relaxed);
+    irc.answers(200).await;
+    irc.answers(200).await;
+    stage.quiet().await;
+    let ids: Vec<_> = irc
+        .receiver
+        .received()
+        .iter()
+        .map(|r| r.path.clone())
+        .collect();
+    stage.restart().await;
+    assert_eq!(numbers(&taken(&irc)), [1, 2], "{ids:?}");
+}
+
+#[actix_web::test]
+async fn what_was_observed_and_delivered_is_not_copied_again_when_the_namespace_becomes_exclusive()
+{
+    let shared = json!({"namespaces": {"users": [{"exclusive": false, "regex": "@irc_.*"}]}});
+    let exclusive = json!({"namespaces": {"users": [{"exclusive": true, "regex": "@irc_.*"}]}});
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let bob = stage.person("irc_bob", "GHOST").await;
+    let irc = stage.bridge_with("irc", shared.clone()).await;
+    stage.quiet().await;
+    send(&alice, 1).await;
+    stage.quiet().await;
+    assert_eq!(numbers(&taken(&irc)), [1], "delivered as merely observed");
+    irc.receiver.at_once(None);
+    send(&alice, 2).await;
+    stage.quiet().await;
+    send(&alice, 3).await;
+    registers_anew(&stage, &irc, &exclusive).await;
+    stage.quiet().await;
+    irc.receiver.at_once(Some(200));
+    irc.answers(200).await;
+    stage.quiet().await;
+    assert_eq!(numbers(&taken(&irc)), [1, 2, 3], "each exactly once");
+    // Once more, back and forth.
+    registers_anew(&stage, &irc, &shared).await;
+    registers_anew(&stage, &irc, &exclusive).await;
+    stage.quiet().await;
+    assert_eq!(numbers(&taken(&irc)), [1, 2, 3]);
+    assert_eq!(
+        numbers(&inbox_of(&bob).await),
+        [1, 2, 3],
+        "its device has not seen them"
+    );
+    let path = "/_understudy/explain?user=@irc_bob:test&device=GHOST";
+    let said = alice.aside().get(path).await.ok();
+    assert_eq!(said["copies"]["count"], 0, "nothing is owed: {said}");
+}
+
+#[actix_web::test]
+async fn pings_to_a_service_that_hangs_time_out_outside_the_door_and_are_few() {
+    let stage = Stage::new().await;
+    let irc = stage.bridge("irc").await;
+    stage.quiet().await;
+    irc.receiver.at_once(None);
+    let ping = async || irc.bot.post(PING, &json!({})).await;
+    let (a, b, c, d, ()) = tokio::join!(ping(), ping(), ping(), ping(), async {
+        irc.receiver.holds_requests(4).await;
+        stage.quiet().await;
+        assert_eq!(
+            stage.app().inside(),
+            0,
+            "a ping that waits takes no request's place"
+        );
+        ping().await.is_refused(429, "M_LIMIT_EXCEEDED");
+        stage.advance(Duration::from_secs(20)).await;
+    });
+    for hung in [a, b, c, d] {
+        hung.is_refused(504, "M_CONNECTION_TIMEOUT");
+    }
+    irc.receiver.at_once(Some(200));
+    ping().await.ok();
+    irc.receiver.stop().await;
+    ping().await.is_refused(502, "M_CONNECTION_FAILED");
+}
+
+#[actix_web::test]
+async fn a_transaction_to_a_service_that_hangs_is_tried_again() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let irc = stage.bridge("irc").await;
+    irc.ghost_with_device("bob", "GHOST").await;
+    stage.quiet().await;
+    irc.receiver.at_once(None);
+    send(&alice, 1).await;
+    irc.receiver.holds_requests(1).await;
+    irc.receiver.at_once(Some(200));
+    stage.advance(Duration::from_secs(60)).await;
+    stage.advance(Duration::from_secs(1)).await;
+    assert_eq!(numbers(&taken(&irc)), [1]);
+    let said = view(&alice, "irc").await;
+    assert_eq!(said["state"], "idle", "{said}");
+}
