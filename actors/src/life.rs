@@ -3,6 +3,8 @@
 //! actix restarts no actor that has panicked, in a handler or in a future that it spawned. An asked actor is missed by whoever asks;
 //! an actor that is only told things would be missed by nothing.
 
+use std::sync::Arc;
+
 use actix::{Actor, AsyncContext, Context};
 use tokio::sync::oneshot;
 
@@ -13,31 +15,37 @@ use crate::Env;
 pub(crate) struct Life(Option<oneshot::Sender<()>>);
 
 impl Life {
-    /// End the process when this actor dies. Called by the actor when it starts. An actor that nothing can speak to any more has
-    /// ended, not died.
+    /// End the process when this actor dies before the server is being stopped. Called by the actor when it starts.
     pub(crate) fn watch<A>(&mut self, ctx: &mut Context<A>, env: &Env, name: &'static str)
     where
         A: Actor<Context = Context<A>>,
     {
-        let env = env.clone();
-        self.watch_with(ctx, move || {
-            (env.fatal)(&format!("the actor {name} has died"));
+        let fatal = Arc::clone(&env.fatal);
+        self.watch_until(ctx, env.stopping.stopped(), move || {
+            fatal(&format!("the actor {name} has died"));
         });
     }
 
-    fn watch_with<A>(&mut self, ctx: &mut Context<A>, died: impl FnOnce() + 'static)
-    where
+    fn watch_until<A>(
+        &mut self,
+        ctx: &mut Context<A>,
+        stopped: impl Future<Output = ()> + 'static,
+        died: impl FnOnce() + 'static,
+    ) where
         A: Actor<Context = Context<A>>,
     {
         let (alive, dropped) = oneshot::channel();
         self.0 = Some(alive);
-        let actor = ctx.address().downgrade();
+        // An actor ends when nothing can speak to it any more. This address keeps it from that, so that an end is a death.
+        let address = ctx.address();
         actix_rt::spawn(async move {
-            // An error by design: nothing is ever sent.
-            let _ = dropped.await;
-            if actor.upgrade().is_some_and(|actor| !actor.connected()) {
-                died();
+            tokio::select! {
+                biased;
+                () = stopped => {}
+                // An error by design: nothing is ever sent.
+                _ = dropped => died(),
             }
+            drop(address);
         });
     }
 }
@@ -53,6 +61,7 @@ mod tests {
 
     struct Mortal {
         died: Rc<Cell<bool>>,
+        stopped: Option<oneshot::Receiver<()>>,
         life: Life,
     }
 
@@ -61,7 +70,9 @@ mod tests {
 
         fn started(&mut self, ctx: &mut Context<Self>) {
             let died = Rc::clone(&self.died);
-            self.life.watch_with(ctx, move || died.set(true));
+            let stopped = self.stopped.take().expect("it starts once");
+            let stopped = async move { drop(stopped.await) };
+            self.life.watch_until(ctx, stopped, move || died.set(true));
         }
     }
 
@@ -87,28 +98,44 @@ mod tests {
         }
     }
 
-    /// Whether the death of an actor that was told this is noticed, while somebody still knows it.
-    async fn is_noticed(told: Told, keep: bool) -> bool {
+    async fn let_others_run() {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Whether the death of an actor that was told this is noticed. Nothing else has its address.
+    async fn is_noticed(told: Told, stop_first: bool) -> bool {
         let died = Rc::new(Cell::new(false));
+        let (stop, stopped) = oneshot::channel();
         let mortal = Mortal {
             died: Rc::clone(&died),
+            stopped: Some(stopped),
             life: Life::default(),
         };
         let address = mortal.start();
-        address.try_send(told).expect("room in the mailbox");
-        let known = keep.then_some(address);
-        for _ in 0..100 {
-            actix_rt::task::yield_now().await;
+        if stop_first {
+            stop.send(()).expect("it waits");
+            let_others_run().await;
+            address.try_send(told).expect("room in the mailbox");
+            drop(address);
+            let_others_run().await;
+            assert_eq!(Rc::strong_count(&died), 1, "the actor is gone");
+        } else {
+            address.try_send(told).expect("room in the mailbox");
+            drop(address);
+            let_others_run().await;
+            drop(stop);
         }
-        drop(known);
         died.get()
     }
 
     #[actix_rt::test]
     async fn a_death_is_noticed_and_an_end_is_none() {
-        assert!(is_noticed(Told::PanicHere, true).await);
-        assert!(is_noticed(Told::PanicInAFuture, true).await);
-        assert!(!is_noticed(Told::Nothing, true).await);
+        assert!(is_noticed(Told::PanicHere, false).await);
+        assert!(is_noticed(Told::PanicInAFuture, false).await);
         assert!(!is_noticed(Told::Nothing, false).await);
+        assert!(!is_noticed(Told::PanicHere, true).await);
+        assert!(!is_noticed(Told::Nothing, true).await);
     }
 }
