@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use diesel::prelude::*;
 
 use crate::registration::ServiceId;
-use crate::tables::{account_data, devices, filters, owed_account_data, users};
-use crate::{Conn, Result};
+use crate::tables::{account_data, devices, erased_users, filters, owed_account_data, users};
+use crate::{Conn, Position, Result, Tx};
 
 /// A device, and who made it.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
@@ -276,4 +276,35 @@ pub fn deactivate(db: &mut Conn, user_id: &str) -> Result<()> {
         diesel::delete(filters::table.filter(filters::user_id.eq(user_id))).execute(c)
     })?;
     Ok(())
+}
+
+/// The user wants its events to be erased: a user that joins a room from now on sees what is left of a redacted event. ([spec])
+///
+/// # Errors
+/// When the database fails.
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3accountdeactivate
+pub fn erase(tx: &mut Tx<'_>, user_id: &str) -> Result<()> {
+    let row = (
+        erased_users::user_id.eq(user_id),
+        erased_users::position.eq(tx.next_position().0),
+    );
+    on!(&mut **tx, |c| diesel::insert_into(erased_users::table)
+        .values(&row)
+        .on_conflict_do_nothing()
+        .execute(c))?;
+    Ok(())
+}
+
+/// Since when a user's events are erased; `None` if they are not.
+///
+/// # Errors
+/// When the database fails.
+pub fn erased_at(db: &mut Conn, user_id: &str) -> Result<Option<Position>> {
+    let position: Option<i64> = on!(db, |c| erased_users::table
+        .find(user_id)
+        .select(erased_users::position)
+        .first(c)
+        .optional())?;
+    Ok(position.map(Position))
 }

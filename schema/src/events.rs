@@ -321,3 +321,34 @@ pub fn state_between(
         .select(EventRow::as_select())
         .load(c))?)
 }
+
+/// The events of a room at or before a time, the latest first; or at or after it, the earliest first.
+///
+/// # Errors
+/// When the database fails.
+pub fn near(
+    db: &mut Conn,
+    room_id: &str,
+    ts: i64,
+    backwards: bool,
+    limit: i64,
+) -> Result<Vec<EventRow>> {
+    let (ts_column, position) = (events::origin_server_ts, events::position);
+    Ok(if backwards {
+        on!(db, |c| events::table
+            .filter(events::room_id.eq(room_id))
+            .filter(ts_column.le(ts))
+            .order((ts_column.desc(), position.desc()))
+            .limit(limit)
+            .select(EventRow::as_select())
+            .load(c))?
+    } else {
+        on!(db, |c| events::table
+            .filter(events::room_id.eq(room_id))
+            .filter(ts_column.ge(ts))
+            .order((ts_column, position))
+            .limit(limit)
+            .select(EventRow::as_select())
+            .load(c))?
+    })
+}

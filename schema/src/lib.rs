@@ -41,6 +41,7 @@ pub mod set_aside;
 pub mod signing_keys;
 pub mod store;
 pub mod sync;
+pub mod threads;
 pub mod user_data;
 
 pub use conn::Conn;

@@ -44,6 +44,20 @@ pub fn get(
         .optional())?)
 }
 
+/// All receipts of a user in a room.
+///
+/// # Errors
+/// When the database fails.
+pub fn of_user(db: &mut Conn, room_id: &str, user_id: &str, limit: i64) -> Result<Vec<ReceiptRow>> {
+    Ok(on!(db, |c| receipts::table
+        .filter(receipts::room_id.eq(room_id))
+        .filter(receipts::user_id.eq(user_id))
+        .order((receipts::kind, receipts::thread_id))
+        .limit(limit)
+        .select(ReceiptRow::as_select())
+        .load(c))?)
+}
+
 /// The user has read this far.
 ///
 /// # Errors

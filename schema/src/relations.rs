@@ -4,7 +4,7 @@ use diesel::prelude::*;
 
 use crate::events::EventRow;
 use crate::tables::{events, relations};
-use crate::{Conn, Position, Result};
+use crate::{Conn, Position, Result, threads};
 
 /// One event says something about another.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
@@ -24,24 +24,33 @@ pub struct RelationRow {
     pub key: String,
 }
 
-/// Keep a relation.
+/// Keep a relation between events of a room, and with it the thread that it makes longer.
 ///
 /// # Errors
 /// When the database fails.
-pub fn insert(db: &mut Conn, row: &RelationRow) -> Result<()> {
+pub fn insert(db: &mut Conn, room_id: &str, row: &RelationRow) -> Result<()> {
     on!(db, |c| diesel::insert_into(relations::table)
         .values(row)
         .execute(c))?;
+    if row.rel_type == threads::REL_TYPE {
+        threads::replied(db, room_id, &row.parent, Position(row.position))?;
+    }
     Ok(())
 }
 
-/// The event at this position was redacted: it says nothing any more.
+/// The event of a room at this position was redacted: it says nothing any more, and is no reply in a thread.
 ///
 /// # Errors
 /// When the database fails.
-pub fn forget(db: &mut Conn, position: Position) -> Result<()> {
+pub fn forget(db: &mut Conn, room_id: &str, position: Position) -> Result<()> {
+    let Some(row) = of(db, position)? else {
+        return Ok(());
+    };
     on!(db, |c| diesel::delete(relations::table.find(position.0))
         .execute(c))?;
+    if row.rel_type == threads::REL_TYPE {
+        threads::count_again(db, room_id, &row.parent)?;
+    }
     Ok(())
 }
 

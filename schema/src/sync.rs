@@ -3,7 +3,7 @@
 use diesel::dsl::exists;
 use diesel::prelude::*;
 
-use crate::tables::{counter, events, inbox, memberships, receipts};
+use crate::tables::{counter, events, inbox, memberships, receipts, rooms};
 use crate::{Conn, Position, Result};
 
 /// The last position of this snapshot: everything up to it can be seen in it, and nothing above it.
@@ -123,6 +123,22 @@ pub fn shares_a_room(db: &mut Conn, user_id: &str, other: &str) -> Result<bool> 
                 .eq("join")
                 .or(theirs.field(memberships::membership).eq("invite"))
         )
+        .select(memberships::room_id)
+        .first(c)
+        .optional())?;
+    Ok(room.is_some())
+}
+
+/// Whether a user is joined to a room that the directory lists.
+///
+/// # Errors
+/// When the database fails.
+pub fn is_in_public_room(db: &mut Conn, user_id: &str) -> Result<bool> {
+    let room: Option<String> = on!(db, |c| memberships::table
+        .inner_join(rooms::table.on(rooms::room_id.eq(memberships::room_id)))
+        .filter(memberships::user_id.eq(user_id))
+        .filter(memberships::membership.eq("join"))
+        .filter(rooms::is_public.eq(true))
         .select(memberships::room_id)
         .first(c)
         .optional())?;

@@ -35,6 +35,13 @@ diesel::table! {
 }
 
 diesel::table! {
+    erased_users (user_id) {
+        user_id -> Text,
+        position -> BigInt,
+    }
+}
+
+diesel::table! {
     devices (user_id, device_id) {
         user_id -> Text,
         device_id -> Text,
@@ -196,6 +203,15 @@ diesel::table! {
         kind -> Text,
         sender -> Text,
         key -> Text,
+    }
+}
+
+diesel::table! {
+    threads (room_id, root) {
+        room_id -> Text,
+        root -> Text,
+        latest -> BigInt,
+        replies -> BigInt,
     }
 }
 
@@ -392,6 +408,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     server,
     cursors,
     users,
+    erased_users,
     devices,
     access_tokens,
     account_data,
@@ -407,6 +424,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     rooms,
     events,
     relations,
+    threads,
     room_state,
     memberships,
     aliases,

@@ -275,7 +275,7 @@ impl<'e> Open<'e> {
         events::insert(tx, &event)?;
         events::make_current(tx, &event)?;
         if let Some(relation) = relation(&event, &draft.content) {
-            relations::insert(tx, &relation)?;
+            relations::insert(tx, &self.row.room_id, &relation)?;
         }
         self.row.tip.clone_from(&event.event_id);
         self.row.depth += 1;
@@ -364,7 +364,7 @@ impl<'e> Open<'e> {
         redact_in_place(&mut object, &self.rules.redaction, None)
             .map_err(|e| schema::Error::Damaged(format!("event {}: {e}", target.event_id)))?;
         events::redact(tx, &target.event_id, &serde_json::to_string(&object)?, by)?;
-        relations::forget(tx, Position(target.position))?;
+        relations::forget(tx, &target.room_id, Position(target.position))?;
         // The names that a redacted member event gave are gone too.
         if target.kind == "m.room.member"
             && let Some(user) = &target.state_key

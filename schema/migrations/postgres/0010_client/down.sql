@@ -1,0 +1,3 @@
+DROP TABLE threads;
+DROP INDEX events_time;
+DROP TABLE erased_users;
