@@ -328,6 +328,27 @@ pub fn remember(
     Ok(())
 }
 
+/// Under which sender the answers to a device's requests are remembered.
+#[must_use]
+pub fn sender_of(user_id: &str, device_id: &str) -> String {
+    format!("{user_id}|{device_id}")
+}
+
+/// The device is gone: its transaction ids are free for the next one of its name. ([spec])
+///
+/// # Errors
+/// When the database fails.
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#transaction-identifiers
+pub fn forget_answers(db: &mut Conn, user_id: &str, device_id: &str) -> Result<()> {
+    let sender = sender_of(user_id, device_id);
+    on!(db, |c| diesel::delete(
+        client_transactions::table.filter(client_transactions::sender.eq(&sender))
+    )
+    .execute(c))?;
+    Ok(())
+}
+
 /// Forget what was answered before this time.
 ///
 /// # Errors

@@ -168,7 +168,7 @@ pub struct GoneDevice {
 }
 
 /// Delete these devices of a user, as far as they exist, with everything that is theirs: tokens, keys, signatures over
-/// them, inbox, copies and counts that are in no frozen transaction. The log of device lists says so, once.
+/// them, inbox, transaction ids, copies and counts that are in no frozen transaction. The log of device lists says so, once.
 ///
 /// # Errors
 /// When the database fails.
@@ -184,6 +184,7 @@ pub fn forget_devices(
         };
         appservices::forget_counts(tx, &device)?;
         inbox::forget_device(tx, user_id, device_id)?;
+        inbox::forget_answers(tx, user_id, device_id)?;
         keys::forget_device(tx, user_id, device_id)?;
         let tokens = drop_tokens(tx, user_id, device_id)?;
         on!(&mut **tx, |c| diesel::delete(
