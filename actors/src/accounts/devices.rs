@@ -189,6 +189,9 @@ impl Handler<Deactivate> for Accounts {
                 let devices = all(tx, user.as_str())?;
                 let gone = sessions::forget_devices(tx, user.as_str(), &devices)?;
                 accounts::deactivate(tx, user.as_str())?;
+                if msg.erase {
+                    accounts::erase(tx, user.as_str())?;
+                }
                 signing_keys::forget_user(tx, user.as_str())?;
                 backup::forget_user(tx, user.as_str())?;
                 device_lists::keys_changed(tx, user.as_str())?;

@@ -250,6 +250,8 @@ pub struct ChangePassword {
 pub struct Deactivate {
     /// Who.
     pub who: Identity,
+    /// Whether users that join a room from now on see what is left of a redacted event.
+    pub erase: bool,
     /// What came with the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auth: Option<Auth>,

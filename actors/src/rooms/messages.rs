@@ -304,10 +304,25 @@ pub struct MarkRead {
 /// A user's display name or avatar changed; the write that changed it is committed. Each room the user is joined to is told
 /// by a new member event. ([spec])
 ///
+/// Replies when the first rooms are told; the others follow. A room that refuses the event is passed over.
+///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#events-on-change-of-profile-information
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<()>")]
 pub struct ProfileChanged {
+    /// Whose.
+    pub user: OwnedUserId,
+}
+
+/// A user's account is given up; the write that gave it up is committed. The user leaves each room that it is joined to, declines
+/// each invite and takes back each knock. ([spec])
+///
+/// Replies when the first rooms are left; the others follow. A room that cannot be left is passed over.
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3accountdeactivate
+#[derive(Debug, Clone, Serialize, Message)]
+#[rtype(result = "Result<()>")]
+pub struct UserDeactivated {
     /// Whose.
     pub user: OwnedUserId,
 }

@@ -16,6 +16,7 @@
 
 mod append;
 mod create;
+mod each;
 pub(crate) mod filter;
 pub mod format;
 mod marks;
@@ -33,18 +34,17 @@ mod tests;
 pub mod visibility;
 
 use actix::{Actor, Context, Handler, Recipient, ResponseFuture};
-use ruma::{OwnedEventId, OwnedRoomId};
-use schema::{Tx, memberships};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
+use schema::Tx;
 
 use crate::device_lists::MembershipChanged;
 use crate::life::Life;
 use crate::{Env, Error, Result, guarded, tell};
 use append::News;
+use each::{Act, EachRoom};
 
 pub use messages::*;
-
-/// Rooms asked for in one page when a profile has changed.
-const PAGE: i64 = 100;
+pub(crate) use pdu::rules_of as version_rules;
 
 /// The actor.
 pub struct Rooms {
@@ -80,6 +80,27 @@ impl Rooms {
             let (done, news) = write.await?;
             announce(&env, &device_lists, news);
             Ok(done)
+        })
+    }
+}
+
+impl Rooms {
+    /// Do the same in each room of a user: in the first before the reply, in the others after it.
+    fn in_each_room(&self, user: OwnedUserId, act: Act) -> ResponseFuture<Result<()>> {
+        let env = self.env.clone();
+        let mut rooms = EachRoom::new(env.clone(), self.device_lists.clone(), user, act);
+        guarded(&self.env, "rooms", async move {
+            if rooms.page().await? {
+                let busy = env.trace.busy();
+                let rest = guarded(&env, "rooms", rooms.rest());
+                actix::spawn(async move {
+                    if let Err(error) = rest.await {
+                        tracing::error!(%error, "a change of a user did not reach all of its rooms");
+                    }
+                    drop(busy);
+                });
+            }
+            Ok(())
         })
     }
 }
@@ -237,41 +258,15 @@ impl Handler<MarkRead> for Rooms {
 impl Handler<ProfileChanged> for Rooms {
     type Result = ResponseFuture<Result<()>>;
 
-    /// Each room is a write of its own, so that a user of a thousand rooms holds up nobody; each looks at the profile and the
-    /// membership as they are then.
     fn handle(&mut self, msg: ProfileChanged, _: &mut Context<Self>) -> Self::Result {
-        let (env, device_lists) = (self.env.clone(), self.device_lists.clone());
-        guarded(&self.env, "rooms", async move {
-            let mut after = String::new();
-            loop {
-                let (user, last) = (msg.user.clone(), after);
-                let rooms = env
-                    .store
-                    .read(move |db| {
-                        Ok::<_, Error>(memberships::of_user(
-                            db,
-                            user.as_str(),
-                            "join",
-                            &last,
-                            PAGE,
-                        )?)
-                    })
-                    .await?;
-                let Some(end) = rooms.last() else {
-                    return Ok(());
-                };
-                after = end.room_id.clone();
-                for row in rooms {
-                    let room: OwnedRoomId = pdu::parsed(&row.room_id)?;
-                    let (user, writer, now) = (msg.user.clone(), env.clone(), env.clock.now());
-                    let write = env.store.write_always(move |tx| {
-                        let mut news = News::default();
-                        members::rename(&writer, tx, &room, &user, now, &mut news)?;
-                        Ok::<_, Error>(news)
-                    });
-                    announce(&env, &device_lists, write.await?);
-                }
-            }
-        })
+        self.in_each_room(msg.user, Act::Rename)
+    }
+}
+
+impl Handler<UserDeactivated> for Rooms {
+    type Result = ResponseFuture<Result<()>>;
+
+    fn handle(&mut self, msg: UserDeactivated, _: &mut Context<Self>) -> Self::Result {
+        self.in_each_room(msg.user, Act::Leave)
     }
 }

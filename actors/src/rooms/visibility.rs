@@ -143,6 +143,13 @@ impl HistoryAccess {
         self.own(at).is_some() || (self.knows(at) && self.allows(self.rule(before), before, at))
     }
 
+    /// Whether the user was joined at this position or at any time before it, as far as that is known.
+    #[must_use]
+    pub fn has_been_joined_by(&self, at: Position) -> bool {
+        let mut before = self.memberships.iter().take_while(|(p, _)| *p <= at);
+        before.any(|(_, membership)| membership == "join")
+    }
+
     fn knows(&self, at: Position) -> bool {
         let (after, up_to) = self.known;
         after < at && at <= up_to

@@ -3,7 +3,7 @@
 //! [spec]: https://spec.matrix.org/v1.19/client-server-api/#account-management
 
 use actors::accounts::{ChangePassword, Deactivate};
-use actors::rooms::{self, Action, ChangeMembership};
+use actors::rooms::UserDeactivated;
 use actors::{Secret, ask};
 use ruma::api::client::account::{
     ThirdPartyIdRemovalStatus, change_password, deactivate, get_3pids, whoami,
@@ -71,7 +71,7 @@ async fn third_party_ids(
     Ok(get_3pids::v3::Response::new(Vec::new()))
 }
 
-/// Give the account up, and leave its rooms.
+/// Give the account up: leave its rooms, decline its invites, take back its knocks.
 ///
 /// `POST /_matrix/client/*/account/deactivate` ([spec])
 ///
@@ -79,28 +79,18 @@ async fn third_party_ids(
 async fn deactivate(
     app: App,
     caller: Caller,
-    Confirmed { auth, .. }: Confirmed<deactivate::v3::Request>,
+    Confirmed { auth, request }: Confirmed<deactivate::v3::Request>,
 ) -> Result<deactivate::v3::Response> {
     let who = caller.identity()?.clone();
     let message = Deactivate {
         who: who.clone(),
+        erase: request.erase,
         auth: auth.clone(),
     };
     let asked = ask(&app.actors.accounts, message);
     confirmed::tried(&app, &caller, auth.as_ref(), asked).await?;
-    // Other actors' rows, so other asks: whoever cannot leave a room any more is not in it.
-    for room in rooms::queries::joined_rooms(&app.actors.env, &who.user).await? {
-        let leave = ChangeMembership {
-            by: who.clone(),
-            user: who.user.clone(),
-            room,
-            action: Action::Leave,
-            reason: None,
-        };
-        if let Err(error) = ask(&app.actors.rooms, leave).await {
-            tracing::warn!(%error, user = %who.user, "a deactivated user could not leave a room");
-        }
-    }
+    // Another actor's rows, so another ask.
+    ask(&app.actors.rooms, UserDeactivated { user: who.user }).await?;
     Ok(deactivate::v3::Response::new(
         ThirdPartyIdRemovalStatus::NoSupport,
     ))

@@ -52,6 +52,7 @@ impl House {
             settings: Settings {
                 server_name: ruma::owned_server_name!("test"),
                 open_registration: true,
+                presence: false,
                 observe: None,
                 proposals: Proposals::default(),
                 password_cost: (8, 1),

@@ -175,6 +175,7 @@ async fn a_deactivated_account_is_gone_and_its_name_stays_taken() {
             .expect("the database answers")
     );
     let deactivate = Deactivate {
+        erase: false,
         who: identity(&laptop),
         auth: Some(by_password(None, "secret")),
     };

@@ -1,0 +1,149 @@
+//! What happens to a user in all of its rooms: one write for each, so that a user of a thousand rooms delays no other request.
+//! Each write looks at the profile and the membership as they are then.
+
+use actix::Recipient;
+use ruma::{OwnedRoomId, OwnedUserId};
+use schema::memberships::{self, MembershipRow};
+
+use super::append::News;
+use super::messages::{Action, ChangeMembership};
+use super::pdu::parsed;
+use super::{announce, members};
+use crate::device_lists::MembershipChanged;
+use crate::{Env, Error, Identity, Result};
+
+/// How many rooms are read at a time, and changed before the request is answered.
+const PAGE: i64 = 100;
+
+/// What is done in each room.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Act {
+    /// Tell the room the user's names.
+    Rename,
+    /// Leave it, decline the invite or take back the knock.
+    Leave,
+}
+
+impl Act {
+    /// In rooms where the user has which membership.
+    fn memberships(self) -> &'static [&'static str] {
+        match self {
+            Act::Rename => &["join"],
+            Act::Leave => &["join", "invite", "knock"],
+        }
+    }
+}
+
+/// The way through a user's rooms.
+pub(super) struct EachRoom {
+    env: Env,
+    device_lists: Recipient<MembershipChanged>,
+    user: OwnedUserId,
+    act: Act,
+    /// The memberships that are still to come, the one under way first.
+    left: &'static [&'static str],
+    /// The last room of that one.
+    last: String,
+}
+
+impl EachRoom {
+    pub(super) fn new(
+        env: Env,
+        device_lists: Recipient<MembershipChanged>,
+        user: OwnedUserId,
+        act: Act,
+    ) -> EachRoom {
+        EachRoom {
+            env,
+            device_lists,
+            user,
+            left: act.memberships(),
+            act,
+            last: String::new(),
+        }
+    }
+
+    /// Go through the next rooms. Whether there may be more. A room that refuses is passed over.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(super) async fn page(&mut self) -> Result<bool> {
+        let mut done = 0;
+        while done < PAGE {
+            let rooms = self.next(PAGE - done).await?;
+            if rooms.is_empty() {
+                return Ok(false);
+            }
+            for row in rooms {
+                done += 1;
+                let room: OwnedRoomId = parsed(&row.room_id)?;
+                match self.change(&room).await {
+                    Ok(()) => {}
+                    Err(Error::Refused(refusal)) => {
+                        tracing::warn!(%room, user = %self.user, act = ?self.act, %refusal, "a room is passed over");
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Go through all that are left.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(super) async fn rest(mut self) -> Result<()> {
+        while self.page().await? {}
+        Ok(())
+    }
+
+    /// The next rooms, in order of membership and id.
+    async fn next(&mut self, limit: i64) -> Result<Vec<MembershipRow>> {
+        while let Some((membership, others)) = self.left.split_first() {
+            let (user, last, membership) = (self.user.clone(), self.last.clone(), *membership);
+            let read = self.env.store.read(move |db| {
+                let user = user.as_str();
+                Ok::<_, Error>(memberships::of_user(db, user, membership, &last, limit)?)
+            });
+            let rooms = read.await?;
+            if let Some(end) = rooms.last() {
+                self.last.clone_from(&end.room_id);
+                return Ok(rooms);
+            }
+            (self.left, self.last) = (others, String::new());
+        }
+        Ok(Vec::new())
+    }
+
+    async fn change(&self, room: &OwnedRoomId) -> Result<()> {
+        let (env, now, act) = (self.env.clone(), self.env.clock.now(), self.act);
+        let (user, room) = (self.user.clone(), room.clone());
+        let write = self.env.store.write_always(move |tx| {
+            let mut news = News::default();
+            match act {
+                Act::Rename => members::rename(&env, tx, &room, &user, now, &mut news)?,
+                Act::Leave => {
+                    members::change(&env, tx, leave(&user, &room), now, &mut news)?;
+                }
+            }
+            Ok::<_, Error>(news)
+        });
+        announce(&self.env, &self.device_lists, write.await?);
+        Ok(())
+    }
+}
+
+fn leave(user: &OwnedUserId, room: &OwnedRoomId) -> ChangeMembership {
+    ChangeMembership {
+        by: Identity {
+            user: user.clone(),
+            device: None,
+            appservice: None,
+        },
+        room: room.clone(),
+        user: user.clone(),
+        action: Action::Leave,
+        reason: None,
+    }
+}
