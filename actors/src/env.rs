@@ -28,6 +28,8 @@ pub struct Settings {
     pub proposals: Proposals,
     /// Whether anybody may register; application services always may.
     pub open_registration: bool,
+    /// Whether a user that syncs is online when its request does not say otherwise.
+    pub presence: bool,
     /// What argon2 spends on a password: KiB of memory and passes.
     pub password_cost: (u32, u32),
     /// The room version of a room whose creator does not choose.

@@ -42,6 +42,9 @@ pub struct Config {
     /// Whether people may register by themselves.
     #[serde(default)]
     pub registration: bool,
+    /// Whether a user that syncs is online when its request does not say otherwise.
+    #[serde(default = "presence")]
+    pub presence: bool,
     /// The version of rooms whose creator does not choose: `11` or `12`.
     #[serde(default = "default_room_version")]
     pub default_room_version: String,
@@ -128,6 +131,10 @@ fn default_appservices() -> PathBuf {
 fn default_mscs() -> Vec<u16> {
     crate::mscs::by_default()
 }
+fn presence() -> bool {
+    true
+}
+
 fn default_room_version() -> String {
     "11".to_owned()
 }

@@ -104,6 +104,7 @@ fn settings(
         password_cost: PASSWORD_COST,
         default_room_version: room_version.to_owned(),
         open_registration: false,
+        presence: true,
     })
 }
 
@@ -212,6 +213,7 @@ pub(crate) fn configured(path: &Path) -> Result<(Config, Options), String> {
     let mut options = options(settings, config.database.clone());
     options.appservices = Some(config.appservices.clone());
     options.settings.open_registration = config.registration;
+    options.settings.presence = config.presence;
     options.rate_limit = config.rate_limit.get(REQUESTS);
     options.claim_limit = config.claim_limit.get(CLAIMS);
     options.door = Door {

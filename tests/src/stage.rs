@@ -76,6 +76,8 @@ impl Stage {
             password_cost: (8, 1),
             default_room_version: "11".to_owned(),
             open_registration: true,
+            // What is told to services is told by the story, not by who happens to sync.
+            presence: false,
         };
         let mut options = Options {
             database: new_database(folder.path()),

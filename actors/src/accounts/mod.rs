@@ -1,6 +1,6 @@
 //! Accounts: users, their devices and tokens, their profiles and what clients keep with them.
 //!
-//! *Owns* `users`, `devices`, `access_tokens`, `account_data`, `owed_account_data`, `filters`; shares `client_transactions`,
+//! *Owns* `users`, `erased_users`, `devices`, `access_tokens`, `account_data`, `owed_account_data`, `filters`; shares `client_transactions`,
 //! which it prunes. The write that deletes a device also deletes what other actors keep for it: keys, inbox, copies, counts.
 //!
 //! *Asks* nobody.
@@ -19,6 +19,7 @@
 mod client_data;
 mod confirmations;
 mod devices;
+pub mod ignored;
 mod known;
 mod log_in;
 pub mod messages;

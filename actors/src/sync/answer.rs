@@ -10,6 +10,7 @@ use super::filter::Filter;
 use super::gather::{Ask, Found, StateAt, gather};
 use super::messages::Watch;
 use super::token::Token;
+use super::{online, rules};
 use crate::to_device_inbox::Acknowledge;
 use crate::{Actors, Identity, Refusal, Result, ask};
 
@@ -33,6 +34,8 @@ pub struct Question {
     pub timeout: Duration,
     /// Where state is wanted.
     pub state_at: StateAt,
+    /// What the request says of the user's presence; `offline` says nothing.
+    pub presence: String,
 }
 
 /// What is known before anything is looked for.
@@ -58,7 +61,10 @@ pub async fn answer<P>(
     // Nobody waits for a first answer, or for one that holds everything.
     let at_once = question.since.is_none() || question.full_state;
     let timeout = question.timeout.min(LONGEST);
+    rules::check_presence(&question.presence, None)?;
+    let presence = question.presence.clone();
     let prepared = env.store.read(move |db| prepare(db, question)).await?;
+    let _online = online::begin(actors, &by.user, &presence).await?;
     if let (Some(up_to), Some(device)) = (prepared.acknowledges, by.device.clone()) {
         let user = by.user.clone();
         ask(

@@ -64,6 +64,12 @@ impl Filter {
         })
     }
 
+    /// Whether what is unread in threads is wanted for each thread.
+    #[must_use]
+    pub fn wants_thread_counts(&self) -> bool {
+        self.0.room.timeline.unread_thread_notifications
+    }
+
     /// Whether every event of a room's timeline is wanted.
     #[must_use]
     pub fn wants_whole_timeline(&self) -> bool {

@@ -9,6 +9,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use schema::Position;
 
+use super::online::Online;
+use super::unread::Memory;
+
 /// How many rooms and users are remembered before those of which there is nothing to say are forgotten.
 const LIMIT: usize = 4096;
 
@@ -101,12 +104,26 @@ struct Inner {
 
 /// Who is typing and who is online.
 #[derive(Debug, Default)]
-pub struct Fleeting(Mutex<Inner>);
+pub struct Fleeting {
+    inner: Mutex<Inner>,
+    unread: Memory,
+    online: Online,
+}
 
 impl Fleeting {
     fn inner(&self) -> MutexGuard<'_, Inner> {
         // Nothing is left half done by a panic: each change is one assignment.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was counted lately for clients.
+    pub(super) fn unread(&self) -> &Memory {
+        &self.unread
+    }
+
+    /// Which users are online because they sync.
+    pub(super) fn online(&self) -> &Online {
+        &self.online
     }
 
     /// The user is typing in a room until a time, or is not. A position is taken only if that is news; then it is returned.

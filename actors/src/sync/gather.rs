@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use schema::memberships::MembershipRow;
+use schema::user_data::DataRow;
 use schema::{Conn, Position, memberships};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -11,8 +12,10 @@ use super::devices::{self, DeviceLists};
 use super::fleeting::Fleeting;
 use super::personal::{self, ByRoom};
 use super::room::{self, Joined, Left, Stretch, Stripped};
+use super::unread::Counter;
 use super::{Filter, Token};
 use crate::Result;
+use crate::accounts::ignored::{self, Ignored};
 use crate::clock::Times;
 use crate::rooms::queries::stripped_state;
 
@@ -137,14 +140,23 @@ pub(super) fn gather(
     let head = schema::sync::head(db)?;
     let (to_device, to_device_end) = personal::to_device(db, ask, head)?;
     let data = personal::account_data(db, ask, head)?;
+    let ignored = Ignored::of(db, &ask.user)?;
+    let is_list = |row: &DataRow| row.room_id.is_empty() && row.kind == ignored::KIND;
+    let news = News {
+        head,
+        now,
+        ignored: &ignored,
+        ignored_changed: data.iter().any(is_list),
+    };
     let device_lists = match ask.since {
         Some(since) => devices::changes(db, &ask.user, since.position, head)?,
         // A first answer brings everything that there is to know otherwise.
         None => DeviceLists::default(),
     };
-    let presence = personal::presence(db, fleeting, ask, head, now.monotonic)?;
     let (account_data, by_room) = personal::sorted(ask, data)?;
-    let rooms = rooms(db, fleeting, ask, by_room, head, now.wall)?;
+    let rooms = rooms(db, fleeting, ask, by_room, &news)?;
+    let arrived = rooms.join.values().flat_map(|room| &room.arrived);
+    let presence = personal::presence(db, fleeting, ask, &news, arrived)?;
 
     let is_new = !(to_device.is_empty()
         && account_data.is_empty()
@@ -211,22 +223,36 @@ pub(super) struct Why {
     pub(super) account_data: Vec<Box<RawValue>>,
 }
 
+/// What one look rests on.
+pub(super) struct News<'a> {
+    /// Everything up to here is looked at.
+    pub(super) head: Position,
+    /// The time.
+    pub(super) now: Times,
+    /// The users that the user ignores.
+    pub(super) ignored: &'a Ignored,
+    /// Whether that has changed.
+    ignored_changed: bool,
+}
+
 fn rooms(
     db: &mut Conn,
     fleeting: &Fleeting,
     ask: &Ask,
     mut by_room: ByRoom,
-    head: Position,
-    now: i64,
+    news: &News<'_>,
 ) -> Result<Rooms> {
     let mut rooms = Rooms::default();
+    let head = news.head;
     let stretch = Stretch {
         after: ask.after(),
         head,
-        now,
+        now: news.now.wall,
+        ignored: news.ignored,
     };
+    let mut unread = Counter::new(&ask.user, news.ignored, fleeting.unread());
     let mut found: BTreeMap<String, Why> = BTreeMap::new();
-    for row in own_memberships(db, ask, head)? {
+    for row in own_memberships(db, ask, news)? {
         if !ask.filter.wants_room(&row.room_id) {
             continue;
         }
@@ -237,6 +263,8 @@ fn rooms(
                 why.is_new = was.as_deref() != Some("join");
                 why.moved = true;
             }
+            // An invite from a user that is ignored waits until it is no longer.
+            "invite" if news.ignored.contains(&row.sender) => {}
             "invite" | "knock" => {
                 let shown = Stripped::of(&row, stripped_state(db, &row.room_id, &ask.user)?);
                 let section = if row.membership == "knock" {
@@ -258,7 +286,8 @@ fn rooms(
         if !ask.filter.wants_room(&room_id) {
             continue;
         }
-        if let Some(joined) = room::joined(db, fleeting, ask, &room_id, why, &stretch)? {
+        if let Some(joined) = room::joined(db, fleeting, ask, &room_id, why, &stretch, &mut unread)?
+        {
             rooms.join.insert(room_id, joined);
         }
     }
@@ -267,7 +296,10 @@ fn rooms(
 
 /// The user's own memberships that are news, and those in rooms that it forgot. At first that is every one of the present, and
 /// past ones only if they were asked for.
-fn own_memberships(db: &mut Conn, ask: &Ask, head: Position) -> Result<Vec<MembershipRow>> {
+///
+/// When the user ignores other users than before, every invite is news: it may have been kept from the client.
+fn own_memberships(db: &mut Conn, ask: &Ask, news: &News<'_>) -> Result<Vec<MembershipRow>> {
+    let head = news.head;
     if ask.since.is_some() {
         let mut found = all(|last: Option<&MembershipRow>| {
             let after = last.map_or(ask.after(), |row| Position(row.position));
@@ -280,6 +312,9 @@ fn own_memberships(db: &mut Conn, ask: &Ask, head: Position) -> Result<Vec<Membe
             )?)
         })?;
         found.extend(forgotten(db, ask, head)?);
+        if news.ignored_changed {
+            found.extend(present(db, ask, "invite")?);
+        }
         return Ok(found);
     }
     let past: &[&str] = if ask.filter.includes_left() {
@@ -289,18 +324,23 @@ fn own_memberships(db: &mut Conn, ask: &Ask, head: Position) -> Result<Vec<Membe
     };
     let mut found = Vec::new();
     for membership in ["join", "invite", "knock"].iter().chain(past) {
-        found.extend(all(|last: Option<&MembershipRow>| {
-            let after = last.map_or("", |row| row.room_id.as_str());
-            Ok(memberships::of_user(
-                db,
-                &ask.user,
-                membership,
-                after,
-                PIECE as i64,
-            )?)
-        })?);
+        found.extend(present(db, ask, membership)?);
     }
     Ok(found)
+}
+
+/// The user's memberships of one kind.
+fn present(db: &mut Conn, ask: &Ask, membership: &str) -> Result<Vec<MembershipRow>> {
+    all(|last: Option<&MembershipRow>| {
+        let after = last.map_or("", |row| row.room_id.as_str());
+        Ok(memberships::of_user(
+            db,
+            &ask.user,
+            membership,
+            after,
+            PIECE as i64,
+        )?)
+    })
 }
 
 /// The user's memberships in rooms that it forgot on another device, where they were no news for this one besides.

@@ -32,6 +32,8 @@ pub(super) struct History {
     pub(super) state: Vec<Box<RawValue>>,
     /// Whether somebody's membership is part of it.
     pub(super) has_members: bool,
+    /// The users whose member events are part of the timeline.
+    pub(super) members: Vec<String>,
 }
 
 /// How a room's history is asked for.
@@ -54,11 +56,11 @@ pub(super) fn history(
     ask: &Ask,
     room_id: &str,
     wanted: &Wanted,
-    stretch: &Stretch,
+    stretch: &Stretch<'_>,
 ) -> Result<History> {
     let limit = ask.filter.timeline_limit();
     // Where something is left out, more is read than is shown.
-    let read = if ask.filter.wants_whole_timeline() {
+    let read = if ask.filter.wants_whole_timeline() && stretch.ignored.is_empty() {
         limit + 1
     } else {
         PIECE
@@ -75,7 +77,9 @@ pub(super) fn history(
     let access = access.as_ref();
     let is_shown = |event: &EventRow| {
         let position = Position(event.position);
-        ask.filter.wants_event(event) && access.is_none_or(|access| access.sees(position))
+        ask.filter.wants_event(event)
+            && !stretch.ignored.hides(event)
+            && access.is_none_or(|access| access.sees(position))
     };
     let (cut, at_start) = (!is_complete, ask.state_at == StateAt::Start);
     let timeline = rules::timeline(&rows, cut, limit, wanted.up_to, at_start, is_shown);
@@ -94,7 +98,10 @@ pub(super) fn history(
         .filter(|event| ask.filter.wants_state(event))
         .map(|event| shown(db, ask, stretch, event, access, None))
         .collect::<Result<Vec<_>>>()?;
+    let members = rows.iter().filter(|event| is_member(event));
+    let members = members.filter_map(|event| event.state_key.clone());
     Ok(History {
+        members: members.collect(),
         timeline: Timeline {
             events,
             limited: timeline.limited,
@@ -109,7 +116,7 @@ pub(super) fn history(
 fn shown(
     db: &mut Conn,
     ask: &Ask,
-    stretch: &Stretch,
+    stretch: &Stretch<'_>,
     event: &EventRow,
     access: Option<&HistoryAccess>,
     membership: Option<&str>,

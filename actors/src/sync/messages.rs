@@ -87,6 +87,20 @@ pub struct SetPresence {
     pub message: Option<String>,
 }
 
+/// A user syncs, and is online for as long as it does. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync
+#[derive(Debug, Clone, Serialize, Message)]
+#[rtype(result = "Result<()>")]
+pub struct Syncing {
+    /// Who.
+    pub user: OwnedUserId,
+    /// `online` or `unavailable`.
+    pub state: String,
+    /// Whether the user did not sync before.
+    pub is_first: bool,
+}
+
 /// How is it going?
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<View>")]

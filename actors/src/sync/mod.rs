@@ -22,6 +22,7 @@ mod fleeting;
 mod gather;
 mod history;
 mod messages;
+mod online;
 mod pending;
 mod personal;
 pub mod queries;
@@ -30,6 +31,7 @@ pub mod rules;
 #[cfg(test)]
 mod tests;
 mod token;
+mod unread;
 mod waiters;
 
 use std::collections::BTreeSet;
@@ -110,6 +112,25 @@ impl Sync {
         }
         self.env.wake.services(&services);
         self.env.wake.rooms(vec![room]);
+    }
+
+    /// A user that syncs no more is offline after a while.
+    fn watch_sync(&self, user: OwnedUserId, ctx: &mut Context<Self>) {
+        let end = self.env.clock.sleep(online::GRACE).into_actor(self);
+        ctx.spawn(end.map(|(), this, ctx| {
+            if !this.env.fleeting.online().is_over(user.as_str()) {
+                this.watch_sync(user, ctx);
+                return;
+            }
+            let known = this.env.fleeting.presence(user.as_str());
+            if let Some(known) = known.filter(|known| known.state != online::OFFLINE) {
+                ctx.notify(SetPresence {
+                    user,
+                    state: online::OFFLINE.to_owned(),
+                    message: known.message,
+                });
+            }
+        }));
     }
 
     /// Typing that was not said again ends by itself.
@@ -292,6 +313,24 @@ impl Handler<SetPresence> for Sync {
             );
             Ok(())
         }))
+    }
+}
+
+impl Handler<Syncing> for Sync {
+    type Result = ResponseActFuture<Self, Result<()>>;
+
+    fn handle(&mut self, msg: Syncing, ctx: &mut Context<Self>) -> Self::Result {
+        if msg.is_first {
+            self.watch_sync(msg.user.clone(), ctx);
+        }
+        let known = self.env.fleeting.presence(msg.user.as_str());
+        let message = known.and_then(|presence| presence.message);
+        let presence = SetPresence {
+            user: msg.user,
+            state: msg.state,
+            message,
+        };
+        Handler::<SetPresence>::handle(self, presence, ctx)
     }
 }
 

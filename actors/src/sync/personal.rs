@@ -1,6 +1,6 @@
 //! What is the user's own in an answer: to-device messages, account data, presence, key counts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ruma::UserId;
 use schema::inbox::InboxRow;
@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::fleeting::Fleeting;
-use super::gather::{Ask, Events, PIECE, all};
+use super::gather::{Ask, Events, News, PIECE, all};
 use super::rules;
 use crate::accounts::push_rules;
 use crate::appservice_sender::SIGNED_CURVE25519;
@@ -111,22 +111,35 @@ pub(super) fn sorted(ask: &Ask, rows: Vec<DataRow>) -> Result<(Events, ByRoom)> 
     Ok((global.into(), by_room))
 }
 
-/// Who came or went among those who share a room with the user.
-pub(super) fn presence(
+/// Whose presence changed among those that share a room with the user, and who is online of those that have just `arrived`
+/// in one. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#presence
+pub(super) fn presence<'a>(
     db: &mut Conn,
     fleeting: &Fleeting,
     ask: &Ask,
-    head: Position,
-    now: i64,
+    news: &News<'_>,
+    arrived: impl Iterator<Item = &'a String>,
 ) -> Result<Events> {
+    let mut changed = fleeting.users_with_presence(ask.after(), news.head);
+    changed.extend(arrived.cloned());
+    let mut users: BTreeSet<String> = BTreeSet::new();
     let mut events = Vec::new();
-    for user in fleeting.users_with_presence(ask.after(), head) {
-        let shares = user == ask.user || schema::sync::shares_a_room(db, &ask.user, &user)?;
-        if let Some(presence) = fleeting.presence(&user)
-            && shares
-            && ask.filter.wants_presence(&user)
+    for user in &changed {
+        let is_told = *user != ask.user && !news.ignored.contains(user);
+        if !is_told || !ask.filter.wants_presence(user) {
+            continue;
+        }
+        if let Some(presence) = fleeting.presence(user)
+            && users.insert(user.clone())
+            && schema::sync::shares_a_room(db, &ask.user, user)?
         {
-            events.push(to_raw_value(&rules::presence(&user, &presence, now))?);
+            events.push(to_raw_value(&rules::presence(
+                user,
+                &presence,
+                news.now.monotonic,
+            ))?);
         }
     }
     Ok(events.into())

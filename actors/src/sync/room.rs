@@ -1,5 +1,7 @@
 //! What one room adds to an answer.
 
+use std::collections::BTreeMap;
+
 use schema::memberships::MembershipRow;
 use schema::receipts::ReceiptRow;
 use schema::user_data::DataRow;
@@ -13,7 +15,9 @@ use super::history::{History, Timeline, Wanted, history};
 use super::personal::data_event;
 use super::rules::{self, Receipt};
 use super::token::Token;
+use super::unread::{Counter, Unread};
 use crate::Result;
+use crate::accounts::ignored::Ignored;
 
 /// After whom a client may name a room that has no name. ([spec])
 ///
@@ -22,13 +26,15 @@ const HEROES: usize = 5;
 
 /// The stretch of history that an answer covers.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Stretch {
+pub(super) struct Stretch<'a> {
     /// After this.
     pub(super) after: Position,
     /// Up to this.
     pub(super) head: Position,
     /// The time, in milliseconds since the epoch.
     pub(super) now: i64,
+    /// The users that the user ignores.
+    pub(super) ignored: &'a Ignored,
 }
 
 /// State under the key that was asked for.
@@ -70,13 +76,6 @@ struct Summary {
     invited: i64,
 }
 
-/// Deviation: nothing is counted, since nothing is pushed; clients count what they can decrypt themselves.
-#[derive(Debug, Default, Serialize)]
-struct Unread {
-    highlight_count: u64,
-    notification_count: u64,
-}
-
 /// A room that the user is in.
 #[derive(Debug, Serialize)]
 pub(super) struct Joined {
@@ -96,7 +95,13 @@ pub(super) struct Joined {
     ephemeral: Events,
     #[serde(skip_serializing_if = "Events::is_empty")]
     account_data: Events,
-    unread_notifications: Unread,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unread_notifications: Option<Unread>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    unread_thread_notifications: BTreeMap<String, Unread>,
+    /// Users that came to the room, or that the user has just met there.
+    #[serde(skip)]
+    pub(super) arrived: Vec<String>,
 }
 
 /// A room that the user is no longer in.
@@ -147,7 +152,8 @@ pub(super) fn joined(
     ask: &Ask,
     room_id: &str,
     why: Why,
-    stretch: &Stretch,
+    stretch: &Stretch<'_>,
+    unread: &mut Counter<'_>,
 ) -> Result<Option<Joined>> {
     let whole = why.is_new || ask.full_state;
     let history = if whole || why.events {
@@ -193,6 +199,14 @@ pub(super) fn joined(
         None
     };
     let state = State::new(ask.state_at, history.state);
+    let by_thread = ask.filter.wants_thread_counts();
+    let unread = unread.room(db, room_id, stretch.head, by_thread)?;
+    let arrived = if why.is_new && ask.since.is_some() {
+        let members = memberships::in_room(db, room_id, "join", "", PIECE as i64)?;
+        members.into_iter().map(|row| row.user_id).collect()
+    } else {
+        history.members
+    };
     Ok(Some(Joined {
         summary,
         state: state.before,
@@ -201,7 +215,9 @@ pub(super) fn joined(
         timeline: history.timeline,
         ephemeral: ephemeral.into(),
         account_data: account_data.into(),
-        unread_notifications: Unread::default(),
+        unread_notifications: unread.room,
+        unread_thread_notifications: unread.threads,
+        arrived,
     }))
 }
 
@@ -214,7 +230,7 @@ pub(super) fn left(
     ask: &Ask,
     row: &MembershipRow,
     account_data: Vec<Box<RawValue>>,
-    stretch: &Stretch,
+    stretch: &Stretch<'_>,
 ) -> Result<Left> {
     let (gone, left_at) = (Position(row.position), Position(row.left_at));
     // Before the first request of a client nothing has happened that it knows of.
@@ -251,11 +267,12 @@ fn ephemeral(
     ask: &Ask,
     room_id: &str,
     why: &Why,
-    stretch: &Stretch,
+    stretch: &Stretch<'_>,
 ) -> Result<Vec<Box<RawValue>>> {
     let mut events = Vec::new();
     if (why.typing || why.is_new) && ask.filter.wants_ephemeral(room_id, "m.typing") {
-        let users = fleeting.typing(room_id);
+        let mut users = fleeting.typing(room_id);
+        users.retain(|user| !stretch.ignored.contains(user));
         // To who has just come, nobody is what it expects.
         if !(why.is_new && users.is_empty()) {
             events.push(to_raw_value(&rules::typing(None, &users))?);
@@ -281,6 +298,7 @@ fn ephemeral(
             .into_iter()
             .map(Receipt::from)
             .filter(|receipt| receipt.is_for(&ask.user))
+            .filter(|receipt| !stretch.ignored.contains(receipt.user()))
             .collect();
         for event in rules::receipts(None, &receipts) {
             events.push(to_raw_value(&event)?);

@@ -51,11 +51,23 @@ async fn new_for_client(app: App, caller: Caller, request: Raw) -> Result<Json> 
         } else {
             StateAt::Start
         },
+        presence: text("set_presence").unwrap_or_else(|| default_presence(&app).to_owned()),
     };
     let answer = sync::answer(&app.actors, question, || app.wait_outside()).await?;
     Ok(Json(answer))
 }
 // ANCHOR_END: sync
+
+/// What a request that does not name a presence says of it. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync
+fn default_presence(app: &App) -> &'static str {
+    if app.actors.env.settings.presence {
+        "online"
+    } else {
+        "offline"
+    }
+}
 
 /// Whose devices changed between two answers.
 ///

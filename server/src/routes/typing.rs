@@ -1,48 +1,55 @@
 //! Who is typing.
+//!
+//! Read without ruma's types: ruma demands the time that the specification leaves to the client.
+
+use std::time::Duration;
 
 use actors::ask;
 use actors::sync::SetTyping;
-use ruma::api::client::typing::create_typing_event::{self, v3::Typing};
+use ruma::{OwnedRoomId, OwnedUserId};
+use serde::Deserialize;
 
 use crate::app::App;
-use crate::caller::Caller;
-use crate::error::Result;
-use crate::ruma::Routes;
+use crate::caller::{Auth, Caller};
+use crate::error::{Error, Result};
+use crate::ruma::{Json, Raw, Routes};
+
+/// For how long a client types that does not say: what the specification's examples say.
+const TIME: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Deserialize)]
+struct Typing {
+    typing: bool,
+    /// Milliseconds.
+    timeout: Option<u64>,
+}
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {
-    routes.on(set)
+    ["r0", "v3"].into_iter().fold(routes, |routes, version| {
+        let path = format!("/_matrix/client/{version}/rooms/{{room_id}}/typing/{{user_id}}");
+        routes.raw("PUT", &path, Auth::User, set)
+    })
 }
 
-/// Say that one is typing in a room, or is not.
+/// Say that the caller is typing in a room, or is not.
 ///
 /// `PUT /_matrix/client/*/rooms/{roomId}/typing/{userId}` ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3roomsroomidtypinguserid
-async fn set(
-    app: App,
-    caller: Caller,
-    request: create_typing_event::v3::Request,
-) -> Result<create_typing_event::v3::Response> {
-    let create_typing_event::v3::Request {
-        room_id,
-        user_id,
-        state,
-        ..
-    } = request;
-    caller.must_be(&user_id)?;
-    let time = match state {
-        Typing::Yes(info) => Some(info.timeout),
-        Typing::No => None,
+async fn set(app: App, caller: Caller, request: Raw) -> Result<Json> {
+    let said: Typing = request.json()?;
+    let [room, user] = <[String; 2]>::try_from(request.path)
+        .map_err(|_| Error::invalid_param("the path has two variables"))?;
+    let room = OwnedRoomId::try_from(room).map_err(|e| Error::invalid_param(e.to_string()))?;
+    let user = OwnedUserId::try_from(user).map_err(|e| Error::invalid_param(e.to_string()))?;
+    caller.must_be(&user)?;
+    let time = said.timeout.map_or(TIME, Duration::from_millis);
+    let message = SetTyping {
+        user,
+        room,
+        time: said.typing.then_some(time),
     };
-    ask(
-        &app.actors.sync,
-        SetTyping {
-            user: user_id,
-            room: room_id,
-            time,
-        },
-    )
-    .await?;
-    Ok(create_typing_event::v3::Response::new())
+    ask(&app.actors.sync, message).await?;
+    Ok(Json("{}".to_owned()))
 }

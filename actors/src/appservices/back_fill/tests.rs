@@ -54,6 +54,7 @@ fn settings(proposals: Proposals) -> Settings {
         observe: Some(Vec::new()),
         proposals,
         open_registration: true,
+        presence: false,
         password_cost: (8, 1),
         default_room_version: "11".to_owned(),
     }

@@ -47,6 +47,7 @@ async fn stage() -> Stage {
                 ..Proposals::default()
             },
             open_registration: true,
+            presence: false,
             password_cost: (8, 1),
             default_room_version: "11".to_owned(),
         },

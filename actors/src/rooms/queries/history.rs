@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use super::access::{access, state_access_of_user};
 use super::reader::{LOOKED_AT, Reader, Stretch};
+use crate::accounts::ignored::Ignored;
 use crate::rooms::rules::token;
 use crate::rooms::visibility::StateAccess;
 use crate::{Env, Error, Identity, Refusal, Result};
@@ -291,6 +292,7 @@ pub async fn related(
             let found = relations::about(db, room.as_str(), parent, low, high, backwards, most)?;
             let reader = Reader::new(&by, &room, now);
             let access = reader.access(db, &found)?;
+            let ignored = Ignored::of(db, by.user.as_str())?;
             let mut rows = Vec::new();
             let mut end = None;
             for row in found {
@@ -299,7 +301,7 @@ pub async fn related(
                 let relates =
                     which.rel_type.is_none() || relation.map(|r| r.rel_type) == which.rel_type;
                 let is_kind = which.kind.as_ref().is_none_or(|kind| *kind == row.kind);
-                if !(relates && is_kind && access.sees(at)) {
+                if !(relates && is_kind && access.sees(at)) || ignored.hides(&row) {
                     continue;
                 }
                 if rows.len() == limit {
@@ -315,6 +317,35 @@ pub async fn related(
                 chunk: reader.show(db, &rows)?,
                 state: Vec::new(),
             })
+        })
+        .await
+}
+
+/// The event of a room that is nearest to a time, at or before it or at or after it, as far as the user may see: its id and
+/// its time. ([spec])
+///
+/// # Errors
+/// [`Refusal::Forbidden`], [`Refusal::NotFound`]
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv1roomsroomidtimestamp_to_event
+pub async fn nearest(
+    env: &Env,
+    by: &Identity,
+    room: &RoomId,
+    ts: i64,
+    backwards: bool,
+) -> Result<(String, i64)> {
+    const MOST: i64 = 1000;
+    let (now, by, room) = (env.clock.now(), by.clone(), room.to_owned());
+    env.store
+        .read(move |db| {
+            state_access_of_user(db, &by.user, &room)?;
+            let found = events::near(db, room.as_str(), ts, backwards, MOST)?;
+            let access = Reader::new(&by, &room, now).access(db, &found)?;
+            let mut seen = found.into_iter();
+            let seen = seen.find(|row| access.sees(Position(row.position)));
+            let row = seen.ok_or(Refusal::NotFound("there is no such event".into()))?;
+            Ok((row.event_id, row.origin_server_ts))
         })
         .await
 }

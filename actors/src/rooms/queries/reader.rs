@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 
 use super::access::access;
 use super::dressed;
+use crate::accounts::ignored::Ignored;
 use crate::rooms::filter;
 use crate::rooms::format::Dress;
 use crate::rooms::visibility::HistoryAccess;
@@ -35,7 +36,7 @@ pub(super) struct Stretch {
 
 /// What was found on a walk.
 pub(super) struct Walked {
-    /// The events that the user may see and the filter lets pass, in the direction of the walk.
+    /// The events that the user may see and the filter lets pass, without those of users that it ignores, in the direction of the walk.
     pub(super) rows: Vec<EventRow>,
     /// Where the walk ended: from here it goes on.
     pub(super) end: Position,
@@ -49,6 +50,11 @@ impl<'a> Reader<'a> {
     /// `now` is milliseconds since the epoch.
     pub(super) fn new(by: &'a Identity, room: &'a RoomId, now: i64) -> Reader<'a> {
         Reader { by, room, now }
+    }
+
+    /// The user's id.
+    pub(super) fn user(&self) -> &'a str {
+        self.by.user.as_str()
     }
 
     /// What the user may see around these events.
@@ -72,6 +78,7 @@ impl<'a> Reader<'a> {
     ) -> Result<Walked> {
         let (mut low, mut high) = (stretch.low, stretch.high);
         let room = self.room.as_str();
+        let ignored = Ignored::of(db, self.by.user.as_str())?;
         let (mut rows, mut looked_at, mut more) = (Vec::new(), 0, true);
         while more && rows.len() < limit && looked_at < LOOKED_AT {
             let piece = limit.clamp(20, 200);
@@ -95,7 +102,8 @@ impl<'a> Reader<'a> {
                 } else {
                     low = at;
                 }
-                if access.sees(at) && filter::lets_pass(filter, &row) {
+                let is_wanted = filter::lets_pass(filter, &row) && !ignored.hides(&row);
+                if is_wanted && access.sees(at) {
                     rows.push(row);
                 }
             }

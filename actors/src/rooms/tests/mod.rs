@@ -68,6 +68,7 @@ impl House {
                 password_cost: (8, 1),
                 default_room_version: "11".to_owned(),
                 open_registration: true,
+                presence: false,
             },
             hooks: Hooks::default(),
             appservices: None,

@@ -80,6 +80,12 @@ impl From<&NewReceipt> for Receipt {
 }
 
 impl Receipt {
+    /// Who has read.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
     /// Whether this user may know of it: a private one is its owner's alone. ([spec])
     ///
     /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#private-read-receipts

@@ -50,6 +50,7 @@ fn raw(value: &Value) -> Box<RawValue> {
 
 fn question(name: &str, since: Option<&str>) -> Question {
     Question {
+        presence: "offline".to_owned(),
         by: by(name),
         since: since.map(str::to_owned),
         filter: None,
@@ -90,6 +91,7 @@ impl House {
                 password_cost: (8, 1),
                 default_room_version: "11".to_owned(),
                 open_registration: true,
+                presence: false,
             },
             hooks: Hooks::default(),
             appservices: None,

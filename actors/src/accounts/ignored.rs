@@ -1,0 +1,78 @@
+//! Which users a user ignores: the account data `m.ignored_user_list`. ([spec])
+//!
+//! What they say is kept from the user in `/sync`, histories, threads and searches; state is not, nor is an event that is asked
+//! for by its id. To-device messages are not either: they carry keys for what is no longer ignored one day.
+//!
+//! [spec]: https://spec.matrix.org/v1.19/client-server-api/#ignoring-users
+
+use std::collections::BTreeSet;
+
+use schema::events::EventRow;
+use schema::{Conn, user_data};
+
+use crate::Result;
+
+/// The account data that holds the list.
+pub const KIND: &str = "m.ignored_user_list";
+
+/// The users that a user ignores.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Ignored(BTreeSet<String>);
+
+impl Ignored {
+    /// The list of a user, as it is now. What cannot be read ignores no user: clients may put anything into account data.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn of(db: &mut Conn, user_id: &str) -> Result<Ignored> {
+        let content = user_data::get(db, user_id, "", KIND)?;
+        let mut ignored = content.map_or_else(Ignored::default, |json| Ignored::parse(&json));
+        ignored.0.remove(user_id);
+        Ok(ignored)
+    }
+
+    fn parse(json: &str) -> Ignored {
+        let content: serde_json::Value = serde_json::from_str(json).unwrap_or_default();
+        let users = content.get("ignored_users").and_then(|u| u.as_object());
+        Ignored(users.into_iter().flat_map(|u| u.keys().cloned()).collect())
+    }
+
+    /// Whether there is no such user.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether this user is one of them.
+    #[must_use]
+    pub fn contains(&self, user_id: &str) -> bool {
+        self.0.contains(user_id)
+    }
+
+    /// Whether an event is kept from the user: one of a room's timeline, not its state. ([spec])
+    ///
+    /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#ignoring-users
+    #[must_use]
+    pub fn hides(&self, event: &EventRow) -> bool {
+        event.state_key.is_none() && self.contains(&event.sender)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_that_cannot_be_read_ignores_no_user() {
+        let good = r#"{"ignored_users": {"@spam:test": {}, "@eve:test": 1}}"#;
+        let good = Ignored::parse(good);
+        assert!(good.contains("@spam:test") && good.contains("@eve:test"));
+        for odd in [
+            "{}",
+            r#"{"ignored_users": ["@spam:test"]}"#,
+            r#"{"ignored_users": 7}"#,
+        ] {
+            assert!(Ignored::parse(odd).is_empty(), "{odd}");
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Which users are online because they sync: while a request to `/sync` is under way, and for a short time after it. ([spec])
+//!
+//! [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ruma::OwnedUserId;
+
+use super::messages::Syncing;
+use crate::{Actors, Env, Result, ask};
+
+/// How long a user that syncs no more stays online; it may be twice as long.
+pub(super) const GRACE: Duration = Duration::from_secs(30);
+
+/// The most users that are online because they sync; what others say by their requests is passed over.
+const MOST: usize = 10_000;
+
+/// The presence that changes nothing. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync
+pub(super) const OFFLINE: &str = "offline";
+
+/// A user that syncs.
+#[derive(Debug, Default)]
+struct User {
+    /// How many of its requests are under way.
+    requests: usize,
+    /// Whether it asked since it was last looked at.
+    asked: bool,
+}
+
+/// Which users sync.
+#[derive(Debug, Default)]
+pub(super) struct Online(Mutex<BTreeMap<String, User>>);
+
+impl Online {
+    fn users(&self) -> MutexGuard<'_, BTreeMap<String, User>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A request begins. Whether it is the first of a user that was not online; `None` when too many are.
+    fn begin(&self, user: &str) -> Option<bool> {
+        let mut users = self.users();
+        let is_first = !users.contains_key(user);
+        if is_first && users.len() >= MOST {
+            return None;
+        }
+        let known = users.entry(user.to_owned()).or_default();
+        known.requests += 1;
+        known.asked = true;
+        Some(is_first)
+    }
+
+    fn end(&self, user: &str) {
+        if let Some(known) = self.users().get_mut(user) {
+            known.requests = known.requests.saturating_sub(1);
+            known.asked = true;
+        }
+    }
+
+    /// Whether the user has not synced since this was last asked; then it is forgotten.
+    pub(super) fn is_over(&self, user: &str) -> bool {
+        let mut users = self.users();
+        let Some(known) = users.get_mut(user) else {
+            return true;
+        };
+        if known.requests > 0 || known.asked {
+            known.asked = false;
+            return false;
+        }
+        users.remove(user);
+        true
+    }
+}
+
+/// A request to `/sync` under way.
+pub(super) struct Request {
+    env: Env,
+    user: OwnedUserId,
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        self.env.fleeting.online().end(self.user.as_str());
+    }
+}
+
+/// A request to `/sync` begins, with this presence: say so if that is news.
+pub(super) async fn begin(
+    actors: &Actors,
+    user: &OwnedUserId,
+    state: &str,
+) -> Result<Option<Request>> {
+    if state == OFFLINE {
+        return Ok(None);
+    }
+    let env = &actors.env;
+    let Some(is_first) = env.fleeting.online().begin(user.as_str()) else {
+        return Ok(None);
+    };
+    let request = Request {
+        env: env.clone(),
+        user: user.clone(),
+    };
+    let known = env.fleeting.presence(user.as_str());
+    if is_first || known.is_none_or(|presence| presence.state != state) {
+        let syncing = Syncing {
+            user: user.clone(),
+            state: state.to_owned(),
+            is_first,
+        };
+        ask(&actors.sync, syncing).await?;
+    }
+    Ok(Some(request))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_is_online_until_it_has_not_asked_for_a_while() {
+        let online = Online::default();
+        assert_eq!(online.begin("@a"), Some(true));
+        assert_eq!(online.begin("@a"), Some(false));
+        online.end("@a");
+        assert!(!online.is_over("@a"));
+        assert!(!online.is_over("@a"), "a request is under way");
+        online.end("@a");
+        assert!(!online.is_over("@a"), "it has just ended");
+        assert!(online.is_over("@a"));
+        assert_eq!(online.begin("@a"), Some(true));
+    }
+}

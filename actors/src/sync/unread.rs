@@ -1,0 +1,418 @@
+//! How many events a user has not read, by its push rules. ([spec])
+//!
+//! Counted when a client asks, over what came after the user's receipts: nothing is done when an event is sent, so a room costs
+//! nothing for members that never ask. What was counted is remembered, so that the next answer looks at new events only.
+//!
+//! Of what is encrypted only the rules that look at the outside of an event are known to apply, `.m.rule.encrypted` above all. So
+//! an encrypted event counts as a notification where a rule says so, but whether it is a highlight is not known: then
+//! `highlight_count` is left out. Where encrypted events are unread and none of them notifies, `notification_count` is left out
+//! too: an explicit zero makes matrix-js-sdk clear the count that it found by decrypting.
+//!
+//! [spec]: https://spec.matrix.org/v1.19/client-server-api/#receiving-notifications
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::rc::Rc;
+use std::sync::{Mutex, PoisonError};
+
+use futures_util::FutureExt;
+use ruma::events::AnySyncTimelineEvent;
+use ruma::events::room::power_levels::RoomPowerLevelsEventContent;
+use ruma::push::{PushConditionPowerLevelsCtx, PushConditionRoomCtx, Ruleset};
+use ruma::room_version_rules::RoomPowerLevelsRules;
+use ruma::serde::Raw;
+use ruma::{OwnedUserId, UInt};
+use schema::events::EventRow;
+use schema::receipts::ReceiptRow;
+use schema::{Conn, Position, events, memberships, receipts, rooms, user_data};
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::accounts::ignored::Ignored;
+use crate::accounts::push_rules;
+use crate::rooms::format::content;
+use crate::rooms::version_rules;
+use crate::{Error, Result};
+
+/// The most events of a room that are counted. Deviation: what is unread beyond them is not.
+const EVENTS: usize = 500;
+
+/// The most events that are looked at for one answer. Rooms beyond them are left without a count.
+const IN_ALL: usize = 10_000;
+
+/// The most receipts of a user in a room that are looked at.
+const RECEIPTS: i64 = 1000;
+
+/// The most threads of a room whose counts are remembered.
+const THREADS: usize = 100;
+
+/// The most rooms and users whose counts are remembered: a few hundred bytes each.
+const REMEMBERED: usize = 10_000;
+
+/// The thread of events that are in none. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#threaded-read-receipts
+const MAIN: &str = "main";
+
+/// What is unread, as clients are told.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub(super) struct Unread {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    highlight_count: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    notification_count: Option<u64>,
+}
+
+/// What is unread in a room, in all or outside of threads, and in each thread if that was asked for.
+#[derive(Debug, Default)]
+pub(super) struct RoomUnread {
+    pub(super) room: Option<Unread>,
+    pub(super) threads: BTreeMap<String, Unread>,
+}
+
+/// Unread events of a thread.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Count {
+    notifications: u64,
+    highlights: u64,
+    encrypted: u64,
+}
+
+impl Count {
+    fn add(self, other: Count) -> Count {
+        Count {
+            notifications: self.notifications + other.notifications,
+            highlights: self.highlights + other.highlights,
+            encrypted: self.encrypted + other.encrypted,
+        }
+    }
+
+    fn told(self) -> Unread {
+        let is_plain = self.encrypted == 0;
+        Unread {
+            highlight_count: is_plain.then_some(self.highlights),
+            notification_count: (is_plain || self.notifications > 0).then_some(self.notifications),
+        }
+    }
+}
+
+type Counts = BTreeMap<String, Count>;
+
+/// Counts up to a position, and what they rest on.
+#[derive(Debug, Clone)]
+struct Known {
+    basis: u64,
+    up_to: Position,
+    counts: Counts,
+}
+
+/// What was counted lately, by user and room.
+#[derive(Debug, Default)]
+pub(super) struct Memory(Mutex<BTreeMap<(String, String), Known>>);
+
+impl Memory {
+    fn get(&self, user: &str, room: &str) -> Option<Known> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(&(user.to_owned(), room.to_owned())).cloned()
+    }
+
+    fn put(&self, user: &str, room: &str, now: Known) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= REMEMBERED {
+            // Everything can be counted again.
+            known.clear();
+        }
+        known.insert((user.to_owned(), room.to_owned()), now);
+    }
+}
+
+/// Counts for one answer.
+pub(super) struct Counter<'a> {
+    user: &'a str,
+    ignored: &'a Ignored,
+    memory: &'a Memory,
+    /// The user's rules, and a fingerprint of all that the counts of every room rest on; read when they are needed.
+    rules: Option<(Rc<Ruleset>, u64)>,
+    /// How many events may still be looked at.
+    left: usize,
+}
+
+impl<'a> Counter<'a> {
+    pub(super) fn new(user: &'a str, ignored: &'a Ignored, memory: &'a Memory) -> Counter<'a> {
+        Counter {
+            user,
+            ignored,
+            memory,
+            rules: None,
+            left: IN_ALL,
+        }
+    }
+
+    /// What is unread in a room up to a position; nothing where too much was counted before.
+    pub(super) fn room(
+        &mut self,
+        db: &mut Conn,
+        room_id: &str,
+        head: Position,
+        by_thread: bool,
+    ) -> Result<RoomUnread> {
+        if self.left < EVENTS {
+            return Ok(RoomUnread::default());
+        }
+        let marks = Marks::of(db, room_id, self.user)?;
+        let (rules, basis) = self.rules(db)?;
+        let basis = fingerprint(&(basis, &marks));
+        let mut known = self
+            .memory
+            .get(self.user, room_id)
+            .filter(|known| known.basis == basis && known.up_to <= head)
+            .unwrap_or(Known {
+                basis,
+                up_to: marks.all,
+                counts: Counts::new(),
+            });
+        let mut rows = self.unseen(db, room_id, known.up_to, head)?;
+        let is_redaction = |row: &EventRow| row.kind == "m.room.redaction";
+        if rows.iter().any(is_redaction) && known.up_to != marks.all {
+            // What was counted may be redacted now.
+            known.counts.clear();
+            rows = self.unseen(db, room_id, marks.all, head)?;
+        }
+        if !rows.is_empty() {
+            let context = context(db, room_id, self.user)?;
+            for row in rows.iter().rev() {
+                self.count(row, &marks, &rules, &context, &mut known.counts);
+            }
+        }
+        known.up_to = head;
+        let told = told(&known.counts, by_thread);
+        if known.counts.len() <= THREADS {
+            self.memory.put(self.user, room_id, known);
+        }
+        Ok(told)
+    }
+
+    fn rules(&mut self, db: &mut Conn) -> Result<(Rc<Ruleset>, u64)> {
+        if let Some((rules, basis)) = &self.rules {
+            return Ok((Rc::clone(rules), *basis));
+        }
+        let user: OwnedUserId = self.user.try_into().map_err(damaged)?;
+        let stored = user_data::get(db, self.user, "", push_rules::KIND)?;
+        let basis = fingerprint(&(&stored, self.ignored));
+        let rules = Rc::new(push_rules::Content::of(&user, stored.as_deref())?.global);
+        self.rules = Some((Rc::clone(&rules), basis));
+        Ok((rules, basis))
+    }
+
+    fn unseen(
+        &mut self,
+        db: &mut Conn,
+        room_id: &str,
+        after: Position,
+        head: Position,
+    ) -> Result<Vec<EventRow>> {
+        let rows = events::newest_first(db, room_id, after, head, EVENTS as i64)?;
+        self.left = self.left.saturating_sub(rows.len());
+        Ok(rows)
+    }
+
+    /// Count an event. What the user sends itself is read up to there; what came before it joined it need not read. ([spec])
+    ///
+    /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#receiving-notifications
+    fn count(
+        &self,
+        row: &EventRow,
+        marks: &Marks,
+        rules: &Ruleset,
+        context: &PushConditionRoomCtx,
+        counts: &mut Counts,
+    ) {
+        let thread = thread(row);
+        if row.kind == "m.room.member" && row.state_key.as_deref() == Some(self.user) {
+            counts.clear();
+        } else if row.sender == self.user {
+            counts.remove(&thread);
+        } else if row.redacted_by.is_none()
+            && !self.ignored.contains(&row.sender)
+            && marks.is_unread(&thread, Position(row.position))
+        {
+            let one = judge(row, rules, context);
+            if one != Count::default() {
+                let count = counts.entry(thread).or_default();
+                *count = count.add(one);
+            }
+        }
+    }
+}
+
+fn damaged(error: impl std::fmt::Display) -> Error {
+    Error::Storage(schema::Error::Damaged(error.to_string()))
+}
+
+fn fingerprint(basis: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    basis.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// How far a user has read.
+#[derive(Debug, Default, PartialEq, Eq, Hash)]
+struct Marks {
+    /// In all threads.
+    all: Position,
+    /// In single ones.
+    threads: BTreeMap<String, Position>,
+}
+
+impl Marks {
+    fn of(db: &mut Conn, room_id: &str, user: &str) -> Result<Marks> {
+        let rows: Vec<ReceiptRow> = receipts::of_user(db, room_id, user, RECEIPTS)?;
+        let mut marks = Marks::default();
+        for row in rows {
+            let Some(event) = events::by_id(db, &row.event_id)? else {
+                continue;
+            };
+            let at = Position(event.position);
+            if row.thread_id.is_empty() {
+                marks.all = marks.all.max(at);
+            } else {
+                let mark = marks.threads.entry(row.thread_id).or_default();
+                *mark = at.max(*mark);
+            }
+        }
+        Ok(marks)
+    }
+
+    fn is_unread(&self, thread: &str, at: Position) -> bool {
+        let mark = self.threads.get(thread).copied().unwrap_or_default();
+        at > self.all.max(mark)
+    }
+}
+
+/// The thread that an event is in: the id of the event that began it, or `main`.
+fn thread(row: &EventRow) -> String {
+    #[derive(serde::Deserialize)]
+    struct Relation {
+        rel_type: String,
+        event_id: String,
+    }
+    #[derive(serde::Deserialize)]
+    struct Content {
+        #[serde(rename = "m.relates_to")]
+        relates_to: Relation,
+    }
+    let content = content(row).ok();
+    let parsed = content.and_then(|c| serde_json::from_str::<Content>(c.get()).ok());
+    match parsed.map(|content| content.relates_to) {
+        Some(relation) if relation.rel_type == schema::threads::REL_TYPE => relation.event_id,
+        _ => MAIN.to_owned(),
+    }
+}
+
+/// What the rules say of an event. They are evaluated without waiting: nothing is asked of anyone.
+fn judge(row: &EventRow, rules: &Ruleset, context: &PushConditionRoomCtx) -> Count {
+    let Ok(json) = RawValue::from_string(row.pdu.clone()) else {
+        return Count::default();
+    };
+    let event = Raw::<AnySyncTimelineEvent>::from_json(json);
+    let actions = rules
+        .get_actions(&event, context)
+        .now_or_never()
+        .unwrap_or_default();
+    let notifies = actions.iter().any(|action| action.should_notify());
+    let highlights = notifies && actions.iter().any(|action| action.is_highlight());
+    Count {
+        notifications: u64::from(notifies),
+        highlights: u64::from(highlights),
+        encrypted: u64::from(row.kind == "m.room.encrypted"),
+    }
+}
+
+/// What of a room the rules look at.
+fn context(db: &mut Conn, room_id: &str, user: &str) -> Result<PushConditionRoomCtx> {
+    let joined = rooms::room(db, room_id)?.map_or(0, |room| room.joined);
+    let name = memberships::get(db, room_id, user)?.and_then(|row| row.display_name);
+    let context = PushConditionRoomCtx::new(
+        room_id.try_into().map_err(damaged)?,
+        UInt::try_from(joined).unwrap_or_default(),
+        user.try_into().map_err(damaged)?,
+        name.unwrap_or_default(),
+    );
+    let levels = events::state(db, room_id, "m.room.power_levels", "")?;
+    let levels = levels.and_then(|event| {
+        serde_json::from_str::<RoomPowerLevelsEventContent>(content(&event).ok()?.get()).ok()
+    });
+    let Some(levels) = levels else {
+        return Ok(context);
+    };
+    let creators = creators(db, room_id)?;
+    Ok(context.with_power_levels(PushConditionPowerLevelsCtx::new(
+        levels.users,
+        levels.users_default,
+        levels.notifications,
+        creators,
+    )))
+}
+
+/// The users that have every power, where the version of the room knows such.
+fn creators(db: &mut Conn, room_id: &str) -> Result<RoomPowerLevelsRules> {
+    let version = rooms::room(db, room_id)?.map_or_else(String::new, |room| room.version);
+    let rules = version_rules(&version)?;
+    let mut creators: Vec<OwnedUserId> = Vec::new();
+    if let Some(create) = events::state(db, room_id, "m.room.create", "")? {
+        let content: Value = serde_json::from_str(content(&create)?.get())?;
+        let others = content.get("additional_creators").and_then(Value::as_array);
+        let others = others.into_iter().flatten().filter_map(Value::as_str);
+        let all = others.chain([create.sender.as_str()]);
+        creators.extend(all.filter_map(|id| id.try_into().ok()));
+    }
+    Ok(RoomPowerLevelsRules::new(&rules.authorization, creators))
+}
+
+/// Counts as clients are told them: in one sum, or each thread for itself. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync
+fn told(counts: &Counts, by_thread: bool) -> RoomUnread {
+    if !by_thread {
+        let sum = counts.values().copied().fold(Count::default(), Count::add);
+        return RoomUnread {
+            room: Some(sum.told()),
+            threads: BTreeMap::new(),
+        };
+    }
+    let main = counts.get(MAIN).copied().unwrap_or_default();
+    let threads = counts.iter().filter(|(thread, _)| *thread != MAIN);
+    RoomUnread {
+        room: Some(main.told()),
+        threads: threads
+            .map(|(id, count)| (id.clone(), count.told()))
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_known_is_not_told() {
+        let count = |notifications, highlights, encrypted| Count {
+            notifications,
+            highlights,
+            encrypted,
+        };
+        let cases = [
+            (count(0, 0, 0), (Some(0), Some(0))),
+            (count(3, 1, 0), (Some(3), Some(1))),
+            (count(3, 1, 2), (Some(3), None)),
+            // Encrypted events are unread and no rule notifies of them: neither number is known.
+            (count(0, 0, 2), (None, None)),
+        ];
+        for (count, expected) in cases {
+            let told = count.told();
+            let told = (told.notification_count, told.highlight_count);
+            assert_eq!(told, expected, "{count:?}");
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! What clients are told: who types and who is online, what is unread, what ignored users say, and what the server serves.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tests::person::segment;
+use tests::{Person, Stage};
+use understudy::mscs::by_default;
+
+async fn creates(by: &Person, body: Value) -> String {
+    let made = by.post("/createRoom", &body).await.ok();
+    made["room_id"].as_str().expect("a room").to_owned()
+}
+
+async fn public(by: &Person, others: &[&Person]) -> String {
+    let room = creates(by, json!({"preset": "public_chat"})).await;
+    for other in others {
+        let path = format!("/rooms/{}/join", segment(&room));
+        other.post(&path, &json!({})).await.ok();
+    }
+    room
+}
+
+async fn sends(by: &Person, room: &str, kind: &str, txn: &str, content: Value) -> String {
+    let path = format!("/rooms/{}/send/{kind}/{txn}", segment(room));
+    let sent = by.put(&path, &content).await.ok();
+    sent["event_id"].as_str().expect("an event").to_owned()
+}
+
+async fn says(by: &Person, room: &str, txn: &str, text: &str) -> String {
+    let content = json!({"msgtype": "m.text", "body": text});
+    sends(by, room, "m.room.message", txn, content).await
+}
+
+async fn syncs(by: &Person, since: Option<&Value>, more: &str) -> Value {
+    let since = since.and_then(|answer| answer["next_batch"].as_str());
+    let since = since.map_or(String::new(), |since| format!("since={since}&"));
+    by.get(&format!("/sync?{since}{more}")).await.ok()
+}
+
+fn bodies(events: &Value) -> Vec<&str> {
+    let events = events.as_array().expect("events");
+    let bodies = events.iter().filter_map(|e| e["content"]["body"].as_str());
+    bodies.collect()
+}
+
+#[actix_web::test]
+async fn typing_without_a_time_lasts_for_half_a_minute() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let bob = stage.person("bob", "PHONE").await;
+    let room = public(&alice, &[&bob]).await;
+    let typing = format!(
+        "/rooms/{}/typing/{}",
+        segment(&room),
+        segment("@alice:test")
+    );
+    alice.put(&typing, &json!({"typing": true})).await.ok();
+    let users = |answer: &Value| {
+        let events = &answer["rooms"]["join"][&room]["ephemeral"]["events"];
+        let events = events.as_array().cloned().unwrap_or_default();
+        let typing = events.into_iter().find(|e| e["type"] == "m.typing");
+        typing.map(|e| e["content"]["user_ids"].clone())
+    };
+    let first = syncs(&bob, None, "set_presence=offline").await;
+    assert_eq!(users(&first), Some(json!(["@alice:test"])));
+    stage.advance(Duration::from_secs(30)).await;
+    let second = syncs(&bob, Some(&first), "set_presence=offline").await;
+    assert_eq!(users(&second), Some(json!([])));
+    alice
+        .put(&typing, &json!({"typing": "yes"}))
+        .await
+        .is_refused(400, "M_BAD_JSON");
+    let others = typing.replace("alice", "bob");
+    alice
+        .put(&others, &json!({"typing": true}))
+        .await
+        .is_refused(403, "M_FORBIDDEN");
+    alice.put(&typing, &json!({"typing": false})).await.ok();
+}
+
+#[actix_web::test]
+async fn a_user_that_syncs_is_online_and_a_user_that_joins_is_told_so() {
+    let stage = Stage::with(&by_default(), |options| options.settings.presence = true).await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let bob = stage.person("bob", "PHONE").await;
+    let carol = stage.person("carol", "DESK").await;
+    let room = public(&alice, &[&bob]).await;
+    let status = |of: &str| format!("/presence/{}/status", segment(of));
+    syncs(&alice, None, "set_presence=offline").await;
+    let seen = bob.get(&status("@alice:test")).await.ok();
+    assert_eq!(seen["presence"], "offline", "`offline` says nothing");
+    let of_alice = syncs(&alice, None, "").await;
+    assert_eq!(of_alice["presence"], Value::Null, "a client knows its own");
+    assert_eq!(
+        bob.get(&status("@alice:test")).await.ok()["presence"],
+        "online"
+    );
+    syncs(&alice, None, "set_presence=unavailable").await;
+    assert_eq!(
+        bob.get(&status("@alice:test")).await.ok()["presence"],
+        "unavailable"
+    );
+    alice
+        .get("/sync?set_presence=away")
+        .await
+        .is_refused(400, "M_INVALID_PARAM");
+
+    let before = syncs(&carol, None, "set_presence=online").await;
+    assert_eq!(before["presence"], Value::Null);
+    let of_alice = syncs(&alice, None, "").await;
+    carol
+        .post(&format!("/rooms/{}/join", segment(&room)), &json!({}))
+        .await
+        .ok();
+    let who = |answer: &Value| {
+        let events = answer["presence"]["events"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        events
+            .iter()
+            .map(|e| (e["sender"].clone(), e["content"]["presence"].clone()))
+            .collect::<Vec<_>>()
+    };
+    let after = syncs(&carol, Some(&before), "").await;
+    assert_eq!(who(&after), [(json!("@alice:test"), json!("online"))]);
+    let of_alice = syncs(&alice, Some(&of_alice), "").await;
+    assert_eq!(who(&of_alice), [(json!("@carol:test"), json!("online"))]);
+    // After a minute without a request nobody is.
+    stage.advance(Duration::from_secs(30)).await;
+    stage.advance(Duration::from_secs(30)).await;
+    assert_eq!(
+        bob.get(&status("@alice:test")).await.ok()["presence"],
+        "offline"
+    );
+}
+
+fn unread(answer: &Value, room: &str) -> (Value, Value) {
+    let counts = &answer["rooms"]["join"][room]["unread_notifications"];
+    (
+        counts["notification_count"].clone(),
+        counts["highlight_count"].clone(),
+    )
+}
+
+#[actix_web::test]
+async fn unread_messages_are_counted_by_the_push_rules_since_the_receipt() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let bob = stage.person("bob", "PHONE").await;
+    let room = public(&alice, &[&bob]).await;
+    let first = syncs(&bob, None, "").await;
+    assert_eq!(unread(&first, &room), (json!(0), json!(0)));
+    says(&alice, &room, "1", "one").await;
+    let two = says(&alice, &room, "2", "two").await;
+    let mention =
+        json!({"msgtype": "m.text", "body": "bob!", "m.mentions": {"user_ids": ["@bob:test"]}});
+    sends(&alice, &room, "m.room.message", "3", mention).await;
+    let notice = json!({"msgtype": "m.notice", "body": "hush"});
+    sends(&alice, &room, "m.room.message", "4", notice).await;
+    let second = syncs(&bob, Some(&first), "").await;
+    assert_eq!(unread(&second, &room), (json!(3), json!(1)));
+    says(&alice, &room, "5", "five").await;
+    let third = syncs(&bob, Some(&second), "").await;
+    assert_eq!(unread(&third, &room), (json!(4), json!(1)), "counted on");
+    let read =
+        |id: &str, kind: &str| format!("/rooms/{}/receipt/{kind}/{}", segment(&room), segment(id));
+    bob.post(&read(&two, "m.read.private"), &json!({}))
+        .await
+        .ok();
+    let fourth = syncs(&bob, Some(&third), "").await;
+    assert_eq!(unread(&fourth, &room), (json!(2), json!(1)));
+    // What bob says himself is read up to there.
+    says(&bob, &room, "1", "here").await;
+    let fifth = syncs(&bob, Some(&fourth), "").await;
+    assert_eq!(unread(&fifth, &room), (json!(0), json!(0)));
+    // A rule of the user's own.
+    let mute = format!("/pushrules/global/room/{}", segment(&room));
+    bob.put(&mute, &json!({"actions": []})).await.ok();
+    says(&alice, &room, "6", "six").await;
+    let sixth = syncs(&bob, Some(&fifth), "").await;
+    assert_eq!(unread(&sixth, &room), (json!(0), json!(0)));
+}
+
+#[actix_web::test]
+async fn of_encrypted_messages_only_what_is_known_is_counted() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let bob = stage.person("bob", "PHONE").await;
+    let room = public(&alice, &[&bob]).await;
+    let content = json!({"algorithm": "m.megolm.v1.aes-sha2", "ciphertext": "x"});
+    let first = syncs(&bob, None, "").await;
+    sends(&alice, &room, "m.room.encrypted", "1", content.clone()).await;
+    let second = syncs(&bob, Some(&first), "").await;
+    assert_eq!(unread(&second, &room), (json!(1), Value::Null));
+    let rule = "/pushrules/global/underride/.m.rule.encrypted/actions";
+    bob.put(rule, &json!({"actions": []})).await.ok();
+    let room_rule = "/pushrules/global/underride/.m.rule.encrypted_room_one_to_one/actions";
+    bob.put(room_rule, &json!({"actions": []})).await.ok();
+    let last = sends(&alice, &room, "m.room.encrypted", "2", content).await;
+    let third = syncs(&bob, Some(&second), "").await;
+    assert_eq!(
+        unread(&third, &room),
+        (Value::Null, Value::Null),
+        "no zero that is not known"
+    );
+    let read = format!(
+        "/rooms/{}/receipt/m.read/{}",
+        segment(&room),
+        segment(&last)
+    );
+    bob.post(&read, &json!({})).await.ok();
+    let fourth = syncs(&bob, Some(&third), "").await;
+    assert_eq!(unread(&fourth, &room), (json!(0), json!(0)));
+}
+
+#[actix_web::test]
+async fn unread_messages_of_threads_are_counted_apart_when_the_client_asks() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let bob = stage.person("bob", "PHONE").await;
+    let room = public(&alice, &[&bob]).await;
+    let filter = segment(r#"{"room":{"timeline":{"unread_thread_notifications":true}}}"#);
+    let filter = format!("filter={filter}");
+    let first = syncs(&bob, None, &filter).await;
+    let root = says(&alice, &room, "1", "root").await;
+    let reply = json!({"msgtype": "m.text", "body": "reply",
+        "m.relates_to": {"rel_type": "m.thread", "event_id": root}});
+    let last = sends(&alice, &room, "m.room.message", "2", reply).await;
+    let second = syncs(&bob, Some(&first), &filter).await;
+    assert_eq!(unread(&second, &room), (json!(1), json!(0)));
+    let threads = &second["rooms"]["join"][&room]["unread_thread_notifications"];
+    let expected = json!({"notification_count": 1, "highlight_count": 0});
+    assert_eq!(threads, &json!({&root: expected}));
+    let plain = syncs(&bob, Some(&first), "").await;
+    assert_eq!(unread(&plain, &room), (json!(2), json!(0)), "all in one");
+    let read = format!(
+        "/rooms/{}/receipt/m.read/{}",
+        segment(&room),
+        segment(&last)
+    );
+    bob.post(&read, &json!({"thread_id": root})).await.ok();
+    let third = syncs(&bob, Some(&second), &filter).await;
+    assert_eq!(unread(&third, &room), (json!(1), json!(0)));
+    assert_eq!(
+        third["rooms"]["join"][&room]["unread_thread_notifications"],
+        Value::Null
+    );
+}
+
+#[actix_web::test]
+async fn messages_and_invites_of_ignored_users_are_kept_from_a_client() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let bob = stage.person("bob", "PHONE").await;
+    let spam = stage.person("spam", "BOT").await;
+    let room = public(&alice, &[&bob, &spam]).await;
+    let list = format!(
+        "/user/{}/account_data/m.ignored_user_list",
+        segment("@bob:test")
+    );
+    bob.put(&list, &json!({"ignored_users": {"@spam:test": {}}}))
+        .await
+        .ok();
+    let first = syncs(&bob, None, "set_presence=offline").await;
+    says(&spam, &room, "1", "buy").await;
+    let hello = says(&alice, &room, "1", "hello").await;
+    spam.put(
+        &format!("/profile/{}/displayname", segment("@spam:test")),
+        &json!({"displayname": "Sam"}),
+    )
+    .await
+    .ok();
+    let typing = format!("/rooms/{}/typing/{}", segment(&room), segment("@spam:test"));
+    spam.put(&typing, &json!({"typing": true})).await.ok();
+    let invite = json!({"invite": ["@bob:test"]});
+    let trap = creates(&spam, invite).await;
+    syncs(&spam, None, "set_presence=online").await;
+    let second = syncs(&bob, Some(&first), "set_presence=offline").await;
+    let joined = &second["rooms"]["join"][&room];
+    assert_eq!(bodies(&joined["timeline"]["events"]), ["hello"]);
+    let names: Vec<&Value> = joined["timeline"]["events"]
+        .as_array()
+        .expect("events")
+        .iter()
+        .map(|e| &e["content"]["displayname"])
+        .collect();
+    assert!(names.contains(&&json!("Sam")), "state comes: {joined}");
+    let ephemeral = joined["ephemeral"]["events"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    let typing = ephemeral.iter().find(|e| e["type"] == "m.typing");
+    assert!(typing.is_none_or(|e| e["content"]["user_ids"] == json!([])));
+    assert_eq!(second["rooms"]["invite"], Value::Null);
+    assert_eq!(second["presence"], Value::Null);
+    assert_eq!(unread(&second, &room), (json!(1), json!(0)));
+    let messages = format!("/rooms/{}/messages?dir=b", segment(&room));
+    let page = bob.get(&messages).await.ok();
+    assert_eq!(bodies(&page["chunk"]), ["hello"]);
+    let context = format!("/rooms/{}/context/{}", segment(&room), segment(&hello));
+    let around = bob.get(&context).await.ok();
+    assert!(bodies(&around["events_before"]).is_empty());
+
+    // Ignored no longer, what was kept back of the present comes.
+    bob.put(&list, &json!({"ignored_users": {}})).await.ok();
+    says(&spam, &room, "2", "again").await;
+    let third = syncs(&bob, Some(&second), "set_presence=offline").await;
+    assert_eq!(
+        bodies(&third["rooms"]["join"][&room]["timeline"]["events"]),
+        ["again"]
+    );
+    assert!(third["rooms"]["invite"][&trap].is_object(), "{third}");
+}
