@@ -1,4 +1,4 @@
-//! Names of rooms and the list of public ones.
+//! Names of rooms, the list of public ones, and the users that may be found.
 
 use actors::rooms::{DeleteAlias, PutAlias, SetListed, queries};
 use actors::{Refusal, ask};
@@ -7,6 +7,8 @@ use ruma::api::client::directory::{
     get_public_rooms, get_public_rooms_filtered, get_room_visibility, set_room_visibility,
 };
 use ruma::api::client::room::Visibility;
+use ruma::api::client::user_directory::search_users;
+use ruma::directory::Filter;
 use ruma::{OwnedServerName, UInt};
 
 use crate::app::App;
@@ -26,6 +28,8 @@ pub(super) fn routes(routes: Routes) -> Routes {
         .empty()
         .on(public)
         .on(public_filtered)
+        .reads()
+        .on(users)
         .reads()
 }
 
@@ -121,7 +125,7 @@ async fn list(
 async fn page(
     app: &App,
     server: Option<OwnedServerName>,
-    search: Option<String>,
+    filter: Filter,
     since: Option<String>,
     limit: Option<UInt>,
 ) -> Result<queries::PublicRooms> {
@@ -130,7 +134,11 @@ async fn page(
         return Err(Refusal::NotFound("this server does not federate".into()).into());
     }
     let limit = limit.and_then(|l| usize::try_from(u64::from(l)).ok());
-    Ok(queries::public_rooms(env, search, since, limit).await?)
+    let which = queries::Which {
+        search: filter.generic_search_term,
+        types: filter.room_types,
+    };
+    Ok(queries::public_rooms(env, which, since, limit).await?)
 }
 
 /// A page of the directory.
@@ -143,7 +151,14 @@ async fn public(
     _: Caller,
     request: get_public_rooms::v3::Request,
 ) -> Result<get_public_rooms::v3::Response> {
-    let found = page(&app, request.server, None, request.since, request.limit).await?;
+    let found = page(
+        &app,
+        request.server,
+        Filter::new(),
+        request.since,
+        request.limit,
+    )
+    .await?;
     let mut response = get_public_rooms::v3::Response::new(found.chunk);
     response.next_batch = found.next;
     response.total_room_count_estimate = UInt::try_from(found.total).ok();
@@ -160,11 +175,42 @@ async fn public_filtered(
     _: Caller,
     request: get_public_rooms_filtered::v3::Request,
 ) -> Result<get_public_rooms_filtered::v3::Response> {
-    let search = request.filter.generic_search_term;
-    let found = page(&app, request.server, search, request.since, request.limit).await?;
+    let found = page(
+        &app,
+        request.server,
+        request.filter,
+        request.since,
+        request.limit,
+    )
+    .await?;
     let mut response = get_public_rooms_filtered::v3::Response::new();
     response.chunk = found.chunk;
     response.next_batch = found.next;
     response.total_room_count_estimate = UInt::try_from(found.total).ok();
     Ok(response)
+}
+
+/// Users that share a room with the caller, or are in a public one.
+///
+/// `POST /_matrix/client/*/user_directory/search` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3user_directorysearch
+async fn users(
+    app: App,
+    caller: Caller,
+    request: search_users::v3::Request,
+) -> Result<search_users::v3::Response> {
+    let limit = usize::try_from(u64::from(request.limit)).unwrap_or(usize::MAX);
+    let by = &caller.identity()?.user;
+    let found = queries::users(&app.actors.env, by, &request.search_term, limit).await?;
+    let results = found.users.into_iter().map(|user| {
+        let mut shown = search_users::v3::User::new(user.user);
+        shown.display_name = user.display_name;
+        shown.avatar_url = user.avatar_url.map(Into::into);
+        shown
+    });
+    Ok(search_users::v3::Response::new(
+        results.collect(),
+        found.limited,
+    ))
 }

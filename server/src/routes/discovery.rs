@@ -16,33 +16,27 @@ const VERSIONS: [&str; 17] = [
     "v1.12", "v1.13", "v1.14", "v1.15", "v1.16", "v1.17",
 ];
 
+/// What is served here and was a proposal once, under the names by which clients ask for it.
+const FEATURES: [&str; 9] = [
+    "org.matrix.e2e_cross_signing",
+    "org.matrix.msc2285.stable",
+    "fi.mau.msc2659.stable",
+    "org.matrix.msc3030",
+    "org.matrix.msc3771",
+    "org.matrix.msc3773",
+    "org.matrix.msc3827.stable",
+    "uk.tcpip.msc4133.stable",
+    "org.matrix.msc4222",
+];
+
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {
-    routes
-        .on(versions)
-        .on_json(capabilities)
-        .raw(
-            "GET",
-            "/_matrix/client/v3/voip/turnServer",
-            Auth::User,
-            nothing,
-        )
-        .raw(
-            "POST",
-            "/_matrix/client/v3/user_directory/search",
-            Auth::User,
-            no_users,
-        )
-        .reads()
-        .raw("POST", "/_matrix/client/v3/search", Auth::User, no_results)
-        .reads()
-        .raw("GET", "/_matrix/media/v3/config", Auth::User, no_media)
-        .raw(
-            "GET",
-            "/_matrix/client/v1/media/config",
-            Auth::User,
-            no_media,
-        )
+    routes.on(versions).on_json(capabilities).raw(
+        "GET",
+        "/_matrix/client/v3/voip/turnServer",
+        Auth::User,
+        nothing,
+    )
 }
 
 /// Which versions of the specification are served, and which features of proposals.
@@ -57,20 +51,16 @@ async fn versions(
 ) -> Result<get_supported_versions::Response> {
     let mut response =
         get_supported_versions::Response::new(VERSIONS.map(ToOwned::to_owned).to_vec());
-    response.unstable_features = [
-        "fi.mau.msc2659.stable",
-        "uk.tcpip.msc4133.stable",
-        "org.matrix.msc4222",
-    ]
-    .into_iter()
-    .chain(
-        mscs::ALL
-            .iter()
-            .filter(|m| app.proposals().contains(&m.number))
-            .flat_map(|m| m.flags.iter().copied()),
-    )
-    .map(|flag| (flag.to_owned(), true))
-    .collect();
+    response.unstable_features = FEATURES
+        .into_iter()
+        .chain(
+            mscs::ALL
+                .iter()
+                .filter(|m| app.proposals().contains(&m.number))
+                .flat_map(|m| m.flags.iter().copied()),
+        )
+        .map(|flag| (flag.to_owned(), true))
+        .collect();
     Ok(response)
 }
 
@@ -83,14 +73,17 @@ async fn capabilities(app: App, caller: Caller, _: get_capabilities::v3::Request
     caller.identity()?;
     let default = &app.actors.env.settings.default_room_version;
     let yes = json!({"enabled": true});
-    // Written by hand: older clients ask for the two capabilities that `m.profile_fields` replaces.
+    let no = json!({"enabled": false});
+    // Written by hand: older clients ask for the two capabilities that `m.profile_fields` replaces. An avatar is a file that was
+    // uploaded somewhere, and here none can be: clients offer no such choice. Bridges, which bring avatars along, do not ask.
     let capabilities = json!({
         "m.room_versions": {"default": default, "available": {"11": "stable", "12": "stable"}},
         "m.change_password": yes,
-        "m.profile_fields": yes,
+        "m.profile_fields": {"enabled": true, "disallowed": ["avatar_url"]},
         "m.set_displayname": yes,
-        "m.set_avatar_url": yes,
-        "m.3pid_changes": {"enabled": false},
+        "m.set_avatar_url": no,
+        "m.3pid_changes": no,
+        "m.get_login_token": no,
     });
     Ok(Json(json!({"capabilities": capabilities}).to_string()))
 }
@@ -100,25 +93,4 @@ async fn capabilities(app: App, caller: Caller, _: get_capabilities::v3::Request
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3voipturnserver
 async fn nothing(_: App, _: Caller, _: Raw) -> Result<Json> {
     Ok(Json("{}".to_owned()))
-}
-
-/// The user directory is empty. ([spec])
-///
-/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3user_directorysearch
-async fn no_users(_: App, _: Caller, _: Raw) -> Result<Json> {
-    Ok(Json(json!({"results": [], "limited": false}).to_string()))
-}
-
-/// Nothing is indexed. ([spec])
-///
-/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3search
-async fn no_results(_: App, _: Caller, _: Raw) -> Result<Json> {
-    Ok(Json(json!({"search_categories": {"room_events": {"results": [], "count": 0, "highlights": []}}}).to_string()))
-}
-
-/// No file can be uploaded. ([spec])
-///
-/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv1mediaconfig
-async fn no_media(_: App, _: Caller, _: Raw) -> Result<Json> {
-    Ok(Json(json!({"m.upload.size": 0}).to_string()))
 }

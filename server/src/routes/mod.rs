@@ -18,8 +18,10 @@ mod push;
 mod receipts;
 mod register;
 mod rooms;
+mod search;
 mod send;
 mod session;
+mod spaces;
 mod state;
 mod sync;
 mod third_party;
@@ -49,6 +51,8 @@ pub fn all(dev: bool, proposals: &[u16]) -> Routes {
         state::routes,
         send::routes,
         history::routes,
+        search::routes,
+        spaces::routes,
         directory::routes,
         profile::routes,
         user_data::routes,

@@ -5,9 +5,9 @@
 use actors::accounts::{ChangePushRules, PushRuleChange, queries};
 use actors::{Refusal, ask};
 use ruma::api::client::push::{
-    PushRule, RuleKind, delete_pushrule, get_notifications, get_pushers, get_pushrule,
-    get_pushrule_actions, get_pushrule_enabled, get_pushrules_all, get_pushrules_global_scope,
-    set_pusher, set_pushrule, set_pushrule_actions, set_pushrule_enabled,
+    PushRule, RuleKind, delete_pushrule, get_pushers, get_pushrule, get_pushrule_actions,
+    get_pushrule_enabled, get_pushrules_all, get_pushrules_global_scope, set_pusher, set_pushrule,
+    set_pushrule_actions, set_pushrule_enabled,
 };
 
 use crate::app::App;
@@ -29,7 +29,6 @@ pub(super) fn routes(routes: Routes) -> Routes {
         .on(put_actions)
         .on(pushers)
         .on(put_pusher)
-        .on(notifications)
 }
 
 /// All push rules.
@@ -219,18 +218,4 @@ async fn put_pusher(
 ) -> Result<set_pusher::v3::Response> {
     caller.identity()?;
     Ok(set_pusher::v3::Response::new())
-}
-
-/// What the user was notified of: nothing is kept.
-///
-/// `GET /_matrix/client/*/notifications` ([spec])
-///
-/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3notifications
-async fn notifications(
-    _: App,
-    caller: Caller,
-    _: get_notifications::v3::Request,
-) -> Result<get_notifications::v3::Response> {
-    caller.identity()?;
-    Ok(get_notifications::v3::Response::new(Vec::new()))
 }

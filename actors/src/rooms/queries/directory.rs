@@ -1,6 +1,7 @@
 //! Names of rooms, and the list of public ones.
 
-use ruma::directory::{PublicRoomsChunk, PublicRoomsChunkInit};
+use ruma::directory::{PublicRoomsChunk, PublicRoomsChunkInit, RoomTypeFilter};
+use ruma::room::RoomType;
 use ruma::{OwnedRoomAliasId, OwnedRoomId, RoomAliasId, RoomId, UInt};
 use schema::rooms::RoomRow;
 use schema::{Conn, aliases, events, rooms};
@@ -77,6 +78,15 @@ pub struct PublicRooms {
     pub total: i64,
 }
 
+/// Which rooms of the directory are asked for.
+#[derive(Debug, Default)]
+pub struct Which {
+    /// Those whose name, topic or main alias contains this.
+    pub search: Option<String>,
+    /// Those of one of these types; empty for any.
+    pub types: Vec<RoomTypeFilter>,
+}
+
 /// A page of the directory: rooms whose name, topic or main alias contains the search term, if there is one. ([spec])
 ///
 /// # Errors
@@ -85,13 +95,13 @@ pub struct PublicRooms {
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3publicrooms
 pub async fn public_rooms(
     env: &Env,
-    search: Option<String>,
+    which: Which,
     since: Option<String>,
     limit: Option<usize>,
 ) -> Result<PublicRooms> {
     let after = since.as_deref().map(parse_since).transpose()?;
     let limit = limit.unwrap_or(100).clamp(1, 100);
-    let search = search.map(|s| s.to_lowercase());
+    let search = which.search.map(|s| s.to_lowercase());
     env.store
         .read(move |db| {
             let after = after
@@ -107,7 +117,8 @@ pub async fn public_rooms(
                 left -= 1;
                 last = Some(format!("{}_{}", row.joined, row.room_id));
                 let listed = listed(db, row)?;
-                if search.as_ref().is_none_or(|term| mentions(&listed, term)) {
+                let is_found = search.as_ref().is_none_or(|term| mentions(&listed, term));
+                if is_found && is_of_type(&listed, &which.types) {
                     chunk.push(listed);
                 }
             }
@@ -128,6 +139,11 @@ fn parse_since(since: &str) -> Result<(i64, String)> {
         .ok_or_else(|| Refusal::InvalidParam("this is no token of this server".into()).into())
 }
 
+fn is_of_type(room: &PublicRoomsChunk, types: &[RoomTypeFilter]) -> bool {
+    let own = room.room_type.as_ref().map(RoomType::as_str);
+    types.is_empty() || types.iter().any(|wanted| wanted.as_str() == own)
+}
+
 fn mentions(room: &PublicRoomsChunk, term: &str) -> bool {
     let texts = [
         room.name.as_deref(),
@@ -141,7 +157,7 @@ fn mentions(room: &PublicRoomsChunk, term: &str) -> bool {
 }
 
 /// A room as the directory shows it.
-fn listed(db: &mut Conn, row: &RoomRow) -> Result<PublicRoomsChunk> {
+pub(super) fn listed(db: &mut Conn, row: &RoomRow) -> Result<PublicRoomsChunk> {
     let mut text = |kind: &str, key: &str| -> Result<Option<String>> {
         let Some(event) = events::state(db, &row.room_id, kind, "")? else {
             return Ok(None);

@@ -2,16 +2,25 @@
 
 mod access;
 mod directory;
+mod erased;
 mod history;
 mod initial;
 mod reader;
+mod search;
 mod state;
+mod summary;
+mod threads;
+mod users;
 
 pub use access::access;
-pub use directory::{PublicRooms, aliases_of, is_listed, public_rooms, room_named};
-pub use history::{Context, Messages, Page, Related, context, event, messages, related};
+pub use directory::{PublicRooms, Which, aliases_of, is_listed, public_rooms, room_named};
+pub use history::{Context, Messages, Page, Related, context, event, messages, nearest, related};
 pub use initial::{InitialSync, initial_sync};
+pub use search::{Sought, search};
 pub use state::{Members, joined_members, joined_rooms, members, state, state_event};
+pub use summary::{Hierarchy, SpacePage, hierarchy, summary};
+pub use threads::{ThreadPage, Threads, threads};
+pub use users::{FoundUser, FoundUsers, users};
 
 use schema::events::EventRow;
 use schema::interests::Interests;
@@ -22,6 +31,7 @@ use serde_json::value::RawValue;
 use crate::Result;
 use crate::rooms::format::{Dress, client_event, content, stripped_event};
 use crate::rooms::pdu::membership_in;
+use erased::Erased;
 
 /// State that tells someone who is not in a room what room it is, besides the member events of who invited and who is invited. ([spec])
 ///
@@ -47,23 +57,26 @@ pub fn dressed(
     memberships: &[&str],
     dress: &Dress<'_>,
 ) -> Result<Vec<Box<RawValue>>> {
+    let erased = Erased::among(db, rows, dress.access)?;
     rows.iter()
         .enumerate()
         .map(|(i, row)| {
             let membership = memberships.get(i).copied().or(dress.membership);
-            dressed_one(
-                db,
-                row,
-                &Dress {
-                    membership,
-                    ..*dress
-                },
-            )
+            let dress = Dress {
+                membership,
+                ..*dress
+            };
+            dressed_one(db, row, &erased, &dress)
         })
         .collect()
 }
 
-fn dressed_one(db: &mut Conn, row: &EventRow, dress: &Dress<'_>) -> Result<Box<RawValue>> {
+fn dressed_one(
+    db: &mut Conn,
+    row: &EventRow,
+    erased: &Erased,
+    dress: &Dress<'_>,
+) -> Result<Box<RawValue>> {
     let mut other = |id: &Option<String>| -> Result<Option<EventRow>> {
         match id {
             Some(id) => Ok(events::by_id(db, id)?),
@@ -75,12 +88,14 @@ fn dressed_one(db: &mut Conn, row: &EventRow, dress: &Dress<'_>) -> Result<Box<R
         replaced = replaced.filter(|_| access.sees_replaced(Position(row.position)));
         redaction = redaction.filter(|event| access.sees(Position(event.position)));
     }
+    replaced = replaced.filter(|event| !erased.contains(event));
+    let left = erased.left_of(db, row)?;
     let dress = Dress {
         replaced: replaced.as_ref(),
         redaction: redaction.as_ref(),
         ..*dress
     };
-    client_event(row, &dress)
+    client_event(left.as_ref().unwrap_or(row), &dress)
 }
 
 /// The events at these positions, each with its position, as a transaction for a service carries them: with their room, and an invite of a user of
@@ -126,7 +141,7 @@ fn for_one_appservice(
         invite_room_state: state.as_deref(),
         ..Dress::default()
     };
-    dressed_one(db, row, &dress)
+    dressed_one(db, row, &Erased::default(), &dress)
 }
 
 /// Whom a member event invites, if that is what it does.

@@ -324,7 +324,7 @@ async fn the_directory_lists_the_largest_first() {
     let env = &house.actors.env;
     let (mut seen, mut since) = (Vec::new(), None);
     loop {
-        let page = queries::public_rooms(env, None, since, Some(1))
+        let page = queries::public_rooms(env, queries::Which::default(), since, Some(1))
             .await
             .expect("a page");
         assert_eq!(page.total, 3);
@@ -335,7 +335,11 @@ async fn the_directory_lists_the_largest_first() {
         }
     }
     assert_eq!(seen, ["coffee", "water", "tea"]);
-    let found = queries::public_rooms(env, Some("TEA".to_owned()), None, None)
+    let tea = queries::Which {
+        search: Some("TEA".to_owned()),
+        ..queries::Which::default()
+    };
+    let found = queries::public_rooms(env, tea, None, None)
         .await
         .expect("a page");
     assert_eq!((found.chunk.len(), found.next), (1, None));

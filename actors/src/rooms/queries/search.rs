@@ -1,0 +1,374 @@
+//! Searching what was said in a user's rooms. ([spec])
+//!
+//! There is no index: the rooms that the user is joined to are read backwards, merged by time, until a page is full or enough
+//! was looked at; the next page goes on from there. What is encrypted cannot be searched, and rooms that were left are not.
+//!
+//! [spec]: https://spec.matrix.org/v1.19/client-server-api/#server-side-search
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use ruma::RoomId;
+use ruma::api::client::filter::RoomEventFilter;
+use schema::events::EventRow;
+use schema::{Conn, Position, events, memberships};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+
+use super::access::access;
+use super::reader::{Reader, Stretch};
+use super::state::state_rows;
+use crate::accounts::ignored::Ignored;
+use crate::rooms::filter;
+use crate::rooms::format::content;
+use crate::rooms::pdu::parsed;
+use crate::rooms::rules::{parse_token, token};
+use crate::rooms::visibility::{HistoryAccess, StateAccess};
+use crate::{Env, Identity, Result};
+
+/// The most results of a page.
+const PAGE: usize = 50;
+
+/// The most events around a result, on each side.
+const AROUND: usize = 20;
+
+/// The most rooms that are searched at a time.
+const ROOMS: usize = 200;
+
+/// The most events that are looked at for a page.
+const LOOKED_AT: usize = 10_000;
+
+/// How many events of a room are read at a time.
+const PIECE: i64 = 50;
+
+/// What is searched: the type of an event and the key of its content.
+const KEYS: [(&str, &str); 3] = [
+    ("m.room.message", "body"),
+    ("m.room.name", "name"),
+    ("m.room.topic", "topic"),
+];
+
+/// What is searched for.
+#[derive(Debug, Clone, Default)]
+pub struct Sought {
+    /// The words; each of them must be there.
+    pub term: String,
+    /// Which of [`KEYS`] are looked at, as `content.body`; empty for all.
+    pub keys: Vec<String>,
+    /// Only such events.
+    pub filter: RoomEventFilter,
+    /// Newest first, rather than the best match.
+    pub by_time: bool,
+    /// How many events are wanted before and after each result, and whether with the names of their senders.
+    pub around: Option<(usize, usize, bool)>,
+    /// Whether the state of the rooms is wanted.
+    pub state: bool,
+    /// By what the results are grouped: `room_id`, `sender`.
+    pub groups: BTreeSet<String>,
+    /// The token of the page before.
+    pub from: Option<String>,
+}
+
+/// Search, and answer the category `room_events` as JSON. ([spec])
+///
+/// # Errors
+/// [`Refusal::InvalidParam`](crate::Refusal::InvalidParam) for a token that is none.
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3search
+pub async fn search(env: &Env, by: &Identity, sought: Sought) -> Result<Value> {
+    let (now, by) = (env.clock.now(), by.clone());
+    env.store
+        .read(move |db| {
+            let from = sought.from.as_deref().map(parse_token).transpose()?;
+            let words: Vec<String> = sought
+                .term
+                .split_whitespace()
+                .map(str::to_lowercase)
+                .collect();
+            let mut found = Found::default();
+            if !words.is_empty() {
+                let mut sources = Sources::of(db, &by, &sought.filter, from)?;
+                found = find(db, &by, &sought, &words, &mut sources)?;
+            }
+            if !sought.by_time {
+                // Equal matches stay in order of time.
+                found.results.sort_by_key(|r| std::cmp::Reverse(r.rank));
+            }
+            answer(db, &by, &sought, &words, found, now)
+        })
+        .await
+}
+
+/// An event that matches.
+struct Match {
+    event: EventRow,
+    /// How often the words are in it.
+    rank: usize,
+}
+
+#[derive(Default)]
+struct Found {
+    results: Vec<Match>,
+    next: Option<Position>,
+}
+
+/// The rooms that are searched, each with the events that were read of it, newest first.
+struct Sources(Vec<Source>);
+
+struct Source {
+    room: String,
+    rows: VecDeque<EventRow>,
+    /// What is read next is up to here; `None` when there is no more.
+    up_to: Option<Position>,
+}
+
+impl Sources {
+    fn of(
+        db: &mut Conn,
+        by: &Identity,
+        filter: &RoomEventFilter,
+        from: Option<Position>,
+    ) -> Result<Sources> {
+        let user = by.user.as_str();
+        let rooms: Vec<String> = match &filter.rooms {
+            Some(rooms) => {
+                let mut joined = Vec::new();
+                for room in rooms.iter().take(ROOMS) {
+                    if memberships::is_joined(db, room.as_str(), user)? {
+                        joined.push(room.to_string());
+                    }
+                }
+                joined
+            }
+            None => schema::sync::joined_rooms(db, user, "", ROOMS as i64)?,
+        };
+        let is_left_out = |room: &String| filter.not_rooms.iter().any(|r| r.as_str() == room);
+        let sources = rooms.into_iter().filter(|room| !is_left_out(room));
+        let mut sources = Sources(
+            sources
+                .map(|room| Source {
+                    room,
+                    rows: VecDeque::new(),
+                    up_to: Some(from.unwrap_or(Position(i64::MAX))),
+                })
+                .collect(),
+        );
+        for source in &mut sources.0 {
+            source.fill(db)?;
+        }
+        Ok(sources)
+    }
+
+    /// The newest event that was not looked at.
+    fn next(&mut self, db: &mut Conn) -> Result<Option<EventRow>> {
+        let newest = self
+            .0
+            .iter_mut()
+            .max_by_key(|source| source.rows.front().map(|row| row.position));
+        let Some(source) = newest else {
+            return Ok(None);
+        };
+        let row = source.rows.pop_front();
+        if source.rows.is_empty() {
+            source.fill(db)?;
+        }
+        Ok(row)
+    }
+}
+
+impl Source {
+    fn fill(&mut self, db: &mut Conn) -> Result<()> {
+        let Some(up_to) = self.up_to else {
+            return Ok(());
+        };
+        let rows = events::newest_first(db, &self.room, Position::START, up_to, PIECE)?;
+        let is_last = i64::try_from(rows.len()).is_ok_and(|n| n < PIECE);
+        self.up_to = rows
+            .last()
+            .filter(|_| !is_last)
+            .map(|row| Position(row.position).before());
+        self.rows = rows.into();
+        Ok(())
+    }
+}
+
+fn find(
+    db: &mut Conn,
+    by: &Identity,
+    sought: &Sought,
+    words: &[String],
+    sources: &mut Sources,
+) -> Result<Found> {
+    let ignored = Ignored::of(db, by.user.as_str())?;
+    let mut accesses: BTreeMap<String, HistoryAccess> = BTreeMap::new();
+    let limit = sought.filter.limit.map_or(10, u64::from);
+    let limit = usize::try_from(limit).unwrap_or(PAGE).clamp(1, PAGE);
+    let mut found = Found::default();
+    for _ in 0..LOOKED_AT {
+        let Some(row) = sources.next(db)? else {
+            found.next = None;
+            return Ok(found);
+        };
+        let at = Position(row.position);
+        if found.results.len() == limit {
+            found.next = Some(at);
+            return Ok(found);
+        }
+        found.next = Some(at.before());
+        let Some(rank) = rank(&row, &sought.keys, words) else {
+            continue;
+        };
+        if row.redacted_by.is_some() || ignored.hides(&row) {
+            continue;
+        }
+        if !filter::lets_pass(&sought.filter, &row) {
+            continue;
+        }
+        if !accesses.contains_key(&row.room_id) {
+            let (user, end) = (by.user.as_str(), Position(i64::MAX));
+            let access = access(db, &row.room_id, user, Position::START, end)?;
+            accesses.insert(row.room_id.clone(), access);
+        }
+        let is_seen = accesses.get(&row.room_id).is_some_and(|a| a.sees(at));
+        if is_seen {
+            found.results.push(Match { event: row, rank });
+        }
+    }
+    Ok(found)
+}
+
+/// How often the words are in an event; `None` unless each of them is.
+fn rank(event: &EventRow, keys: &[String], words: &[String]) -> Option<usize> {
+    let (_, key) = KEYS.iter().find(|(kind, _)| *kind == event.kind)?;
+    let is_asked = |asked: &String| asked.strip_prefix("content.") == Some(key);
+    if !keys.is_empty() && !keys.iter().any(is_asked) {
+        return None;
+    }
+    let content: Value = serde_json::from_str(content(event).ok()?.get()).ok()?;
+    let text = content.get(key)?.as_str()?.to_lowercase();
+    let counts = words.iter().map(|word| text.matches(word.as_str()).count());
+    counts.map(|n| (n > 0).then_some(n)).sum::<Option<usize>>()
+}
+
+fn answer(
+    db: &mut Conn,
+    by: &Identity,
+    sought: &Sought,
+    words: &[String],
+    found: Found,
+    now: i64,
+) -> Result<Value> {
+    let mut answer = json!({
+        "count": found.results.len(),
+        "highlights": words,
+        "results": [],
+    });
+    let mut results = Vec::new();
+    for result in &found.results {
+        let room: ruma::OwnedRoomId = parsed(&result.event.room_id)?;
+        let reader = Reader::new(by, &room, now);
+        let shown = reader.show(db, std::slice::from_ref(&result.event))?.pop();
+        let mut one = json!({"rank": result.rank, "result": shown});
+        if let Some(around) = sought.around {
+            one["context"] = context(db, &reader, &result.event, around)?;
+        }
+        results.push(one);
+    }
+    if sought.state {
+        answer["state"] = state(db, by, &found, now)?;
+    }
+    let groups = groups(&found, &sought.groups);
+    if !groups.is_empty() {
+        answer["groups"] = groups.into();
+    }
+    if let Some(next) = found.next {
+        answer["next_batch"] = token(next).into();
+    }
+    answer["results"] = results.into();
+    Ok(answer)
+}
+
+/// What stands around a result.
+fn context(
+    db: &mut Conn,
+    reader: &Reader<'_>,
+    event: &EventRow,
+    (before, after, with_names): (usize, usize, bool),
+) -> Result<Value> {
+    let at = Position(event.position);
+    let none = RoomEventFilter::default();
+    let back = Stretch {
+        low: Position::START,
+        high: at.before(),
+        backwards: true,
+    };
+    let forth = Stretch {
+        low: at,
+        high: Position(i64::MAX),
+        backwards: false,
+    };
+    let before = reader.walk(db, &back, before.min(AROUND), &none)?;
+    let after = reader.walk(db, &forth, after.min(AROUND), &none)?;
+    let mut context = json!({
+        "start": token(before.end),
+        "end": token(after.end),
+        "events_before": reader.show(db, &before.rows)?,
+        "events_after": reader.show(db, &after.rows)?,
+    });
+    if with_names {
+        let all = before.rows.iter().chain([event]).chain(&after.rows);
+        let senders: BTreeSet<&str> = all.map(|row| row.sender.as_str()).collect();
+        let mut names = Map::new();
+        for sender in senders {
+            if let Some(row) = memberships::get(db, &event.room_id, sender)? {
+                let name = json!({"displayname": row.display_name, "avatar_url": row.avatar_url});
+                names.insert(sender.to_owned(), name);
+            }
+        }
+        context["profile_info"] = names.into();
+    }
+    Ok(context)
+}
+
+/// The state of the rooms of the results.
+fn state(db: &mut Conn, by: &Identity, found: &Found, now: i64) -> Result<Value> {
+    let rooms: BTreeSet<&str> = found
+        .results
+        .iter()
+        .map(|r| r.event.room_id.as_str())
+        .collect();
+    let mut state = BTreeMap::<&str, Vec<Box<RawValue>>>::new();
+    for room in rooms {
+        let id = <&RoomId>::try_from(room)
+            .map_err(|e| schema::Error::Damaged(format!("room id: {e}")))?;
+        let rows = state_rows(db, id, StateAccess::Now)?;
+        state.insert(room, Reader::new(by, id, now).show_state(db, &rows)?);
+    }
+    Ok(serde_json::to_value(state)?)
+}
+
+/// The results by room or by sender.
+fn groups(found: &Found, wanted: &BTreeSet<String>) -> Map<String, Value> {
+    let mut groups = Map::new();
+    for key in wanted {
+        let of = |row: &EventRow| match key.as_str() {
+            "room_id" => Some(row.room_id.clone()),
+            "sender" => Some(row.sender.clone()),
+            _ => None,
+        };
+        let mut group: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+        for result in &found.results {
+            if let Some(name) = of(&result.event) {
+                group.entry(name).or_default().push(&result.event.event_id);
+            }
+        }
+        let group: Map<String, Value> = group
+            .into_iter()
+            .enumerate()
+            .map(|(order, (name, results))| (name, json!({"order": order, "results": results})))
+            .collect();
+        if !group.is_empty() {
+            groups.insert(key.clone(), group.into());
+        }
+    }
+    groups
+}

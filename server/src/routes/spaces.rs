@@ -1,0 +1,60 @@
+//! What rooms are, for users that think of joining them, and the rooms of spaces.
+
+use actors::rooms::queries::{self, SpacePage};
+use ruma::api::client::room::get_summary;
+use ruma::api::client::space::get_hierarchy;
+use ruma::{OwnedRoomAliasId, OwnedRoomId};
+use serde_json::json;
+
+use crate::app::App;
+use crate::caller::Caller;
+use crate::error::{Error, Result};
+use crate::questions;
+use crate::ruma::{Json, Routes};
+
+/// This section's endpoints.
+pub(super) fn routes(routes: Routes) -> Routes {
+    routes.on_json(summary).on_json(hierarchy)
+}
+
+/// What a room is.
+///
+/// `GET /_matrix/client/*/room_summary/{roomIdOrAlias}` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv1room_summaryroomidoralias
+async fn summary(app: App, caller: Caller, request: get_summary::v1::Request) -> Result<Json> {
+    let env = &app.actors.env;
+    let room = match OwnedRoomId::try_from(request.room_id_or_alias) {
+        Ok(room) => room,
+        Err(alias) => {
+            let alias = OwnedRoomAliasId::try_from(alias)
+                .map_err(|_| Error::invalid_param("a room id or an alias"))?;
+            questions::about_alias(&app, &caller, &alias).await?;
+            queries::room_named(env, &alias).await?
+        }
+    };
+    let found = queries::summary(env, caller.identity().ok(), &room).await?;
+    Json::write(&found)
+}
+
+/// The rooms of a space.
+///
+/// `GET /_matrix/client/*/rooms/{roomId}/hierarchy` ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv1roomsroomidhierarchy
+async fn hierarchy(app: App, caller: Caller, request: get_hierarchy::v1::Request) -> Result<Json> {
+    let limit = request.limit.map_or(50, u64::from);
+    let page = SpacePage {
+        from: request.from.filter(|from| !from.is_empty()),
+        limit: usize::try_from(limit).unwrap_or(usize::MAX),
+        max_depth: request.max_depth.map(u64::from),
+        suggested_only: request.suggested_only,
+    };
+    let by = caller.identity()?;
+    let found = queries::hierarchy(&app.actors.env, by, &request.room_id, page).await?;
+    let mut answer = json!({"rooms": found.rooms});
+    if let Some(next) = found.next {
+        answer["next_batch"] = next.into();
+    }
+    Json::write(&answer)
+}
