@@ -327,6 +327,13 @@ impl Running {
         self.app.actors.stop().await;
     }
 
+    /// Stop as a process that is killed: what is in flight is not answered. The server's tasks are the caller's to drop.
+    #[doc(hidden)]
+    pub async fn kill(self) {
+        self.handle.stop(false).await;
+        self.app.actors.env.store.close();
+    }
+
     /// Run until the process is told to end by SIGTERM or Ctrl-C, then stop as [`Running::stop`] does.
     ///
     /// # Errors

@@ -61,7 +61,9 @@ pub struct Person {
 }
 
 impl Person {
-    pub(crate) fn new(
+    /// Somebody whose words are written down in this log.
+    #[must_use]
+    pub fn new(
         name: &str,
         user_id: &str,
         device_id: Option<&str>,
@@ -85,6 +87,25 @@ impl Person {
     #[must_use]
     pub fn at(base: &str, user_id: &str, device_id: Option<&str>, token: &str) -> Person {
         Person::new(user_id, user_id, device_id, token, base, Log::default())
+    }
+
+    /// Somebody else at the same address, whose words are written down in the same log.
+    #[must_use]
+    pub fn another(
+        &self,
+        name: &str,
+        user_id: &str,
+        device_id: Option<&str>,
+        token: &str,
+    ) -> Person {
+        Person {
+            name: name.to_owned(),
+            user_id: user_id.to_owned(),
+            device_id: device_id.map(ToOwned::to_owned),
+            token: token.to_owned(),
+            query: Vec::new(),
+            ..self.clone()
+        }
     }
 
     /// The token.

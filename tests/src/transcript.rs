@@ -60,7 +60,7 @@ impl Log {
     }
 
     /// A new step of the story begins.
-    pub(crate) fn step(&self, what: &str) {
+    pub fn step(&self, what: &str) {
         self.with(|s| s.steps.push(what.to_owned()));
     }
 
@@ -122,7 +122,7 @@ impl Log {
     }
 
     /// A request that the server made and a bridge answered.
-    pub(crate) fn bridge(&self, lane: &str, line: &str, body: &str, answered: u16, again: bool) {
+    pub fn bridge(&self, lane: &str, line: &str, body: &str, answered: u16, again: bool) {
         self.with(|s| {
             let step = s.steps.len();
             let body = if again {
@@ -144,7 +144,7 @@ impl Log {
     }
 
     /// Take down what the actors have said since the last time.
-    pub(crate) fn collect(&self, trace: &Trace) {
+    pub fn collect(&self, trace: &Trace) {
         self.with(|s| {
             let step = s.steps.len();
             for seen in trace.after(s.last_message) {
@@ -157,12 +157,13 @@ impl Log {
     }
 
     /// Another server counts its messages from the start.
-    pub(crate) fn new_server(&self) {
+    pub fn new_server(&self) {
         self.with(|s| s.last_message = 0);
     }
 
     /// The whole story.
-    pub(crate) fn text(&self) -> String {
+    #[must_use]
+    pub fn text(&self) -> String {
         self.with(|s| {
             let mut out = String::new();
             // What came before the first step is how the stage was set, not the story.

@@ -1,0 +1,446 @@
+//! Steps of clients that read, and whether what they are shown is what the model says.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+use tests::person::segment;
+
+use crate::play::name;
+use crate::steps::Step;
+use crate::world::{Check, World, broken};
+
+/// What an invitation may show of a room to somebody who is not in it.
+const STRIPPED: [&str; 9] = [
+    "m.room.create",
+    "m.room.name",
+    "m.room.topic",
+    "m.room.avatar",
+    "m.room.canonical_alias",
+    "m.room.join_rules",
+    "m.room.encryption",
+    "m.room.member",
+    "m.room.third_party_invite",
+];
+
+/// One sync: from where, to where, and whether only messages were wanted in timelines.
+struct Synced {
+    user: String,
+    device: usize,
+    /// How many events there were at the token before; none for the first sync.
+    from: Option<usize>,
+    only_messages: bool,
+}
+
+fn list(value: &Value) -> Vec<Value> {
+    value.as_array().cloned().unwrap_or_default()
+}
+
+impl World {
+    pub(crate) async fn sync(&mut self, step: Step) -> Check {
+        let all: Vec<usize> = (0..self.devices.len())
+            .filter(|i| self.devices[*i].alive && self.devices[*i].made_by.is_none())
+            .collect();
+        let Some(device) = all.get(usize::from(step.a) % all.len().max(1)).copied() else {
+            return Ok(());
+        };
+        self.sync_device(device, step.b % 10 == 0, step.b % 10 == 1, step.b % 3 == 2)
+            .await
+    }
+
+    pub(crate) async fn sync_device(
+        &mut self,
+        device: usize,
+        again: bool,
+        first: bool,
+        only_messages: bool,
+    ) -> Check {
+        let caller = self.caller_of(device);
+        let client = self.devices[device].sync.clone();
+        let from = if again {
+            client.used.clone()
+        } else {
+            client.next.clone()
+        }
+        .filter(|_| !first);
+        let what = match (&from, again) {
+            (None, _) => "for the first time",
+            (_, true) => "again from the same token",
+            _ => "on",
+        };
+        self.say(format!(
+            "{} syncs {what}, only messages: {only_messages}",
+            name(&caller)
+        ));
+        let mut filter = json!({"room": {"include_leave": first, "timeline": {"limit": 200}}});
+        if only_messages {
+            filter["room"]["timeline"]["types"] = json!(["m.room.message", "m.room.encrypted"]);
+        }
+        let mut path = format!("/sync?timeout=0&filter={}", segment(&filter.to_string()));
+        if let Some((since, _, _)) = &from {
+            path.push_str(&format!("&since={}", segment(since)));
+        }
+        let answer = self.ask(&caller, "GET", &path, None).await?;
+        let Some(next) = answer.body["next_batch"]
+            .as_str()
+            .filter(|_| answer.status == 200)
+        else {
+            return broken(
+                "a device that is there can sync",
+                format!("{}: {answer:?}", name(&caller)),
+            );
+        };
+        let next = (
+            next.to_owned(),
+            self.history.events.len(),
+            self.key_changes.len(),
+        );
+        if !again && !first {
+            self.acknowledge(device);
+        }
+        self.check_messages(device, &answer.body)?;
+        let synced = Synced {
+            user: caller.user.clone(),
+            device,
+            from: from.as_ref().map(|(_, events, _)| *events),
+            only_messages,
+        };
+        self.check_rooms(&synced, &answer.body)?;
+        self.check_lists(&synced, from.as_ref().map(|f| f.2), &answer.body)?;
+        self.check_typing(&synced, &answer.body)?;
+        let client = &mut self.devices[device].sync;
+        client.used = from;
+        client.next = Some(next);
+        Ok(())
+    }
+
+    /// Using the next token acknowledges what came with it.
+    fn acknowledge(&mut self, device: usize) {
+        for m in std::mem::take(&mut self.devices[device].sync.given) {
+            let message = &mut self.messages[m];
+            message.gone = true;
+            message.waits = false;
+            message.synced = true;
+            if message.decided {
+                // It was read by the device itself; a copy may be on its way still.
+                message
+                    .due
+                    .values_mut()
+                    .for_each(|due| *due = crate::world::Due::May);
+            }
+        }
+    }
+
+    /// To-device messages: each that waits, once, in order.
+    fn check_messages(&mut self, device: usize, body: &Value) -> Check {
+        let given: Vec<u64> = list(&body["to_device"]["events"])
+            .iter()
+            .filter_map(|e| e["content"]["n"].as_u64())
+            .collect();
+        let waiting: Vec<usize> = (0..self.messages.len())
+            .filter(|m| self.messages[*m].device == device && !self.messages[*m].gone)
+            .collect();
+        let mut found = Vec::new();
+        for n in &given {
+            match waiting.iter().find(|m| self.messages[**m].n == *n) {
+                Some(m) if !found.contains(m) => found.push(*m),
+                _ => {
+                    return broken(
+                        "a device is given what waits for it, once",
+                        format!("message {n}, of {given:?}"),
+                    );
+                }
+            }
+        }
+        let full = given.len() >= 100;
+        if let Some(m) = waiting
+            .iter()
+            .find(|m| self.messages[**m].waits && !found.contains(m) && !full)
+        {
+            let sent = &self.messages[*m];
+            return broken(
+                "what waits for a device reaches it",
+                format!("message {} to {}", sent.n, self.devices[device].id),
+            );
+        }
+        self.devices[device].sync.given = found;
+        Ok(())
+    }
+
+    fn check_rooms(&mut self, synced: &Synced, body: &Value) -> Check {
+        let end = self.history.events.len();
+        let rooms: Vec<String> = self
+            .history
+            .rooms()
+            .into_iter()
+            .map(str::to_owned)
+            .collect();
+        for room in &rooms {
+            let (joined, left) = (&body["rooms"]["join"][room], &body["rooms"]["leave"][room]);
+            for part in [joined, left] {
+                for event in list(&part["timeline"]["events"]) {
+                    self.check_seen(&synced.user, &event, false)?;
+                }
+                for event in list(&part["state"]["events"]) {
+                    self.check_seen(&synced.user, &event, true)?;
+                }
+            }
+            for (kind, key) in [("invite", "invite_state"), ("knock", "knock_state")] {
+                for event in list(&body["rooms"][kind][room][key]["events"]) {
+                    if !STRIPPED.contains(&event["type"].as_str().unwrap_or_default()) {
+                        return broken(
+                            "nobody sees state that is hidden",
+                            format!("{} in {kind}: {event}", synced.user),
+                        );
+                    }
+                }
+            }
+            self.check_complete(synced, room, joined)?;
+            let (before, now) = (
+                synced
+                    .from
+                    .map(|f| self.history.membership(f, room, &synced.user)),
+                self.history.membership(end, room, &synced.user),
+            );
+            let was_there = matches!(before, Some("join" | "invite" | "knock"));
+            if was_there && matches!(now, "leave" | "ban") && left.is_null() {
+                return broken(
+                    "every device hears of a room that was left",
+                    format!(
+                        "{} of {}: {room}",
+                        self.devices[synced.device].id, synced.user
+                    ),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a user may see an event that they are shown.
+    fn check_seen(&self, user: &str, event: &Value, as_state: bool) -> Check {
+        let id = event["event_id"].as_str().unwrap_or_default();
+        let Some(at) = self.history.events.iter().position(|e| e.id == id) else {
+            return broken(
+                "clients are shown what was committed",
+                format!("{user}: {event}"),
+            );
+        };
+        let may = if as_state {
+            self.history.may_see_state(user, at)
+        } else {
+            self.history.may_see(user, at)
+        };
+        if may {
+            Ok(())
+        } else {
+            let what = if as_state {
+                "nobody sees state that is hidden"
+            } else {
+                "nobody sees an event that is hidden"
+            };
+            broken(what, format!("{user} is shown {event}"))
+        }
+    }
+
+    /// Whether everything new of a joined room is there: messages once, and each change of state.
+    fn check_complete(&self, synced: &Synced, room: &str, part: &Value) -> Check {
+        let end = self.history.events.len();
+        if !self.history.is_joined(end, room, &synced.user) || part["timeline"]["limited"] == true {
+            return Ok(());
+        }
+        let ids = |v: &Value| -> Vec<String> {
+            list(v)
+                .iter()
+                .filter_map(|e| e["event_id"].as_str().map(str::to_owned))
+                .collect()
+        };
+        let (timeline, state) = (
+            ids(&part["timeline"]["events"]),
+            ids(&part["state"]["events"]),
+        );
+        let there = |id: &String| timeline.contains(id) || state.contains(id);
+        let was = synced
+            .from
+            .filter(|from| self.history.is_joined(*from, room, &synced.user));
+        let from = was.unwrap_or(0);
+        for (number, event) in self.history.events.iter().enumerate().skip(from) {
+            let is_message = matches!(event.kind.as_str(), "m.room.message" | "m.room.encrypted");
+            if event.room != room {
+                continue;
+            }
+            let wanted = is_message || !synced.only_messages;
+            if was.is_some()
+                && wanted
+                && self.history.may_see(&synced.user, number)
+                && !timeline.contains(&event.id)
+            {
+                return broken(
+                    "a client misses nothing of a room that it is in",
+                    format!("{}: {event:?}", synced.user),
+                );
+            }
+            let current = event
+                .state_key
+                .as_ref()
+                .is_some_and(|key| self.history.state(end, room, &event.kind, key) == Some(number));
+            if current && !there(&event.id) {
+                return broken(
+                    "what changed in the state is in `state` or in the timeline",
+                    format!("{}: {event:?}", synced.user),
+                );
+            }
+        }
+        if was.is_some() {
+            let old = |id: &&String| self.history.events[..from].iter().any(|e| e.id == **id);
+            if let Some(id) = timeline.iter().find(old) {
+                return broken(
+                    "a client is shown each event once",
+                    format!("{}: {id} again", synced.user),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Whose keys changed, as a client hears it.
+    fn check_lists(&self, synced: &Synced, from: Option<usize>, body: &Value) -> Check {
+        let (Some(from), Some(events)) = (from, synced.from) else {
+            return Ok(());
+        };
+        let me = &synced.user;
+        let end = self.history.events.len();
+        let changed: BTreeSet<String> = list(&body["device_lists"]["changed"])
+            .iter()
+            .filter_map(|u| u.as_str().map(str::to_owned))
+            .collect();
+        let mine = |c: &crate::world::KeyChange| match &c.only_for {
+            Some(one) => one == me,
+            None => c.user == *me || c.seen_by.contains(me),
+        };
+        for change in self
+            .key_changes
+            .iter()
+            .skip(from)
+            .filter(|c| mine(c) && c.certain)
+        {
+            let still = change.user == *me
+                || change.only_for.is_some()
+                || self.history.meet(end, me, &change.user);
+            if still && !changed.contains(&change.user) && !self.deactivated.contains(&change.user)
+            {
+                return broken(
+                    "a client hears whose keys changed",
+                    format!("{me} of {}", change.user),
+                );
+            }
+        }
+        for user in &changed {
+            let keys = self
+                .key_changes
+                .iter()
+                .skip(from)
+                .any(|c| c.user == *user && (c.only_for.is_none() || mine(c)));
+            let met = self.history.events[events..].iter().any(|e| {
+                e.kind == "m.room.member"
+                    && [user, me].contains(&e.state_key.as_ref().unwrap_or(me))
+            });
+            if !keys && !met {
+                return broken(
+                    "a client hears only of keys that changed",
+                    format!("{me} of {user}"),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Nobody types for longer than they said.
+    fn check_typing(&mut self, synced: &Synced, body: &Value) -> Check {
+        for (room, part) in body["rooms"]["join"].as_object().into_iter().flatten() {
+            for event in list(&part["ephemeral"]["events"])
+                .iter()
+                .filter(|e| e["type"] == "m.typing")
+            {
+                let users = list(&event["content"]["user_ids"])
+                    .iter()
+                    .filter_map(|u| u.as_str().map(str::to_owned))
+                    .collect();
+                self.devices[synced.device]
+                    .sync
+                    .typing
+                    .insert(room.clone(), users);
+            }
+        }
+        let told: &BTreeMap<String, BTreeSet<String>> = &self.devices[synced.device].sync.typing;
+        for (room, users) in told {
+            if !self
+                .history
+                .is_joined(self.history.events.len(), room, &synced.user)
+            {
+                continue;
+            }
+            for user in users {
+                let until = self.typing.get(&(room.clone(), user.clone()));
+                if until.is_none_or(|until| *until < self.elapsed) {
+                    return broken(
+                        "typing ends when its time is over",
+                        format!("{user} types in {room} still, for {}", synced.user),
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn read(&mut self, step: Step) -> Check {
+        let (room, caller) = (self.room(step.b), self.caller(step.a));
+        let Some((event, _)) = self.event_of(&room, step.d) else {
+            return Ok(());
+        };
+        let (r, e) = (segment(&room), segment(&event));
+        let path = match step.c % 5 {
+            0 => format!("/rooms/{r}/messages?dir=b&limit=50"),
+            1 => format!("/rooms/{r}/state"),
+            2 => format!("/rooms/{r}/context/{e}?limit=4"),
+            3 => format!("/rooms/{r}/event/{e}"),
+            _ => format!("/rooms/{r}/members"),
+        };
+        self.say(format!("{} reads {path}", name(&caller)));
+        let answer = self.ask(&caller, "GET", &path, None).await?;
+        if step.c % 5 == 0
+            && self
+                .forgotten
+                .contains(&(room.clone(), caller.user.clone()))
+            && answer.status != 403
+        {
+            return broken(
+                "who has forgotten a room has no part in it",
+                format!("{} {path}: {}", name(&caller), answer.status),
+            );
+        }
+        if answer.status != 200 {
+            return Ok(());
+        }
+        let body = &answer.body;
+        let (events, state) = match step.c % 5 {
+            0 => (list(&body["chunk"]), list(&body["state"])),
+            1 => (Vec::new(), list(body)),
+            2 => {
+                let around = [
+                    list(&body["events_before"]),
+                    vec![body["event"].clone()],
+                    list(&body["events_after"]),
+                ];
+                (around.concat(), list(&body["state"]))
+            }
+            3 => (vec![body.clone()], Vec::new()),
+            _ => (Vec::new(), list(&body["chunk"])),
+        };
+        for event in &events {
+            self.check_seen(&caller.user, event, false)?;
+        }
+        for event in &state {
+            self.check_seen(&caller.user, event, true)?;
+        }
+        Ok(())
+    }
+}

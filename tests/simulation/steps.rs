@@ -1,0 +1,157 @@
+//! What can happen. A step says what is tried, with small numbers that choose among what there is at that moment: any part of a
+//! schedule is a schedule too, so a failing one shrinks by leaving out steps.
+
+use crate::chance::Chance;
+
+/// Every kind of step, and how often it is drawn.
+pub(crate) const KINDS: [(Kind, usize); 45] = [
+    (Kind::Message, 10),
+    (Kind::ToDevice, 10),
+    (Kind::Burst, 4),
+    (Kind::UploadKeys, 4),
+    (Kind::Claim, 4),
+    (Kind::QueryKeys, 1),
+    (Kind::CrossSign, 3),
+    (Kind::SignUser, 2),
+    (Kind::LogIn, 2),
+    (Kind::RenameDevice, 1),
+    (Kind::DeleteDevice, 2),
+    (Kind::CreateRoom, 4),
+    (Kind::Invite, 5),
+    (Kind::Join, 7),
+    (Kind::Leave, 4),
+    (Kind::Kick, 2),
+    (Kind::Ban, 1),
+    (Kind::Knock, 2),
+    (Kind::Forget, 2),
+    (Kind::ForgedJoin, 2),
+    (Kind::State, 4),
+    (Kind::Redact, 1),
+    (Kind::Typing, 3),
+    (Kind::Receipt, 1),
+    (Kind::Presence, 1),
+    (Kind::AccountData, 1),
+    (Kind::Profile, 1),
+    (Kind::Deactivate, 1),
+    (Kind::Ghost, 4),
+    (Kind::GhostDevice, 5),
+    (Kind::DeleteGhostDevice, 1),
+    (Kind::Registration, 4),
+    (Kind::BreakFile, 2),
+    (Kind::RenameFile, 1),
+    (Kind::RemoveFile, 1),
+    (Kind::ReturnFile, 2),
+    (Kind::Restart, 2),
+    (Kind::Bridge, 6),
+    (Kind::Ping, 1),
+    (Kind::Advance, 4),
+    (Kind::StepWall, 2),
+    (Kind::Storage, 4),
+    (Kind::Sync, 12),
+    (Kind::Read, 5),
+    (Kind::LongName, 1),
+];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    Message,
+    ToDevice,
+    Burst,
+    UploadKeys,
+    Claim,
+    QueryKeys,
+    CrossSign,
+    SignUser,
+    LogIn,
+    RenameDevice,
+    DeleteDevice,
+    CreateRoom,
+    Invite,
+    Join,
+    Leave,
+    Kick,
+    Ban,
+    Knock,
+    Forget,
+    ForgedJoin,
+    State,
+    Redact,
+    Typing,
+    Receipt,
+    Presence,
+    AccountData,
+    Profile,
+    Deactivate,
+    Ghost,
+    GhostDevice,
+    DeleteGhostDevice,
+    Registration,
+    BreakFile,
+    RenameFile,
+    RemoveFile,
+    ReturnFile,
+    Restart,
+    Bridge,
+    Ping,
+    Advance,
+    StepWall,
+    Storage,
+    Sync,
+    Read,
+    LongName,
+}
+
+/// One step: a kind, and four numbers that it takes modulo what there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Step {
+    pub(crate) kind: Kind,
+    pub(crate) a: u8,
+    pub(crate) b: u8,
+    pub(crate) c: u8,
+    pub(crate) d: u8,
+}
+
+/// The schedule of a seed. Each seed has moods: some kinds of steps come often, some not at all, so that schedules differ more
+/// than long ones drawn alike would.
+pub(crate) fn schedule(seed: u64) -> Vec<Step> {
+    let mut chance = Chance::new(seed);
+    let moods: Vec<(Kind, usize)> = KINDS
+        .iter()
+        .map(|(kind, weight)| (*kind, weight * [0, 1, 1, 4][chance.below(4)]))
+        .collect();
+    let total: usize = moods.iter().map(|(_, weight)| weight).sum();
+    let length = 12 + chance.below(50);
+    let mut steps = opening();
+    steps.extend((0..length).map(|_| {
+        let mut at = chance.below(total);
+        let chosen = moods.iter().find(|(_, weight)| {
+            let found = at < *weight;
+            at = at.saturating_sub(*weight);
+            found
+        });
+        Step {
+            kind: chosen.map_or(Kind::Sync, |(kind, _)| *kind),
+            a: chance.selector(),
+            b: chance.selector(),
+            c: chance.selector(),
+            d: chance.selector(),
+        }
+    }));
+    steps
+}
+
+/// What most stories need: a room with a bridge's bot and a ghost with a device in it.
+fn opening() -> Vec<Step> {
+    let step = |kind, a, b| Step {
+        kind,
+        a,
+        b,
+        c: 0,
+        d: 0,
+    };
+    vec![
+        step(Kind::Ghost, 0, 0),
+        step(Kind::GhostDevice, 0, 0),
+        step(Kind::CreateRoom, 0, 0),
+    ]
+}

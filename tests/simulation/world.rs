@@ -1,0 +1,445 @@
+//! A simulated world: a server, people, bridges, and everything that is known about what happened.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use actors::Clock;
+use serde_json::Value;
+use tests::person::{Answer, Person};
+use tests::transcript::Log;
+
+use crate::bridges::{Bridges, Mode};
+use crate::journal::Journal;
+use crate::model::{Claim, History, Registration};
+use crate::server::Server;
+
+/// A promise that does not hold.
+#[derive(Debug, Clone)]
+pub(crate) struct Broken {
+    pub(crate) promise: &'static str,
+    pub(crate) what: String,
+}
+
+pub(crate) type Check<T = ()> = Result<T, Broken>;
+
+pub(crate) fn broken<T>(promise: &'static str, what: impl Into<String>) -> Check<T> {
+    Err(Broken {
+        promise,
+        what: what.into(),
+    })
+}
+
+/// Who asks: a person's device, or a service as one of its users.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Caller {
+    pub(crate) user: String,
+    pub(crate) device: Option<String>,
+    /// The service whose token is used; none for a person.
+    pub(crate) service: Option<usize>,
+    pub(crate) token: String,
+}
+
+/// A device, and what its client knows.
+#[derive(Debug, Clone)]
+pub(crate) struct Device {
+    pub(crate) user: String,
+    pub(crate) id: String,
+    /// The service that made it.
+    pub(crate) made_by: Option<usize>,
+    pub(crate) token: String,
+    pub(crate) alive: bool,
+    pub(crate) keyed: bool,
+    /// Whether its counts of keys have changed since the service was registered as it is.
+    pub(crate) claimed: bool,
+    pub(crate) sync: Client,
+}
+
+/// How far a client has synced.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Client {
+    /// The token it used last, and how many events there were when it got that.
+    pub(crate) used: Option<(String, usize, usize)>,
+    /// The token it has from the last answer, and how many events and key changes there were.
+    pub(crate) next: Option<(String, usize, usize)>,
+    /// To-device messages in the last answer.
+    pub(crate) given: Vec<usize>,
+    /// Who is typing, by room, as it was told.
+    pub(crate) typing: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// Whether a service must be sent something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Due {
+    May,
+    Must,
+}
+
+/// A to-device message to one device.
+#[derive(Debug, Clone)]
+pub(crate) struct ToDevice {
+    pub(crate) n: u64,
+    pub(crate) device: usize,
+    /// How many events there were when it was answered.
+    pub(crate) at: usize,
+    pub(crate) due: BTreeMap<usize, Due>,
+    /// Whether `/sync` must give it: no service decides over the device, and it was not acknowledged.
+    pub(crate) waits: bool,
+    /// Whether a service decides over the device, or did at some time.
+    pub(crate) decided: bool,
+    /// In which transaction of which service it was, counted.
+    pub(crate) took: BTreeMap<usize, usize>,
+    pub(crate) synced: bool,
+    /// Acknowledged by `since`, or its device is gone.
+    pub(crate) gone: bool,
+    /// Whether it was on its way to each service from the beginning, and nothing was switched since.
+    pub(crate) prompt: bool,
+}
+
+/// Somebody's keys changed: for everybody, or only for one user.
+#[derive(Debug, Clone)]
+pub(crate) struct KeyChange {
+    pub(crate) user: String,
+    pub(crate) only_for: Option<String>,
+    /// Whether it must be told, not only may.
+    pub(crate) certain: bool,
+    /// Services that shared a room with the user then, and the transactions that each had been sent.
+    pub(crate) due: BTreeMap<usize, usize>,
+    /// Which users met the user then.
+    pub(crate) seen_by: BTreeSet<String>,
+}
+
+/// What stands in a service's file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FileState {
+    Good,
+    Broken,
+    Absent,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Service {
+    pub(crate) registration: Registration,
+    /// What is in force; none while its file is gone.
+    pub(crate) in_force: Option<Registration>,
+    pub(crate) as_token: String,
+    pub(crate) hs_token: String,
+    pub(crate) file: String,
+    pub(crate) file_state: FileState,
+    pub(crate) received: Received,
+}
+
+/// What a service was sent.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Received {
+    /// Ids and bytes, in the order of their first attempts.
+    pub(crate) transactions: Vec<(String, std::sync::Arc<str>)>,
+    /// The last event, and in which transaction each event was.
+    pub(crate) last_event: Option<usize>,
+    pub(crate) events: BTreeMap<usize, usize>,
+    /// The last word about each user, and in which transactions each was named in `changed`.
+    pub(crate) told: BTreeMap<String, &'static str>,
+    pub(crate) changed: BTreeMap<String, Vec<usize>>,
+    /// The last count of one-time keys of each device.
+    pub(crate) counts: BTreeMap<(String, String), i64>,
+    /// Everybody it has ever shared a room with.
+    pub(crate) knew: BTreeSet<String>,
+}
+
+pub(crate) struct World {
+    pub(crate) server: Server,
+    pub(crate) bridges: Bridges,
+    pub(crate) journal: Journal,
+    pub(crate) log: Log,
+    pub(crate) clock: Clock,
+    pub(crate) history: History,
+    /// Which services each event is due to.
+    pub(crate) due: Vec<BTreeMap<usize, Due>>,
+    /// With whom each event ended that a service shares a room.
+    pub(crate) ended: Vec<Vec<(usize, String)>>,
+    /// Events that were answered and were not looked for yet.
+    pub(crate) answered: Vec<String>,
+    /// The seeds of everybody's cross-signing keys.
+    pub(crate) cross_signing: BTreeMap<String, u8>,
+    pub(crate) position: i64,
+    pub(crate) devices: Vec<Device>,
+    /// Accounts, and the service that registered each.
+    pub(crate) accounts: BTreeMap<String, Option<usize>>,
+    pub(crate) deactivated: BTreeSet<String>,
+    pub(crate) services: Vec<Service>,
+    pub(crate) messages: Vec<ToDevice>,
+    pub(crate) key_changes: Vec<KeyChange>,
+    /// One-time keys that were handed out.
+    pub(crate) claimed: BTreeSet<String>,
+    pub(crate) forgotten: BTreeSet<(String, String)>,
+    /// Who types where, until when.
+    pub(crate) typing: BTreeMap<(String, String), i64>,
+    /// Time that has passed, whatever the wall clock says.
+    pub(crate) elapsed: i64,
+    pub(crate) attempts: usize,
+    pub(crate) to_device_on: bool,
+    pub(crate) device_lists_on: bool,
+    pub(crate) counter: u64,
+    pub(crate) refusals: u32,
+    pub(crate) recording: bool,
+    pub(crate) words: Vec<String>,
+    template: Option<Person>,
+    /// Requests that had no answer, or an answer that says nothing.
+    pub(crate) unanswered: u32,
+}
+
+impl World {
+    pub(crate) async fn new(server: Server, recording: bool) -> World {
+        let log = Log::default();
+        let bridges = Bridges::start(if recording {
+            log.clone()
+        } else {
+            Log::default()
+        })
+        .await;
+        // The tables are there when the server has started once; SQLite's file may be opened before.
+        let journal = Journal::open(&server.options.database);
+        World {
+            clock: server.options.clock.clone(),
+            server,
+            bridges,
+            journal,
+            log,
+            history: History::default(),
+            due: Vec::new(),
+            ended: Vec::new(),
+            answered: Vec::new(),
+            cross_signing: BTreeMap::new(),
+            position: 0,
+            devices: Vec::new(),
+            accounts: BTreeMap::new(),
+            deactivated: BTreeSet::new(),
+            services: Vec::new(),
+            messages: Vec::new(),
+            key_changes: Vec::new(),
+            claimed: BTreeSet::new(),
+            forgotten: BTreeSet::new(),
+            typing: BTreeMap::new(),
+            elapsed: 0,
+            attempts: 0,
+            to_device_on: true,
+            device_lists_on: true,
+            counter: 0,
+            refusals: 0,
+            recording,
+            words: Vec::new(),
+            template: None,
+            unanswered: 0,
+        }
+    }
+
+    /// What is tried now, in words: the next step of the story.
+    pub(crate) fn say(&mut self, words: String) {
+        if self.recording {
+            self.log.step(&words);
+        }
+        self.words.push(words);
+    }
+
+    pub(crate) fn number(&mut self) -> u64 {
+        self.counter += 1;
+        self.counter
+    }
+
+    /// Start the server, again if it has to be.
+    pub(crate) async fn revive(&mut self) -> Check {
+        for _ in 0..4 {
+            self.server.kill().await;
+            self.server.trouble.arm(None);
+            match self.start().await {
+                Err(broken) if broken.what == "killed at its start" => {}
+                other => return other,
+            }
+        }
+        broken(
+            "the server starts again on its database",
+            "it was killed four times",
+        )
+    }
+
+    pub(crate) async fn start(&mut self) -> Check {
+        self.template = None;
+        self.bridges.with(|s| s.forget_connections());
+        let started = self.server.start().await;
+        if let Err(why) = started {
+            self.check_fatal()?;
+            return broken("the server starts again on its database", why);
+        }
+        let trace = self.server.app().actors.env.trace.clone();
+        self.bridges.with(|s| s.trace = Some(trace));
+        self.log.new_server();
+        let log = if self.recording {
+            self.log.clone()
+        } else {
+            Log::default()
+        };
+        self.template = Some(Person::new("", "", None, "", &self.server.base(), log));
+        Ok(())
+    }
+
+    /// That the server has not given up, unless a fault was injected that it cannot live with.
+    pub(crate) fn check_fatal(&mut self) -> Check {
+        let panicked = self.server.trouble.take_panicked();
+        match self.server.trouble.take_fatal() {
+            Some(_) if panicked => Ok(()),
+            None if panicked => broken(
+                "the death of a thread or an actor is noticed",
+                "a reader panicked, and the server lived on",
+            ),
+            Some(why) if !self.server.trouble.may_be_fatal() => broken(
+                "the server lives on after a fault that has a known outcome",
+                why,
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn person(&self, caller: &Caller) -> Person {
+        let template = self.template.as_ref().expect("the server was started");
+        match caller.service {
+            None => {
+                let local = caller
+                    .user
+                    .trim_start_matches('@')
+                    .split(':')
+                    .next()
+                    .unwrap_or_default();
+                let name = format!("{local}/{}", caller.device.as_deref().unwrap_or("-"));
+                template.another(&name, &caller.user, caller.device.as_deref(), &caller.token)
+            }
+            Some(service) => {
+                let id = &self.services[service].registration.id;
+                let bot = template.another(id, &caller.user, None, &caller.token);
+                bot.playing(&caller.user, caller.device.as_deref())
+            }
+        }
+    }
+
+    /// Ask, and again if no answer says what came of it, as clients do. Whatever happens to the server meanwhile, it is
+    /// started again.
+    pub(crate) async fn ask(
+        &mut self,
+        caller: &Caller,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Check<Answer> {
+        for _ in 0..8 {
+            if !self.server.is_running() || self.server.trouble.is_dead() {
+                self.check_fatal()?;
+                self.revive().await?;
+            }
+            let person = self.person(caller);
+            let answer = tokio::select! {
+                answer = person.try_ask(method, path, body) => answer.ok(),
+                () = self.server.trouble.death() => None,
+            };
+            if let Some(answer) = self.judge(answer, method, path)? {
+                return Ok(answer);
+            }
+        }
+        broken(
+            "a request is answered in the end",
+            format!("{method} {path}"),
+        )
+    }
+
+    /// The answer, if it says what came of the request.
+    pub(crate) fn judge(
+        &mut self,
+        answer: Option<Answer>,
+        method: &str,
+        path: &str,
+    ) -> Check<Option<Answer>> {
+        let Some(answer) = answer else {
+            self.unanswered += 1;
+            return Ok(None);
+        };
+        match answer.status {
+            502 | 504 if path.ends_with("/ping") => Ok(Some(answer)),
+            503 => {
+                self.refusals += 1;
+                if self.refusals > self.server.trouble.fired() {
+                    let what = format!(
+                        "{method} {path} was answered {answer:?}, the {}. such answer after {} faults",
+                        self.refusals,
+                        self.server.trouble.fired()
+                    );
+                    return broken(
+                        "whatever statement fails, only the request that caused it fails",
+                        what,
+                    );
+                }
+                Ok(None)
+            }
+            500.. => broken(
+                "no request is answered with an internal error",
+                format!("{method} {path}: {answer:?}"),
+            ),
+            _ => Ok(Some(answer)),
+        }
+    }
+
+    /// Wait until nothing is under way.
+    pub(crate) async fn settle(&mut self) -> Check {
+        if !self.server.rests().await {
+            return broken(
+                "the server comes to rest",
+                "something is under way for ever",
+            );
+        }
+        if self.recording && self.server.is_running() {
+            self.log.collect(&self.server.app().actors.env.trace);
+        }
+        if self.server.trouble.is_dead() || self.server.trouble.has_panicked() {
+            self.check_fatal()?;
+            self.revive().await?;
+            if !self.server.rests().await {
+                return broken(
+                    "the server comes to rest",
+                    "something is under way for ever",
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a service decides over a device: its acknowledgement is the device's.
+    pub(crate) fn decides(&self, service: usize, device: usize) -> bool {
+        let Some(registration) = &self.services[service].in_force else {
+            return false;
+        };
+        let device = &self.devices[device];
+        let registered = self.accounts.get(&device.user).copied().flatten() == Some(service);
+        registration.claims(&device.user) == Some(Claim::Own)
+            || (registered && device.made_by.is_some())
+            || device.made_by == Some(service)
+    }
+
+    /// Whether a service is sent the to-device messages of a device: as its own, or as a copy.
+    pub(crate) fn is_sent(&self, service: usize, device: usize) -> bool {
+        let Some(registration) = &self.services[service].in_force else {
+            return false;
+        };
+        if !registration.has_url || !registration.wants_to_device {
+            return false;
+        }
+        let observes = registration.claims(&self.devices[device].user) == Some(Claim::Shared)
+            && registration.observes;
+        self.decides(service, device) || observes
+    }
+
+    pub(crate) fn alive(&self, user: &str) -> Vec<usize> {
+        let of = |i: &usize| self.devices[*i].alive && self.devices[*i].user == user;
+        (0..self.devices.len()).filter(of).collect()
+    }
+
+    pub(crate) fn service_mode(&self, service: usize) -> Mode {
+        let id = &self.services[service].registration.id;
+        self.bridges
+            .with(|s| s.modes.get(id).copied().unwrap_or(Mode::Good))
+    }
+}
