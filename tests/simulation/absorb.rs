@@ -150,12 +150,12 @@ impl World {
             }
         }
         for (user, devices) in body[COUNTS].as_object().into_iter().flatten() {
-            let claims = self.services[s].registration.claims(user);
+            let claims = self.services[s].ever_claims(user);
             let of_service = self
                 .devices
                 .iter()
                 .any(|d| d.user == *user && d.made_by == Some(s));
-            if claims.is_none() && !of_service && self.accounts.get(user) != Some(&Some(s)) {
+            if !claims && !of_service && self.accounts.get(user) != Some(&Some(s)) {
                 return broken(
                     "nothing is sent to a service beyond its interest",
                     format!("{about}: counts of {user}"),
@@ -258,7 +258,8 @@ impl World {
     ) -> Check {
         let service = &mut self.services[s];
         let own = service.registration.claims(&user).is_some();
-        if !service.received.knew.contains(&user) && service.registration.claims(&user).is_none() {
+        let ever = service.ever_claims(&user);
+        if !service.received.knew.contains(&user) && !ever {
             return broken(
                 "nothing is sent to a service beyond its interest",
                 format!("{about}: {word} {user}"),
@@ -284,6 +285,9 @@ impl World {
 
     /// A leave that ends what a service shares with a user, and its `left`, travel together.
     fn check_leaves(&mut self, s: usize, body: &Value, about: &str) -> Check {
+        if !self.device_lists_on {
+            return Ok(());
+        }
         let shared = self.shared();
         for event in body["events"].as_array().into_iter().flatten() {
             let id = event["event_id"].as_str().unwrap_or_default();

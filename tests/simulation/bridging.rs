@@ -57,6 +57,7 @@ impl World {
                 file: format!("{id}.yaml"),
                 file_state: FileState::Good,
                 received: Received::default(),
+                ever: registration(id, 0).users,
             });
             self.bridges
                 .with(|s| s.tokens.insert(id.to_owned(), format!("{id}-hs-token")));
@@ -140,6 +141,8 @@ impl World {
             step.b % 3
         ));
         self.services[s].registration = registration(&id, step.b);
+        let users = self.services[s].registration.users.clone();
+        self.services[s].ever.extend(users);
         self.services[s].file_state = FileState::Good;
         self.write_file(s);
         if step.d % 3 > 0 || self.services[s].in_force.is_none() {
@@ -158,14 +161,42 @@ impl World {
         self.server.trouble.arm(Some(end));
         let happened = self.reload_once().await;
         self.server.trouble.arm(None);
-        if happened {
-            self.services[s].in_force = Some(self.services[s].registration.clone());
-            self.judge_again();
-        }
+        // Where the process ended, the change may be in force or not.
+        let old = self.services[s].in_force.clone();
+        self.services[s].in_force = Some(self.services[s].registration.clone());
+        let knew = self.history.shared(&self.services[s].registration);
+        self.services[s].received.knew.extend(knew);
+        self.judge_again(happened);
+        self.services[s].in_force = old;
         self.services[s].registration = before;
         self.write_file(s);
         self.settle().await?;
-        self.in_force(s).await
+        self.in_force(s).await?;
+        self.judge_again(true);
+        Ok(())
+    }
+
+    /// Many changes of files at once are one reading, or a few.
+    pub(crate) async fn reload_often(&mut self) -> Check {
+        self.say("the folder of registrations changes 60 times at once".to_owned());
+        let appservices = self.server.app().actors.appservices.clone();
+        let before = tokio::select! {
+            loaded = actors::ask(&appservices, Reload) => loaded.ok(),
+            () = self.server.trouble.death() => None,
+        };
+        let all =
+            futures_util::future::join_all((0..60).map(|_| actors::ask(&appservices, Reload)));
+        let after = tokio::select! {
+            loaded = all => loaded.into_iter().filter_map(Result::ok).map(|l| l.readings).max(),
+            () = self.server.trouble.death() => None,
+        };
+        match (before, after) {
+            (Some(before), Some(after)) if after > before.readings + 10 => broken(
+                "many changes of files at once are read a few times",
+                format!("{} readings", after - before.readings),
+            ),
+            _ => Ok(()),
+        }
     }
 
     async fn reload_once(&mut self) -> bool {
@@ -186,13 +217,13 @@ impl World {
         if before.is_none()
             || before.map(|r| r.users) != Some(self.services[s].registration.users.clone())
         {
-            self.judge_again();
+            self.judge_again(true);
         }
         Ok(())
     }
 
     /// Registrations or proposals have changed: to whom what waits is due now.
-    pub(crate) fn judge_again(&mut self) {
+    pub(crate) fn judge_again(&mut self, certain: bool) {
         for m in 0..self.messages.len() {
             let device = self.messages[m].device;
             self.messages[m].prompt = false;
@@ -206,9 +237,14 @@ impl World {
                     Some(due) if !sent => *due = Due::May,
                     Some(_) => {}
                     None if sent && decides => {
-                        message
-                            .due
-                            .insert(s, if settled { Due::May } else { Due::Must });
+                        message.due.insert(
+                            s,
+                            if settled || !certain {
+                                Due::May
+                            } else {
+                                Due::Must
+                            },
+                        );
                     }
                     None if sent => {
                         message.due.insert(s, Due::May);
@@ -318,6 +354,7 @@ impl World {
             .find(|i| self.devices[*i].id == id);
         if answer.status < 300 && there.is_none() {
             let device = self.add_device(&user, &id, Some(s), "");
+            self.touched(&user);
             self.absorb().await?;
             self.upload(device, 2, true, step.c % 2 == 0).await?;
         }
@@ -478,7 +515,7 @@ impl World {
         (self.to_device_on, self.device_lists_on) = (to_device, device_lists);
         self.settle().await?;
         if changed {
-            self.judge_again();
+            self.judge_again(true);
         }
         self.check_tokens().await
     }

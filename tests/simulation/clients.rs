@@ -217,6 +217,12 @@ impl World {
 
     /// Whether a user may see an event that they are shown.
     fn check_seen(&self, user: &str, event: &Value, as_state: bool) -> Check {
+        self.check_seen_by(&[user.to_owned()], event, as_state)
+    }
+
+    /// Whether one of these may see an event that is shown: a service reads for all its users.
+    fn check_seen_by(&self, users: &[String], event: &Value, as_state: bool) -> Check {
+        let user = &users[0];
         let id = event["event_id"].as_str().unwrap_or_default();
         let Some(at) = self.history.events.iter().position(|e| e.id == id) else {
             return broken(
@@ -224,11 +230,10 @@ impl World {
                 format!("{user}: {event}"),
             );
         };
-        let may = if as_state {
-            self.history.may_see_state(user, at)
-        } else {
-            self.history.may_see(user, at)
-        };
+        let may = users.iter().any(|user| match as_state {
+            true => self.history.may_see_state(user, at),
+            false => self.history.may_see(user, at),
+        });
         if may {
             Ok(())
         } else {
@@ -435,11 +440,21 @@ impl World {
             3 => (vec![body.clone()], Vec::new()),
             _ => (Vec::new(), list(&body["chunk"])),
         };
+        let mut users = vec![caller.user.clone()];
+        if let Some(service) = caller.service {
+            let registration = &self.services[service].registration;
+            users.extend(
+                self.accounts
+                    .keys()
+                    .filter(|u| registration.claims(u).is_some())
+                    .cloned(),
+            );
+        }
         for event in &events {
-            self.check_seen(&caller.user, event, false)?;
+            self.check_seen_by(&users, event, false)?;
         }
         for event in &state {
-            self.check_seen(&caller.user, event, true)?;
+            self.check_seen_by(&users, event, true)?;
         }
         Ok(())
     }

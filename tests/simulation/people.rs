@@ -87,6 +87,7 @@ impl World {
         let answer = self.ask(&nobody, "POST", "/login", Some(&body)).await?;
         if let Some(token) = answer.body["access_token"].as_str() {
             self.add_device(&user, &id, None, token);
+            self.touched(&user);
         }
         Ok(())
     }
@@ -119,7 +120,9 @@ impl World {
         self.say(format!("{} renames the device", name(&caller)));
         let path = format!("/devices/{}", segment(&self.devices[device].id));
         let body = json!({"display_name": format!("name {}", step.b)});
-        self.ask(&caller, "PUT", &path, Some(&body)).await.map(drop)
+        self.ask(&caller, "PUT", &path, Some(&body)).await?;
+        self.touched(&caller.user);
+        Ok(())
     }
 
     pub(crate) async fn delete_device(&mut self, step: Step) -> Check {
@@ -147,9 +150,11 @@ impl World {
                 *due = crate::world::Due::May;
             }
         }
+        let user = self.devices[device].user.clone();
         if self.devices[device].keyed {
-            let user = self.devices[device].user.clone();
             self.keys_changed(&user, None);
+        } else {
+            self.touched(&user);
         }
     }
 

@@ -51,6 +51,7 @@ impl World {
             Kind::Storage => self.storage(step),
             Kind::Sync => self.sync(step).await?,
             Kind::Read => self.read(step).await?,
+            Kind::ReloadOften => self.reload_often().await?,
             Kind::LongName => self.long_name(step).await?,
         }
         self.absorb().await
@@ -285,7 +286,7 @@ impl World {
                 .in_force
                 .as_ref()
                 .filter(|r| r.has_url && r.wants_device_lists);
-            only_for.is_none() && on.is_some() && shared[*s].contains(user)
+            self.device_lists_on && only_for.is_none() && on.is_some() && shared[*s].contains(user)
         });
         let due = due
             .map(|(s, service)| (s, service.received.transactions.len()))
@@ -303,6 +304,15 @@ impl World {
             due,
             seen_by,
         });
+    }
+
+    /// Somebody's device was named or made: their keys are what they were, and it may be told all the same.
+    pub(crate) fn touched(&mut self, user: &str) {
+        self.keys_changed(user, None);
+        if let Some(change) = self.key_changes.last_mut() {
+            change.certain = false;
+            change.due.clear();
+        }
     }
 
     /// That what was answered is there.

@@ -54,6 +54,12 @@ impl Trouble {
         self.dead.load(Ordering::Acquire)
     }
 
+    /// Whether the last fault was a statement that the database refused: an internal error, for who caused it.
+    pub(crate) fn last_refused(&self) -> bool {
+        let last = *self.last.lock().expect("not poisoned");
+        matches!(last, Some((_, Fault::Refuse))) || matches!(last, Some((Point::ReadBegin, _)))
+    }
+
     /// Whether a thread of the storage has panicked since this was asked last.
     pub(crate) fn take_panicked(&self) -> bool {
         self.panicked.swap(false, Ordering::AcqRel)
@@ -283,7 +289,7 @@ impl Server {
         };
         let env = &running.app.actors.env;
         let (mut still, mut version) = (0, env.trace.version());
-        for _ in 0..8_000 {
+        for _ in 0..300 {
             for _ in 0..8 {
                 tokio::task::yield_now().await;
             }

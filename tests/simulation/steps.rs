@@ -4,7 +4,7 @@
 use crate::chance::Chance;
 
 /// Every kind of step, and how often it is drawn.
-pub(crate) const KINDS: [(Kind, usize); 45] = [
+pub(crate) const KINDS: [(Kind, usize); 46] = [
     (Kind::Message, 10),
     (Kind::ToDevice, 10),
     (Kind::Burst, 4),
@@ -50,6 +50,7 @@ pub(crate) const KINDS: [(Kind, usize); 45] = [
     (Kind::Sync, 12),
     (Kind::Read, 5),
     (Kind::LongName, 1),
+    (Kind::ReloadOften, 1),
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -99,6 +100,7 @@ pub(crate) enum Kind {
     Sync,
     Read,
     LongName,
+    ReloadOften,
 }
 
 /// One step: a kind, and four numbers that it takes modulo what there is.

@@ -125,6 +125,16 @@ pub(crate) struct Service {
     pub(crate) file: String,
     pub(crate) file_state: FileState,
     pub(crate) received: Received,
+    /// Everything that it ever claimed: what is under way was decided then.
+    pub(crate) ever: Vec<(String, bool)>,
+}
+
+impl Service {
+    /// Whether it claims a user, or did at some time.
+    pub(crate) fn ever_claims(&self, user: &str) -> bool {
+        user == self.registration.sender
+            || self.ever.iter().any(|(start, _)| user.starts_with(start))
+    }
 }
 
 /// What a service was sent.
@@ -354,13 +364,15 @@ impl World {
         method: &str,
         path: &str,
     ) -> Check<Option<Answer>> {
-        let Some(answer) = answer else {
+        let dying = self.server.trouble.is_dead() || self.server.trouble.has_panicked();
+        let Some(answer) = answer.filter(|a| a.status < 500 || !dying) else {
             self.unanswered += 1;
             return Ok(None);
         };
         match answer.status {
             502 | 504 if path.ends_with("/ping") => Ok(Some(answer)),
-            503 => {
+            // A statement that the database refuses for no known reason is an internal error.
+            500 | 503 if answer.status == 503 || self.server.trouble.last_refused() => {
                 self.refusals += 1;
                 if self.refusals > self.server.trouble.fired() {
                     let what = format!(
@@ -385,6 +397,14 @@ impl World {
 
     /// Wait until nothing is under way.
     pub(crate) async fn settle(&mut self) -> Check {
+        for _ in 0..30 {
+            if self.server.rests().await {
+                break;
+            }
+            // What failed is tried again after a time, and counts as under way until then.
+            self.clock.advance(std::time::Duration::from_secs(1));
+            self.elapsed += 1_000;
+        }
         if !self.server.rests().await {
             return broken(
                 "the server comes to rest",
