@@ -299,7 +299,7 @@ impl World {
                 .unwrap_or_default();
             for (service, user) in &self.ended[at] {
                 let told = self.services[s].received.told.get(user) == Some(&"changed");
-                let own = self.services[s].registration.claims(user).is_some();
+                let own = self.services[s].ever_claims(user);
                 if *service == s && told && !own && !shared[s].contains(user) {
                     return broken(
                         "a leave and its `left` travel together",

@@ -12,7 +12,7 @@ use crate::model::Registration;
 use crate::play::name;
 use crate::server::Armed;
 use crate::steps::{Kind, Step};
-use crate::world::{Check, Due, FileState, Received, Service, World, broken};
+use crate::world::{Caller, Check, Due, FileState, Received, Service, World, broken};
 
 /// The services of every world: exclusive with every opt-in, observing with consent, exclusive without any opt-in, without a
 /// URL, observing without consent.
@@ -413,20 +413,45 @@ impl World {
 
     pub(crate) async fn ping(&mut self, step: Step) -> Check {
         let s = usize::from(step.a) % self.services.len();
-        if self.services[s].in_force.is_none() || self.service_mode(s) == Mode::Hangs {
+        if self.services[s].in_force.is_none() {
             return Ok(());
         }
         let id = self.services[s].registration.id.clone();
         self.say(format!("{id} has itself pinged"));
         let bot = self.as_bot(s);
-        self.ask(
-            &bot,
-            "POST",
-            &format!("/_matrix/client/v1/appservice/{id}/ping"),
-            Some(&json!({})),
-        )
-        .await
-        .map(drop)
+        let path = format!("/_matrix/client/v1/appservice/{id}/ping");
+        if self.service_mode(s) == Mode::Hangs && self.services[s].registration.has_url {
+            return self.ping_one_that_hangs(&bot, &path).await;
+        }
+        self.ask(&bot, "POST", &path, Some(&json!({}))).await?;
+        Ok(())
+    }
+
+    /// A bridge that hangs is given up after a time of the manual clock, and always in the same words.
+    async fn ping_one_that_hangs(&mut self, bot: &Caller, path: &str) -> Check {
+        let (person, body) = (self.person(bot), json!({}));
+        let time = async {
+            self.server.rests().await;
+            self.clock.advance(Duration::from_secs(31));
+            std::future::pending::<()>().await;
+        };
+        let answer = tokio::select! {
+            answer = tokio::time::timeout(Duration::from_secs(10), person.try_ask("POST", path, Some(&body))) => answer,
+            () = time => return Ok(()),
+            () = self.server.trouble.death() => return Ok(()),
+        };
+        self.elapsed += 31_000;
+        match answer {
+            Ok(Ok(a)) if a.status == 504 && a.body["errcode"] == "M_CONNECTION_TIMEOUT" => Ok(()),
+            Ok(answer) if self.server.trouble.fired() > 0 => {
+                self.judge(answer.ok(), "POST", path)?;
+                Ok(())
+            }
+            other => broken(
+                "a ping to a service that hangs is answered 504 in time",
+                format!("{other:?}"),
+            ),
+        }
     }
 
     pub(crate) async fn advance(&mut self, step: Step) -> Check {
@@ -442,7 +467,37 @@ impl World {
         Ok(())
     }
 
-    pub(crate) fn step_wall(&mut self, _step: Step) {}
+    /// Somebody sets the machine's clock.
+    pub(crate) fn step_wall(&mut self, step: Step) {
+        let minutes = [-60, 10, -3, 60][usize::from(step.a) % 4];
+        self.say(format!("the wall clock is set by {minutes} minutes"));
+        self.clock.set_wall(self.clock.now() + minutes * 60_000);
+    }
+
+    /// A row that waits for a service is damaged: it alone may be lost, and what follows goes on.
+    pub(crate) async fn damage(&mut self) -> Check {
+        let waiting = "SELECT CAST(position AS TEXT) AS a, content AS b FROM to_device_copies \
+             WHERE txn IS NULL ORDER BY position LIMIT 1";
+        self.settle().await?;
+        let Some((position, content)) = self.journal.pairs(waiting).pop() else {
+            return Ok(());
+        };
+        self.say(format!(
+            "the copy {content} that waits is damaged on the disk"
+        ));
+        let content: serde_json::Value = serde_json::from_str(&content).unwrap_or_default();
+        self.journal.damage(&format!(
+            "UPDATE to_device_copies SET content = '{{' WHERE position = {position} AND txn IS NULL"
+        ));
+        let damaged = self
+            .messages
+            .iter_mut()
+            .filter(|m| Some(m.n) == content["n"].as_u64());
+        for message in damaged {
+            message.due.values_mut().for_each(|due| *due = Due::May);
+        }
+        Ok(())
+    }
 
     pub(crate) fn storage(&mut self, step: Step) {
         let points = [

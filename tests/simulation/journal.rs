@@ -85,4 +85,13 @@ impl Journal {
         .expect("a query that fits the tables");
         rows.into_iter().map(|row| (row.a, row.b)).collect()
     }
+
+    /// Do something to the tables behind the server's back.
+    pub(crate) fn damage(&mut self, sql: &str) {
+        match self {
+            Journal::Sqlite(db) => db.batch_execute(sql),
+            Journal::Postgres(db) => db.batch_execute(sql),
+        }
+        .expect("the damage is done");
+    }
 }

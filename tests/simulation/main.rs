@@ -101,6 +101,7 @@ fn play_all(seeds: Vec<u64>) {
     let failed = failed.lock().expect("not poisoned").take();
     if let Some((seed, after)) = failed {
         println!("found after {after} schedules, seed {seed}");
+        assert!(number("SHRINK", 1) > 0, "seed {seed} fails");
         let story = run::failure(seed)
             .unwrap_or_else(|| format!("seed {seed} failed once, and does not fail again"));
         panic!("{story}");

@@ -51,6 +51,7 @@ impl World {
             Kind::Storage => self.storage(step),
             Kind::Sync => self.sync(step).await?,
             Kind::Read => self.read(step).await?,
+            Kind::Damage => self.damage().await?,
             Kind::ReloadOften => self.reload_often().await?,
             Kind::LongName => self.long_name(step).await?,
         }

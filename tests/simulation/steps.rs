@@ -4,7 +4,7 @@
 use crate::chance::Chance;
 
 /// Every kind of step, and how often it is drawn.
-pub(crate) const KINDS: [(Kind, usize); 46] = [
+pub(crate) const KINDS: [(Kind, usize); 47] = [
     (Kind::Message, 10),
     (Kind::ToDevice, 10),
     (Kind::Burst, 4),
@@ -51,6 +51,7 @@ pub(crate) const KINDS: [(Kind, usize); 46] = [
     (Kind::Read, 5),
     (Kind::LongName, 1),
     (Kind::ReloadOften, 1),
+    (Kind::Damage, 3),
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,6 +102,7 @@ pub(crate) enum Kind {
     Read,
     LongName,
     ReloadOften,
+    Damage,
 }
 
 /// One step: a kind, and four numbers that it takes modulo what there is.
