@@ -259,6 +259,7 @@ impl World {
         for _ in 0..4 {
             self.server.kill().await;
             self.server.trouble.arm(None);
+            self.forget_fleeting();
             match self.start().await {
                 Err(broken) if broken.what == "killed at its start" => {}
                 other => return other,
