@@ -164,6 +164,7 @@ impl Server {
             password_cost: (8, 1),
             default_room_version: "11".to_owned(),
             open_registration: true,
+            presence: false,
         };
         let options = Options {
             database: tests::stage::new_database(folder.path()),
