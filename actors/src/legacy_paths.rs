@@ -29,11 +29,10 @@ const REMEMBERED: Duration = Duration::from_secs(60 * 60);
 
 /// The endpoint of a path, and the older path.
 pub(crate) fn older(path: &str) -> Option<(&'static str, String)> {
-    let found = ENDPOINTS.iter().find_map(|(now, before)| {
+    ENDPOINTS.iter().find_map(|(now, before)| {
         let rest = path.strip_prefix(now)?;
         Some((*now, format!("{before}{rest}")))
-    });
-    found
+    })
 }
 
 /// The same path with the token in its query: what read the older paths may read no header. ([spec])

@@ -65,7 +65,7 @@ pub(super) fn gather(
         }
     }
     if service.takes_to_device {
-        gathered.to_device(inbox::owed(db, service, head, limit(rules::ITEMS))?)?;
+        gathered.add_messages(inbox::owed(db, service, head, limit(rules::ITEMS))?)?;
     }
     if service.takes_account_data {
         for row in user_data::owed(db, id, head, limit(rules::ITEMS))? {
@@ -84,7 +84,7 @@ pub(super) fn gather(
 }
 
 impl Gathered {
-    fn to_device(&mut self, rows: Vec<inbox::CopyRow>) -> Result<()> {
+    fn add_messages(&mut self, rows: Vec<inbox::CopyRow>) -> Result<()> {
         for row in rows {
             let (position, size) = (Position(row.position), copy_size(&row));
             let recipient = (row.user_id.clone(), row.device_id.clone());
