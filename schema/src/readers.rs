@@ -37,6 +37,10 @@ pub(crate) struct Pool {
 #[derive(Default)]
 struct State {
     queue: VecDeque<Read>,
+    /// Reads that may take long. They never have all readers: what takes moments does not wait behind them.
+    slow: VecDeque<Read>,
+    /// How many of them run.
+    slow_running: usize,
     /// How many readers have a connection.
     connected: usize,
     closed: bool,
@@ -49,7 +53,7 @@ impl Pool {
     }
 
     /// Queue a read, or give it back with the reason why it cannot be served.
-    pub(crate) fn push(&self, read: Read) -> Result<(), (Read, Error)> {
+    pub(crate) fn push(&self, read: Read, slow: bool) -> Result<(), (Read, Error)> {
         let mut state = self.state();
         if state.closed {
             return Err((read, Error::Stopped));
@@ -57,7 +61,11 @@ impl Pool {
         if state.connected == 0 {
             return Err((read, Error::Unreachable));
         }
-        state.queue.push_back(read);
+        if slow {
+            state.slow.push_back(read);
+        } else {
+            state.queue.push_back(read);
+        }
         self.queued.notify_one();
         Ok(())
     }
@@ -69,14 +77,26 @@ impl Pool {
         self.closing.notify_all();
     }
 
-    /// The next read; `None` when there will be no more.
-    fn next(&self) -> Option<Read> {
+    /// A read that may take long is done.
+    fn slow_done(&self) {
+        self.state().slow_running -= 1;
+        self.queued.notify_one();
+    }
+
+    /// The next read, and whether it may take long; `None` when there will be no more.
+    fn next(&self) -> Option<(Read, bool)> {
         let mut state = self.state();
         loop {
-            if let Some(read) = state.queue.pop_front() {
-                return Some(read);
+            if state.slow_running < READERS - 1
+                && let Some(read) = state.slow.pop_front()
+            {
+                state.slow_running += 1;
+                return Some((read, true));
             }
-            if state.closed {
+            if let Some(read) = state.queue.pop_front() {
+                return Some((read, false));
+            }
+            if state.closed && state.slow.is_empty() {
                 return None;
             }
             state = self
@@ -98,9 +118,10 @@ impl Pool {
             if state.connected > 0 {
                 return;
             }
-            std::mem::take(&mut state.queue)
+            let slow = std::mem::take(&mut state.slow);
+            (std::mem::take(&mut state.queue), slow)
         };
-        for read in refused {
+        for read in refused.0.into_iter().chain(refused.1) {
             read(Err(Error::Unreachable));
         }
     }
@@ -123,19 +144,23 @@ pub(crate) struct Reader {
 impl Reader {
     /// Serve the queue until it is closed. The pool counts this reader as connected already.
     pub(crate) fn run(mut self) {
-        while let Some(read) = self.shared.reads.next() {
+        while let Some((read, slow)) = self.shared.reads.next() {
             if self.shared.has_ended() {
                 // Not even an error is answered.
                 return;
             }
-            if !self.serve(read) && !self.reconnect() {
+            let good = self.serve(read, slow);
+            if slow {
+                self.shared.reads.slow_done();
+            }
+            if !good && !self.reconnect() {
                 return;
             }
         }
     }
 
     /// Run a read in a snapshot. Whether the connection is still good.
-    fn serve(&mut self, read: Read) -> bool {
+    fn serve(&mut self, read: Read, slow: bool) -> bool {
         match self.begin() {
             Ok(()) => {
                 read(Ok(&mut self.conn));
@@ -148,7 +173,7 @@ impl Reader {
                     read(Ok(&mut self.conn));
                     return self.end();
                 }
-                self.pass_on(read);
+                self.pass_on(read, slow);
                 false
             }
             Err(error) => {
@@ -159,8 +184,8 @@ impl Reader {
     }
 
     /// Let another reader serve it, if one is connected.
-    fn pass_on(&self, read: Read) {
-        if let Err((read, error)) = self.shared.reads.push(read) {
+    fn pass_on(&self, read: Read, slow: bool) {
+        if let Err((read, error)) = self.shared.reads.push(read, slow) {
             read(Err(error));
         }
     }

@@ -245,6 +245,32 @@ impl Store {
         E: From<Error> + Send + 'static,
         F: FnOnce(&mut Conn) -> Result<T, E> + Send + 'static,
     {
+        self.read_in(false, read)
+    }
+
+    /// The same for a read that may take long: one reader is always left to the others.
+    ///
+    /// # Errors
+    /// As [`Store::read`].
+    pub fn read_slow<T, E, F>(&self, read: F) -> impl Future<Output = Result<T, E>> + Send + 'static
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+        F: FnOnce(&mut Conn) -> Result<T, E> + Send + 'static,
+    {
+        self.read_in(true, read)
+    }
+
+    fn read_in<T, E, F>(
+        &self,
+        slow: bool,
+        read: F,
+    ) -> impl Future<Output = Result<T, E>> + Send + 'static
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+        F: FnOnce(&mut Conn) -> Result<T, E> + Send + 'static,
+    {
         let (reply, answer) = oneshot::channel();
         let read: Read = Box::new({
             let shared = self.shared.clone();
@@ -258,7 +284,7 @@ impl Store {
                 }
             }
         });
-        if let Err((read, error)) = self.shared.reads.push(read) {
+        if let Err((read, error)) = self.shared.reads.push(read, slow) {
             read(Err(error));
         }
         let shared = self.shared.clone();
