@@ -165,6 +165,17 @@ pub fn existing(db: &mut Conn, user_ids: &[String]) -> Result<BTreeMap<String, b
     Ok(all)
 }
 
+/// How many devices a user has.
+///
+/// # Errors
+/// When the database fails.
+pub fn count_devices(db: &mut Conn, user_id: &str) -> Result<i64> {
+    Ok(on!(db, |c| devices::table
+        .filter(devices::user_id.eq(user_id))
+        .count()
+        .get_result(c))?)
+}
+
 /// Whether this user has this device.
 ///
 /// # Errors

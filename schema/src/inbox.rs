@@ -3,14 +3,16 @@
 //! Nothing leaves before it is acknowledged: an inbox row goes when its device acknowledges it by `since`, or when a
 //! service with authority over the device acknowledges the copy that was in its transaction; a copy goes only with its transaction.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use diesel::prelude::*;
 use diesel::sql_types::Bool;
 
 use crate::conn::Engine;
 use crate::interests::Service;
 use crate::registration::ServiceId;
-use crate::tables::{client_transactions, inbox, to_device_copies};
-use crate::{Conn, Position, Result};
+use crate::tables::{client_transactions, inbox, shared_contents, to_device_copies};
+use crate::{Conn, Error, Position, Result};
 
 /// The transaction of copies that a service has taken without deciding over the device, while the message still waits for the device:
 /// no transaction has this number. Such a row has no content; it says that the service has had the message.
@@ -30,8 +32,10 @@ pub struct InboxRow {
     pub sender: String,
     /// The event type.
     pub kind: String,
-    /// The content, as its bytes came.
+    /// The content, as its bytes came. What is read has it, whether it is shared or not.
     pub content: String,
+    /// Which shared content it has: then its own is empty in storage.
+    pub shared: Option<i64>,
 }
 
 /// A copy that waits for an application service; it carries all that is needed to send it.
@@ -58,9 +62,60 @@ pub struct CopyRow {
     pub txn: Option<i64>,
     /// The rule by which the service got it, as it was when the message came.
     pub why: String,
+    /// Which shared content it has: then its own is empty in storage.
+    pub shared: Option<i64>,
 }
 
-/// Put messages and their copies down.
+/// A content that several rows have, stored once. It goes with the last of them: triggers see to that.
+#[derive(Debug, Clone, PartialEq, Eq, Insertable)]
+#[diesel(table_name = shared_contents)]
+pub struct SharedContent {
+    /// What the rows call it: the position of the first of them.
+    pub id: i64,
+    /// The content, as its bytes came.
+    pub content: String,
+}
+
+/// Store a content that rows of the same write share.
+///
+/// # Errors
+/// When the database fails.
+pub fn share(db: &mut Conn, content: &SharedContent) -> Result<()> {
+    on!(db, |c| diesel::insert_into(shared_contents::table)
+        .values(content)
+        .execute(c))?;
+    Ok(())
+}
+
+/// The contents with these ids.
+fn shared(db: &mut Conn, ids: impl Iterator<Item = i64>) -> Result<BTreeMap<i64, String>> {
+    let ids: BTreeSet<i64> = ids.collect();
+    if ids.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let found: Vec<(i64, String)> = on!(db, |c| shared_contents::table
+        .filter(shared_contents::id.eq_any(&ids))
+        .select((shared_contents::id, shared_contents::content))
+        .load(c))?;
+    Ok(found.into_iter().collect())
+}
+
+/// Give each row that shares a content that content.
+macro_rules! with_contents {
+    ($db:expr, $rows:expr) => {{
+        let mut rows = $rows;
+        let contents = shared($db, rows.iter().filter_map(|row| row.shared))?;
+        for row in rows.iter_mut().filter(|row| row.shared.is_some()) {
+            let content = row.shared.and_then(|id| contents.get(&id));
+            row.content = content
+                .cloned()
+                .ok_or_else(|| Error::Damaged(format!("{} has no content", row.position)))?;
+        }
+        Ok(rows)
+    }};
+}
+
+/// Put messages and their copies down. What they share is stored before, with [`share`].
 ///
 /// # Errors
 /// When the database fails.
@@ -82,7 +137,7 @@ pub fn after(
     up_to: Position,
     limit: i64,
 ) -> Result<Vec<InboxRow>> {
-    Ok(on!(db, |c| inbox::table
+    let rows: Vec<InboxRow> = on!(db, |c| inbox::table
         .filter(inbox::user_id.eq(user_id))
         .filter(inbox::device_id.eq(device_id))
         .filter(inbox::position.gt(after.0))
@@ -90,7 +145,8 @@ pub fn after(
         .order(inbox::position)
         .limit(limit)
         .select(InboxRow::as_select())
-        .load(c))?)
+        .load(c))?;
+    with_contents!(db, rows)
 }
 
 /// The device has seen everything up to this position. How many rows went.
@@ -158,7 +214,7 @@ pub const GRANTED: &str = "granted";
 /// When the database fails.
 pub fn owed(db: &mut Conn, service: &Service, up_to: Position, limit: i64) -> Result<Vec<CopyRow>> {
     let granted = service.observes;
-    Ok(on!(db, |c| to_device_copies::table
+    let rows: Vec<CopyRow> = on!(db, |c| to_device_copies::table
         .filter(to_device_copies::appservice_id.eq(service.id.as_str()))
         .filter(to_device_copies::position.le(up_to.0))
         .filter(to_device_copies::txn.is_null())
@@ -170,7 +226,8 @@ pub fn owed(db: &mut Conn, service: &Service, up_to: Position, limit: i64) -> Re
         .order(to_device_copies::position)
         .limit(limit)
         .select(CopyRow::as_select())
-        .load(c))?)
+        .load(c))?;
+    with_contents!(db, rows)
 }
 
 /// These copies are in the body of this transaction: all that [`owed`] finds up to the cut.
@@ -274,6 +331,14 @@ fn forget_marks(db: &mut Conn, gone: &[i64]) -> Result<()> {
     Ok(())
 }
 
+/// How many contents are stored apart from the rows that have them.
+///
+/// # Errors
+/// When the database fails.
+pub fn count_shared(db: &mut Conn) -> Result<i64> {
+    Ok(on!(db, |c| shared_contents::table.count().get_result(c))?)
+}
+
 /// How many copies wait for a service, frozen ones and those set aside included.
 ///
 /// # Errors
@@ -369,7 +434,7 @@ pub struct Waiting {
     pub user_id: String,
     /// On which device.
     pub device_id: String,
-    /// How long its content is, in bytes.
+    /// How long its own content is, in bytes: copying a row with a shared one copies none.
     pub bytes: i32,
 }
 
@@ -423,6 +488,7 @@ pub fn copy_waiting(
             inbox::content,
             None::<i64>.into_sql::<Nullable<BigInt>>(),
             why.into_sql::<Text>(),
+            inbox::shared,
         ))
         .insert_into(t::table)
         .into_columns((
@@ -436,6 +502,7 @@ pub fn copy_waiting(
             t::content,
             t::txn,
             t::why,
+            t::shared,
         ))
         .on_conflict_do_nothing()
         .execute(c))?)

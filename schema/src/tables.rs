@@ -111,6 +111,15 @@ diesel::table! {
 }
 
 diesel::table! {
+    claimed_keys (user_id, device_id, hash) {
+        user_id -> Text,
+        device_id -> Text,
+        hash -> BigInt,
+        position -> BigInt,
+    }
+}
+
+diesel::table! {
     fallback_keys (user_id, device_id, algorithm) {
         user_id -> Text,
         device_id -> Text,
@@ -268,6 +277,14 @@ diesel::table! {
         sender -> Text,
         kind -> Text,
         content -> Text,
+        shared -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    shared_contents (id) {
+        id -> BigInt,
+        content -> Text,
     }
 }
 
@@ -283,6 +300,7 @@ diesel::table! {
         content -> Text,
         txn -> Nullable<BigInt>,
         why -> Text,
+        shared -> Nullable<BigInt>,
     }
 }
 
@@ -294,6 +312,7 @@ diesel::table! {
         room_id -> Text,
         appservice_id -> Text,
         covers -> BigInt,
+        about -> Text,
     }
 }
 
@@ -416,6 +435,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     client_transactions,
     device_keys,
     one_time_keys,
+    claimed_keys,
     fallback_keys,
     cross_signing_keys,
     key_signatures,
@@ -430,6 +450,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     aliases,
     receipts,
     inbox,
+    shared_contents,
     to_device_copies,
     device_list_log,
     appservice_rooms,

@@ -266,6 +266,7 @@ fn message(tx: &mut Tx<'_>, user: &str, n: i64) -> InboxRow {
         sender: "@alice:test".to_owned(),
         kind: "m.example".to_owned(),
         content: json!({"n": n, "ciphertext": "c".repeat(400)}).to_string(),
+        shared: None,
     }
 }
 

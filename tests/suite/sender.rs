@@ -47,6 +47,7 @@ fn copy(tx: &mut Tx<'_>, content: &str) -> CopyRow {
         content: content.to_owned(),
         txn: None,
         why: "exclusive_namespace".to_owned(),
+        shared: None,
     }
 }
 
@@ -112,7 +113,7 @@ async fn lines_about_strangers_hold_nothing_back() {
     let write = store.write(|tx| {
         for n in 0..100 {
             device_lists::keys_changed(tx, &format!("@stranger{n}:test"))?;
-            device_lists::private_keys_changed(tx, &format!("@stranger{n}:test"))?;
+            device_lists::private_keys_changed(tx, &format!("@stranger{n}:test"), "@other:test")?;
         }
         let copy = copy(tx, r#"{"n":1}"#);
         inbox::append(tx, &[], &[copy])

@@ -45,6 +45,17 @@ pub(super) fn free_name(db: &mut Conn, user: &str, device: &str) -> Result<()> {
     Ok(())
 }
 
+/// Part of a write: there is room for another device. Logging in to one that exists needs none.
+pub(super) fn room_for(db: &mut Conn, user: &str, device: &str) -> Result<()> {
+    if accounts::count_devices(db, user)? >= rules::DEVICES
+        && !accounts::has_device(db, user, device)?
+    {
+        let text = "this account has 1,000 devices: delete one, or log in to one that exists";
+        return Err(Refusal::TooMany(text.into()).into());
+    }
+    Ok(())
+}
+
 impl Handler<PutDevice> for Accounts {
     type Result = ResponseFuture<Result<bool>>;
 
@@ -76,6 +87,7 @@ fn put(tx: &mut Tx<'_>, msg: &PutDevice) -> Result<(bool, Changed)> {
             return Err(Refusal::Forbidden("this user is not registered".into()).into());
         }
         free_name(tx, user, device)?;
+        room_for(tx, user, device)?;
         sessions::ensure_device(tx, user, device, name, &Maker::Service(service.clone()))?;
         return Ok((true, Changed::default().listed(tx, user)?));
     }

@@ -156,6 +156,7 @@ impl NewSession {
     ) -> Result<Changed> {
         let (user, device) = (user.as_str(), self.device.as_str());
         devices::free_name(tx, user, device)?;
+        devices::room_for(tx, user, device)?;
         let made = sessions::ensure_device(tx, user, device, self.display_name.as_deref(), maker)?;
         let hash = token_hash(&self.token);
         let changed = Changed {

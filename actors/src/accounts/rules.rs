@@ -125,6 +125,9 @@ pub fn may_log_in(service: &Service) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// How many devices a user may have: a message to all of them, and a list of them, is bounded by it.
+pub const DEVICES: i64 = 1_000;
+
 /// A device id is any text of a reasonable length that a path can carry.
 ///
 /// # Errors

@@ -1,6 +1,6 @@
 //! The to-device inbox: one row per message and device, one copy per interested application service.
 //!
-//! *Owns* `inbox`, `to_device_copies`; shares `client_transactions`.
+//! *Owns* `inbox`, `to_device_copies`, `shared_contents`; shares `client_transactions`.
 //!
 //! *Asks* nobody.
 //!
@@ -12,6 +12,7 @@
 //! *Spec* [Send-to-Device messaging](https://spec.matrix.org/v1.19/client-server-api/#send-to-device-messaging),
 //! [MSC4203](https://github.com/matrix-org/matrix-spec-proposals/pull/4203).
 
+mod contents;
 mod messages;
 pub mod queries;
 pub mod rules;
@@ -27,6 +28,7 @@ use schema::{Position, Tx, accounts, inbox};
 use crate::life::Life;
 use crate::{Env, Result, guarded};
 
+use contents::Contents;
 use rules::Interest;
 
 pub use messages::*;
@@ -84,6 +86,8 @@ impl Handler<Deposit> for ToDeviceInbox {
 fn deposit(tx: &mut Tx<'_>, msg: &Deposit, now: i64) -> Result<Deposited> {
     rules::check_names(&msg.event_type, msg.txn.as_str())?;
     rules::check_contents(&msg.messages)?;
+    let named = msg.messages.values().map(|targets| targets.len()).sum();
+    rules::check_recipients(named)?;
     let (sender, scope) = (
         msg.from.transaction_sender(),
         format!("sendToDevice/{}", msg.event_type),
@@ -99,15 +103,21 @@ fn deposit(tx: &mut Tx<'_>, msg: &Deposit, now: i64) -> Result<Deposited> {
     let devices = accounts::devices_of(tx, &users)?;
     let interests = tx.interests();
 
+    let deliveries = rules::fan_out(&msg.messages, &devices, &interests);
+    rules::check_recipients(deliveries.len())?;
+    let mut contents = Contents::of(&deliveries);
     let (mut rows, mut copies) = (Vec::new(), Vec::new());
-    for delivery in rules::fan_out(&msg.messages, &devices, &interests) {
+    for delivery in deliveries {
+        let position = tx.next_position().0;
+        let (content, shared) = contents.store(tx, delivery.content, position)?;
         let row = InboxRow {
-            position: tx.next_position().0,
+            position,
             user_id: delivery.to.device.user_id.clone(),
             device_id: delivery.to.device.device_id.clone(),
             sender: msg.from.user.to_string(),
             kind: msg.event_type.clone(),
-            content: delivery.content.to_owned(),
+            content,
+            shared,
         };
         copies.extend(
             delivery
@@ -143,6 +153,7 @@ pub(crate) fn copy(row: &InboxRow, service: &ServiceId, interest: Interest) -> C
         content: row.content.clone(),
         txn: None,
         why: interest.rule().to_owned(),
+        shared: row.shared,
     }
 }
 

@@ -12,6 +12,31 @@ use crate::{Refusal, lengths};
 /// The largest content of one message, in bytes: as large as a room event may be.
 pub const CONTENT: usize = 65_536;
 
+/// How many devices one request may address. Clients send to 20 to 250 at once; it bounds how long others wait for the writer.
+pub const RECIPIENTS: usize = 5_000;
+
+/// How many bytes a content may take besides its first row before it is stored apart, once. Below this the rows are cheaper.
+const REPEATED: usize = 4_096;
+
+/// Whether a content of so many bytes that is in so many rows is stored once for all of them.
+#[must_use]
+pub fn is_shared(rows: usize, bytes: usize) -> bool {
+    rows.saturating_sub(1).saturating_mul(bytes) > REPEATED
+}
+
+/// A request addresses so many devices at most, whether it names them or says `*`.
+///
+/// # Errors
+/// [`Refusal::TooLarge`]
+pub fn check_recipients(devices: usize) -> Result<(), Refusal> {
+    if devices > RECIPIENTS {
+        return Err(Refusal::TooLarge(
+            "a request may send to 5,000 devices; send the rest in another".into(),
+        ));
+    }
+    Ok(())
+}
+
 /// How a service comes by a copy of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Interest {
@@ -414,6 +439,25 @@ mod tests {
         for bad in ["[]", "\"{}\"", "1", "null", "true"] {
             assert!(matches!(check(bad), Err(Refusal::BadJson(_))), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_content_that_would_be_repeated_is_stored_once() {
+        let cases = [
+            (1, 65_536, false),
+            (2, 600, false),
+            (2, 4_096, false),
+            (2, 4_097, true),
+            (1_000, 60, true),
+        ];
+        for (rows, bytes, shared) in cases {
+            assert_eq!(is_shared(rows, bytes), shared, "{rows} of {bytes}");
+        }
+        assert!(check_recipients(RECIPIENTS).is_ok());
+        assert!(matches!(
+            check_recipients(RECIPIENTS + 1),
+            Err(Refusal::TooLarge(_))
+        ));
     }
 
     #[test]

@@ -95,6 +95,7 @@ async fn deleting_a_device_leaves_nothing_of_it() {
             sender: "@alice:test".to_owned(),
             kind: "m.room_key".to_owned(),
             content: "{}".to_owned(),
+            shared: None,
         };
         let copy = |service: &str, txn| CopyRow {
             appservice_id: service.to_owned(),
@@ -107,6 +108,7 @@ async fn deleting_a_device_leaves_nothing_of_it() {
             content: row.content.clone(),
             txn,
             why: "exclusive_namespace".to_owned(),
+            shared: None,
         };
         let copies = [copy("irc", None), copy("mau", Some(1))];
         inbox::append(tx, std::slice::from_ref(&row), &copies)?;
@@ -118,6 +120,7 @@ async fn deleting_a_device_leaves_nothing_of_it() {
             "signed_curve25519",
             "AAAAHg",
             "{}",
+            false,
         )?;
         Ok::<_, Error>(())
     });

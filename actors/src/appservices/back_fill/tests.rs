@@ -148,6 +148,7 @@ fn message(tx: &mut Tx<'_>, user: &str) -> InboxRow {
         sender: "@alice:test".to_owned(),
         kind: "m.example".to_owned(),
         content: "{}".to_owned(),
+        shared: None,
     }
 }
 
@@ -246,6 +247,7 @@ async fn a_large_message_ends_its_page() {
                     sender: "@alice:test".to_owned(),
                     kind: "m.example".to_owned(),
                     content: format!("{{\"a\":\"{}\"}}", "x".repeat(60_000)),
+                    shared: None,
                 };
                 inbox::append(tx, &[row], &[])?;
             }

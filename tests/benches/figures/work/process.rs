@@ -91,6 +91,7 @@ pub(crate) async fn start() -> Vec<Figure> {
                         sender: person_id(0),
                         kind: "m.example".to_owned(),
                         content: format!("{{\"c\":\"{}\"}}", "c".repeat(10_000)),
+                        shared: None,
                     };
                     inbox::append(tx, &[row], &[])
                 })

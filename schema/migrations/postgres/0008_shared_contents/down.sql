@@ -1,0 +1,12 @@
+DROP TABLE claimed_keys;
+ALTER TABLE device_list_log DROP COLUMN about;
+DROP TRIGGER to_device_copies_shared_gone ON to_device_copies;
+DROP TRIGGER inbox_shared_gone ON inbox;
+DROP FUNCTION shared_content_gone();
+UPDATE inbox SET content = s.content FROM shared_contents s WHERE s.id = shared;
+UPDATE to_device_copies SET content = s.content FROM shared_contents s WHERE s.id = shared;
+DROP INDEX to_device_copies_shared;
+DROP INDEX inbox_shared;
+ALTER TABLE to_device_copies DROP COLUMN shared;
+ALTER TABLE inbox DROP COLUMN shared;
+DROP TABLE shared_contents;

@@ -1,0 +1,11 @@
+DROP TABLE claimed_keys;
+ALTER TABLE device_list_log DROP COLUMN about;
+DROP TRIGGER to_device_copies_shared_gone;
+DROP TRIGGER inbox_shared_gone;
+UPDATE inbox SET content = (SELECT s.content FROM shared_contents s WHERE s.id = shared) WHERE shared IS NOT NULL;
+UPDATE to_device_copies SET content = (SELECT s.content FROM shared_contents s WHERE s.id = shared) WHERE shared IS NOT NULL;
+DROP INDEX to_device_copies_shared;
+DROP INDEX inbox_shared;
+ALTER TABLE to_device_copies DROP COLUMN shared;
+ALTER TABLE inbox DROP COLUMN shared;
+DROP TABLE shared_contents;
