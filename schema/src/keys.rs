@@ -1,9 +1,13 @@
 //! The keys of devices: identity keys, one-time keys, fallback keys. Cross-signing and signatures: [`crate::signing_keys`].
 
+use std::collections::BTreeSet;
+
 use diesel::prelude::*;
 use diesel::upsert::excluded;
 
-use crate::tables::{device_keys, devices, fallback_keys, key_signatures, one_time_keys};
+use crate::tables::{
+    claimed_keys, device_keys, devices, fallback_keys, key_signatures, one_time_keys,
+};
 use crate::{Conn, Result, Tx, signing_keys};
 
 /// How many users are looked up in one statement.
@@ -243,7 +247,7 @@ pub fn mark_fallback_key_used(
     Ok(())
 }
 
-/// From now on this is the fallback key of the device, and nobody has it yet.
+/// From now on this is the fallback key of the device. `used` says whether it has been given away before.
 ///
 /// # Errors
 /// When the database fails.
@@ -254,6 +258,7 @@ pub fn put_fallback_key(
     algorithm: &str,
     key_id: &str,
     json: &str,
+    used: bool,
 ) -> Result<()> {
     use fallback_keys as t;
     let row = (
@@ -262,7 +267,7 @@ pub fn put_fallback_key(
         t::algorithm.eq(algorithm),
         t::key_id.eq(key_id),
         t::json.eq(json),
-        t::used.eq(false),
+        t::used.eq(used),
     );
     on!(db, |c| diesel::insert_into(t::table)
         .values(&row)
@@ -275,6 +280,82 @@ pub fn put_fallback_key(
         ))
         .execute(c))?;
     Ok(())
+}
+
+/// Remember that a key with this hash was handed out, as long as the device lives.
+///
+/// # Errors
+/// When the database fails.
+pub fn remember_claimed(tx: &mut Tx<'_>, user_id: &str, device_id: &str, hash: i64) -> Result<()> {
+    use claimed_keys as t;
+    let row = (
+        t::user_id.eq(user_id),
+        t::device_id.eq(device_id),
+        t::hash.eq(hash),
+        t::position.eq(tx.next_position().0),
+    );
+    on!(&mut **tx, |c| diesel::insert_into(t::table)
+        .values(&row)
+        .on_conflict_do_nothing()
+        .execute(c))?;
+    Ok(())
+}
+
+/// Those of these hashes whose keys were handed out.
+///
+/// # Errors
+/// When the database fails.
+pub fn claimed(
+    db: &mut Conn,
+    user_id: &str,
+    device_id: &str,
+    hashes: &[i64],
+) -> Result<BTreeSet<i64>> {
+    use claimed_keys as t;
+    let mut found = BTreeSet::new();
+    for part in hashes.chunks(USERS) {
+        let part: Vec<i64> = on!(db, |c| t::table
+            .filter(t::user_id.eq(user_id))
+            .filter(t::device_id.eq(device_id))
+            .filter(t::hash.eq_any(part))
+            .select(t::hash)
+            .load(c))?;
+        found.extend(part);
+    }
+    Ok(found)
+}
+
+/// Keep the newest of the hashes of a device, when there are twice as many as are kept.
+///
+/// # Errors
+/// When the database fails.
+pub fn trim_claimed(db: &mut Conn, user_id: &str, device_id: &str, keep: i64) -> Result<usize> {
+    use claimed_keys as t;
+    macro_rules! of_device {
+        () => {
+            t::table
+                .filter(t::user_id.eq(user_id))
+                .filter(t::device_id.eq(device_id))
+        };
+    }
+    let too_many: Option<i64> = on!(db, |c| of_device!()
+        .select(t::hash)
+        .offset(2 * keep)
+        .limit(1)
+        .first(c)
+        .optional())?;
+    if too_many.is_none() {
+        return Ok(0);
+    }
+    let last: i64 = on!(db, |c| of_device!()
+        .order(t::position.desc())
+        .select(t::position)
+        .offset(keep)
+        .first(c))?;
+    Ok(on!(db, |c| diesel::delete(
+        of_device!().filter(t::position.le(last))
+    )
+    .execute(c))?)
 }
 
 /// How many fallback keys a device has: one for each algorithm.
@@ -302,6 +383,12 @@ pub fn forget_device(db: &mut Conn, user_id: &str, device_id: &str) -> Result<()
             one_time_keys::table
                 .filter(one_time_keys::user_id.eq(user_id))
                 .filter(one_time_keys::device_id.eq(device_id)),
+        )
+        .execute(c)?;
+        diesel::delete(
+            claimed_keys::table
+                .filter(claimed_keys::user_id.eq(user_id))
+                .filter(claimed_keys::device_id.eq(device_id)),
         )
         .execute(c)?;
         diesel::delete(

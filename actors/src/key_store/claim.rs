@@ -5,6 +5,7 @@ use schema::{Tx, accounts, appservices, keys};
 use serde_json::value::RawValue;
 
 use super::changed::Changed;
+use super::rules::upload as rule;
 use super::{Claimed, Keys, Wanted};
 use crate::Result;
 
@@ -63,6 +64,8 @@ fn take(
     if from != From::Fallback
         && let Some((key_id, json)) = keys::take_one_time_key(tx, user, device, algorithm)?
     {
+        let hash = rule::hash(algorithm, &key_id, &json);
+        keys::remember_claimed(tx, user, device, hash)?;
         return Ok(Some(Taken {
             key: one_key(algorithm, &key_id, json)?,
             counts_changed: true,
@@ -73,6 +76,8 @@ fn take(
     {
         if !fallback.used {
             keys::mark_fallback_key_used(tx, user, device, algorithm)?;
+            let hash = rule::hash(algorithm, &fallback.key_id, &fallback.json);
+            keys::remember_claimed(tx, user, device, hash)?;
         }
         return Ok(Some(Taken {
             key: one_key(algorithm, &fallback.key_id, fallback.json)?,

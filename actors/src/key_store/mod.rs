@@ -1,6 +1,6 @@
 //! The key store: what lets others encrypt to a device, and trust it.
 //!
-//! *Owns* `device_keys`, `one_time_keys`, `fallback_keys`, `cross_signing_keys`, `key_signatures`, `backup_versions`,
+//! *Owns* `device_keys`, `one_time_keys`, `claimed_keys`, `fallback_keys`, `cross_signing_keys`, `key_signatures`, `backup_versions`,
 //! `backup_sessions`.
 //!
 //! *Asks* nobody.

@@ -80,16 +80,18 @@ fn put_device_keys(
     Ok(())
 }
 
-/// Whether any of the uploaded fallback keys is new. One that is there already keeps being used or unused.
+/// Whether any of the uploaded fallback keys is new. One that is there already keeps being used or unused, and one that was
+/// handed out before another took its place comes back as used.
 fn put_fallback_keys(tx: &mut Tx<'_>, to: &Addressed, msg: &Upload) -> Result<bool> {
     let (user, device) = (&to.device.user_id, &to.device.device_id);
+    let claimed = keys::claimed(tx, user, device, &rule::hashes(&msg.fallback_keys))?;
     let mut any = false;
     for (id, key) in &msg.fallback_keys {
         let (algorithm, key_id) = rule::split(id.as_str());
         let known = keys::fallback_key(tx, user, device, algorithm)?;
         if known
             .as_ref()
-            .is_some_and(|k| k.key_id == key_id && rules::is_same(&k.json, key.get()))
+            .is_some_and(|k| k.key_id == key_id && rule::is_same_key(&k.json, key.get()))
         {
             continue;
         }
@@ -97,7 +99,8 @@ fn put_fallback_keys(tx: &mut Tx<'_>, to: &Addressed, msg: &Upload) -> Result<bo
             let count = keys::count_fallback_keys(tx, user, device)?;
             rule::check_fallback_count(count)?;
         }
-        keys::put_fallback_key(tx, user, device, algorithm, key_id, key.get())?;
+        let used = claimed.contains(&rule::hash(algorithm, key_id, key.get()));
+        keys::put_fallback_key(tx, user, device, algorithm, key_id, key.get(), used)?;
         any = true;
     }
     Ok(any)
@@ -115,8 +118,12 @@ fn add_one_time_keys(tx: &mut Tx<'_>, to: &Addressed, msg: &Upload) -> Result<(C
         ));
     }
     let known = keys::one_time_keys(tx, user, device, rule::PER_DEVICE as i64)?;
-    let new = rule::new_one_time_keys(&known, &msg.one_time_keys)?;
+    let claimed = keys::claimed(tx, user, device, &rule::hashes(&msg.one_time_keys))?;
+    let new = rule::new_one_time_keys(&known, &claimed, &msg.one_time_keys)?;
     keys::add_one_time_keys(tx, user, device, &new)?;
+    if !new.is_empty() {
+        keys::trim_claimed(tx, user, device, rule::CLAIMED_KEPT)?;
+    }
     let all = known.iter().chain(&new);
     Ok((
         rule::counts(all.map(|k| (k.algorithm.as_str(), 1))),

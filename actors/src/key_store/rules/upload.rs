@@ -1,13 +1,14 @@
 //! Which device keys, one-time keys and fallback keys are taken in.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ruma::encryption::DeviceKeys;
-use ruma::{CanonicalJsonObject, DeviceId, OneTimeKeyAlgorithm, UInt, UserId};
+use ruma::{CanonicalJsonObject, DeviceId, OneTimeKeyAlgorithm, OwnedOneTimeKeyId, UInt, UserId};
 use schema::keys::OneTimeKey;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
 
 use super::super::messages::{Counts, Keys, Wanted};
 use super::{canonical, check_identifier, is_same};
@@ -18,6 +19,10 @@ pub const PER_ALGORITHM: usize = 500;
 
 /// How many one-time keys a device may have waiting in all: made-up algorithms are no way around the limit.
 pub const PER_DEVICE: usize = 2 * PER_ALGORITHM;
+
+/// How many hashes of handed-out keys of a device are kept at least: the newest. A device lives through 100 uploads of 50 keys
+/// before the oldest is forgotten.
+pub const CLAIMED_KEPT: i64 = 5_000;
 
 /// How many fallback keys a device may have: a few algorithms, one key each.
 pub const FALLBACK_KEYS: i64 = 10;
@@ -163,16 +168,65 @@ pub fn split(id: &str) -> (&str, &str) {
     id.split_once(':').unwrap_or((id, ""))
 }
 
+/// The key itself, without what signs it. Text that is no signed key stands for itself.
+fn key_itself(json: &str) -> Cow<'_, str> {
+    #[derive(Deserialize)]
+    struct Signed<'a> {
+        #[serde(borrow)]
+        key: Cow<'a, str>,
+    }
+    match serde_json::from_str::<Signed<'_>>(json) {
+        Ok(signed) => signed.key,
+        Err(_) => Cow::Borrowed(json),
+    }
+}
+
+/// Whether two uploaded keys are the same key, whatever signs them: a client that did not hear the answer to its upload signs
+/// the key again.
+#[must_use]
+pub fn is_same_key(a: &str, b: &str) -> bool {
+    key_itself(a) == key_itself(b) || is_same(a, b)
+}
+
+/// What is remembered of a key that was handed out: 64 bits of a hash of its algorithm, its id and the key itself.
+#[must_use]
+pub fn hash(algorithm: &str, key_id: &str, json: &str) -> i64 {
+    let mut sha = Sha256::new();
+    for part in [algorithm, key_id, &key_itself(json)] {
+        sha.update(part.as_bytes());
+        sha.update([0]);
+    }
+    let digest = sha.finalize();
+    let mut first = [0; 8];
+    first.copy_from_slice(&digest[..8]);
+    i64::from_be_bytes(first)
+}
+
+/// The hashes of uploaded keys.
+#[must_use]
+pub fn hashes(keys: &Keys) -> Vec<i64> {
+    let of = |(id, key): (&OwnedOneTimeKeyId, &Box<RawValue>)| {
+        let (algorithm, key_id) = split(id.as_str());
+        hash(algorithm, key_id, key.get())
+    };
+    keys.iter().map(of).collect()
+}
+
 /// Which of the uploaded one-time keys are new, in the order in which they will be given away: those of an earlier upload
 /// come first ([spec]), those of one upload in order of their ids.
 ///
-/// A key that is there in the same form is not new; an id never changes its key.
+/// A key that is there already is not new, whatever signs it; nor is one whose hash is in `claimed`: it was handed out, and a
+/// one-time key is handed out once. An id that waits never changes its key.
 ///
 /// # Errors
 /// [`Refusal::Unknown`] when an id has another key, [`Refusal::TooMany`] beyond [`PER_ALGORITHM`] or [`PER_DEVICE`].
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#one-time-and-fallback-keys
-pub fn new_one_time_keys(known: &[OneTimeKey], uploaded: &Keys) -> Result<Vec<OneTimeKey>> {
+pub fn new_one_time_keys(
+    known: &[OneTimeKey],
+    claimed: &BTreeSet<i64>,
+    uploaded: &Keys,
+) -> Result<Vec<OneTimeKey>> {
     let mut per_algorithm: BTreeMap<&str, usize> = BTreeMap::new();
     let mut by_id: BTreeMap<(&str, &str), &str> = BTreeMap::new();
     for key in known {
@@ -183,13 +237,14 @@ pub fn new_one_time_keys(known: &[OneTimeKey], uploaded: &Keys) -> Result<Vec<On
     for (id, key) in uploaded {
         let (algorithm, key_id) = split(id.as_str());
         match by_id.get(&(algorithm, key_id)) {
-            Some(json) if is_same(json, key.get()) => {}
+            Some(json) if is_same_key(json, key.get()) => {}
             Some(_) => {
                 return Err(Refusal::Unknown(
                     format!("one-time key {id} exists already and is another").into(),
                 )
                 .into());
             }
+            None if claimed.contains(&hash(algorithm, key_id, key.get())) => {}
             None => {
                 let count = per_algorithm.entry(algorithm).or_default();
                 *count += 1;
@@ -222,7 +277,7 @@ pub fn counts<'a>(per_algorithm: impl IntoIterator<Item = (&'a str, i64)>) -> Co
 
 #[cfg(test)]
 mod tests {
-    use ruma::{OwnedOneTimeKeyId, device_id, user_id};
+    use ruma::{device_id, user_id};
     use serde_json::json;
     use serde_json::value::to_raw_value;
 
@@ -238,7 +293,7 @@ mod tests {
     }
 
     fn known(all: &[(&str, &str)]) -> Vec<OneTimeKey> {
-        new_one_time_keys(&[], &keys(all)).expect("new keys")
+        new_one_time_keys(&[], &BTreeSet::new(), &keys(all)).expect("new keys")
     }
 
     fn refusal<T>(result: Result<T>) -> Option<Refusal> {
@@ -329,6 +384,21 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_was_handed_out_is_not_new() {
+        let signed = |by: &str| format!(r#"{{"key":"x","signatures":{{"@a:b":{{"{by}":"s"}}}}}}"#);
+        let claimed = BTreeSet::from([hash("a", "1", &signed("old"))]);
+        let new = |id: &str, json: &str| {
+            let new = new_one_time_keys(&[], &claimed, &keys(&[(id, json)])).expect("keys");
+            new.len()
+        };
+        assert_eq!(new("a:1", &signed("fresh")), 0);
+        // A device that began anew counts its keys from the start again: another key under the same id is another key.
+        assert_eq!(new("a:1", r#"{"key":"y"}"#), 1);
+        assert_eq!(new("a:2", &signed("old")), 1);
+        assert_eq!(new("b:1", &signed("old")), 1);
+    }
+
+    #[test]
     fn an_id_never_changes_its_key() {
         let there = known(&[("a:1", r#"{"key":"x"}"#), ("b:1", r#"{"key":"z"}"#)]);
         type Named = [(&'static str, &'static str)];
@@ -336,6 +406,14 @@ mod tests {
             (&[], Some(&[])),
             (&[("a:1", r#"{"key":"x"}"#)], Some(&[])),
             (&[("a:1", r#"{ "key": "x" }"#)], Some(&[])),
+            // Signed again by a client that did not hear the answer to its first upload.
+            (
+                &[(
+                    "a:1",
+                    r#"{"key":"x","signatures":{"@a:b":{"ed25519:D":"fresh"}}}"#,
+                )],
+                Some(&[]),
+            ),
             (
                 &[("a:2", r#"{"key":"y"}"#), ("a:10", r#"{"key":"y"}"#)],
                 Some(&["10", "2"]),
@@ -349,7 +427,7 @@ mod tests {
             ),
         ];
         for (uploaded, expected) in cases {
-            let new = new_one_time_keys(&there, &keys(uploaded)).ok();
+            let new = new_one_time_keys(&there, &BTreeSet::new(), &keys(uploaded)).ok();
             let ids: Option<Vec<&str>> = new
                 .as_ref()
                 .map(|new| new.iter().map(|k| k.key_id.as_str()).collect());
@@ -368,17 +446,18 @@ mod tests {
                 })
                 .collect()
         };
-        let full = new_one_time_keys(&[], &many("a", 0, PER_ALGORITHM)).expect("as many as may be");
+        let new =
+            |known: &[OneTimeKey], keys: &Keys| new_one_time_keys(known, &BTreeSet::new(), keys);
+        let full = new(&[], &many("a", 0, PER_ALGORITHM)).expect("as many as may be");
         assert!(matches!(
-            refusal(new_one_time_keys(&full, &many("a", 500, 501))),
+            refusal(new(&full, &many("a", 500, 501))),
             Some(Refusal::TooMany(_))
         ));
         // Repeating what is there takes no room, and another algorithm has its own.
-        assert!(new_one_time_keys(&full, &many("a", 0, 10)).is_ok_and(|new| new.is_empty()));
-        let both =
-            new_one_time_keys(&full, &many("b", 0, PER_ALGORITHM)).expect("another algorithm");
+        assert!(new(&full, &many("a", 0, 10)).is_ok_and(|new| new.is_empty()));
+        let both = new(&full, &many("b", 0, PER_ALGORITHM)).expect("another algorithm");
         let all = [full, both].concat();
-        assert!(new_one_time_keys(&all, &many("c", 0, 1)).is_err());
+        assert!(new(&all, &many("c", 0, 1)).is_err());
     }
 
     #[test]

@@ -126,6 +126,41 @@ async fn an_upload_is_all_or_nothing() {
 }
 
 #[actix::test]
+async fn a_key_that_was_claimed_is_never_handed_out_again() {
+    let stage = stage().await;
+    let alice = stage.device("@alice:test", "LAPTOP").await;
+    let mut first = upload(&alice);
+    first.one_time_keys = keys(&["A"]);
+    first.fallback_keys = keys(&["F"]);
+    stage.ask(first.clone()).await.expect("taken in");
+    assert_eq!(names(&claim(&stage, &alice).await, &alice), ["A"]);
+
+    // The client did not hear the answer, signs its keys again and uploads them again.
+    let mut again = first.clone();
+    for key in again.one_time_keys.values_mut() {
+        let mut signed: Value = serde_json::from_str(key.get()).expect("a key");
+        signed["signatures"] = json!({"@alice:test": {"ed25519:LAPTOP": "fresh"}});
+        *key = raw(&signed);
+    }
+    assert_eq!(count(&stage.ask(again).await.expect("accepted")), 0);
+    assert_eq!(names(&claim(&stage, &alice).await, &alice), ["F"]);
+
+    // A fallback key that another took the place of comes back as used.
+    let mut other = upload(&alice);
+    other.fallback_keys = keys(&["G"]);
+    stage.ask(other).await.expect("taken in");
+    let mut back = upload(&alice);
+    back.fallback_keys = first.fallback_keys.clone();
+    stage.ask(back).await.expect("taken in");
+    let unused =
+        stage.actors.env.store.read(|db| {
+            schema::keys::fallback_key(db, "@alice:test", "LAPTOP", "signed_curve25519")
+        });
+    let fallback = unused.await.expect("a read").expect("a key");
+    assert_eq!((fallback.key_id.as_str(), fallback.used), ("F", true));
+}
+
+#[actix::test]
 async fn bad_uploads_are_refused() {
     let stage = stage().await;
     let alice = stage.device("@alice:test", "LAPTOP").await;
