@@ -194,6 +194,21 @@ pub fn signatures_by(
     Ok(all)
 }
 
+/// The other users over whose keys this user made a signature with this key.
+///
+/// # Errors
+/// When the database fails.
+pub fn signed_by(db: &mut Conn, user_id: &str, signer_key: &str) -> Result<Vec<String>> {
+    use key_signatures as t;
+    Ok(on!(db, |c| t::table
+        .filter(t::signer_user.eq(user_id))
+        .filter(t::signer_key.eq(signer_key))
+        .select(t::target_user)
+        .distinct()
+        .order(t::target_user)
+        .load(c))?)
+}
+
 /// The signatures over this key say nothing any more: it has become another.
 ///
 /// # Errors

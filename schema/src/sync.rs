@@ -1,9 +1,11 @@
 //! What only a sync asks: which of a user's rooms have news, and whether two users share a room.
 
+use std::collections::BTreeSet;
+
 use diesel::dsl::exists;
 use diesel::prelude::*;
 
-use crate::tables::{counter, events, inbox, memberships, receipts, rooms};
+use crate::tables::{counter, device_list_log, events, inbox, memberships, receipts, rooms};
 use crate::{Conn, Position, Result};
 
 /// The last position of this snapshot: everything up to it can be seen in it, and nothing above it.
@@ -143,4 +145,80 @@ pub fn is_in_public_room(db: &mut Conn, user_id: &str) -> Result<bool> {
         .first(c)
         .optional())?;
     Ok(room.is_some())
+}
+
+/// How many users are looked up in one statement.
+const USERS: usize = 500;
+
+/// Of these users, those who are joined or invited to a room that this user is joined to.
+///
+/// # Errors
+/// When the database fails.
+pub fn sharing_among(db: &mut Conn, user_id: &str, others: &[String]) -> Result<BTreeSet<String>> {
+    let theirs = diesel::alias!(memberships as theirs);
+    let mut found = BTreeSet::new();
+    for part in others.chunks(USERS) {
+        let sharing: Vec<String> = on!(db, |c| theirs
+            .filter(theirs.field(memberships::user_id).eq_any(part))
+            .filter(
+                theirs
+                    .field(memberships::membership)
+                    .eq("join")
+                    .or(theirs.field(memberships::membership).eq("invite"))
+            )
+            .filter(exists(
+                memberships::table
+                    .filter(memberships::room_id.eq(theirs.field(memberships::room_id)))
+                    .filter(memberships::user_id.eq(user_id))
+                    .filter(memberships::membership.eq("join"))
+            ))
+            .select(theirs.field(memberships::user_id))
+            .distinct()
+            .load(c))?;
+        found.extend(sharing);
+    }
+    Ok(found)
+}
+
+/// Those joined or invited to a room whose membership there or whose keys changed after a position and up to another.
+///
+/// # Errors
+/// When the database fails.
+pub fn changed_in(
+    db: &mut Conn,
+    room_id: &str,
+    (after, up_to): (Position, Position),
+) -> Result<Vec<String>> {
+    use device_list_log as log;
+    Ok(on!(db, |c| memberships::table
+        .filter(memberships::room_id.eq(room_id))
+        .filter(
+            memberships::membership
+                .eq("join")
+                .or(memberships::membership.eq("invite"))
+        )
+        .filter(
+            memberships::position.gt(after.0).or(exists(
+                log::table
+                    .filter(log::user_id.eq(memberships::user_id))
+                    .filter(log::position.gt(after.0))
+                    .filter(log::position.le(up_to.0))
+                    .filter(log::kind.eq("keys"))
+            ))
+        )
+        .select(memberships::user_id)
+        .load(c))?)
+}
+
+/// Those who were in a room and whose membership there ended after a position.
+///
+/// # Errors
+/// When the database fails.
+pub fn gone_from(db: &mut Conn, room_id: &str, after: Position) -> Result<Vec<String>> {
+    Ok(on!(db, |c| memberships::table
+        .filter(memberships::room_id.eq(room_id))
+        .filter(memberships::position.gt(after.0))
+        .filter(memberships::membership.ne_all(["join", "invite", "knock"]))
+        .select(memberships::user_id)
+        .load(c))?)
 }

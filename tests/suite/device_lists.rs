@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::person::segment;
+use tests::signing::Key;
 use tests::{Bridge, Person, Stage};
 
 const LISTS: &str = "org.matrix.msc3202.device_lists";
@@ -270,4 +271,101 @@ async fn one_service_being_served_takes_nothing_from_another() {
     xmpp.receiver.at_once(Some(200));
     stage.advance(Duration::from_secs(400)).await;
     assert_eq!(words(&xmpp, xmpp_before, "@alice:test"), ["left"]);
+}
+
+/// Upload cross-signing keys: the master key, and the key that signs other users' master keys.
+async fn has_cross_signing(person: &Person, seed: u8) -> (Key, Key) {
+    let user = person.user_id.as_str();
+    let (master, signs_users) = (Key::cross_signing(seed), Key::cross_signing(seed + 1));
+    let by_master = |key: &Key, usage| master.signs(user, key.as_cross_signing_key(user, usage));
+    let keys = json!({
+        "master_key": master.as_cross_signing_key(user, "master"),
+        "self_signing_key": by_master(&Key::cross_signing(seed + 2), "self_signing"),
+        "user_signing_key": by_master(&signs_users, "user_signing"),
+    });
+    person.post("/keys/device_signing/upload", &keys).await.ok();
+    (master, signs_users)
+}
+
+async fn synced(person: &Person, since: Option<&str>) -> (Value, String) {
+    let since = since.map_or(String::new(), |since| format!("&since={since}"));
+    let answer = person
+        .aside()
+        .get(&format!("/sync?timeout=0{since}"))
+        .await
+        .ok();
+    let next = answer["next_batch"].as_str().expect("a token").to_owned();
+    (answer["device_lists"].clone(), next)
+}
+
+#[actix_web::test]
+async fn who_verifies_another_hears_of_the_other_on_every_device_and_alone() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let phone = stage.log_in("alice", "PHONE").await;
+    let (bob, carol) = (
+        stage.person("bob", "B").await,
+        stage.person("carol", "C").await,
+    );
+    let shared = room(&alice, &["@bob:test", "@carol:test"]).await;
+    for person in [&bob, &carol] {
+        does(person, "join", &shared, &json!({})).await;
+    }
+    let (_, signs_users) = has_cross_signing(&alice, 1).await;
+    let (bobs, _) = has_cross_signing(&bob, 11).await;
+    let all = [&alice, &phone, &bob, &carol];
+    let mut tokens = Vec::new();
+    for person in all {
+        tokens.push(synced(person, None).await.1);
+    }
+    let signed = signs_users.signs(
+        "@alice:test",
+        bobs.as_cross_signing_key("@bob:test", "master"),
+    );
+    let body = json!({"@bob:test": {&bobs.public: signed}});
+    let kept = alice.post("/keys/signatures/upload", &body).await.ok();
+    assert_eq!(kept["failures"], json!({}), "{kept}");
+
+    let of_bob = json!({"changed": ["@bob:test"]});
+    for (person, (since, expected)) in
+        all.into_iter().zip(
+            tokens
+                .iter()
+                .zip([&of_bob, &of_bob, &Value::Null, &Value::Null]),
+        )
+    {
+        let (lists, next) = synced(person, Some(since)).await;
+        assert_eq!(lists, *expected, "{}", person.user_id);
+        let path = format!("/keys/changes?from={since}&to={next}");
+        let changes = person.get(&path).await.ok();
+        let changed = expected.get("changed").cloned().unwrap_or(json!([]));
+        assert_eq!(changes, json!({"changed": changed, "left": []}));
+    }
+    // Only who signed sees the signature.
+    let query = json!({"device_keys": {"@bob:test": []}});
+    for (person, sees) in [(&phone, true), (&bob, false), (&carol, false)] {
+        let keys = person.post("/keys/query", &query).await.ok();
+        let by = &keys["master_keys"]["@bob:test"]["signatures"]["@alice:test"];
+        assert_eq!(by.is_object(), sees, "{}", person.user_id);
+    }
+
+    // With another user-signing key, alice's signature over bob's key is gone, and so is what her devices believed.
+    let (_, since) = synced(&phone, None).await;
+    let master = Key::cross_signing(1);
+    let new = master.signs(
+        "@alice:test",
+        Key::cross_signing(4).as_cross_signing_key("@alice:test", "user_signing"),
+    );
+    let path = "/keys/device_signing/upload";
+    let asked = alice.post(path, &json!({"user_signing_key": new})).await;
+    let auth = json!({"type": "m.login.password", "session": asked.body["session"],
+        "identifier": {"type": "m.id.user", "user": "alice"}, "password": "alice-password"});
+    if asked.status == 401 {
+        let confirmed = alice
+            .post(path, &json!({"user_signing_key": new, "auth": auth}))
+            .await;
+        confirmed.ok();
+    }
+    let (lists, _) = synced(&phone, Some(&since)).await;
+    assert_eq!(lists, json!({"changed": ["@alice:test", "@bob:test"]}));
 }

@@ -21,6 +21,11 @@ pub struct MembershipChanged;
 #[rtype(result = "()")]
 pub struct KeysChanged;
 
+/// Forget what the log says of long ago. Sent by the actor itself, every hour.
+#[derive(Debug, Clone, Serialize, Message)]
+#[rtype(result = "()")]
+pub struct PruneLog;
+
 /// A service's namespaces changed; the write that changed them logged which rooms it gained and lost.
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "()")]

@@ -15,6 +15,7 @@
 
 mod messages;
 pub(crate) mod pass;
+mod prune;
 pub mod rules;
 
 use std::time::Duration;
@@ -110,6 +111,7 @@ impl Actor for DeviceLists {
     fn started(&mut self, ctx: &mut Context<Self>) {
         self.life.watch(ctx, &self.env, "device_lists");
         ctx.set_mailbox_capacity(256);
+        self.prune_later(ctx);
         let (trace, log) = (self.env.trace.clone(), ctx.address().downgrade());
         self.env.store.on_device_list_log(move |_| {
             if let Some(log) = log.upgrade() {

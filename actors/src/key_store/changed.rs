@@ -42,9 +42,9 @@ impl Changed {
         Ok(())
     }
 
-    /// Something changed that only the user itself sees: the write logs it.
-    pub(super) fn private(&mut self, tx: &mut Tx<'_>, user: &UserId) -> Result<()> {
-        device_lists::private_keys_changed(tx, user.as_str())?;
+    /// The keys of `subject` look different to this user and to no other: the write logs it.
+    pub(super) fn private(&mut self, tx: &mut Tx<'_>, user: &UserId, subject: &str) -> Result<()> {
+        device_lists::private_keys_changed(tx, user.as_str(), subject)?;
         self.users.insert(user.to_owned());
         Ok(())
     }

@@ -45,12 +45,14 @@ pub(super) fn upload(
     }
 
     let (mut shared, mut private) = (false, false);
+    // Others whose master keys lose a signature that only this user sees.
+    let mut unsigned = BTreeSet::new();
     for key in keys {
         let before = stored(key.usage);
         if before.is_some_and(|b| rules::is_same(&b.json, &key.json)) {
             continue;
         }
-        put(tx, user, key, before)?;
+        unsigned.extend(put(tx, user, key, before)?);
         match key.usage {
             Usage::Master | Usage::SelfSigning => shared = true,
             Usage::UserSigning => private = true,
@@ -61,7 +63,7 @@ pub(super) fn upload(
                 if let Some(orphan) = stored(usage)
                     && !keys.iter().any(|k| k.usage == usage)
                 {
-                    forget(tx, user, orphan)?;
+                    unsigned.extend(forget(tx, user, orphan)?);
                     signing_keys::remove_signing_key(tx, user.as_str(), usage.as_str())?;
                 }
             }
@@ -71,7 +73,10 @@ pub(super) fn upload(
     if shared {
         changed.device_lists(tx, user)?;
     } else if private {
-        changed.private(tx, user)?;
+        changed.private(tx, user, user.as_str())?;
+    }
+    for subject in unsigned {
+        changed.private(tx, user, &subject)?;
     }
     Ok((SigningUploaded::Done, changed))
 }
@@ -95,12 +100,13 @@ fn check_signed_by_master(
     Ok(())
 }
 
+/// Answers the other users whose keys lose a signature.
 fn put(
     tx: &mut Tx<'_>,
     user: &UserId,
     key: &SigningKey,
     before: Option<&SigningKeyRow>,
-) -> Result<()> {
+) -> Result<Vec<String>> {
     // Both kinds of keys are named in one map: a device and a key of the same name could not be told apart.
     if accounts::has_device(tx, user.as_str(), &key.public_key)? {
         return Err(Refusal::Forbidden(
@@ -108,25 +114,27 @@ fn put(
         )
         .into());
     }
-    if let Some(before) = before
-        && before.public_key != key.public_key
-    {
-        forget(tx, user, before)?;
-    }
+    let unsigned = match before.filter(|before| before.public_key != key.public_key) {
+        Some(before) => forget(tx, user, before)?,
+        None => Vec::new(),
+    };
     let row = SigningKeyRow {
         user_id: user.to_string(),
         usage: key.usage.as_str().to_owned(),
         public_key: key.public_key.clone(),
         json: key.json.clone(),
     };
-    Ok(signing_keys::put_signing_key(tx, &row)?)
+    signing_keys::put_signing_key(tx, &row)?;
+    Ok(unsigned)
 }
 
-/// The signatures over a key and by it say nothing any more.
-fn forget(tx: &mut Tx<'_>, user: &UserId, key: &SigningKeyRow) -> Result<()> {
+/// The signatures over a key and by it are void. Answers the other users whose keys lose a signature.
+fn forget(tx: &mut Tx<'_>, user: &UserId, key: &SigningKeyRow) -> Result<Vec<String>> {
     signing_keys::forget_signatures_over(tx, user.as_str(), &key.public_key)?;
     let id = format!("ed25519:{}", key.public_key);
-    Ok(signing_keys::forget_signatures_by(tx, user.as_str(), &id)?)
+    let unsigned = signing_keys::signed_by(tx, user.as_str(), &id)?;
+    signing_keys::forget_signatures_by(tx, user.as_str(), &id)?;
+    Ok(unsigned)
 }
 
 /// Keep the signatures that are right; why the others are not kept.
@@ -137,7 +145,8 @@ pub(super) fn upload_signatures(
 ) -> Result<(Failures, Changed)> {
     let me = &msg.from.user;
     let mut failures = Failures::new();
-    let (mut shared, mut private) = (BTreeSet::new(), false);
+    // Whose keys look different to everybody, and whose to the sender alone.
+    let (mut shared, mut private) = (BTreeSet::new(), BTreeSet::new());
     for (user, objects) in &msg.signed {
         for (key, object) in objects {
             let (rows, for_all) = match signature_for_device(tx, hooks, me, user, key, object) {
@@ -151,8 +160,9 @@ pub(super) fn upload_signatures(
                         let new = signing_keys::put_signature(tx, &row)?;
                         if new && for_all {
                             shared.insert(user);
+                        } else if new {
+                            private.insert(user);
                         }
-                        private |= new && !for_all;
                     }
                 }
                 Err(Error::Refused(why)) => {
@@ -166,8 +176,8 @@ pub(super) fn upload_signatures(
         }
     }
     let mut changed = Changed::default();
-    if private && !shared.contains(me) {
-        changed.private(tx, me)?;
+    for user in private.difference(&shared) {
+        changed.private(tx, me, user.as_str())?;
     }
     for user in shared {
         changed.device_lists(tx, user)?;

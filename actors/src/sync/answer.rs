@@ -6,6 +6,7 @@ use futures_util::FutureExt;
 use futures_util::future::{Either, select};
 use schema::{Conn, Position, user_data};
 
+use super::devices;
 use super::filter::Filter;
 use super::gather::{Ask, Found, StateAt, gather};
 use super::messages::Watch;
@@ -43,6 +44,8 @@ struct Prepared {
     ask: Ask,
     /// Messages that this request acknowledges are still there.
     acknowledges: Option<Position>,
+    /// Looking may take long: at first, where everything is wanted, and after a long time.
+    slow: bool,
 }
 
 /// Answer a request to `/sync`, as JSON: at once if there is something new, else as soon as there is, else when the time is over.
@@ -86,7 +89,12 @@ pub async fn answer<P>(
         let (asked, this, now) = (prepared.ask.clone(), env.clone(), env.clock.both());
         let must_answer = end_of_wait.is_none();
         let look = move |db: &mut Conn| gather(db, &this.fleeting, &asked, must_answer, now);
-        let (seen, rooms) = match env.store.read(look).await? {
+        let found = if prepared.slow {
+            env.store.read_slow(look).await?
+        } else {
+            env.store.read(look).await?
+        };
+        let (seen, rooms) = match found {
             Found::Answer(json) => return Ok(json),
             Found::Nothing { seen, rooms } => (seen, rooms),
         };
@@ -147,7 +155,12 @@ fn prepare(db: &mut Conn, question: Question) -> Result<Prepared> {
         }
         _ => None,
     };
+    let slow = match since {
+        Some(since) => full_state || devices::is_long_ago(db, since.position)?,
+        None => true,
+    };
     Ok(Prepared {
+        slow,
         ask: Ask {
             user,
             device,

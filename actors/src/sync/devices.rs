@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use schema::device_lists::{self, Kind, LogEntry};
+use schema::memberships::MembershipRow;
 use schema::{Conn, Position, memberships};
 use serde::Serialize;
 
+use super::gather::all;
 use super::rules::{self, Happened, Word};
 use crate::Result;
 
-/// How many lines of the log, or members of a room, are read at a time.
+/// How many rooms, or members of a room, are read at a time.
 const PIECE: i64 = 1000;
 
 /// What a client is told about device lists. ([spec])
@@ -33,6 +35,18 @@ impl DeviceLists {
     }
 }
 
+/// How many lines of the log are read one by one. Beyond that, or where the log begins only after the token, the answer is found
+/// from the rooms of the user: what it costs depends on them, and not on what others do.
+pub(super) const LINES: i64 = 1000;
+
+/// Whether the answer must be found from the user's rooms.
+///
+/// # Errors
+/// When the database fails.
+pub(super) fn is_long_ago(db: &mut Conn, after: Position) -> Result<bool> {
+    Ok(after < device_lists::pruned_up_to(db)? || device_lists::is_longer(db, after, LINES)?)
+}
+
 /// What is said to a user after a position and up to another. The verdict is that of the present: what matters to a client
 /// is the net effect.
 ///
@@ -51,25 +65,18 @@ pub(super) fn changes(
         looked_at: BTreeSet::new(),
         happened: BTreeMap::new(),
     };
-    let mut from = after;
-    loop {
-        let lines = device_lists::log_after(db, from, up_to, PIECE)?;
-        for line in &lines {
-            found.read(db, line)?;
-        }
-        match lines.last() {
-            Some(last) => from = last.position,
-            None => break,
-        }
-        // Less than a piece is the last one.
-        if (lines.len() as i64) < PIECE {
-            break;
+    if is_long_ago(db, after)? {
+        found.from_rooms(db, up_to)?;
+    } else {
+        for line in device_lists::log_after(db, after, up_to, LINES)? {
+            found.read(db, &line)?;
         }
     }
+    let users: Vec<String> = found.happened.keys().cloned().collect();
+    let sharing = schema::sync::sharing_among(db, me, &users)?;
     let mut lists = DeviceLists::default();
     for (user, happened) in found.happened {
-        let share = user == me || schema::sync::shares_a_room(db, me, &user)?;
-        match rules::word(happened, share) {
+        match rules::word(happened, user == me || sharing.contains(&user)) {
             Some(Word::Changed) => lists.changed.push(user),
             Some(Word::Left) => lists.left.push(user),
             None => {}
@@ -93,7 +100,7 @@ impl Found<'_> {
     fn read(&mut self, db: &mut Conn, line: &LogEntry) -> Result<()> {
         match line.kind {
             Kind::Keys => self.happened(&line.user_id).keys = true,
-            Kind::Private if line.user_id == self.me => self.happened(&line.user_id).keys = true,
+            Kind::Private if line.user_id == self.me => self.private(&line.subject),
             Kind::Member => {
                 let about = (line.room_id.clone(), line.user_id.clone());
                 if self.looked_at.insert(about) {
@@ -102,6 +109,61 @@ impl Found<'_> {
             }
             // What only the others themselves see, and what only services count.
             Kind::Private | Kind::Gained | Kind::Lost => {}
+        }
+        Ok(())
+    }
+
+    /// The keys of a user look different to me.
+    fn private(&mut self, subject: &str) {
+        // Lines of an older version do not say whose: then it is oneself.
+        let subject = if subject.is_empty() { self.me } else { subject };
+        self.happened(subject).own_view = true;
+    }
+
+    /// Look at the members of my rooms, and of those that I left, instead of at the log. For everybody who is there the log is asked
+    /// whether the keys changed, unless it begins too late to know.
+    fn from_rooms(&mut self, db: &mut Conn, up_to: Position) -> Result<()> {
+        let (me, after) = (self.me, self.after);
+        let span = (after >= device_lists::pruned_up_to(db)?).then_some((after, up_to));
+        match span {
+            Some(span) => {
+                for line in device_lists::own_lines(db, me, span, LINES)? {
+                    self.read(db, &line)?;
+                }
+            }
+            None => self.happened(me).keys = true,
+        }
+        let rooms = all(|last: Option<&String>| {
+            let last = last.map_or("", String::as_str);
+            Ok(schema::sync::joined_rooms(db, me, last, PIECE)?)
+        })?;
+        for room in rooms {
+            let mine = memberships::get(db, &room, me)?;
+            if span.is_none() || mine.is_some_and(|mine| mine.position > after.0) {
+                self.everybody_in(db, &room, true)?;
+            } else {
+                self.news_in(db, &room, up_to)?;
+            }
+            for user in schema::sync::gone_from(db, &room, after)? {
+                self.happened(&user).parted = true;
+            }
+        }
+        let moved = all(|last: Option<&MembershipRow>| {
+            let from = last.map_or(after, |row| Position(row.position));
+            Ok(memberships::of_user_since(db, me, from, up_to, PIECE)?)
+        })?;
+        for row in moved.iter().filter(|row| row.membership != "join") {
+            if self.my_part_in(db, &row.room_id)?.0 {
+                self.everybody_in(db, &row.room_id, false)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Those in a room whose keys changed, or who came, since the token.
+    fn news_in(&mut self, db: &mut Conn, room: &str, up_to: Position) -> Result<()> {
+        for user in schema::sync::changed_in(db, room, (self.after, up_to))? {
+            self.happened(&user).keys = true;
         }
         Ok(())
     }

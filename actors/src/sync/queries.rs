@@ -1,7 +1,7 @@
 //! What may be looked up besides a sync itself.
 
 use ruma::UserId;
-use schema::accounts;
+use schema::{Conn, accounts};
 
 use super::devices::{self, DeviceLists};
 use super::fleeting::Presence;
@@ -16,12 +16,17 @@ use crate::{Env, Error, Refusal, Result};
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3keyschanges
 pub async fn key_changes(env: &Env, user: &UserId, from: &str, to: &str) -> Result<DeviceLists> {
     let (user, from, to) = (user.to_string(), Token::parse(from)?, Token::parse(to)?);
-    env.store
-        .read(move |db| {
-            let to = to.below(schema::sync::head(db)?);
-            devices::changes(db, &user, from.position, to.position)
-        })
-        .await
+    let after = from.position;
+    let is_long_ago = env.store.read(move |db| devices::is_long_ago(db, after));
+    let look = move |db: &mut Conn| {
+        let to = to.below(schema::sync::head(db)?);
+        devices::changes(db, &user, after, to.position)
+    };
+    if is_long_ago.await? {
+        env.store.read_slow(look).await
+    } else {
+        env.store.read(look).await
+    }
 }
 
 /// A user's presence, for who shares a room with it. A user that never said anything is offline. ([spec])

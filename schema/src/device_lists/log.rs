@@ -20,7 +20,8 @@ const CURSOR: &str = "device_lists";
 pub enum Kind {
     /// The user's devices, keys or signatures changed, for everybody who shares a room.
     Keys,
-    /// Something changed that only the user itself sees: its user-signing key, its signatures over others.
+    /// Something changed that only the user itself sees: its user-signing key, its signatures over others. The line names
+    /// the user whose keys look different now.
     Private,
     /// The user's membership in the room changed.
     Member,
@@ -61,6 +62,7 @@ struct LogRow {
     room_id: String,
     appservice_id: String,
     covers: i64,
+    about: String,
 }
 
 /// One line of the log. Fields that its kind has no use for are empty.
@@ -76,6 +78,8 @@ pub struct LogEntry {
     pub room_id: String,
     /// For which service.
     pub service: ServiceId,
+    /// The user whose keys look different now, in a line of kind [`Kind::Private`].
+    pub subject: String,
 }
 
 impl From<LogRow> for LogEntry {
@@ -86,6 +90,7 @@ impl From<LogRow> for LogEntry {
             user_id: row.user_id,
             room_id: row.room_id,
             service: row.appservice_id.into(),
+            subject: row.about,
         }
     }
 }
@@ -100,15 +105,26 @@ fn log(
     service: &str,
     covers: Option<Position>,
 ) -> Result<Position> {
+    append(
+        tx,
+        covers,
+        LogRow {
+            position: 0,
+            kind: kind.text().to_owned(),
+            user_id: user_id.to_owned(),
+            room_id: room_id.to_owned(),
+            appservice_id: service.to_owned(),
+            covers: 0,
+            about: String::new(),
+        },
+    )
+}
+
+/// Append a line at the next position.
+fn append(tx: &mut Tx<'_>, covers: Option<Position>, mut row: LogRow) -> Result<Position> {
     let position = tx.next_position();
-    let row = LogRow {
-        position: position.0,
-        kind: kind.text().to_owned(),
-        user_id: user_id.to_owned(),
-        room_id: room_id.to_owned(),
-        appservice_id: service.to_owned(),
-        covers: covers.unwrap_or(position).0,
-    };
+    row.position = position.0;
+    row.covers = covers.unwrap_or(position).0;
     on!(&mut **tx, |c| diesel::insert_into(device_list_log::table)
         .values(&row)
         .execute(c))?;
@@ -124,12 +140,24 @@ pub fn keys_changed(tx: &mut Tx<'_>, user_id: &str) -> Result<Position> {
     log(tx, Kind::Keys, user_id, "", "", None)
 }
 
-/// Something changed that only the user itself sees: part of the write that changed it.
+/// The keys of a user, `subject`, look different to this user and to no other: part of the write that changed it.
 ///
 /// # Errors
 /// When the database fails.
-pub fn private_keys_changed(tx: &mut Tx<'_>, user_id: &str) -> Result<Position> {
-    log(tx, Kind::Private, user_id, "", "", None)
+pub fn private_keys_changed(tx: &mut Tx<'_>, user_id: &str, subject: &str) -> Result<Position> {
+    append(
+        tx,
+        None,
+        LogRow {
+            position: 0,
+            kind: Kind::Private.text().to_owned(),
+            user_id: user_id.to_owned(),
+            room_id: String::new(),
+            appservice_id: String::new(),
+            covers: 0,
+            about: subject.to_owned(),
+        },
+    )
 }
 
 /// A membership changed: part of the write of the membership event, whose position is `event`, after the row in `memberships`.
@@ -394,4 +422,42 @@ fn rooms_among(
         .select(appservice_rooms::room_id)
         .load(c))?;
     Ok(found.into_iter().collect())
+}
+
+/// Whether the log has more lines after a position than a number.
+///
+/// # Errors
+/// When the database fails.
+pub fn is_longer(db: &mut Conn, after: Position, lines: i64) -> Result<bool> {
+    let more: Option<i64> = on!(db, |c| device_list_log::table
+        .filter(device_list_log::position.gt(after.0))
+        .order(device_list_log::position)
+        .select(device_list_log::position)
+        .offset(lines)
+        .limit(1)
+        .first(c)
+        .optional())?;
+    Ok(more.is_some())
+}
+
+/// The newest lines about a user's own keys and those that only this user sees, after a position and up to another.
+///
+/// # Errors
+/// When the database fails.
+pub fn own_lines(
+    db: &mut Conn,
+    user_id: &str,
+    (after, up_to): (Position, Position),
+    limit: i64,
+) -> Result<Vec<LogEntry>> {
+    let rows: Vec<LogRow> = on!(db, |c| device_list_log::table
+        .filter(device_list_log::user_id.eq(user_id))
+        .filter(device_list_log::position.gt(after.0))
+        .filter(device_list_log::position.le(up_to.0))
+        .filter(device_list_log::kind.eq_any([Kind::Keys.text(), Kind::Private.text()]))
+        .order(device_list_log::position.desc())
+        .limit(limit)
+        .select(LogRow::as_select())
+        .load(c))?;
+    Ok(rows.into_iter().map(LogEntry::from).collect())
 }

@@ -3,8 +3,10 @@
 
 mod log;
 mod owed;
+mod prune;
 mod sharing;
 
 pub use log::*;
 pub use owed::*;
+pub use prune::*;
 pub use sharing::*;

@@ -276,7 +276,7 @@ async fn an_open_line_holds_back_only_the_services_that_it_concerns() {
         after(tx, "an invite to irc's room")?;
         device_lists::keys_changed(tx, "@alice:test")?;
         after(tx, "keys of a user whom irc tracks")?;
-        device_lists::private_keys_changed(tx, "@alice:test")?;
+        device_lists::private_keys_changed(tx, "@alice:test", "@alice:test")?;
         after(tx, "what only the user sees")?;
         move_to(tx, ROOMS[2], "@alice:test", "leave")?;
         after(tx, "a leave of a user whom irc tracks")?;

@@ -90,6 +90,8 @@ pub fn latest_state<'a>(events: impl Iterator<Item = &'a EventRow>) -> Vec<&'a E
 pub struct Happened {
     /// Its device list changed.
     pub keys: bool,
+    /// Its keys look different to whoever syncs and to no other: they need not share a room for that.
+    pub own_view: bool,
     /// It and whoever syncs are now in a room where they were not both before.
     pub met: bool,
     /// It and whoever syncs are no longer both in a room.
@@ -112,7 +114,9 @@ pub enum Word {
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#tracking-the-device-list-for-a-user
 #[must_use]
 pub fn word(happened: Happened, share_a_room: bool) -> Option<Word> {
-    if share_a_room {
+    if happened.own_view {
+        Some(Word::Changed)
+    } else if share_a_room {
         (happened.keys || happened.met).then_some(Word::Changed)
     } else {
         happened.parted.then_some(Word::Left)
@@ -233,7 +237,12 @@ mod tests {
 
     #[test]
     fn what_is_said_of_devices() {
-        let happened = |keys, met, parted| Happened { keys, met, parted };
+        let happened = |keys, met, parted| Happened {
+            keys,
+            own_view: false,
+            met,
+            parted,
+        };
         let cases = [
             (happened(true, false, false), true, Some(Word::Changed)),
             (happened(true, false, false), false, None),

@@ -163,6 +163,56 @@ async fn a_gap_is_said_and_its_state_is_sent() {
     );
 }
 
+/// What a long or a pruned log leads to must be what each of its lines would have led to.
+#[actix::test]
+async fn whose_devices_changed_since_long_ago() {
+    let house = House::new().await;
+    let room = house.room("ann").await;
+    for user in ["bob", "cat", "dan"] {
+        house.join(user, &room).await;
+    }
+    let first = house.sync("ann", None).await;
+    let old = next(&first).to_owned();
+    house
+        .write(|tx| {
+            for n in 0..1_100 {
+                device_lists::keys_changed(tx, &format!("@stranger{n}:test"))?;
+            }
+            device_lists::private_keys_changed(tx, "@ann:test", "@eve:test")?;
+            device_lists::keys_changed(tx, "@bob:test")
+        })
+        .await;
+    house.act("cat", Action::Leave, "cat", &room).await;
+    house.join("fay", &room).await;
+    let lists = house.sync("ann", Some(&old)).await["device_lists"].clone();
+    assert_eq!(
+        lists,
+        json!({"changed": ["@bob:test", "@eve:test", "@fay:test"], "left": ["@cat:test"]})
+    );
+    // Where the log begins after the token, everybody in the rooms may have changed.
+    let pruned = house
+        .write(|tx| {
+            let head = tx.head();
+            device_lists::set_cursor(tx, head)?;
+            let mut pieces = 0;
+            while device_lists::prune(tx, head, 500)? == 500 {
+                pieces += 1;
+            }
+            Ok::<_, schema::Error>(pieces)
+        })
+        .await;
+    assert_eq!(pruned, 2, "in pieces");
+    let lists = house.sync("ann", Some(&old)).await["device_lists"].clone();
+    let everybody = json!(["@ann:test", "@bob:test", "@dan:test", "@fay:test"]);
+    assert_eq!(lists, json!({"changed": everybody, "left": ["@cat:test"]}));
+    let now = house.sync("ann", None).await;
+    house
+        .write(|tx| device_lists::keys_changed(tx, "@bob:test"))
+        .await;
+    let lists = house.sync("ann", Some(next(&now))).await["device_lists"].clone();
+    assert_eq!(lists, json!({"changed": ["@bob:test"]}));
+}
+
 #[actix::test]
 async fn whose_devices_changed() {
     let house = House::new().await;
@@ -172,7 +222,7 @@ async fn whose_devices_changed() {
         .write(|tx| {
             device_lists::keys_changed(tx, "@bob:test")?;
             device_lists::keys_changed(tx, "@ann:test")?;
-            device_lists::private_keys_changed(tx, "@cat:test")
+            device_lists::private_keys_changed(tx, "@cat:test", "@bob:test")
         })
         .await;
     let answer = house.sync("ann", Some(next(&first))).await;
@@ -197,6 +247,14 @@ async fn whose_devices_changed() {
         answer["device_lists"],
         json!({"changed": ["@bob:test"], "left": ["@cat:test"]})
     );
+    // A signature of one's own changes how another's keys look, room or no room, and to oneself alone.
+    house
+        .write(|tx| device_lists::private_keys_changed(tx, "@ann:test", "@dan:test"))
+        .await;
+    let signed = house.sync("ann", Some(next(&answer))).await;
+    assert_eq!(signed["device_lists"], json!({"changed": ["@dan:test"]}));
+    let other = house.sync("bob", Some(next(&answer))).await;
+    assert_eq!(other["device_lists"], json!(null));
     // The same question, put directly.
     let env = &house.actors.env;
     let lists = queries::key_changes(env, &user("ann"), next(&met), next(&answer)).await;
