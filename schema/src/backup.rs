@@ -227,6 +227,71 @@ pub fn sessions(
     })?)
 }
 
+/// A stored session: room, session, the whole object.
+pub type Stored = (String, String, String);
+
+/// A piece of the stored sessions, all or those of one room, in order of room and session, after one of them.
+///
+/// # Errors
+/// When the database fails.
+pub fn page(
+    db: &mut Conn,
+    user_id: &str,
+    version: i64,
+    only: Option<&str>,
+    after: Option<(&str, &str)>,
+    limit: i64,
+) -> Result<Vec<Stored>> {
+    let mut found: Vec<Stored> = Vec::new();
+    let mut at = match (after, only) {
+        (Some((room, session)), _) => Some((room.to_owned(), session.to_owned())),
+        (None, Some(room)) => Some((room.to_owned(), String::new())),
+        (None, None) => room_after(db, user_id, version, "")?.map(|room| (room, String::new())),
+    };
+    while let Some((room, session)) = at {
+        let missing = limit - i64::try_from(found.len()).unwrap_or(limit);
+        let piece = in_room(db, user_id, version, (&room, &session), missing)?;
+        let full = i64::try_from(piece.len()).unwrap_or(missing) >= missing;
+        found.extend(piece);
+        if full || only.is_some() {
+            break;
+        }
+        at = room_after(db, user_id, version, &room)?.map(|room| (room, String::new()));
+    }
+    Ok(found)
+}
+
+fn room_after(db: &mut Conn, user_id: &str, version: i64, room: &str) -> Result<Option<String>> {
+    use backup_sessions as t;
+    Ok(on!(db, |c| t::table
+        .filter(t::user_id.eq(user_id))
+        .filter(t::version.eq(version))
+        .filter(t::room_id.gt(room))
+        .order(t::room_id)
+        .select(t::room_id)
+        .first(c)
+        .optional())?)
+}
+
+fn in_room(
+    db: &mut Conn,
+    user_id: &str,
+    version: i64,
+    (room, after): (&str, &str),
+    limit: i64,
+) -> Result<Vec<Stored>> {
+    use backup_sessions as t;
+    Ok(on!(db, |c| t::table
+        .filter(t::user_id.eq(user_id))
+        .filter(t::version.eq(version))
+        .filter(t::room_id.eq(room))
+        .filter(t::session_id.gt(after))
+        .order(t::session_id)
+        .limit(limit)
+        .select((t::room_id, t::session_id, t::json))
+        .load(c))?)
+}
+
 /// Delete stored sessions. How many there were.
 ///
 /// # Errors

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use diesel::prelude::*;
 use diesel::upsert::excluded;
 
+use crate::inbox::octet_length;
 use crate::registration::ServiceId;
 use crate::tables::{account_data, filters, owed_account_data};
 use crate::{Conn, Position, Result, Tx};
@@ -248,6 +249,20 @@ pub fn count(db: &mut Conn, user_id: &str) -> Result<i64> {
         .filter(account_data::user_id.eq(user_id))
         .count()
         .get_result(c))?)
+}
+
+/// How many bytes the account data of a user has, rooms included, but for one piece.
+///
+/// # Errors
+/// When the database fails.
+pub fn bytes_besides(db: &mut Conn, user_id: &str, room_id: &str, kind: &str) -> Result<i64> {
+    use account_data as t;
+    let sum: Option<i64> = on!(db, |c| t::table
+        .filter(t::user_id.eq(user_id))
+        .filter(t::room_id.ne(room_id).or(t::kind.ne(kind)))
+        .select(diesel::dsl::sum(octet_length(t::content)))
+        .first(c))?;
+    Ok(sum.unwrap_or(0))
 }
 
 /// The account data of a user, global and of rooms, that changed after a position and up to another, oldest first.

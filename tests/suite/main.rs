@@ -4,6 +4,7 @@ mod account_data;
 mod acting;
 mod authority;
 mod book;
+mod bounds;
 mod busy_bot;
 mod clients;
 mod clock;

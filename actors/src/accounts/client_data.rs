@@ -20,6 +20,9 @@ const CONTENT_BYTES: usize = 65_536;
 /// The most pieces of account data and filters that a user may keep: more than any client makes, less than fills a disk.
 const KEPT: i64 = 10_000;
 
+/// The most bytes of account data that a user may keep, rooms included: a first sync brings all of it at once.
+const ACCOUNT_BYTES: i64 = 16 << 20;
+
 /// Types that are written by the server alone. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3useruseridaccount_datatype
@@ -86,8 +89,16 @@ fn keep(tx: &mut Tx<'_>, user: &str, room: &str, kind: &str, content: &str) -> R
     if content.len() > CONTENT_BYTES {
         return Err(Refusal::TooLarge("account data has at most 64 KiB".into()).into());
     }
-    if user_data::get(tx, user, room, kind)?.is_none() && user_data::count(tx, user)? >= KEPT {
+    let stored = user_data::get(tx, user, room, kind)?;
+    if stored.is_none() && user_data::count(tx, user)? >= KEPT {
         return Err(Refusal::TooMany("too much account data".into()).into());
+    }
+    let before = stored.as_ref().map_or(0, String::len);
+    if content.len() > before {
+        let others = user_data::bytes_besides(tx, user, room, kind)?;
+        if others + i64::try_from(content.len()).unwrap_or(i64::MAX) > ACCOUNT_BYTES {
+            return Err(Refusal::TooLarge("an account keeps at most 16 MiB of data".into()).into());
+        }
     }
     Ok(user_data::put(tx, user, room, kind, content)?)
 }

@@ -34,6 +34,7 @@ pub(super) fn delete(tx: &mut Tx<'_>, msg: &DeleteBackup) -> Result<()> {
 /// The form of each key, before the write.
 pub(super) fn check(msg: &StoreSessions) -> Result<Vec<SessionRow>> {
     let version = rule::parse_version(&msg.version)?;
+    rule::check_count(msg.rooms.values().map(|sessions| sessions.len()).sum())?;
     let mut rows = Vec::new();
     for (room, sessions) in &msg.rooms {
         rules::check_identifier(room.as_str(), "a room id")?;

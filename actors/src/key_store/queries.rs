@@ -219,6 +219,44 @@ pub async fn session(
         .ok_or(Refusal::NotFound("there is no such session".into()))?)
 }
 
+/// How many sessions are read at a time: at most some 12 MiB, as a rule 200 KiB.
+const PAGE: i64 = 200;
+
+/// A page of the stored sessions, and whether more follow.
+#[derive(Debug)]
+pub struct Page {
+    /// Room, session and key, in order of room and session.
+    pub sessions: Vec<backup::Stored>,
+    /// Whether this is the last page.
+    pub is_last: bool,
+}
+
+/// A page of the keys in a version of a user's backup, of all rooms or of one, after a session of a room. ([spec])
+///
+/// # Errors
+/// [`Refusal::NotFound`] without such a version; when the database fails.
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3room_keyskeys
+pub async fn page(
+    env: &Env,
+    user: &UserId,
+    version: String,
+    room: Option<OwnedRoomId>,
+    after: Option<(String, String)>,
+) -> Result<Page> {
+    let user = user.to_owned();
+    env.store
+        .read_slow(move |db| {
+            let version = super::backup::find(db, &user, &version)?.version;
+            let after = after.as_ref().map(|(r, s)| (r.as_str(), s.as_str()));
+            let room = room.as_ref().map(|room| room.as_str());
+            let sessions = backup::page(db, user.as_str(), version, room, after, PAGE)?;
+            let is_last = (sessions.len() as i64) < PAGE;
+            Ok(Page { sessions, is_last })
+        })
+        .await
+}
+
 /// The keys of sessions in a version of a user's backup; rooms without any are not named. ([spec])
 ///
 /// # Errors

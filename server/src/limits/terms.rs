@@ -30,6 +30,8 @@ pub struct Terms {
     pub body: usize,
     /// Whether no body is as good as `{}`.
     pub empty: bool,
+    /// Whether the body carries content that is stored as JSON text: there U+0000 is an escape like any other.
+    pub content: bool,
     /// Whether only pages of the server's own origin may call it. ([`crate::dev`])
     pub own_origin: bool,
 }
@@ -44,6 +46,7 @@ impl Terms {
             body: if reads { 0 } else { BODY },
             // What is put is the body: a state event without one is a mistake.
             empty: method != "PUT",
+            content: false,
             own_origin: false,
         }
     }

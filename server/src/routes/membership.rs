@@ -20,13 +20,21 @@ use crate::ruma::Routes;
 pub(super) fn routes(routes: Routes) -> Routes {
     routes
         .on(join)
+        .content()
         .on(join_by_id)
+        .content()
         .on(knock)
+        .content()
         .on(invite)
+        .content()
         .on(leave)
+        .content()
         .on(kick)
+        .content()
         .on(ban)
+        .content()
         .on(unban)
+        .content()
         .on(forget)
 }
 

@@ -22,7 +22,12 @@ use crate::ruma::Routes;
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {
-    routes.on(get).on(get_field).on(put_field).on(delete_field)
+    routes
+        .on(get)
+        .on(get_field)
+        .on(put_field)
+        .content()
+        .on(delete_field)
 }
 
 /// All fields of a profile.

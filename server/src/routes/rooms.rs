@@ -22,6 +22,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
     routes
         .on(create)
         .takes(LARGE_BODY)
+        .content()
         .on(joined)
         .on_json(members_joined)
         .on(members)

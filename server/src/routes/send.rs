@@ -12,7 +12,7 @@ use crate::ruma::{Routes, variable};
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {
-    routes.on_path(send).on(redact).empty()
+    routes.on_path(send).content().on(redact).content().empty()
 }
 
 /// Send a message event to a room.

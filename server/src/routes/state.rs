@@ -14,7 +14,7 @@ use crate::ruma::{Routes, variable};
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {
-    routes.on(all).on_path(one).on_path(set)
+    routes.on(all).on_path(one).on_path(set).content()
 }
 
 /// The whole state of a room.

@@ -14,7 +14,7 @@ use crate::ruma::{Routes, variable};
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {
-    routes.on_path(send).takes(LARGE_BODY)
+    routes.on_path(send).takes(LARGE_BODY).content()
 }
 
 /// Send messages to the devices of users.

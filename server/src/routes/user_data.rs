@@ -21,8 +21,10 @@ pub(super) fn routes(routes: Routes) -> Routes {
     routes
         .on_path(get_global)
         .on_path(put_global)
+        .content()
         .on_path(get_of_room)
         .on_path(put_of_room)
+        .content()
         .on(tags)
         .on(put_tag)
         .empty()

@@ -21,6 +21,7 @@ use actix_web::http::StatusCode;
 use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::future::LocalBoxFuture;
+use futures_util::stream::LocalBoxStream;
 
 use crate::app::App;
 use crate::caller::{Auth, Caller};
@@ -72,6 +73,14 @@ impl Json {
         let text = serde_json::to_string(answer).map_err(actors::Error::from)?;
         Ok(Json(text))
     }
+}
+
+/// An answer that is JSON already, in one piece or in several that are made while it is sent.
+pub enum Pieces {
+    /// The whole answer.
+    Whole(String),
+    /// Its pieces. An error ends the connection, so that the caller sees that the answer is not whole.
+    Stream(LocalBoxStream<'static, std::result::Result<Bytes, actors::Error>>),
 }
 
 /// A variable of the path, counted from 0, as it was asked. Event types are read here: where ruma knows two names of a type it
@@ -193,6 +202,25 @@ impl Routes {
         self.add::<R, _, _, _>(handler, |Json(text)| Ok(json_response(text)))
     }
 
+    /// The same for an endpoint whose answer can be large: it is sent while it is read.
+    #[must_use]
+    pub fn on_pieces<R, F, Fut>(self, handler: F) -> Routes
+    where
+        R: Endpoint,
+        F: Fn(App, Caller, R) -> Fut + Copy + 'static,
+        Fut: Future<Output = Result<Pieces>> + 'static,
+    {
+        let handler = move |app, caller, _, request| handler(app, caller, request);
+        self.add::<R, _, _, _>(handler, |pieces| {
+            Ok(match pieces {
+                Pieces::Whole(text) => json_response(text),
+                Pieces::Stream(pieces) => HttpResponse::Ok()
+                    .content_type("application/json")
+                    .streaming(pieces),
+            })
+        })
+    }
+
     /// An endpoint that ruma does not have; `path` with `{variables}`.
     #[must_use]
     pub fn raw<F, Fut>(mut self, method: &'static str, path: &str, auth: Auth, handler: F) -> Routes
@@ -231,6 +259,13 @@ impl Routes {
     #[must_use]
     pub fn empty(self) -> Routes {
         self.terms(|terms| terms.empty = true)
+    }
+
+    /// The body of the endpoint that was added last carries content that is stored as JSON text. It may hold U+0000, and what is
+    /// decoded from it into a column is checked where that is done.
+    #[must_use]
+    pub fn content(self) -> Routes {
+        self.terms(|terms| terms.content = true)
     }
 
     /// The endpoint that was added last is for pages of the server's own origin, and for programs.

@@ -163,8 +163,8 @@ async fn handle(
     if !(incoming.body.is_empty() && route.terms.empty) {
         body::is_object(&incoming.body)?;
     }
-    if names_nul(&incoming.body) {
-        let why = "U+0000 cannot be stored, in no text".to_owned();
+    if !route.terms.content && names_nul(&incoming.body) {
+        let why = "U+0000 is allowed only in contents".to_owned();
         return Err(Error::Request(400, "M_BAD_JSON", why));
     }
     (route.handler)(app, caller, incoming).await

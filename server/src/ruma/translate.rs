@@ -11,8 +11,8 @@ use percent_encoding::percent_decode_str;
 use super::{Endpoint, Incoming};
 use crate::error::{Error, Result};
 
-/// Whether a JSON text has an escape for U+0000: PostgreSQL stores it in no text, and one statement that tries takes its whole
-/// batch down. Deviation: refused everywhere, also where it would only be content.
+/// Whether a JSON text has an escape for U+0000. PostgreSQL stores the character in no text, so a text that is decoded into a
+/// column must not have it. Content is stored as JSON, with the escape.
 pub(super) fn names_nul(json: &[u8]) -> bool {
     let mut rest = json;
     while let Some(escape) = rest.iter().position(|byte| *byte == b'\\') {

@@ -12,6 +12,21 @@ const SESSION: usize = 65_536;
 /// How many sessions a version may hold: more than a busy account collects in many years.
 pub const SESSIONS: i64 = 1_000_000;
 
+/// How many sessions may be stored at once. Clients send 100 to 200; it bounds how long others wait for the writer.
+pub const STORED_AT_ONCE: usize = 5_000;
+
+/// A request stores so many sessions at most.
+///
+/// # Errors
+/// [`Refusal::TooLarge`]
+pub fn check_count(sessions: usize) -> Result<()> {
+    if sessions > STORED_AT_ONCE {
+        let text = "a request may store 5,000 sessions; send the rest in another";
+        return Err(Refusal::TooLarge(text.into()).into());
+    }
+    Ok(())
+}
+
 /// The largest `auth_data`, in bytes.
 const AUTH_DATA: usize = 65_536;
 

@@ -8,11 +8,10 @@ use actors::key_store::{
 };
 use ruma::OwnedUserId;
 use ruma::api::client::backup::{
-    RoomKeyBackup, add_backup_keys, add_backup_keys_for_room, add_backup_keys_for_session,
-    create_backup_version, delete_backup_keys, delete_backup_keys_for_room,
-    delete_backup_keys_for_session, delete_backup_version, get_backup_info, get_backup_keys,
-    get_backup_keys_for_room, get_backup_keys_for_session, get_latest_backup_info,
-    update_backup_version,
+    add_backup_keys, add_backup_keys_for_room, add_backup_keys_for_session, create_backup_version,
+    delete_backup_keys, delete_backup_keys_for_room, delete_backup_keys_for_session,
+    delete_backup_version, get_backup_info, get_backup_keys, get_backup_keys_for_room,
+    get_backup_keys_for_session, get_latest_backup_info, update_backup_version,
 };
 use ruma::serde::Raw;
 use serde_json::value::RawValue;
@@ -21,7 +20,9 @@ use crate::app::App;
 use crate::caller::Caller;
 use crate::error::Result;
 use crate::limits::LARGE_BODY;
-use crate::ruma::Routes;
+use crate::ruma::{Pieces, Routes};
+
+mod sessions;
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {
@@ -34,10 +35,16 @@ pub(super) fn routes(routes: Routes) -> Routes {
     let stored = versions
         .on(put_all)
         .takes(LARGE_BODY)
+        .content()
         .on(put_room)
         .takes(LARGE_BODY)
-        .on(put_session);
-    let read = stored.on(get_all).on(get_room).on(get_session);
+        .content()
+        .on(put_session)
+        .content();
+    let read = stored
+        .on_pieces(get_all)
+        .on_pieces(get_room)
+        .on(get_session);
     read.on(delete_all).on(delete_room).on(delete_session)
 }
 
@@ -220,16 +227,6 @@ async fn put_session(
     ))
 }
 
-/// Sessions as they were stored, in ruma's words.
-fn stored<T>(
-    sessions: std::collections::BTreeMap<String, Box<RawValue>>,
-) -> std::collections::BTreeMap<String, Raw<T>> {
-    let sessions = sessions.into_iter();
-    sessions
-        .map(|(id, key)| (id, Raw::from_json(key)))
-        .collect()
-}
-
 /// The stored sessions of all rooms.
 ///
 /// `GET /_matrix/client/*/room_keys/keys` ([spec])
@@ -239,12 +236,8 @@ async fn get_all(
     app: App,
     caller: Caller,
     request: get_backup_keys::v3::Request,
-) -> Result<get_backup_keys::v3::Response> {
-    let (env, user) = (&app.actors.env, user(&caller)?);
-    let rooms = queries::sessions(env, &user, request.version, Part::All).await?;
-    let rooms = rooms.into_iter();
-    let rooms = rooms.map(|(room, sessions)| (room, RoomKeyBackup::new(stored(sessions))));
-    Ok(get_backup_keys::v3::Response::new(rooms.collect()))
+) -> Result<Pieces> {
+    sessions::answer(&app, &user(&caller)?, request.version, None).await
 }
 
 /// The stored sessions of a room.
@@ -256,14 +249,9 @@ async fn get_room(
     app: App,
     caller: Caller,
     request: get_backup_keys_for_room::v3::Request,
-) -> Result<get_backup_keys_for_room::v3::Response> {
-    let (env, user) = (&app.actors.env, user(&caller)?);
-    let part = Part::Room(request.room_id.clone());
-    let mut rooms = queries::sessions(env, &user, request.version, part).await?;
-    let sessions = rooms.remove(&request.room_id).unwrap_or_default();
-    Ok(get_backup_keys_for_room::v3::Response::new(stored(
-        sessions,
-    )))
+) -> Result<Pieces> {
+    let room = Some(request.room_id);
+    sessions::answer(&app, &user(&caller)?, request.version, room).await
 }
 
 /// A stored session.
