@@ -259,7 +259,10 @@ async fn signatures_are_seen_by_the_owner_and_the_signer() {
     // Once, and for those who share rooms: what only the owner sees goes with it.
     assert_eq!(
         stage.logged_since(log).await,
-        [(device_lists::Kind::Keys, "@alice:test".to_owned())]
+        [
+            (device_lists::Kind::Private, "@alice:test".to_owned()),
+            (device_lists::Kind::Keys, "@alice:test".to_owned())
+        ]
     );
 
     let laptop = alice.who.needs_device().expect("a device");
