@@ -33,7 +33,7 @@ async fn a_message_to_many_devices_is_stored_once() {
     }
     stage.quiet().await;
     irc.receiver.at_once(None);
-    let content = json!({"ciphertext": "c".repeat(60_000)});
+    let content = json!({"ciphertext": "c".repeat(20_000)});
     let body = json!({"messages": {&bob.user_id: {"*": content}, &alice.user_id: {"*": content}}});
     alice.put("/sendToDevice/m.example/1", &body).await.ok();
     assert_eq!(
