@@ -41,7 +41,9 @@ pub(crate) struct Scene<'a> {
 pub(crate) fn build() {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let built = Command::new(cargo)
-        .args(["build", "--release", "--quiet", "-p", "understudy"])
+        // Both packages are named so that what they share is built once.
+        .args(["build", "--release", "--quiet", "--bin", "understudy"])
+        .args(["-p", "understudy", "-p", "understudy-tests"])
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .status();
     assert!(built.is_ok_and(|s| s.success()), "understudy is built");
