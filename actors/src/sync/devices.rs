@@ -66,7 +66,7 @@ pub(super) fn changes(
         happened: BTreeMap::new(),
     };
     if is_long_ago(db, after)? {
-        found.from_rooms(db, up_to)?;
+        found.look_in_rooms(db, up_to)?;
     } else {
         for line in device_lists::log_after(db, after, up_to, LINES)? {
             found.read(db, &line)?;
@@ -122,7 +122,7 @@ impl Found<'_> {
 
     /// Look at the members of my rooms, and of those that I left, instead of at the log. For everybody who is there the log is asked
     /// whether the keys changed, unless it begins too late to know.
-    fn from_rooms(&mut self, db: &mut Conn, up_to: Position) -> Result<()> {
+    fn look_in_rooms(&mut self, db: &mut Conn, up_to: Position) -> Result<()> {
         let (me, after) = (self.me, self.after);
         let span = (after >= device_lists::pruned_up_to(db)?).then_some((after, up_to));
         match span {

@@ -1,6 +1,6 @@
 //! The contents of one deposit: each is stored once, however many devices and services receive it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use schema::Tx;
 use schema::inbox::{self, SharedContent};
@@ -20,12 +20,12 @@ enum Place {
 }
 
 /// The contents of a deposit, by where their text stands in the request: equal texts of different targets are not compared.
-pub(super) struct Contents(HashMap<*const u8, Place>);
+pub(super) struct Contents(BTreeMap<*const u8, Place>);
 
 impl Contents {
     /// Count the rows that each content would be in.
     pub(super) fn of(deliveries: &[Delivery<'_>]) -> Contents {
-        let mut rows: HashMap<*const u8, (usize, usize)> = HashMap::new();
+        let mut rows: BTreeMap<*const u8, (usize, usize)> = BTreeMap::new();
         for delivery in deliveries {
             let entry = rows.entry(delivery.content.as_ptr());
             let (count, _) = entry.or_insert((0, delivery.content.len()));

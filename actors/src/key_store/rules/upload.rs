@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use ruma::encryption::DeviceKeys;
-use ruma::{CanonicalJsonObject, DeviceId, OneTimeKeyAlgorithm, OwnedOneTimeKeyId, UInt, UserId};
+use ruma::{CanonicalJsonObject, DeviceId, OneTimeKeyAlgorithm, UInt, UserId};
 use schema::keys::OneTimeKey;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -205,11 +205,12 @@ pub fn hash(algorithm: &str, key_id: &str, json: &str) -> i64 {
 /// The hashes of uploaded keys.
 #[must_use]
 pub fn hashes(keys: &Keys) -> Vec<i64> {
-    let of = |(id, key): (&OwnedOneTimeKeyId, &Box<RawValue>)| {
-        let (algorithm, key_id) = split(id.as_str());
-        hash(algorithm, key_id, key.get())
-    };
-    keys.iter().map(of).collect()
+    keys.iter()
+        .map(|(id, key)| {
+            let (algorithm, key_id) = split(id.as_str());
+            hash(algorithm, key_id, key.get())
+        })
+        .collect()
 }
 
 /// Which of the uploaded one-time keys are new, in the order in which they will be given away: those of an earlier upload
@@ -277,7 +278,7 @@ pub fn counts<'a>(per_algorithm: impl IntoIterator<Item = (&'a str, i64)>) -> Co
 
 #[cfg(test)]
 mod tests {
-    use ruma::{device_id, user_id};
+    use ruma::{OwnedOneTimeKeyId, device_id, user_id};
     use serde_json::json;
     use serde_json::value::to_raw_value;
 
