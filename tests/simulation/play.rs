@@ -14,7 +14,7 @@ impl World {
         }
         match step.kind {
             Kind::Message => self.message(step).await?,
-            Kind::ToDevice => self.to_device(step).await?,
+            Kind::ToDevice => self.send_to_device(step).await?,
             Kind::Burst => self.burst(step).await?,
             Kind::UploadKeys => self.upload_keys(step).await?,
             Kind::Claim => self.claim(step).await?,
@@ -168,7 +168,7 @@ impl World {
         }
     }
 
-    async fn to_device(&mut self, step: Step) -> Check {
+    async fn send_to_device(&mut self, step: Step) -> Check {
         let caller = self.caller(step.a);
         let (user, n) = (self.user(step.b), self.number());
         let (device, to) = self.recipients(&user, step.c);

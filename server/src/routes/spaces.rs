@@ -1,14 +1,14 @@
 //! What rooms are, for users that think of joining them, and the rooms of spaces.
 
 use actors::rooms::queries::{self, SpacePage};
+use ruma::OwnedRoomId;
 use ruma::api::client::room::get_summary;
 use ruma::api::client::space::get_hierarchy;
-use ruma::{OwnedRoomAliasId, OwnedRoomId};
 use serde_json::json;
 
 use crate::app::App;
 use crate::caller::Caller;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::questions;
 use crate::ruma::{Json, Routes};
 
@@ -27,8 +27,6 @@ async fn summary(app: App, caller: Caller, request: get_summary::v1::Request) ->
     let room = match OwnedRoomId::try_from(request.room_id_or_alias) {
         Ok(room) => room,
         Err(alias) => {
-            let alias = OwnedRoomAliasId::try_from(alias)
-                .map_err(|_| Error::invalid_param("a room id or an alias"))?;
             questions::about_alias(&app, &caller, &alias).await?;
             queries::room_named(env, &alias).await?
         }
