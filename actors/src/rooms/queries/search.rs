@@ -52,7 +52,7 @@ const KEYS: [(&str, &str); 3] = [
 pub struct Sought {
     /// The words; each of them must be there.
     pub term: String,
-    /// Which of [`KEYS`] are looked at, as `content.body`; empty for all.
+    /// Which of `KEYS` are looked at, as `content.body`; empty for all.
     pub keys: Vec<String>,
     /// Only such events.
     pub filter: RoomEventFilter,
