@@ -32,7 +32,7 @@ pub struct Terms {
     pub empty: bool,
     /// Whether the body carries content that is stored as JSON text: there U+0000 is an escape like any other.
     pub content: bool,
-    /// Whether only pages of the server's own origin may call it. ([`crate::dev`])
+    /// Whether only pages of the server's own origin may call it.
     pub own_origin: bool,
 }
 
