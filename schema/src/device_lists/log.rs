@@ -290,12 +290,7 @@ pub fn log_after(
 /// # Errors
 /// When the database fails.
 pub fn cursor(db: &mut Conn) -> Result<Position> {
-    let position: Option<i64> = on!(db, |c| cursors::table
-        .find(CURSOR)
-        .select(cursors::position)
-        .first(c)
-        .optional())?;
-    Ok(Position(position.unwrap_or(0)))
+    stored(db, CURSOR)
 }
 
 /// The pass has read up to here.
@@ -303,7 +298,22 @@ pub fn cursor(db: &mut Conn) -> Result<Position> {
 /// # Errors
 /// When the database fails.
 pub fn set_cursor(db: &mut Conn, position: Position) -> Result<()> {
-    let row = (cursors::name.eq(CURSOR), cursors::position.eq(position.0));
+    store(db, CURSOR, position)
+}
+
+/// The position that is stored under a name; 0 for none.
+pub(super) fn stored(db: &mut Conn, name: &str) -> Result<Position> {
+    let position: Option<i64> = on!(db, |c| cursors::table
+        .find(name)
+        .select(cursors::position)
+        .first(c)
+        .optional())?;
+    Ok(Position(position.unwrap_or(0)))
+}
+
+/// Store a position under a name.
+pub(super) fn store(db: &mut Conn, name: &str, position: Position) -> Result<()> {
+    let row = (cursors::name.eq(name), cursors::position.eq(position.0));
     on!(db, |c| diesel::insert_into(cursors::table)
         .values(&row)
         .on_conflict(cursors::name)

@@ -1,9 +1,9 @@
 //! How far back the log goes, and what is forgotten of it.
 
 use diesel::prelude::*;
-use diesel::upsert::excluded;
 
 use super::cursor;
+use super::log::{store, stored};
 use crate::tables::{cursors, device_list_log};
 use crate::{Conn, Position, Result};
 
@@ -22,23 +22,7 @@ fn name_of(day: i64) -> String {
 /// # Errors
 /// When the database fails.
 pub fn pruned_up_to(db: &mut Conn) -> Result<Position> {
-    let position: Option<i64> = on!(db, |c| cursors::table
-        .find(PRUNED)
-        .select(cursors::position)
-        .first(c)
-        .optional())?;
-    Ok(Position(position.unwrap_or(0)))
-}
-
-fn set(db: &mut Conn, name: &str, position: Position) -> Result<()> {
-    let row = (cursors::name.eq(name), cursors::position.eq(position.0));
-    on!(db, |c| diesel::insert_into(cursors::table)
-        .values(&row)
-        .on_conflict(cursors::name)
-        .do_update()
-        .set(cursors::position.eq(excluded(cursors::position)))
-        .execute(c))?;
-    Ok(())
+    stored(db, PRUNED)
 }
 
 /// Remember where the order stands on a day, once, and answer where it stood on the newest day that is not after another.
@@ -88,6 +72,6 @@ pub fn prune(db: &mut Conn, up_to: Position, limit: i64) -> Result<i64> {
         device_list_log::table.filter(device_list_log::position.le(last))
     )
     .execute(c))?;
-    set(db, PRUNED, Position(*last))?;
+    store(db, PRUNED, Position(*last))?;
     Ok(i64::try_from(oldest.len()).unwrap_or(limit))
 }
