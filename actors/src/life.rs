@@ -1,7 +1,7 @@
 //! The death of an actor ends the process: starting again loses nothing, and an actor that is missing loses what it is told.
 //!
-//! actix restarts no actor that has panicked, in a handler or in a future that it spawned. An asked actor is missed by whoever asks;
-//! an actor that is only told things would be missed by nothing.
+//! actix restarts no actor that has panicked, in a handler or in a future that it spawned. When an actor that answers questions
+//! dies, the next question fails and shows it; when an actor that only receives notifications dies, nothing would show it.
 
 use std::sync::Arc;
 

@@ -206,8 +206,8 @@ impl Transport {
     }
 }
 
-/// Send it. The status decides, as soon as it is there; the body is for whoever looks for the reason, and reading it keeps the
-/// connection.
+/// Send it. The status decides, as soon as it is there; the body only explains a failure, and reading it
+/// lets the connection be used again.
 async fn status_and_excerpt(
     request: RequestBuilder,
     too_late: impl Future<Output = ()>,

@@ -36,7 +36,7 @@ pub struct Caller {
     address: String,
 }
 
-/// Where a request says who asks.
+/// The parts of a request that identify its caller.
 pub(crate) struct Asked<'a> {
     /// The path.
     pub(crate) path: &'a str,

@@ -53,7 +53,8 @@ pub(crate) struct State {
     /// Connections of a server that was killed are none of the next one's.
     server: u32,
     seen: BTreeSet<(String, String)>,
-    /// The trace of the server that runs now: whoever waits for its rest need not wait for a bridge that hangs.
+    /// The trace of the server that runs now. A bridge that hangs is counted there as waiting, so that waiting for the server to be idle
+    /// does not wait for the bridge.
     pub(crate) trace: Option<Trace>,
 }
 

@@ -35,7 +35,7 @@ const THIRD_PARTY: &str =
 /// A user or an address, and what it wants to do.
 #[derive(Debug, Clone)]
 pub(super) struct Purpose {
-    /// Who has the session open: sessions are counted by it.
+    /// The user or address that opened the session: open sessions are counted and limited for each.
     caller: String,
     /// What a session was opened for. It counts for nothing else.
     operation: String,

@@ -61,7 +61,7 @@ pub fn read_text(path: &Path) -> Result<String, String> {
     std::fs::read_to_string(path).map_err(|e| e.to_string())
 }
 
-/// The folder has been quiet for so long: whoever changes many files is done.
+/// How long the folder must be quiet before it is read, so that many changes at once are read together.
 const QUIET: Duration = Duration::from_millis(25);
 
 /// However much happens, the folder is read this often at least.

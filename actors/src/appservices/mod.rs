@@ -123,7 +123,7 @@ impl Appservices {
     /// Read the folder: now, or when the reading is over that is under way.
     fn read(&mut self, ctx: &mut Context<Self>) {
         if self.readings.over {
-            // Who waits is told that nothing comes any more.
+            // Dropping the channels fails the requests that wait for this reading: there will be none.
             self.readings.waiting.clear();
             return;
         }
@@ -165,7 +165,7 @@ impl Appservices {
         }));
     }
 
-    /// Hear of changes from the operating system. Whether that is so.
+    /// Have the operating system report changes of the folder. Returns whether it does.
     fn watch_folder(&mut self, ctx: &mut Context<Self>) -> bool {
         let Some(folder) = &self.folder else {
             return true;
@@ -197,8 +197,8 @@ impl Appservices {
         self.readings.retry = Some(ctx.spawn(retry));
     }
 
-    /// What was read is in force: have the senders follow, and tell who has to know. Without a folder nobody is served: a
-    /// command on a server that does not run.
+    /// The registrations that were read are in force: start, change and stop senders, then tell `device_lists` and the senders that
+    /// changed. Without a folder no sender is started: that is a command on a server that does not run.
     fn in_force(&mut self, outcome: Option<Outcome>, ctx: &mut Context<Self>) -> Loaded {
         let interests = self.env.store.interests();
         if let Some(outcome) = &outcome {
@@ -248,7 +248,7 @@ impl Appservices {
             Ok(loaded) => Ok(loaded.clone()),
             Err(_) => Err(Error::Failed("appservices")),
         };
-        // Who has given up waiting does not hear it.
+        // A request that timed out has dropped its channel: sending to it fails, and that is fine.
         let first = waiting.next();
         for tell in waiting {
             let _ = tell.send(again());

@@ -120,8 +120,8 @@ impl Found<'_> {
         self.happened(subject).own_view = true;
     }
 
-    /// Look at the members of my rooms, and of those that I left, instead of at the log. For everybody who is there the log is asked
-    /// whether the keys changed, unless it begins too late to know.
+    /// Look at the members of the user's rooms, and of those that the user left, instead of at all lines of the log. For each member
+    /// found the log says whether the keys changed, unless it was pruned beyond the token: then every member counts as changed.
     fn look_in_rooms(&mut self, db: &mut Conn, up_to: Position) -> Result<()> {
         let (me, after) = (self.me, self.after);
         let span = (after >= device_lists::pruned_up_to(db)?).then_some((after, up_to));

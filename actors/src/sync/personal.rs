@@ -111,8 +111,8 @@ pub(super) fn sorted(ask: &Ask, rows: Vec<DataRow>) -> Result<(Events, ByRoom)> 
     Ok((global.into(), by_room))
 }
 
-/// Whose presence changed among those that share a room with the user, and who is online of those that have just `arrived`
-/// in one. ([spec])
+/// The users that share a room with the syncing user and whose presence changed, and those that are online of the users that have
+/// just `arrived` in such a room. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#presence
 pub(super) fn presence<'a>(

@@ -131,7 +131,7 @@ struct Incoming {
     body: Bytes,
     path: Vec<String>,
     query: Vec<(String, String)>,
-    /// A variable of the path is too long. Said only after it is known who asks.
+    /// A variable of the path is too long. Reported only after the caller is authenticated.
     refused: Option<Error>,
 }
 

@@ -25,7 +25,7 @@ pub(super) type Found = (Rc<str>, BTreeMap<&'static str, Route>);
 pub struct Router(pub(super) Rc<matchit::Router<Found>>);
 
 impl Router {
-    /// Answer a request: find its route, prove who asks, read the body, parse, handle, and turn whatever happens into a response.
+    /// Answer a request: find its route, authenticate the caller, read the body, parse, handle, and turn whatever happens into a response.
     pub async fn serve(&self, app: App, http: HttpRequest, mut payload: Payload) -> HttpResponse {
         let answer = self.answer(app, &http, &mut payload).await;
         body::close_unless_read(&http, answer, payload)
@@ -141,8 +141,8 @@ async fn run(
 }
 
 // ANCHOR: handle
-/// Who asks comes first, then how often, then the body: of a request that is refused nothing is read, and a bad token is 401
-/// whatever the body holds. A body that comes slowly takes no place at the door.
+/// The token is checked first, then the rate limit, then the body is read: a refused request's body is not read, and a bad token is
+/// 401 whatever the body holds. A body that comes slowly takes no place at the door.
 async fn handle(
     app: App,
     route: Route,

@@ -90,9 +90,9 @@ pub fn latest_state<'a>(events: impl Iterator<Item = &'a EventRow>) -> Vec<&'a E
 pub struct Happened {
     /// Its device list changed.
     pub keys: bool,
-    /// Its keys look different to whoever syncs and to no other: they need not share a room for that.
+    /// Its keys look different to the syncing user alone, by that user's signature: the two need not share a room for that.
     pub own_view: bool,
-    /// It and whoever syncs are now in a room where they were not both before.
+    /// It and the syncing user are now in a room where they were not both before.
     pub met: bool,
     /// It and whoever syncs are no longer both in a room.
     pub parted: bool,
