@@ -145,15 +145,14 @@ impl Reader {
     /// Serve the queue until it is closed. The pool counts this reader as connected already.
     pub(crate) fn run(mut self) {
         while let Some((read, slow)) = self.shared.reads.next() {
-            if self.shared.has_ended() {
-                // Not even an error is answered.
-                return;
-            }
-            let good = self.serve(read, slow);
+            let ended = self.shared.has_ended();
+            // A storage that was ended answers nothing, not even an error.
+            let good = !ended && self.serve(read, slow);
             if slow {
+                // Also where it was not served: the other reader waits for this place before it ends.
                 self.shared.reads.slow_done();
             }
-            if !good && !self.reconnect() {
+            if ended || !good && !self.reconnect() {
                 return;
             }
         }

@@ -164,6 +164,41 @@ fn a_read_at_which_the_storage_ends_ends_the_writer_too() {
 }
 
 #[test]
+fn a_storage_that_is_ended_while_slow_reads_wait_lets_go_of_the_database() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let url = format!("sqlite:{}", folder.path().join("db").display());
+    let script = Script::default();
+    let store = Store::open(&url, &script.options()).expect("the store opens");
+    let (begun, has_begun) = std::sync::mpsc::channel();
+    let (finish, to_finish) = std::sync::mpsc::channel::<()>();
+    // One slow read runs, two wait for its place, and the other reader is idle.
+    let running = store.read_slow(move |_| {
+        begun.send(()).expect("the test waits");
+        to_finish.recv().expect("the test goes on");
+        Ok::<_, Error>(())
+    });
+    has_begun.recv().expect("the read runs");
+    let waiting: Vec<_> = (0..2)
+        .map(|_| store.read_slow(|_| Ok::<_, Error>(())))
+        .collect();
+    script.set(&[(Point::BeforeCommit, Fault::End)]);
+    let written = put(&store, "lost");
+    script.done();
+    finish.send(()).expect("the read goes on");
+    let (closed, is_closed) = std::sync::mpsc::channel();
+    let closing = store.clone();
+    std::thread::spawn(move || {
+        closing.close();
+        // The test may have given up.
+        let _ = closed.send(());
+    });
+    let patience = Duration::from_secs(10);
+    is_closed.recv_timeout(patience).expect("every reader ends");
+    drop((running, waiting, written));
+    Store::open(&url, &script.options()).expect("the store opens again");
+}
+
+#[test]
 fn a_storage_thread_that_panics_ends_the_process() {
     for (dies, name) in [(Point::Begin, "writer"), (Point::ReadBegin, "reader")] {
         let folder = tempfile::tempdir().expect("a folder");
