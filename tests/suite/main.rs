@@ -30,6 +30,7 @@ mod lengths;
 mod masquerading;
 mod memberships;
 mod mscs;
+mod planted;
 mod questions;
 mod registrations;
 mod restart;
