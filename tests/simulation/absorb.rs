@@ -24,6 +24,7 @@ impl World {
         for attempt in &attempts {
             self.take_attempt(attempt)?;
         }
+        self.check_prompt()?;
         self.check_answered()
     }
 

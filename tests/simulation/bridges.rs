@@ -47,6 +47,8 @@ pub(crate) struct State {
     pub(crate) modes: BTreeMap<String, Mode>,
     pub(crate) tokens: BTreeMap<String, String>,
     pub(crate) attempts: Vec<Attempt>,
+    /// Bridges that have behaved badly and have acknowledged nothing since: the server may wait before it tries again.
+    pub(crate) troubled: BTreeSet<String>,
     /// Requests that are no transactions, in the order they came: bridge, method and path.
     pub(crate) questions: Vec<(String, String)>,
     open: BTreeMap<String, usize>,
@@ -102,7 +104,12 @@ impl Bridges {
     }
 
     pub(crate) fn set_mode(&self, service: &str, mode: Mode) {
-        self.with(|s| s.modes.insert(service.to_owned(), mode));
+        self.with(|s| {
+            s.modes.insert(service.to_owned(), mode);
+            if mode != Mode::Good {
+                s.troubled.insert(service.to_owned());
+            }
+        });
         self.changed.notify_waiters();
     }
 
@@ -151,6 +158,9 @@ impl Bridges {
         self.with(|s| {
             s.attempts[number].taken |= status < 300;
             s.attempts[number].acknowledged = status < 300;
+            if mode == Mode::Good {
+                s.troubled.remove(&service);
+            }
         });
         self.write_down(&service, id, &request, status);
         write_answer(stream, status, "{}").await?;

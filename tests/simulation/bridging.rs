@@ -12,7 +12,7 @@ use crate::model::Registration;
 use crate::play::name;
 use crate::server::Armed;
 use crate::steps::{Kind, Step};
-use crate::world::{Caller, Check, Due, FileState, Received, Service, World, broken};
+use crate::world::{Check, Due, FileState, Received, Service, World, broken};
 
 /// The services of every world: exclusive with every opt-in, observing with consent, exclusive without any opt-in, without a
 /// URL, observing without consent.
@@ -30,6 +30,8 @@ fn registration(id: &str, variant: u8) -> Registration {
         ("irc", _) => vec![own("irc_"), own("bob")],
         ("obs", 0) => vec![shared("alice"), shared("irc_")],
         ("obs", 1) => vec![shared("")],
+        // What it has observed it decides over from now on.
+        ("obs", _) if variant % 2 == 0 => vec![own("obs_"), own("alice")],
         ("obs", _) => vec![own("obs_")],
         ("spy", 0 | 1) => vec![shared("")],
         ("spy", _) => vec![own("spy_")],
@@ -138,7 +140,7 @@ impl World {
         let before = self.services[s].registration.clone();
         self.say(format!(
             "the registration of {id} becomes variant {}",
-            step.b % 3
+            step.b % 6
         ));
         self.services[s].registration = registration(&id, step.b);
         let users = self.services[s].registration.users.clone();
@@ -409,49 +411,6 @@ impl World {
         let id = self.services[s].registration.id.clone();
         self.say(format!("the bridge {id} is {mode:?}"));
         self.bridges.set_mode(&id, mode);
-    }
-
-    pub(crate) async fn ping(&mut self, step: Step) -> Check {
-        let s = usize::from(step.a) % self.services.len();
-        if self.services[s].in_force.is_none() {
-            return Ok(());
-        }
-        let id = self.services[s].registration.id.clone();
-        self.say(format!("{id} has itself pinged"));
-        let bot = self.as_bot(s);
-        let path = format!("/_matrix/client/v1/appservice/{id}/ping");
-        if self.service_mode(s) == Mode::Hangs && self.services[s].registration.has_url {
-            return self.ping_one_that_hangs(&bot, &path).await;
-        }
-        self.ask(&bot, "POST", &path, Some(&json!({}))).await?;
-        Ok(())
-    }
-
-    /// A bridge that hangs is given up after a time of the manual clock, and always in the same words.
-    async fn ping_one_that_hangs(&mut self, bot: &Caller, path: &str) -> Check {
-        let (person, body) = (self.person(bot), json!({}));
-        let time = async {
-            self.server.rests().await;
-            self.clock.advance(Duration::from_secs(31));
-            std::future::pending::<()>().await;
-        };
-        let answer = tokio::select! {
-            answer = tokio::time::timeout(Duration::from_secs(10), person.try_ask("POST", path, Some(&body))) => answer,
-            () = time => return Ok(()),
-            () = self.server.trouble.death() => return Ok(()),
-        };
-        self.elapsed += 31_000;
-        match answer {
-            Ok(Ok(a)) if a.status == 504 && a.body["errcode"] == "M_CONNECTION_TIMEOUT" => Ok(()),
-            Ok(answer) if self.server.trouble.fired() > 0 => {
-                self.judge(answer.ok(), "POST", path)?;
-                Ok(())
-            }
-            other => broken(
-                "a ping to a service that hangs is answered 504 in time",
-                format!("{other:?}"),
-            ),
-        }
     }
 
     pub(crate) async fn advance(&mut self, step: Step) -> Check {

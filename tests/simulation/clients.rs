@@ -31,7 +31,7 @@ struct Synced {
     only_messages: bool,
 }
 
-fn list(value: &Value) -> Vec<Value> {
+pub(crate) fn list(value: &Value) -> Vec<Value> {
     value.as_array().cloned().unwrap_or_default()
 }
 
@@ -221,7 +221,7 @@ impl World {
     }
 
     /// Whether one of these may see an event that is shown: a service reads for all its users.
-    fn check_seen_by(&self, users: &[String], event: &Value, as_state: bool) -> Check {
+    pub(crate) fn check_seen_by(&self, users: &[String], event: &Value, as_state: bool) -> Check {
         let user = &users[0];
         let id = event["event_id"].as_str().unwrap_or_default();
         let Some(at) = self.history.events.iter().position(|e| e.id == id) else {
@@ -392,69 +392,6 @@ impl World {
                     );
                 }
             }
-        }
-        Ok(())
-    }
-
-    pub(crate) async fn read(&mut self, step: Step) -> Check {
-        let (room, caller) = (self.room(step.b), self.caller(step.a));
-        let Some((event, _)) = self.event_of(&room, step.d) else {
-            return Ok(());
-        };
-        let (r, e) = (segment(&room), segment(&event));
-        let path = match step.c % 5 {
-            0 => format!("/rooms/{r}/messages?dir=b&limit=50"),
-            1 => format!("/rooms/{r}/state"),
-            2 => format!("/rooms/{r}/context/{e}?limit=4"),
-            3 => format!("/rooms/{r}/event/{e}"),
-            _ => format!("/rooms/{r}/members"),
-        };
-        self.say(format!("{} reads {path}", name(&caller)));
-        let answer = self.ask(&caller, "GET", &path, None).await?;
-        if step.c % 5 == 0
-            && self
-                .forgotten
-                .contains(&(room.clone(), caller.user.clone()))
-            && answer.status != 403
-        {
-            return broken(
-                "who has forgotten a room has no part in it",
-                format!("{} {path}: {}", name(&caller), answer.status),
-            );
-        }
-        if answer.status != 200 {
-            return Ok(());
-        }
-        let body = &answer.body;
-        let (events, state) = match step.c % 5 {
-            0 => (list(&body["chunk"]), list(&body["state"])),
-            1 => (Vec::new(), list(body)),
-            2 => {
-                let around = [
-                    list(&body["events_before"]),
-                    vec![body["event"].clone()],
-                    list(&body["events_after"]),
-                ];
-                (around.concat(), list(&body["state"]))
-            }
-            3 => (vec![body.clone()], Vec::new()),
-            _ => (Vec::new(), list(&body["chunk"])),
-        };
-        let mut users = vec![caller.user.clone()];
-        if let Some(service) = caller.service {
-            let registration = &self.services[service].registration;
-            users.extend(
-                self.accounts
-                    .keys()
-                    .filter(|u| registration.claims(u).is_some())
-                    .cloned(),
-            );
-        }
-        for event in &events {
-            self.check_seen_by(&users, event, false)?;
-        }
-        for event in &state {
-            self.check_seen_by(&users, event, true)?;
         }
         Ok(())
     }

@@ -45,6 +45,7 @@ impl World {
             self.sync_device(device, false, false, false).await?;
             self.sync_device(device, false, false, false).await?;
         }
+        self.check_leavers().await?;
         self.check_given()
     }
 

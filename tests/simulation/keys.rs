@@ -196,17 +196,26 @@ impl World {
     }
 
     pub(crate) async fn sign_user(&mut self, step: Step) -> Check {
-        let caller = self.device_caller(step.a);
-        let target = self.user(step.b);
-        let Some(seed) = self
-            .cross_signing
-            .get(&target)
-            .copied()
-            .filter(|_| target != caller.user)
-        else {
+        // Those who have keys sign each other's.
+        let able: Vec<Caller> = self
+            .callers()
+            .into_iter()
+            .filter(|c| c.device.is_some() && self.cross_signing.contains_key(&c.user))
+            .collect();
+        let Some(caller) = able.get(usize::from(step.a) % able.len().max(1)).cloned() else {
             return Ok(());
         };
-        let Some(own) = self.cross_signing.get(&caller.user).copied() else {
+        let own = self.cross_signing[&caller.user];
+        let others: Vec<(String, u8)> = self
+            .cross_signing
+            .iter()
+            .filter(|(user, _)| **user != caller.user)
+            .map(|(user, seed)| (user.clone(), *seed))
+            .collect();
+        let Some((target, seed)) = others
+            .get(usize::from(step.b) % others.len().max(1))
+            .cloned()
+        else {
             return Ok(());
         };
         self.say(format!(

@@ -103,7 +103,7 @@ impl History {
         self.membership(before, room, user) == "join"
     }
 
-    fn visibility(&self, before: usize, room: &str) -> &str {
+    pub(crate) fn visibility(&self, before: usize, room: &str) -> &str {
         let event = self.state(before, room, "m.room.history_visibility", "");
         let said = event.and_then(|i| self.events[i].content["history_visibility"].as_str());
         said.unwrap_or("shared")

@@ -257,11 +257,15 @@ impl World {
         let mut caller = self.caller(step.a);
         if matches!(step.kind, Kind::Leave) && step.c % 4 != 0 {
             caller = self.member(&room, step.a);
-        } else if matches!(step.kind, Kind::Join) && step.c % 4 != 0 {
-            // Mostly an invitation is accepted.
+        } else if matches!(step.kind, Kind::Join | Kind::Leave) && (step.c / 4) % 4 != 0 {
+            // Mostly an invitation is accepted or declined, and a knock taken back.
             let end = self.history.events.len();
-            let invited = |c: &Caller| self.history.membership(end, &room, &c.user) == "invite";
-            let all: Vec<Caller> = self.callers().into_iter().filter(invited).collect();
+            let waits = |c: &Caller| match self.history.membership(end, &room, &c.user) {
+                "invite" => true,
+                "knock" => step.kind == Kind::Leave,
+                _ => false,
+            };
+            let all: Vec<Caller> = self.callers().into_iter().filter(waits).collect();
             if let Some(one) = all.get(usize::from(step.a) % all.len().max(1)) {
                 caller = one.clone();
             }

@@ -26,6 +26,7 @@ impl World {
             Kind::DeleteDevice => self.delete_device(step).await?,
             Kind::CreateRoom => self.create_room(step).await?,
             Kind::Invite | Kind::Kick | Kind::Ban => self.membership_of_another(step).await?,
+            Kind::Forget if step.c % 4 != 0 => self.leave_and_forget(step).await?,
             Kind::Join | Kind::Leave | Kind::Knock | Kind::Forget => {
                 self.own_membership(step).await?
             }
@@ -53,6 +54,7 @@ impl World {
             Kind::Read => self.read(step).await?,
             Kind::Damage => self.damage().await?,
             Kind::ReloadOften => self.reload_often().await?,
+            Kind::Strangers => self.strangers(step).await?,
             Kind::LongName => self.long_name(step).await?,
         }
         self.absorb().await
@@ -197,7 +199,7 @@ impl World {
     }
 
     /// A message was answered: this is to whom it is due.
-    fn sent(&mut self, n: u64, to: &[usize], prompt: bool) {
+    pub(crate) fn sent(&mut self, n: u64, to: &[usize], prompt: bool) {
         for device in to {
             let services = 0..self.services.len();
             let due = services
@@ -374,7 +376,7 @@ pub(crate) fn name(caller: &Caller) -> String {
     format!("{}/{device}", caller.user)
 }
 
-fn to_device_request(n: u64, user: &str, device: &str) -> (String, Value) {
+pub(crate) fn to_device_request(n: u64, user: &str, device: &str) -> (String, Value) {
     let body = json!({"messages": {user: {device: {"n": n}}}});
     (format!("/sendToDevice/m.sim.key/t{n}"), body)
 }

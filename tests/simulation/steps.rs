@@ -4,7 +4,7 @@
 use crate::chance::Chance;
 
 /// Every kind of step, and how often it is drawn.
-pub(crate) const KINDS: [(Kind, usize); 47] = [
+pub(crate) const KINDS: [(Kind, usize); 48] = [
     (Kind::Message, 10),
     (Kind::ToDevice, 10),
     (Kind::Burst, 4),
@@ -52,6 +52,7 @@ pub(crate) const KINDS: [(Kind, usize); 47] = [
     (Kind::LongName, 1),
     (Kind::ReloadOften, 1),
     (Kind::Damage, 3),
+    (Kind::Strangers, 1),
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -103,6 +104,7 @@ pub(crate) enum Kind {
     LongName,
     ReloadOften,
     Damage,
+    Strangers,
 }
 
 /// One step: a kind, and four numbers that it takes modulo what there is.

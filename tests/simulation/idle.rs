@@ -1,0 +1,169 @@
+//! What services look for: one that is owed nothing looks for nothing, and one that is owed something gets it at once.
+
+use std::collections::BTreeMap;
+
+use actors::appservices::Status;
+use serde_json::{Value, json};
+
+use crate::bridges::Mode;
+use crate::play::{name, to_device_request};
+use crate::steps::Step;
+use crate::world::{Check, World, broken};
+
+/// How often strangers change their keys while a message is sent to the service each time.
+const ROUNDS: u64 = 6;
+
+impl World {
+    /// How often the sender of a service has looked for something to send, since the server started.
+    async fn looked(&self, service: usize) -> Option<u64> {
+        let id = &self.services[service].registration.id;
+        let appservices = self.server.app().actors.appservices.clone();
+        let views = tokio::select! {
+            views = actors::ask(&appservices, Status) => views.ok()?,
+            () = self.server.trouble.death() => return None,
+        };
+        let view = views.into_iter().find(|view| view.service == *id)?;
+        Some(view.gathered)
+    }
+
+    /// A service that answers, a device of it, and the device of a person of whom the service knows nothing.
+    fn stranger(&self, step: Step) -> Option<(usize, usize, usize)> {
+        let all = (0..self.devices.len()).filter(|i| self.devices[*i].alive);
+        let pairs: Vec<(usize, usize, usize)> = all
+            .clone()
+            .filter_map(|ghost| Some((self.devices[ghost].made_by?, ghost)))
+            .filter(|(s, ghost)| {
+                let wants = self.services[*s].in_force.as_ref();
+                wants.is_some_and(|r| r.wants_device_lists)
+                    && self.is_sent(*s, *ghost)
+                    && self.decides(*s, *ghost)
+                    && self.service_mode(*s) == Mode::Good
+            })
+            .flat_map(|(s, ghost)| {
+                let knows = move |user: &String| {
+                    let service = &self.services[s];
+                    service.ever_claims(user) || service.received.knew.contains(user)
+                };
+                let people = all.clone().filter(move |i| {
+                    self.devices[*i].made_by.is_none() && !knows(&self.devices[*i].user)
+                });
+                people.map(move |person| (s, ghost, person))
+            })
+            .collect();
+        pairs
+            .get(usize::from(step.a) % pairs.len().max(1))
+            .copied()
+            .filter(|_| self.to_device_on && self.device_lists_on)
+    }
+
+    /// A person changes the keys of a device while a service that knows nothing of them is sent messages: their changes are no
+    /// business of the service. Afterwards they change them alone.
+    pub(crate) async fn strangers(&mut self, step: Step) -> Check {
+        let Some((s, ghost, person)) = self.stranger(step) else {
+            return Ok(());
+        };
+        self.server.trouble.arm(None);
+        self.settle().await?;
+        let Some((starts, before)) = self.looked(s).await.map(|n| (self.server.starts, n)) else {
+            return Ok(());
+        };
+        let caller = self.caller_of(person);
+        let service = self.services[s].registration.id.clone();
+        let (user, id) = (
+            self.devices[ghost].user.clone(),
+            self.devices[ghost].id.clone(),
+        );
+        self.say(format!(
+            "{}, of whom {service} knows nothing, gets other keys {ROUNDS} times, and sends a message to {user}/{id} with each",
+            name(&caller)
+        ));
+        for _ in 0..ROUNDS {
+            let n = self.number();
+            let keys = self.other_keys(person);
+            let (path, message) = to_device_request(n, &user, &id);
+            let asker = self.person(&caller);
+            let answers = tokio::select! {
+                answers = async {
+                    tokio::join!(
+                        asker.try_ask("POST", "/keys/upload", Some(&keys)),
+                        asker.try_ask("PUT", &path, Some(&message)),
+                    )
+                } => answers,
+                () = self.server.trouble.death() => return Ok(()),
+            };
+            for (answer, path) in [(answers.0, "/keys/upload"), (answers.1, path.as_str())] {
+                self.judge(answer.ok(), "PUT", path)?;
+            }
+            self.sent(n, &[ghost], false);
+            self.devices[person].keyed = true;
+            self.keys_changed(&caller.user, None);
+            self.settle().await?;
+        }
+        self.looks_at_most(s, starts, before + ROUNDS + 1, "messages")
+            .await?;
+        self.absorb().await?;
+        let Some(before) = self.looked(s).await else {
+            return Ok(());
+        };
+        self.say(format!("{} gets other keys once more", name(&caller)));
+        let keys = self.other_keys(person);
+        self.ask(&caller, "POST", "/keys/upload", Some(&keys))
+            .await?;
+        self.keys_changed(&caller.user, None);
+        self.settle().await?;
+        self.looks_at_most(s, starts, before, "nothing").await
+    }
+
+    fn other_keys(&mut self, device: usize) -> Value {
+        let n = self.number();
+        let (user, id) = (&self.devices[device].user, &self.devices[device].id);
+        json!({"device_keys": {
+            "user_id": user, "device_id": id, "algorithms": ["m.olm.v1.curve25519-aes-sha2"],
+            "keys": {format!("curve25519:{id}"): format!("curve{n}"), format!("ed25519:{id}"): format!("ed{n}")},
+            "signatures": {user: {format!("ed25519:{id}"): "c2lnbmVk"}},
+        }})
+    }
+
+    /// Each thing that a service is owed is a reason to look once, and what it is not owed is none.
+    async fn looks_at_most(&self, s: usize, starts: u32, most: u64, owed: &str) -> Check {
+        let id = &self.services[s].registration.id;
+        match self.looked(s).await {
+            Some(now) if self.server.starts == starts && now > most => broken(
+                "a service that is owed nothing looks for nothing",
+                format!("{id} was owed {owed} and has looked {now} times, not {most}"),
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether nothing that the server does was disturbed: what was is made good after a time.
+    fn is_undisturbed(&self) -> bool {
+        self.server.is_running() && self.server.trouble.fired() == 0
+    }
+
+    /// That no event waits for a bridge that answers.
+    pub(crate) fn check_prompt(&mut self) -> Check {
+        if !self.is_undisturbed() {
+            return Ok(());
+        }
+        let waiting: BTreeMap<String, String> = self
+            .journal
+            .pairs(
+                "SELECT appservice_id AS a, CAST(COUNT(*) AS TEXT) AS b FROM owed_events WHERE txn IS NULL GROUP BY appservice_id",
+            )
+            .into_iter()
+            .collect();
+        for service in &self.services {
+            let id = &service.registration.id;
+            let answers = service.in_force.as_ref().is_some_and(|r| r.has_url)
+                && self.bridges.with(|b| !b.troubled.contains(id));
+            if let Some(many) = waiting.get(id).filter(|_| answers) {
+                return broken(
+                    "what a bridge that answers is owed is sent at once",
+                    format!("{many} events wait for {id}"),
+                );
+            }
+        }
+        Ok(())
+    }
+}
