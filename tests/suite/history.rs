@@ -153,6 +153,30 @@ async fn a_user_that_never_joined_sees_its_own_leave_and_nothing_of_the_room() {
 }
 
 #[actix_web::test]
+async fn an_invited_user_sees_no_state_of_before_its_invite() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let bob = stage.person("bob", "PHONE").await;
+    let hall = public(&alice, "invited").await;
+    set(&alice, &hall, "m.room.topic", json!({"topic": "secret"})).await;
+    act(&alice, &hall, "invite", json!({"user_id": "@bob:test"})).await;
+    let said = say(&alice, &hall, "said").await;
+    set(&alice, &hall, "m.room.name", json!({"name": "open"})).await;
+    for query in ["limit=20".to_owned(), format!("limit=20&filter={LAZY}")] {
+        let around = context(&bob, &hall, &said, &query).await;
+        assert!(!around.to_string().contains("secret"), "{around}");
+        let state = names(&around["state"]);
+        assert!(state.contains(&"m.room.name"), "{around}");
+        assert!(!state.contains(&"m.room.create"), "{around}");
+    }
+    // Where the user joins, the state of its time is open to it.
+    act(&bob, &hall, "join", json!({})).await;
+    let here = say(&bob, &hall, "here").await;
+    let around = context(&bob, &hall, &here, "limit=0").await;
+    assert!(around["state"].to_string().contains("secret"), "{around}");
+}
+
+#[actix_web::test]
 async fn a_leave_in_its_context_shows_the_state_of_then() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;

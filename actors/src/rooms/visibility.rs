@@ -135,6 +135,19 @@ impl HistoryAccess {
             })
     }
 
+    /// Whether the user may see all state as of the event at a position: it was joined there, or the room was open to the world. Others,
+    /// an invited user among them, see of the state there those events that they may see. ([spec])
+    ///
+    /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#server-behaviour-5
+    #[must_use]
+    pub fn sees_whole_state(&self, at: Position) -> bool {
+        self.knows(at)
+            && [at.before(), at].into_iter().any(|then| {
+                self.rule(then) == Visibility::WorldReadable
+                    || self.allows(Visibility::Joined, then, at)
+            })
+    }
+
     /// Whether the user may see the state that the event at a position replaced: where it could see the state just before, and
     /// its own membership.
     #[must_use]
@@ -274,6 +287,16 @@ mod tests {
             assert!(!access.sees_state(Position(20)), "{rule:?}");
             assert_eq!(access.present.state(), None);
         }
+    }
+
+    #[test]
+    fn an_invite_shows_no_state_of_before_it() {
+        let invited = access(Visibility::Invited, false);
+        let seen = [5, 15, 25, 40].map(|p| invited.sees_whole_state(Position(p)));
+        assert_eq!(seen, [false, false, true, false]);
+        assert!(invited.sees_state(Position(15)) && !invited.sees(Position(5)));
+        let open = access(Visibility::WorldReadable, false);
+        assert!(open.sees_whole_state(Position(5)));
     }
 
     #[test]

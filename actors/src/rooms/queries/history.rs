@@ -244,7 +244,7 @@ fn context_state(
             member.is_none_or(|user| senders.contains(user))
         });
     }
-    Ok(state)
+    reader.seen_as_of(db, then, state)
 }
 
 /// Which events about another are asked for.

@@ -168,7 +168,21 @@ impl<'a> Reader<'a> {
                 then,
             )?);
         }
-        Ok(found)
+        self.seen_as_of(db, then, found)
+    }
+
+    /// What the user may see of the state as of an event. An invite that lets the user see the event opens no state of before it.
+    pub(super) fn seen_as_of(
+        &self,
+        db: &mut Conn,
+        then: Position,
+        mut state: Vec<EventRow>,
+    ) -> Result<Vec<EventRow>> {
+        let access = self.access_since(db, Position::START)?;
+        if !access.sees_whole_state(then) {
+            state.retain(|row| access.sees(Position(row.position)));
+        }
+        Ok(state)
     }
 
     /// The newest of these events whose state the user may see.
