@@ -6,7 +6,7 @@ use diesel::prelude::*;
 
 use crate::registration::ServiceId;
 use crate::tables::{appservice_rooms, memberships, tracked};
-use crate::{Conn, Result};
+use crate::{Conn, Position, Result};
 
 /// The services that have been told to track this user.
 ///
@@ -144,18 +144,40 @@ pub fn sharing_among(
     Ok(found.into_iter().collect())
 }
 
+/// Who is asked about in a room where a service gained its first member or lost its last.
+#[derive(Debug, Clone, Copy)]
+pub struct InRoom<'a> {
+    /// The room.
+    pub room_id: &'a str,
+    /// People whose membership changed after this are asked about, whatever it is now; the largest position for nobody.
+    pub changed_after: Position,
+    /// Only people after this user id.
+    pub after_user: &'a str,
+}
+
 /// People joined or invited in a room, after a user id, in order.
 ///
 /// # Errors
 /// When the database fails.
 pub fn present_in(db: &mut Conn, room_id: &str, after: &str, limit: i64) -> Result<Vec<String>> {
+    let at = InRoom {
+        room_id,
+        changed_after: Position(i64::MAX),
+        after_user: after,
+    };
+    people_of(db, at, limit)
+}
+
+/// People joined or invited in a room, and those whose membership changed after a position, in order.
+fn people_of(db: &mut Conn, at: InRoom<'_>, limit: i64) -> Result<Vec<String>> {
     Ok(on!(db, |c| memberships::table
-        .filter(memberships::room_id.eq(room_id))
-        .filter(memberships::user_id.gt(after))
+        .filter(memberships::room_id.eq(at.room_id))
+        .filter(memberships::user_id.gt(at.after_user))
         .filter(
             memberships::membership
                 .eq("join")
                 .or(memberships::membership.eq("invite"))
+                .or(memberships::position.gt(at.changed_after.0))
         )
         .order(memberships::user_id)
         .select(memberships::user_id)
@@ -163,7 +185,7 @@ pub fn present_in(db: &mut Conn, room_id: &str, after: &str, limit: i64) -> Resu
         .load(c))?)
 }
 
-/// Of the people present in a room after a user id, those who share a room with the service (this one or another), in order.
+/// Of the people of a room, those who share a room with the service (this one or another), in order.
 /// The one set-based question behind a service's first or last member: `None` when nobody is left to ask about,
 /// else the last user looked at and those who share.
 ///
@@ -172,17 +194,16 @@ pub fn present_in(db: &mut Conn, room_id: &str, after: &str, limit: i64) -> Resu
 pub fn sharing_in(
     db: &mut Conn,
     service: &ServiceId,
-    room_id: &str,
-    after: &str,
+    at: InRoom<'_>,
     limit: i64,
 ) -> Result<Option<(Vec<String>, BTreeSet<String>)>> {
-    let present = present_in(db, room_id, after, limit)?;
+    let present = people_of(db, at, limit)?;
     let (Some(first), Some(last)) = (present.first(), present.last()) else {
         return Ok(None);
     };
     let here = diesel::alias!(memberships as here);
     let sharing: Vec<String> = on!(db, |c| here
-        .filter(here.field(memberships::room_id).eq(room_id))
+        .filter(here.field(memberships::room_id).eq(at.room_id))
         .filter(here.field(memberships::user_id).between(first, last))
         .filter(diesel::dsl::exists(
             memberships::table

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use schema::authority::{Authority, authority};
 use schema::back_fill::{BackFill, Stage};
+use schema::device_lists::InRoom;
 use schema::interests::{Claim, Interests, Service};
 use schema::registration::ServiceId;
 use schema::{
@@ -163,7 +164,12 @@ fn rooms(
 ) -> Result<Option<Stage>> {
     let (mut room, mut after, mut left) = (room.to_owned(), after.to_owned(), PAGE);
     for _ in 0..ROOMS {
-        let asked = pass::ask_about(tx, interests, service, &room, &after, left)?;
+        let at = InRoom {
+            room_id: &room,
+            changed_after: Position(i64::MAX),
+            after_user: &after,
+        };
+        let asked = pass::ask_about(tx, interests, service, at, left)?;
         left -= i64::try_from(asked.people).unwrap_or(PAGE);
         if let (true, Some(last)) = (left <= 0, asked.last) {
             return Ok(Some(Stage::Rooms(room, last)));

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use schema::device_lists::{self, Kind, LogEntry};
+use schema::device_lists::{self, InRoom, Kind, LogEntry};
 use schema::interests::Interests;
 use schema::registration::ServiceId;
 use schema::{Position, Tx};
@@ -170,7 +170,7 @@ pub(crate) fn owe(
     Ok(true)
 }
 
-/// A service gained its first member in a room, or lost its last: ask about everybody there, a piece at a time.
+/// A service gained its first member in a room, or lost its last: ask about everybody there or gone since, a piece at a time.
 /// Answers the last user asked about while there may be more.
 fn whole_room(
     tx: &mut Tx<'_>,
@@ -186,7 +186,14 @@ fn whole_room(
     {
         return Ok(None);
     }
-    let asked = ask_about(tx, interests, service, &line.room_id, after_user, PIECE)?;
+    // Who left after the service's last member is asked about here too: the `left` belongs to the event that ended the sharing, which
+    // nothing holds back once this line is read.
+    let at = InRoom {
+        room_id: &line.room_id,
+        changed_after: line.position,
+        after_user,
+    };
+    let asked = ask_about(tx, interests, service, at, PIECE)?;
     if asked.told {
         told.insert(service.clone());
     }
@@ -204,16 +211,15 @@ pub(crate) struct Asked {
     pub(crate) told: bool,
 }
 
-/// Ask about the people present in a room after a user id, so many at most, and owe the answers in the same write.
+/// Ask about the people of a room, so many at most, and owe the answers in the same write.
 pub(crate) fn ask_about(
     tx: &mut Tx<'_>,
     interests: &Interests,
     service: &ServiceId,
-    room_id: &str,
-    after_user: &str,
+    at: InRoom<'_>,
     limit: i64,
 ) -> Result<Asked> {
-    let found = device_lists::sharing_in(tx, service, room_id, after_user, limit)?;
+    let found = device_lists::sharing_in(tx, service, at, limit)?;
     let Some((present, sharing)) = found else {
         return Ok(Asked::default());
     };

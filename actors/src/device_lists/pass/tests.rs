@@ -246,6 +246,36 @@ async fn the_bot_and_the_user_leave_at_nearly_the_same_time() {
 }
 
 #[actix::test]
+async fn the_last_leave_of_a_service_tells_of_those_who_left_after_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let url = format!("sqlite:{}", folder.path().join("db").display());
+    let store = Store::open(&url, &Options::default()).expect("the store opens");
+    let done = store.write_alone(|tx| {
+        tx.swap_interests(interests());
+        Ok::<_, Error>(())
+    });
+    done.await.expect("interests in force");
+    let schedule = store.write_always(|tx| {
+        let irc = ServiceId::from("irc");
+        move_to(tx, ROOMS[0], "@ircbot:test", "join")?;
+        move_to(tx, ROOMS[0], "@alice:test", "join")?;
+        drain(tx)?;
+        Bridge::default().takes(tx, &irc, 1)?;
+        // Both are gone before any pass looks, and a transaction is made in the middle of the pass.
+        move_to(tx, ROOMS[0], "@ircbot:test", "leave")?;
+        let ended = tx.head();
+        move_to(tx, ROOMS[0], "@alice:test", "leave")?;
+        step(tx, "")?;
+        let cut = settled(tx, &irc)?;
+        assert!(cut >= ended, "the end of sharing may be sent");
+        Ok::<_, Error>(device_lists::owed(tx, &irc, cut, 10)?)
+    });
+    let owed = schedule.await.expect("a schedule");
+    let words: Vec<_> = owed.into_iter().map(|w| (w.user_id, w.is_left)).collect();
+    assert_eq!(words, [("@alice:test".to_owned(), true)]);
+}
+
+#[actix::test]
 async fn an_open_line_holds_back_only_the_services_that_it_concerns() {
     let folder = tempfile::tempdir().expect("a folder");
     let url = format!("sqlite:{}", folder.path().join("db").display());
