@@ -5,6 +5,7 @@
 use actors::wire::Naming;
 use serde_json::{Value, json};
 use tests::person::segment;
+use tests::signing::Key;
 use tests::{Bridge, Person, Stage};
 use understudy::app::Options;
 use understudy::{experiments, mscs};
@@ -173,6 +174,31 @@ async fn device_lists_and_counts_are_told_when_their_proposal_is_on_again() {
     let expected = ["@alice:test", "@dave:test", "@irc_bob:test"];
     assert_eq!(changed, expected, "whom it shares a room with, and its own");
     assert_eq!(told(&irc, meanwhile, "left"), ["@carol:test"]);
+}
+
+#[actix_web::test]
+async fn a_service_is_told_of_all_keys_of_its_own_that_changed_while_device_lists_were_off() {
+    let mut stage = Stage::new().await;
+    let mut own = Vec::new();
+    for name in ["irc_gone", "irc_signed", "irc_quiet"] {
+        own.push(stage.person(name, "PHONE").await);
+    }
+    let irc = stage.bridge("irc").await;
+    counts::upload(&own[0], 0..3, false).await;
+    stage.quiet().await;
+    stage.restart_with(only(&[4203], &[])).await;
+    let [gone, signed] = [&own[0], &own[1]].map(|person| stage.again(person));
+    gone.post("/logout", &json!({})).await.ok();
+    let master = Key::cross_signing(7).as_cross_signing_key(&signed.user_id, "master");
+    let keys = json!({"master_key": master});
+    signed.post("/keys/device_signing/upload", &keys).await.ok();
+    stage.quiet().await;
+    let before = irc.receiver.count();
+    stage.restart_with(only(&[3202, 4203], &[])).await;
+    stage.quiet().await;
+    retries(&stage).await;
+    let changed = told(&irc, before, "changed");
+    assert_eq!(changed, ["@irc_gone:test", "@irc_signed:test"]);
 }
 
 async fn invites(owner: &Person, room: &str, guest: &Person) {

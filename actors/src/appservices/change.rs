@@ -101,6 +101,7 @@ pub(super) fn apply(tx: &mut Tx<'_>, change: &Change) -> Result<()> {
     for id in &plan.gone {
         if let Some(row) = before.get(id) {
             let missed = account_data_until(tx, id, row, InForce::default())?;
+            note_end_of_lists(tx, id, row, InForce::default())?;
             let row = ServiceRow {
                 present: false,
                 in_force: in_force(InForce::default(), missed)?,
@@ -115,7 +116,10 @@ pub(super) fn apply(tx: &mut Tx<'_>, change: &Change) -> Result<()> {
             continue;
         };
         let until = match before.get(id) {
-            Some(row) => account_data_until(tx, id, row, held.in_force)?,
+            Some(row) => {
+                note_end_of_lists(tx, id, row, held.in_force)?;
+                account_data_until(tx, id, row, held.in_force)?
+            }
             None => None,
         };
         missed.insert(id, until);
@@ -180,6 +184,24 @@ fn account_data_until(
     }
     let under_way = back_fill::get(tx, id)?.and_then(|b| b.account_data_after);
     Ok(Some(under_way.unwrap_or(tx.head())))
+}
+
+/// Where this change switches device lists off for a service, remember up to which line of their log it was told: what the pass has not
+/// read yet, it is not told by the pass. A back-fill that is not finished has still to tell what came after an earlier end.
+fn note_end_of_lists(
+    tx: &mut Tx<'_>,
+    id: &ServiceId,
+    before: &ServiceRow,
+    now: InForce,
+) -> Result<()> {
+    let were_on = before
+        .last_in_force()
+        .is_some_and(|last| last.in_force.device_lists);
+    if !were_on || now.device_lists || back_fill::get(tx, id)?.is_some_and(|b| b.away) {
+        return Ok(());
+    }
+    let told = device_lists::cursor(tx)?;
+    Ok(device_lists::set_told_until(tx, id, told)?)
 }
 
 /// The members as of this write: rooms in which somebody came or went since the counting began are counted again, whole.

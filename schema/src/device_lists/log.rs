@@ -32,7 +32,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    const fn text(self) -> &'static str {
+    pub(super) const fn text(self) -> &'static str {
         match self {
             Kind::Keys => "keys",
             Kind::Private => "private",

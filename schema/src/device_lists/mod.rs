@@ -5,8 +5,10 @@ mod log;
 mod owed;
 mod prune;
 mod sharing;
+mod told;
 
 pub use log::*;
 pub use owed::*;
 pub use prune::*;
 pub use sharing::*;
+pub use told::*;

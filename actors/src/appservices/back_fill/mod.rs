@@ -13,7 +13,8 @@ use schema::device_lists::InRoom;
 use schema::interests::{Claim, Interests, Service};
 use schema::registration::ServiceId;
 use schema::{
-    Position, Tx, accounts, appservices, back_fill, device_lists, inbox, service_rooms, user_data,
+    Position, Tx, accounts, appservices, back_fill, device_lists, inbox, keys, service_rooms,
+    signing_keys, user_data,
 };
 
 use crate::device_lists::{
@@ -210,32 +211,42 @@ fn its_accounts(
     Ok(page.last().cloned().map(Stage::Accounts))
 }
 
-/// Owe the service the counts of those users' devices that it decides over, and a look at the keys of those that are its own.
+/// Owe the service the counts of those users' devices that it decides over, and a look at the keys of those of its own that have keys,
+/// or whose keys changed while it was told nothing: of a device that is gone, only the log says so.
 fn keys_of(
     tx: &mut Tx<'_>,
     interests: &Interests,
     service: &ServiceId,
     users: &[&str],
 ) -> Result<()> {
-    let mut own = BTreeSet::new();
+    let claim = |user: &str| interests.claim(service, user);
+    let own: Vec<&str> = users
+        .iter()
+        .copied()
+        .filter(|u| claim(u).is_some())
+        .collect();
+    let with_keys = keys::devices_with_keys(tx, &own)?.into_iter();
+    let mut changed: BTreeSet<String> = with_keys.map(|device| device.user_id).collect();
+    let signing = signing_keys::signing_keys(tx, &own)?.into_iter();
+    changed.extend(signing.map(|key| key.user_id));
+    if let Some(after) = device_lists::told_until(tx, service)? {
+        changed.extend(device_lists::keys_changed_among(tx, &own, after)?);
+    }
     for to in accounts::devices_of(tx, users)? {
-        let claim = interests.claim(service, &to.device.user_id);
+        let (user, device) = (&to.device.user_id, &to.device.device_id);
+        let claim = claim(user);
         let decides = authority(claim, service, &to).is_some();
-        if claim.is_none() && !decides {
-            continue;
-        }
-        let counts = appservices::counts_of(tx, &to.device.user_id, &to.device.device_id)?;
-        if counts.is_none() {
+        if (claim.is_none() && !decides) || appservices::counts_of(tx, user, device)?.is_none() {
             continue;
         }
         if decides {
             appservices::owe_counts_to(tx, service, &to.device)?;
         }
         if claim.is_some() {
-            own.insert(to.device.user_id);
+            changed.insert(to.device.user_id);
         }
     }
-    for user in own {
+    for user in changed {
         pass::owe(tx, service, &user, Verdict::Changed, true)?;
     }
     Ok(())
