@@ -183,6 +183,28 @@ async fn a_write_that_fails_once_is_delivered_once() {
     }
 }
 
+/// The request is answered while no write succeeds: the acknowledgement waits for its second attempt, which is nothing under way.
+#[actix_web::test]
+async fn an_acknowledgement_that_cannot_be_written_lets_the_server_come_to_rest() {
+    let (on, faults) = switch(Point::BeforeCommit, Fault::Refuse);
+    let stage = stage_with(faults).await;
+    let irc = stage.bridge("irc").await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let room = room_with(&irc, &alice).await;
+    stage.quiet().await;
+    irc.receiver.at_once(None);
+    says(&alice, &room, "one").await;
+    stage.quiet().await;
+    on.store(true, Ordering::Release);
+    irc.answers(200).await;
+    irc.receiver.at_once(Some(200));
+    stage.advance(Duration::from_secs(5)).await;
+    on.store(false, Ordering::Release);
+    says(&alice, &room, "two").await;
+    stage.advance(Duration::from_secs(60)).await;
+    assert_eq!((told(&irc, "one"), told(&irc, "two")), (1, 1));
+}
+
 #[actix_web::test]
 async fn typing_that_is_undone_with_its_batch_is_typed_when_it_runs_again() {
     let (on, faults) = switch(Point::BeforeCommit, Fault::Refuse);
