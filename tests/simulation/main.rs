@@ -3,7 +3,8 @@
 //!
 //! - `SEED=7 cargo test -p understudy-tests --test simulation -- --nocapture` plays one schedule, and tells it.
 //! - `SCHEDULES=10000 cargo test …` plays so many, from `FIRST` (0) on; `THREADS` (2) at once.
-//! - `SURVEY=1` names every schedule that fails, and stops at none.
+//! - `SURVEY=1` names every schedule that fails, and stops at none. `TELL=1`, with `SEED`, tells also one that keeps every promise.
+//! - `KEPT=name cargo test …` plays one of the schedules that failed once, from `kept/name.txt`, and tells it if it fails.
 //! - `UNDERSTUDY_TEST_ENGINE=postgres` chooses the engine.
 
 #![expect(
@@ -19,6 +20,7 @@ mod clients;
 mod end;
 mod idle;
 mod journal;
+mod kept;
 mod keys;
 mod model;
 mod people;
@@ -30,8 +32,10 @@ mod server;
 mod steps;
 mod world;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+
+use steps::{Step, schedule};
 
 fn number(name: &str, otherwise: u64) -> u64 {
     let said = std::env::var(name).ok();
@@ -41,63 +45,91 @@ fn number(name: &str, otherwise: u64) -> u64 {
     })
 }
 
-/// The schedules that once failed, one seed in a line; the rest of the line says why.
-const SEEDS: &str = include_str!("seeds.txt");
+fn is_said(name: &str) -> bool {
+    std::env::var(name).is_ok()
+}
 
 #[test]
 fn random_schedules_keep_every_promise() {
-    if let Ok(seed) = std::env::var("SEED") {
-        let seed = seed.parse().expect("SEED is a number");
-        let failed = run::failure(seed);
-        println!(
-            "seed {seed}: {}",
-            if failed.is_some() {
-                "fails"
-            } else {
-                "keeps every promise"
-            }
-        );
-        assert!(failed.is_none(), "{}", failed.unwrap_or_default());
+    if is_said("KEPT") {
         return;
     }
+    if is_said("SEED") {
+        let seed = number("SEED", 0);
+        return play_one(&Named::of_seed(seed));
+    }
     let first = number("FIRST", 0);
-    play_all((first..first + number("SCHEDULES", 300)).collect());
+    play_all(number("SCHEDULES", 300), move |n| Named::of_seed(first + n));
 }
 
+/// The schedules in `kept/` are played as they stand there: a seed means another schedule as soon as there is another kind of step.
 #[test]
 fn schedules_that_failed_once_keep_every_promise() {
-    let seeds = SEEDS
-        .lines()
-        .filter_map(|line| line.split(' ').next()?.parse().ok());
-    if std::env::var("SEED").is_err() && std::env::var("SCHEDULES").is_err() {
-        play_all(seeds.collect());
+    let all = kept::all();
+    if let Ok(name) = std::env::var("KEPT") {
+        let one = all.iter().find(|kept| kept.name == name);
+        return play_one(one.unwrap_or_else(|| panic!("kept/{name}.txt is not there")));
+    }
+    if !is_said("SEED") && !is_said("SCHEDULES") {
+        play_all(all.len() as u64, move |n| {
+            all[usize::try_from(n).unwrap_or(0)].clone()
+        });
     }
 }
 
-/// Play them all, several at once; stop at the first that fails, shrink it and tell it.
-fn play_all(seeds: Vec<u64>) {
-    let (next, failed) = (
-        Arc::new(AtomicU64::new(0)),
-        Arc::new(Mutex::new(None::<(u64, usize)>)),
-    );
-    let seeds = Arc::new(seeds);
-    let survey = std::env::var("SURVEY").is_ok();
+/// A schedule, and how it is named.
+#[derive(Debug, Clone)]
+struct Named {
+    name: String,
+    steps: Vec<Step>,
+    /// What has to be typed to play it again.
+    again: String,
+}
+
+impl Named {
+    fn of_seed(seed: u64) -> Named {
+        Named {
+            name: format!("seed {seed}"),
+            steps: schedule(seed),
+            again: format!(
+                "SEED={seed} cargo test -p understudy-tests --test simulation -- --nocapture"
+            ),
+        }
+    }
+}
+
+fn play_one(one: &Named) {
+    if let Some(story) = run::failure(one.steps.clone(), &one.again) {
+        println!("{} fails", one.name);
+        panic!("{story}");
+    }
+    println!("{} keeps every promise", one.name);
+    if is_said("TELL") {
+        println!("{}", run::told(&one.steps));
+    }
+}
+
+/// Play so many schedules, several at once; stop at the first that fails, shrink it and tell it.
+fn play_all(many: u64, schedule: impl Fn(u64) -> Named + Send + Sync + 'static) {
+    let next = Arc::new(AtomicUsize::new(0));
+    let failed = Arc::new(Mutex::new(None::<(Named, usize)>));
+    let (schedule, survey) = (Arc::new(schedule), is_said("SURVEY"));
     let workers: Vec<_> = (0..number("THREADS", 2))
         .map(|_| {
-            let (next, failed, seeds) =
-                (Arc::clone(&next), Arc::clone(&failed), Arc::clone(&seeds));
+            let (next, failed) = (Arc::clone(&next), Arc::clone(&failed));
+            let schedule = Arc::clone(&schedule);
             std::thread::spawn(move || {
                 loop {
-                    let at =
-                        usize::try_from(next.fetch_add(1, Ordering::Relaxed)).unwrap_or(usize::MAX);
-                    if at >= seeds.len() || failed.lock().expect("not poisoned").is_some() {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    if at as u64 >= many || failed.lock().expect("not poisoned").is_some() {
                         return;
                     }
-                    if run::fails(seeds[at]) && !survey {
+                    let named = schedule(at as u64);
+                    if run::fails(&named.name, &named.steps) && !survey {
                         failed
                             .lock()
                             .expect("not poisoned")
-                            .get_or_insert((seeds[at], at + 1));
+                            .get_or_insert((named, at + 1));
                     }
                 }
             })
@@ -107,11 +139,12 @@ fn play_all(seeds: Vec<u64>) {
         worker.join().expect("a worker ends");
     }
     let failed = failed.lock().expect("not poisoned").take();
-    if let Some((seed, after)) = failed {
-        println!("found after {after} schedules, seed {seed}");
-        assert!(number("SHRINK", 1) > 0, "seed {seed} fails");
-        let story = run::failure(seed)
-            .unwrap_or_else(|| format!("seed {seed} failed once, and does not fail again"));
+    if let Some((named, after)) = failed {
+        let name = named.name;
+        println!("found after {after} schedules, {name}");
+        assert!(number("SHRINK", 1) > 0, "{name} fails");
+        let story = run::failure(named.steps, &named.again)
+            .unwrap_or_else(|| format!("{name} failed once, and does not fail again"));
         panic!("{story}");
     }
 }

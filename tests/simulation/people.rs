@@ -74,7 +74,7 @@ impl World {
         let n = self.number();
         let id = dead
             .filter(|id| step.b % 2 == 0 && !alive.contains(id))
-            .unwrap_or_else(|| format!("D{n}"));
+            .unwrap_or_else(|| format!("L{n}"));
         self.say(format!("{person} logs in on {id}"));
         let nobody = Caller {
             user: String::new(),

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::bridging::OBSERVERS;
 use crate::server::Server;
-use crate::steps::{Step, schedule};
+use crate::steps::Step;
 use crate::world::{Broken, World};
 
 /// How long a failing schedule is made shorter.
@@ -63,40 +63,54 @@ fn play_once(steps: &[Step], recording: bool) -> Outcome {
     actix_rt::System::new().block_on(async move { play(&steps, recording).await })
 }
 
-/// Whether the schedule of a seed breaks a promise.
-pub(crate) fn fails(seed: u64) -> bool {
-    let outcome = play_once(&schedule(seed), false);
+/// Whether a schedule breaks a promise.
+pub(crate) fn fails(name: &str, steps: &[Step]) -> bool {
+    let outcome = play_once(steps, false);
     if let Some(broken) = &outcome.broken {
-        println!("seed {seed}: {}: {}", broken.promise, broken.what);
+        println!("{name}: {}: {}", broken.promise, broken.what);
     }
     outcome.broken.is_some()
 }
 
-/// The failure of a seed, told: the promise, the shortest schedule that breaks it, and its transcript.
-pub(crate) fn failure(seed: u64) -> Option<String> {
-    let mut steps = schedule(seed);
+/// The failure of a schedule, told: the promise, the fewest steps that break it, and their transcript.
+pub(crate) fn failure(mut steps: Vec<Step>, to_play_it: &str) -> Option<String> {
     let outcome = play_once(&steps, false);
     let promise = outcome.broken?.promise;
     let whole = steps.len();
     steps.truncate(outcome.played);
     shorten(&mut steps, promise);
     let told = play_once(&steps, true);
+    let story = story(&told);
     let what = told.broken.map_or_else(
         || "(it did not fail again while it was told)".to_owned(),
         |b| b.what,
     );
-    let words: Vec<String> = told
+    Some(format!(
+        "\n=== the promise that does not hold ===\n{promise}\n{what}\n\n=== {} of {whole} steps are enough ===\n{story}\n=== to play it again ===\n{to_play_it}\n\n=== to keep it, in tests/simulation/kept/ ===\n{promise}: (the reason in a sentence)\n{}",
+        steps.len(),
+        text(&steps),
+    ))
+}
+
+/// What happens in a schedule, whether it breaks a promise or not.
+pub(crate) fn told(steps: &[Step]) -> String {
+    let told = play_once(steps, true);
+    format!("{}\n=== the steps ===\n{}", story(&told), text(steps))
+}
+
+fn text(steps: &[Step]) -> String {
+    steps.iter().map(|step| format!("{step}\n")).collect()
+}
+
+fn story(outcome: &Outcome) -> String {
+    let words: Vec<String> = outcome
         .words
         .iter()
         .enumerate()
         .map(|(i, w)| format!("{:3}. {w}", i + 1))
         .collect();
-    Some(format!(
-        "\n=== the promise that does not hold ===\n{promise}\n{what}\n\n=== {} of {whole} steps are enough ===\n{}\n\n=== the transcript ===\n{}\n=== to play it again ===\nSEED={seed} cargo test -p understudy-tests --test simulation -- --nocapture\n",
-        steps.len(),
-        words.join("\n"),
-        told.story,
-    ))
+    let (words, transcript) = (words.join("\n"), &outcome.story);
+    format!("{words}\n\n=== the transcript ===\n{transcript}")
 }
 
 /// Leave out steps, many at once and then fewer, as long as the same promise is broken.

@@ -117,6 +117,31 @@ pub(crate) struct Step {
     pub(crate) d: u8,
 }
 
+/// A step as a line of text: its kind and its four numbers.
+impl std::fmt::Display for Step {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Step { kind, a, b, c, d } = self;
+        write!(f, "{kind:?} {a} {b} {c} {d}")
+    }
+}
+
+impl Step {
+    /// The step of a line of text, if it is one.
+    pub(crate) fn parse(line: &str) -> Option<Step> {
+        let mut words = line.split_whitespace();
+        let name = words.next()?;
+        let kind = KINDS
+            .iter()
+            .map(|(kind, _)| *kind)
+            .find(|kind| format!("{kind:?}") == name)?;
+        let numbers: Vec<u8> = words.map(str::parse).collect::<Result<_, _>>().ok()?;
+        let [a, b, c, d] = numbers[..] else {
+            return None;
+        };
+        Some(Step { kind, a, b, c, d })
+    }
+}
+
 /// The schedule of a seed. Each seed has moods: some kinds of steps come often, some not at all, so that schedules differ more
 /// than long ones drawn alike would.
 pub(crate) fn schedule(seed: u64) -> Vec<Step> {
