@@ -77,12 +77,6 @@ impl Pool {
         self.closing.notify_all();
     }
 
-    /// A read that may take long is done.
-    fn slow_done(&self) {
-        self.state().slow_running -= 1;
-        self.queued.notify_one();
-    }
-
     /// The next read, and whether it may take long; `None` when there will be no more.
     fn next(&self) -> Option<(Read, bool)> {
         let mut state = self.state();
@@ -134,6 +128,17 @@ impl Pool {
     }
 }
 
+/// The place of a read that may take long. It is given back however the read ends, also by a panic of the thread: the other reader
+/// waits for it before it ends.
+struct SlowPlace<'a>(&'a Pool);
+
+impl Drop for SlowPlace<'_> {
+    fn drop(&mut self) {
+        self.0.state().slow_running -= 1;
+        self.0.queued.notify_one();
+    }
+}
+
 /// One reader's thread.
 pub(crate) struct Reader {
     pub(crate) url: Url,
@@ -144,14 +149,13 @@ pub(crate) struct Reader {
 impl Reader {
     /// Serve the queue until it is closed. The pool counts this reader as connected already.
     pub(crate) fn run(mut self) {
-        while let Some((read, slow)) = self.shared.reads.next() {
-            let ended = self.shared.has_ended();
+        let shared = self.shared.clone();
+        while let Some((read, slow)) = shared.reads.next() {
+            let place = slow.then(|| SlowPlace(&shared.reads));
+            let ended = shared.has_ended();
             // A storage that was ended answers nothing, not even an error.
             let good = !ended && self.serve(read, slow);
-            if slow {
-                // Also where it was not served: the other reader waits for this place before it ends.
-                self.shared.reads.slow_done();
-            }
+            drop(place);
             if ended || !good && !self.reconnect() {
                 return;
             }

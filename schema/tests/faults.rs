@@ -199,6 +199,42 @@ fn a_storage_that_is_ended_while_slow_reads_wait_lets_go_of_the_database() {
 }
 
 #[test]
+fn a_reader_that_panics_at_a_slow_read_lets_the_others_end() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let url = format!("sqlite:{}", folder.path().join("db").display());
+    let (panic, to_panic) = std::sync::mpsc::channel::<()>();
+    let to_panic = Mutex::new(Some(to_panic));
+    let options = Options {
+        fatal: Arc::new(|_| {}),
+        faults: Faults::chosen_by(move |point| {
+            let first = (point == Point::ReadBegin)
+                .then(|| to_panic.lock().expect("no panic").take())
+                .flatten();
+            if let Some(first) = first {
+                first.recv().expect("the test goes on");
+                panic!("a bug in the storage");
+            }
+            Fault::None
+        }),
+        ..Options::default()
+    };
+    let store = Store::open(&url, &options).expect("the store opens");
+    let slow: Vec<_> = (0..2)
+        .map(|_| store.read_slow(|_| Ok::<_, Error>(())))
+        .collect();
+    panic.send(()).expect("the first of them begins");
+    let (closed, is_closed) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        store.close();
+        // The test may have given up.
+        let _ = closed.send(());
+    });
+    let patience = Duration::from_secs(10);
+    is_closed.recv_timeout(patience).expect("every reader ends");
+    drop(slow);
+}
+
+#[test]
 fn a_storage_thread_that_panics_ends_the_process() {
     for (dies, name) in [(Point::Begin, "writer"), (Point::ReadBegin, "reader")] {
         let folder = tempfile::tempdir().expect("a folder");
