@@ -1,5 +1,6 @@
 //! Running one schedule, making a failing one short, and telling it.
 
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use crate::bridging::OBSERVERS;
@@ -9,6 +10,9 @@ use crate::world::{Broken, World};
 
 /// How long a failing schedule is made shorter.
 const PATIENCE: Duration = Duration::from_secs(90);
+
+/// How long a schedule may take, on a machine that is busy with other things.
+const LONGEST: Duration = Duration::from_secs(300);
 
 /// What came of a schedule.
 struct Outcome {
@@ -60,7 +64,28 @@ async fn play(steps: &[Step], recording: bool) -> Outcome {
 
 fn play_once(steps: &[Step], recording: bool) -> Outcome {
     let steps = steps.to_vec();
+    let _watched = Watched::new(&steps);
     actix_rt::System::new().block_on(async move { play(&steps, recording).await })
+}
+
+/// A schedule that is being played. One that does not end is named by its steps, and ends the process.
+struct Watched {
+    /// Dropped when the schedule ends.
+    _ends: Sender<()>,
+}
+
+impl Watched {
+    fn new(steps: &[Step]) -> Watched {
+        let (ends, ended) = channel();
+        let steps = text(steps);
+        std::thread::spawn(move || {
+            if ended.recv_timeout(LONGEST) == Err(RecvTimeoutError::Timeout) {
+                eprintln!("a schedule does not end:\n{steps}");
+                std::process::abort();
+            }
+        });
+        Watched { _ends: ends }
+    }
 }
 
 /// Whether a schedule breaks a promise.
