@@ -1,5 +1,9 @@
 //! What one account or one request may hold, and what comes back unchanged.
 
+use std::time::Duration;
+
+use schema::sessions::{self, Maker};
+use schema::{Position, device_lists};
 use serde_json::{Map, Value, json};
 use tests::person::segment;
 use tests::{Person, Stage};
@@ -174,4 +178,55 @@ async fn account_data_has_a_limit_in_bytes() {
     alice.put(&path(0), &large).await.ok();
     alice.put(&path(1), &json!({})).await.ok();
     alice.put(&path(kept), &large).await.ok();
+}
+
+#[actix_web::test]
+async fn an_account_has_a_thousand_devices_at_most() {
+    let stage = Stage::new().await;
+    let irc = stage.bridge("irc").await;
+    let bob = irc.ghost_with_device("bob", "GHOST").await;
+    let (store, user) = (&stage.app().actors.env.store, bob.user_id.clone());
+    let made = store.write_always(move |tx| {
+        for n in 1..999 {
+            let device = format!("D{n}");
+            sessions::ensure_device(tx, user.as_str(), &device, None, &Maker::Person)?;
+        }
+        Ok::<_, schema::Error>(())
+    });
+    made.await.expect("written");
+    let makes = async |device: &str| bob.put(&format!("/devices/{device}"), &json!({})).await;
+    assert_eq!(makes("LAST").await.status, 201);
+    let refused = makes("ANOTHER").await;
+    let errcode = refused.body["errcode"].as_str();
+    assert_eq!((refused.status, errcode), (400, Some("M_TOO_LARGE")));
+    let devices = bob.get("/devices").await.ok();
+    let devices = devices["devices"].as_array().expect("devices");
+    assert_eq!(devices.len(), 1_000);
+    assert!(devices.iter().all(|d| d["device_id"] != "ANOTHER"));
+    assert_eq!(makes("LAST").await.status, 200, "one that exists");
+}
+
+/// The lines of the log of device lists, by number.
+async fn log_lines(stage: &Stage) -> usize {
+    let store = &stage.app().actors.env.store;
+    let end = Position(i64::MAX);
+    let lines = store.read(move |db| device_lists::log_after(db, Position::START, end, 1_000));
+    lines.await.expect("the log").len()
+}
+
+#[actix_web::test]
+async fn the_log_of_device_lists_forgets_what_is_a_month_old() {
+    const HOUR: Duration = Duration::from_secs(3_600);
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    stage.bridge("irc").await;
+    room_of(&alice).await;
+    stage.advance(HOUR).await;
+    let old = log_lines(&stage).await;
+    assert!(old > 0);
+    stage.advance(24 * 29 * HOUR).await;
+    assert_eq!(log_lines(&stage).await, old, "not yet");
+    room_of(&alice).await;
+    stage.advance(24 * 2 * HOUR).await;
+    assert_eq!(log_lines(&stage).await, 1, "what is of today is kept");
 }
