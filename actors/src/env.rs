@@ -11,6 +11,7 @@ use schema::registration::ServiceId;
 
 use crate::accounts::Known;
 use crate::dialects::Dialects;
+use crate::faults::Faults;
 use crate::sync::Fleeting;
 use crate::trace::Trace;
 use crate::wake::Wake;
@@ -64,6 +65,8 @@ pub struct Inner {
     pub hooks: Hooks,
     /// The key that signs events, kept in the database.
     pub signing_key: Ed25519KeyPair,
+    /// Which faults a test injects.
+    pub faults: Faults,
     /// Whether the server is being stopped.
     pub stopping: Stopping,
     /// Called when the process cannot keep its promises any more.

@@ -18,6 +18,7 @@ pub mod clock;
 pub mod device_lists;
 pub mod dialects;
 pub mod doctor;
+pub mod faults;
 pub mod ids;
 pub mod key_store;
 pub mod lengths;

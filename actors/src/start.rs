@@ -16,6 +16,7 @@ use crate::appservices::{Appservices, Reload};
 use crate::device_lists::DeviceLists;
 use crate::dialects::Dialects;
 use crate::env::Inner;
+use crate::faults::Faults;
 use crate::key_store::KeyStore;
 use crate::rooms::Rooms;
 use crate::sync::{Fleeting, Sync};
@@ -63,6 +64,8 @@ pub struct Parts {
     pub settings: Settings,
     /// What the enabled proposals do.
     pub hooks: Hooks,
+    /// Which faults of the actors a test injects.
+    pub faults: Faults,
     /// The folder of registration files, watched; `None` for none.
     pub appservices: Option<PathBuf>,
     /// Called when the process cannot keep its promises any more.
@@ -97,10 +100,14 @@ pub async fn start(parts: Parts) -> Result<Actors> {
         settings: parts.settings,
         hooks: parts.hooks,
         signing_key,
+        faults: parts.faults,
         stopping: Stopping::default(),
         fatal: parts.fatal,
     });
-    env.wake.observe(env.trace.clone());
+    env.wake.observe(env.trace.clone(), env.faults.clone());
+    let senders = env.wake.senders();
+    env.store
+        .on_commit(move |owed| senders.owed_is_committed(owed));
 
     let sync = Address::new(Sync::new(env.clone()).start(), "sync", env.clone());
     env.wake.set_sync(

@@ -1,20 +1,38 @@
 //! Who wants to be woken for which services, users and rooms. Owners know this file, never the actors they wake.
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, OnceLock, RwLock};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use actix::{Message, Recipient};
 use ruma::{OwnedRoomId, OwnedUserId};
 use schema::Position;
 use schema::registration::ServiceId;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
+use crate::faults::{Faults, Point};
 use crate::trace::Trace;
 
-/// To a service's sender: there may be something for your service. Many are as good as one.
-#[derive(Debug, Clone, Serialize, Message)]
+/// To a service's sender: there may be something for your service. Many are as good as one, and one at most is in its mailbox.
+#[derive(Debug, Default, Message)]
 #[rtype(result = "()")]
-pub struct WakeSender;
+pub struct WakeSender(#[expect(dead_code, reason = "a guard")] Option<Waits>);
+
+impl Serialize for WakeSender {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_unit_struct("WakeSender")
+    }
+}
+
+/// While it lives, a hint is in the mailbox of a sender. What is committed after it is dropped needs another one.
+#[derive(Debug)]
+struct Waits(Arc<AtomicBool>);
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
 
 /// To `sync`: there may be something new for who waits on these users or in these rooms.
 #[derive(Debug, Clone, Default, Serialize, Message)]
@@ -55,10 +73,64 @@ struct Held {
     waiting: BTreeMap<ServiceId, Position>,
 }
 
+/// A sender, and whether a hint is in its mailbox.
+struct Sender {
+    to: Recipient<WakeSender>,
+    waits: Arc<AtomicBool>,
+}
+
+/// The senders of the services, and the services whose hint is missing.
+///
+/// No delivery rests on one hint: a service that is owed something by a commit, and is given no hint for it by the request that made the
+/// commit, is given one after the next commit, whatever that is about.
+#[derive(Default)]
+pub(crate) struct Senders {
+    all: RwLock<BTreeMap<ServiceId, Sender>>,
+    unhinted: Mutex<BTreeSet<ServiceId>>,
+    faults: OnceLock<Faults>,
+}
+
+impl Senders {
+    /// Give each of these services' senders a hint. The mailbox's bound is not asked: one hint at most is in it.
+    fn hint(&self, services: &BTreeSet<&ServiceId>) {
+        let Ok(senders) = self.all.read() else {
+            return;
+        };
+        for service in services {
+            let Some(sender) = senders.get(*service) else {
+                self.unhinted().remove(*service);
+                continue;
+            };
+            if self.faults.get().is_some_and(|f| f.lose(Point::SenderHint)) {
+                self.unhinted().insert((*service).clone());
+                continue;
+            }
+            self.unhinted().remove(*service);
+            if !sender.waits.swap(true, Ordering::AcqRel) {
+                let waits = Waits(Arc::clone(&sender.waits));
+                sender.to.do_send(WakeSender(Some(waits)));
+            }
+        }
+    }
+
+    /// A commit owes these services something. Those that an earlier commit owed something, and that were given no hint since, are
+    /// given one now.
+    pub(crate) fn owed_is_committed(&self, owed: &BTreeSet<ServiceId>) {
+        let late = std::mem::replace(&mut *self.unhinted(), owed.clone());
+        if !late.is_empty() {
+            self.hint(&late.iter().collect());
+        }
+    }
+
+    fn unhinted(&self) -> std::sync::MutexGuard<'_, BTreeSet<ServiceId>> {
+        self.unhinted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The register of who is to be woken.
 #[derive(Default)]
 pub struct Wake {
-    senders: RwLock<BTreeMap<ServiceId, Recipient<WakeSender>>>,
+    senders: Arc<Senders>,
     held: Mutex<Held>,
     sync: OnceLock<Recipient<WakeSync>>,
     receipts: OnceLock<Recipient<NewReceipt>>,
@@ -66,8 +138,14 @@ pub struct Wake {
 }
 
 impl Wake {
-    pub(crate) fn observe(&self, trace: Trace) {
+    pub(crate) fn observe(&self, trace: Trace, faults: Faults) {
         let _ = self.trace.set(trace);
+        let _ = self.senders.faults.set(faults);
+    }
+
+    /// The senders, for the storage to say what is committed.
+    pub(crate) fn senders(&self) -> Arc<Senders> {
+        Arc::clone(&self.senders)
     }
 
     pub(crate) fn set_sync(&self, sync: Recipient<WakeSync>, receipts: Recipient<NewReceipt>) {
@@ -76,27 +154,29 @@ impl Wake {
     }
 
     pub(crate) fn set_sender(&self, service: ServiceId, sender: Recipient<WakeSender>) {
-        if let Ok(mut senders) = self.senders.write() {
-            senders.insert(service, sender);
+        if let Ok(mut senders) = self.senders.all.write() {
+            let waits = Arc::default();
+            senders.insert(service, Sender { to: sender, waits });
         }
     }
 
     pub(crate) fn remove_sender(&self, service: &ServiceId) {
-        if let Ok(mut senders) = self.senders.write() {
+        if let Ok(mut senders) = self.senders.all.write() {
             senders.remove(service);
         }
     }
 
     /// There may be something for these services. Called after the commit that put it there.
     pub fn services<'a>(&self, services: impl IntoIterator<Item = &'a ServiceId>) {
-        let Ok(senders) = self.senders.read() else {
-            return;
-        };
-        for service in services {
-            if let Some(sender) = senders.get(service) {
-                self.tell(sender, WakeSender);
+        let services: BTreeSet<&ServiceId> = services.into_iter().collect();
+        if let Some(trace) = self.trace.get()
+            && let Ok(senders) = self.senders.all.read()
+        {
+            for _ in services.iter().filter(|id| senders.contains_key(**id)) {
+                trace.told("wake", "appservice_sender", &WakeSender::default());
             }
         }
+        self.senders.hint(&services);
     }
 
     /// There may be something new for these users' clients. Called after the commit that put it there.
@@ -136,14 +216,6 @@ impl Wake {
             }
             sync.do_send(news);
         }
-    }
-
-    /// A nudge: a full mailbox of nudges is simply awake.
-    fn tell(&self, to: &Recipient<WakeSender>, nudge: WakeSender) {
-        if let Some(trace) = self.trace.get() {
-            trace.told("wake", "appservice_sender", &nudge);
-        }
-        let _ = to.try_send(nudge);
     }
 
     /// This service is held back by a line of the device-list log: wake it when the pass has read that line. The pass may have
@@ -200,13 +272,48 @@ mod tests {
     }
 
     #[actix::test]
+    async fn a_hint_that_is_lost_is_given_after_the_next_commit() {
+        let (wake, irc, woken) = (Wake::default(), ServiceId::from("irc"), Arc::default());
+        let sender = Counter(Arc::clone(&woken)).start();
+        wake.set_sender(irc.clone(), sender.clone().recipient());
+        let woken = async || {
+            let _ = sender.send(WakeSender::default()).await;
+            woken.swap(0, Ordering::Relaxed) - 1
+        };
+        let (owed, senders) = (BTreeSet::from([irc.clone()]), wake.senders());
+        senders.owed_is_committed(&owed);
+        assert_eq!(woken().await, 0, "the request that owes it gives the hint");
+        senders.owed_is_committed(&BTreeSet::new());
+        assert_eq!(woken().await, 1, "it did not");
+        senders.owed_is_committed(&owed);
+        wake.services([&irc]);
+        senders.owed_is_committed(&BTreeSet::new());
+        assert_eq!(woken().await, 1, "it did");
+    }
+
+    #[actix::test]
+    async fn one_hint_at_most_is_in_a_mailbox() {
+        let (wake, irc, woken) = (Wake::default(), ServiceId::from("irc"), Arc::default());
+        let sender = Counter(Arc::clone(&woken)).start();
+        wake.set_sender(irc.clone(), sender.clone().recipient());
+        for _ in 0..100 {
+            wake.services([&irc]);
+        }
+        let _ = sender.send(WakeSender::default()).await;
+        assert_eq!(woken.swap(0, Ordering::Relaxed), 2);
+        wake.services([&irc]);
+        let _ = sender.send(WakeSender::default()).await;
+        assert_eq!(woken.load(Ordering::Relaxed), 2, "the first was taken");
+    }
+
+    #[actix::test]
     async fn a_held_service_is_woken_once_and_by_the_line_that_holds_it() {
         let (wake, irc, woken) = (Wake::default(), ServiceId::from("irc"), Arc::default());
         let sender = Counter(Arc::clone(&woken)).start();
         wake.set_sender(irc.clone(), sender.clone().recipient());
         let woken = async || {
             // Behind all that was sent before.
-            let _ = sender.send(WakeSender).await;
+            let _ = sender.send(WakeSender::default()).await;
             woken.swap(0, Ordering::Relaxed) - 1
         };
         wake.pass_has_read(Position(4));

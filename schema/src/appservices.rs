@@ -187,6 +187,7 @@ pub fn owe_event(tx: &mut Tx<'_>, event: Position, services: &BTreeSet<ServiceId
             .values(&row)
             .on_conflict_do_nothing()
             .execute(c))?;
+        tx.owes(service);
     }
     Ok(())
 }
@@ -234,6 +235,7 @@ pub fn owe_counts(tx: &mut Tx<'_>, device: &Addressed) -> Result<BTreeSet<Servic
     services.retain(|id| interests.service(id).is_some_and(|s| s.takes_device_lists));
     for service in &services {
         owe_counts_to(tx, service, &device.device)?;
+        tx.owes(service);
     }
     Ok(services)
 }

@@ -12,7 +12,7 @@ use crate::conn::Engine;
 use crate::interests::Service;
 use crate::registration::ServiceId;
 use crate::tables::{client_transactions, inbox, shared_contents, to_device_copies};
-use crate::{Conn, Error, Position, Result};
+use crate::{Conn, Error, Position, Result, Tx};
 
 /// The transaction of copies that a service has taken without deciding over the device, while the message still waits for the device:
 /// no transaction has this number. Such a row has no content; it says that the service has had the message.
@@ -119,9 +119,12 @@ macro_rules! with_contents {
 ///
 /// # Errors
 /// When the database fails.
-pub fn append(db: &mut Conn, rows: &[InboxRow], copies: &[CopyRow]) -> Result<()> {
-    insert_all!(db, inbox::table, rows);
-    insert_all!(db, to_device_copies::table, copies);
+pub fn append(tx: &mut Tx<'_>, rows: &[InboxRow], copies: &[CopyRow]) -> Result<()> {
+    insert_all!(tx, inbox::table, rows);
+    insert_all!(tx, to_device_copies::table, copies);
+    for copy in copies {
+        tx.owes(&ServiceId::from(copy.appservice_id.as_str()));
+    }
     Ok(())
 }
 

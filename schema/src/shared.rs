@@ -1,5 +1,6 @@
 //! What the threads of a store share with its handles.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
@@ -11,10 +12,14 @@ use crate::faults::Faults;
 use crate::interests::Interests;
 use crate::job::Job;
 use crate::readers::Pool;
+use crate::registration::ServiceId;
 use crate::tx::Batch;
 
-/// Called with the position of the last line that a commit appended to the device-list log.
+/// Called after a commit with the position of the last committed line of the device-list log.
 pub(crate) type Listener = dyn Fn(Position) + Send + Sync;
+
+/// Called after a commit with the services that are owed something by it.
+pub(crate) type OwedListener = dyn Fn(&BTreeSet<ServiceId>) + Send + Sync;
 
 /// See the module; clones are one.
 #[derive(Clone)]
@@ -31,6 +36,7 @@ pub(crate) struct Inner {
     /// The last committed line of the device-list log, as far as is known.
     logged: AtomicI64,
     listener: OnceLock<Box<Listener>>,
+    owed_listener: OnceLock<Box<OwedListener>>,
     ended: AtomicBool,
     lock: Mutex<Option<File>>,
     writer: WeakUnboundedSender<Option<Job>>,
@@ -60,6 +66,7 @@ impl Shared {
             // What an earlier run appended is at most here.
             logged: AtomicI64::new(head),
             listener: OnceLock::new(),
+            owed_listener: OnceLock::new(),
             ended: AtomicBool::new(false),
             lock: Mutex::new(lock),
             writer,
@@ -78,15 +85,26 @@ impl Shared {
         self.head.store(batch.position, Ordering::Release);
         if let Some(line) = batch.logged {
             self.logged.store(line.0, Ordering::Release);
-            if let Some(listener) = self.listener.get() {
-                listener(line);
-            }
+        }
+        if !batch.wrote {
+            return;
+        }
+        if let Some(listener) = self.listener.get() {
+            listener(self.logged());
+        }
+        if let Some(listener) = self.owed_listener.get() {
+            listener(&batch.owed);
         }
     }
 
-    /// Call this after each commit that appended to the device-list log. The first listener stays.
+    /// Call this after each commit with the end of the device-list log. The first listener stays.
     pub(crate) fn listen(&self, listener: Box<Listener>) {
         let _ = self.listener.set(listener);
+    }
+
+    /// Call this after each commit with what it owes. The first listener stays.
+    pub(crate) fn listen_for_owed(&self, listener: Box<OwedListener>) {
+        let _ = self.owed_listener.set(listener);
     }
 
     /// No line of the device-list log above this is committed.

@@ -1,5 +1,6 @@
 //! The door to the database: [`Store::write`], [`Store::read`], and how it is opened.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -18,6 +19,7 @@ use crate::faults::Faults;
 use crate::interests::Interests;
 use crate::job::Job;
 use crate::readers::{READERS, Read, Reader};
+use crate::registration::ServiceId;
 use crate::shared::Shared;
 use crate::tables::counter;
 use crate::writer::{Stop, Writer};
@@ -300,10 +302,17 @@ impl Store {
         self.shared.head()
     }
 
-    /// Call this after each commit that appended to the device-list log, with the position of its last line. Called by the
-    /// writer's thread, before any write of that commit is answered; only the first listener is called.
+    /// Call this after each commit that changed rows, with the position of the last line of the device-list log, which is higher than
+    /// before when the commit appended to it. Called by the writer's thread, before any write of that commit is answered; only the
+    /// first listener is called.
     pub fn on_device_list_log(&self, listener: impl Fn(Position) + Send + Sync + 'static) {
         self.shared.listen(Box::new(listener));
+    }
+
+    /// Call this after each commit that changed rows, with the services that are owed something by it. Called by the writer's thread,
+    /// before any write of that commit is answered; only the first listener is called.
+    pub fn on_commit(&self, listener: impl Fn(&BTreeSet<ServiceId>) + Send + Sync + 'static) {
+        self.shared.listen_for_owed(Box::new(listener));
     }
 
     /// No line of the device-list log above this position is committed.

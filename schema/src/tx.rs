@@ -1,9 +1,11 @@
 //! What a write works with: the connection, the counter, the compiled namespaces; and what is undone when it is rolled back.
 
+use std::collections::BTreeSet;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use crate::interests::Interests;
+use crate::registration::ServiceId;
 use crate::{Conn, Position};
 
 /// What a write closure works with: the connection (it dereferences to [`Conn`]), the counter, and the compiled namespaces.
@@ -23,6 +25,8 @@ pub(crate) struct Batch {
     pub(crate) wrote: bool,
     /// The last line that its writes appended to the device-list log.
     pub(crate) logged: Option<Position>,
+    /// The services that are owed something by its writes, or by a write of it that was refused: a hint too many does no harm.
+    pub(crate) owed: BTreeSet<ServiceId>,
     undo: Vec<Box<dyn FnOnce() + Send>>,
 }
 
@@ -33,6 +37,7 @@ impl Batch {
             interests,
             wrote: false,
             logged: None,
+            owed: BTreeSet::new(),
             undo: Vec::new(),
         }
     }
@@ -75,6 +80,14 @@ impl Tx<'_> {
     /// the swap happens if and when the commit does.
     pub fn swap_interests(&mut self, new: impl Into<Arc<Interests>>) {
         self.batch.interests = new.into();
+    }
+
+    /// This service is owed something by this write. The listener of [`Store::on_commit`](crate::Store::on_commit) is called with it
+    /// when it is committed.
+    pub(crate) fn owes(&mut self, service: &ServiceId) {
+        if !self.batch.owed.contains(service) {
+            self.batch.owed.insert(service.clone());
+        }
     }
 
     /// Run this when the write is rolled back, before it runs again: for the rare write that changes memory too.

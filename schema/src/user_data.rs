@@ -107,6 +107,7 @@ fn owe(
                 txn: None,
             },
         )?;
+        tx.owes(service);
     }
     Ok(services)
 }

@@ -63,6 +63,8 @@ pub struct Options {
     pub lock_wait: Duration,
     /// Which faults of the storage a test injects.
     pub faults: schema::faults::Faults,
+    /// Which faults of the actors a test injects.
+    pub actor_faults: actors::faults::Faults,
     /// Called when the process cannot keep its promises any more.
     pub fatal: Arc<dyn Fn(&str) + Send + Sync>,
 }
@@ -385,6 +387,7 @@ pub async fn serve(listener: TcpListener, options: Options) -> Result<Running, S
         trace: Trace::new(options.trace),
         settings: options.settings.clone(),
         hooks: options.hooks.clone(),
+        faults: options.actor_faults.clone(),
         appservices: options.appservices.clone(),
         fatal: Arc::clone(&options.fatal),
     };

@@ -37,6 +37,7 @@ async fn offline(path: &Path) -> Result<Actors, String> {
         trace: actors::trace::Trace::new(0),
         settings: options.settings,
         hooks: options.hooks,
+        faults: options.actor_faults,
         appservices: None,
         fatal: options.fatal,
     };

@@ -21,6 +21,7 @@ mod encrypted;
 mod ephemeral;
 mod exhaustion;
 mod finding;
+mod hints;
 mod history;
 mod http;
 mod late;

@@ -34,6 +34,7 @@ use schema::set_aside;
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
+use crate::faults::Point;
 use crate::life::Life;
 use crate::transport::{self, Transport};
 use crate::wake::WakeSender;
@@ -232,8 +233,11 @@ impl AppserviceSender {
         let (txn_id, clock) = (frozen.txn_id, self.env.clock.clone());
         self.state = State::Sending(frozen);
         let busy = self.env.trace.busy();
+        let faults = self.env.faults.clone();
         let attempt = async move {
+            faults.pass(Point::BeforeRequest).await;
             let answer = transport.transaction(&service, txn_id, body, &clock).await;
+            faults.pass(Point::AfterAnswer).await;
             (answer, busy)
         };
         ctx.spawn(attempt.into_actor(self).map(|(answer, busy), this, ctx| {
@@ -295,6 +299,7 @@ impl AppserviceSender {
             (self.ephemeral.clone(), std::mem::take(&mut self.counts_due));
         let busy = env.trace.busy();
         let write = async move {
+            env.faults.pass(Point::BeforeRecord).await;
             let mut then = if paused {
                 None
             } else {
@@ -313,6 +318,7 @@ impl AppserviceSender {
                     .await;
                 match found {
                     Ok(found) => {
+                        env.faults.pass(Point::AfterRecord).await;
                         drop(busy);
                         return found;
                     }

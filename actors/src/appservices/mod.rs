@@ -36,7 +36,7 @@ use crate::appservice_sender::{self, AppserviceSender, View};
 use crate::device_lists::InterestAdded;
 use crate::life::Life;
 use crate::transport::Transport;
-use crate::{Env, Error, Refusal, Result, guarded, tell};
+use crate::{Env, Error, Refusal, Result, guarded};
 use folder::Watch;
 use reading::Outcome;
 use rules::Plan;
@@ -212,8 +212,10 @@ impl Appservices {
         // Once at the start in any case: nothing is read of the log before it.
         let is_first = !std::mem::replace(&mut self.readings.has_served, true);
         if is_first || outcome.as_ref().is_some_and(|o| o.is_new) {
-            let (to, news) = (&self.device_lists, InterestAdded);
-            tell(&self.env, "appservices", to, "device_lists", news);
+            let trace = &self.env.trace;
+            trace.told("appservices", "device_lists", &InterestAdded);
+            // Without it no pass begins: nothing says it again, so the bound of the mailbox is not asked.
+            self.device_lists.do_send(InterestAdded);
         }
         if let Some(outcome) = outcome {
             self.env.wake.services(&outcome.plan.changed);
@@ -268,7 +270,8 @@ impl Appservices {
                     self.env
                         .wake
                         .set_sender(service.id.clone(), sender.clone().recipient());
-                    let _ = sender.try_send(appservice_sender::Resume {
+                    // Not a hint: nothing says it again, so the bound of the mailbox is not asked.
+                    sender.do_send(appservice_sender::Resume {
                         service: Arc::clone(service),
                     });
                 }
@@ -280,7 +283,7 @@ impl Appservices {
             tracing::info!(service = %id, "its file is gone; what it is owed is kept");
             self.env.wake.remove_sender(id);
             if let Some(sender) = self.senders.get(id) {
-                let _ = sender.try_send(appservice_sender::Pause);
+                sender.do_send(appservice_sender::Pause);
             }
         }
     }

@@ -18,11 +18,13 @@ pub(crate) mod pass;
 mod prune;
 pub mod rules;
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use schema::Position;
 
+use crate::faults::Point;
 use crate::life::Life;
 use crate::{Env, Error};
 
@@ -113,7 +115,14 @@ impl Actor for DeviceLists {
         ctx.set_mailbox_capacity(256);
         self.prune_later(ctx);
         let (trace, log) = (self.env.trace.clone(), ctx.address().downgrade());
-        self.env.store.on_device_list_log(move |_| {
+        let hinted = AtomicI64::new(self.env.store.device_list_log().0);
+        let faults = self.env.faults.clone();
+        self.env.store.on_device_list_log(move |end| {
+            // A hint that was lost is given after the next commit, whatever that is about.
+            if end.0 <= hinted.load(Ordering::Acquire) || faults.lose(Point::LogHint) {
+                return;
+            }
+            hinted.store(end.0, Ordering::Release);
             if let Some(log) = log.upgrade() {
                 trace.told("store", "device_lists", &LogAppended);
                 // A mailbox that is full of hints is as good as one more: the log's end is read when the last of them is handled.

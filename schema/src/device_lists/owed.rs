@@ -46,6 +46,7 @@ pub fn owe(
             t::txn.eq(excluded(t::txn))
         ))
         .execute(c))?;
+    tx.owes(service);
     if left {
         on!(&mut **tx, |c| diesel::delete(
             tracked::table.find((service.as_str(), user_id))

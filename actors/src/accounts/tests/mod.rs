@@ -59,6 +59,7 @@ impl House {
                 default_room_version: "11".to_owned(),
             },
             hooks: Hooks::default(),
+            faults: crate::faults::Faults::default(),
             appservices: Some(services),
             fatal: Arc::new(|why| panic!("{why}")),
         };

@@ -52,6 +52,7 @@ async fn stage() -> Stage {
             default_room_version: "11".to_owned(),
         },
         hooks: Hooks::default(),
+        faults: crate::faults::Faults::default(),
         appservices: None,
         fatal: Arc::new(|why| panic!("{why}")),
     };

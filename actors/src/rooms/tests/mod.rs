@@ -71,6 +71,7 @@ impl House {
                 presence: false,
             },
             hooks: Hooks::default(),
+            faults: crate::faults::Faults::default(),
             appservices: None,
             fatal: Arc::new(|why| panic!("{why}")),
         })
