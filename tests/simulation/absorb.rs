@@ -56,6 +56,13 @@ impl World {
                 let certain = !absent && self.history.events[number].kind != "m.room.create";
                 due.insert(s, if certain { Due::Must } else { Due::May });
             }
+            let named = self
+                .names
+                .claimed
+                .contains(&(s, self.history.events[number].room.clone()));
+            if named && registration.has_url {
+                due.entry(s).or_insert(Due::May);
+            }
             let now = self.history.shared(registration);
             ended.extend(before[s].difference(&now).map(|user| (s, user.clone())));
             service.received.knew.extend(now);

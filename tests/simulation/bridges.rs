@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use actors::trace::Trace;
 use serde_json::Value;
+use tests::person::Person;
 use tests::transcript::Log;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -51,6 +52,8 @@ pub(crate) struct State {
     pub(crate) troubled: BTreeSet<String>,
     /// Requests that are no transactions, in the order they came: bridge, method and path.
     pub(crate) questions: Vec<(String, String)>,
+    /// The bots of bridges that make what they are asked for.
+    pub(crate) makers: BTreeMap<String, Person>,
     open: BTreeMap<String, usize>,
     /// Connections of a server that was killed are none of the next one's.
     server: u32,
@@ -213,6 +216,16 @@ impl Bridges {
         }
     }
 
+    /// Whether the bridge makes what it is asked for, and has made it.
+    async fn makes(&self, service: &str, path: &str) -> bool {
+        let maker = self.with(|s| s.makers.get(service).cloned());
+        let Some((bot, (at, body))) = maker.zip(crate::names::to_make(path)) else {
+            return false;
+        };
+        let made = bot.try_ask("POST", at, Some(&body)).await;
+        made.is_ok_and(|made| made.status == 200 || made.body["errcode"] == "M_USER_IN_USE")
+    }
+
     async fn answer_question(
         &self,
         stream: &mut TcpStream,
@@ -233,6 +246,9 @@ impl Bridges {
                 return Ok(false);
             }
             Mode::Good if path == "/_matrix/app/v1/ping" => write_answer(stream, 200, "{}").await?,
+            Mode::Good if self.makes(service, path).await => {
+                write_answer(stream, 200, "{}").await?;
+            }
             Mode::Good => write_answer(stream, 404, r#"{"errcode":"M_NOT_FOUND"}"#).await?,
             Mode::Status(status) => write_answer(stream, status, "{}").await?,
         }

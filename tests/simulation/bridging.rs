@@ -80,7 +80,8 @@ impl World {
         let url = r.has_url.then(|| format!("{}/{}", self.bridges.base, r.id));
         let file = json!({
             "id": r.id, "url": url, "as_token": service.as_token, "hs_token": service.hs_token,
-            "sender_localpart": format!("{}bot", r.id), "rate_limited": false, "namespaces": {"users": users},
+            "sender_localpart": format!("{}bot", r.id), "rate_limited": false,
+            "namespaces": {"users": users, "aliases": [{"exclusive": true, "regex": format!("#{}_.*", r.id)}]},
             "receive_ephemeral": r.wants_to_device, "org.matrix.msc3202": r.wants_device_lists,
         });
         let path = self.server.registrations().join(&service.file);

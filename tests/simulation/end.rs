@@ -30,6 +30,7 @@ impl World {
         if !(self.to_device_on && self.device_lists_on) {
             self.start_anew(false, true, true).await?;
         }
+        self.commit_something().await?;
         for _ in 0..20 {
             self.pass(30_000).await?;
             self.absorb().await?;

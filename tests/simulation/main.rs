@@ -13,6 +13,7 @@
 )]
 
 mod absorb;
+mod backups;
 mod bridges;
 mod bridging;
 mod chance;
@@ -23,11 +24,13 @@ mod journal;
 mod kept;
 mod keys;
 mod model;
+mod names;
 mod people;
 mod pings;
 mod play;
 mod reading;
 mod run;
+mod seams;
 mod server;
 mod steps;
 mod world;

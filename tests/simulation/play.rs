@@ -56,6 +56,12 @@ impl World {
             Kind::ReloadOften => self.reload_often().await?,
             Kind::Strangers => self.strangers(step).await?,
             Kind::LongName => self.long_name(step).await?,
+            Kind::Seam => self.seam(step),
+            Kind::Crowd => self.crowd(step).await?,
+            Kind::ToMany => self.send_to_many(step).await?,
+            Kind::Alias => self.alias(step).await?,
+            Kind::Provision => self.provision(step).await?,
+            Kind::Backup => self.backup(step).await?,
         }
         self.absorb().await
     }

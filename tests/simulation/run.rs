@@ -4,7 +4,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use crate::bridging::OBSERVERS;
-use crate::server::Server;
+use crate::server::{Server, print_no_injected_panic};
 use crate::steps::Step;
 use crate::world::{Broken, World};
 
@@ -63,6 +63,7 @@ async fn play(steps: &[Step], recording: bool) -> Outcome {
 }
 
 fn play_once(steps: &[Step], recording: bool) -> Outcome {
+    print_no_injected_panic();
     let steps = steps.to_vec();
     let _watched = Watched::new(&steps);
     actix_rt::System::new().block_on(async move { play(&steps, recording).await })

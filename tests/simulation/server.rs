@@ -2,17 +2,33 @@
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use actors::wire::Naming;
-use actors::{Clock, Ids, Settings};
+use actors::{Clock, Ids, Settings, faults as actor};
 use schema::faults::{Fault, Faults, Point};
 use tests::stage::START;
 use tokio::sync::Notify;
 use understudy::app::{self, Options, Running};
 use understudy::mscs;
+
+/// With what a thread of the storage panics, because the simulation says so.
+const INJECTED: &str = "a thread of the storage panics, because the simulation says so";
+
+/// Print no panic that was injected: a backtrace takes longer than the rest of a schedule.
+pub(crate) fn print_no_injected_panic() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let print = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if info.payload().downcast_ref::<&str>() != Some(&INJECTED) {
+                print(info);
+            }
+        }));
+    });
+}
 
 /// A fault that waits for its moment.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +45,12 @@ pub(crate) struct Armed {
 #[derive(Clone, Default)]
 pub(crate) struct Trouble {
     armed: Arc<Mutex<Option<Armed>>>,
+    /// A fault of the actors that waits for its moment: where, what, and how often the point is passed before.
+    armed_actor: Arc<Mutex<Option<(actor::Point, actor::Fault, u32)>>>,
+    /// How many hints were lost.
+    lost: Arc<Mutex<u32>>,
+    /// The process has ended at a point of an actor: the storage goes no further either.
+    ended: Arc<AtomicBool>,
     /// How many faults were injected that may cost a request its answer.
     fired: Arc<Mutex<u32>>,
     last: Arc<Mutex<Option<(Point, Fault)>>>,
@@ -39,15 +61,51 @@ pub(crate) struct Trouble {
     panicked: Arc<AtomicBool>,
     /// Why the server says that it has to die.
     fatal: Arc<Mutex<Option<String>>>,
+    /// Which start of the server is listened to.
+    start: Arc<AtomicU32>,
 }
 
 impl Trouble {
     pub(crate) fn arm(&self, armed: Option<Armed>) {
         *self.armed.lock().expect("not poisoned") = armed;
+        if armed.is_none() {
+            self.arm_actor(None);
+        }
+    }
+
+    pub(crate) fn arm_actor(&self, armed: Option<(actor::Point, actor::Fault, u32)>) {
+        *self.armed_actor.lock().expect("not poisoned") = armed;
+    }
+
+    fn at_actor(&self, point: actor::Point) -> actor::Fault {
+        let mut armed = self.armed_actor.lock().expect("not poisoned");
+        match armed.as_mut() {
+            Some((at, _, after)) if *at == point && *after > 0 => *after -= 1,
+            Some((at, fault, _)) if *at == point => {
+                let fault = *fault;
+                *armed = None;
+                if fault == actor::Fault::Lose {
+                    *self.lost.lock().expect("not poisoned") += 1;
+                }
+                if fault == actor::Fault::End {
+                    *self.last.lock().expect("not poisoned") =
+                        Some((Point::AfterCommit, Fault::End));
+                    self.ended.store(true, Ordering::Release);
+                    self.die();
+                }
+                return fault;
+            }
+            _ => {}
+        }
+        actor::Fault::None
     }
 
     pub(crate) fn fired(&self) -> u32 {
         *self.fired.lock().expect("not poisoned")
+    }
+
+    pub(crate) fn hints_lost(&self) -> u32 {
+        *self.lost.lock().expect("not poisoned")
     }
 
     pub(crate) fn is_dead(&self) -> bool {
@@ -96,12 +154,28 @@ impl Trouble {
         self.fatal.lock().expect("not poisoned").take()
     }
 
+    /// What the server of this start calls when it has to die. What is left of an earlier one, a request that finds its actors gone,
+    /// says nothing about the server that runs now.
+    fn heard_from(&self, start: u32) -> Arc<dyn Fn(&str) + Send + Sync> {
+        self.start.store(start, Ordering::Release);
+        let trouble = self.clone();
+        Arc::new(move |why| {
+            if trouble.start.load(Ordering::Acquire) == start {
+                *trouble.fatal.lock().expect("not poisoned") = Some(why.to_owned());
+                trouble.die();
+            }
+        })
+    }
+
     fn die(&self) {
         self.dead.store(true, Ordering::Release);
         self.died.notify_waiters();
     }
 
     fn at(&self, point: Point) -> Fault {
+        if self.ended.load(Ordering::Acquire) {
+            return Fault::End;
+        }
         let mut armed = self.armed.lock().expect("not poisoned");
         match armed.as_mut() {
             Some(waits) if waits.point == point && waits.after > 0 => {
@@ -114,9 +188,7 @@ impl Trouble {
                 drop(armed);
                 if panics {
                     self.panicked.store(true, Ordering::Release);
-                    std::panic::panic_any(
-                        "a thread of the storage panics, because the simulation says so",
-                    );
+                    std::panic::panic_any(INJECTED);
                 }
                 *self.fired.lock().expect("not poisoned") += 1;
                 *self.last.lock().expect("not poisoned") = Some((point, fault));
@@ -156,7 +228,7 @@ impl Server {
         let appservices = folder.path().join("appservices");
         std::fs::create_dir(&appservices).expect("a folder");
         let trouble = Trouble::default();
-        let (at, fatal) = (trouble.clone(), trouble.clone());
+        let (at, at_actor) = (trouble.clone(), trouble.clone());
         let settings = Settings {
             server_name: "test".try_into().expect("a server name"),
             observe: Some(observe.iter().map(|id| (*id).into()).collect()),
@@ -181,10 +253,9 @@ impl Server {
             dev: true,
             lock_wait: Duration::from_secs(10),
             faults: Faults::chosen_by(move |point| at.at(point)),
-            fatal: Arc::new(move |why| {
-                *fatal.fatal.lock().expect("not poisoned") = Some(why.to_owned());
-                fatal.die();
-            }),
+            actor_faults: actor::Faults::chosen_by(move |point| at_actor.at_actor(point)),
+            // Each start has one of its own.
+            fatal: Arc::new(|_| {}),
         };
         let mut server = Server {
             running: None,
@@ -213,6 +284,8 @@ impl Server {
     /// Why it does not start, in its own words.
     pub(crate) async fn start(&mut self) -> Result<(), String> {
         self.trouble.dead.store(false, Ordering::Release);
+        self.trouble.ended.store(false, Ordering::Release);
+        self.options.fatal = self.trouble.heard_from(self.starts + 1);
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let tasks = tokio::task::LocalSet::new();
         let started = {
@@ -276,6 +349,7 @@ impl Server {
     }
 
     async fn drop_tasks(&mut self) {
+        self.trouble.start.store(0, Ordering::Release);
         if let Some(tasks) = self.tasks.take() {
             tasks.abort();
             // That it was aborted is what was wanted.

@@ -4,7 +4,7 @@
 use crate::chance::Chance;
 
 /// Every kind of step, and how often it is drawn.
-pub(crate) const KINDS: [(Kind, usize); 48] = [
+pub(crate) const KINDS: [(Kind, usize); 54] = [
     (Kind::Message, 10),
     (Kind::ToDevice, 10),
     (Kind::Burst, 4),
@@ -53,6 +53,12 @@ pub(crate) const KINDS: [(Kind, usize); 48] = [
     (Kind::ReloadOften, 1),
     (Kind::Damage, 3),
     (Kind::Strangers, 1),
+    (Kind::Seam, 5),
+    (Kind::Crowd, 1),
+    (Kind::ToMany, 3),
+    (Kind::Alias, 3),
+    (Kind::Provision, 3),
+    (Kind::Backup, 4),
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -105,6 +111,12 @@ pub(crate) enum Kind {
     ReloadOften,
     Damage,
     Strangers,
+    Seam,
+    Crowd,
+    ToMany,
+    Alias,
+    Provision,
+    Backup,
 }
 
 /// One step: a kind, and four numbers that it takes modulo what there is.

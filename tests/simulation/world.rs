@@ -7,9 +7,11 @@ use serde_json::Value;
 use tests::person::{Answer, Person};
 use tests::transcript::Log;
 
+use crate::backups::Backup;
 use crate::bridges::{Bridges, Mode};
 use crate::journal::Journal;
 use crate::model::{Claim, History, Registration};
+use crate::names::Names;
 use crate::server::Server;
 
 /// A promise that does not hold.
@@ -191,6 +193,9 @@ pub(crate) struct World {
     pub(crate) refusals: u32,
     pub(crate) recording: bool,
     pub(crate) words: Vec<String>,
+    pub(crate) names: Names,
+    /// Backups of room keys, by user.
+    pub(crate) backups: BTreeMap<String, Backup>,
     template: Option<Person>,
     /// Requests that had no answer, or an answer that says nothing.
     pub(crate) unanswered: u32,
@@ -236,6 +241,8 @@ impl World {
             refusals: 0,
             recording,
             words: Vec::new(),
+            names: Names::default(),
+            backups: BTreeMap::new(),
             template: None,
             unanswered: 0,
         }
@@ -418,6 +425,7 @@ impl World {
         if self.server.trouble.is_dead() || self.server.trouble.has_panicked() {
             self.check_fatal()?;
             self.revive().await?;
+            self.check_inbox()?;
             if !self.server.rests().await {
                 return broken(
                     "the server comes to rest",
