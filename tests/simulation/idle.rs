@@ -138,7 +138,8 @@ impl World {
 
     /// Whether nothing that the server does was disturbed: what was is made good after a time.
     fn is_undisturbed(&self) -> bool {
-        self.server.is_running() && self.server.trouble.fired() == 0
+        let trouble = &self.server.trouble;
+        self.server.is_running() && trouble.fired() == 0 && trouble.hints_lost() == 0
     }
 
     /// That no event waits for a bridge that answers.

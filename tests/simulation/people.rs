@@ -199,12 +199,12 @@ impl World {
         let (n, invited) = (self.number(), self.user(step.c));
         let visibility = ["shared", "joined", "invited", "world_readable"][usize::from(step.d % 4)];
         let allowed = self.room(step.d / 4);
-        let rule = match step.b % 6 {
+        let rule = match step.b % 5 {
             0 => json!({"join_rule": "public"}),
             1 | 2 => json!({"join_rule": "invite"}),
             3 => json!({"join_rule": "knock"}),
-            other => {
-                let rule = ["restricted", "knock_restricted"][usize::from(other % 2)];
+            _ => {
+                let rule = ["restricted", "knock_restricted"][usize::from(step.b / 5 % 2)];
                 json!({"join_rule": rule, "allow": [{"type": "m.room_membership", "room_id": allowed}]})
             }
         };
