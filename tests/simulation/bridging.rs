@@ -139,26 +139,28 @@ impl World {
         let s = [0, 1, 4][usize::from(step.a) % 3];
         let id = self.services[s].registration.id.clone();
         let before = self.services[s].registration.clone();
+        let back = step.d % 3 == 0 && self.services[s].in_force.is_some();
+        let same = registration(&id, step.b).users == before.users;
+        let variant = if back && same { step.b / 6 + 1 } else { step.b } % 6;
         self.say(format!(
-            "the registration of {id} becomes variant {}",
-            step.b % 6
+            "the registration of {id} becomes variant {variant}"
         ));
-        self.services[s].registration = registration(&id, step.b);
+        self.services[s].registration = registration(&id, variant);
         let users = self.services[s].registration.users.clone();
         self.services[s].ever.extend(users);
         self.services[s].file_state = FileState::Good;
         self.write_file(s);
-        if step.d % 3 > 0 || self.services[s].in_force.is_none() {
+        if !back {
             return self.in_force(s).await;
         }
         self.say(format!(
             "and back, and the process may end meanwhile ({})",
-            step.c % 6
+            step.c % 3
         ));
         let end = Armed {
             point: Point::BeforeCommit,
             fault: Fault::End,
-            after: u32::from(step.c % 6),
+            after: u32::from(step.c % 3),
             panics: false,
         };
         self.server.trouble.arm(Some(end));

@@ -3,15 +3,18 @@
 use std::collections::BTreeMap;
 
 use actors::appservices::Status;
+use schema::faults::{Fault, Point};
 use serde_json::{Value, json};
 
 use crate::bridges::Mode;
 use crate::play::{name, to_device_request};
+use crate::server::Armed;
 use crate::steps::Step;
 use crate::world::{Check, World, broken};
 
-/// How often strangers change their keys while a message is sent to the service each time.
-const ROUNDS: u64 = 6;
+/// How many messages the service is sent while strangers change their keys, and how often each of these does.
+const MESSAGES: usize = 12;
+const CHANGES: usize = 15;
 
 impl World {
     /// How often the sender of a service has looked for something to send, since the server started.
@@ -73,33 +76,46 @@ impl World {
             self.devices[ghost].user.clone(),
             self.devices[ghost].id.clone(),
         );
+        if step.d % 2 == 0 {
+            return self.behind(s, ghost, person, step).await;
+        }
         self.say(format!(
-            "{}, of whom {service} knows nothing, gets other keys {ROUNDS} times, and sends a message to {user}/{id} with each",
+            "{}, of whom {service} knows nothing, gets other keys {CHANGES} times and sends {MESSAGES} messages to {user}/{id} meanwhile",
             name(&caller)
         ));
-        for _ in 0..ROUNDS {
-            let n = self.number();
-            let keys = self.other_keys(person);
-            let (path, message) = to_device_request(n, &user, &id);
-            let asker = self.person(&caller);
-            let answers = tokio::select! {
-                answers = async {
-                    tokio::join!(
-                        asker.try_ask("POST", "/keys/upload", Some(&keys)),
-                        asker.try_ask("PUT", &path, Some(&message)),
-                    )
-                } => answers,
-                () = self.server.trouble.death() => return Ok(()),
-            };
-            for (answer, path) in [(answers.0, "/keys/upload"), (answers.1, path.as_str())] {
-                self.judge(answer.ok(), "PUT", path)?;
+        let changes: Vec<Value> = (0..CHANGES).map(|_| self.other_keys(person)).collect();
+        let numbers: Vec<u64> = (0..MESSAGES).map(|_| self.number()).collect();
+        let asker = self.person(&caller);
+        let change = async {
+            let mut answers = Vec::new();
+            for body in &changes {
+                answers.push(asker.try_ask("POST", "/keys/upload", Some(body)).await);
             }
-            self.sent(n, &[ghost], false);
-            self.devices[person].keyed = true;
+            answers
+        };
+        let send = async {
+            let mut answers = Vec::new();
+            for n in &numbers {
+                let (path, body) = to_device_request(*n, &user, &id);
+                answers.push(asker.try_ask("PUT", &path, Some(&body)).await);
+            }
+            answers
+        };
+        let (changed, sent) = tokio::select! {
+            answers = async { tokio::join!(change, send) } => answers,
+            () = self.server.trouble.death() => return Ok(()),
+        };
+        for answer in changed {
+            self.judge(answer.ok(), "POST", "/keys/upload")?;
             self.keys_changed(&caller.user, None);
-            self.settle().await?;
         }
-        self.looks_at_most(s, starts, before + ROUNDS + 1, "messages")
+        for (answer, n) in sent.into_iter().zip(numbers) {
+            self.judge(answer.ok(), "PUT", "/sendToDevice")?;
+            self.sent(n, &[ghost], false);
+        }
+        self.devices[person].keyed = true;
+        self.settle().await?;
+        self.looks_at_most(s, starts, before + MESSAGES as u64, "messages")
             .await?;
         self.absorb().await?;
         let Some(before) = self.looked(s).await else {
@@ -112,6 +128,61 @@ impl World {
         self.keys_changed(&caller.user, None);
         self.settle().await?;
         self.looks_at_most(s, starts, before, "nothing").await
+    }
+
+    /// A person changes the keys of a device, and what is to follow from it fails at first. A message to a service that knows
+    /// nothing of them does not wait for that.
+    async fn behind(&mut self, s: usize, ghost: usize, person: usize, step: Step) -> Check {
+        // What was refused before is made good first.
+        self.pass(2_000).await?;
+        self.absorb().await?;
+        let (caller, service) = (
+            self.caller_of(person),
+            self.services[s].registration.id.clone(),
+        );
+        let (user, id) = (
+            self.devices[ghost].user.clone(),
+            self.devices[ghost].id.clone(),
+        );
+        let (starts, after) = (self.server.starts, 1 + u32::from(step.c % 2));
+        self.say(format!(
+            "{}, of whom {service} knows nothing, gets other keys, and write {after} is refused; then a message to {user}/{id} follows",
+            name(&caller)
+        ));
+        self.server.trouble.arm(Some(Armed {
+            point: Point::Job,
+            fault: Fault::Refuse,
+            after,
+            panics: false,
+        }));
+        let keys = self.other_keys(person);
+        self.ask(&caller, "POST", "/keys/upload", Some(&keys))
+            .await?;
+        self.devices[person].keyed = true;
+        self.keys_changed(&caller.user, None);
+        self.server.rests().await;
+        self.server.trouble.arm(None);
+        let n = self.number();
+        let (path, body) = to_device_request(n, &user, &id);
+        if self.ask(&caller, "PUT", &path, Some(&body)).await?.status != 200 {
+            return Ok(());
+        }
+        self.sent(n, &[ghost], false);
+        let rests = self.server.rests().await;
+        let content = format!("\"n\":{n}}}");
+        let came = self.bridges.with(|b| {
+            b.troubled.contains(&service)
+                || b.attempts
+                    .iter()
+                    .any(|a| a.service == service && a.bytes.contains(&content))
+        });
+        if rests && !came && self.server.starts == starts && !self.server.trouble.is_dead() {
+            return broken(
+                "what is no business of a service holds nothing back from it",
+                format!("message {n} to {user}/{id} waits"),
+            );
+        }
+        Ok(())
     }
 
     fn other_keys(&mut self, device: usize) -> Value {

@@ -142,7 +142,10 @@ impl World {
     }
 
     pub(crate) async fn cross_sign(&mut self, step: Step) -> Check {
-        let caller = self.device_caller(step.a);
+        self.cross_sign_as(self.device_caller(step.a), step).await
+    }
+
+    async fn cross_sign_as(&mut self, caller: Caller, step: Step) -> Check {
         let known = self.cross_signing.get(&caller.user).copied();
         let only_user_signing = step.b % 2 == 0 && known.is_some();
         let seed = known
@@ -153,14 +156,12 @@ impl World {
             let key = Key::cross_signing(seed.wrapping_add(number));
             master.signs(&caller.user, key.as_cross_signing_key(&caller.user, usage))
         };
-        let user_signing = sub(
-            if only_user_signing {
-                100 | (step.c & 15)
-            } else {
-                99
-            },
-            "user_signing",
-        );
+        let number = if only_user_signing {
+            100 | (step.c & 15)
+        } else {
+            99
+        };
+        let user_signing = sub(number, "user_signing");
         let mut body = json!({"user_signing_key": user_signing});
         if !only_user_signing {
             body["master_key"] = master.as_cross_signing_key(&caller.user, "master");
@@ -177,6 +178,8 @@ impl World {
             .await?;
         if status == 200 {
             self.cross_signing.insert(caller.user.clone(), seed);
+            self.user_signing
+                .insert(caller.user.clone(), seed.wrapping_add(number));
             let new = !only_user_signing && known != Some(seed);
             if new {
                 self.keys_changed(&caller.user, None);
@@ -196,37 +199,36 @@ impl World {
     }
 
     pub(crate) async fn sign_user(&mut self, step: Step) -> Check {
-        // Those who have keys sign each other's.
-        let able: Vec<Caller> = self
+        let people: Vec<Caller> = self
             .callers()
             .into_iter()
-            .filter(|c| c.device.is_some() && self.cross_signing.contains_key(&c.user))
+            .filter(|c| c.device.is_some() && c.service.is_none())
             .collect();
-        let Some(caller) = able.get(usize::from(step.a) % able.len().max(1)).cloned() else {
+        let choose = |selector: u8| people[usize::from(selector) % people.len()].clone();
+        let (caller, other) = (choose(step.a), choose(step.b));
+        if caller.user == other.user {
+            return Ok(());
+        }
+        // Those who sign, and are signed, get keys first.
+        for (one, c) in [(&caller, step.c), (&other, step.c.wrapping_add(2))] {
+            if !self.cross_signing.contains_key(&one.user) {
+                self.cross_sign_as(one.clone(), Step { c, ..step }).await?;
+                self.absorb().await?;
+            }
+        }
+        let own = self.user_signing.get(&caller.user).copied();
+        let seed = self.cross_signing.get(&other.user).copied();
+        let (Some(own), Some(seed)) = (own, seed) else {
             return Ok(());
         };
-        let own = self.cross_signing[&caller.user];
-        let others: Vec<(String, u8)> = self
-            .cross_signing
-            .iter()
-            .filter(|(user, _)| **user != caller.user)
-            .map(|(user, seed)| (user.clone(), *seed))
-            .collect();
-        let Some((target, seed)) = others
-            .get(usize::from(step.b) % others.len().max(1))
-            .cloned()
-        else {
-            return Ok(());
-        };
+        let target = other.user;
         self.say(format!(
             "{} signs the master key of {target}",
             name(&caller)
         ));
         let master = Key::cross_signing(seed);
-        let signer = Key::cross_signing(own.wrapping_add(99));
-        let mut signed = signer.signs(&caller.user, master.as_cross_signing_key(&target, "master"));
-        // Each signature is another, so that each is news.
-        signed["signatures"][&caller.user][&signer.id] = json!(format!("signed{}", self.number()));
+        let signer = Key::cross_signing(own);
+        let signed = signer.signs(&caller.user, master.as_cross_signing_key(&target, "master"));
         let body = json!({&target: {&master.public: signed}});
         let answer = self
             .ask(&caller, "POST", "/keys/signatures/upload", Some(&body))
@@ -234,6 +236,15 @@ impl World {
         let nothing = |v: &Value| v.as_object().is_none_or(serde_json::Map::is_empty);
         if answer.status == 200 && nothing(&answer.body["failures"]) {
             self.keys_changed(&target, Some(&caller.user));
+            // A signature that was there before need be no news.
+            let (by, of) = (
+                format!("{} {}", caller.user, signer.id),
+                format!("{target} {}", master.public),
+            );
+            let new = self.signed.insert((by, of));
+            if let Some(change) = self.key_changes.last_mut() {
+                change.certain = new;
+            }
         }
         Ok(())
     }

@@ -171,6 +171,10 @@ pub(crate) struct World {
     pub(crate) answered: Vec<String>,
     /// The seeds of everybody's cross-signing keys.
     pub(crate) cross_signing: BTreeMap<String, u8>,
+    /// The seeds of everybody's user-signing keys.
+    pub(crate) user_signing: BTreeMap<String, u8>,
+    /// Which key has signed which master key.
+    pub(crate) signed: BTreeSet<(String, String)>,
     pub(crate) position: i64,
     pub(crate) devices: Vec<Device>,
     /// Accounts, and the service that registered each.
@@ -223,6 +227,8 @@ impl World {
             ended: Vec::new(),
             answered: Vec::new(),
             cross_signing: BTreeMap::new(),
+            user_signing: BTreeMap::new(),
+            signed: BTreeSet::new(),
             position: 0,
             devices: Vec::new(),
             accounts: BTreeMap::new(),
