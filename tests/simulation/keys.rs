@@ -184,15 +184,24 @@ impl World {
             if new {
                 self.keys_changed(&caller.user, None);
             } else if only_user_signing {
-                self.maybe_changed(&caller.user);
+                self.maybe_changed(&caller.user, &caller.user);
+            }
+            // With a user-signing key go the signatures that it made.
+            let by = format!("{} ", caller.user);
+            let signed = self.signed.iter().filter(|(who, _)| who.starts_with(&by));
+            let users: Vec<String> = signed
+                .filter_map(|(_, of)| of.split(' ').next().map(str::to_owned))
+                .collect();
+            for user in users {
+                self.maybe_changed(&user, &caller.user);
             }
         }
         Ok(())
     }
 
-    /// A user's keys may have changed for themselves: nobody must be told, and they may.
-    fn maybe_changed(&mut self, user: &str) {
-        self.keys_changed(user, Some(user));
+    /// A user's keys may have changed as another user sees them, or they themselves: that one may be told, and need not be.
+    fn maybe_changed(&mut self, user: &str, only_for: &str) {
+        self.keys_changed(user, Some(only_for));
         if let Some(change) = self.key_changes.last_mut() {
             change.certain = false;
         }
