@@ -13,7 +13,7 @@ use crate::steps::Step;
 use crate::world::{Check, World, broken};
 
 /// How many messages the service is sent while strangers change their keys, and how often each of these does.
-const MESSAGES: usize = 12;
+const MESSAGES: u64 = 12;
 const CHANGES: usize = 15;
 
 impl World {
@@ -115,7 +115,7 @@ impl World {
         }
         self.devices[person].keyed = true;
         self.settle().await?;
-        self.looks_at_most(s, starts, before + MESSAGES as u64, "messages")
+        self.looks_at_most(s, starts, before + MESSAGES, "messages")
             .await?;
         self.absorb().await?;
         let Some(before) = self.looked(s).await else {
