@@ -261,6 +261,10 @@ impl Appservices {
     }
 
     /// Start a sender for each service that has none, tell the others what they are now, and stop those whose file is gone.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "not hints: nothing says them again, so the bound of the mailbox is not asked"
+    )]
     fn bring_in_line(&mut self, interests: &Interests, plan: &Plan) {
         for service in interests.services() {
             match self.senders.get(&service.id) {
@@ -270,7 +274,6 @@ impl Appservices {
                     self.env
                         .wake
                         .set_sender(service.id.clone(), sender.clone().recipient());
-                    // Not a hint: nothing says it again, so the bound of the mailbox is not asked.
                     sender.do_send(appservice_sender::Resume {
                         service: Arc::clone(service),
                     });
