@@ -52,9 +52,7 @@ impl World {
             let absent = service.in_force.is_none();
             let registration = service.in_force.as_ref().unwrap_or(&service.registration);
             if registration.has_url && self.history.concerns(registration, number) {
-                // The event that makes a room is sent before anybody is in it: the server owes it to nobody.
-                let certain = !absent && self.history.events[number].kind != "m.room.create";
-                due.insert(s, if certain { Due::Must } else { Due::May });
+                due.insert(s, if absent { Due::May } else { Due::Must });
             }
             let named = self
                 .names

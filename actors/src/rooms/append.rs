@@ -284,6 +284,9 @@ impl<'e> Open<'e> {
         if let (Some(user), "m.room.member") = (&draft.state_key, draft.kind.as_str()) {
             services = self.member(tx, &event, user, news)?;
         }
+        if draft.kind == "m.room.create" {
+            services.extend(services_of(tx, &event.sender));
+        }
         rooms::advance(tx, &self.row)?;
         services.extend(interested_in_room(tx, &self.row.room_id)?);
         owe_event(tx, position, &services)?;
@@ -330,13 +333,7 @@ impl<'e> Open<'e> {
             services = membership_changed(tx, &event.room_id, user, &before, &after, position)?;
             news.memberships = true;
         }
-        let interests = tx.interests();
-        services.extend(
-            interests
-                .in_user(user)
-                .into_iter()
-                .map(|(s, _)| s.id.clone()),
-        );
+        services.extend(services_of(tx, user));
         news.users.insert(parsed(user)?);
         Ok(services)
     }
@@ -380,6 +377,17 @@ impl<'e> Open<'e> {
         }
         Ok(())
     }
+}
+
+/// The services in whose namespaces a user is: they are owed the events that the user sends and the member events about the user.
+/// Who sends any other event than the creation of a room, or a member event about themselves, is joined, so that these services
+/// are interested in the room already. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/application-service-api/#registration
+fn services_of(tx: &Tx<'_>, user: &str) -> BTreeSet<ServiceId> {
+    let interests = tx.interests();
+    let claims = interests.in_user(user).into_iter();
+    claims.map(|(service, _)| service.id.clone()).collect()
 }
 
 /// What an event that is no state says about another.

@@ -244,3 +244,17 @@ async fn a_room_is_called_by_its_own_names_only() {
         Refusal::BadAlias(_)
     ));
 }
+
+/// Nobody is joined yet when the creation is sent: who sent it decides.
+#[actix_rt::test]
+async fn a_service_is_owed_the_creation_of_the_rooms_of_its_users() {
+    let house = House::new().await;
+    house
+        .services(&[("irc", "@irc_.*"), ("slack", "@slack_.*")])
+        .await;
+    house.room("irc_bob", Preset::Public).await;
+    let owed = house.owed("irc").await;
+    let kinds: Vec<&str> = owed.iter().map(|e| e.kind.as_str()).collect();
+    assert_eq!(kinds[..2], ["m.room.create", "m.room.member"]);
+    assert!(house.owed("slack").await.is_empty());
+}
