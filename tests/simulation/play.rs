@@ -295,7 +295,7 @@ impl World {
                 .in_force
                 .as_ref()
                 .filter(|r| r.has_url && r.wants_device_lists);
-            self.device_lists_on && only_for.is_none() && on.is_some() && shared[*s].contains(user)
+            only_for.is_none() && on.is_some() && shared[*s].contains(user)
         });
         let due = due
             .map(|(s, service)| (s, service.received.transactions.len()))
