@@ -149,7 +149,7 @@ impl World {
                         format!("{id} was told {told:?} of {user}"),
                     );
                 }
-                if !service.ever_claims(user) && !together && told == Some("changed") {
+                if !own && !together && told == Some("changed") {
                     return broken(
                         "who shares no room with a service is not tracked by it",
                         format!("{id} was told {told:?} of {user}"),

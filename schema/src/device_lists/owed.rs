@@ -17,17 +17,12 @@ struct OwedRow<'a> {
     txn: Option<i64>,
 }
 
-/// Tell the service about a user, once: a later word replaces one that still waits. Keeps `tracked` in step.
+/// Tell the service about a user, once: a later word replaces one that still waits. Keeps `tracked` in step, for the service's own users
+/// too: a registration that changes may leave them to others.
 ///
 /// # Errors
 /// When the database fails.
-pub fn owe(
-    tx: &mut Tx<'_>,
-    service: &ServiceId,
-    user_id: &str,
-    left: bool,
-    track: bool,
-) -> Result<()> {
+pub fn owe(tx: &mut Tx<'_>, service: &ServiceId, user_id: &str, left: bool) -> Result<()> {
     use owed_device_lists as t;
     let row = OwedRow {
         appservice_id: service.as_str(),
@@ -52,7 +47,7 @@ pub fn owe(
             tracked::table.find((service.as_str(), user_id))
         )
         .execute(c))?;
-    } else if track {
+    } else {
         let row = (
             tracked::appservice_id.eq(service.as_str()),
             tracked::user_id.eq(user_id),

@@ -133,8 +133,8 @@ fn inboxes(
 }
 // ANCHOR_END: page
 
-/// Whom the service was told to track: whoever shares no room with it any more is `left`; whoever still does is `changed` if
-/// nobody told the service anything for a while.
+/// Users that the service was told to track, its own users of this registration or of an earlier one included: one that is not its
+/// own and shares no room with it any more is `left`; any other is `changed` if the service was told nothing for a while.
 fn tracked(
     tx: &mut Tx<'_>,
     interests: &Interests,
@@ -143,13 +143,14 @@ fn tracked(
 ) -> Result<Option<Stage>> {
     let mut last = None;
     for user in device_lists::tracked_by(tx, &now.service, after, PAGE)? {
+        let own = interests.claim(&now.service, &user).is_some();
         let present = Present {
-            own: interests.claim(&now.service, &user).is_some(),
+            own,
             tracked: true,
-            shares: device_lists::shares_a_room(tx, &now.service, &user)?,
+            shares: !own && device_lists::shares_a_room(tx, &now.service, &user)?,
             keys_changed: now.away,
         };
-        pass::owe(tx, &now.service, &user, verdict(present), present.own)?;
+        pass::owe(tx, &now.service, &user, verdict(present))?;
         last = Some(user);
     }
     Ok(last.map(Stage::Tracked))
@@ -247,7 +248,7 @@ fn keys_of(
         }
     }
     for user in changed {
-        pass::owe(tx, service, &user, Verdict::Changed, true)?;
+        pass::owe(tx, service, &user, Verdict::Changed)?;
     }
     Ok(())
 }

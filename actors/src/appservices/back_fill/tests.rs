@@ -372,6 +372,42 @@ async fn after_any_schedule_of_registrations_the_service_is_where_it_would_be_ha
     }
 }
 
+/// What the service is owed about users, and whether it is `left`.
+async fn words(house: &House) -> BTreeMap<String, bool> {
+    let owed = house.write(|tx| Ok(device_lists::owed(tx, &irc(), Position(i64::MAX), 99)?));
+    let words = owed
+        .await
+        .into_iter()
+        .map(|word| (word.user_id, word.is_left));
+    words.collect()
+}
+
+/// A service that is told nothing of a user any more must not take what it knows of the user's devices for the newest.
+#[actix::test]
+async fn a_user_that_is_its_own_no_more_is_left_unless_they_share_a_room() {
+    let mut house = House::open();
+    house.says(NAMESPACES[0]).await;
+    house.read_folder(async |_| true).await;
+    house.pages().await;
+    house
+        .write(|tx| {
+            move_to(tx, ROOMS[0], "@ircbot:test", "join")?;
+            move_to(tx, ROOMS[0], "@irc_b:test", "join")?;
+            for user in ["@irc_a:test", "@irc_b:test"] {
+                device_lists::keys_changed(tx, user)?;
+            }
+            drain(tx)
+        })
+        .await;
+    let (a, b) = ("@irc_a:test".to_owned(), "@irc_b:test".to_owned());
+    let both = [(a.clone(), false), (b.clone(), false)];
+    assert_eq!(words(&house).await, both.into());
+    house.says(NAMESPACES[3]).await;
+    house.read_folder(async |_| true).await;
+    house.pages().await;
+    assert_eq!(words(&house).await, [(a, true), (b, false)].into());
+}
+
 /// Compare what is stored with what a look at everything says.
 async fn check(house: &House, seed: u64) {
     house

@@ -148,7 +148,7 @@ fn decide(
         shares: !own && device_lists::shares_a_room(tx, service, user)?,
         keys_changed,
     };
-    if owe(tx, service, user, verdict(present), own)? {
+    if owe(tx, service, user, verdict(present))? {
         told.insert(service.clone());
     }
     Ok(())
@@ -160,12 +160,11 @@ pub(crate) fn owe(
     service: &ServiceId,
     user: &str,
     verdict: Verdict,
-    own: bool,
 ) -> Result<bool> {
     match verdict {
         Verdict::Nothing => return Ok(false),
-        Verdict::Changed => device_lists::owe(tx, service, user, false, !own)?,
-        Verdict::Left => device_lists::owe(tx, service, user, true, false)?,
+        Verdict::Changed => device_lists::owe(tx, service, user, false)?,
+        Verdict::Left => device_lists::owe(tx, service, user, true)?,
     }
     Ok(true)
 }
@@ -233,7 +232,7 @@ pub(crate) fn ask_about(
             shares: sharing.contains(user),
             keys_changed: false,
         };
-        told |= owe(tx, service, user, verdict(now), own)?;
+        told |= owe(tx, service, user, verdict(now))?;
     }
     Ok(Asked {
         people: present.len(),
