@@ -3,6 +3,7 @@
 use diesel::prelude::*;
 use diesel::upsert::excluded;
 
+use crate::inbox::octet_length;
 use crate::tables::{backup_sessions, backup_versions};
 use crate::{Conn, Result};
 
@@ -22,8 +23,10 @@ pub struct VersionRow {
     pub etag: i64,
     /// How many sessions are stored.
     pub sessions: i64,
-    /// Whether it was deleted.
+    /// Whether it was deleted. While `sessions` is not 0 then, they are still to be deleted.
     pub deleted: bool,
+    /// How many bytes the sessions have.
+    pub bytes: i64,
 }
 
 /// The current version of a user's backup: the newest that is not deleted.
@@ -73,6 +76,7 @@ pub fn create(db: &mut Conn, user_id: &str, algorithm: &str, auth_data: &str) ->
         etag: 0,
         sessions: 0,
         deleted: false,
+        bytes: 0,
     };
     on!(db, |c| diesel::insert_into(t::table)
         .values(&row)
@@ -92,40 +96,103 @@ pub fn set_auth_data(db: &mut Conn, user_id: &str, version: i64, auth_data: &str
     Ok(())
 }
 
-/// Delete a version and the sessions in it.
+/// Delete a version. From now on it is not found; the sessions in it are deleted afterwards, see [`empty`].
 ///
 /// # Errors
 /// When the database fails.
 pub fn delete(db: &mut Conn, user_id: &str, version: i64) -> Result<()> {
-    use {backup_sessions as s, backup_versions as t};
-    change!(db, |c| {
-        diesel::delete(
-            s::table
-                .filter(s::user_id.eq(user_id))
-                .filter(s::version.eq(version)),
-        )
-        .execute(c)?;
-        diesel::update(t::table.find((user_id, version)))
-            .set((
-                t::deleted.eq(true),
-                t::auth_data.eq("{}"),
-                t::sessions.eq(0),
-            ))
-            .execute(c)
-    })?;
+    use backup_versions as t;
+    on!(db, |c| diesel::update(t::table.find((user_id, version)))
+        .set((t::deleted.eq(true), t::auth_data.eq("{}")))
+        .execute(c))?;
     Ok(())
 }
 
-/// What is stored in the version changed: this many sessions more or fewer. Its new etag and count.
+/// A deleted version that has sessions still: whose, and which.
+///
+/// # Errors
+/// When the database fails.
+pub fn to_empty(db: &mut Conn) -> Result<Option<(String, i64)>> {
+    use backup_versions as t;
+    Ok(on!(db, |c| t::table
+        .filter(t::deleted.eq(true))
+        .filter(t::sessions.gt(0))
+        .select((t::user_id, t::version))
+        .first(c)
+        .optional())?)
+}
+
+/// Delete so many sessions of a deleted version. How many there were: fewer when it is empty now.
+///
+/// # Errors
+/// When the database fails.
+pub fn empty(db: &mut Conn, user_id: &str, version: i64, limit: i64) -> Result<i64> {
+    use {backup_sessions as s, backup_versions as t};
+    macro_rules! of_room {
+        ($room:expr) => {
+            s::table
+                .filter(s::user_id.eq(user_id))
+                .filter(s::version.eq(version))
+                .filter(s::room_id.eq($room))
+        };
+    }
+    let mut gone = 0;
+    while gone < limit {
+        let Some(room) = room_after(db, user_id, version, "")? else {
+            on!(db, |c| diesel::update(t::table.find((user_id, version)))
+                .set((t::sessions.eq(0), t::bytes.eq(0)))
+                .execute(c))?;
+            break;
+        };
+        let last: Option<String> = on!(db, |c| of_room!(&room)
+            .order(s::session_id)
+            .select(s::session_id)
+            .offset(limit - gone - 1)
+            .first(c)
+            .optional())?;
+        let deleted = change!(db, |c| match &last {
+            Some(last) => diesel::delete(of_room!(&room).filter(s::session_id.le(last))).execute(c),
+            None => diesel::delete(of_room!(&room)).execute(c),
+        })?;
+        gone += i64::try_from(deleted).unwrap_or(limit);
+    }
+    Ok(gone)
+}
+
+/// How many bytes the sessions in a user's backup have, of all versions that are not deleted.
+///
+/// # Errors
+/// When the database fails.
+pub fn bytes(db: &mut Conn, user_id: &str) -> Result<i64> {
+    use backup_versions as t;
+    let each: Vec<i64> = on!(db, |c| t::table
+        .filter(t::user_id.eq(user_id))
+        .filter(t::deleted.eq(false))
+        .select(t::bytes)
+        .load(c))?;
+    Ok(each.iter().sum())
+}
+
+/// What is stored in the version changed: so many sessions and bytes more or fewer. Its new etag and count.
 ///
 /// # Errors
 /// When the database fails or the version does not exist.
-pub fn changed(db: &mut Conn, user_id: &str, version: i64, more: i64) -> Result<(i64, i64)> {
+pub fn changed(
+    db: &mut Conn,
+    user_id: &str,
+    version: i64,
+    more: i64,
+    bytes: i64,
+) -> Result<(i64, i64)> {
     use backup_versions as t;
     Ok(on!(db, |c| diesel::update(
         t::table.find((user_id, version))
     )
-    .set((t::etag.eq(t::etag + 1), t::sessions.eq(t::sessions + more)))
+    .set((
+        t::etag.eq(t::etag + 1),
+        t::sessions.eq(t::sessions + more),
+        t::bytes.eq(t::bytes + bytes)
+    ))
     .returning((t::etag, t::sessions))
     .get_result(c))?)
 }
@@ -292,7 +359,7 @@ fn in_room(
         .load(c))?)
 }
 
-/// Delete stored sessions. How many there were.
+/// Delete stored sessions. How many there were, and how many bytes.
 ///
 /// # Errors
 /// When the database fails.
@@ -301,33 +368,49 @@ pub fn delete_sessions(
     user_id: &str,
     version: i64,
     part: &Part<'_>,
-) -> Result<usize> {
+) -> Result<(usize, i64)> {
     use backup_sessions as t;
-    let of_version = t::table
-        .filter(t::user_id.eq(user_id))
-        .filter(t::version.eq(version));
+    macro_rules! of_version {
+        () => {
+            t::table
+                .filter(t::user_id.eq(user_id))
+                .filter(t::version.eq(version))
+        };
+    }
+    macro_rules! gone {
+        ($c:expr, $which:expr) => {{
+            let size = diesel::dsl::sum(octet_length(t::json));
+            let bytes: Option<i64> = $which.select(size).first($c)?;
+            Ok::<_, diesel::result::Error>((
+                diesel::delete($which).execute($c)?,
+                bytes.unwrap_or(0),
+            ))
+        }};
+    }
     Ok(change!(db, |c| match part {
-        Part::All => diesel::delete(of_version).execute(c),
-        Part::Room(room) => diesel::delete(of_version.filter(t::room_id.eq(room))).execute(c),
-        Part::Session(room, session) => {
-            let one = of_version
+        Part::All => gone!(c, of_version!()),
+        Part::Room(room) => gone!(c, of_version!().filter(t::room_id.eq(room))),
+        Part::Session(room, session) => gone!(
+            c,
+            of_version!()
                 .filter(t::room_id.eq(room))
-                .filter(t::session_id.eq(session));
-            diesel::delete(one).execute(c)
-        }
+                .filter(t::session_id.eq(session))
+        ),
     })?)
 }
 
-/// The account is given up: its backups go.
+/// The account is given up: its backups go, see [`delete`].
 ///
 /// # Errors
 /// When the database fails.
 pub fn forget_user(db: &mut Conn, user_id: &str) -> Result<()> {
-    change!(db, |c| {
-        diesel::delete(backup_sessions::table.filter(backup_sessions::user_id.eq(user_id)))
-            .execute(c)?;
-        diesel::delete(backup_versions::table.filter(backup_versions::user_id.eq(user_id)))
-            .execute(c)
-    })?;
+    use backup_versions as t;
+    on!(db, |c| diesel::update(
+        t::table
+            .filter(t::user_id.eq(user_id))
+            .filter(t::deleted.eq(false))
+    )
+    .set((t::deleted.eq(true), t::auth_data.eq("{}")))
+    .execute(c))?;
     Ok(())
 }

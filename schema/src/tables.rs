@@ -158,6 +158,7 @@ diesel::table! {
         etag -> BigInt,
         sessions -> BigInt,
         deleted -> Bool,
+        bytes -> BigInt,
     }
 }
 

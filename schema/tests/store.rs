@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use schema::{Error, OpenError, Options, Position, Result, Store, scratch};
+use schema::{Error, OpenError, Options, Position, Result, Store, keys, scratch};
 use serde_json::json;
 
 fn open(folder: &tempfile::TempDir) -> Store {
@@ -320,4 +320,33 @@ fn a_url_that_is_none_is_refused() {
             "{url:?}"
         );
     }
+}
+
+#[test]
+fn of_the_keys_that_were_handed_out_the_newest_are_remembered() {
+    const KEPT: i64 = 3;
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(&folder);
+    let hand_out = |device: &'static str, hashes: std::ops::Range<i64>| {
+        wait(store.write(move |tx| {
+            for hash in hashes.clone() {
+                keys::remember_claimed(tx, "@alice:test", device, hash)?;
+            }
+            Ok::<_, Error>(keys::trim_claimed(tx, "@alice:test", device, KEPT)?)
+        }))
+        .expect("written")
+    };
+    let remembered = |device: &'static str| {
+        let hashes: Vec<i64> = (0..20).collect();
+        let found = store
+            .read(move |db| Ok::<_, Error>(keys::claimed(db, "@alice:test", device, &hashes)?));
+        wait(found).expect("read").into_iter().collect::<Vec<_>>()
+    };
+    assert_eq!(hand_out("OTHER", 0..6), 0);
+    assert_eq!(hand_out("PHONE", 0..6), 0, "twice as many as are kept");
+    assert_eq!(remembered("PHONE"), [0, 1, 2, 3, 4, 5]);
+    assert_eq!(hand_out("PHONE", 6..7), 4);
+    assert_eq!(remembered("PHONE"), [4, 5, 6]);
+    assert_eq!(hand_out("PHONE", 7..8), 0);
+    assert_eq!(remembered("OTHER"), [0, 1, 2, 3, 4, 5]);
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use schema::sessions::{self, Maker};
-use schema::{Position, device_lists};
+use schema::{Position, backup, device_lists, user_data};
 use serde_json::{Map, Value, json};
 use tests::person::segment;
 use tests::{Person, Stage};
@@ -229,4 +229,203 @@ async fn the_log_of_device_lists_forgets_what_is_a_month_old() {
     room_of(&alice).await;
     stage.advance(24 * 2 * HOUR).await;
     assert_eq!(log_lines(&stage).await, 1, "what is of today is kept");
+}
+
+/// A new version of a backup with so many sessions in each of some rooms.
+async fn back_up(alice: &Person, rooms: &[usize]) {
+    let version = json!({"algorithm": "m.megolm_backup.v1", "auth_data": {}});
+    let made = alice.post("/room_keys/version", &version).await.ok();
+    let version = made["version"].as_str().expect("a version");
+    let session = json!({"first_message_index": 0, "forwarded_count": 0, "is_verified": true, "session_data": {}});
+    for (room, count) in rooms.iter().enumerate() {
+        let ids = (0..*count).map(|n| (format!("S{n:04}"), session.clone()));
+        let sessions: Map<String, Value> = ids.collect();
+        let path = format!("/room_keys/keys/!{room}:test?version={version}");
+        let body = json!({"sessions": sessions});
+        alice.put(&path, &body).await.ok();
+    }
+}
+
+/// How many sessions are stored in a version, deleted or not.
+async fn stored_sessions(stage: &Stage, user: &str, version: i64) -> usize {
+    let (store, user) = (&stage.app().actors.env.store, user.to_owned());
+    let sessions = store.read(move |db| backup::sessions(db, &user, version, &backup::Part::All));
+    sessions.await.expect("the sessions").len()
+}
+
+#[actix_web::test]
+async fn a_deleted_backup_is_gone_at_once_and_emptied_piece_by_piece() {
+    let mut stage = Stage::new().await;
+    let mut alice = stage.person("alice", "LAPTOP").await;
+    back_up(&alice, &[900, 300, 1_100]).await;
+    back_up(&alice, &[2]).await;
+    // As if the server had ended before the first piece.
+    let (store, user) = (stage.app().actors.env.store.clone(), alice.user_id.clone());
+    let deleted = store.write_always(move |tx| backup::delete(tx, &user, 1));
+    deleted.await.expect("deleted");
+    for path in [
+        "/room_keys/version/1",
+        "/room_keys/keys?version=1",
+        "/room_keys/keys/!0:test?version=1",
+    ] {
+        alice.get(path).await.is_refused(404, "M_NOT_FOUND");
+    }
+    let user = alice.user_id.clone();
+    let piece = store.write_always(move |tx| backup::empty(tx, &user, 1, 1_000));
+    assert_eq!(piece.await.expect("a piece"), 1_000, "no more in a write");
+    assert_eq!(stored_sessions(&stage, &alice.user_id, 1).await, 1_300);
+    drop(store);
+    stage.restart().await;
+    alice = stage.again(&alice);
+    assert_eq!(stored_sessions(&stage, &alice.user_id, 1).await, 0);
+    assert_eq!(stored_sessions(&stage, &alice.user_id, 2).await, 2);
+    let left = stage.app().actors.env.store.read(backup::to_empty);
+    assert_eq!(left.await.expect("read"), None);
+
+    // What is deleted by request is emptied after the answer.
+    let version = alice.delete("/room_keys/version/2").await;
+    assert_eq!(version.status, 200);
+    stage.quiet().await;
+    assert_eq!(stored_sessions(&stage, &alice.user_id, 2).await, 0);
+}
+
+#[actix_web::test]
+async fn the_backups_of_a_deactivated_account_are_emptied() {
+    let stage = Stage::new().await;
+    let irc = stage.bridge("irc").await;
+    let bob = irc.ghost_with_device("bob", "GHOST").await;
+    back_up(&bob, &[1_001]).await;
+    back_up(&bob, &[3]).await;
+    bob.post("/account/deactivate", &json!({})).await.ok();
+    stage.quiet().await;
+    for version in [1, 2] {
+        assert_eq!(stored_sessions(&stage, &bob.user_id, version).await, 0);
+    }
+}
+
+#[actix_web::test]
+async fn a_backup_has_a_limit_in_bytes() {
+    const LIMIT: i64 = 1 << 30;
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    back_up(&alice, &[10]).await;
+    let (store, user) = (&stage.app().actors.env.store, alice.user_id.clone());
+    let bytes = store.read({
+        let user = user.clone();
+        move |db| backup::bytes(db, &user)
+    });
+    let bytes = bytes.await.expect("the bytes");
+    assert!((800..2_000).contains(&bytes), "of ten sessions: {bytes}");
+    // As if so much were stored: room for one session and not for two.
+    let fill = LIMIT - bytes - bytes * 3 / 20;
+    let filled = store.write_always(move |tx| backup::changed(tx, &user, 1, 0, fill));
+    filled.await.expect("filled");
+    let session = json!({"first_message_index": 0, "forwarded_count": 0, "is_verified": true, "session_data": {}});
+    let path = "/room_keys/keys/!new:test?version=1";
+    let two = json!({"sessions": {"A": session, "B": session}});
+    let before = alice.get("/room_keys/version/1").await.ok();
+    alice.put(path, &two).await.is_refused(413, "M_TOO_LARGE");
+    assert_eq!(alice.get("/room_keys/version/1").await.ok(), before);
+    assert_eq!(alice.get(path).await.ok(), json!({"sessions": {}}));
+    let one = json!({"sessions": {"A": session}});
+    alice.put(path, &one).await.ok();
+    alice.put(path, &two).await.is_refused(413, "M_TOO_LARGE");
+    // What is deleted makes room.
+    assert_eq!(
+        alice
+            .delete("/room_keys/keys/!0:test?version=1")
+            .await
+            .status,
+        200
+    );
+    alice.put(path, &two).await.ok();
+}
+
+#[actix_web::test]
+async fn a_user_keeps_so_many_filters_and_push_rules() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let path = format!("/user/{}/filter", segment(&alice.user_id));
+    let known = json!({"room": {"timeline": {"limit": 7}}});
+    let id = alice.post(&path, &known).await.ok();
+    let (store, user) = (&stage.app().actors.env.store, alice.user_id.clone());
+    let made = store.write_always(move |tx| {
+        for n in 1..10_000 {
+            user_data::put_filter(tx, &user, &format!("F{n}"), "{}")?;
+        }
+        Ok::<_, schema::Error>(())
+    });
+    made.await.expect("written");
+    let refused = alice.post(&path, &json!({"room": {}})).await;
+    refused.is_refused(400, "M_TOO_LARGE");
+    assert_eq!(alice.post(&path, &known).await.ok(), id, "one that exists");
+
+    let rule = json!({"actions": ["notify"], "pattern": "x".repeat(10_000)});
+    let mut kept = 0;
+    let refused = loop {
+        let path = format!("/pushrules/global/content/r{kept}");
+        let answer = alice.put(&path, &rule).await;
+        if answer.status != 200 || kept > 10 {
+            break answer;
+        }
+        kept += 1;
+    };
+    refused.is_refused(413, "M_TOO_LARGE");
+    assert!((4..=6).contains(&kept), "some 64 KiB: {kept}");
+    let last = format!("/pushrules/global/content/r{kept}");
+    alice.get(&last).await.is_refused(404, "M_NOT_FOUND");
+    alice.get("/pushrules/global/content/r0").await.ok();
+}
+
+#[actix_web::test]
+async fn many_joined_rooms_are_read_page_by_page() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let mut made = Vec::new();
+    for count in [100, 105] {
+        while made.len() < count {
+            made.push(room_of(&alice).await);
+        }
+        made.sort();
+        let rooms = alice.get("/joined_rooms").await.ok();
+        assert_eq!(rooms["joined_rooms"], json!(made));
+    }
+}
+
+#[actix_web::test]
+async fn a_sync_from_long_ago_leaves_a_reader_to_the_others() {
+    const HOUR: Duration = Duration::from_secs(3_600);
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    room_of(&alice).await;
+    let token = async || {
+        let answer = alice.get("/sync").await.ok();
+        answer["next_batch"].as_str().expect("a token").to_owned()
+    };
+    let old = token().await;
+    for _ in 0..3 {
+        room_of(&alice).await;
+        stage.advance(24 * 20 * HOUR).await;
+    }
+    let new = token().await;
+    // A slow read is under way until the gate is closed.
+    let (open, gate) = std::sync::mpsc::channel::<()>();
+    let held = stage.app().actors.env.store.read_slow(move |_| {
+        let _ = gate.recv();
+        Ok::<_, schema::Error>(())
+    });
+    let from_long_ago = {
+        let (alice, path) = (alice.clone(), format!("/sync?since={old}"));
+        actix_rt::spawn(async move { alice.get(&path).await.ok() })
+    };
+    for _ in 0..20 {
+        alice.get(&format!("/sync?since={new}")).await.ok();
+        alice.get("/joined_rooms").await.ok();
+    }
+    assert!(!from_long_ago.is_finished(), "it waits for the slow read");
+    drop(open);
+    held.await.expect("a read");
+    let answer = from_long_ago.await.expect("an answer");
+    let rooms = answer["rooms"]["join"].as_object().expect("rooms");
+    assert_eq!(rooms.len(), 3, "those made since");
 }

@@ -162,10 +162,13 @@ impl Handler<SetFilter> for Accounts {
             if msg.filter.len() > CONTENT_BYTES {
                 return Err(Refusal::TooLarge("a filter has at most 64 KiB".into()).into());
             }
+            let id = filter_id(&msg.filter);
+            if user_data::filter(tx, user, &id)?.is_some() {
+                return Ok(id);
+            }
             if user_data::count_filters(tx, user)? >= KEPT {
                 return Err(Refusal::TooMany("too many filters".into()).into());
             }
-            let id = filter_id(&msg.filter);
             user_data::put_filter(tx, user, &id, &msg.filter)?;
             Ok(id)
         });

@@ -9,6 +9,7 @@ use schema::{Conn, Tx, accounts, backup, device_lists, signing_keys};
 use super::known::Gone;
 use super::messages::{ChangePassword, Confirm, Deactivate, DeleteDevices, PutDevice};
 use super::{Accounts, Changed, rules};
+use crate::key_store::empty_backups;
 use crate::{Refusal, Result, guarded};
 
 /// The most devices that one request may delete.
@@ -214,6 +215,7 @@ impl Handler<Deactivate> for Accounts {
                 changed.listed(tx, user.as_str())
             });
             let changed = write.await?;
+            empty_backups(&env);
             env.known.forget(&Gone {
                 users: BTreeSet::from([who.user.clone()]),
                 ..Gone::default()

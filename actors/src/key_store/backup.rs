@@ -70,7 +70,8 @@ pub(super) fn store(
         }
         .into());
     }
-    let (mut added, mut any) = (0, false);
+    let stored_bytes = backup::bytes(tx, msg.user.as_str())?;
+    let (mut added, mut grown, mut any) = (0, 0, false);
     for row in rows {
         let (user, room, id) = (&row.user_id, &row.room_id, &row.session_id);
         let stored = backup::session(tx, user, row.version, room, id)?;
@@ -85,9 +86,14 @@ pub(super) fn store(
         if version.sessions + added > rule::SESSIONS {
             return Err(Refusal::TooMany("the backup is full".into()).into());
         }
+        let size = |s: &SessionRow| i64::try_from(s.json.len()).unwrap_or(i64::MAX);
+        grown += size(row) - stored.as_ref().map_or(0, size);
         backup::put_session(tx, row)?;
     }
-    state(tx, &version, added, any)
+    if grown > 0 && stored_bytes + grown > rule::BYTES {
+        return Err(Refusal::TooLarge("a backup has at most 1 GiB".into()).into());
+    }
+    state(tx, &version, (added, grown), any)
 }
 
 fn quality(row: &SessionRow) -> Quality {
@@ -103,15 +109,20 @@ fn quality(row: &SessionRow) -> Quality {
 pub(super) fn delete_sessions(tx: &mut Tx<'_>, msg: &DeleteSessions) -> Result<BackupState> {
     let version = find(tx, &msg.user, &msg.version)?;
     let part = msg.part.as_stored()?;
-    let gone = backup::delete_sessions(tx, msg.user.as_str(), version.version, &part)?;
+    let (gone, bytes) = backup::delete_sessions(tx, msg.user.as_str(), version.version, &part)?;
     let gone = i64::try_from(gone).unwrap_or(i64::MAX);
-    state(tx, &version, -gone, gone > 0)
+    state(tx, &version, (-gone, -bytes), gone > 0)
 }
 
-/// The state of the version after a write that changed something or nothing.
-fn state(tx: &mut Tx<'_>, version: &VersionRow, more: i64, any: bool) -> Result<BackupState> {
+/// The state of the version after a write that changed something or nothing: so many sessions and bytes more.
+fn state(
+    tx: &mut Tx<'_>,
+    version: &VersionRow,
+    (more, bytes): (i64, i64),
+    any: bool,
+) -> Result<BackupState> {
     let (etag, count) = if any {
-        backup::changed(tx, &version.user_id, version.version, more)?
+        backup::changed(tx, &version.user_id, version.version, more, bytes)?
     } else {
         (version.etag, version.sessions)
     };

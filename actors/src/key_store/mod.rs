@@ -18,6 +18,7 @@
 mod backup;
 mod changed;
 mod claim;
+mod emptying;
 mod messages;
 mod present;
 pub mod queries;
@@ -33,6 +34,7 @@ use crate::life::Life;
 use crate::{Env, Result, guarded};
 
 use changed::Changed;
+pub(crate) use emptying::empty_backups;
 pub use messages::*;
 
 /// The actor.
@@ -75,6 +77,7 @@ impl Actor for KeyStore {
     fn started(&mut self, ctx: &mut Context<Self>) {
         self.life.watch(ctx, &self.env, "key_store");
         ctx.set_mailbox_capacity(4096);
+        empty_backups(&self.env);
     }
 }
 
@@ -166,9 +169,15 @@ impl Handler<DeleteBackup> for KeyStore {
     type Result = ResponseFuture<Result<()>>;
 
     fn handle(&mut self, msg: DeleteBackup, _: &mut Context<Self>) -> Self::Result {
-        self.change(Ok(move |tx: &mut Tx<'_>| {
+        let env = self.env.clone();
+        let deleted = self.change(Ok(move |tx: &mut Tx<'_>| {
             Ok((backup::delete(tx, &msg)?, Changed::default()))
-        }))
+        }));
+        Box::pin(async move {
+            deleted.await?;
+            empty_backups(&env);
+            Ok(())
+        })
     }
 }
 

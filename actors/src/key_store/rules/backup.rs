@@ -12,6 +12,9 @@ const SESSION: usize = 65_536;
 /// How many sessions a version may hold: more than a busy account collects in many years.
 pub const SESSIONS: i64 = 1_000_000;
 
+/// The most bytes of sessions that an account may keep, all versions together.
+pub const BYTES: i64 = 1 << 30;
+
 /// How many sessions may be stored at once. Clients send 100 to 200; it bounds how long others wait for the writer.
 pub const STORED_AT_ONCE: usize = 5_000;
 

@@ -83,6 +83,9 @@ pub(super) fn state_rows(
     })
 }
 
+/// How many joined rooms are read at once: a reader is free for others between two pages.
+const JOINED_PAGE: usize = 100;
+
 /// The rooms a user is joined to. ([spec])
 ///
 /// # Errors
@@ -90,13 +93,24 @@ pub(super) fn state_rows(
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3joined_rooms
 pub async fn joined_rooms(env: &Env, user: &UserId) -> Result<Vec<OwnedRoomId>> {
-    let user = user.to_owned();
-    env.store
-        .read(move |db| {
-            let rows = memberships::of_user(db, user.as_str(), "join", "", MOST)?;
-            rows.iter().map(|row| parsed(&row.room_id)).collect()
-        })
-        .await
+    let mut rooms: Vec<OwnedRoomId> = Vec::new();
+    loop {
+        let user = user.to_owned();
+        let after = rooms.last().map(ToString::to_string).unwrap_or_default();
+        let page: Vec<OwnedRoomId> = env
+            .store
+            .read(move |db| {
+                let ids =
+                    schema::sync::joined_rooms(db, user.as_str(), &after, JOINED_PAGE as i64)?;
+                ids.iter().map(|id| parsed(id)).collect::<Result<_>>()
+            })
+            .await?;
+        let is_last = page.len() < JOINED_PAGE;
+        rooms.extend(page);
+        if is_last {
+            return Ok(rooms);
+        }
+    }
 }
 
 /// The joined members of a room. ([spec])

@@ -1,0 +1,41 @@
+//! A deleted backup is gone at once for readers; what was in it is deleted afterwards, piece by piece: no write waits for all of it.
+
+use schema::backup;
+
+use crate::{Env, Error, Result};
+
+/// How many sessions are deleted in one write.
+const PIECE: i64 = 1000;
+
+/// Begin to delete what is left in deleted backups. What fails is tried again after the next deletion and at the next start.
+pub(crate) fn empty_backups(env: &Env) {
+    let (env, busy) = (env.clone(), env.trace.busy());
+    actix_rt::spawn(async move {
+        tokio::select! {
+            biased;
+            () = env.stopping.stopped() => {}
+            done = empty(&env) => if let Err(error) = done {
+                tracing::warn!(%error, "a deleted backup was not emptied; it is tried again at the next start");
+            }
+        }
+        drop(busy);
+    });
+}
+
+async fn empty(env: &Env) -> Result<()> {
+    let next = || {
+        env.store
+            .read_slow(|db| Ok::<_, Error>(backup::to_empty(db)?))
+    };
+    while let Some((user, version)) = next().await? {
+        while empty_piece(env, user.clone(), version).await? == PIECE {}
+    }
+    Ok(())
+}
+
+async fn empty_piece(env: &Env, user: String, version: i64) -> Result<i64> {
+    let piece = env
+        .store
+        .write_always(move |tx| Ok::<_, Error>(backup::empty(tx, &user, version, PIECE)?));
+    piece.await
+}
