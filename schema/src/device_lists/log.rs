@@ -80,6 +80,8 @@ pub struct LogEntry {
     pub service: ServiceId,
     /// The user whose keys look different now, in a line of kind [`Kind::Private`].
     pub subject: String,
+    /// The event that it is about, if there is one, or the line itself.
+    pub covers: Position,
 }
 
 impl From<LogRow> for LogEntry {
@@ -91,6 +93,7 @@ impl From<LogRow> for LogEntry {
             room_id: row.room_id,
             service: row.appservice_id.into(),
             subject: row.about,
+            covers: Position(row.covers),
         }
     }
 }

@@ -20,14 +20,24 @@ struct OwedRow<'a> {
 /// Tell the service about a user, once: a later word replaces one that still waits. Keeps `tracked` in step, for the service's own users
 /// too: a registration that changes may leave them to others.
 ///
+/// The word has its place in the order at the event that it follows from, so that no transaction is cut between the two; without one,
+/// at the end.
+///
 /// # Errors
 /// When the database fails.
-pub fn owe(tx: &mut Tx<'_>, service: &ServiceId, user_id: &str, left: bool) -> Result<()> {
+pub fn owe(
+    tx: &mut Tx<'_>,
+    service: &ServiceId,
+    user_id: &str,
+    left: bool,
+    follows: Option<Position>,
+) -> Result<()> {
     use owed_device_lists as t;
+    let position = follows.unwrap_or_else(|| tx.next_position());
     let row = OwedRow {
         appservice_id: service.as_str(),
         user_id,
-        position: tx.next_position().0,
+        position: position.0,
         is_left: left,
         txn: None,
     };

@@ -150,7 +150,7 @@ fn tracked(
             shares: !own && device_lists::shares_a_room(tx, &now.service, &user)?,
             keys_changed: now.away,
         };
-        pass::owe(tx, &now.service, &user, verdict(present))?;
+        pass::owe(tx, &now.service, &user, verdict(present), None)?;
         last = Some(user);
     }
     Ok(last.map(Stage::Tracked))
@@ -171,7 +171,7 @@ fn rooms(
             changed_after: Position(i64::MAX),
             after_user: &after,
         };
-        let asked = pass::ask_about(tx, interests, service, at, left)?;
+        let asked = pass::ask_about(tx, interests, service, at, (left, None))?;
         left -= i64::try_from(asked.people).unwrap_or(PAGE);
         if let (true, Some(last)) = (left <= 0, asked.last) {
             return Ok(Some(Stage::Rooms(room, last)));
@@ -248,7 +248,7 @@ fn keys_of(
         }
     }
     for user in changed {
-        pass::owe(tx, service, &user, Verdict::Changed)?;
+        pass::owe(tx, service, &user, Verdict::Changed, None)?;
     }
     Ok(())
 }

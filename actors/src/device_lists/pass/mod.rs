@@ -84,15 +84,20 @@ fn step(tx: &mut Tx<'_>, after_user: &str) -> Result<Step> {
         .iter()
         .take_while(|l| !matches!(l.kind, Kind::Gained | Kind::Lost))
         .collect();
-    let mut pairs: BTreeMap<(ServiceId, &str), bool> = BTreeMap::new();
+    let mut pairs: BTreeMap<(ServiceId, &str), (bool, Position)> = BTreeMap::new();
     for line in &run {
         let keys = line.kind == Kind::Keys;
         for service in candidates(tx, &interests, line)? {
-            *pairs.entry((service, &line.user_id)).or_default() |= keys;
+            // The word goes with the first event that it may follow from: what it says is true already.
+            let (changed, follows) = pairs
+                .entry((service, &line.user_id))
+                .or_insert((false, line.covers));
+            *changed |= keys;
+            *follows = line.covers.min(*follows);
         }
     }
-    for ((service, user), keys_changed) in pairs {
-        decide(tx, &interests, &service, user, keys_changed, &mut told)?;
+    for ((service, user), about) in pairs {
+        decide(tx, &interests, &service, user, about, &mut told)?;
     }
     let read = run.last().map_or(cursor, |l| l.position);
     device_lists::set_cursor(tx, read)?;
@@ -138,7 +143,7 @@ fn decide(
     interests: &Interests,
     service: &ServiceId,
     user: &str,
-    keys_changed: bool,
+    (keys_changed, follows): (bool, Position),
     told: &mut BTreeSet<ServiceId>,
 ) -> Result<()> {
     let own = interests.claim(service, user).is_some();
@@ -148,23 +153,25 @@ fn decide(
         shares: !own && device_lists::shares_a_room(tx, service, user)?,
         keys_changed,
     };
-    if owe(tx, service, user, verdict(present))? {
+    if owe(tx, service, user, verdict(present), Some(follows))? {
         told.insert(service.clone());
     }
     Ok(())
 }
 
-/// Owe the service a verdict. Whether it is told anything.
+/// Owe the service a verdict, and whether it is about a user of its own, with the event that it follows from. Whether it is told
+/// anything.
 pub(crate) fn owe(
     tx: &mut Tx<'_>,
     service: &ServiceId,
     user: &str,
     verdict: Verdict,
+    follows: Option<Position>,
 ) -> Result<bool> {
     match verdict {
         Verdict::Nothing => return Ok(false),
-        Verdict::Changed => device_lists::owe(tx, service, user, false)?,
-        Verdict::Left => device_lists::owe(tx, service, user, true)?,
+        Verdict::Changed => device_lists::owe(tx, service, user, false, follows)?,
+        Verdict::Left => device_lists::owe(tx, service, user, true, follows)?,
     }
     Ok(true)
 }
@@ -192,7 +199,9 @@ fn whole_room(
         changed_after: line.position,
         after_user,
     };
-    let asked = ask_about(tx, interests, service, at, PIECE)?;
+    // The first piece goes with the event. All of a large room at one place would be more than a transaction may carry.
+    let follows = after_user.is_empty().then_some(line.covers);
+    let asked = ask_about(tx, interests, service, at, (PIECE, follows))?;
     if asked.told {
         told.insert(service.clone());
     }
@@ -210,13 +219,13 @@ pub(crate) struct Asked {
     pub(crate) told: bool,
 }
 
-/// Ask about the people of a room, so many at most, and owe the answers in the same write.
+/// Ask about the people of a room, so many at most, and owe the answers in the same write, with the event that they follow from.
 pub(crate) fn ask_about(
     tx: &mut Tx<'_>,
     interests: &Interests,
     service: &ServiceId,
     at: InRoom<'_>,
-    limit: i64,
+    (limit, follows): (i64, Option<Position>),
 ) -> Result<Asked> {
     let found = device_lists::sharing_in(tx, service, at, limit)?;
     let Some((present, sharing)) = found else {
@@ -232,7 +241,7 @@ pub(crate) fn ask_about(
             shares: sharing.contains(user),
             keys_changed: false,
         };
-        told |= owe(tx, service, user, verdict(now))?;
+        told |= owe(tx, service, user, verdict(now), follows)?;
     }
     Ok(Asked {
         people: present.len(),

@@ -275,6 +275,49 @@ async fn the_last_leave_of_a_service_tells_of_those_who_left_after_it() {
 }
 
 #[actix::test]
+async fn a_later_open_line_does_not_part_a_leave_and_its_left() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let url = format!("sqlite:{}", folder.path().join("db").display());
+    let store = Store::open(&url, &Options::default()).expect("the store opens");
+    let done = store.write_alone(|tx| {
+        tx.swap_interests(interests());
+        Ok::<_, Error>(())
+    });
+    done.await.expect("interests in force");
+    for leaver in ["@alice:test", "@ircbot:test"] {
+        let schedule = store.write_always(move |tx| {
+            let irc = ServiceId::from("irc");
+            move_to(tx, ROOMS[0], "@ircbot:test", "join")?;
+            move_to(tx, ROOMS[0], "@alice:test", "join")?;
+            move_to(tx, ROOMS[1], "@ircbot:test", "leave")?;
+            drain(tx)?;
+            Bridge::default().takes(tx, &irc, 1)?;
+            // No pass looks before the service has its first member in another room.
+            move_to(tx, ROOMS[0], leaver, "leave")?;
+            let left = memberships::get(tx, ROOMS[0], leaver)?.map(|m| m.position);
+            move_to(tx, ROOMS[1], "@ircbot:test", "join")?;
+            let joined = memberships::get(tx, ROOMS[1], "@ircbot:test")?.map(|m| m.position);
+            let mut after = String::new();
+            loop {
+                after = match step(tx, &after)?.rest {
+                    Rest::InRoom(user) => user,
+                    _ => String::new(),
+                };
+                // A transaction between the writes of the pass: with the leave, and without the join.
+                let cut = settled(tx, &irc)?;
+                if Some(cut.0) >= left {
+                    assert!(Some(cut.0) < joined, "the pass is in the middle");
+                    return Ok::<_, Error>(device_lists::owed(tx, &irc, cut, 10)?);
+                }
+            }
+        });
+        let owed = schedule.await.expect("a schedule");
+        let words: Vec<_> = owed.into_iter().map(|w| (w.user_id, w.is_left)).collect();
+        assert_eq!(words, [("@alice:test".to_owned(), true)], "{leaver} left");
+    }
+}
+
+#[actix::test]
 async fn an_open_line_holds_back_only_the_services_that_it_concerns() {
     let folder = tempfile::tempdir().expect("a folder");
     let url = format!("sqlite:{}", folder.path().join("db").display());
