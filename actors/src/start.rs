@@ -124,13 +124,11 @@ pub async fn start(parts: Parts) -> Result<Actors> {
         "to_device_inbox",
         env.clone(),
     );
+    env.wake
+        .set_inbox(to_device_inbox.addr().clone().recipient());
     let key_store = KeyStore::new(env.clone(), device_lists.addr().clone().recipient());
     let key_store = Address::new(key_store.start(), "key_store", env.clone());
-    let accounts = Accounts::new(
-        env.clone(),
-        device_lists.addr().clone().recipient(),
-        to_device_inbox.addr().clone().recipient(),
-    );
+    let accounts = Accounts::new(env.clone(), device_lists.addr().clone().recipient());
     let accounts = Address::new(accounts.start(), "accounts", env.clone());
     let rooms = Rooms::new(env.clone(), device_lists.addr().clone().recipient());
     let rooms = Address::new(rooms.start(), "rooms", env.clone());

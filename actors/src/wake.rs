@@ -1,7 +1,7 @@
 //! Who wants to be woken for which services, users and rooms. Owners know this file, never the actors they wake.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use actix::{Message, Recipient};
@@ -11,26 +11,37 @@ use schema::registration::ServiceId;
 use serde::{Serialize, Serializer};
 
 use crate::faults::{Faults, Point};
+use crate::to_device_inbox::Acknowledged;
 use crate::trace::Trace;
 
-/// To a service's sender: there may be something for your service. Many are as good as one, and one at most is in its mailbox.
+/// To a service's sender: there may be something for the service. Many are as good as one, and one at most is in its mailbox.
 #[derive(Debug, Default, Message)]
 #[rtype(result = "()")]
-pub struct WakeSender(#[expect(dead_code, reason = "a guard")] Option<Waits>);
+pub struct WakeSender(Option<Arc<AtomicI64>>);
+
+/// In a [`WakeSender`]: no hint is in the mailbox.
+const NONE: i64 = -1;
+
+impl WakeSender {
+    /// What the service is owed up to here is committed: a sender that has looked that far need not look again. None for what has
+    /// no position, such as typing. What is committed after this is called needs another hint.
+    pub(crate) fn up_to(mut self) -> Option<Position> {
+        let up_to = self.0.take()?.swap(NONE, Ordering::AcqRel);
+        (up_to != i64::MAX).then_some(Position(up_to))
+    }
+}
+
+impl Drop for WakeSender {
+    fn drop(&mut self) {
+        if let Some(up_to) = &self.0 {
+            up_to.store(NONE, Ordering::Release);
+        }
+    }
+}
 
 impl Serialize for WakeSender {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_unit_struct("WakeSender")
-    }
-}
-
-/// While it lives, a hint is in the mailbox of a sender. What is committed after it is dropped needs another one.
-#[derive(Debug)]
-struct Waits(Arc<AtomicBool>);
-
-impl Drop for Waits {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
     }
 }
 
@@ -76,7 +87,8 @@ struct Held {
 /// A sender, and whether a hint is in its mailbox.
 struct Sender {
     to: Recipient<WakeSender>,
-    waits: Arc<AtomicBool>,
+    /// Up to where the hint in its mailbox speaks, if one is there.
+    waits: Arc<AtomicI64>,
 }
 
 /// The senders of the services, and the services whose hint is missing.
@@ -92,7 +104,8 @@ pub(crate) struct Senders {
 
 impl Senders {
     /// Give each of these services' senders a hint. The mailbox's bound is not asked: one hint at most is in it.
-    fn hint(&self, services: &BTreeSet<&ServiceId>) {
+    fn hint(&self, services: &BTreeSet<&ServiceId>, up_to: Option<Position>) {
+        let up_to = up_to.map_or(i64::MAX, |position| position.0);
         let Ok(senders) = self.all.read() else {
             return;
         };
@@ -106,9 +119,9 @@ impl Senders {
                 continue;
             }
             self.unhinted().remove(*service);
-            if !sender.waits.swap(true, Ordering::AcqRel) {
-                let waits = Waits(Arc::clone(&sender.waits));
-                sender.to.do_send(WakeSender(Some(waits)));
+            if sender.waits.fetch_max(up_to, Ordering::AcqRel) == NONE {
+                let waits = Some(Arc::clone(&sender.waits));
+                sender.to.do_send(WakeSender(waits));
             }
         }
     }
@@ -118,7 +131,7 @@ impl Senders {
     pub(crate) fn owed_is_committed(&self, owed: &BTreeSet<ServiceId>) {
         let late = std::mem::replace(&mut *self.unhinted(), owed.clone());
         if !late.is_empty() {
-            self.hint(&late.iter().collect());
+            self.hint(&late.iter().collect(), None);
         }
     }
 
@@ -134,6 +147,7 @@ pub struct Wake {
     held: Mutex<Held>,
     sync: OnceLock<Recipient<WakeSync>>,
     receipts: OnceLock<Recipient<NewReceipt>>,
+    inbox: OnceLock<Recipient<Acknowledged>>,
     trace: OnceLock<Trace>,
 }
 
@@ -153,9 +167,13 @@ impl Wake {
         let _ = self.receipts.set(receipts);
     }
 
+    pub(crate) fn set_inbox(&self, inbox: Recipient<Acknowledged>) {
+        let _ = self.inbox.set(inbox);
+    }
+
     pub(crate) fn set_sender(&self, service: ServiceId, sender: Recipient<WakeSender>) {
         if let Ok(mut senders) = self.senders.all.write() {
-            let waits = Arc::default();
+            let waits = Arc::new(AtomicI64::new(NONE));
             senders.insert(service, Sender { to: sender, waits });
         }
     }
@@ -166,8 +184,13 @@ impl Wake {
         }
     }
 
-    /// There may be something for these services. Called after the commit that put it there.
-    pub fn services<'a>(&self, services: impl IntoIterator<Item = &'a ServiceId>) {
+    /// There is something for these services, or there may be, up to a position; none for what has no position. Called after the commit
+    /// that put it there.
+    pub fn services<'a>(
+        &self,
+        services: impl IntoIterator<Item = &'a ServiceId>,
+        up_to: Option<Position>,
+    ) {
         let services: BTreeSet<&ServiceId> = services.into_iter().collect();
         if let Some(trace) = self.trace.get()
             && let Ok(senders) = self.senders.all.read()
@@ -176,7 +199,7 @@ impl Wake {
                 trace.told("wake", "appservice_sender", &WakeSender::default());
             }
         }
-        self.senders.hint(&services);
+        self.senders.hint(&services, up_to);
     }
 
     /// There may be something new for these users' clients. Called after the commit that put it there.
@@ -206,6 +229,16 @@ impl Wake {
         }
     }
 
+    /// A service has acknowledged a transaction with to-device messages, and that is on the disk.
+    pub(crate) fn acknowledged(&self, fact: Acknowledged) {
+        if let Some(inbox) = self.inbox.get() {
+            if let Some(trace) = self.trace.get() {
+                trace.told("appservice_sender", "to_device_inbox", &fact);
+            }
+            inbox.do_send(fact);
+        }
+    }
+
     fn sync(&self, news: WakeSync) {
         if let Some(sync) = self.sync.get()
             && !(news.users.is_empty() && news.rooms.is_empty())
@@ -229,7 +262,7 @@ impl Wake {
             return;
         }
         drop(held);
-        self.services([service]);
+        self.services([service], Some(line));
     }
 
     /// The device-list pass has read up to here, and what follows from it is committed: the services that waited for it look again,
@@ -244,7 +277,7 @@ impl Wake {
             waiting.into_iter().partition(|(_, line)| *line <= up_to);
         held.waiting = waiting;
         drop(held);
-        self.services(due.keys());
+        self.services(due.keys(), Some(up_to));
     }
 }
 
@@ -286,7 +319,7 @@ mod tests {
         senders.owed_is_committed(&BTreeSet::new());
         assert_eq!(woken().await, 1, "it did not");
         senders.owed_is_committed(&owed);
-        wake.services([&irc]);
+        wake.services([&irc], None);
         senders.owed_is_committed(&BTreeSet::new());
         assert_eq!(woken().await, 1, "it did");
     }
@@ -297,11 +330,11 @@ mod tests {
         let sender = Counter(Arc::clone(&woken)).start();
         wake.set_sender(irc.clone(), sender.clone().recipient());
         for _ in 0..100 {
-            wake.services([&irc]);
+            wake.services([&irc], None);
         }
         let _ = sender.send(WakeSender::default()).await;
         assert_eq!(woken.swap(0, Ordering::Relaxed), 2);
-        wake.services([&irc]);
+        wake.services([&irc], None);
         let _ = sender.send(WakeSender::default()).await;
         assert_eq!(woken.load(Ordering::Relaxed), 2, "the first was taken");
     }

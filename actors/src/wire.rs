@@ -128,18 +128,13 @@ pub struct DeviceLists {
     pub left: Vec<String>,
 }
 
-/// A piece of account data. (An experiment of this server's own.)
-#[derive(Debug, Serialize)]
-pub struct AccountData {
-    /// Whose it is.
-    pub user_id: String,
-    /// For which room.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub room_id: Option<String>,
-    /// The event type.
-    pub r#type: String,
-    /// The content, as its bytes came.
-    pub content: Box<RawValue>,
+/// An item of a kind that a proposal composes itself.
+#[derive(Debug)]
+pub struct OwedItem {
+    /// The parts of its key, as it was owed.
+    pub key: Vec<String>,
+    /// What it holds.
+    pub value: Box<RawValue>,
 }
 
 /// user → device → what is said of it.
@@ -158,8 +153,8 @@ pub struct Pending {
     pub to_device: Vec<ToDeviceEvent>,
     /// Device-list changes.
     pub device_lists: DeviceLists,
-    /// Account data that changed.
-    pub account_data: Vec<AccountData>,
+    /// Items of other kinds, by kind.
+    pub others: BTreeMap<String, Vec<OwedItem>>,
     /// Unclaimed one-time keys by algorithm; zero is said.
     pub one_time_key_counts: PerDevice<BTreeMap<String, i64>>,
     /// Algorithms with an unused fallback key; none is said as an empty list.

@@ -1,11 +1,14 @@
 //! Users and their devices, as they are looked up and as an account begins and ends. How devices come and go: [`crate::sessions`].
+//!
+//! Owner: `accounts`.
 
 use std::collections::BTreeMap;
 
 use diesel::prelude::*;
 
+use crate::owed;
 use crate::registration::ServiceId;
-use crate::tables::{account_data, devices, erased_users, filters, owed_account_data, users};
+use crate::tables::{account_data, devices, erased_users, filters, users};
 use crate::{Conn, Position, Result, Tx};
 
 /// A device, and who made it.
@@ -267,23 +270,17 @@ pub fn set_profile(
 ///
 /// # Errors
 /// When the database fails.
-pub fn deactivate(db: &mut Conn, user_id: &str) -> Result<()> {
-    set_profile(db, user_id, None, None, "{}")?;
-    change!(db, |c| {
+pub fn deactivate(tx: &mut Tx<'_>, user_id: &str) -> Result<()> {
+    set_profile(tx, user_id, None, None, "{}")?;
+    let interests = tx.interests();
+    for (service, _) in interests.in_user(user_id) {
+        owed::forget_part(tx, &service.id, owed::ACCOUNT_DATA, user_id)?;
+    }
+    change!(&mut **tx, |c| {
         diesel::update(users::table.find(user_id))
             .set(users::deactivated.eq(true))
             .execute(c)?;
         diesel::delete(account_data::table.filter(account_data::user_id.eq(user_id))).execute(c)?;
-        diesel::delete(
-            owed_account_data::table
-                .filter(owed_account_data::user_id.eq(user_id))
-                .filter(
-                    owed_account_data::txn
-                        .is_null()
-                        .or(owed_account_data::txn.lt(0)),
-                ),
-        )
-        .execute(c)?;
         diesel::delete(filters::table.filter(filters::user_id.eq(user_id))).execute(c)
     })?;
     Ok(())

@@ -1,4 +1,6 @@
 //! Room aliases.
+//!
+//! Owner: `rooms`.
 
 use diesel::prelude::*;
 

@@ -2,6 +2,8 @@
 //!
 //! A row here is a promise that outlives a crash: whoever finds it goes on from where it stands, and nothing new is frozen
 //! for the service before the row is gone.
+//!
+//! Owner: `appservices`.
 
 use diesel::prelude::*;
 use diesel::upsert::excluded;

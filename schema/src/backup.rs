@@ -1,4 +1,6 @@
 //! Backups of room keys: versions, and the sessions in them.
+//!
+//! Owner: `key_store`.
 
 use diesel::prelude::*;
 use diesel::upsert::excluded;

@@ -54,34 +54,6 @@ macro_rules! change {
     };
 }
 
-/// Stamp what waits for a service in a table of what is owed, up to the cut, with the transaction that carries it. How many rows.
-macro_rules! stamp_owed {
-    ($conn:expr, $table:ident, $service:expr, $cut:expr, $txn:expr) => {
-        change!($conn, |c| ::diesel::update(
-            $table::table
-                .filter($table::appservice_id.eq($service.as_str()))
-                .filter($table::position.le($cut.0))
-                .filter($table::txn.is_null())
-        )
-        .set($table::txn.eq($txn))
-        .execute(c))
-    };
-}
-
-/// Delete what an acknowledged transaction carried from a table of what is owed. What was replaced meanwhile has lost its stamp
-/// and stays. How many rows.
-macro_rules! forget_stamped {
-    ($conn:expr, $table:ident, $service:expr, $cut:expr, $txn:expr) => {
-        change!($conn, |c| ::diesel::delete(
-            $table::table
-                .filter($table::appservice_id.eq($service.as_str()))
-                .filter($table::position.le($cut.0))
-                .filter($table::txn.eq($txn))
-        )
-        .execute(c))
-    };
-}
-
 /// Insert rows the way each engine likes it: SQLite one by one through its statement cache, PostgreSQL in one statement.
 macro_rules! insert_all {
     ($conn:expr, $table:expr, $rows:expr) => {{

@@ -1,42 +1,111 @@
-//! Key counts of more than one device: whether one that a service must hear of is out of keys, and those of everybody.
-//! The counts of one device, and who is owed them: [`crate::appservices`].
+//! Key counts of devices, and which services are owed them.
+//!
+//! Owner: `key_store`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use diesel::dsl::{count_star, exists, not};
+use diesel::dsl::count_star;
 use diesel::prelude::*;
 
 use crate::accounts::{Addressed, DeviceRow};
-use crate::appservices::Counts;
+use crate::authority::authorities;
+use crate::interests::Service;
+use crate::owed::{self, Owed};
 use crate::registration::ServiceId;
-use crate::tables::{device_keys, devices, fallback_keys, one_time_keys, owed_counts, users};
-use crate::{Conn, Position, Result};
+use crate::tables::{device_keys, devices, fallback_keys, one_time_keys, users};
+use crate::{Conn, Result, Tx, keys};
 
-/// Whether a service is owed, up to a position, the counts of a device that has no one-time key of this algorithm left.
-///
-/// Asked of the rows themselves: whatever took the last key, and whether or not the server has started anew since.
-///
-/// # Errors
-/// When the database fails.
-pub fn is_owed_a_drain(
-    db: &mut Conn,
-    service: &ServiceId,
-    algorithm: &str,
-    up_to: Position,
-) -> Result<bool> {
-    use {one_time_keys as keys, owed_counts as owed};
-    Ok(on!(db, |c| {
-        let left = keys::table
-            .filter(keys::user_id.eq(owed::user_id))
-            .filter(keys::device_id.eq(owed::device_id))
-            .filter(keys::algorithm.eq(algorithm));
-        let drained = owed::table
-            .filter(owed::appservice_id.eq(service.as_str()))
-            .filter(owed::position.le(up_to.0))
-            .filter(owed::txn.is_null())
-            .filter(not(exists(left)));
-        diesel::select(exists(drained)).get_result(c)
-    })?)
+/// The key counts of this device changed: every service that decides over it is owed them. Part of the write that changed
+/// them. One row however often it happens. Answers whom to wake.
+pub fn owe_counts(tx: &mut Tx<'_>, device: &Addressed) -> Result<BTreeSet<ServiceId>> {
+    let interests = tx.interests();
+    let mut services = authorities(&interests, device);
+    services.retain(|id| interests.service(id).is_some_and(|s| s.takes_device_lists));
+    for service in services.iter().filter_map(|id| interests.service(id)) {
+        owe_counts_to(tx, service, &device.device)?;
+    }
+    Ok(services)
+}
+
+/// Owe one service the key counts of one device.
+pub fn owe_counts_to(tx: &mut Tx<'_>, service: &Service, device: &DeviceRow) -> Result<()> {
+    let row = Owed {
+        key: owed::key(&[&device.user_id, &device.device_id]),
+        ..Owed::new(service, tx.next_position(), owed::COUNT)
+    };
+    owed::owe_latest(tx, &row)
+}
+
+/// The counts of one device as they are now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Unclaimed one-time keys: algorithm and number. Algorithms with none are absent.
+    pub one_time: Vec<(String, i64)>,
+    /// Algorithms whose fallback key has not been used.
+    pub unused_fallback: Vec<String>,
+}
+
+/// The counts of a device, or `None` when it has uploaded no keys at all, or says that nothing can be encrypted to it: such a
+/// device is not spoken of.
+pub fn counts_of(db: &mut Conn, user_id: &str, device_id: &str) -> Result<Option<Counts>> {
+    use {fallback_keys as f, one_time_keys as o};
+    let one_time: Vec<(String, i64)> = on!(db, |c| o::table
+        .filter(o::user_id.eq(user_id))
+        .filter(o::device_id.eq(device_id))
+        .group_by(o::algorithm)
+        .select((o::algorithm, diesel::dsl::count_star()))
+        .order(o::algorithm)
+        .load(c))?;
+    let fallback: Vec<(String, bool)> = on!(db, |c| f::table
+        .filter(f::user_id.eq(user_id))
+        .filter(f::device_id.eq(device_id))
+        .select((f::algorithm, f::used))
+        .order(f::algorithm)
+        .load(c))?;
+    if one_time.is_empty() && fallback.is_empty() {
+        let identity: Option<String> = on!(db, |c| device_keys::table
+            .find((user_id, device_id))
+            .select(device_keys::json)
+            .first(c)
+            .optional())?;
+        if !identity.is_some_and(|json| keys::take_messages(&json)) {
+            return Ok(None);
+        }
+    }
+    let unused_fallback = fallback
+        .into_iter()
+        .filter(|(_, used)| !used)
+        .map(|(algorithm, _)| algorithm)
+        .collect();
+    Ok(Some(Counts {
+        one_time,
+        unused_fallback,
+    }))
+}
+
+/// The device is gone: nobody is owed its counts any more, but for those in a frozen transaction.
+/// Part of the write that deletes the device.
+pub fn forget_counts(tx: &mut Tx<'_>, to: &Addressed) -> Result<()> {
+    let key = owed::key(&[&to.device.user_id, &to.device.device_id]);
+    let interests = tx.interests();
+    for service in authorities(&interests, to) {
+        owed::forget_key(tx, &service, owed::COUNT, &key)?;
+    }
+    Ok(())
+}
+
+/// Whether one of these devices, each a user and a device, has no one-time key of this algorithm left.
+pub fn is_drained(db: &mut Conn, devices: &[(String, String)], algorithm: &str) -> Result<bool> {
+    use one_time_keys as k;
+    let users: BTreeSet<&str> = devices.iter().map(|(user, _)| user.as_str()).collect();
+    let left: Vec<(String, String)> = on!(db, |c| k::table
+        .filter(k::user_id.eq_any(&users))
+        .filter(k::algorithm.eq(algorithm))
+        .select((k::user_id, k::device_id))
+        .distinct()
+        .load(c))?;
+    let left: BTreeSet<(String, String)> = left.into_iter().collect();
+    Ok(devices.iter().any(|device| !left.contains(device)))
 }
 
 /// Every device that has uploaded keys and is picked, with its counts, in order of user and device.

@@ -1,4 +1,6 @@
 //! Room events: each as it was signed, with what is asked of it in columns beside.
+//!
+//! Owner: `rooms`.
 
 use diesel::dsl::max;
 use diesel::prelude::*;

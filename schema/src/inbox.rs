@@ -1,26 +1,24 @@
-//! The to-device inbox: one row per message and device, and one copy per interested application service.
+//! The to-device inbox: one row for each message and device. Services that are owed the message have a row in [`crate::owed`] at
+//! the same position.
 //!
-//! Nothing leaves before it is acknowledged: an inbox row goes when its device acknowledges it by `since`, or when a
-//! service with authority over the device acknowledges the copy that was in its transaction; a copy goes only with its transaction.
+//! Owner: `to_device_inbox`. Nothing leaves before it is acknowledged: a row goes when its device acknowledges it by `since`, or when
+//! the service that decides over the device acknowledges the transaction that carried it; and not before every service that is owed
+//! it has acknowledged it too, since the row alone holds the content.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use diesel::prelude::*;
 use diesel::sql_types::Bool;
 
-use crate::conn::Engine;
 use crate::interests::Service;
+use crate::owed::{DELIVERED, Owed, TO_DEVICE};
 use crate::registration::ServiceId;
-use crate::tables::{client_transactions, inbox, shared_contents, to_device_copies};
+use crate::tables::{client_transactions, inbox, owed, shared_contents};
 use crate::{Conn, Error, Position, Result, Tx};
 
-/// The transaction of copies that a service has taken without deciding over the device, while the message still waits for the device:
-/// no transaction has this number. Such a row has no content; it says that the service has had the message.
-pub const DELIVERED: i64 = -2;
-
 /// A message that waits for a device.
-#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
-#[diesel(table_name = inbox)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Queryable, Selectable, Insertable)]
+#[diesel(table_name = inbox, treat_none_as_default_value = false)]
 pub struct InboxRow {
     /// Its place in the order.
     pub position: i64,
@@ -36,34 +34,10 @@ pub struct InboxRow {
     pub content: String,
     /// Which shared content it has: then its own is empty in storage.
     pub shared: Option<i64>,
-}
-
-/// A copy that waits for an application service; it carries all that is needed to send it.
-#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
-#[diesel(table_name = to_device_copies, treat_none_as_default_value = false)]
-pub struct CopyRow {
-    /// For which service.
-    pub appservice_id: String,
-    /// The position of the message.
-    pub position: i64,
-    /// Whether the service had authority over the device when the message came: then its acknowledgement empties the inbox.
-    pub explicit: bool,
-    /// Who receives it.
-    pub user_id: String,
-    /// On which device.
-    pub device_id: String,
-    /// Who sent it.
-    pub sender: String,
-    /// The event type.
-    pub kind: String,
-    /// The content, as its bytes came.
-    pub content: String,
-    /// The transaction it was frozen into.
-    pub txn: Option<i64>,
-    /// The rule by which the service got it, as it was when the message came.
-    pub why: String,
-    /// Which shared content it has: then its own is empty in storage.
-    pub shared: Option<i64>,
+    /// The service that decides over the device, chosen when the message came; empty where none does.
+    pub decided_by: String,
+    /// Whether it is acknowledged: it stays only because a service is still owed it.
+    pub acknowledged: bool,
 }
 
 /// A content that several rows have, stored once. It goes with the last of them: triggers see to that.
@@ -77,9 +51,6 @@ pub struct SharedContent {
 }
 
 /// Store a content that rows of the same write share.
-///
-/// # Errors
-/// When the database fails.
 pub fn share(db: &mut Conn, content: &SharedContent) -> Result<()> {
     on!(db, |c| diesel::insert_into(shared_contents::table)
         .values(content)
@@ -115,23 +86,26 @@ macro_rules! with_contents {
     }};
 }
 
-/// Put messages and their copies down. What they share is stored before, with [`share`].
-///
-/// # Errors
-/// When the database fails.
-pub fn append(tx: &mut Tx<'_>, rows: &[InboxRow], copies: &[CopyRow]) -> Result<()> {
-    insert_all!(tx, inbox::table, rows);
-    insert_all!(tx, to_device_copies::table, copies);
-    for copy in copies {
-        tx.owes(&ServiceId::from(copy.appservice_id.as_str()));
-    }
+/// Store messages. What they share is stored before, with [`share`]; what services are owed of them, with [`crate::owed::owe_all`].
+pub fn append(db: &mut Conn, rows: &[InboxRow]) -> Result<()> {
+    insert_all!(db, inbox::table, rows);
     Ok(())
 }
 
+/// The messages at these positions, in order.
+pub fn at(db: &mut Conn, positions: &[Position]) -> Result<Vec<InboxRow>> {
+    if positions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<InboxRow> = on!(db, |c| inbox::table
+        .filter(inbox::position.eq_any(positions.iter().map(|p| p.0)))
+        .order(inbox::position)
+        .select(InboxRow::as_select())
+        .load(c))?;
+    with_contents!(db, rows)
+}
+
 /// What waits for a device after a position and up to another, oldest first.
-///
-/// # Errors
-/// When the database fails.
 pub fn after(
     db: &mut Conn,
     user_id: &str,
@@ -143,6 +117,7 @@ pub fn after(
     let rows: Vec<InboxRow> = on!(db, |c| inbox::table
         .filter(inbox::user_id.eq(user_id))
         .filter(inbox::device_id.eq(device_id))
+        .filter(inbox::acknowledged.eq(false))
         .filter(inbox::position.gt(after.0))
         .filter(inbox::position.le(up_to.0))
         .order(inbox::position)
@@ -152,216 +127,170 @@ pub fn after(
     with_contents!(db, rows)
 }
 
-/// The device has seen everything up to this position. How many rows went.
-///
-/// # Errors
-/// When the database fails.
+/// Whether a service is owed the message of a row.
+macro_rules! is_owed {
+    () => {
+        diesel::dsl::exists(
+            owed::table
+                .filter(owed::position.eq(inbox::position))
+                .filter(owed::txn.is_null().or(owed::txn.ne(DELIVERED))),
+        )
+    };
+}
+
+/// The device has seen everything up to this position. How many rows went, or stay only for services.
 pub fn acknowledge_device(
     db: &mut Conn,
     user_id: &str,
     device_id: &str,
     up_to: Position,
 ) -> Result<usize> {
+    macro_rules! seen {
+        () => {
+            inbox::table
+                .filter(inbox::user_id.eq(user_id))
+                .filter(inbox::device_id.eq(device_id))
+                .filter(inbox::acknowledged.eq(false))
+                .filter(inbox::position.le(up_to.0))
+        };
+    }
+    let newest: Option<i64> = on!(db, |c| seen!()
+        .select(diesel::dsl::max(inbox::position))
+        .first(c))?;
+    let oldest: Option<i64> = on!(db, |c| seen!()
+        .select(diesel::dsl::min(inbox::position))
+        .first(c))?;
+    let (Some(oldest), Some(newest)) = (oldest, newest) else {
+        return Ok(0);
+    };
     let gone = on!(db, |c| diesel::delete(
-        inbox::table
-            .filter(inbox::user_id.eq(user_id))
-            .filter(inbox::device_id.eq(device_id))
-            .filter(inbox::position.le(up_to.0))
+        seen!().filter(diesel::dsl::not(is_owed!()))
     )
     .execute(c))?;
-    if gone > 0 {
+    let stay = on!(db, |c| diesel::update(seen!())
+        .set(inbox::acknowledged.eq(true))
+        .execute(c))?;
+    forget_marks(db, Position(oldest), Position(newest))?;
+    Ok(gone + stay)
+}
+
+/// The device is gone, and what waits for it: nobody can read it. What services are owed of it goes too, but for what is in a frozen
+/// body.
+pub fn forget_device(db: &mut Conn, user_id: &str, device_id: &str) -> Result<()> {
+    let theirs: Vec<i64> = on!(db, |c| inbox::table
+        .filter(inbox::user_id.eq(user_id))
+        .filter(inbox::device_id.eq(device_id))
+        .select(inbox::position)
+        .load(c))?;
+    for positions in theirs.chunks(500) {
         on!(db, |c| diesel::delete(
-            to_device_copies::table
-                .filter(to_device_copies::user_id.eq(user_id))
-                .filter(to_device_copies::device_id.eq(device_id))
-                .filter(to_device_copies::position.le(up_to.0))
-                .filter(to_device_copies::txn.eq(DELIVERED))
+            owed::table
+                .filter(owed::position.eq_any(positions))
+                .filter(owed::txn.is_null().or(owed::txn.lt(0)))
         )
         .execute(c))?;
     }
-    Ok(gone)
-}
-
-/// The device is gone: nobody is left to read its rows, and copies that are not in a frozen transaction go too.
-///
-/// # Errors
-/// When the database fails.
-pub fn forget_device(db: &mut Conn, user_id: &str, device_id: &str) -> Result<()> {
     on!(db, |c| diesel::delete(
         inbox::table
             .filter(inbox::user_id.eq(user_id))
             .filter(inbox::device_id.eq(device_id))
     )
     .execute(c))?;
-    on!(db, |c| diesel::delete(
-        to_device_copies::table
-            .filter(to_device_copies::user_id.eq(user_id))
-            .filter(to_device_copies::device_id.eq(device_id))
-            .filter(
-                to_device_copies::txn
-                    .is_null()
-                    .or(to_device_copies::txn.lt(0))
-            )
-    )
-    .execute(c))?;
     Ok(())
-}
-
-/// The rule of a copy that a service has only because the configuration lets it observe.
-pub const GRANTED: &str = "granted";
-
-/// The oldest copies a service is owed up to a position, that is sent to-device messages at all. Those that a grant gave it wait
-/// while the grant is withdrawn, and hold nothing else up.
-///
-/// # Errors
-/// When the database fails.
-pub fn owed(db: &mut Conn, service: &Service, up_to: Position, limit: i64) -> Result<Vec<CopyRow>> {
-    let granted = service.observes;
-    let rows: Vec<CopyRow> = on!(db, |c| to_device_copies::table
-        .filter(to_device_copies::appservice_id.eq(service.id.as_str()))
-        .filter(to_device_copies::position.le(up_to.0))
-        .filter(to_device_copies::txn.is_null())
-        .filter(
-            to_device_copies::why
-                .ne(GRANTED)
-                .or(granted.into_sql::<Bool>())
-        )
-        .order(to_device_copies::position)
-        .limit(limit)
-        .select(CopyRow::as_select())
-        .load(c))?;
-    with_contents!(db, rows)
-}
-
-/// These copies are in the body of this transaction: all that [`owed`] finds up to the cut.
-///
-/// # Errors
-/// When the database fails.
-pub fn stamp(db: &mut Conn, service: &Service, cut: Position, txn: i64) -> Result<usize> {
-    let granted = service.observes;
-    Ok(on!(db, |c| diesel::update(
-        to_device_copies::table
-            .filter(to_device_copies::appservice_id.eq(service.id.as_str()))
-            .filter(to_device_copies::position.le(cut.0))
-            .filter(to_device_copies::txn.is_null())
-            .filter(
-                to_device_copies::why
-                    .ne(GRANTED)
-                    .or(granted.into_sql::<Bool>())
-            )
-    )
-    .set(to_device_copies::txn.eq(txn))
-    .execute(c))?)
 }
 
 // ANCHOR: acknowledge
-/// The service acknowledged this transaction: its copies go, and the inbox rows behind those it had authority over.
-///
-/// Where it had none the message goes on waiting for its device, and the copy stays as a mark: should the service come to decide over
-/// the device, what it has had is not copied for it again.
-///
-/// # Errors
-/// When the database fails.
+/// The service has acknowledged a transaction that carried messages between these positions: the rows go over whose devices it decides,
+/// and those that were acknowledged before and stayed for it alone. Doing it again changes nothing.
 pub fn acknowledge_service(
     db: &mut Conn,
     service: &ServiceId,
-    cut: Position,
-    txn: i64,
-) -> Result<usize> {
-    let taken: Vec<(i64, bool)> = on!(db, |c| to_device_copies::table
-        .filter(to_device_copies::appservice_id.eq(service.as_str()))
-        .filter(to_device_copies::position.le(cut.0))
-        .filter(to_device_copies::txn.eq(txn))
-        .select((to_device_copies::position, to_device_copies::explicit))
-        .load(c))?;
-    let of = |explicit| {
-        let rows = taken.iter().filter(move |(_, e)| *e == explicit);
-        rows.map(|(position, _)| *position).collect::<Vec<_>>()
-    };
-    let (behind, observed) = (of(true), of(false));
-    match db.changing() {
-        Engine::Sqlite(c) => {
-            for position in &behind {
-                diesel::delete(inbox::table.find(position)).execute(c)?;
-            }
-        }
-        Engine::Postgres(c) => {
-            diesel::delete(inbox::table.filter(inbox::position.eq_any(&behind))).execute(c)?;
-        }
+    from: Position,
+    up_to: Position,
+) -> Result<()> {
+    macro_rules! between {
+        () => {
+            inbox::table
+                .filter(inbox::position.ge(from.0))
+                .filter(inbox::position.le(up_to.0))
+        };
     }
-    mark_delivered(db, service, &observed)?;
-    // Another service's acknowledgement empties the inbox: nothing is left to be copied, and the marks go.
-    forget_marks(db, &behind)?;
-    Ok(forget_stamped!(db, to_device_copies, service, cut, txn)?)
+    macro_rules! decided {
+        () => {
+            between!()
+                .filter(inbox::decided_by.eq(service.as_str()))
+                .filter(inbox::decided_by.ne(""))
+                .filter(diesel::dsl::not(inbox::acknowledged))
+        };
+    }
+    on!(db, |c| diesel::delete(
+        decided!().filter(diesel::dsl::not(is_owed!()))
+    )
+    .execute(c))?;
+    // What stays is what the service itself is owed still, or what another one is: the former is not acknowledged.
+    let own = diesel::dsl::exists(
+        owed::table
+            .filter(owed::position.eq(inbox::position))
+            .filter(owed::appservice_id.eq(service.as_str()))
+            .filter(owed::txn.is_null().or(owed::txn.ne(DELIVERED))),
+    );
+    on!(db, |c| diesel::update(
+        decided!().filter(diesel::dsl::not(own))
+    )
+    .set(inbox::acknowledged.eq(true))
+    .execute(c))?;
+    on!(db, |c| diesel::delete(
+        between!()
+            .filter(inbox::acknowledged)
+            .filter(diesel::dsl::not(is_owed!()))
+    )
+    .execute(c))?;
+    forget_marks(db, from, up_to)
 }
 // ANCHOR_END: acknowledge
 
-/// Of these copies, those whose message still waits become marks.
-fn mark_delivered(db: &mut Conn, service: &ServiceId, observed: &[i64]) -> Result<()> {
-    if observed.is_empty() {
-        return Ok(());
-    }
-    let waiting: Vec<i64> = on!(db, |c| inbox::table
-        .filter(inbox::position.eq_any(observed))
-        .select(inbox::position)
-        .load(c))?;
-    on!(db, |c| diesel::update(
-        to_device_copies::table
-            .filter(to_device_copies::appservice_id.eq(service.as_str()))
-            .filter(to_device_copies::position.eq_any(&waiting))
+/// Between these positions, the marks of messages that are gone or acknowledged: they are not owed again.
+fn forget_marks(db: &mut Conn, from: Position, up_to: Position) -> Result<()> {
+    // The number is written out: an index over these rows alone finds them.
+    let is_mark = diesel::dsl::sql::<Bool>("txn = -2");
+    let waits = diesel::dsl::exists(
+        inbox::table
+            .filter(inbox::position.eq(owed::position))
+            .filter(diesel::dsl::not(inbox::acknowledged)),
+    );
+    on!(db, |c| diesel::delete(
+        owed::table
+            .filter(owed::position.ge(from.0))
+            .filter(owed::position.le(up_to.0))
+            .filter(is_mark)
+            .filter(diesel::dsl::not(waits))
     )
-    .set((
-        to_device_copies::txn.eq(DELIVERED),
-        to_device_copies::content.eq("")
-    ))
     .execute(c))?;
     Ok(())
 }
 
-/// These messages are gone, so nothing is copied again: their marks go.
-fn forget_marks(db: &mut Conn, gone: &[i64]) -> Result<()> {
-    if gone.is_empty() {
-        return Ok(());
-    }
-    // The number is written out: an index over these rows alone finds them.
-    let is_mark = diesel::dsl::sql::<diesel::sql_types::Bool>("txn = -2");
+/// A service is forgotten: the rows that stayed for it alone go, and it decides over no device any more.
+pub fn forget_service(db: &mut Conn, service: &ServiceId) -> Result<()> {
     on!(db, |c| diesel::delete(
-        to_device_copies::table
-            .filter(to_device_copies::position.eq_any(gone))
-            .filter(is_mark)
+        inbox::table
+            .filter(inbox::acknowledged)
+            .filter(diesel::dsl::not(is_owed!()))
     )
+    .execute(c))?;
+    on!(db, |c| diesel::update(
+        inbox::table.filter(inbox::decided_by.eq(service.as_str()))
+    )
+    .set(inbox::decided_by.eq(""))
     .execute(c))?;
     Ok(())
 }
 
 /// How many contents are stored apart from the rows that have them.
-///
-/// # Errors
-/// When the database fails.
 pub fn count_shared(db: &mut Conn) -> Result<i64> {
     Ok(on!(db, |c| shared_contents::table.count().get_result(c))?)
 }
 
-/// How many copies wait for a service, frozen ones and those set aside included.
-///
-/// # Errors
-/// When the database fails.
-pub fn count_owed(db: &mut Conn, service: &ServiceId) -> Result<i64> {
-    Ok(on!(db, |c| to_device_copies::table
-        .filter(to_device_copies::appservice_id.eq(service.as_str()))
-        .filter(
-            to_device_copies::txn
-                .is_null()
-                .or(to_device_copies::txn.ne(DELIVERED))
-        )
-        .count()
-        .get_result(c))?)
-}
-
 /// What this sender was answered when it used this transaction id before.
-///
-/// # Errors
-/// When the database fails.
 pub fn answered(db: &mut Conn, sender: &str, scope: &str, txn_id: &str) -> Result<Option<String>> {
     Ok(on!(db, |c| client_transactions::table
         .find((sender, scope, txn_id))
@@ -371,9 +300,6 @@ pub fn answered(db: &mut Conn, sender: &str, scope: &str, txn_id: &str) -> Resul
 }
 
 /// Remember what this sender was answered. `scope` is the endpoint with its path.
-///
-/// # Errors
-/// When the database fails.
 pub fn remember(
     db: &mut Conn,
     sender: &str,
@@ -418,9 +344,6 @@ pub fn forget_answers(db: &mut Conn, user_id: &str, device_id: &str) -> Result<(
 }
 
 /// Forget what was answered before this time.
-///
-/// # Errors
-/// When the database fails.
 pub fn prune_answers(db: &mut Conn, before: i64) -> Result<usize> {
     Ok(on!(db, |c| diesel::delete(
         client_transactions::table.filter(client_transactions::created_at.lt(before))
@@ -437,8 +360,6 @@ pub struct Waiting {
     pub user_id: String,
     /// On which device.
     pub device_id: String,
-    /// How long its own content is, in bytes: copying a row with a shared one copies none.
-    pub bytes: i32,
 }
 
 diesel::define_sql_function! {
@@ -447,74 +368,48 @@ diesel::define_sql_function! {
 }
 
 /// What waits after a position and up to another, whoever it is for: for back-filling.
-///
-/// # Errors
-/// When the database fails.
 pub fn page(db: &mut Conn, after: Position, up_to: Position, limit: i64) -> Result<Vec<Waiting>> {
     Ok(on!(db, |c| inbox::table
         .filter(inbox::position.gt(after.0))
         .filter(inbox::position.le(up_to.0))
+        .filter(diesel::dsl::not(inbox::acknowledged))
         .order(inbox::position)
         .limit(limit)
-        .select((
-            inbox::position,
-            inbox::user_id,
-            inbox::device_id,
-            octet_length(inbox::content)
-        ))
+        .select((inbox::position, inbox::user_id, inbox::device_id))
         .load(c))?)
 }
 
-/// Copy these messages, as far as they still wait, for a service that decides over their devices by this rule. Where it has a
-/// copy, that stays as it was decided. How many it had none of.
-///
-/// # Errors
-/// When the database fails.
-pub fn copy_waiting(
-    db: &mut Conn,
-    service: &ServiceId,
-    why: &str,
-    positions: &[i64],
-) -> Result<usize> {
-    use diesel::sql_types::{BigInt, Nullable, Text};
-    use to_device_copies as t;
-    Ok(change!(db, |c| inbox::table
-        .filter(inbox::position.eq_any(positions))
-        .select((
-            service.as_str().into_sql::<Text>(),
-            inbox::position,
-            true.into_sql::<Bool>(),
-            inbox::user_id,
-            inbox::device_id,
-            inbox::sender,
-            inbox::kind,
-            inbox::content,
-            None::<i64>.into_sql::<Nullable<BigInt>>(),
-            why.into_sql::<Text>(),
-            inbox::shared,
-        ))
-        .insert_into(t::table)
-        .into_columns((
-            t::appservice_id,
-            t::position,
-            t::explicit,
-            t::user_id,
-            t::device_id,
-            t::sender,
-            t::kind,
-            t::content,
-            t::txn,
-            t::why,
-            t::shared,
-        ))
-        .on_conflict_do_nothing()
-        .execute(c))?)
+/// The service decides over the devices of these messages, where no other one does, and is owed them. A message that it is owed or was
+/// sent already stays as it was decided.
+pub fn decide(tx: &mut Tx<'_>, service: &Service, why: &str, positions: &[i64]) -> Result<()> {
+    on!(&mut **tx, |c| diesel::update(
+        inbox::table
+            .filter(inbox::position.eq_any(positions))
+            .filter(inbox::decided_by.eq(""))
+            .filter(diesel::dsl::not(diesel::dsl::exists(
+                owed::table
+                    .filter(owed::position.eq(inbox::position))
+                    .filter(owed::appservice_id.eq(service.id.as_str()))
+            )))
+    )
+    .set(inbox::decided_by.eq(service.id.as_str()))
+    .execute(c))?;
+    let known: Vec<i64> = on!(&mut **tx, |c| owed::table
+        .filter(owed::position.eq_any(positions))
+        .filter(owed::appservice_id.eq(service.id.as_str()))
+        .select(owed::position)
+        .load(c))?;
+    for position in positions.iter().filter(|p| !known.contains(p)) {
+        let row = Owed {
+            why: why.to_owned(),
+            ..Owed::new(service, Position(*position), TO_DEVICE)
+        };
+        crate::owed::owe(tx, &row)?;
+    }
+    Ok(())
 }
 
 /// How many messages wait for a device, and the oldest of them.
-///
-/// # Errors
-/// When the database fails.
 pub fn waiting_for(
     db: &mut Conn,
     user_id: &str,
@@ -524,6 +419,7 @@ pub fn waiting_for(
     let count = on!(db, |c| inbox::table
         .filter(inbox::user_id.eq(user_id))
         .filter(inbox::device_id.eq(device_id))
+        .filter(inbox::acknowledged.eq(false))
         .count()
         .get_result(c))?;
     let oldest = after(
@@ -537,34 +433,28 @@ pub fn waiting_for(
     Ok((count, oldest))
 }
 
-/// How many copies of a device's messages wait for services, and the oldest of them.
-///
-/// # Errors
-/// When the database fails.
-pub fn copies_for(
+/// How many messages to a device services are owed, and the oldest of them.
+pub fn owed_of(
     db: &mut Conn,
     user_id: &str,
     device_id: &str,
     limit: i64,
-) -> Result<(i64, Vec<CopyRow>)> {
+) -> Result<(i64, Vec<Owed>)> {
     // A macro, since a query with a selected row struct is bound to one engine.
     macro_rules! theirs {
         () => {
-            to_device_copies::table
-                .filter(to_device_copies::user_id.eq(user_id))
-                .filter(to_device_copies::device_id.eq(device_id))
-                .filter(
-                    to_device_copies::txn
-                        .is_null()
-                        .or(to_device_copies::txn.ne(DELIVERED)),
-                )
+            owed::table
+                .inner_join(inbox::table.on(inbox::position.eq(owed::position)))
+                .filter(inbox::user_id.eq(user_id))
+                .filter(inbox::device_id.eq(device_id))
+                .filter(owed::txn.is_null().or(owed::txn.ne(DELIVERED)))
         };
     }
     let count = on!(db, |c| theirs!().count().get_result(c))?;
     let oldest = on!(db, |c| theirs!()
-        .order((to_device_copies::position, to_device_copies::appservice_id))
+        .order((owed::position, owed::appservice_id))
         .limit(limit)
-        .select(CopyRow::as_select())
+        .select(Owed::as_select())
         .load(c))?;
     Ok((count, oldest))
 }

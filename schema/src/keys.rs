@@ -1,4 +1,6 @@
 //! The keys of devices: identity keys, one-time keys, fallback keys. Cross-signing and signatures: [`crate::signing_keys`].
+//!
+//! Owner: `key_store`.
 
 use std::collections::BTreeSet;
 

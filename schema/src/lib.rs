@@ -29,6 +29,7 @@ pub mod inbox;
 pub mod interests;
 pub mod keys;
 pub mod memberships;
+pub mod owed;
 pub mod receipts;
 pub mod registration;
 pub mod relations;
@@ -42,6 +43,7 @@ pub mod signing_keys;
 pub mod store;
 pub mod sync;
 pub mod threads;
+pub mod transactions;
 pub mod user_data;
 
 pub use conn::Conn;

@@ -1,4 +1,6 @@
 //! Who is, was, or may come to be in a room: the present membership of each user who ever had one.
+//!
+//! Owner: `rooms`.
 
 use diesel::dsl::sql;
 use diesel::prelude::*;

@@ -1,4 +1,6 @@
 //! Read receipts: the last one of each user, type and thread in a room.
+//!
+//! Owner: `rooms`.
 
 use diesel::prelude::*;
 use diesel::upsert::excluded;

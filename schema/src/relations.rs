@@ -1,4 +1,6 @@
 //! Which events say something about which others: replies in threads, edits, annotations.
+//!
+//! Owner: `rooms`.
 
 use diesel::prelude::*;
 

@@ -1,4 +1,6 @@
 //! Rooms: one row each, with the tip of its linear history and how many are in it.
+//!
+//! Owner: `rooms`.
 
 use diesel::prelude::*;
 

@@ -1,4 +1,6 @@
 //! A little memory for prototypes of proposals: `(msc, key) → JSON`, no migration needed.
+//!
+//! Owner: `proposals`.
 
 use diesel::prelude::*;
 use diesel::upsert::excluded;

@@ -1,4 +1,6 @@
 //! What the server is: its name, its signing key.
+//!
+//! Owner: `start`.
 
 use diesel::prelude::*;
 

@@ -1,5 +1,7 @@
 //! In which rooms each service has joined members, as it is counted anew when registrations change. How a membership counts
 //! one more or less: [`crate::device_lists`].
+//!
+//! Owner: `device_lists`.
 
 use std::collections::{BTreeMap, BTreeSet};
 

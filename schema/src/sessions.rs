@@ -1,11 +1,13 @@
 //! Devices come and go with their tokens: each function is the whole of what a log-in or its end changes.
+//!
+//! Owner: `accounts`.
 
 use diesel::prelude::*;
 
 use crate::accounts::{self, DeviceRow};
 use crate::registration::ServiceId;
 use crate::tables::{access_tokens, cross_signing_keys, devices};
-use crate::{Conn, Result, Tx, appservices, device_lists, inbox, keys};
+use crate::{Conn, Result, Tx, counts, device_lists, inbox, keys};
 
 /// The user and device whose token has this hash.
 ///
@@ -182,7 +184,7 @@ pub fn forget_devices(
         let Some(device) = accounts::device(tx, user_id, device_id)? else {
             continue;
         };
-        appservices::forget_counts(tx, &device)?;
+        counts::forget_counts(tx, &device)?;
         inbox::forget_device(tx, user_id, device_id)?;
         inbox::forget_answers(tx, user_id, device_id)?;
         keys::forget_device(tx, user_id, device_id)?;

@@ -1,4 +1,6 @@
 //! Cross-signing keys of users, and the signatures that were uploaded over keys.
+//!
+//! Owner: `key_store`.
 
 use diesel::prelude::*;
 use diesel::upsert::excluded;

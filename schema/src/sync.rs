@@ -27,6 +27,7 @@ pub fn waits_up_to(db: &mut Conn, user_id: &str, device_id: &str, up_to: Positio
     let oldest: Option<i64> = on!(db, |c| inbox::table
         .filter(inbox::user_id.eq(user_id))
         .filter(inbox::device_id.eq(device_id))
+        .filter(inbox::acknowledged.eq(false))
         .filter(inbox::position.le(up_to.0))
         .order(inbox::position)
         .select(inbox::position)

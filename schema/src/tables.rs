@@ -279,6 +279,8 @@ diesel::table! {
         kind -> Text,
         content -> Text,
         shared -> Nullable<BigInt>,
+        decided_by -> Text,
+        acknowledged -> Bool,
     }
 }
 
@@ -286,22 +288,6 @@ diesel::table! {
     shared_contents (id) {
         id -> BigInt,
         content -> Text,
-    }
-}
-
-diesel::table! {
-    to_device_copies (appservice_id, position) {
-        appservice_id -> Text,
-        position -> BigInt,
-        explicit -> Bool,
-        user_id -> Text,
-        device_id -> Text,
-        sender -> Text,
-        kind -> Text,
-        content -> Text,
-        txn -> Nullable<BigInt>,
-        why -> Text,
-        shared -> Nullable<BigInt>,
     }
 }
 
@@ -333,16 +319,6 @@ diesel::table! {
 }
 
 diesel::table! {
-    owed_device_lists (appservice_id, user_id) {
-        appservice_id -> Text,
-        user_id -> Text,
-        position -> BigInt,
-        is_left -> Bool,
-        txn -> Nullable<BigInt>,
-    }
-}
-
-diesel::table! {
     appservices (appservice_id) {
         appservice_id -> Text,
         registration -> Text,
@@ -350,34 +326,18 @@ diesel::table! {
         present -> Bool,
         last_txn -> BigInt,
         in_force -> Text,
+        acknowledged -> BigInt,
     }
 }
 
 diesel::table! {
-    owed_events (appservice_id, position) {
-        appservice_id -> Text,
+    owed (position, appservice_id, kind, key) {
         position -> BigInt,
-        txn -> Nullable<BigInt>,
-    }
-}
-
-diesel::table! {
-    owed_counts (appservice_id, user_id, device_id) {
         appservice_id -> Text,
-        user_id -> Text,
-        device_id -> Text,
-        position -> BigInt,
-        txn -> Nullable<BigInt>,
-    }
-}
-
-diesel::table! {
-    owed_account_data (appservice_id, user_id, room_id, kind) {
-        appservice_id -> Text,
-        user_id -> Text,
-        room_id -> Text,
         kind -> Text,
-        position -> BigInt,
+        key -> Text,
+        item -> Text,
+        why -> Text,
         txn -> Nullable<BigInt>,
     }
 }
@@ -452,15 +412,11 @@ diesel::allow_tables_to_appear_in_same_query!(
     receipts,
     inbox,
     shared_contents,
-    to_device_copies,
     device_list_log,
     appservice_rooms,
     tracked,
-    owed_device_lists,
+    owed,
     appservices,
-    owed_events,
-    owed_counts,
-    owed_account_data,
     frozen_transactions,
     set_aside,
     back_fills,

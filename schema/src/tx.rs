@@ -84,9 +84,14 @@ impl Tx<'_> {
 
     /// This service is owed something by this write. The listener of [`Store::on_commit`](crate::Store::on_commit) is called with it
     /// when it is committed.
-    pub(crate) fn owes(&mut self, service: &ServiceId) {
-        if !self.batch.owed.contains(service) {
-            self.batch.owed.insert(service.clone());
+    pub(crate) fn owes(&mut self, service: &str) {
+        if !self
+            .batch
+            .owed
+            .iter()
+            .any(|known| known.as_str() == service)
+        {
+            self.batch.owed.insert(ServiceId::from(service));
         }
     }
 

@@ -1,4 +1,6 @@
 //! What a client keeps with its account: account data, global and by room, and filters; and which services are owed the former.
+//!
+//! Owner: `accounts`.
 
 use std::collections::BTreeSet;
 
@@ -6,8 +8,10 @@ use diesel::prelude::*;
 use diesel::upsert::excluded;
 
 use crate::inbox::octet_length;
+use crate::interests::Service;
+use crate::owed::{self, Owed};
 use crate::registration::ServiceId;
-use crate::tables::{account_data, filters, owed_account_data};
+use crate::tables::{account_data, filters};
 use crate::{Conn, Position, Result, Tx};
 
 /// One piece of account data.
@@ -64,140 +68,48 @@ pub fn put(
             t::position.eq(excluded(t::position))
         ))
         .execute(c))?;
-    let services = owe(tx, user_id, room_id, kind, position)?;
+    let services = owe(tx, &row)?;
     Ok(Put { position, services })
-}
-
-#[derive(Debug, Insertable)]
-#[diesel(table_name = owed_account_data, treat_none_as_default_value = false)]
-struct OwedRow<'a> {
-    appservice_id: &'a str,
-    user_id: &'a str,
-    room_id: &'a str,
-    kind: &'a str,
-    position: i64,
-    txn: Option<i64>,
 }
 
 // ANCHOR: owe
 /// Account data is what a person tells its own clients, and nobody else: it is owed to a service for its own users only, those
 /// that nobody else may be. One row for each piece, however often it changes. Answers whom to wake.
-fn owe(
-    tx: &mut Tx<'_>,
-    user_id: &str,
-    room_id: &str,
-    kind: &str,
-    position: Position,
-) -> Result<BTreeSet<ServiceId>> {
+fn owe(tx: &mut Tx<'_>, data: &DataRow) -> Result<BTreeSet<ServiceId>> {
     let interests = tx.interests();
-    let claims = interests.in_user(user_id).into_iter();
-    let services: BTreeSet<ServiceId> = claims
-        .filter(|(service, claim)| service.takes_account_data && claim.is_exclusive())
-        .map(|(service, _)| service.id.clone())
-        .collect();
-    for service in &services {
-        owe_to(
-            tx,
-            &OwedRow {
-                appservice_id: service.as_str(),
-                user_id,
-                room_id,
-                kind,
-                position: position.0,
-                txn: None,
-            },
-        )?;
-        tx.owes(service);
+    let claims = interests.in_user(&data.user_id).into_iter();
+    let own = claims.filter(|(service, claim)| service.takes_account_data && claim.is_exclusive());
+    let mut services = BTreeSet::new();
+    for (service, _) in own {
+        owe_to(tx, service, data, Position(data.position))?;
+        services.insert(service.id.clone());
     }
     Ok(services)
 }
 // ANCHOR_END: owe
 
-fn owe_to(db: &mut Conn, row: &OwedRow<'_>) -> Result<()> {
-    use owed_account_data as t;
-    on!(db, |c| diesel::insert_into(t::table)
-        .values(row)
-        .on_conflict((t::appservice_id, t::user_id, t::room_id, t::kind))
-        .do_update()
-        .set((
-            t::position.eq(excluded(t::position)),
-            t::txn.eq(excluded(t::txn))
-        ))
-        .execute(c))?;
-    Ok(())
+fn owe_to(tx: &mut Tx<'_>, service: &Service, data: &DataRow, position: Position) -> Result<()> {
+    let row = Owed {
+        key: owed::key(&[&data.user_id, &data.room_id, &data.kind]),
+        item: data.content.clone(),
+        ..Owed::new(service, position, owed::ACCOUNT_DATA)
+    };
+    owed::owe_latest(tx, &row)
 }
 
 /// Owe one service what changed of a user's account data after a position: it was not told while that was off. How many pieces.
-///
-/// # Errors
-/// When the database fails.
 pub fn owe_missed(
     tx: &mut Tx<'_>,
-    service: &ServiceId,
+    service: &Service,
     user_id: &str,
     after: Position,
 ) -> Result<usize> {
-    use account_data as d;
-    let missed: Vec<(String, String)> = on!(&mut **tx, |c| d::table
-        .filter(d::user_id.eq(user_id))
-        .filter(d::position.gt(after.0))
-        .order(d::position)
-        .select((d::room_id, d::kind))
-        .load(c))?;
-    for (room_id, kind) in &missed {
-        let row = OwedRow {
-            appservice_id: service.as_str(),
-            user_id,
-            room_id,
-            kind,
-            position: tx.next_position().0,
-            txn: None,
-        };
-        owe_to(tx, &row)?;
+    let missed = changed(tx, user_id, after, Position(i64::MAX), i64::MAX)?;
+    for data in &missed {
+        let position = tx.next_position();
+        owe_to(tx, service, data, position)?;
     }
     Ok(missed.len())
-}
-
-/// The oldest account data a service is owed up to a position, as it is now: that is as of the position it is owed at.
-///
-/// # Errors
-/// When the database fails.
-pub fn owed(
-    db: &mut Conn,
-    service: &ServiceId,
-    up_to: Position,
-    limit: i64,
-) -> Result<Vec<DataRow>> {
-    use {account_data as d, owed_account_data as t};
-    let same = d::user_id
-        .eq(t::user_id)
-        .and(d::room_id.eq(t::room_id))
-        .and(d::kind.eq(t::kind));
-    Ok(on!(db, |c| t::table
-        .inner_join(d::table.on(same))
-        .filter(t::appservice_id.eq(service.as_str()))
-        .filter(t::position.le(up_to.0))
-        .filter(t::txn.is_null())
-        .order(t::position)
-        .limit(limit)
-        .select(DataRow::as_select())
-        .load(c))?)
-}
-
-/// This account data is in the body of this transaction: all that waits up to the cut.
-///
-/// # Errors
-/// When the database fails.
-pub fn stamp(db: &mut Conn, service: &ServiceId, cut: Position, txn: i64) -> Result<usize> {
-    Ok(stamp_owed!(db, owed_account_data, service, cut, txn)?)
-}
-
-/// The service acknowledged this transaction. What changed meanwhile has lost its stamp and stays.
-///
-/// # Errors
-/// When the database fails.
-pub fn acknowledge(db: &mut Conn, service: &ServiceId, cut: Position, txn: i64) -> Result<usize> {
-    Ok(forget_stamped!(db, owed_account_data, service, cut, txn)?)
 }
 
 /// A registration has changed: what a service was owed of users that are not its own any more it is owed no longer, but for
@@ -210,21 +122,10 @@ pub fn retain_owed(
     service: &ServiceId,
     is_its_own: impl Fn(&str) -> bool,
 ) -> Result<()> {
-    use owed_account_data as t;
-    let users: Vec<String> = on!(db, |c| t::table
-        .filter(t::appservice_id.eq(service.as_str()))
-        .filter(t::txn.is_null())
-        .select(t::user_id)
-        .distinct()
-        .load(c))?;
-    for user in users.iter().filter(|user| !is_its_own(user)) {
-        on!(db, |c| diesel::delete(
-            t::table
-                .filter(t::appservice_id.eq(service.as_str()))
-                .filter(t::user_id.eq(user))
-                .filter(t::txn.is_null().or(t::txn.lt(0)))
-        )
-        .execute(c))?;
+    for key in owed::keys(db, service, owed::ACCOUNT_DATA)? {
+        if !is_its_own(owed::parts(&key).next().unwrap_or_default()) {
+            owed::forget_key(db, service, owed::ACCOUNT_DATA, &key)?;
+        }
     }
     Ok(())
 }

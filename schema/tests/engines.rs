@@ -390,41 +390,43 @@ const HOT: [(&str, &str); 25] = [
     ),
     (
         "inbox::after",
-        "SELECT * FROM inbox WHERE user_id = 'u' AND device_id = 'd' AND position > 1 AND position <= 9 ORDER BY position LIMIT 100",
+        "SELECT * FROM inbox WHERE user_id = 'u' AND device_id = 'd' AND acknowledged = FALSE AND position > 1 AND position <= 9 ORDER BY position LIMIT 100",
     ),
     (
-        "inbox::owed",
-        "SELECT * FROM to_device_copies WHERE appservice_id = 'a' AND position <= 9 AND txn IS NULL ORDER BY position LIMIT 101",
+        "owed::waiting",
+        "SELECT * FROM owed WHERE appservice_id = 'a' AND txn IS NULL AND position > 1 AND position <= 9 ORDER BY position LIMIT 1000",
     ),
     (
-        "inbox::forget_device",
-        "SELECT * FROM to_device_copies WHERE user_id = 'u' AND device_id = 'd' AND txn IS NULL",
+        "owed::stamp",
+        "SELECT position FROM owed WHERE appservice_id = 'a' AND txn IS NULL AND position <= 9",
     ),
     (
-        "appservices::owed_events",
-        "SELECT position FROM owed_events WHERE appservice_id = 'a' AND position <= 9 AND txn IS NULL ORDER BY position LIMIT 101",
+        "owed::forget",
+        "SELECT position FROM owed WHERE appservice_id = 'a' AND txn = 7 AND kind IN ('x', 'y') AND EXISTS \
+         (SELECT 1 FROM inbox i WHERE i.position = owed.position AND NOT i.acknowledged)",
     ),
     (
-        "appservices::owed_counts",
-        "SELECT * FROM owed_counts WHERE appservice_id = 'a' AND position <= 9 AND txn IS NULL ORDER BY position LIMIT 501",
+        "owed::owe_latest",
+        "SELECT position FROM owed WHERE appservice_id = 'a' AND kind = 'k' AND key = 'x' AND key <> ''",
     ),
     (
-        "counts::is_owed_a_drain",
-        "SELECT 1 FROM owed_counts o WHERE o.appservice_id = 'a' AND o.position <= 9 AND o.txn IS NULL AND NOT EXISTS \
-         (SELECT 1 FROM one_time_keys k WHERE k.user_id = o.user_id AND k.device_id = o.device_id AND k.algorithm = 'x') LIMIT 1",
+        "owed::forget_part",
+        "SELECT position FROM owed WHERE appservice_id = 'a' AND kind = 'k' AND key >= 'x' AND key < 'y' AND key <> '' AND (txn IS NULL OR txn < 0)",
     ),
     (
-        "user_data::owed",
-        "SELECT o.position, d.content FROM owed_account_data o JOIN account_data d ON d.user_id = o.user_id AND d.room_id = o.room_id \
-         AND d.kind = o.kind WHERE o.appservice_id = 'a' AND o.position <= 9 AND o.txn IS NULL ORDER BY o.position LIMIT 101",
+        "inbox::acknowledge_service",
+        "SELECT position FROM inbox WHERE position >= 1 AND position <= 9 AND decided_by = 'a' AND decided_by <> '' AND NOT acknowledged \
+         AND NOT EXISTS (SELECT 1 FROM owed o WHERE o.position = inbox.position AND (o.txn IS NULL OR o.txn <> -2))",
     ),
     (
-        "accounts::deactivate",
-        "SELECT user_id FROM owed_account_data WHERE user_id = 'u' AND txn IS NULL",
+        "inbox::acknowledge_service, what stayed",
+        "SELECT position FROM inbox WHERE position >= 1 AND position <= 9 AND acknowledged \
+         AND NOT EXISTS (SELECT 1 FROM owed o WHERE o.position = inbox.position AND (o.txn IS NULL OR o.txn <> -2))",
     ),
     (
-        "device_lists::owed",
-        "SELECT * FROM owed_device_lists WHERE appservice_id = 'a' AND position <= 9 AND txn IS NULL ORDER BY position LIMIT 99",
+        "inbox::forget_marks",
+        "SELECT position FROM owed WHERE position >= 1 AND position <= 9 AND txn = -2 \
+         AND NOT EXISTS (SELECT 1 FROM inbox i WHERE i.position = owed.position AND NOT i.acknowledged)",
     ),
     (
         "device_lists::held_by",

@@ -105,7 +105,7 @@ pub(crate) async fn list_appservices(path: std::path::PathBuf) -> Result<(), Str
             .store
             .read(move |db| {
                 let (owed, aside) = (
-                    schema::inbox::count_owed(db, &id)?,
+                    schema::owed::count_messages(db, &id)?,
                     schema::set_aside::count(db, &id)?,
                 );
                 Ok::<_, schema::Error>((owed, aside, schema::set_aside::oldest(db, &id, SHOWN)?))

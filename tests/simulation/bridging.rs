@@ -438,18 +438,18 @@ impl World {
 
     /// A row that waits for a service is damaged: it alone may be lost, and what follows goes on.
     pub(crate) async fn damage(&mut self) -> Check {
-        let waiting = "SELECT CAST(position AS TEXT) AS a, content AS b FROM to_device_copies \
-             WHERE txn IS NULL ORDER BY position LIMIT 1";
+        let waiting = "SELECT CAST(i.position AS TEXT) AS a, i.content AS b FROM inbox i JOIN owed o ON o.position = i.position \
+             WHERE o.txn IS NULL AND i.decided_by <> '' ORDER BY i.position LIMIT 1";
         self.settle().await?;
         let Some((position, content)) = self.journal.pairs(waiting).pop() else {
             return Ok(());
         };
         self.say(format!(
-            "the copy {content} that waits is damaged on the disk"
+            "the message {content} that waits is damaged on the disk"
         ));
         let content: serde_json::Value = serde_json::from_str(&content).unwrap_or_default();
         self.journal.damage(&format!(
-            "UPDATE to_device_copies SET content = '{{' WHERE position = {position} AND txn IS NULL"
+            "UPDATE inbox SET content = '{{' WHERE position = {position}"
         ));
         let damaged = self
             .messages

@@ -9,13 +9,7 @@ use crate::bridges::Mode;
 use crate::world::{Check, Due, FileState, World, broken};
 
 /// Where something waits: table, column of the service.
-const QUEUES: [&str; 5] = [
-    "owed_events",
-    "to_device_copies",
-    "owed_device_lists",
-    "owed_counts",
-    "frozen_transactions",
-];
+const QUEUES: [&str; 2] = ["owed", "frozen_transactions"];
 
 impl World {
     /// Everything that went wrong goes well from now on.

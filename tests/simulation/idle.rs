@@ -221,7 +221,7 @@ impl World {
         let waiting: BTreeMap<String, String> = self
             .journal
             .pairs(
-                "SELECT appservice_id AS a, CAST(COUNT(*) AS TEXT) AS b FROM owed_events WHERE txn IS NULL GROUP BY appservice_id",
+                "SELECT appservice_id AS a, CAST(COUNT(*) AS TEXT) AS b FROM owed WHERE kind = 'event' AND txn IS NULL GROUP BY appservice_id",
             )
             .into_iter()
             .collect();

@@ -9,9 +9,11 @@ pub mod postgres;
 pub mod process;
 pub mod signing;
 pub mod stage;
+pub mod stored;
 pub mod transcript;
 
 pub use bridge::{Bridge, Question, Received, until};
 pub use crypto::{CryptoBot, CryptoPerson};
 pub use person::{Answer, Person};
 pub use stage::Stage;
+pub use stored::Stored;

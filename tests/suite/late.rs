@@ -112,7 +112,7 @@ async fn older_messages_come_before_newer_ones_however_many_wait() {
     let waiting = store.write(|tx| {
         for n in 0..WAITING {
             let row = message(tx, "@irc_bob:test", n);
-            inbox::append(tx, &[row], &[])?;
+            inbox::append(tx, &[row])?;
         }
         Ok::<_, schema::Error>(())
     });
@@ -241,7 +241,7 @@ async fn a_server_that_starts_again_goes_on_where_it_stood() {
     let crashed = store.write(|tx| {
         for n in 0..700 {
             let row = message(tx, "@irc_bob:test", n);
-            inbox::append(tx, &[row], &[])?;
+            inbox::append(tx, &[row])?;
         }
         back_fill::begin(tx, &"irc".into(), false, None)
     });
@@ -266,7 +266,7 @@ fn message(tx: &mut Tx<'_>, user: &str, n: i64) -> InboxRow {
         sender: "@alice:test".to_owned(),
         kind: "m.example".to_owned(),
         content: json!({"n": n, "ciphertext": "c".repeat(400)}).to_string(),
-        shared: None,
+        ..InboxRow::default()
     }
 }
 
@@ -287,7 +287,7 @@ async fn fill(stage: &Stage, users: usize, rooms_each: usize, messages_each: usi
                 }
                 for n in 0..messages_each {
                     let row = message(tx, &ghost, i64::try_from(n).unwrap_or(0));
-                    inbox::append(tx, &[row], &[])?;
+                    inbox::append(tx, &[row])?;
                 }
             }
             // Nobody is told of what happened before the story begins.

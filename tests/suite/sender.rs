@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use schema::faults::{Fault, Faults, Point};
-use schema::inbox::{self, CopyRow};
+use schema::inbox::{self, InboxRow};
+use schema::owed::{self, Owed};
 use schema::registration::ServiceId;
-use schema::{Tx, appservices, device_lists};
+use schema::{Tx, device_lists};
 use serde_json::{Value, json};
 use tests::{Person, Stage};
 
@@ -34,21 +35,23 @@ async fn view(person: &Person, service: &str) -> Value {
     of.expect("it is registered")
 }
 
-/// A copy of a message to irc's ghost, put down without anybody looking at what it says.
-fn copy(tx: &mut Tx<'_>, content: &str) -> CopyRow {
-    CopyRow {
-        appservice_id: "irc".to_owned(),
-        position: tx.next_position().0,
-        explicit: true,
+/// A message to irc's ghost that irc is owed, stored as it is, whatever it says.
+fn store_message(tx: &mut Tx<'_>, content: &str) -> schema::Result<()> {
+    let position = tx.next_position();
+    let row = InboxRow {
+        position: position.0,
         user_id: "@irc_bob:test".to_owned(),
         device_id: "GHOST".to_owned(),
         sender: "@alice:test".to_owned(),
         kind: "m.example".to_owned(),
         content: content.to_owned(),
-        txn: None,
-        why: "exclusive_namespace".to_owned(),
-        shared: None,
-    }
+        decided_by: "irc".to_owned(),
+        ..InboxRow::default()
+    };
+    inbox::append(tx, &[row])?;
+    let interests = tx.interests();
+    let irc = interests.service(&"irc".into()).expect("in force");
+    owed::owe(tx, &Owed::new(irc, position, owed::TO_DEVICE))
 }
 
 #[actix_web::test]
@@ -115,8 +118,7 @@ async fn lines_about_strangers_hold_nothing_back() {
             device_lists::keys_changed(tx, &format!("@stranger{n}:test"))?;
             device_lists::private_keys_changed(tx, &format!("@stranger{n}:test"), "@other:test")?;
         }
-        let copy = copy(tx, r#"{"n":1}"#);
-        inbox::append(tx, &[], &[copy])
+        store_message(tx, r#"{"n":1}"#)
     });
     write.await.expect("written");
     stage
@@ -124,7 +126,7 @@ async fn lines_about_strangers_hold_nothing_back() {
         .actors
         .env
         .wake
-        .services([&ServiceId::from("irc")]);
+        .services([&ServiceId::from("irc")], None);
     stage.quiet().await;
     assert_eq!(numbers(&taken(&irc)), [1]);
     let after = view(&alice, "irc").await["gathered"].as_u64();
@@ -146,10 +148,9 @@ async fn a_row_that_cannot_be_sent_is_set_aside_and_what_follows_goes_on() {
     stage.quiet().await;
     let store = stage.app().actors.env.store.clone();
     let write = store.write(|tx| {
-        let damaged = copy(tx, r#"{"n":"#);
+        store_message(tx, r#"{"n":"#)?;
         let gone = tx.next_position();
-        appservices::owe_event(tx, gone, &[ServiceId::from("irc")].into())?;
-        inbox::append(tx, &[], &[damaged])
+        owed::owe_event(tx, gone, &[ServiceId::from("irc")].into())
     });
     write.await.expect("written");
     send(&alice, 2).await;
@@ -342,6 +343,7 @@ async fn a_transaction_to_a_service_that_hangs_is_tried_again() {
     irc.receiver.at_once(Some(200));
     stage.advance(Duration::from_secs(60)).await;
     stage.advance(Duration::from_secs(1)).await;
+    stage.quiet().await;
     assert_eq!(numbers(&taken(&irc)), [1]);
     let said = view(&alice, "irc").await;
     assert_eq!(said["state"], "idle", "{said}");

@@ -10,7 +10,7 @@ fn root() -> PathBuf {
 }
 
 /// Every Rust file below a folder of the workspace, with its text.
-fn files(folder: &str) -> Vec<(String, String)> {
+pub(crate) fn files(folder: &str) -> Vec<(String, String)> {
     let mut all = Vec::new();
     let mut open = vec![root().join(folder)];
     while let Some(path) = open.pop() {

@@ -59,7 +59,7 @@ impl Handler<SetAccountData> for Accounts {
         let write = self.env.store.write(move |tx| put(tx, &msg));
         guarded(&self.env, "accounts", async move {
             let put = write.await?;
-            env.wake.services(&put.services);
+            env.wake.services(&put.services, Some(put.position));
             env.wake.users(vec![user]);
             Ok(put.position)
         })
@@ -111,7 +111,7 @@ impl Handler<SetTag> for Accounts {
         let write = self.env.store.write(move |tx| tag(tx, &msg));
         guarded(&self.env, "accounts", async move {
             let put = write.await?;
-            env.wake.services(&put.services);
+            env.wake.services(&put.services, Some(put.position));
             env.wake.users(vec![user]);
             Ok(())
         })
@@ -201,7 +201,7 @@ impl Handler<ChangePushRules> for Accounts {
         });
         guarded(&self.env, "accounts", async move {
             let put = write.await?;
-            env.wake.services(&put.services);
+            env.wake.services(&put.services, Some(put.position));
             env.wake.users(vec![user]);
             Ok(())
         })

@@ -1,11 +1,11 @@
 //! Accounts: users, their devices and tokens, their profiles and what clients keep with them.
 //!
-//! *Owns* `users`, `erased_users`, `devices`, `access_tokens`, `account_data`, `owed_account_data`, `filters`; shares `client_transactions`,
+//! *Owns* `users`, `erased_users`, `devices`, `access_tokens`, `account_data`, `filters`; shares `client_transactions`,
 //! which it prunes. The write that deletes a device also deletes what other actors keep for it: keys, inbox, copies, counts.
 //!
 //! *Asks* nobody.
 //!
-//! *Tells* `device_lists` [`KeysChanged`], `to_device_inbox` [`DeviceGone`], and [`Wake`](crate::wake::Wake): who waits in `/sync`,
+//! *Tells* `device_lists` [`KeysChanged`], and [`Wake`](crate::wake::Wake): who waits in `/sync`,
 //! and the services that are owed account data.
 //!
 //! *Promises* that a token is worth nothing once its end has been answered; that nothing of a deleted device is left
@@ -38,11 +38,10 @@ use std::time::Duration;
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, WrapFuture};
 use ruma::{OwnedDeviceId, OwnedRoomId, OwnedUserId};
 use schema::sessions::GoneDevice;
-use schema::{Tx, inbox, memberships};
+use schema::{Position, Tx, inbox, memberships};
 
 use crate::device_lists::KeysChanged;
 use crate::life::Life;
-use crate::to_device_inbox::DeviceGone;
 use crate::{Env, Error, Result, tell};
 
 use confirmations::Confirmations;
@@ -74,11 +73,7 @@ pub struct Accounts {
 impl Accounts {
     /// A keeper of accounts over this storage, and whom it tells about devices.
     #[must_use]
-    pub fn new(
-        env: Env,
-        keys_changed: Recipient<KeysChanged>,
-        device_gone: Recipient<DeviceGone>,
-    ) -> Accounts {
+    pub fn new(env: Env, keys_changed: Recipient<KeysChanged>) -> Accounts {
         let passwords = Passwords::new(env.clone());
         Accounts {
             confirmations: Confirmations::new(env.clone(), passwords.clone()),
@@ -86,7 +81,6 @@ impl Accounts {
             after: After {
                 env: env.clone(),
                 keys_changed,
-                device_gone,
             },
             env,
             life: Life::default(),
@@ -137,8 +131,8 @@ struct Changed {
     gone: Vec<GoneDevice>,
     /// Tokens that are worth nothing any more, of devices that stay.
     tokens: Vec<String>,
-    /// Whether the log of device lists has a new line.
-    listed: bool,
+    /// The line that the write appended to the log of device lists.
+    listed: Option<Position>,
     /// Where the user is joined, when it has.
     rooms: Vec<OwnedRoomId>,
 }
@@ -151,7 +145,7 @@ impl Changed {
             .into_iter()
             .filter_map(|row| OwnedRoomId::try_from(row.room_id).ok())
             .collect();
-        self.listed = true;
+        self.listed = Some(tx.head());
         Ok(self)
     }
 }
@@ -161,7 +155,6 @@ impl Changed {
 struct After {
     env: Env,
     keys_changed: Recipient<KeysChanged>,
-    device_gone: Recipient<DeviceGone>,
 }
 
 impl After {
@@ -181,24 +174,17 @@ impl After {
         if gone != Gone::default() {
             self.env.known.forget(&gone);
         }
-        for device in devices {
-            let user = user.clone();
-            let fact = DeviceGone { user, device };
-            tell(
-                &self.env,
-                "accounts",
-                &self.device_gone,
-                "to_device_inbox",
-                fact,
-            );
-        }
-        if changed.listed {
+        if let Some(position) = changed.listed {
+            let fact = KeysChanged {
+                user: user.clone(),
+                position,
+            };
             tell(
                 &self.env,
                 "accounts",
                 &self.keys_changed,
                 "device_lists",
-                KeysChanged,
+                fact,
             );
             self.env.wake.users(vec![user.clone()]);
             self.env.wake.rooms(changed.rooms);

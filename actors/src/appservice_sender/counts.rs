@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use ruma::UserId;
-use schema::appservices::{self, Counts};
 use schema::authority::authority;
+use schema::counts::{self, Counts};
 use schema::interests::Service;
 use schema::registration::CountsPolicy;
 use schema::{Tx, accounts};
@@ -42,7 +42,7 @@ pub(super) fn told(
             let claim = interests.claim(&service.id, &to.device.user_id);
             authority(claim, &service.id, to).is_some()
         };
-        for (device, counts) in schema::counts::of_everybody(tx, decides)? {
+        for (device, counts) in counts::of_everybody(tx, decides)? {
             told.say((device.user_id, device.device_id), counts)?;
         }
     }
@@ -51,7 +51,7 @@ pub(super) fn told(
         .map(|to| (to.device.user_id, to.device.device_id))
         .collect();
     for device in rules::spoken_of(service.counts, changed, received, &own) {
-        match appservices::counts_of(tx, &device.0, &device.1)? {
+        match counts::counts_of(tx, &device.0, &device.1)? {
             Some(counts) => told.say(device, counts)?,
             // Its last key was claimed: that is just what the service waits to hear.
             None if changed.contains(&device) => told.say(device, Counts::default())?,

@@ -1,21 +1,19 @@
 //! Freezing what a service is owed: one write, so that what is in the body, what is stamped and what is sent are the same, whatever
 //! happens around it.
 
-use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use schema::appservices::{self, Frozen};
 use schema::device_lists::{self, OpenLine};
 use schema::interests::Service;
-use schema::set_aside::{self, Kind};
-use schema::{Position, Tx, back_fill};
+use schema::owed::{self, Owed};
+use schema::transactions::{self, Frozen};
+use schema::{Position, Tx, back_fill, set_aside};
 use serde_json::value::RawValue;
 
 use super::counts::{self, SIGNED_CURVE25519};
-use super::gather::{Gathered, gather};
-use super::rules;
+use super::gather::{self, gather};
 use crate::dialects::{Dialects, Topic};
-use crate::wire::{Body, DeviceLists, Hooks, Name, Pending};
+use crate::wire::{Body, Hooks, Name, Pending};
 use crate::{Error, Result};
 
 /// Typing, receipts and presence: stable for who asks by the stable flag, under the old name for who asks by the old one. (MSC2409)
@@ -34,8 +32,9 @@ pub(super) struct Wanted {
     pub(super) ephemeral: Vec<Box<RawValue>>,
     /// Whether counts may go without anything else.
     pub(super) counts_alone: bool,
-    /// Whether what was set aside is tried again.
-    pub(super) aside_again: bool,
+    /// Whether this is the first look since the start or since the registration changed: what was set aside is tried again, and what
+    /// is owed of a kind that is on or off now waits or does not.
+    pub(super) is_first: bool,
 }
 
 /// What there is to send.
@@ -49,10 +48,11 @@ pub(super) enum Next {
     Nothing,
 }
 
-/// What was found, and the line of the device-list log that holds something back, if one does.
+/// What was found, up to which position was looked, and the line of the device-list log that holds something back, if one does.
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) next: Next,
+    pub(super) looked: Position,
     pub(super) held: Option<Position>,
 }
 
@@ -65,17 +65,24 @@ enum Slice {
     /// Nothing.
     Nothing,
     /// These rows cannot be sent, for these reasons: without them there is another slice.
-    Without(Vec<(Kind, Position, String)>),
+    Without(gather::Damaged),
 }
 
 // ANCHOR: next
 /// The frozen transaction of the service, or the next one, frozen now.
 pub(super) fn next(tx: &mut Tx<'_>, service: &Service, wanted: &Wanted) -> Result<Found> {
-    let unheld = |next| Ok(Found { next, held: None });
-    if wanted.aside_again {
-        set_aside::try_again(tx, &service.id)?;
+    let unheld = |next| {
+        Ok(Found {
+            next,
+            looked: Position::START,
+            held: None,
+        })
+    };
+    if wanted.is_first {
+        owed::resume(tx, service)?;
+        set_aside::forget(tx, &service.id)?;
     }
-    if let Some(frozen) = appservices::frozen(tx, &service.id)? {
+    if let Some(frozen) = transactions::frozen(tx, &service.id)? {
         return unheld(Next::Frozen(frozen));
     }
     // The older messages before the newer ones: whoever finishes the back-fill wakes this service.
@@ -87,18 +94,19 @@ pub(super) fn next(tx: &mut Tx<'_>, service: &Service, wanted: &Wanted) -> Resul
     let line = device_lists::held_by(tx, &interests, service, newest)?;
     let head = OpenLine::settled_up_to(line, newest);
     let held = line.map(|line| line.position);
+    let found = |next| {
+        Ok(Found {
+            next,
+            looked: head,
+            held,
+        })
+    };
     let (cut, body) = match slice_without(tx, service, wanted, head)? {
         Slice::Body(cut, body) => (cut, body),
-        Slice::OnlyCounts => {
-            let next = Next::OnlyCounts;
-            return Ok(Found { next, held });
-        }
-        Slice::Nothing | Slice::Without(_) => {
-            let next = Next::Nothing;
-            return Ok(Found { next, held });
-        }
+        Slice::OnlyCounts => return found(Next::OnlyCounts),
+        Slice::Nothing | Slice::Without(_) => return found(Next::Nothing),
     };
-    let txn_id = appservices::next_txn_id(tx, &service.id, wanted.now)?;
+    let txn_id = transactions::next_txn_id(tx, &service.id, wanted.now)?;
     let names = body.names().map(|name| (Topic::Transaction, name));
     wanted.dialects.count(&service.id, names);
     let frozen = Frozen {
@@ -108,11 +116,8 @@ pub(super) fn next(tx: &mut Tx<'_>, service: &Service, wanted: &Wanted) -> Resul
         body: body.into_json(),
         frozen_at: wanted.now,
     };
-    appservices::freeze(tx, &frozen, service)?;
-    Ok(Found {
-        next: Next::Frozen(frozen),
-        held,
-    })
+    transactions::freeze(tx, &frozen, &service.id)?;
+    found(Next::Frozen(frozen))
 }
 // ANCHOR_END: next
 
@@ -131,19 +136,21 @@ fn slice_without(
             Ok(Slice::Without(rows)) => rows,
             Ok(slice) => return Ok(slice),
             Err(why) => {
-                let Some((kind, oldest)) = set_aside::oldest_owed(tx, service, head)? else {
+                let oldest = owed::waiting(tx, &service.id, Position::START, head, 1)?;
+                let Some(oldest) = oldest.into_iter().next() else {
                     return Err(schema::Error::Damaged(why).into());
                 };
-                if alone != Some(oldest) {
-                    (up_to, alone) = (oldest, Some(oldest));
+                if alone != Some(oldest.position) {
+                    (up_to, alone) = (oldest.position(), Some(oldest.position));
                     continue;
                 }
-                vec![(kind, oldest, why)]
+                vec![(oldest, why)]
             }
         };
-        for (kind, position, why) in aside {
-            tracing::error!(service = %service.id, ?kind, %position, why, "this cannot be sent to the service, and is set aside");
-            set_aside::put(tx, &service.id, kind, position, &why, wanted.now)?;
+        for (item, why) in aside {
+            let Owed { kind, position, .. } = &item;
+            tracing::error!(service = %service.id, kind, position, why, "this cannot be sent to the service, and is set aside");
+            set_aside::put(tx, &item, &why, wanted.now)?;
         }
         (up_to, alone) = (head, None);
     }
@@ -176,57 +183,41 @@ pub(super) fn reason(error: Error) -> Result<String> {
 /// What the next transaction can carry up to a position.
 fn slice(tx: &mut Tx<'_>, service: &Service, wanted: &Wanted, head: Position) -> Result<Slice> {
     let interests = tx.interests();
-    let owed = gather(tx, &interests, service, head, wanted.now)?;
-    if !owed.damaged.is_empty() {
-        return Ok(Slice::Without(owed.damaged));
-    }
-    let cut = rules::cut(head, &owed.sizes());
-    let owed = owed.up_to(cut);
-    if owed.is_empty() && wanted.ephemeral.is_empty() {
+    let slice = match gather(tx, &interests, service, head, wanted.now)? {
+        Ok(slice) => slice,
+        Err(damaged) => return Ok(Slice::Without(damaged)),
+    };
+    if slice.is_empty() && wanted.ephemeral.is_empty() {
         return Ok(Slice::Nothing);
     }
     // Counts alone wait a little for company, but not those of a device that has run out of keys.
-    if owed.only_counts()
+    if slice.has_only_counts()
         && wanted.ephemeral.is_empty()
         && !wanted.counts_alone
-        && !schema::counts::is_owed_a_drain(tx, &service.id, SIGNED_CURVE25519, cut)?
+        && !schema::counts::is_drained(tx, &slice.counts, SIGNED_CURVE25519)?
     {
         return Ok(Slice::OnlyCounts);
     }
-    let body = compose(tx, service, owed, wanted.ephemeral.clone(), &wanted.hooks)?;
+    let cut = slice.cut;
+    let body = compose(tx, service, slice, wanted.ephemeral.clone(), &wanted.hooks)?;
     Ok(Slice::Body(cut, body))
 }
 
 fn compose(
     tx: &mut Tx<'_>,
     service: &Service,
-    owed: Gathered,
+    slice: gather::Slice,
     ephemeral: Vec<Box<RawValue>>,
     hooks: &Hooks,
 ) -> Result<Body> {
-    let counts = counts::told(tx, service, &owed.changed_counts(), &owed.recipients())?;
-    let (left, changed) = owed
-        .lists
-        .into_iter()
-        .partition::<Vec<_>, _>(|word| word.is_left);
-    let names = |words: Vec<device_lists::Owed>| {
-        words
-            .into_iter()
-            .map(|w| w.user_id)
-            .collect::<BTreeSet<_>>()
-            .into_iter()
-            .collect()
-    };
+    let counts = counts::told(tx, service, &slice.counts, &slice.recipients)?;
     let pending = Pending {
         registration: service.registration.clone(),
-        events: owed.events.into_iter().map(|(_, json)| json).collect(),
+        events: slice.events,
         ephemeral,
-        to_device: owed.to_device.into_iter().map(|m| m.event).collect(),
-        device_lists: DeviceLists {
-            changed: names(changed),
-            left: names(left),
-        },
-        account_data: owed.account_data.into_iter().map(|d| d.event).collect(),
+        to_device: slice.to_device,
+        device_lists: slice.lists,
+        others: slice.others,
         one_time_key_counts: counts.one_time,
         unused_fallback_key_types: counts.unused_fallback,
     };
@@ -247,13 +238,16 @@ fn compose(
     Ok(body)
 }
 
-/// The service took its transaction: forget what it carried and freeze what comes next, in one write.
+/// The service took its transaction: forget what it carried and freeze what comes next, in one write. Answers where its first
+/// to-device message was, if it had one, and what comes next.
 pub(super) fn acknowledge(
     tx: &mut Tx<'_>,
     service: &Service,
     taken: &Frozen,
     then: Option<&Wanted>,
-) -> Result<Option<Found>> {
-    appservices::acknowledge(tx, taken)?;
-    then.map(|wanted| next(tx, service, wanted)).transpose()
+) -> Result<(Option<Position>, Option<Found>)> {
+    let first = owed::first_message(tx, &service.id, taken.txn_id)?;
+    transactions::acknowledge(tx, taken)?;
+    let found = then.map(|wanted| next(tx, service, wanted)).transpose()?;
+    Ok((first, found))
 }

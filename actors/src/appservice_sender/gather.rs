@@ -1,210 +1,253 @@
-//! What a service is owed up to a position, of every kind that is on: read and made ready to be composed, row by row, so that a damaged row is
-//! known and stops no other.
+//! What the next transaction may carry: the oldest items that a service is owed, each made ready to be composed, so that a damaged one
+//! is known and stops no other.
 
-use schema::appservices;
-use schema::device_lists;
+use std::collections::BTreeMap;
+
 use schema::interests::{Interests, Service};
-use schema::set_aside::Kind;
-use schema::{Conn, Position, inbox, user_data};
+use schema::owed::{self, Owed};
+use schema::{Conn, Position, inbox};
 use serde_json::value::RawValue;
 
 use super::freeze::reason;
-use super::rules::{self, Device, Owed};
-use crate::wire::{AccountData, ToDeviceEvent};
+use super::rules::{self, Device};
+use crate::wire::{DeviceLists, OwedItem, ToDeviceEvent};
 use crate::{Result, rooms};
 
-/// Device-list words in one transaction, far above what fits into its bytes with names of usual length.
-const LISTS: usize = 10_000;
+/// Rows that are read at a time.
+const PAGE: i64 = 1_000;
 
-/// What a service is owed up to a position, of every kind.
-#[derive(Default)]
-pub(super) struct Gathered {
-    pub(super) events: Vec<(Position, Box<RawValue>)>,
-    pub(super) to_device: Vec<Item<ToDeviceEvent>>,
-    /// Where the devices are that receive a message and that the service decides over.
-    explicit: Vec<(Position, Device)>,
-    pub(super) lists: Vec<device_lists::Owed>,
-    counts: Vec<appservices::OwedCount>,
-    pub(super) account_data: Vec<Item<AccountData>>,
-    /// The rows that cannot be sent, and why: among the others they are missing.
-    pub(super) damaged: Vec<(Kind, Position, String)>,
-}
-
-/// Something that is owed, as a transaction carries it.
-pub(super) struct Item<T> {
+/// An item, as a transaction carries it.
+pub(super) struct Item {
     position: Position,
     size: usize,
-    pub(super) event: T,
+    what: What,
 }
 
-fn limit(items: usize) -> i64 {
-    // One more than may go shows that there are more.
-    i64::try_from(items + 1).unwrap_or(i64::MAX)
+enum What {
+    Event(Box<RawValue>),
+    ToDevice(ToDeviceEvent),
+    DeviceList { user: String, left: bool },
+    Count(Device),
+    Other(String, OwedItem),
 }
 
-/// The oldest of what the service is owed, of every kind that is on. What is owed of a kind that is off waits: it is not looked
-/// at, so it limits no other kind.
+/// What one transaction carries.
+#[derive(Default)]
+pub(super) struct Slice {
+    pub(super) cut: Position,
+    pub(super) events: Vec<Box<RawValue>>,
+    pub(super) to_device: Vec<ToDeviceEvent>,
+    pub(super) lists: DeviceLists,
+    /// The devices whose counts changed.
+    pub(super) counts: Vec<Device>,
+    /// The devices that the service decides over and that receive a message.
+    pub(super) recipients: Vec<Device>,
+    /// Items of other kinds, by kind.
+    pub(super) others: BTreeMap<String, Vec<OwedItem>>,
+}
+
+impl Slice {
+    /// Whether it carries nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        self.has_only_counts() && self.counts.is_empty()
+    }
+
+    /// Whether it carries nothing but counts.
+    pub(super) fn has_only_counts(&self) -> bool {
+        self.events.is_empty()
+            && self.to_device.is_empty()
+            && self.lists == DeviceLists::default()
+            && self.others.is_empty()
+    }
+
+    fn add(&mut self, item: Item, is_decided: bool) {
+        match item.what {
+            What::Event(json) => self.events.push(json),
+            What::ToDevice(event) => {
+                if is_decided {
+                    let device = (event.to_user_id.clone(), event.to_device_id.clone());
+                    self.recipients.push(device);
+                }
+                self.to_device.push(event);
+            }
+            What::DeviceList { user, left: true } => self.lists.left.push(user),
+            What::DeviceList { user, left: false } => self.lists.changed.push(user),
+            What::Count(device) => self.counts.push(device),
+            What::Other(kind, item) => self.others.entry(kind).or_default().push(item),
+        }
+    }
+}
+
+/// The rows that cannot be sent, and why.
+pub(super) type Damaged = Vec<(Owed, String)>;
+
+// ANCHOR: gather
+/// The next slice of what the service is owed up to a position: in order, until a kind reaches its limit or the bytes do.
 pub(super) fn gather(
     db: &mut Conn,
     interests: &Interests,
     service: &Service,
     head: Position,
     now: i64,
-) -> Result<Gathered> {
-    let id = &service.id;
-    let mut gathered = Gathered::default();
-    if service.takes_device_lists {
-        gathered.lists = device_lists::owed(db, id, head, limit(LISTS))?;
-        gathered.counts = appservices::owed_counts(db, id, head, limit(rules::COUNTS))?;
-    }
-    let positions = appservices::owed_events(db, id, head, limit(rules::ITEMS))?;
-    for (position, json) in rooms::queries::for_appservice(db, interests, id, &positions, now)? {
-        match json {
-            Ok(json) => gathered.events.push((position, json)),
-            Err(error) => gathered.damage(Kind::Event, position, error)?,
-        }
-    }
-    if service.takes_to_device {
-        gathered.add_messages(inbox::owed(db, service, head, limit(rules::ITEMS))?)?;
-    }
-    if service.takes_account_data {
-        for row in user_data::owed(db, id, head, limit(rules::ITEMS))? {
-            let (position, size) = (Position(row.position), data_size(&row));
-            match account_data(row) {
-                Ok(event) => gathered.account_data.push(Item {
-                    position,
-                    size,
-                    event,
-                }),
-                Err(error) => gathered.damage(Kind::AccountData, position, error)?,
+) -> Result<Result<Slice, Damaged>> {
+    let (rows, up_to) = oldest(db, service, head)?;
+    let (mut items, mut damaged) = (Vec::with_capacity(rows.len()), Vec::new());
+    let mut events = events(db, interests, service, &rows, now)?;
+    let mut messages = messages(db, &rows)?;
+    for row in rows {
+        let item = match row.kind.as_str() {
+            owed::EVENT => event(events.remove(&row.position)),
+            owed::TO_DEVICE | owed::OBSERVED | owed::GRANTED => {
+                to_device(messages.remove(&row.position))
             }
-        }
-    }
-    Ok(gathered)
-}
-
-impl Gathered {
-    fn add_messages(&mut self, rows: Vec<inbox::CopyRow>) -> Result<()> {
-        for row in rows {
-            let (position, size) = (Position(row.position), copy_size(&row));
-            let recipient = (row.user_id.clone(), row.device_id.clone());
-            let is_explicit = row.explicit;
-            match to_device_event(row) {
-                Ok(event) => {
-                    self.to_device.push(Item {
+            _ => other(&row),
+        };
+        match item {
+            Ok((size, what)) => {
+                let is_decided = row.kind == owed::TO_DEVICE;
+                let position = row.position();
+                items.push((
+                    Item {
                         position,
                         size,
-                        event,
-                    });
-                    if is_explicit {
-                        self.explicit.push((position, recipient));
-                    }
-                }
-                Err(error) => self.damage(Kind::ToDevice, position, error)?,
+                        what,
+                    },
+                    is_decided,
+                ));
             }
+            Err(error) => damaged.push((row, reason(error)?)),
         }
-        Ok(())
     }
-
-    fn damage(&mut self, kind: Kind, position: Position, error: crate::Error) -> Result<()> {
-        self.damaged.push((kind, position, reason(error)?));
-        Ok(())
+    if !damaged.is_empty() {
+        return Ok(Err(damaged));
     }
-
-    /// What there is of each kind: positions and sizes.
-    pub(super) fn sizes(&self) -> [Owed; 5] {
-        fn of<T>(items: &[T], limit: usize, size: impl Fn(&T) -> (Position, usize)) -> Owed {
-            Owed {
-                items: items.iter().map(size).collect(),
-                limit,
-            }
+    let sizes: Vec<_> = items.iter().map(|(i, _)| (i.position, i.size)).collect();
+    let mut slice = Slice {
+        cut: rules::cut(up_to, &sizes),
+        ..Slice::default()
+    };
+    for (item, is_decided) in items {
+        if item.position <= slice.cut {
+            slice.add(item, is_decided);
         }
-        [
-            of(&self.events, rules::ITEMS, |(position, json)| {
-                (*position, json.get().len() + 1)
-            }),
-            of(&self.to_device, rules::ITEMS, |i| (i.position, i.size)),
-            of(&self.lists, LISTS, |row| {
-                (Position(row.position), row.user_id.len() + 3)
-            }),
-            // A line in each of two maps, each with the user's name.
-            of(&self.counts, rules::COUNTS, |row| {
-                let names = row.user_id.len() + row.device_id.len();
-                (Position(row.position), 2 * names + 80)
-            }),
-            of(&self.account_data, rules::ITEMS, |i| (i.position, i.size)),
-        ]
     }
-
-    /// Without what is above the cut.
-    pub(super) fn up_to(mut self, cut: Position) -> Gathered {
-        self.events.retain(|(p, _)| *p <= cut);
-        self.to_device.retain(|i| i.position <= cut);
-        self.explicit.retain(|(p, _)| *p <= cut);
-        self.lists.retain(|row| row.position <= cut.0);
-        self.counts.retain(|row| row.position <= cut.0);
-        self.account_data.retain(|i| i.position <= cut);
-        self
-    }
-
-    /// Whether nothing is owed.
-    pub(super) fn is_empty(&self) -> bool {
-        self.only_counts() && self.counts.is_empty()
-    }
-
-    /// Whether nothing but counts is owed.
-    pub(super) fn only_counts(&self) -> bool {
-        self.events.is_empty()
-            && self.to_device.is_empty()
-            && self.lists.is_empty()
-            && self.account_data.is_empty()
-    }
-
-    /// The devices whose counts changed.
-    pub(super) fn changed_counts(&self) -> Vec<Device> {
-        let device = |row: &appservices::OwedCount| (row.user_id.clone(), row.device_id.clone());
-        self.counts.iter().map(device).collect()
-    }
-
-    /// The devices that the service decides over and that receive a message.
-    pub(super) fn recipients(&self) -> Vec<Device> {
-        self.explicit
-            .iter()
-            .map(|(_, device)| device.clone())
-            .collect()
-    }
+    slice.lists.changed.sort_unstable();
+    slice.lists.left.sort_unstable();
+    Ok(Ok(slice))
 }
 
-fn copy_size(row: &inbox::CopyRow) -> usize {
+/// The oldest rows that wait, as many of each kind as a transaction takes, and the position up to which they are all that waits.
+fn oldest(db: &mut Conn, service: &Service, head: Position) -> Result<(Vec<Owed>, Position)> {
+    let mut taken: Vec<Owed> = Vec::new();
+    let mut of_kind: BTreeMap<&'static str, usize> = BTreeMap::new();
+    let mut after = Position::START;
+    loop {
+        let mut page = owed::waiting(db, &service.id, after, head, PAGE)?;
+        let is_last = i64::try_from(page.len()).unwrap_or(PAGE) < PAGE;
+        if let (false, Some(last)) = (is_last, page.last().map(|row| row.position)) {
+            // What stands at one position is read together: fewer rows than a page stand at any.
+            page.retain(|row| row.position < last);
+        }
+        for row in page {
+            let (name, limit) = rules::limit(&row.kind);
+            let count = of_kind.entry(name).or_default();
+            // What stands at one position goes together, however much it is.
+            let is_first = taken
+                .first()
+                .is_none_or(|first| first.position == row.position);
+            if *count >= limit && !is_first {
+                let up_to = row.position().before();
+                taken.retain(|row| row.position() <= up_to);
+                return Ok((taken, up_to));
+            }
+            *count += 1;
+            after = row.position();
+            taken.push(row);
+        }
+        if is_last {
+            return Ok((taken, head));
+        }
+    }
+}
+// ANCHOR_END: gather
+
+/// The events among these rows, by position.
+fn events(
+    db: &mut Conn,
+    interests: &Interests,
+    service: &Service,
+    rows: &[Owed],
+    now: i64,
+) -> Result<BTreeMap<i64, Result<Box<RawValue>>>> {
+    let of_events = rows.iter().filter(|row| row.kind == owed::EVENT);
+    let positions: Vec<Position> = of_events.map(Owed::position).collect();
+    let events = rooms::queries::for_appservice(db, interests, &service.id, &positions, now)?;
+    let by_position = events.into_iter();
+    Ok(by_position.map(|(at, json)| (at.0, json)).collect())
+}
+
+/// The messages among these rows, by position.
+fn messages(db: &mut Conn, rows: &[Owed]) -> Result<BTreeMap<i64, inbox::InboxRow>> {
+    let kinds = [owed::TO_DEVICE, owed::OBSERVED, owed::GRANTED];
+    let of_messages = rows.iter().filter(|row| kinds.contains(&row.kind.as_str()));
+    let positions: Vec<Position> = of_messages.map(Owed::position).collect();
+    let found = inbox::at(db, &positions)?.into_iter();
+    Ok(found.map(|row| (row.position, row)).collect())
+}
+
+fn gone(what: &str) -> crate::Error {
+    schema::Error::Damaged(format!("the {what} is gone")).into()
+}
+
+fn event(json: Option<Result<Box<RawValue>>>) -> Result<(usize, What)> {
+    let json = json.ok_or_else(|| gone("event"))??;
+    Ok((json.get().len() + 1, What::Event(json)))
+}
+
+fn to_device(row: Option<inbox::InboxRow>) -> Result<(usize, What)> {
     const NAMES: usize = 80;
-    row.content.len()
+    let row = row.ok_or_else(|| gone("message"))?;
+    let size = row.content.len()
         + row.kind.len()
         + row.sender.len()
         + row.user_id.len()
         + row.device_id.len()
-        + NAMES
-}
-
-fn data_size(row: &user_data::DataRow) -> usize {
-    const NAMES: usize = 60;
-    row.content.len() + row.kind.len() + row.user_id.len() + row.room_id.len() + NAMES
-}
-
-fn to_device_event(row: inbox::CopyRow) -> Result<ToDeviceEvent> {
-    Ok(ToDeviceEvent {
+        + NAMES;
+    let event = ToDeviceEvent {
         r#type: row.kind,
         sender: row.sender,
         to_user_id: row.user_id,
         to_device_id: row.device_id,
         content: RawValue::from_string(row.content)?,
-    })
+    };
+    Ok((size, What::ToDevice(event)))
 }
 
-fn account_data(row: user_data::DataRow) -> Result<AccountData> {
-    Ok(AccountData {
-        user_id: row.user_id,
-        room_id: Some(row.room_id).filter(|room| !room.is_empty()),
-        r#type: row.kind,
-        content: RawValue::from_string(row.content)?,
+/// An item whose row holds all there is to it.
+fn other(row: &Owed) -> Result<(usize, What)> {
+    const NAMES: usize = 60;
+    let key = row.key.as_str();
+    let mut parts = row.key_parts().map(str::to_owned);
+    Ok(match row.kind.as_str() {
+        owed::DEVICE_LIST => {
+            let (user, left) = (key.to_owned(), row.item == owed::LEFT);
+            (key.len() + 3, What::DeviceList { user, left })
+        }
+        // A line in each of two maps, each with the user's name.
+        owed::COUNT => {
+            let device = (parts.next(), parts.next());
+            let (Some(user), Some(device)) = device else {
+                return Err(schema::Error::Damaged(format!("key {key:?}")).into());
+            };
+            (2 * key.len() + 80, What::Count((user, device)))
+        }
+        kind => {
+            let item = OwedItem {
+                key: parts.collect(),
+                value: RawValue::from_string(row.item.clone())?,
+            };
+            let size = key.len() + row.item.len() + NAMES;
+            (size, What::Other(kind.to_owned(), item))
+        }
     })
 }

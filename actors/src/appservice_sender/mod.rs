@@ -1,10 +1,11 @@
 //! The sender of one application service: one frozen transaction, one request in flight, ever.
 //!
-//! *Owns* `frozen_transactions` and the transaction counter of its service.
+//! *Owns* `owed`, `frozen_transactions` and the transaction counter of its service.
 //!
 //! *Asks* `sync` for ephemeral data.
 //!
-//! *Tells* `sync` to drop ephemeral data while its service is down. The write after the 2xx calls the owners' functions.
+//! *Tells* `to_device_inbox` [`Acknowledged`], once the write after the 2xx has recorded it, and `sync` to drop ephemeral data while its
+//! service is down.
 //!
 //! *Promises* that a body is on the disk before its first attempt, that each retry is the same to the byte under the same id
 //! until a 2xx, that ids never repeat, and that nothing is forgotten that was not in an acknowledged body.
@@ -28,14 +29,15 @@ use actix::{
     SpawnHandle, WrapFuture,
 };
 use bytes::Bytes;
-use schema::appservices::Frozen;
 use schema::interests::Service;
-use schema::set_aside;
+use schema::transactions::Frozen;
+use schema::{Position, set_aside};
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
 use crate::faults::Point;
 use crate::life::Life;
+use crate::to_device_inbox::Acknowledged;
 use crate::transport::{self, Transport};
 use crate::wake::WakeSender;
 use crate::{Env, Error, Refusal, Result, guarded};
@@ -80,6 +82,8 @@ pub struct AppserviceSender {
     state: State,
     /// A wake came while something was in flight.
     again: bool,
+    /// Up to here was looked last.
+    looked: Position,
     paused: bool,
     /// Counts have waited long enough.
     counts_due: bool,
@@ -91,8 +95,8 @@ pub struct AppserviceSender {
     gathered: u64,
     /// Pings under way.
     pings: usize,
-    /// What was set aside by an earlier start is tried again, once.
-    aside_again: bool,
+    /// The next look is the first since the start or since the registration changed.
+    is_first: bool,
 }
 
 /// Who keeps ephemeral data.
@@ -132,6 +136,7 @@ impl AppserviceSender {
             ephemeral,
             state: State::Idle,
             again: false,
+            looked: Position::START,
             paused: false,
             counts_due: false,
             counts_timer: None,
@@ -141,7 +146,7 @@ impl AppserviceSender {
             life: Life::default(),
             gathered: 0,
             pings: 0,
-            aside_again: true,
+            is_first: true,
         }
     }
 
@@ -160,14 +165,14 @@ impl AppserviceSender {
         self.state = State::Gathering;
         self.again = false;
         self.gathered += 1;
-        let aside_again = std::mem::take(&mut self.aside_again);
+        let is_first = std::mem::take(&mut self.is_first);
         let (env, service) = (self.env.clone(), Arc::clone(&self.service));
         let (ephemeral, counts_alone) =
             (self.ephemeral.clone(), std::mem::take(&mut self.counts_due));
         let busy = env.trace.busy();
         let gather = async move {
             let mut wanted = wanted(&env, &service, ephemeral, counts_alone).await;
-            wanted.aside_again = aside_again;
+            wanted.is_first = is_first;
             let found = env
                 .store
                 .write_always(move |tx| freeze::next(tx, &service, &wanted))
@@ -175,11 +180,12 @@ impl AppserviceSender {
             drop(busy);
             found
         };
-        ctx.spawn(gather.into_actor(self).map(|found, this, ctx| match found {
+        ctx.spawn(gather.into_actor(self).map(move |found, this, ctx| match found {
             Ok(found) => this.found(found, ctx),
             Err(Error::Storage(schema::Error::Stopped)) => this.paused = true,
             Err(error) => {
                 tracing::error!(service = %this.service.id, %error, "gathering failed; it is tried again");
+                this.is_first |= is_first;
                 this.last_error = Some(format!("gathering failed: {error}"));
                 this.state = State::Idle;
                 let pause = this.env.clock.sleep(AGAIN);
@@ -189,6 +195,7 @@ impl AppserviceSender {
     }
 
     fn found(&mut self, found: Found, ctx: &mut Context<Self>) {
+        self.looked = found.looked;
         match found.next {
             Next::Frozen(frozen) => self.send(Arc::new(frozen), ctx),
             Next::OnlyCounts | Next::Nothing => {
@@ -297,19 +304,22 @@ impl AppserviceSender {
         let (env, service, paused) = (self.env.clone(), Arc::clone(&self.service), self.paused);
         let (ephemeral, counts_alone) =
             (self.ephemeral.clone(), std::mem::take(&mut self.counts_due));
+        let is_first = !paused && std::mem::take(&mut self.is_first);
         let busy = env.trace.busy();
         let write = async move {
             env.faults.pass(Point::BeforeRecord).await;
             let mut then = if paused {
                 None
             } else {
-                Some(wanted(&env, &service, ephemeral, counts_alone).await)
+                let mut wanted = wanted(&env, &service, ephemeral, counts_alone).await;
+                wanted.is_first = is_first;
+                Some(wanted)
             };
             loop {
                 let alone = then.is_none();
                 let (service, taken, then) =
                     (Arc::clone(&service), Arc::clone(&frozen), then.take());
-                let id = service.id.clone();
+                let (id, taken_id, up_to) = (service.id.clone(), taken.txn_id, Position(taken.cut));
                 let found = env
                     .store
                     .write_always(move |tx| {
@@ -317,8 +327,16 @@ impl AppserviceSender {
                     })
                     .await;
                 match found {
-                    Ok(found) => {
+                    Ok((first, found)) => {
                         env.faults.pass(Point::AfterRecord).await;
+                        if let Some(from) = first {
+                            env.wake.acknowledged(Acknowledged {
+                                service: id,
+                                txn: Some(taken_id),
+                                from,
+                                up_to,
+                            });
+                        }
                         drop(busy);
                         return found;
                     }
@@ -334,12 +352,16 @@ impl AppserviceSender {
                 }
             }
         };
-        ctx.spawn(write.into_actor(self).map(|found, this, ctx| {
+        ctx.spawn(write.into_actor(self).map(move |found, this, ctx| {
             this.state = State::Idle;
             match found {
                 Some(found) => this.found(found, ctx),
-                None if !this.paused => this.look(ctx),
-                None => {}
+                None => {
+                    this.is_first |= is_first;
+                    if !this.paused {
+                        this.look(ctx);
+                    }
+                }
             }
         }));
     }
@@ -431,7 +453,7 @@ async fn wanted(
         dialects: env.dialects.clone(),
         ephemeral,
         counts_alone,
-        aside_again: false,
+        is_first: false,
     }
 }
 
@@ -450,7 +472,11 @@ impl Actor for AppserviceSender {
 impl Handler<WakeSender> for AppserviceSender {
     type Result = ();
 
-    fn handle(&mut self, _: WakeSender, ctx: &mut Context<Self>) {
+    fn handle(&mut self, msg: WakeSender, ctx: &mut Context<Self>) {
+        let is_seen = msg.up_to().is_some_and(|up_to| up_to <= self.looked);
+        if is_seen && matches!(self.state, State::Idle) {
+            return;
+        }
         self.look(ctx);
     }
 }
@@ -570,6 +596,7 @@ impl Handler<Resume> for AppserviceSender {
 
     fn handle(&mut self, msg: Resume, ctx: &mut Context<Self>) {
         self.service = msg.service;
+        self.is_first = true;
         self.paused = false;
         self.failed_attempts = 0;
         self.retry(ctx);

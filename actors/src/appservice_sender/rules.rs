@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use schema::Position;
 use schema::registration::CountsPolicy;
+use schema::{Position, owed};
 use sha2::{Digest, Sha256};
 
 /// The most events, to-device messages or ephemeral items in a transaction.
@@ -16,45 +16,37 @@ pub const BYTES: usize = 1 << 20;
 /// The most devices whose counts are told in one transaction.
 pub const COUNTS: usize = 500;
 
-/// What is owed of one kind, in order: positions and sizes of the oldest, one more than may go where there are more.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Owed {
-    /// Position and size in bytes, by position.
-    pub items: Vec<(Position, usize)>,
-    /// How many may go.
-    pub limit: usize,
+/// The most device-list changes in a transaction, far above what fits into its bytes with names of usual length.
+const LISTS: usize = 10_000;
+
+/// How many items of a kind a transaction takes, and the name of what the limit is for: kinds with one name share it.
+#[must_use]
+pub fn limit(kind: &str) -> (&'static str, usize) {
+    match kind {
+        owed::EVENT => ("events", ITEMS),
+        owed::TO_DEVICE | owed::OBSERVED | owed::GRANTED => ("to_device", ITEMS),
+        owed::DEVICE_LIST => ("device_lists", LISTS),
+        owed::COUNT => ("counts", COUNTS),
+        _ => ("others", ITEMS),
+    }
 }
 
 // ANCHOR: cut
-/// The position up to which the next transaction carries everything: the largest one up to `head` at which no kind exceeds its
-/// limit and all kinds together stay below [`BYTES`]. The oldest item always goes, however large it is.
+/// The position up to which the next transaction carries everything: the largest one up to `head` at which the items, given by
+/// position and size in order, stay below [`BYTES`] together. What stands at one position goes together, and the oldest always goes,
+/// however large it is.
 ///
-/// Nothing above the cut is taken, of any kind: so a room key never comes after the event that it decrypts, and acknowledging
-/// is one comparison.
+/// Nothing above the cut is taken, of any kind: so a room key never comes after the event that it decrypts.
 #[must_use]
-pub fn cut(head: Position, kinds: &[Owed]) -> Position {
-    let mut cut = head;
-    for kind in kinds {
-        if let Some((beyond, _)) = kind.items.get(kind.limit) {
-            cut = cut.min(beyond.before());
-        }
-    }
-    let mut all: Vec<(Position, usize)> = kinds
-        .iter()
-        .flat_map(|k| &k.items)
-        .copied()
-        .filter(|(p, _)| *p <= cut)
-        .collect();
-    all.sort_unstable();
+pub fn cut(head: Position, items: &[(Position, usize)]) -> Position {
     let mut bytes = 0;
-    for (i, (position, size)) in all.iter().enumerate() {
+    for (i, (position, size)) in items.iter().enumerate() {
         bytes += size;
         if bytes > BYTES && i > 0 {
-            // Items of one position belong together: the cut falls before all of them.
-            return cut.min(position.before()).max(all[0].0);
+            return position.before().max(items[0].0);
         }
     }
-    cut
+    head
 }
 // ANCHOR_END: cut
 
@@ -118,101 +110,36 @@ pub fn is_acknowledged(status: u16) -> bool {
 mod tests {
     use super::*;
 
-    fn owed(limit: usize, items: &[(i64, usize)]) -> Owed {
-        Owed {
-            limit,
-            items: items.iter().map(|(p, s)| (Position(*p), *s)).collect(),
-        }
-    }
-
     #[test]
     fn cuts() {
-        let cases: &[(&str, i64, Vec<Owed>, i64)] = &[
-            ("nothing owed", 9, vec![], 9),
-            (
-                "everything fits",
-                9,
-                vec![owed(2, &[(1, 1), (3, 1)]), owed(2, &[(2, 1)])],
-                9,
-            ),
-            (
-                "one kind is at its limit",
-                9,
-                vec![
-                    owed(2, &[(1, 1), (3, 1), (5, 1)]),
-                    owed(2, &[(4, 1), (6, 1)]),
-                ],
-                4,
-            ),
-            (
-                "the lowest limit wins",
-                9,
-                vec![owed(1, &[(1, 1), (7, 1)]), owed(1, &[(2, 1), (3, 1)])],
-                2,
-            ),
-            ("bytes", 9, vec![owed(9, &[(1, BYTES), (2, 1)])], 1),
-            (
-                "bytes across kinds",
-                9,
-                vec![owed(9, &[(1, BYTES / 2), (4, 1)]), owed(9, &[(3, BYTES)])],
-                2,
-            ),
+        type Items<'a> = &'a [(i64, usize)];
+        let cases: &[(&str, Items<'_>, i64)] = &[
+            ("nothing is owed", &[], 9),
+            ("everything fits", &[(1, 1), (3, BYTES - 1)], 9),
+            ("one byte too many", &[(1, BYTES), (4, 1), (5, 1)], 3),
             (
                 "a single large item goes alone",
-                9,
-                vec![owed(9, &[(2, BYTES * 2), (3, 1)])],
+                &[(2, BYTES * 2), (3, 1)],
                 2,
             ),
+            ("the last item is too large", &[(2, 1), (9, BYTES)], 8),
+            (
+                "what stands at one position goes together",
+                &[(2, 1), (2, BYTES), (5, 1)],
+                2,
+            ),
+            (
+                "what does not fit goes together later",
+                &[(2, 1), (4, 1), (4, BYTES)],
+                3,
+            ),
         ];
-        for (what, head, kinds, expected) in cases {
-            assert_eq!(cut(Position(*head), kinds), Position(*expected), "{what}");
-        }
-    }
-
-    /// The same question answered by trying every position.
-    fn brute(head: i64, kinds: &[Owed]) -> i64 {
-        let fits = |p: i64| {
-            let counts = kinds
+        for (what, items, expected) in cases {
+            let items: Vec<_> = items
                 .iter()
-                .all(|k| k.items.iter().filter(|(at, _)| at.0 <= p).count() <= k.limit);
-            let taken: Vec<usize> = kinds
-                .iter()
-                .flat_map(|k| &k.items)
-                .filter(|(at, _)| at.0 <= p)
-                .map(|(_, s)| *s)
+                .map(|(p, size)| (Position(*p), *size))
                 .collect();
-            counts && (taken.iter().sum::<usize>() <= BYTES || taken.len() == 1)
-        };
-        (0..=head).rev().find(|p| fits(*p)).unwrap_or(0)
-    }
-
-    #[test]
-    fn the_cut_is_the_largest_position_that_fits() {
-        let mut state = 7u64;
-        let mut random = move |below: u64| {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            (state >> 33) % below
-        };
-        for round in 0..3_000 {
-            let mut kinds: Vec<Owed> = (0..3)
-                .map(|_| owed(1 + usize::try_from(random(4)).unwrap(), &[]))
-                .collect();
-            let head = 1 + i64::try_from(random(12)).unwrap();
-            for position in 1..=head {
-                let size =
-                    [1, BYTES / 3, BYTES / 2, BYTES + 1][usize::try_from(random(4)).unwrap()];
-                let kind = usize::try_from(random(4)).unwrap();
-                if let Some(kind) = kinds.get_mut(kind) {
-                    kind.items.push((Position(position), size));
-                }
-            }
-            assert_eq!(
-                cut(Position(head), &kinds).0,
-                brute(head, &kinds),
-                "round {round}: {kinds:?} up to {head}"
-            );
+            assert_eq!(cut(Position(9), &items), Position(*expected), "{what}");
         }
     }
 

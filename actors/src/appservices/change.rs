@@ -155,6 +155,7 @@ fn save(
         present: true,
         last_txn: 0,
         in_force: in_force(held.in_force, account_data_until)?,
+        acknowledged: 0,
     };
     Ok(appservices::save(tx, &row)?)
 }

@@ -218,7 +218,7 @@ impl Appservices {
             self.device_lists.do_send(InterestAdded);
         }
         if let Some(outcome) = outcome {
-            self.env.wake.services(&outcome.plan.changed);
+            self.env.wake.services(&outcome.plan.changed, None);
         }
         Loaded {
             services: interests.services().iter().map(|s| s.id.clone()).collect(),

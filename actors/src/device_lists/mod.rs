@@ -1,6 +1,6 @@
 //! Device lists: whom each application service must track, and what it has still to be told.
 //!
-//! *Owns* `tracked`, `owed_device_lists`, the cursor over `device_list_log`. (The log and the count of members per room are
+//! *Owns* `tracked`, the cursor over `device_list_log`. (The log and the count of members per room are
 //! written by the writes that make the facts: their own row is their durable copy.)
 //!
 //! *Asks* nobody.

@@ -19,7 +19,7 @@ pub(super) struct Changed {
     services: BTreeSet<ServiceId>,
     users: BTreeSet<OwnedUserId>,
     rooms: BTreeSet<OwnedRoomId>,
-    device_lists: bool,
+    device_lists: Vec<KeysChanged>,
 }
 
 impl Changed {
@@ -31,30 +31,37 @@ impl Changed {
 
     /// The user's keys changed for everybody: the write logs it.
     pub(super) fn device_lists(&mut self, tx: &mut Tx<'_>, user: &UserId) -> Result<()> {
-        device_lists::keys_changed(tx, user.as_str())?;
+        let position = device_lists::keys_changed(tx, user.as_str())?;
         let rooms = memberships::of_user(tx, user.as_str(), "join", "", ROOMS)?;
         let rooms = rooms
             .into_iter()
             .map(|row| OwnedRoomId::try_from(row.room_id));
         self.rooms.extend(rooms.filter_map(|id| id.ok()));
         self.users.insert(user.to_owned());
-        self.device_lists = true;
+        self.device_lists.push(KeysChanged {
+            user: user.to_owned(),
+            position,
+        });
         Ok(())
     }
 
     /// The keys of `subject` look different to this user and to no other: the write logs it.
     pub(super) fn private(&mut self, tx: &mut Tx<'_>, user: &UserId, subject: &str) -> Result<()> {
-        device_lists::private_keys_changed(tx, user.as_str(), subject)?;
+        let position = device_lists::private_keys_changed(tx, user.as_str(), subject)?;
         self.users.insert(user.to_owned());
+        self.device_lists.push(KeysChanged {
+            user: user.to_owned(),
+            position,
+        });
         Ok(())
     }
 
     /// The write is committed.
     pub(super) fn announce(self, env: &Env, to: &Recipient<KeysChanged>) {
-        if self.device_lists {
-            tell(env, "key_store", to, "device_lists", KeysChanged);
+        for fact in self.device_lists {
+            tell(env, "key_store", to, "device_lists", fact);
         }
-        env.wake.services(&self.services);
+        env.wake.services(&self.services, Some(env.store.head()));
         env.wake.users(self.users.into_iter().collect());
         env.wake.rooms(self.rooms.into_iter().collect());
     }

@@ -1,7 +1,7 @@
 //! The write behind [`Upload`]: identity keys, one-time keys and fallback keys of one device.
 
 use schema::accounts::Addressed;
-use schema::{Tx, accounts, appservices, keys, signing_keys};
+use schema::{Tx, accounts, counts, keys, signing_keys};
 
 use super::changed::Changed;
 use super::rules::signing::signature_for_device;
@@ -48,7 +48,7 @@ pub(super) fn upload(tx: &mut Tx<'_>, msg: &Upload) -> Result<(Counts, Changed)>
             .as_ref()
             .is_some_and(|new| keys::take_messages(new.get()));
     if first || fallback || added {
-        changed.counts(appservices::owe_counts(tx, &to)?, &msg.from.user);
+        changed.counts(counts::owe_counts(tx, &to)?, &msg.from.user);
     }
     Ok((counts, changed))
 }
@@ -110,7 +110,7 @@ fn put_fallback_keys(tx: &mut Tx<'_>, to: &Addressed, msg: &Upload) -> Result<bo
 fn add_one_time_keys(tx: &mut Tx<'_>, to: &Addressed, msg: &Upload) -> Result<(Counts, bool)> {
     let (user, device) = (&to.device.user_id, &to.device.device_id);
     if msg.one_time_keys.is_empty() {
-        let counts = appservices::counts_of(tx, user, device)?;
+        let counts = counts::counts_of(tx, user, device)?;
         let counts = counts.map_or_else(Vec::new, |c| c.one_time);
         return Ok((
             rule::counts(counts.iter().map(|(a, n)| (a.as_str(), *n))),

@@ -9,14 +9,14 @@ use ruma::state_res::{
     auth_types_for_event, check_state_dependent_auth_rules, check_state_independent_auth_rules,
 };
 use ruma::{OwnedRoomId, OwnedUserId, RoomId};
-use schema::appservices::{interested_in_room, owe_event};
+use schema::appservices::interested_in_room;
 use schema::device_lists::membership_changed;
 use schema::events::{self, EventRow};
 use schema::memberships::{self, MembershipRow};
 use schema::registration::ServiceId;
 use schema::relations::{self, RelationRow};
 use schema::rooms::RoomRow;
-use schema::{Position, Tx, rooms};
+use schema::{Position, Tx, owed, rooms};
 use serde_json::value::to_raw_value;
 
 use super::format::content;
@@ -25,6 +25,7 @@ use super::names;
 use super::pdu::{Draft, Judged, Pen, Place, Signed, canonical, membership_in, parsed, rules_of};
 use super::power::Powers;
 use super::rules;
+use crate::device_lists::MembershipChanged;
 use crate::wake::NewReceipt;
 use crate::{Env, Refusal, Result};
 
@@ -37,8 +38,8 @@ pub(crate) struct News {
     pub(crate) rooms: BTreeSet<OwnedRoomId>,
     /// Users to whom something happened.
     pub(crate) users: BTreeSet<OwnedUserId>,
-    /// Whether a membership changed.
-    pub(crate) memberships: bool,
+    /// The memberships that changed, in order.
+    pub(crate) memberships: Vec<MembershipChanged>,
     /// Who has read how far.
     pub(crate) receipts: Vec<NewReceipt>,
 }
@@ -288,8 +289,9 @@ impl<'e> Open<'e> {
             services.extend(services_of(tx, &event.sender));
         }
         rooms::advance(tx, &self.row)?;
-        services.extend(interested_in_room(tx, &self.row.room_id)?);
-        owe_event(tx, position, &services)?;
+        let interests = tx.interests();
+        services.extend(interested_in_room(tx, &interests, &self.row.room_id)?);
+        owed::owe_event(tx, position, &services)?;
         news.services.extend(services);
         news.rooms.insert(self.id.clone());
         Ok(())
@@ -331,7 +333,12 @@ impl<'e> Open<'e> {
         if before != after {
             let position = Position(event.position);
             services = membership_changed(tx, &event.room_id, user, &before, &after, position)?;
-            news.memberships = true;
+            news.memberships.push(MembershipChanged {
+                room: self.id.clone(),
+                user: parsed(user)?,
+                membership: after.clone(),
+                position,
+            });
         }
         services.extend(services_of(tx, user));
         news.users.insert(parsed(user)?);

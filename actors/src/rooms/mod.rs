@@ -107,17 +107,11 @@ impl Rooms {
 
 /// Tell what a committed write did.
 fn announce(env: &Env, device_lists: &Recipient<MembershipChanged>, news: News) {
-    if news.memberships {
-        tell(
-            env,
-            "rooms",
-            device_lists,
-            "device_lists",
-            MembershipChanged,
-        );
+    for fact in news.memberships {
+        tell(env, "rooms", device_lists, "device_lists", fact);
     }
     // A sender that is woken before the pass finds its cut held back, and is woken by the pass again.
-    env.wake.services(&news.services);
+    env.wake.services(&news.services, Some(env.store.head()));
     env.wake.rooms(news.rooms.into_iter().collect());
     env.wake.users(news.users.into_iter().collect());
     for receipt in news.receipts {

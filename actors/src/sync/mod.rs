@@ -110,7 +110,7 @@ impl Sync {
         for service in &services {
             self.pending.typing(service, room.as_str(), now);
         }
-        self.env.wake.services(&services);
+        self.env.wake.services(&services, None);
         self.env.wake.rooms(vec![room]);
     }
 
@@ -216,8 +216,9 @@ fn set_typing(
     let taken = env
         .fleeting
         .set_typing(room.as_str(), user.as_str(), until, || tx.next_position());
+    let interests = tx.interests();
     Ok(taken
-        .map(|_| appservices::interested_in_room(tx, room.as_str()))
+        .map(|_| appservices::interested_in_room(tx, &interests, room.as_str()))
         .transpose()?)
 }
 
@@ -303,7 +304,7 @@ impl Handler<SetPresence> for Sync {
             for service in &services {
                 this.pending.presence(service, user.as_str(), now);
             }
-            this.env.wake.services(&services);
+            this.env.wake.services(&services, None);
             this.env.wake.users(vec![user]);
             this.env.wake.rooms(
                 rooms
@@ -348,7 +349,7 @@ impl Handler<NewReceipt> for Sync {
             let interests = Arc::clone(&interests);
             self.env
                 .store
-                .read(move |db| appservices::interested_now(db, &interests, &room))
+                .read(move |db| appservices::interested_in_room(db, &interests, &room))
         };
         ctx.spawn(concerned.into_actor(self).map(move |concerned, this, _| {
             // What is fleeting may be lost: the row of the receipt is not.
@@ -365,7 +366,7 @@ impl Handler<NewReceipt> for Sync {
             for service in &services {
                 this.pending.receipt(service, &msg, now);
             }
-            this.env.wake.services(&services);
+            this.env.wake.services(&services, None);
             drop(busy);
         }));
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ruma::UserId;
 use schema::inbox::InboxRow;
 use schema::user_data::DataRow;
-use schema::{Conn, Position, appservices, inbox, user_data};
+use schema::{Conn, Position, counts, inbox, user_data};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -51,7 +51,15 @@ pub(super) fn to_device(db: &mut Conn, ask: &Ask, head: Position) -> Result<(Eve
             r#type: &row.kind,
         })?)
     };
-    let events: Vec<_> = rows.iter().map(message).collect::<Result<_>>()?;
+    // A damaged row must not keep the device from everything that follows.
+    let readable = |row: &InboxRow| match message(row) {
+        Ok(event) => Some(event),
+        Err(error) => {
+            tracing::error!(user = ask.user, device, position = row.position, %error, "a to-device message is damaged, and is left out");
+            None
+        }
+    };
+    let events: Vec<_> = rows.iter().filter_map(readable).collect();
     Ok((events.into(), end))
 }
 
@@ -149,7 +157,7 @@ pub(super) fn presence<'a>(
 pub(super) fn counts(db: &mut Conn, ask: &Ask) -> Result<(BTreeMap<String, i64>, Vec<String>)> {
     let mut one_time = BTreeMap::from([(SIGNED_CURVE25519.to_owned(), 0)]);
     let known = match &ask.device {
-        Some(device) => appservices::counts_of(db, &ask.user, device)?,
+        Some(device) => counts::counts_of(db, &ask.user, device)?,
         None => None,
     };
     let Some(known) = known else {

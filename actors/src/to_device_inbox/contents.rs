@@ -29,7 +29,7 @@ impl Contents {
         for delivery in deliveries {
             let entry = rows.entry(delivery.content.as_ptr());
             let (count, _) = entry.or_insert((0, delivery.content.len()));
-            *count += 1 + delivery.copies.len();
+            *count += 1;
         }
         let place = |(count, bytes)| match rules::is_shared(count, bytes) {
             true => Place::Once,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use actix::Message;
 use ruma::{OwnedDeviceId, OwnedTransactionId, OwnedUserId};
 use schema::Position;
+use schema::registration::ServiceId;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -65,12 +66,19 @@ pub struct Acknowledge {
     pub up_to: Position,
 }
 
-/// A device is gone, and its rows with it: the write that deleted the device deleted them.
+/// A service has acknowledged a transaction, and the sender's write has recorded it. Said by the sender, and for each service
+/// at start from what was recorded: a message that was lost costs room on the disk until then, and nothing else. A repeated one changes
+/// nothing.
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "()")]
-pub struct DeviceGone {
-    /// Whose device.
-    pub user: OwnedUserId,
-    /// Which device.
-    pub device: OwnedDeviceId,
+pub struct Acknowledged {
+    /// The service.
+    pub service: ServiceId,
+    /// The transaction's id; none at start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub txn: Option<i64>,
+    /// The position of the first to-device message in it.
+    pub from: Position,
+    /// The position up to which it carried everything.
+    pub up_to: Position,
 }

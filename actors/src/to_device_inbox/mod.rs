@@ -1,13 +1,13 @@
-//! The to-device inbox: one row per message and device, one copy per interested application service.
+//! The to-device inbox: one row for each message and device.
 //!
-//! *Owns* `inbox`, `to_device_copies`, `shared_contents`; shares `client_transactions`.
+//! *Owns* `inbox`, `shared_contents`; shares `client_transactions`. Owes messages to services in `owed`.
 //!
 //! *Asks* nobody.
 //!
-//! *Tells* [`Wake`](crate::wake::Wake): the senders of services with a copy, and who waits in `/sync`.
+//! *Tells* [`Wake`](crate::wake::Wake): the senders of services that are owed a message, and who waits in `/sync`.
 //!
 //! *Promises* that an answered message is on the disk, once; that nothing leaves before it is acknowledged: by `since`
-//! for a device, by a 2xx for a service with authority over it.
+//! for a device, by [`Acknowledged`], which follows a 2xx, for the service that decides over the device.
 //!
 //! *Spec* [Send-to-Device messaging](https://spec.matrix.org/v1.19/client-server-api/#send-to-device-messaging),
 //! [MSC4203](https://github.com/matrix-org/matrix-spec-proposals/pull/4203).
@@ -18,20 +18,26 @@ pub mod queries;
 pub mod rules;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use actix::{Actor, Context, Handler, ResponseFuture};
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, ResponseFuture, WrapFuture};
 use ruma::OwnedUserId;
-use schema::inbox::{CopyRow, InboxRow};
+use schema::inbox::InboxRow;
+use schema::interests::Service;
+use schema::owed::{self, Owed};
 use schema::registration::ServiceId;
-use schema::{Position, Tx, accounts, inbox};
+use schema::{Position, Tx, accounts, appservices, inbox};
 
 use crate::life::Life;
-use crate::{Env, Result, guarded};
+use crate::{Env, Error, Result, guarded};
 
 use contents::Contents;
 use rules::Interest;
 
 pub use messages::*;
+
+/// How long to wait before a write that failed is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// The actor.
 pub struct ToDeviceInbox {
@@ -56,6 +62,20 @@ impl Actor for ToDeviceInbox {
     fn started(&mut self, ctx: &mut Context<Self>) {
         self.life.watch(ctx, &self.env, "to_device_inbox");
         ctx.set_mailbox_capacity(4096);
+        // What was acknowledged before the last end, and perhaps not said to this actor.
+        let (env, busy) = (self.env.clone(), self.env.trace.busy());
+        let rows = async move { env.store.read(appservices::all).await };
+        ctx.spawn(rows.into_actor(self).map(|rows, _, ctx| {
+            for row in rows.unwrap_or_default() {
+                ctx.notify(Acknowledged {
+                    service: row.appservice_id.into(),
+                    txn: None,
+                    from: Position::START,
+                    up_to: Position(row.acknowledged),
+                });
+            }
+            drop(busy);
+        }));
     }
 }
 
@@ -76,7 +96,7 @@ impl Handler<Deposit> for ToDeviceInbox {
         let write = env.store.write(move |tx| deposit(tx, &msg, now));
         guarded(&self.env, "to_device_inbox", async move {
             let done = write.await?;
-            env.wake.services(&done.services);
+            env.wake.services(&done.services, Some(done.position));
             env.wake.users(done.users);
             Ok(done.position)
         })
@@ -106,54 +126,46 @@ fn deposit(tx: &mut Tx<'_>, msg: &Deposit, now: i64) -> Result<Deposited> {
     let deliveries = rules::fan_out(&msg.messages, &devices, &interests);
     rules::check_recipients(deliveries.len())?;
     let mut contents = Contents::of(&deliveries);
-    let (mut rows, mut copies) = (Vec::new(), Vec::new());
+    let (mut rows, mut owing) = (Vec::new(), Vec::new());
     for delivery in deliveries {
-        let position = tx.next_position().0;
-        let (content, shared) = contents.store(tx, delivery.content, position)?;
-        let row = InboxRow {
-            position,
+        let position = tx.next_position();
+        let (content, shared) = contents.store(tx, delivery.content, position.0)?;
+        rows.push(InboxRow {
+            position: position.0,
             user_id: delivery.to.device.user_id.clone(),
             device_id: delivery.to.device.device_id.clone(),
             sender: msg.from.user.to_string(),
             kind: msg.event_type.clone(),
             content,
             shared,
-        };
-        copies.extend(
-            delivery
-                .copies
-                .into_iter()
-                .map(|(service, interest)| copy(&row, &service, interest)),
-        );
-        rows.push(row);
+            decided_by: rules::decided_by(&delivery.copies),
+            acknowledged: false,
+        });
+        for (service, interest) in &delivery.copies {
+            if let Some(service) = interests.service(service) {
+                owing.push(copy(service, position, *interest));
+            }
+        }
     }
-    inbox::append(tx, &rows, &copies)?;
+    inbox::append(tx, &rows)?;
+    owed::owe_all(tx, &owing)?;
     inbox::remember(tx, &sender, &scope, msg.txn.as_str(), "{}", now)?;
     Ok(Deposited {
         position: tx.head(),
         users: msg.messages.keys().cloned().collect(),
-        services: copies
+        services: owing
             .iter()
-            .map(|c| ServiceId::from(c.appservice_id.as_str()))
+            .map(|row| ServiceId::from(row.appservice_id.as_str()))
             .collect(),
     })
 }
 // ANCHOR_END: deposit
 
-/// A service's copy of a message, with all it needs to be sent and the rule by which it is made.
-pub(crate) fn copy(row: &InboxRow, service: &ServiceId, interest: Interest) -> CopyRow {
-    CopyRow {
-        appservice_id: service.to_string(),
-        position: row.position,
-        explicit: matches!(interest, Interest::Explicit(_)),
-        user_id: row.user_id.clone(),
-        device_id: row.device_id.clone(),
-        sender: row.sender.clone(),
-        kind: row.kind.clone(),
-        content: row.content.clone(),
-        txn: None,
+/// What a service is owed of the message at this position, with the rule by which it is.
+pub(crate) fn copy(service: &Service, message: Position, interest: Interest) -> Owed {
+    Owed {
         why: interest.rule().to_owned(),
-        shared: row.shared,
+        ..Owed::new(service, message, interest.owed_as())
     }
 }
 
@@ -172,11 +184,31 @@ impl Handler<Acknowledge> for ToDeviceInbox {
     }
 }
 
-impl Handler<DeviceGone> for ToDeviceInbox {
+// ANCHOR: acknowledged
+impl Handler<Acknowledged> for ToDeviceInbox {
     type Result = ();
 
-    /// The rows went in the write that deleted the device; nothing is remembered here that would have to go too.
-    fn handle(&mut self, msg: DeviceGone, _: &mut Context<Self>) {
-        tracing::debug!(user = %msg.user, device = %msg.device, "a device is gone, and what waited for it");
+    /// The sender's own write has recorded the 2xx, so nothing between these positions is ever sent to the service again: the rows can go.
+    fn handle(&mut self, msg: Acknowledged, ctx: &mut Context<Self>) {
+        let (env, busy) = (self.env.clone(), self.env.trace.busy());
+        let empty = async move {
+            loop {
+                let (service, from, up_to) = (msg.service.clone(), msg.from, msg.up_to);
+                let write = env.store.write_always(move |tx| {
+                    Ok::<_, Error>(inbox::acknowledge_service(tx, &service, from, up_to)?)
+                });
+                match write.await {
+                    Ok(()) | Err(Error::Storage(schema::Error::Stopped)) => break,
+                    Err(error) => {
+                        tracing::error!(service = %msg.service, %error, "an inbox could not be emptied; it is tried again");
+                        let _waiting = env.trace.parked();
+                        env.clock.sleep(AGAIN).await;
+                    }
+                }
+            }
+            drop(busy);
+        };
+        ctx.spawn(empty.into_actor(self));
     }
 }
+// ANCHOR_END: acknowledged

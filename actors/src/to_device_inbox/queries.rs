@@ -2,6 +2,7 @@
 
 use ruma::{DeviceId, UserId};
 use schema::interests::Interests;
+use schema::owed::{self, Owed};
 use schema::{accounts, inbox};
 use serde::Serialize;
 
@@ -149,7 +150,7 @@ pub async fn explain(env: &Env, user: &UserId, device: &DeviceId) -> Result<Expl
             let services = interests.services().iter();
             let services = services.map(|service| standing(&interests, service, &to));
             let (waiting, oldest) = inbox::waiting_for(db, &user, &device, SHOWN)?;
-            let (copies, oldest_copies) = inbox::copies_for(db, &user, &device, SHOWN)?;
+            let (copies, oldest_copies) = inbox::owed_of(db, &user, &device, SHOWN)?;
             Ok::<_, Error>(Explanation {
                 services: services.collect(),
                 user_id: user,
@@ -192,11 +193,12 @@ fn message(row: inbox::InboxRow) -> InboxMessage {
     }
 }
 
-fn copy(row: inbox::CopyRow) -> Copy {
+fn copy(row: Owed) -> Copy {
+    let explicit = row.kind == owed::TO_DEVICE;
     Copy {
         position: row.position,
         service: row.appservice_id,
-        interest: if row.explicit { "explicit" } else { "implicit" },
+        interest: if explicit { "explicit" } else { "implicit" },
         rule: row.why,
         transaction: row.txn,
     }

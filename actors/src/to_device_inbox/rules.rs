@@ -3,6 +3,7 @@
 use schema::accounts::Addressed;
 use schema::authority::{Authority, authority, concerned};
 use schema::interests::{Claim, Interests, Service};
+use schema::owed;
 use schema::registration::ServiceId;
 use serde::{Serialize, Serializer};
 
@@ -71,7 +72,17 @@ impl Interest {
         match self {
             Interest::Explicit(authority) => authority.name(),
             Interest::Implicit(Consent::OwnAccount) => "own_account",
-            Interest::Implicit(Consent::Granted) => schema::inbox::GRANTED,
+            Interest::Implicit(Consent::Granted) => "granted",
+        }
+    }
+
+    /// The kind under which the service is owed the message.
+    #[must_use]
+    pub fn owed_as(self) -> &'static str {
+        match self {
+            Interest::Explicit(_) => owed::TO_DEVICE,
+            Interest::Implicit(Consent::OwnAccount) => owed::OBSERVED,
+            Interest::Implicit(Consent::Granted) => owed::GRANTED,
         }
     }
 }
@@ -190,6 +201,18 @@ pub fn deliverable(service: &Service) -> Result<(), Withheld> {
         registration if !registration.wants_to_device() => Err(Withheld::NotAskedFor),
         _ => Err(Withheld::ProposalOff),
     }
+}
+
+/// The service whose acknowledgement of a message is the device's, of those that get it: the first by id that decides over the device.
+/// Empty where none does.
+#[must_use]
+pub fn decided_by(copies: &[(ServiceId, Interest)]) -> String {
+    let mut deciding = copies
+        .iter()
+        .filter(|(_, interest)| matches!(interest, Interest::Explicit(_)));
+    deciding
+        .next()
+        .map_or_else(String::new, |(id, _)| id.to_string())
 }
 
 /// The services that get a copy of a message to this device, in order of id.

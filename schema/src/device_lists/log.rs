@@ -1,4 +1,6 @@
 //! The log of everything that can change who must track whose devices, and the services' members in rooms.
+//!
+//! Owner: `device_lists`.
 
 use std::collections::BTreeSet;
 

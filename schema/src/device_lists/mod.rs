@@ -2,13 +2,11 @@
 //! told.
 
 mod log;
-mod owed;
 mod prune;
 mod sharing;
 mod told;
 
 pub use log::*;
-pub use owed::*;
 pub use prune::*;
 pub use sharing::*;
 pub use told::*;

@@ -1,4 +1,6 @@
 //! How far back the log goes, and what is forgotten of it.
+//!
+//! Owner: `device_lists`.
 
 use diesel::prelude::*;
 

@@ -1,12 +1,16 @@
 //! Who tracks whom, and who shares a room with whom now.
+//!
+//! Owner: `device_lists`.
 
 use std::collections::BTreeSet;
 
 use diesel::prelude::*;
 
+use crate::interests::Service;
+use crate::owed::{self, Owed};
 use crate::registration::ServiceId;
 use crate::tables::{appservice_rooms, memberships, tracked};
-use crate::{Conn, Position, Result};
+use crate::{Conn, Position, Result, Tx};
 
 /// The services that have been told to track this user.
 ///
@@ -18,6 +22,43 @@ pub fn trackers_of(db: &mut Conn, user_id: &str) -> Result<Vec<ServiceId>> {
         .select(tracked::appservice_id)
         .load(c))?;
     Ok(ids.into_iter().map(ServiceId::from).collect())
+}
+
+/// The service is told about a user, once: a later change replaces one that still waits. Keeps `tracked` in step, for the service's own
+/// users too: a registration that changes may leave them to others.
+///
+/// The row stands at the event that it follows from, so that no transaction is cut between the two; without one, at the end.
+pub fn owe(
+    tx: &mut Tx<'_>,
+    service: &Service,
+    user_id: &str,
+    left: bool,
+    follows: Option<Position>,
+) -> Result<()> {
+    let item = if left { owed::LEFT } else { owed::CHANGED };
+    let position = follows.unwrap_or_else(|| tx.next_position());
+    let row = Owed {
+        key: user_id.to_owned(),
+        item: item.to_owned(),
+        ..Owed::new(service, position, owed::DEVICE_LIST)
+    };
+    owed::owe_latest(tx, &row)?;
+    if left {
+        on!(&mut **tx, |c| diesel::delete(
+            tracked::table.find((service.id.as_str(), user_id))
+        )
+        .execute(c))?;
+    } else {
+        let row = (
+            tracked::appservice_id.eq(service.id.as_str()),
+            tracked::user_id.eq(user_id),
+        );
+        on!(&mut **tx, |c| diesel::insert_into(tracked::table)
+            .values(&row)
+            .on_conflict_do_nothing()
+            .execute(c))?;
+    }
+    Ok(())
 }
 
 /// Whether the service has been told to track this user.

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::owed;
 use crate::registration::{CountsPolicy, Namespace, Registration, ServiceId};
 use memory::{Answer, Memory};
 use patterns::Patterns;
@@ -116,6 +117,34 @@ impl Service {
     #[must_use]
     pub fn is_reachable(&self) -> bool {
         self.registration.url.is_some()
+    }
+
+    /// Whether what it is owed of this kind is sent to it now.
+    #[must_use]
+    pub fn takes(&self, kind: &str) -> bool {
+        match kind {
+            owed::EVENT => self.is_reachable(),
+            owed::TO_DEVICE | owed::OBSERVED => self.takes_to_device,
+            owed::GRANTED => self.takes_to_device && self.observes,
+            owed::DEVICE_LIST | owed::COUNT => self.takes_device_lists,
+            owed::ACCOUNT_DATA => self.takes_account_data,
+            _ => false,
+        }
+    }
+
+    /// The kinds of what is sent to it now.
+    #[must_use]
+    pub fn kinds(&self) -> Vec<&'static str> {
+        let all = [
+            owed::EVENT,
+            owed::TO_DEVICE,
+            owed::OBSERVED,
+            owed::GRANTED,
+            owed::DEVICE_LIST,
+            owed::COUNT,
+            owed::ACCOUNT_DATA,
+        ];
+        all.into_iter().filter(|kind| self.takes(kind)).collect()
     }
 }
 

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ruma::{OwnedUserId, UserId, device_id, owned_user_id, user_id};
-use schema::inbox::{CopyRow, InboxRow};
+use schema::inbox::InboxRow;
 use schema::interests::Proposals;
+use schema::owed::{self, Owed};
 use schema::registration::ServiceId;
-use schema::{Position, Store, accounts, appservices, device_lists, inbox, keys};
+use schema::{Position, Store, accounts, counts, device_lists, inbox, keys};
 use serde_json::json;
 
 use super::messages::*;

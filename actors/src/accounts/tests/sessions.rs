@@ -95,23 +95,20 @@ async fn deleting_a_device_leaves_nothing_of_it() {
             sender: "@alice:test".to_owned(),
             kind: "m.room_key".to_owned(),
             content: "{}".to_owned(),
-            shared: None,
+            decided_by: "irc".to_owned(),
+            ..InboxRow::default()
         };
-        let copy = |service: &str, txn| CopyRow {
+        let owing = |service: &str, txn| Owed {
             appservice_id: service.to_owned(),
             position,
-            explicit: true,
-            user_id: row.user_id.clone(),
-            device_id: row.device_id.clone(),
-            sender: row.sender.clone(),
-            kind: row.kind.clone(),
-            content: row.content.clone(),
-            txn,
+            kind: owed::TO_DEVICE.to_owned(),
+            key: String::new(),
+            item: String::new(),
             why: "exclusive_namespace".to_owned(),
-            shared: None,
+            txn,
         };
-        let copies = [copy("irc", None), copy("mau", Some(1))];
-        inbox::append(tx, std::slice::from_ref(&row), &copies)?;
+        inbox::append(tx, &[row])?;
+        owed::owe_all(tx, &[owing("irc", None), owing("mau", Some(1))])?;
         keys::put_device_keys(tx, "@irc_bob:test", "GHOST", "{}")?;
         keys::put_fallback_key(
             tx,
@@ -144,9 +141,9 @@ async fn deleting_a_device_leaves_nothing_of_it() {
         Ok::<_, Error>((
             accounts::has_device(db, user, device)?,
             inbox::after(db, user, device, Position::START, Position(i64::MAX), 10)?.len(),
-            appservices::counts_of(db, user, device)?,
-            inbox::count_owed(db, &ServiceId::from("irc"))?,
-            inbox::count_owed(db, &ServiceId::from("mau"))?,
+            counts::counts_of(db, user, device)?,
+            owed::count_messages(db, &ServiceId::from("irc"))?,
+            owed::count_messages(db, &ServiceId::from("mau"))?,
         ))
     });
     // What is frozen stays frozen.

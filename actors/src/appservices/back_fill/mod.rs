@@ -13,7 +13,7 @@ use schema::device_lists::InRoom;
 use schema::interests::{Claim, Interests, Service};
 use schema::registration::ServiceId;
 use schema::{
-    Position, Tx, accounts, appservices, back_fill, device_lists, inbox, keys, service_rooms,
+    Position, Tx, accounts, back_fill, counts, device_lists, inbox, keys, service_rooms,
     signing_keys, user_data,
 };
 
@@ -25,9 +25,6 @@ use crate::{Env, Error, Result};
 
 /// Rows looked at in one page: a few milliseconds on either engine.
 const PAGE: i64 = 500;
-
-/// Bytes copied in one page, unless a single message is larger.
-const BYTES: i32 = 1 << 20;
 
 /// Rooms looked at in one page, people or not.
 const ROOMS: usize = 250;
@@ -55,7 +52,7 @@ async fn some(env: &Env) -> Result<()> {
         while env.store.interests().service(&service).is_some() {
             let id = service.clone();
             if !env.store.write_always(move |tx| page(tx, &id)).await? {
-                env.wake.services([&service]);
+                env.wake.services([&service], None);
                 break;
             }
         }
@@ -74,15 +71,15 @@ pub(super) fn page(tx: &mut Tx<'_>, service: &ServiceId) -> Result<bool> {
     // A kind of what is owed that is off is passed over; when it is on again, the back-fill begins again.
     let next = match &now.stage {
         Stage::Inbox(after) if about.takes_to_device => {
-            inboxes(tx, &interests, &now, *after)?.or(Some(Stage::Tracked(String::new())))
+            inboxes(tx, &interests, about, &now, *after)?.or(Some(Stage::Tracked(String::new())))
         }
         Stage::Inbox(_) => Some(Stage::Tracked(String::new())),
         Stage::Tracked(after) if about.takes_device_lists => {
-            let more = tracked(tx, &interests, &now, after)?;
+            let more = tracked(tx, &interests, about, &now, after)?;
             more.or(Some(Stage::Rooms(String::new(), String::new())))
         }
         Stage::Rooms(room, after) if about.takes_device_lists => {
-            let more = rooms(tx, &interests, service, room, after)?;
+            let more = rooms(tx, &interests, about, room, after)?;
             more.or(Some(Stage::Accounts(String::new())))
         }
         Stage::Tracked(_) | Stage::Rooms(..) => Some(Stage::Accounts(String::new())),
@@ -101,6 +98,7 @@ pub(super) fn page(tx: &mut Tx<'_>, service: &ServiceId) -> Result<bool> {
 fn inboxes(
     tx: &mut Tx<'_>,
     interests: &Interests,
+    about: &Service,
     now: &BackFill,
     after: Position,
 ) -> Result<Option<Stage>> {
@@ -114,20 +112,16 @@ fn inboxes(
             decided.insert((to.device.user_id, to.device.device_id), rule);
         }
     }
-    let (mut last, mut bytes) = (None, 0);
+    let mut last = None;
     let mut by_rule: BTreeMap<Authority, Vec<i64>> = BTreeMap::new();
     for message in page {
         last = Some(Stage::Inbox(Position(message.position)));
         if let Some(rule) = decided.get(&(message.user_id, message.device_id)) {
             by_rule.entry(*rule).or_default().push(message.position);
-            bytes += message.bytes;
-        }
-        if bytes >= BYTES {
-            break;
         }
     }
     for (rule, positions) in by_rule {
-        inbox::copy_waiting(tx, &now.service, rule.name(), &positions)?;
+        inbox::decide(tx, about, rule.name(), &positions)?;
     }
     Ok(last)
 }
@@ -138,6 +132,7 @@ fn inboxes(
 fn tracked(
     tx: &mut Tx<'_>,
     interests: &Interests,
+    about: &Service,
     now: &BackFill,
     after: &str,
 ) -> Result<Option<Stage>> {
@@ -150,7 +145,7 @@ fn tracked(
             shares: !own && device_lists::shares_a_room(tx, &now.service, &user)?,
             keys_changed: now.away,
         };
-        pass::owe(tx, &now.service, &user, verdict(present), None)?;
+        pass::owe(tx, about, &user, verdict(present), None)?;
         last = Some(user);
     }
     Ok(last.map(Stage::Tracked))
@@ -160,7 +155,7 @@ fn tracked(
 fn rooms(
     tx: &mut Tx<'_>,
     interests: &Interests,
-    service: &ServiceId,
+    about: &Service,
     room: &str,
     after: &str,
 ) -> Result<Option<Stage>> {
@@ -171,12 +166,12 @@ fn rooms(
             changed_after: Position(i64::MAX),
             after_user: &after,
         };
-        let asked = pass::ask_about(tx, interests, service, at, (left, None))?;
+        let asked = pass::ask_about(tx, interests, about, at, (left, None))?;
         left -= i64::try_from(asked.people).unwrap_or(PAGE);
         if let (true, Some(last)) = (left <= 0, asked.last) {
             return Ok(Some(Stage::Rooms(room, last)));
         }
-        match service_rooms::room_after(tx, service, &room)? {
+        match service_rooms::room_after(tx, &about.id, &room)? {
             Some(next) => (room, after) = (next, String::new()),
             None => return Ok(None),
         }
@@ -201,12 +196,12 @@ fn its_accounts(
     let page = accounts::ids_after(tx, after, PAGE)?;
     if keys {
         let users: Vec<&str> = page.iter().map(String::as_str).collect();
-        keys_of(tx, interests, &about.id, &users)?;
+        keys_of(tx, interests, about, &users)?;
     }
     for user in data.iter().flat_map(|_| &page) {
         let claim = interests.claim(&about.id, user);
         if let (Some(after), true) = (data, claim.is_some_and(Claim::is_exclusive)) {
-            user_data::owe_missed(tx, &about.id, user, after)?;
+            user_data::owe_missed(tx, about, user, after)?;
         }
     }
     Ok(page.last().cloned().map(Stage::Accounts))
@@ -214,13 +209,8 @@ fn its_accounts(
 
 /// Owe the service the counts of those users' devices that it decides over, and a look at the keys of those of its own that have keys,
 /// or whose keys changed while it was told nothing: of a device that is gone, only the log says so.
-fn keys_of(
-    tx: &mut Tx<'_>,
-    interests: &Interests,
-    service: &ServiceId,
-    users: &[&str],
-) -> Result<()> {
-    let claim = |user: &str| interests.claim(service, user);
+fn keys_of(tx: &mut Tx<'_>, interests: &Interests, about: &Service, users: &[&str]) -> Result<()> {
+    let claim = |user: &str| interests.claim(&about.id, user);
     let own: Vec<&str> = users
         .iter()
         .copied()
@@ -230,25 +220,25 @@ fn keys_of(
     let mut changed: BTreeSet<String> = with_keys.map(|device| device.user_id).collect();
     let signing = signing_keys::signing_keys(tx, &own)?.into_iter();
     changed.extend(signing.map(|key| key.user_id));
-    if let Some(after) = device_lists::told_until(tx, service)? {
+    if let Some(after) = device_lists::told_until(tx, &about.id)? {
         changed.extend(device_lists::keys_changed_among(tx, &own, after)?);
     }
     for to in accounts::devices_of(tx, users)? {
         let (user, device) = (&to.device.user_id, &to.device.device_id);
         let claim = claim(user);
-        let decides = authority(claim, service, &to).is_some();
-        if (claim.is_none() && !decides) || appservices::counts_of(tx, user, device)?.is_none() {
+        let decides = authority(claim, &about.id, &to).is_some();
+        if (claim.is_none() && !decides) || counts::counts_of(tx, user, device)?.is_none() {
             continue;
         }
         if decides {
-            appservices::owe_counts_to(tx, service, &to.device)?;
+            counts::owe_counts_to(tx, about, &to.device)?;
         }
         if claim.is_some() {
             changed.insert(to.device.user_id);
         }
     }
     for user in changed {
-        pass::owe(tx, service, &user, Verdict::Changed, None)?;
+        pass::owe(tx, about, &user, Verdict::Changed, None)?;
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use schema::inbox::InboxRow;
 use schema::interests::{InForce, Proposals};
 use schema::registration::Registration;
 use schema::sessions::{self, Maker};
-use schema::{Options, Store, memberships, service_rooms};
+use schema::{Options, Store, memberships, owed, service_rooms};
 
 use super::super::change::{self, Change};
 use super::super::{known, parse, rules};
@@ -148,14 +148,14 @@ fn message(tx: &mut Tx<'_>, user: &str) -> InboxRow {
         sender: "@alice:test".to_owned(),
         kind: "m.example".to_owned(),
         content: "{}".to_owned(),
-        shared: None,
+        ..InboxRow::default()
     }
 }
 
 /// A message waits that nobody has a copy of.
 fn deposit(tx: &mut Tx<'_>, user: &str) -> Result<()> {
     let row = message(tx, user);
-    inbox::append(tx, &[row], &[])?;
+    inbox::append(tx, &[row])?;
     Ok(())
 }
 
@@ -164,11 +164,16 @@ fn arrives(tx: &mut Tx<'_>, user: &str) -> Result<()> {
     let (row, interests) = (message(tx, user), tx.interests());
     let to = accounts::device(tx, user, "D")?.expect("a device");
     let copies = to_device_inbox::rules::copies(&to, &interests);
-    let copies: Vec<_> = copies
-        .into_iter()
-        .map(|(service, interest)| to_device_inbox::copy(&row, &service, interest))
-        .collect();
-    inbox::append(tx, &[row], &copies)?;
+    let row = InboxRow {
+        decided_by: to_device_inbox::rules::decided_by(&copies),
+        ..row
+    };
+    let at = Position(row.position);
+    inbox::append(tx, &[row])?;
+    for (service, interest) in copies {
+        let service = interests.service(&service).expect("in force");
+        owed::owe(tx, &to_device_inbox::copy(service, at, interest))?;
+    }
     Ok(())
 }
 
@@ -206,7 +211,13 @@ async fn a_crash_between_two_pages_loses_and_doubles_nothing() {
             .write(|tx| {
                 let interests = tx.interests();
                 let irc = interests.service(&irc()).expect("in force");
-                Ok(inbox::owed(tx, irc, Position(i64::MAX), 9_999)?)
+                Ok(owed::waiting(
+                    tx,
+                    &irc.id,
+                    Position::START,
+                    Position(i64::MAX),
+                    9_999,
+                )?)
             })
             .await;
         all.into_iter().map(|row| row.position).collect::<Vec<_>>()
@@ -231,37 +242,6 @@ async fn a_crash_between_two_pages_loses_and_doubles_nothing() {
         house.write(|tx| Ok(back_fill::get(tx, &irc())?)).await,
         None
     );
-}
-
-#[actix::test]
-async fn a_large_message_ends_its_page() {
-    let mut house = House::open();
-    house
-        .write(|tx| {
-            person(tx, "@irc_a:test")?;
-            for _ in 0..40 {
-                let row = InboxRow {
-                    position: tx.next_position().0,
-                    user_id: "@irc_a:test".to_owned(),
-                    device_id: "D".to_owned(),
-                    sender: "@alice:test".to_owned(),
-                    kind: "m.example".to_owned(),
-                    content: format!("{{\"a\":\"{}\"}}", "x".repeat(60_000)),
-                    shared: None,
-                };
-                inbox::append(tx, &[row], &[])?;
-            }
-            Ok(())
-        })
-        .await;
-    house.says(NAMESPACES[0]).await;
-    house.read_folder(async |_| true).await;
-    house.write(|tx| page(tx, &irc())).await;
-    let copied = house.write(|tx| Ok(inbox::count_owed(tx, &irc())?)).await;
-    assert_eq!(copied, 18, "as many as make a mebibyte");
-    house.pages().await;
-    let copied = house.write(|tx| Ok(inbox::count_owed(tx, &irc())?)).await;
-    assert_eq!(copied, 40);
 }
 
 #[actix::test]
@@ -374,11 +354,12 @@ async fn after_any_schedule_of_registrations_the_service_is_where_it_would_be_ha
 
 /// What the service is owed about users, and whether it is `left`.
 async fn words(house: &House) -> BTreeMap<String, bool> {
-    let owed = house.write(|tx| Ok(device_lists::owed(tx, &irc(), Position(i64::MAX), 99)?));
+    let end = Position(i64::MAX);
+    let owed = house.write(move |tx| Ok(owed::waiting(tx, &irc(), Position::START, end, 99)?));
     let words = owed
         .await
         .into_iter()
-        .map(|word| (word.user_id, word.is_left));
+        .map(|row| (row.key, row.item == owed::LEFT));
     words.collect()
 }
 
@@ -448,7 +429,8 @@ async fn check(house: &House, seed: u64) {
                 }
             }
             let service = interests.service(&irc()).expect("in force");
-            let copies = inbox::owed(tx, service, Position(i64::MAX), 9_999)?;
+            let copies =
+                owed::waiting(tx, &service.id, Position::START, Position(i64::MAX), 9_999)?;
             let copies: BTreeSet<_> = copies.into_iter().map(|copy| copy.position).collect();
             let without: Vec<_> = waiting.iter().filter(|p| !copies.contains(p)).collect();
             assert!(

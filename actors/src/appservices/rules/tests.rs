@@ -30,6 +30,7 @@ fn row(text: &str, file: &str, present: bool) -> ServiceRow {
         present,
         last_txn: 0,
         in_force: serde_json::to_string(&last).expect("JSON"),
+        acknowledged: 0,
     }
 }
 

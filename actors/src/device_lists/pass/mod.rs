@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use schema::device_lists::{self, InRoom, Kind, LogEntry};
-use schema::interests::Interests;
+use schema::interests::{Interests, Service};
 use schema::registration::ServiceId;
 use schema::{Position, Tx};
 
@@ -41,7 +41,7 @@ pub(super) async fn run(env: &Env) -> Result<()> {
     loop {
         let from = std::mem::take(&mut after_user);
         let step = env.store.write_always(move |tx| step(tx, &from)).await?;
-        env.wake.services(&step.told);
+        env.wake.services(&step.told, Some(env.store.head()));
         env.wake.pass_has_read(step.read);
         match step.rest {
             Rest::Nothing => return Ok(()),
@@ -153,7 +153,10 @@ fn decide(
         shares: !own && device_lists::shares_a_room(tx, service, user)?,
         keys_changed,
     };
-    if owe(tx, service, user, verdict(present), Some(follows))? {
+    let Some(about) = interests.service(service) else {
+        return Ok(());
+    };
+    if owe(tx, about, user, verdict(present), Some(follows))? {
         told.insert(service.clone());
     }
     Ok(())
@@ -163,7 +166,7 @@ fn decide(
 /// anything.
 pub(crate) fn owe(
     tx: &mut Tx<'_>,
-    service: &ServiceId,
+    service: &Service,
     user: &str,
     verdict: Verdict,
     follows: Option<Position>,
@@ -185,13 +188,10 @@ fn whole_room(
     after_user: &str,
     told: &mut BTreeSet<ServiceId>,
 ) -> Result<Option<String>, Error> {
-    let service = &line.service;
-    if interests
-        .service(service)
-        .is_none_or(|s| !s.takes_device_lists)
-    {
+    let service = interests.service(&line.service);
+    let Some(service) = service.filter(|s| s.takes_device_lists) else {
         return Ok(None);
-    }
+    };
     // Who left after the service's last member is asked about here too: the `left` belongs to the event that ended the sharing, which
     // nothing holds back once this line is read.
     let at = InRoom {
@@ -203,7 +203,7 @@ fn whole_room(
     let follows = after_user.is_empty().then_some(line.covers);
     let asked = ask_about(tx, interests, service, at, (PIECE, follows))?;
     if asked.told {
-        told.insert(service.clone());
+        told.insert(service.id.clone());
     }
     Ok(asked.last)
 }
@@ -223,10 +223,11 @@ pub(crate) struct Asked {
 pub(crate) fn ask_about(
     tx: &mut Tx<'_>,
     interests: &Interests,
-    service: &ServiceId,
+    about: &Service,
     at: InRoom<'_>,
     (limit, follows): (i64, Option<Position>),
 ) -> Result<Asked> {
+    let service = &about.id;
     let found = device_lists::sharing_in(tx, service, at, limit)?;
     let Some((present, sharing)) = found else {
         return Ok(Asked::default());
@@ -241,7 +242,7 @@ pub(crate) fn ask_about(
             shares: sharing.contains(user),
             keys_changed: false,
         };
-        told |= owe(tx, service, user, verdict(now), follows)?;
+        told |= owe(tx, about, user, verdict(now), follows)?;
     }
     Ok(Asked {
         people: present.len(),

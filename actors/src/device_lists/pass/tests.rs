@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use schema::device_lists::OpenLine;
 use schema::interests::{Interests, Proposals};
 use schema::memberships::{self, MembershipRow};
-use schema::{Options, Position, Store};
+use schema::{Options, Position, Store, owed};
 use serde_json::json;
 
 use super::*;
@@ -61,16 +61,17 @@ impl Bridge {
     /// One transaction: everything owed up to a cut, acknowledged.
     fn takes(&mut self, tx: &mut Tx<'_>, service: &ServiceId, txn: i64) -> Result<()> {
         let cut = settled(tx, service)?;
-        for word in device_lists::owed(tx, service, cut, 1000)? {
-            if word.is_left {
+        for row in owed::waiting(tx, service, Position::START, cut, 1000)? {
+            let user = row.key;
+            if row.item == owed::LEFT {
                 // For somebody whose `changed` it overtook while both waited, it says nothing new.
-                self.tracks.remove(&word.user_id);
+                self.tracks.remove(&user);
             } else {
-                self.tracks.insert(word.user_id);
+                self.tracks.insert(user);
             }
         }
-        device_lists::stamp(tx, service, cut, txn)?;
-        device_lists::acknowledge(tx, service, cut, txn)?;
+        owed::stamp(tx, service, cut, txn)?;
+        owed::forget(tx, service, txn)?;
         Ok(())
     }
 }
@@ -230,15 +231,16 @@ async fn the_bot_and_the_user_leave_at_nearly_the_same_time() {
         let head = tx.head();
         assert!(settled(tx, &irc)? < head, "nothing is sent before the pass");
         drain(tx)?;
-        Ok::<_, Error>(device_lists::owed(tx, &irc, Position(i64::MAX), 10)?)
+        let head = tx.head();
+        Ok::<_, Error>(owed::waiting(tx, &irc, Position::START, head, 10)?)
     });
     let owed: Vec<_> = owed
         .await
         .expect("a schedule")
         .into_iter()
-        .map(|w| (w.user_id, w.is_left))
+        .map(|row| (row.key, row.item))
         .collect();
-    assert_eq!(owed, [("@alice:test".to_owned(), true)]);
+    assert_eq!(owed, [("@alice:test".to_owned(), owed::LEFT.to_owned())]);
 }
 
 #[actix::test]
@@ -267,11 +269,12 @@ async fn the_last_leave_of_a_service_tells_of_those_who_left_after_it() {
         }
         let cut = settled(tx, &irc)?;
         assert!(cut >= ended, "the end of sharing may be sent");
-        Ok::<_, Error>(device_lists::owed(tx, &irc, cut, 10)?)
+        Ok::<_, Error>(owed::waiting(tx, &irc, Position::START, cut, 10)?)
     });
     let owed = schedule.await.expect("a schedule");
-    let words: Vec<_> = owed.into_iter().map(|w| (w.user_id, w.is_left)).collect();
-    assert_eq!(words, [("@alice:test".to_owned(), true)]);
+    let told: Vec<_> = owed.into_iter().map(|row| (row.key, row.item)).collect();
+    let left = owed::LEFT.to_owned();
+    assert_eq!(told, [("@alice:test".to_owned(), left)]);
 }
 
 #[actix::test]
@@ -307,13 +310,14 @@ async fn a_later_open_line_does_not_part_a_leave_and_its_left() {
                 let cut = settled(tx, &irc)?;
                 if Some(cut.0) >= left {
                     assert!(Some(cut.0) < joined, "the pass is in the middle");
-                    return Ok::<_, Error>(device_lists::owed(tx, &irc, cut, 10)?);
+                    return Ok::<_, Error>(owed::waiting(tx, &irc, Position::START, cut, 10)?);
                 }
             }
         });
         let owed = schedule.await.expect("a schedule");
-        let words: Vec<_> = owed.into_iter().map(|w| (w.user_id, w.is_left)).collect();
-        assert_eq!(words, [("@alice:test".to_owned(), true)], "{leaver} left");
+        let told: Vec<_> = owed.into_iter().map(|row| (row.key, row.item)).collect();
+        let left = owed::LEFT.to_owned();
+        assert_eq!(told, [("@alice:test".to_owned(), left)], "{leaver} left");
     }
 }
 

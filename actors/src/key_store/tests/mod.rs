@@ -11,9 +11,10 @@ use actix::Handler;
 use actix::dev::ToEnvelope;
 use ruma::{OwnedDeviceId, OwnedUserId, UserId};
 use schema::interests::{Interests, Proposals};
+use schema::owed::{self, Owed};
 use schema::registration::{Registration, ServiceId};
 use schema::sessions::Maker;
-use schema::{Options, Position, Store, accounts, appservices, device_lists, sessions};
+use schema::{Options, Position, Store, accounts, counts, device_lists, sessions};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
@@ -125,10 +126,13 @@ impl Stage {
     /// The devices whose counts the service is owed.
     async fn owed(&self) -> Vec<String> {
         let read = |db: &mut schema::Conn| {
-            appservices::owed_counts(db, &ServiceId::from("irc"), Position(i64::MAX), 100)
+            let irc = ServiceId::from("irc");
+            owed::waiting(db, &irc, Position::START, Position(i64::MAX), 100)
         };
         let rows = self.actors.env.store.read(read).await.expect("owed counts");
-        rows.into_iter().map(|row| row.device_id).collect()
+        let counts = rows.iter().filter(|row| row.kind == owed::COUNT);
+        let device = |row: &Owed| row.key_parts().last().unwrap_or_default().to_owned();
+        counts.map(device).collect()
     }
 
     /// What the log of device lists says, oldest first.

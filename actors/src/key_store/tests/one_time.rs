@@ -216,7 +216,7 @@ async fn counts_are_owed_when_they_change_and_only_then() {
     let settle = || {
         let write = |tx: &mut Tx<'_>| {
             let to = accounts::device(tx, "@irc_bob:test", "GHOST")?.expect("the device");
-            appservices::forget_counts(tx, &to)
+            counts::forget_counts(tx, &to)
         };
         stage.actors.env.store.write(write)
     };

@@ -12,9 +12,8 @@ use ruma::state_res::Event as _;
 use ruma::{EventId, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId};
 use schema::events::EventRow;
 use schema::interests::{Interests, Proposals};
-use schema::{
-    Options, Position, Store, accounts, aliases, appservices, events, memberships, rooms,
-};
+use schema::owed::{self, Owed};
+use schema::{Options, Position, Store, accounts, aliases, events, memberships, rooms};
 use serde_json::{Value, json};
 
 use super::*;
@@ -197,8 +196,10 @@ impl House {
     /// The events that a service is owed, by type and body or membership.
     async fn owed(&self, service: &'static str) -> Vec<EventRow> {
         self.read(move |db| {
-            let owed = appservices::owed_events(db, &service.into(), Position(i64::MAX), 1000)?;
-            events::at(db, &owed)
+            let end = Position(i64::MAX);
+            let rows = owed::waiting(db, &service.into(), Position::START, end, 1000)?;
+            let events = rows.iter().filter(|row| row.kind == owed::EVENT);
+            events::at(db, &events.map(Owed::position).collect::<Vec<_>>())
         })
         .await
     }

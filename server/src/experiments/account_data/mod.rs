@@ -13,6 +13,9 @@
 //! `GET /user/{userId}/account_data/{type}`.
 
 use actors::wire::{Body, Pending};
+use schema::owed::ACCOUNT_DATA as ACCOUNT_DATA_KIND;
+use serde::Serialize;
+use serde_json::value::RawValue;
 
 use super::Experiment;
 
@@ -28,10 +31,33 @@ pub const EXPERIMENT: Experiment = Experiment {
 
 const ACCOUNT_DATA: &str = "org.understudy.account_data";
 
+/// A piece of account data as it is sent.
+#[derive(Serialize)]
+struct Piece<'a> {
+    user_id: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    room_id: &'a str,
+    r#type: &'a str,
+    content: &'a RawValue,
+}
+
 // ANCHOR: add
 fn add_account_data(pending: &Pending, body: &mut Body) {
-    if !pending.account_data.is_empty() {
-        body.put_always(ACCOUNT_DATA, &pending.account_data);
+    let owed = pending.others.get(ACCOUNT_DATA_KIND).into_iter().flatten();
+    let pieces = owed.filter_map(|item| {
+        let [user_id, room_id, r#type] = item.key.as_slice() else {
+            return None;
+        };
+        Some(Piece {
+            user_id,
+            room_id,
+            r#type,
+            content: &item.value,
+        })
+    });
+    let pieces: Vec<Piece<'_>> = pieces.collect();
+    if !pieces.is_empty() {
+        body.put_always(ACCOUNT_DATA, &pieces);
     }
 }
 // ANCHOR_END: add

@@ -91,9 +91,9 @@ pub(crate) async fn start() -> Vec<Figure> {
                         sender: person_id(0),
                         kind: "m.example".to_owned(),
                         content: format!("{{\"c\":\"{}\"}}", "c".repeat(10_000)),
-                        shared: None,
+                        ..InboxRow::default()
                     };
-                    inbox::append(tx, &[row], &[])
+                    inbox::append(tx, &[row])
                 })
                 .await;
             })

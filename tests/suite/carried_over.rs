@@ -1,0 +1,119 @@
+//! A database that an earlier version left is taken over with everything that its services are owed.
+
+use serde_json::{Value, json};
+use tests::bridge::Receiver;
+use tests::transcript::Log;
+use tests::{Stage, Stored};
+use understudy::experiments;
+
+use crate::to_device::inbox_of;
+
+/// Before everything owed stood in one table: `irc` and `mirror` each have a frozen transaction that was refused, and more behind it:
+/// messages (one that its device has seen, one that was delivered and that its device has not seen, a large one that two devices
+/// share), events, device lists, counts and account data; `late` is in the middle of its back-fill.
+const BEFORE_OWED: Stored = Stored {
+    sqlite: include_str!("../fixtures/before-owed/sqlite.sql"),
+    postgres: include_str!("../fixtures/before-owed/postgres.sql"),
+};
+
+const LISTS: &str = "org.matrix.msc3202.device_lists";
+const COUNTS: &str = "org.matrix.msc3202.device_one_time_keys_count";
+const TO_DEVICE: &str = "de.sorunome.msc2409.to_device";
+const ACCOUNT_DATA: &str = "org.understudy.account_data";
+
+/// Everything under a key of its transactions, each transaction once.
+fn all(receiver: &Receiver, key: &str) -> Vec<Value> {
+    let taken = receiver.taken(0);
+    let lists = taken.iter().map(|body| body[key].as_array().cloned());
+    lists.flatten().flatten().collect()
+}
+
+fn numbers(events: &[Value]) -> Vec<i64> {
+    let numbers = events.iter().filter_map(|e| e["content"]["n"].as_i64());
+    numbers.collect()
+}
+
+fn users(receiver: &Receiver, list: &str) -> Vec<String> {
+    let taken = receiver.taken(0);
+    let lists = taken
+        .iter()
+        .map(|body| body[LISTS][list].as_array().cloned());
+    let users = lists.flatten().flatten();
+    users
+        .filter_map(|u| u.as_str().map(str::to_owned))
+        .collect()
+}
+
+#[actix_web::test]
+async fn what_an_earlier_version_owed_is_delivered() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = BEFORE_OWED.restore(folder.path());
+    let log = Log::default();
+    let receiver = |id: &str| Receiver::start(id, &format!("{id}-hs-token"), None, log.clone());
+    let (irc, mirror, late) = (receiver("irc"), receiver("mirror"), receiver("late"));
+    let stage = Stage::with(&understudy::mscs::by_default(), |options| {
+        let proposals = &mut options.settings.proposals;
+        experiments::switch_on(&["account_data"], &mut options.hooks, proposals).expect("known");
+        options.settings.observe = Some(vec!["mirror".into()]);
+        options.database = database;
+        let files = options.appservices.clone().expect("a folder");
+        for (receiver, id, pattern, exclusive) in [
+            (&irc, "irc", "@irc_.*", true),
+            (&mirror, "mirror", "@(alice|bob).*", false),
+            (&late, "late", "@late_.*", true),
+        ] {
+            let registration = json!({
+                "id": id, "url": receiver.url, "as_token": format!("{id}-as-token"), "hs_token": format!("{id}-hs-token"),
+                "sender_localpart": format!("{id}bot"), "rate_limited": false, "receive_ephemeral": true,
+                "org.matrix.msc3202": true, ACCOUNT_DATA: id == "irc",
+                "namespaces": {"users": [{"exclusive": exclusive, "regex": pattern}]},
+            });
+            std::fs::write(files.join(format!("{id}.yaml")), registration.to_string()).expect("a file");
+        }
+    })
+    .await;
+    stage.advance(std::time::Duration::from_secs(1)).await;
+    stage.quiet().await;
+
+    // The frozen transactions first, under their ids.
+    assert_eq!(irc.received()[0].id(), "1735689601000000");
+    assert_eq!(mirror.received()[0].id(), "1735689601000002");
+    assert_eq!(numbers(&all(&irc, TO_DEVICE)), [1, 2, 3, 4, 5]);
+    assert_eq!(
+        numbers(&all(&mirror, TO_DEVICE)),
+        [5, 6],
+        "what it was sent before is not sent again"
+    );
+    assert_eq!(numbers(&all(&late, TO_DEVICE)), [8, 9, 10, 11]);
+    for receiver in [&irc, &mirror] {
+        let events = all(receiver, "events");
+        let said = events.iter().filter_map(|e| e["content"]["body"].as_str());
+        assert_eq!(said.collect::<Vec<_>>(), ["event 1", "event 2", "event 3"]);
+    }
+    assert!(users(&irc, "changed").contains(&"@alice:test".to_owned()));
+    assert_eq!(users(&irc, "left"), ["@bob:test"]);
+    assert!(users(&mirror, "changed").contains(&"@irc_dan:test".to_owned()));
+    let mut counts = irc
+        .taken(0)
+        .into_iter()
+        .map(|body| body[COUNTS]["@irc_dan:test"]["GHOST"].clone());
+    assert_eq!(counts.next_back(), Some(json!({"signed_curve25519": 2})));
+    assert_eq!(numbers(&all(&irc, ACCOUNT_DATA)), [7]);
+
+    // What waits for devices is what waited for them, and what was acknowledged is gone.
+    let (alice, bob) = (
+        stage.log_in("alice", "LAPTOP").await,
+        stage.log_in("bob", "PHONE").await,
+    );
+    assert_eq!(numbers(&inbox_of(&alice).await), [100]);
+    assert_eq!(numbers(&inbox_of(&bob).await), [6]);
+    for (user, device) in [("@irc_dan:test", "GHOST"), ("@late_eve:test", "TV")] {
+        let path = format!("/_understudy/explain?user={user}&device={device}");
+        let said = alice.aside().get(&path).await.ok();
+        assert_eq!(
+            (&said["inbox"]["count"], &said["copies"]["count"]),
+            (&json!(0), &json!(0)),
+            "{said}"
+        );
+    }
+}

@@ -1,0 +1,252 @@
+//! Each table group has one owner among the actors: only the owner's folder calls the functions that write to it. The exceptions are
+//! writes that belong together in one commit, each with its reason.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::tidy::files;
+
+/// Writes that another actor calls, as part of a write of its own: module, function, who calls it, and why it is not a message.
+const COMPOSED: &[(&str, &str, &[&str], &str)] = &[
+    (
+        "owed",
+        "owe_all",
+        &["to_device_inbox"],
+        "what is owed is committed with the fact",
+    ),
+    (
+        "owed",
+        "owe_event",
+        &["rooms"],
+        "what is owed is committed with the fact",
+    ),
+    (
+        "counts",
+        "owe_counts_to",
+        &["appservices"],
+        "a page of a back-fill owes and says how far it is",
+    ),
+    (
+        "server_info",
+        "set",
+        &["appservices"],
+        "the names of broken files are kept with the registrations",
+    ),
+    (
+        "user_data",
+        "owe_missed",
+        &["appservices"],
+        "a page of a back-fill owes and says how far it is",
+    ),
+    (
+        "inbox",
+        "decide",
+        &["appservices"],
+        "a page of a back-fill owes and says how far it is",
+    ),
+    (
+        "device_lists",
+        "keys_changed",
+        &["accounts", "key_store"],
+        "the line of the log is the durable copy of the fact",
+    ),
+    (
+        "device_lists",
+        "private_keys_changed",
+        &["key_store"],
+        "the line of the log is the durable copy of the fact",
+    ),
+    (
+        "device_lists",
+        "membership_changed",
+        &["rooms"],
+        "the line of the log is the durable copy of the fact",
+    ),
+    (
+        "device_lists",
+        "set_told_until",
+        &["appservices"],
+        "what a registration switches off is committed with it",
+    ),
+    (
+        "service_rooms",
+        "set_members",
+        &["appservices"],
+        "the members are counted for a registration and committed with it",
+    ),
+    (
+        "accounts",
+        "ensure_sender",
+        &["appservices"],
+        "a service's own user begins with its registration",
+    ),
+    (
+        "backup",
+        "forget_user",
+        &["accounts"],
+        "what dies with an account dies in one write",
+    ),
+    (
+        "signing_keys",
+        "forget_user",
+        &["accounts"],
+        "what dies with an account dies in one write",
+    ),
+    (
+        "user_data",
+        "put",
+        &["rooms"],
+        "the read marker of a room is account data, and moves with the receipt",
+    ),
+    (
+        "inbox",
+        "remember",
+        &["rooms"],
+        "the answer to a transaction id is committed with what it answers",
+    ),
+];
+
+/// A module of `schema` that writes: its owner, and the functions that write.
+struct Written {
+    owner: String,
+    functions: BTreeSet<String>,
+}
+
+/// The modules of `schema` that write, by name.
+fn written() -> BTreeMap<String, Written> {
+    let mut modules: BTreeMap<String, String> = BTreeMap::new();
+    for (file, text) in files("schema/src") {
+        let path = file.split("schema/src/").last().unwrap_or_default();
+        let module = path.split(['/', '.']).next().unwrap_or_default();
+        modules
+            .entry(module.to_owned())
+            .or_default()
+            .push_str(&text);
+    }
+    let written = modules.into_iter().filter_map(|(module, text)| {
+        let functions = writing_functions(&text);
+        if functions.is_empty() {
+            return None;
+        }
+        let owners = text.split("//! Owner: `").skip(1);
+        let owners: BTreeSet<&str> = owners.filter_map(|rest| rest.split('`').next()).collect();
+        let [owner] = owners.into_iter().collect::<Vec<_>>()[..] else {
+            panic!("schema/src/{module} writes, and does not name one \"Owner: `…`\"");
+        };
+        let owner = owner.to_owned();
+        Some((module, Written { owner, functions }))
+    });
+    written.collect()
+}
+
+/// What a function that changes rows has in its signature or in its body.
+const MARKS: [&str; 6] = [
+    "insert_into",
+    "diesel::update",
+    "diesel::delete",
+    "insert_all!",
+    "change!(",
+    "&mut Tx<",
+];
+
+/// The functions of a file that stand alone: name, text, and whether it is public.
+fn functions(text: &str) -> Vec<(String, String, bool)> {
+    let mut all: Vec<(String, String, bool)> = Vec::new();
+    let mut is_open = false;
+    for line in text.lines() {
+        let begun = ["pub fn ", "pub(crate) fn ", "pub(super) fn ", "fn "];
+        let begun = begun.iter().find_map(|head| line.strip_prefix(head));
+        if let Some(rest) = begun {
+            let name = rest.split(['(', '<']).next().unwrap_or_default();
+            all.push((name.to_owned(), String::new(), line.starts_with("pub fn ")));
+            is_open = true;
+        }
+        if let (true, Some((_, body, _))) = (is_open, all.last_mut()) {
+            body.push_str(line);
+            body.push('\n');
+        }
+        is_open &= line != "}";
+    }
+    all
+}
+
+/// The public functions of a file that change rows, themselves or by another function of the file.
+fn writing_functions(text: &str) -> BTreeSet<String> {
+    let functions = functions(text);
+    let mut writing: BTreeSet<&str> = BTreeSet::new();
+    loop {
+        let found = functions.iter().find(|(name, body, _)| {
+            let by_itself = MARKS.iter().any(|mark| body.contains(mark));
+            let by_another = writing
+                .iter()
+                .any(|other| body.contains(&format!(" {other}(")));
+            !writing.contains(name.as_str()) && (by_itself || by_another)
+        });
+        match found {
+            Some((name, ..)) => writing.insert(name),
+            None => break,
+        };
+    }
+    let public = functions.iter().filter(|(_, _, is_public)| *is_public);
+    let names = public.map(|(name, ..)| name.as_str());
+    names
+        .filter(|name| writing.contains(name))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Whether a file calls a function of a module of `schema`, by its path or by an import.
+fn calls(text: &str, module: &str, function: &str) -> bool {
+    let is_whole = |rest: &str| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_');
+    let path = format!("{module}::{function}");
+    let by_path = text
+        .match_indices(&path)
+        .any(|(at, _)| is_whole(&text[at + path.len()..]));
+    let imports = text
+        .split("use schema::")
+        .skip(1)
+        .filter_map(|rest| rest.split(';').next());
+    let lists = imports.filter_map(|import| import.strip_prefix(module)?.strip_prefix("::{"));
+    by_path
+        || lists
+            .flat_map(|list| list.split([',', '}']))
+            .any(|name| name.trim() == function)
+}
+
+#[test]
+fn only_the_owner_of_a_table_writes_to_it() {
+    let (written, mut used) = (written(), BTreeSet::new());
+    let mut wrong = Vec::new();
+    for (file, text) in files("actors/src") {
+        if file.contains("/tests") || file.ends_with("tests.rs") {
+            continue;
+        }
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let path = file.split("actors/src/").last().unwrap_or_default();
+        let folder = path.split(['/', '.']).next().unwrap_or_default();
+        for (module, Written { owner, functions }) in &written {
+            for function in functions
+                .iter()
+                .filter(|f| folder != owner && calls(code, module, f))
+            {
+                let composed = COMPOSED
+                    .iter()
+                    .find(|(m, f, by, _)| m == module && f == function && by.contains(&folder));
+                match composed {
+                    Some((module, function, ..)) => drop(used.insert((*module, *function))),
+                    None => wrong.push(format!(
+                        "{file} calls {module}::{function}, which writes for `{owner}`"
+                    )),
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    let unused: Vec<_> = COMPOSED
+        .iter()
+        .filter(|(m, f, ..)| !used.contains(&(*m, *f)))
+        .collect();
+    assert!(
+        unused.is_empty(),
+        "nothing is composed so any more: {unused:?}"
+    );
+}
