@@ -104,7 +104,13 @@ pub(crate) fn run(arguments: &[String]) {
         TcpListener::bind(listen).expect("an address"),
     );
     actix_rt::System::new().block_on(async move {
-        actix_rt::spawn(push(shared.clone(), connect(database), url));
+        let push = actix_rt::spawn(push(shared.clone(), connect(database), url));
+        actix_rt::spawn(async move {
+            // What it does not deliver, nobody is to wait for.
+            let ended = push.await;
+            eprintln!("the yardstick delivers no more: {ended:?}");
+            std::process::exit(1);
+        });
         let data = Data::new(shared);
         let server = HttpServer::new(move || {
             App::new()
@@ -202,6 +208,8 @@ async fn send(
 
 /// One transaction after the other, the oldest messages first.
 async fn push(shared: Shared, mut db: SqliteConnection, url: String) {
+    // One is installed already where another part of this program has made a client.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder()
         .no_proxy()
         .http1_only()
