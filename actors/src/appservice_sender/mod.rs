@@ -18,29 +18,29 @@ mod counts;
 mod freeze;
 mod gather;
 mod messages;
+mod ping;
 pub mod rules;
+mod status;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::dev::ToEnvelope;
 use actix::{
-    Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Recipient, ResponseFuture,
-    SpawnHandle, WrapFuture,
+    Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Recipient, SpawnHandle, WrapFuture,
 };
 use bytes::Bytes;
+use schema::Position;
 use schema::interests::Service;
 use schema::transactions::Frozen;
-use schema::{Position, set_aside};
 use serde_json::value::RawValue;
-use tokio::sync::oneshot;
 
 use crate::faults::Point;
 use crate::life::Life;
 use crate::to_device_inbox::Acknowledged;
 use crate::transport::{self, Transport};
 use crate::wake::WakeSender;
-use crate::{Env, Error, Refusal, Result, guarded};
+use crate::{Env, Error, Refusal, Result};
 use freeze::{Found, Next, Wanted};
 
 pub use counts::SIGNED_CURVE25519;
@@ -52,15 +52,6 @@ const COUNTS_DELAY: Duration = Duration::from_millis(200);
 
 /// How long to wait before a write that failed is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
-
-/// How many pings to its service are under way at most.
-const PINGS: usize = 4;
-
-/// When a ping beyond that is told to come again, in milliseconds.
-const PING_LATER: u64 = 1_000;
-
-/// How many rows that are set aside are shown.
-const SHOWN: i64 = 10;
 
 /// What the sender is doing.
 #[derive(Debug)]
@@ -402,29 +393,6 @@ impl AppserviceSender {
             other => self.state = other,
         }
     }
-
-    fn view(&self) -> View {
-        let (state, transaction, next_attempt_at) = match &self.state {
-            _ if self.paused => ("paused", None, None),
-            State::Idle => ("idle", None, None),
-            State::Gathering => ("gathering", None, None),
-            State::Sending(frozen) => ("sending", Some(frozen.txn_id), None),
-            State::Acknowledging(frozen) => ("acknowledging", Some(frozen.txn_id), None),
-            State::Waiting(frozen, _, until) => ("waiting", Some(frozen.txn_id), Some(*until)),
-        };
-        View {
-            service: self.service.id.to_string(),
-            state,
-            transaction,
-            failed_attempts: self.failed_attempts,
-            next_attempt_at,
-            last_error: self.last_error.clone(),
-            acknowledged: self.acknowledged,
-            gathered: self.gathered,
-            set_aside: None,
-            observing: Observing::of(&self.service),
-        }
-    }
 }
 
 /// What the next transaction is made with; ephemeral data is taken now or dropped.
@@ -486,94 +454,6 @@ impl Handler<RetryNow> for AppserviceSender {
 
     fn handle(&mut self, _: RetryNow, ctx: &mut Context<Self>) {
         self.retry(ctx);
-    }
-}
-
-impl Handler<Ping> for AppserviceSender {
-    type Result = Result<Pinging>;
-
-    fn handle(&mut self, msg: Ping, ctx: &mut Context<Self>) -> Self::Result {
-        if self.service.registration.url.is_none() {
-            return Err(Refusal::UrlNotSet.into());
-        }
-        if self.pings >= PINGS {
-            let retry_after_ms = PING_LATER;
-            return Err(Refusal::LimitExceeded { retry_after_ms }.into());
-        }
-        self.pings += 1;
-        let (tell, told) = oneshot::channel();
-        let busy = self.env.trace.busy();
-        let ping = ping(
-            self.env.clone(),
-            self.transport.clone(),
-            Arc::clone(&self.service),
-            msg.transaction_id,
-        );
-        ctx.spawn(ping.into_actor(self).map(|took, this, ctx| {
-            this.pings -= 1;
-            if took.is_ok() {
-                this.retry(ctx);
-            }
-            // A request that has ended does not hear it.
-            let _ = tell.send(Pinged(took, this.env.trace.busy()));
-            drop(busy);
-        }));
-        Ok(Pinging(told))
-    }
-}
-
-/// Ask the service whether it is there, and wait for its answer.
-async fn ping(
-    env: Env,
-    transport: Transport,
-    service: Arc<Service>,
-    transaction_id: Option<String>,
-) -> Result<Duration> {
-    let mut body = serde_json::Map::new();
-    if let Some(id) = transaction_id {
-        body.insert("transaction_id".to_owned(), id.into());
-    }
-    let body = Bytes::from(serde_json::Value::Object(body).to_string());
-    let start = env.clock.monotonic();
-    let answer = tokio::select! {
-        answer = transport.ping(&service, body, &env.clock) => answer?,
-        () = env.stopping.stopped() => {
-            return Err(Refusal::ConnectionFailed("the server stops".to_owned()).into());
-        }
-    };
-    if !rules::is_acknowledged(answer.status) {
-        return Err(Refusal::BadStatus {
-            status: answer.status,
-            body: answer.body,
-        }
-        .into());
-    }
-    let took = env.clock.monotonic() - start;
-    Ok(Duration::from_millis(u64::try_from(took).unwrap_or(0)))
-}
-
-impl Handler<Status> for AppserviceSender {
-    type Result = ResponseFuture<Result<View>>;
-
-    fn handle(&mut self, _: Status, _: &mut Context<Self>) -> Self::Result {
-        let (mut view, id) = (self.view(), self.service.id.clone());
-        let aside = self.env.store.read(move |db| {
-            let count = set_aside::count(db, &id)?;
-            Ok::<_, Error>((count, set_aside::oldest(db, &id, SHOWN)?))
-        });
-        guarded(&self.env, "appservice_sender", async move {
-            let (count, oldest) = aside.await?;
-            let shown = |row: set_aside::Aside| Aside {
-                kind: row.kind,
-                position: row.position,
-                why: row.why,
-            };
-            view.set_aside = (count > 0).then(|| SetAside {
-                count,
-                oldest: oldest.into_iter().map(shown).collect(),
-            });
-            Ok(view)
-        })
     }
 }
 
