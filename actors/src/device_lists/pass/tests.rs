@@ -138,19 +138,24 @@ fn brute(
         .collect()
 }
 
+/// An empty store in which the services are in force; its folder goes when it is dropped.
+async fn opened() -> (tempfile::TempDir, Store) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let url = format!("sqlite:{}", folder.path().join("db").display());
+    let store = Store::open(&url, &Options::default()).expect("the store opens");
+    let done = store.write_alone(|tx| {
+        tx.swap_interests(interests());
+        Ok::<_, Error>(())
+    });
+    done.await.expect("interests in force");
+    (folder, store)
+}
+
 #[actix::test]
 async fn what_a_service_was_told_is_who_shares_a_room() {
     for seed in 0..12u64 {
-        let folder = tempfile::tempdir().expect("a folder");
-        let url = format!("sqlite:{}", folder.path().join("db").display());
-        let store = Store::open(&url, &Options::default()).expect("the store opens");
+        let (_folder, store) = opened().await;
         let (compiled, own) = (interests(), interests());
-        let done = store.write_alone(|tx| {
-            tx.swap_interests(interests());
-            Ok::<_, Error>(())
-        });
-        done.await.expect("interests in force");
-
         let told = store.write_always(move |tx| {
             let mut state = seed * 7919 + 1;
             let mut random = |below: usize| {
@@ -211,14 +216,7 @@ async fn what_a_service_was_told_is_who_shares_a_room() {
 
 #[actix::test]
 async fn the_bot_and_the_user_leave_at_nearly_the_same_time() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let url = format!("sqlite:{}", folder.path().join("db").display());
-    let store = Store::open(&url, &Options::default()).expect("the store opens");
-    let done = store.write_alone(|tx| {
-        tx.swap_interests(interests());
-        Ok::<_, Error>(())
-    });
-    done.await.expect("interests in force");
+    let (_folder, store) = opened().await;
     let owed = store.write_always(|tx| {
         let irc = ServiceId::from("irc");
         move_to(tx, ROOMS[0], "@ircbot:test", "join")?;
@@ -245,14 +243,7 @@ async fn the_bot_and_the_user_leave_at_nearly_the_same_time() {
 
 #[actix::test]
 async fn the_last_leave_of_a_service_tells_of_those_who_left_after_it() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let url = format!("sqlite:{}", folder.path().join("db").display());
-    let store = Store::open(&url, &Options::default()).expect("the store opens");
-    let done = store.write_alone(|tx| {
-        tx.swap_interests(interests());
-        Ok::<_, Error>(())
-    });
-    done.await.expect("interests in force");
+    let (_folder, store) = opened().await;
     let schedule = store.write_always(|tx| {
         let irc = ServiceId::from("irc");
         move_to(tx, ROOMS[0], "@ircbot:test", "join")?;
@@ -279,14 +270,7 @@ async fn the_last_leave_of_a_service_tells_of_those_who_left_after_it() {
 
 #[actix::test]
 async fn a_later_open_line_does_not_part_a_leave_and_its_left() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let url = format!("sqlite:{}", folder.path().join("db").display());
-    let store = Store::open(&url, &Options::default()).expect("the store opens");
-    let done = store.write_alone(|tx| {
-        tx.swap_interests(interests());
-        Ok::<_, Error>(())
-    });
-    done.await.expect("interests in force");
+    let (_folder, store) = opened().await;
     for leaver in ["@alice:test", "@ircbot:test"] {
         let schedule = store.write_always(move |tx| {
             let irc = ServiceId::from("irc");
@@ -323,14 +307,7 @@ async fn a_later_open_line_does_not_part_a_leave_and_its_left() {
 
 #[actix::test]
 async fn an_open_line_holds_back_only_the_services_that_it_concerns() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let url = format!("sqlite:{}", folder.path().join("db").display());
-    let store = Store::open(&url, &Options::default()).expect("the store opens");
-    let done = store.write_alone(|tx| {
-        tx.swap_interests(interests());
-        Ok::<_, Error>(())
-    });
-    done.await.expect("interests in force");
+    let (_folder, store) = opened().await;
     let held = store.write_always(|tx| {
         let services = [ServiceId::from("irc"), ServiceId::from("other")];
         let mut all: Vec<(&str, [bool; 2])> = Vec::new();
