@@ -154,13 +154,13 @@ pub fn acknowledge_device(
                 .filter(inbox::position.le(up_to.0))
         };
     }
-    let newest: Option<i64> = on!(db, |c| seen!()
-        .select(diesel::dsl::max(inbox::position))
+    let range: (Option<i64>, Option<i64>) = on!(db, |c| seen!()
+        .select((
+            diesel::dsl::min(inbox::position),
+            diesel::dsl::max(inbox::position)
+        ))
         .first(c))?;
-    let oldest: Option<i64> = on!(db, |c| seen!()
-        .select(diesel::dsl::min(inbox::position))
-        .first(c))?;
-    let (Some(oldest), Some(newest)) = (oldest, newest) else {
+    let (Some(oldest), Some(newest)) = range else {
         return Ok(0);
     };
     let gone = on!(db, |c| diesel::delete(
@@ -174,8 +174,7 @@ pub fn acknowledge_device(
     Ok(gone + stay)
 }
 
-/// The device is gone, and what waits for it: nobody can read it. What services are owed of it goes too, but for what is in a frozen
-/// body.
+/// The device is deleted: its messages go, and so does what services are owed of them, but for what is in a frozen body.
 pub fn forget_device(db: &mut Conn, user_id: &str, device_id: &str) -> Result<()> {
     let theirs: Vec<i64> = on!(db, |c| inbox::table
         .filter(inbox::user_id.eq(user_id))
@@ -399,14 +398,12 @@ pub fn decide(tx: &mut Tx<'_>, service: &Service, why: &str, positions: &[i64]) 
         .filter(owed::appservice_id.eq(service.id.as_str()))
         .select(owed::position)
         .load(c))?;
-    for position in positions.iter().filter(|p| !known.contains(p)) {
-        let row = Owed {
-            why: why.to_owned(),
-            ..Owed::new(service, Position(*position), TO_DEVICE)
-        };
-        crate::owed::owe(tx, &row)?;
-    }
-    Ok(())
+    let new = positions.iter().filter(|p| !known.contains(p));
+    let rows = new.map(|position| Owed {
+        why: why.to_owned(),
+        ..Owed::new(service, Position(*position), TO_DEVICE)
+    });
+    crate::owed::owe_all(tx, &rows.collect::<Vec<_>>())
 }
 
 /// How many messages wait for a device, and the oldest of them.
