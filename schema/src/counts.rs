@@ -16,7 +16,7 @@ use crate::tables::{device_keys, devices, fallback_keys, one_time_keys, users};
 use crate::{Conn, Result, Tx, keys};
 
 /// The key counts of this device changed: every service that decides over it is owed them. Part of the write that changed
-/// them. One row however often it happens. Answers whom to wake.
+/// them. One row however often it happens. Answers the services whose senders are to be woken.
 pub fn owe_counts(tx: &mut Tx<'_>, device: &Addressed) -> Result<BTreeSet<ServiceId>> {
     let interests = tx.interests();
     let mut services = authorities(&interests, device);
@@ -83,7 +83,7 @@ pub fn counts_of(db: &mut Conn, user_id: &str, device_id: &str) -> Result<Option
     }))
 }
 
-/// The device is gone: nobody is owed its counts any more, but for those in a frozen transaction.
+/// The device is deleted: no service is owed its counts any more, but for those in a frozen transaction.
 /// Part of the write that deletes the device.
 pub fn forget_counts(tx: &mut Tx<'_>, to: &Addressed) -> Result<()> {
     let key = owed::key(&[&to.device.user_id, &to.device.device_id]);

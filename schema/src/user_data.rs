@@ -74,7 +74,8 @@ pub fn put(
 
 // ANCHOR: owe
 /// Account data is what a person tells its own clients, and nobody else: it is owed to a service for its own users only, those
-/// that nobody else may be. One row for each piece, however often it changes. Answers whom to wake.
+/// that nobody else may be. One row for each piece, however often it changes. Answers the
+/// services whose senders are to be woken.
 fn owe(tx: &mut Tx<'_>, data: &DataRow) -> Result<BTreeSet<ServiceId>> {
     let interests = tx.interests();
     let claims = interests.in_user(&data.user_id).into_iter();

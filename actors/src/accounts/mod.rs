@@ -5,7 +5,7 @@
 //!
 //! *Asks* nobody.
 //!
-//! *Tells* `device_lists` [`KeysChanged`], and [`Wake`](crate::wake::Wake): who waits in `/sync`,
+//! *Tells* `device_lists` [`KeysChanged`], and [`Wake`](crate::wake::Wake): the `/sync` requests that wait,
 //! and the services that are owed account data.
 //!
 //! *Promises* that a token is worth nothing once its end has been answered; that nothing of a deleted device is left

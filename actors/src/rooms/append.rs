@@ -387,8 +387,8 @@ impl<'e> Open<'e> {
 }
 
 /// The services in whose namespaces a user is: they are owed the events that the user sends and the member events about the user.
-/// Who sends any other event than the creation of a room, or a member event about themselves, is joined, so that these services
-/// are interested in the room already. ([spec])
+/// Only the creation of a room and a user's own member events are sent by a user that is not joined: the sender of any other event is
+/// a member by which these services are interested in the room already. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#registration
 fn services_of(tx: &Tx<'_>, user: &str) -> BTreeSet<ServiceId> {

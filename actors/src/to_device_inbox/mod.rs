@@ -4,7 +4,7 @@
 //!
 //! *Asks* nobody.
 //!
-//! *Tells* [`Wake`](crate::wake::Wake): the senders of services that are owed a message, and who waits in `/sync`.
+//! *Tells* [`Wake`](crate::wake::Wake): the senders of services that are owed a message, and the `/sync` requests that wait.
 //!
 //! *Promises* that an answered message is on the disk, once; that nothing leaves before it is acknowledged: by `since`
 //! for a device, by [`Acknowledged`], which follows a 2xx, for the service that decides over the device.

@@ -185,14 +185,15 @@ pub fn sharing_among(
     Ok(found.into_iter().collect())
 }
 
-/// Who is asked about in a room where a service gained its first member or lost its last.
+/// Which users of a room are asked about when a service gained its first member there or lost its last: those joined or invited now,
+/// and those whose membership changed lately.
 #[derive(Debug, Clone, Copy)]
 pub struct InRoom<'a> {
     /// The room.
     pub room_id: &'a str,
-    /// People whose membership changed after this are asked about, whatever it is now; the largest position for nobody.
+    /// Users whose membership changed after this position are asked about too, whatever it is now. The largest position adds none.
     pub changed_after: Position,
-    /// Only people after this user id.
+    /// Only users whose id comes after this one.
     pub after_user: &'a str,
 }
 
@@ -226,9 +227,8 @@ fn people_of(db: &mut Conn, at: InRoom<'_>, limit: i64) -> Result<Vec<String>> {
         .load(c))?)
 }
 
-/// Of the people of a room, those who share a room with the service (this one or another), in order.
-/// The one set-based question behind a service's first or last member: `None` when nobody is left to ask about,
-/// else the last user looked at and those who share.
+/// The next users of a room to be asked about, in order, and those among them that share a room with the service, this one or another.
+/// `None` where no user is left to ask about.
 ///
 /// # Errors
 /// When the database fails.

@@ -363,7 +363,7 @@ async fn words(house: &House) -> BTreeMap<String, bool> {
     words.collect()
 }
 
-/// A service that is told nothing of a user any more must not take what it knows of the user's devices for the newest.
+/// A service that gets no more changes of a user's devices is told `left`, so that it does not trust an outdated list.
 #[actix::test]
 async fn a_user_that_is_its_own_no_more_is_left_unless_they_share_a_room() {
     let mut house = House::open();

@@ -32,7 +32,7 @@ enum Rest {
     InRoom(String),
 }
 
-/// Read the log from the cursor to the head, piece by piece, and wake who has something to be told.
+/// Read the log from the cursor to the head, piece by piece, and wake the senders of the services that are owed something by it.
 ///
 /// # Errors
 /// When storage fails; nothing of the piece that failed is kept.
@@ -41,7 +41,8 @@ pub(super) async fn run(env: &Env) -> Result<()> {
     loop {
         let from = std::mem::take(&mut after_user);
         let step = env.store.write_always(move |tx| step(tx, &from)).await?;
-        env.wake.services(&step.told, Some(env.store.head()));
+        // What it owes stands at earlier events, where a sender may have looked already: so no position is given.
+        env.wake.services(&step.told, None);
         env.wake.pass_has_read(step.read);
         match step.rest {
             Rest::Nothing => return Ok(()),
@@ -162,8 +163,7 @@ fn decide(
     Ok(())
 }
 
-/// Owe the service a verdict, and whether it is about a user of its own, with the event that it follows from. Whether it is told
-/// anything.
+/// Owe the service a verdict, at the event that it follows from. Whether the service is owed anything by it.
 pub(crate) fn owe(
     tx: &mut Tx<'_>,
     service: &Service,
@@ -179,7 +179,8 @@ pub(crate) fn owe(
     Ok(true)
 }
 
-/// A service gained its first member in a room, or lost its last: ask about everybody there or gone since, a piece at a time.
+/// A service gained its first member in a room, or lost its last: ask about every user that is in the room, or left it since, a piece at a
+/// time.
 /// Answers the last user asked about while there may be more.
 fn whole_room(
     tx: &mut Tx<'_>,
@@ -192,7 +193,7 @@ fn whole_room(
     let Some(service) = service.filter(|s| s.takes_device_lists) else {
         return Ok(None);
     };
-    // Who left after the service's last member is asked about here too: the `left` belongs to the event that ended the sharing, which
+    // Users that left after the service's last member are asked about here too: the `left` belongs to the event that ended the sharing, which
     // nothing holds back once this line is read.
     let at = InRoom {
         room_id: &line.room_id,

@@ -245,7 +245,7 @@ async fn a_room_is_called_by_its_own_names_only() {
     ));
 }
 
-/// Nobody is joined yet when the creation is sent: who sent it decides.
+/// The creation of a room is sent before any user is joined, so its sender alone decides which services are owed it.
 #[actix_rt::test]
 async fn a_service_is_owed_the_creation_of_the_rooms_of_its_users() {
     let house = House::new().await;
