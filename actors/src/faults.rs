@@ -11,9 +11,9 @@ pub enum Point {
     BeforeRequest,
     /// A service has answered a request, and nothing of the answer is remembered yet.
     AfterAnswer,
-    /// A service has answered a 2xx, and the write that records it, and deletes what was delivered, is not queued yet.
+    /// A service has answered a 2xx, and the write that records it is not queued yet.
     BeforeRecord,
-    /// That write is committed, and its sender does not know it yet.
+    /// That write is committed, and neither its sender nor the inbox, which deletes what was delivered, knows it yet.
     AfterRecord,
     /// A hint is about to be given to a sender.
     SenderHint,

@@ -101,6 +101,15 @@ impl World {
                 }
             }
         }
+        // A message is gone that was acknowledged, by its device or by the service that decides over the device, and that no service is owed.
+        let left = "SELECT decided_by AS a, CAST(COUNT(*) AS TEXT) AS b FROM inbox WHERE (acknowledged OR decided_by <> '') \
+             AND NOT EXISTS (SELECT 1 FROM owed o WHERE o.position = inbox.position AND (o.txn IS NULL OR o.txn <> -2)) GROUP BY decided_by";
+        if let Some((service, rows)) = self.journal.pairs(left).pop() {
+            return broken(
+                "what is acknowledged leaves the inbox",
+                format!("{rows} rows that {service:?} decides over"),
+            );
+        }
         let rooms = self.journal.pairs("SELECT appservice_id AS a, room_id || ' ' || CAST(joined AS TEXT) AS b FROM appservice_rooms WHERE joined > 0");
         let mut counted: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for (service, room) in rooms {
