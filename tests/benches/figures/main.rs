@@ -47,6 +47,8 @@ async fn measure(chosen: &[String]) -> Vec<Figure> {
             if chosen.is_empty() || chosen.iter().any(|c| $name.contains(c.as_str())) {
                 eprintln!("{} …", $name);
                 let figures = $run.await;
+                // At once: a later workload can fail.
+                eprint!("{}", figure::table(&figures));
                 figure::keep($name, &figures);
                 all.extend(figures);
             }

@@ -40,7 +40,13 @@ pub(crate) struct Scene<'a> {
 /// Build the binary that people run, as it is now: it is what is measured.
 pub(crate) fn build() {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    let built = Command::new(cargo)
+    let mut build = Command::new(cargo);
+    // What cargo tells this program about its package would have cargo build some dependencies anew, each time.
+    let told = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in std::env::vars().filter(|(name, _)| told(name)) {
+        build.env_remove(name);
+    }
+    let built = build
         // Both packages are named so that what they share is built once.
         .args(["build", "--release", "--quiet", "--bin", "understudy"])
         .args(["-p", "understudy", "-p", "understudy-tests"])
@@ -54,7 +60,7 @@ fn serve(addr: SocketAddr, folder: &Path, database: &str) -> Vec<String> {
     let config = folder.join("server.toml");
     let text = format!(
         "server_name = \"bench\"\nlisten = \"{addr}\"\ndatabase = \"{database}\"\nappservices = \"{}\"\n\
-         rate_limit = false\nclaim_limit = false\n[log]\nfilter = \"warn\"\n",
+         rate_limit = false\nread_limit = false\nclaim_limit = false\n[log]\nfilter = \"warn\"\n",
         folder.join("appservices").display()
     );
     std::fs::write(&config, text).expect("the configuration is written");

@@ -29,6 +29,9 @@ diesel::table! {
 /// As many as the specification allows in a transaction of understudy's.
 const ITEMS: i64 = 100;
 
+/// The largest request, in bytes.
+const LARGEST: usize = 8 << 20;
+
 /// As many writes as share a commit of understudy's.
 const BATCH: usize = 512;
 
@@ -115,6 +118,8 @@ pub(crate) fn run(arguments: &[String]) {
         let server = HttpServer::new(move || {
             App::new()
                 .app_data(Data::clone(&data))
+                // A request to 500 recipients is larger than what the libraries take unasked.
+                .app_data(web::PayloadConfig::new(LARGEST))
                 .route("/_matrix/client/versions", web::get().to(HttpResponse::Ok))
                 .route(
                     "/_matrix/client/v3/sendToDevice/{kind}/{txn}",
