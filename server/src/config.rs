@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use actors::wire::Naming;
 use serde::Deserialize;
 
-use crate::address::Network;
-use crate::limits::{CLAIMS, LOGINS, QUESTIONS, READS, REQUESTS, RateLimit};
+use crate::http::address::Network;
+use crate::http::limits::{CLAIMS, LOGINS, QUESTIONS, READS, REQUESTS, RateLimit};
 
 /// What argon2 spends on a password unless told otherwise: KiB of memory and passes (OWASP's recommendation).
 pub const PASSWORD_COST: (u32, u32) = (19_456, 2);

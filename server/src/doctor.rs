@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::cli::Doctor;
 use crate::config::Config;
 use crate::mscs;
-use crate::run::text;
+use crate::options::text;
 
 /// What was found, and how much of it.
 #[derive(Debug, Serialize)]

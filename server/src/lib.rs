@@ -1,25 +1,26 @@
 //! understudy: a stand-in Matrix homeserver for encrypted application services.
 //!
-//! This crate translates: HTTP in, one question to an actor, HTTP out. It decides nothing and remembers nothing.
+//! This crate translates: a request becomes one question to an actor, and its answer a response. It decides nothing, and remembers
+//! nothing between requests but connections and limits.
+//!
+//! From the bottom up: `state.rs`, which every request can reach; `http/`; `routes/`, with what `mscs/`, `experiments/` and `dev/`
+//! add; `serve.rs`, which binds all routes and starts HTTP; the commands.
 
-pub mod address;
-pub mod app;
-pub mod caller;
 pub mod cli;
 pub mod config;
 mod dev;
 pub mod doctor;
-pub mod error;
 pub mod experiments;
+pub mod http;
 mod key_proxy;
-pub mod limits;
 pub mod mscs;
 mod offline;
+mod options;
 mod people;
 mod private;
-mod questions;
 pub mod routes;
-pub mod ruma;
 mod run;
+pub mod serve;
+pub mod state;
 
 pub use run::run;

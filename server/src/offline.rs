@@ -2,7 +2,6 @@
 
 use std::io::{IsTerminal, Read};
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use actors::accounts::{Register, Registrant};
@@ -11,7 +10,7 @@ use actors::{Actors, appservices, ask};
 use schema::registration::{Registration, ServiceId};
 
 use crate::cli::{AddUser, Forget};
-use crate::run::{configured, make_database, text};
+use crate::options::{configured, make_database, text};
 
 /// How many rows that are set aside are shown of each service.
 const SHOWN: i64 = 10;
@@ -22,26 +21,7 @@ async fn offline(path: &Path) -> Result<Actors, String> {
     options.lock_wait = Duration::ZERO;
     options.appservices = None;
     make_database(&options.database)?;
-    let store = schema::Store::open(
-        &options.database,
-        &schema::Options {
-            fatal: Arc::clone(&options.fatal),
-            lock_wait: options.lock_wait,
-            faults: options.faults,
-        },
-    );
-    let parts = actors::start::Parts {
-        store: store.map_err(text)?,
-        clock: options.clock,
-        ids: options.ids,
-        trace: actors::trace::Trace::new(0),
-        settings: options.settings,
-        hooks: options.hooks,
-        faults: options.actor_faults,
-        appservices: None,
-        fatal: options.fatal,
-    };
-    actors::start(parts).await.map_err(text)
+    options.start_actors().await.map_err(text)
 }
 
 /// Add a person, although registration is closed.

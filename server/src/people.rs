@@ -9,9 +9,9 @@ use actors::appservices::Problem;
 use actors::{Actors, Secret, accounts, ask};
 use serde::{Deserialize, Serialize};
 
-use crate::app::Running;
+use crate::options::text;
 use crate::private;
-use crate::run::text;
+use crate::serve::Running;
 
 /// A person of a development server, as kept beside its database.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -11,8 +11,10 @@ use actors::{Clock, Ids, Settings, faults as actor};
 use schema::faults::{Fault, Faults, Point};
 use tests::stage::START;
 use tokio::sync::Notify;
-use understudy::app::{self, Options, Running};
+use understudy::http::door::Door;
 use understudy::mscs;
+use understudy::serve::{self, Options, Running};
+use understudy::state::App;
 
 /// With what a thread of the storage panics, because the simulation says so.
 const INJECTED: &str = "a thread of the storage panics, because the simulation says so";
@@ -247,9 +249,7 @@ impl Server {
             clock: Clock::manual(START),
             ids: Ids::counted(1),
             trace: 4 << 20,
-            rate_limit: None,
-            claim_limit: None,
-            door: app::Door::default(),
+            door: Door::default(),
             dev: true,
             lock_wait: Duration::from_secs(10),
             faults: Faults::chosen_by(move |point| at.at(point)),
@@ -289,7 +289,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let tasks = tokio::task::LocalSet::new();
         let started = {
-            let start = tasks.run_until(app::serve(listener, self.options.clone()));
+            let start = tasks.run_until(serve::serve(listener, self.options.clone()));
             tokio::select! {
                 started = start => Some(started),
                 () = self.trouble.death() => None,
@@ -310,7 +310,7 @@ impl Server {
         }
     }
 
-    pub(crate) fn app(&self) -> &app::App {
+    pub(crate) fn app(&self) -> &App {
         &self.running.as_ref().expect("the server runs").app
     }
 

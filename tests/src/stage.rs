@@ -10,8 +10,11 @@ use actors::appservices::Reload;
 use actors::wire::Naming;
 use actors::{Clock, Ids, Settings, ask};
 use serde_json::{Value, json};
-use understudy::app::{self, Options, Running};
+use understudy::http::door::Door;
+use understudy::http::limits::Limits;
 use understudy::mscs;
+use understudy::serve::{self, Options, Running};
+use understudy::state::App;
 
 use crate::bridge::{Bridge, Receiver, pause};
 use crate::person::Person;
@@ -88,9 +91,7 @@ impl Stage {
             clock: Clock::manual(START),
             ids: Ids::counted(1),
             trace: 16 << 20,
-            rate_limit: None,
-            claim_limit: None,
-            door: app::Door::default(),
+            door: Door::default(),
             dev: true,
             lock_wait: Duration::from_secs(10),
             faults: schema::faults::Faults::default(),
@@ -113,9 +114,15 @@ impl Stage {
         self.running.as_ref().expect("the server runs")
     }
 
+    /// The server's limits, and what was used of them.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.running().limits
+    }
+
     /// The server's parts, for a look inside.
     #[must_use]
-    pub fn app(&self) -> &app::App {
+    pub fn app(&self) -> &App {
         &self.running().app
     }
 
@@ -323,7 +330,7 @@ impl Stage {
 
 async fn start(options: &Options) -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    app::serve(listener, options.clone())
+    serve::serve(listener, options.clone())
         .await
         .expect("the server starts")
 }

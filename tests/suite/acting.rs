@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tests::person::segment;
 use tests::signing::Key;
 use tests::{Person, Stage};
-use understudy::caller::Auth;
+use understudy::http::caller::Auth;
 use understudy::routes;
 
 #[actix_web::test]

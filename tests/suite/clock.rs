@@ -85,7 +85,7 @@ async fn a_back_off_and_its_retry_wait_for_time_to_pass() {
 #[actix_web::test]
 async fn rate_limits_and_remembered_answers_do_not_follow_the_wall_clock() {
     let stage = Stage::with(&understudy::mscs::by_default(), |options| {
-        options.rate_limit = Some(understudy::limits::RateLimit {
+        options.door.rate_limit = Some(understudy::http::limits::RateLimit {
             per_second: 1.0,
             burst: 20.0,
         });

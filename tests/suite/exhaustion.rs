@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::{Bridge, Person, Stage};
-use understudy::limits::RateLimit;
+use understudy::http::limits::RateLimit;
 
 use crate::counts::{claim, told, upload};
 
@@ -15,7 +15,10 @@ const LIMIT: RateLimit = RateLimit {
 };
 
 async fn stage() -> Stage {
-    Stage::with(&[3202, 4203], |options| options.claim_limit = Some(LIMIT)).await
+    Stage::with(&[3202, 4203], |options| {
+        options.door.claim_limit = Some(LIMIT)
+    })
+    .await
 }
 
 fn wanted(devices: &[(&str, &str)]) -> Value {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tests::person::segment;
 use tests::{Person, Stage};
-use understudy::caller::Auth;
+use understudy::http::caller::Auth;
 use understudy::routes;
 
 /// Letters that no engine can compress.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tests::person::segment;
 use tests::signing::Key;
 use tests::{Bridge, Person, Stage};
-use understudy::app::Options;
+use understudy::serve::Options;
 use understudy::{experiments, mscs};
 
 use crate::counts;

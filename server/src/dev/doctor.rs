@@ -12,12 +12,13 @@ use schema::registration::ServiceId;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::app::App;
-use crate::caller::Caller;
 use crate::doctor::Report;
-use crate::error::{Error, Result};
+use crate::http::answer::Json;
+use crate::http::caller::Caller;
+use crate::http::error::{Error, Result};
+use crate::http::incoming::Raw;
 use crate::mscs;
-use crate::ruma::{Json, Raw};
+use crate::state::App;
 
 /// How long a service may take for each answer.
 const PATIENCE: Duration = Duration::from_secs(5);

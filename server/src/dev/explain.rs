@@ -4,10 +4,11 @@ use actors::Refusal;
 use actors::to_device_inbox::queries;
 use ruma::UserId;
 
-use crate::app::App;
-use crate::caller::Caller;
-use crate::error::{Error, Result};
-use crate::ruma::{Json, Raw};
+use crate::http::answer::Json;
+use crate::http::caller::Caller;
+use crate::http::error::{Error, Result};
+use crate::http::incoming::Raw;
+use crate::state::App;
 
 /// For each service whether it gets copies of messages to a device, under which rule or why not; and what waits now:
 /// `GET /_understudy/explain?user=@bob:test&device=DEV`.

@@ -13,11 +13,13 @@ use actors::{appservices, ask};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::app::App;
-use crate::caller::{Auth, Caller};
-use crate::error::Result;
-use crate::limits::LARGE_BODY;
-use crate::ruma::{Json, Raw, Routes};
+use crate::http::answer::Json;
+use crate::http::caller::{Auth, Caller};
+use crate::http::error::Result;
+use crate::http::incoming::Raw;
+use crate::http::limits::LARGE_BODY;
+use crate::http::registry::Routes;
+use crate::state::App;
 
 /// The routes of a development server.
 pub(crate) fn routes(routes: Routes) -> Routes {

@@ -22,10 +22,10 @@ use schema::registration::ServiceId;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::app::App;
-use crate::caller::Caller;
-use crate::error::Result;
-use crate::{mscs, questions};
+use crate::http::caller::Caller;
+use crate::http::error::Result;
+use crate::mscs;
+use crate::state::App;
 
 pub(crate) use given::GivenKeys;
 pub(crate) use memory::KeyAnswers;
@@ -114,7 +114,7 @@ async fn put_all<T>(
         };
         Ok((service, about, text))
     };
-    let answers = questions::outside(app, join_all(questions.into_iter().map(put))).await;
+    let answers = app.outside(join_all(questions.into_iter().map(put))).await;
     answers.into_iter().collect()
 }
 

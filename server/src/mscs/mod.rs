@@ -9,8 +9,8 @@ pub mod msc4350;
 use actors::wire::{Body, FindDeviceSigner, Hooks, Name, Naming, Pending};
 use schema::interests::Proposals;
 
+use crate::http::registry::Routes;
 use crate::key_proxy::{ClaimProxy, QueryProxy};
-use crate::ruma::Routes;
 
 /// Everything a proposal may touch. Fields left at [`Msc::NONE`] cost nothing.
 pub struct Msc {

@@ -10,10 +10,10 @@ use ruma::api::client::account::{
 };
 
 use super::confirmed::{self, Confirmed};
-use crate::app::App;
-use crate::caller::Caller;
-use crate::error::Result;
-use crate::ruma::Routes;
+use crate::http::caller::Caller;
+use crate::http::error::Result;
+use crate::http::registry::Routes;
+use crate::state::App;
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {
@@ -53,7 +53,7 @@ async fn password(
         auth: auth.clone(),
     };
     let asked = ask(&app.actors.accounts, message);
-    confirmed::tried(&app, &caller, auth.as_ref(), asked).await?;
+    confirmed::tried(&caller, auth.as_ref(), asked).await?;
     Ok(change_password::v3::Response::new())
 }
 
@@ -88,7 +88,7 @@ async fn deactivate(
         auth: auth.clone(),
     };
     let asked = ask(&app.actors.accounts, message);
-    confirmed::tried(&app, &caller, auth.as_ref(), asked).await?;
+    confirmed::tried(&caller, auth.as_ref(), asked).await?;
     // Another actor's rows, so another ask.
     ask(&app.actors.rooms, UserDeactivated { user: who.user }).await?;
     Ok(deactivate::v3::Response::new(

@@ -3,11 +3,10 @@
 use actors::{Refusal, appservices, ask};
 use ruma::api::client::appservice::request_ping;
 
-use crate::app::App;
-use crate::caller::Caller;
-use crate::error::{Error, Result};
-use crate::questions::outside;
-use crate::ruma::Routes;
+use crate::http::caller::Caller;
+use crate::http::error::{Error, Result};
+use crate::http::registry::Routes;
+use crate::state::App;
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {
@@ -36,6 +35,6 @@ async fn ping(
     };
     let pinging = ask(&app.actors.appservices, ping).await?;
     // A service that hangs takes no request's place.
-    let took = outside(&app, pinging.answer()).await?;
+    let took = app.outside(pinging.answer()).await?;
     Ok(request_ping::v1::Response::new(took))
 }

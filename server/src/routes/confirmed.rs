@@ -15,9 +15,9 @@ use serde::Deserialize;
 use serde::de::Error as _;
 use serde_json::value::RawValue;
 
-use crate::app::App;
-use crate::caller::Caller;
-use crate::error::Result;
+use crate::http::caller::Caller;
+use crate::http::error::Result;
+use crate::state::App;
 
 /// A request, and the `auth` that came with it.
 pub(super) struct Confirmed<R> {
@@ -117,18 +117,16 @@ fn by_password(
 
 /// Ask the accounts for something that a user confirms; a password that comes with it counts as a try at the caller's account.
 pub(super) async fn tried<T>(
-    app: &App,
     caller: &Caller,
     auth: Option<&Auth>,
     asked: impl Future<Output = actors::Result<T>>,
 ) -> Result<T> {
-    let asked = async { Ok(asked.await?) };
     match auth.map(|auth| &auth.stage) {
         Some(Stage::Password { .. }) => {
             let user = caller.identity()?.user.as_str();
-            app.try_password(user, caller, asked).await
+            caller.try_password(user, asked).await
         }
-        _ => asked.await,
+        _ => Ok(asked.await?),
     }
 }
 

@@ -11,11 +11,12 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::confirmed::{self, Confirmed};
-use crate::app::App;
-use crate::caller::Caller;
-use crate::error::{Result, refusal_body};
-use crate::limits::LARGE_BODY;
-use crate::ruma::{Json, Routes};
+use crate::http::answer::Json;
+use crate::http::caller::Caller;
+use crate::http::error::{Result, refusal_body};
+use crate::http::limits::LARGE_BODY;
+use crate::http::registry::Routes;
+use crate::state::App;
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {
@@ -49,7 +50,7 @@ async fn upload(
             auth: auth.clone(),
         };
         let asked = ask(&app.actors.accounts, confirm);
-        confirmed::tried(&app, &caller, auth.as_ref(), asked).await?;
+        confirmed::tried(&caller, auth.as_ref(), asked).await?;
         upload.confirmed = true;
         ask(&app.actors.key_store, upload).await?;
     }

@@ -12,10 +12,10 @@ use ruma::{MilliSecondsSinceUnixEpoch, UInt};
 use schema::accounts::DeviceRow;
 
 use super::confirmed::{self, Confirmed};
-use crate::app::App;
-use crate::caller::Caller;
-use crate::error::Result;
-use crate::ruma::Routes;
+use crate::http::caller::Caller;
+use crate::http::error::Result;
+use crate::http::registry::Routes;
+use crate::state::App;
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {
@@ -109,7 +109,7 @@ async fn delete(
         auth: auth.clone(),
     };
     let asked = ask(&app.actors.accounts, message);
-    confirmed::tried(&app, &caller, auth.as_ref(), asked).await?;
+    confirmed::tried(&caller, auth.as_ref(), asked).await?;
     Ok(delete_device::v3::Response::new())
 }
 
@@ -129,6 +129,6 @@ async fn delete_many(
         auth: auth.clone(),
     };
     let asked = ask(&app.actors.accounts, message);
-    confirmed::tried(&app, &caller, auth.as_ref(), asked).await?;
+    confirmed::tried(&caller, auth.as_ref(), asked).await?;
     Ok(delete_devices::v3::Response::new())
 }

@@ -11,11 +11,11 @@ use ruma::api::client::user_directory::search_users;
 use ruma::directory::Filter;
 use ruma::{OwnedServerName, UInt};
 
-use crate::app::App;
-use crate::caller::Caller;
-use crate::error::Result;
-use crate::questions;
-use crate::ruma::Routes;
+use super::questions;
+use crate::http::caller::Caller;
+use crate::http::error::Result;
+use crate::http::registry::Routes;
+use crate::state::App;
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {

@@ -4,11 +4,13 @@ use ruma::api::client::discovery::get_capabilities;
 use ruma::api::client::discovery::get_supported_versions;
 use serde_json::json;
 
-use crate::app::App;
-use crate::caller::{Auth, Caller};
-use crate::error::Result;
+use crate::http::answer::Json;
+use crate::http::caller::{Auth, Caller};
+use crate::http::error::Result;
+use crate::http::incoming::Raw;
+use crate::http::registry::Routes;
 use crate::mscs;
-use crate::ruma::{Json, Raw, Routes};
+use crate::state::App;
 
 /// The versions of the specification whose endpoints are served here.
 const VERSIONS: [&str; 17] = [

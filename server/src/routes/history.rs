@@ -14,10 +14,11 @@ use ruma::serde::Raw;
 use ruma::{EventId, RoomId, UInt};
 use serde_json::value::RawValue;
 
-use crate::app::App;
-use crate::caller::Caller;
-use crate::error::Result;
-use crate::ruma::{Routes, variable};
+use crate::http::caller::Caller;
+use crate::http::error::Result;
+use crate::http::incoming::variable;
+use crate::http::registry::Routes;
+use crate::state::App;
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {

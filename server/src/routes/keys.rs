@@ -12,12 +12,14 @@ use ruma::serde::Raw;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::app::App;
-use crate::caller::Caller;
-use crate::error::Result;
-use crate::limits::LARGE_BODY;
-use crate::ruma::{Json, Routes};
-use crate::{key_proxy, questions};
+use super::questions;
+use crate::http::answer::Json;
+use crate::http::caller::Caller;
+use crate::http::error::Result;
+use crate::http::limits::LARGE_BODY;
+use crate::http::registry::Routes;
+use crate::key_proxy;
+use crate::state::App;
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {
@@ -98,7 +100,7 @@ async fn claim(app: App, caller: Caller, request: claim_keys::v3::Request) -> Re
         failures: Failures,
     }
     caller.identity()?;
-    let wanted = app.limit_claims(&caller, request.one_time_keys)?;
+    let wanted = caller.limit_claims(request.one_time_keys)?;
     let users = wanted.keys().map(|user| &**user);
     questions::about_users(&app, &caller, users).await?;
     let one_time_keys = key_proxy::claim(&app, &caller, wanted).await?;

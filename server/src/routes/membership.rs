@@ -10,11 +10,11 @@ use ruma::api::client::membership::{
 };
 use ruma::{OwnedRoomId, OwnedRoomOrAliasId, OwnedUserId, RoomAliasId};
 
-use crate::app::App;
-use crate::caller::Caller;
-use crate::error::Result;
-use crate::questions;
-use crate::ruma::Routes;
+use super::questions;
+use crate::http::caller::Caller;
+use crate::http::error::Result;
+use crate::http::registry::Routes;
+use crate::state::App;
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {

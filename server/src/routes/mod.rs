@@ -15,6 +15,7 @@ mod observers;
 mod presence;
 mod profile;
 mod push;
+mod questions;
 mod receipts;
 mod register;
 mod rooms;
@@ -29,8 +30,8 @@ mod to_device;
 mod typing;
 mod user_data;
 
+use crate::http::registry::Routes;
 use crate::mscs;
-use crate::ruma::Routes;
 
 /// Every endpoint: the sections, what the proposals with these numbers add, and what a development server has.
 #[must_use]

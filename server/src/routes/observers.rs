@@ -3,10 +3,12 @@
 use actors::to_device_inbox::queries;
 use serde_json::json;
 
-use crate::app::App;
-use crate::caller::{Auth, Caller};
-use crate::error::Result;
-use crate::ruma::{Json, Raw, Routes};
+use crate::http::answer::Json;
+use crate::http::caller::{Auth, Caller};
+use crate::http::error::Result;
+use crate::http::incoming::Raw;
+use crate::http::registry::Routes;
+use crate::state::App;
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {

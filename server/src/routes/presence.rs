@@ -6,10 +6,10 @@ use actors::ask;
 use actors::sync::{SetPresence, queries};
 use ruma::api::client::presence::{get_presence, set_presence};
 
-use crate::app::App;
-use crate::caller::Caller;
-use crate::error::Result;
-use crate::ruma::Routes;
+use crate::http::caller::Caller;
+use crate::http::error::Result;
+use crate::http::registry::Routes;
+use crate::state::App;
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {

@@ -14,11 +14,11 @@ use ruma::api::client::profile::{
 use ruma::profile::{ProfileFieldValue, UserProfile};
 use serde_json::Value;
 
-use crate::app::App;
-use crate::caller::Caller;
-use crate::error::Result;
-use crate::questions;
-use crate::ruma::Routes;
+use super::questions;
+use crate::http::caller::Caller;
+use crate::http::error::Result;
+use crate::http::registry::Routes;
+use crate::state::App;
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {

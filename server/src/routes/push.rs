@@ -10,10 +10,10 @@ use ruma::api::client::push::{
     set_pushrule_actions, set_pushrule_enabled,
 };
 
-use crate::app::App;
-use crate::caller::Caller;
-use crate::error::Result;
-use crate::ruma::Routes;
+use crate::http::caller::Caller;
+use crate::http::error::Result;
+use crate::http::registry::Routes;
+use crate::state::App;
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {

@@ -7,10 +7,12 @@ use actors::rooms::{Mark, MarkKind, MarkRead};
 use ruma::OwnedRoomId;
 use serde_json::{Map, Value};
 
-use crate::app::App;
-use crate::caller::{Auth, Caller};
-use crate::error::{Error, Result};
-use crate::ruma::{Json, Raw, Routes};
+use crate::http::answer::Json;
+use crate::http::caller::{Auth, Caller};
+use crate::http::error::{Error, Result};
+use crate::http::incoming::Raw;
+use crate::http::registry::Routes;
+use crate::state::App;
 
 /// The names of the marks on the wire, those of proposals included that clients still use.
 const KINDS: [(&str, MarkKind); 4] = [

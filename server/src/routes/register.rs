@@ -11,10 +11,11 @@ use serde::Serialize;
 
 use super::confirmed::Confirmed;
 use super::session;
-use crate::app::App;
-use crate::caller::Caller;
-use crate::error::Result;
-use crate::ruma::{Json, Routes};
+use crate::http::answer::Json;
+use crate::http::caller::Caller;
+use crate::http::error::Result;
+use crate::http::registry::Routes;
+use crate::state::App;
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {

@@ -10,12 +10,13 @@ use ruma::api::client::room::{Visibility, aliases, create_room};
 use ruma::serde::Raw;
 use serde_json::value::RawValue;
 
-use crate::app::App;
-use crate::caller::Caller;
-use crate::error::{Error, Result};
-use crate::limits::LARGE_BODY;
-use crate::questions;
-use crate::ruma::{Json, Routes};
+use super::questions;
+use crate::http::answer::Json;
+use crate::http::caller::Caller;
+use crate::http::error::{Error, Result};
+use crate::http::limits::LARGE_BODY;
+use crate::http::registry::Routes;
+use crate::state::App;
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {

@@ -15,10 +15,12 @@ use ruma::{EventId, MilliSecondsSinceUnixEpoch, UInt};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::app::App;
-use crate::caller::{Auth, Caller};
-use crate::error::{Error, Result};
-use crate::ruma::{Json, Raw, Routes};
+use crate::http::answer::Json;
+use crate::http::caller::{Auth, Caller};
+use crate::http::error::{Error, Result};
+use crate::http::incoming::Raw;
+use crate::http::registry::Routes;
+use crate::state::App;
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {

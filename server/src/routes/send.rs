@@ -5,10 +5,11 @@ use actors::rooms::{Redact, SendEvent};
 use ruma::api::client::message::send_message_event;
 use ruma::api::client::redact::redact_event;
 
-use crate::app::App;
-use crate::caller::Caller;
-use crate::error::Result;
-use crate::ruma::{Routes, variable};
+use crate::http::caller::Caller;
+use crate::http::error::Result;
+use crate::http::incoming::variable;
+use crate::http::registry::Routes;
+use crate::state::App;
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {

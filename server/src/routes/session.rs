@@ -16,10 +16,10 @@ use ruma::api::error::DeserializationError;
 use ruma::api::{IncomingRequest, Metadata};
 use schema::registration::ServiceId;
 
-use crate::app::App;
-use crate::caller::Caller;
-use crate::error::{Error, Result};
-use crate::ruma::Routes;
+use crate::http::caller::Caller;
+use crate::http::error::{Error, Result};
+use crate::http::registry::Routes;
+use crate::state::App;
 
 /// How a service logs in. (MSC2778) Only the stable name is offered; the one before is counted, and refused like any other.
 const APPLICATION_SERVICE: Name = Name {
@@ -108,9 +108,9 @@ async fn log_in(app: App, caller: Caller, request: LogInRequest) -> Result<login
         Credentials::Password { user, .. } => Some(account(&app, user)),
         Credentials::Service { .. } => None,
     };
-    let log_in = async { Ok(ask(&app.actors.accounts, message).await?) };
+    let log_in = ask(&app.actors.accounts, message);
     let done = match account {
-        Some(account) => app.try_password(&account, &caller, log_in).await?,
+        Some(account) => caller.try_password(&account, log_in).await?,
         None => log_in.await?,
     };
     let token = done.token.reveal().to_owned();

@@ -6,11 +6,12 @@ use ruma::api::client::room::get_summary;
 use ruma::api::client::space::get_hierarchy;
 use serde_json::json;
 
-use crate::app::App;
-use crate::caller::Caller;
-use crate::error::Result;
-use crate::questions;
-use crate::ruma::{Json, Routes};
+use super::questions;
+use crate::http::answer::Json;
+use crate::http::caller::Caller;
+use crate::http::error::Result;
+use crate::http::registry::Routes;
+use crate::state::App;
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {

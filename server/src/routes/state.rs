@@ -6,11 +6,12 @@ use ruma::api::client::state::get_state_event_for_key::v3::StateEventFormat;
 use ruma::api::client::state::{get_state_event_for_key, get_state_events, send_state_event};
 use ruma::serde::Raw;
 
-use crate::app::App;
-use crate::caller::Caller;
-use crate::error::Result;
-use crate::questions;
-use crate::ruma::{Routes, variable};
+use super::questions;
+use crate::http::caller::Caller;
+use crate::http::error::Result;
+use crate::http::incoming::variable;
+use crate::http::registry::Routes;
+use crate::state::App;
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {

@@ -10,11 +10,11 @@ use ruma::api::client::thirdparty::{
     get_user_for_protocol, get_user_for_user_id,
 };
 
-use crate::app::App;
-use crate::caller::Caller;
-use crate::error::Result;
-use crate::questions::outside;
-use crate::ruma::{Json, Routes};
+use crate::http::answer::Json;
+use crate::http::caller::Caller;
+use crate::http::error::Result;
+use crate::http::registry::Routes;
+use crate::state::App;
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {
@@ -33,9 +33,9 @@ pub(super) fn routes(routes: Routes) -> Routes {
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3thirdpartyprotocols
 async fn protocols(app: App, caller: Caller, _: get_protocols::v3::Request) -> Result<Json> {
-    app.limit_questions(&caller, 1)?;
+    caller.limit_questions(1)?;
     let (env, to) = (&app.actors.env, &app.actors.appservice_queries);
-    let found = outside(&app, third_party::protocols(env, to)).await?;
+    let found = app.outside(third_party::protocols(env, to)).await?;
     Json::write(&found)
 }
 
@@ -45,9 +45,11 @@ async fn protocols(app: App, caller: Caller, _: get_protocols::v3::Request) -> R
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3thirdpartyprotocolprotocol
 async fn protocol(app: App, caller: Caller, request: get_protocol::v3::Request) -> Result<Json> {
-    app.limit_questions(&caller, 1)?;
+    caller.limit_questions(1)?;
     let (env, to) = (&app.actors.env, &app.actors.appservice_queries);
-    let found = outside(&app, third_party::protocol(env, to, &request.protocol)).await?;
+    let found = app
+        .outside(third_party::protocol(env, to, &request.protocol))
+        .await?;
     Json::write(&found)
 }
 
@@ -85,12 +87,12 @@ async fn look_up(
     protocol: &str,
     mut fields: BTreeMap<String, String>,
 ) -> Result<Json> {
-    app.limit_questions(caller, 1)?;
+    caller.limit_questions(1)?;
     // Every pair of the query is a field, except those that say who asks: a token above all stays here.
     fields.retain(|name, _| !caller.is_asserted_by(name));
     let (env, to) = (&app.actors.env, &app.actors.appservice_queries);
     let found = third_party::look_up(env, to, kind, protocol, &fields);
-    Json::write(&outside(app, found).await?)
+    Json::write(&app.outside(found).await?)
 }
 
 /// Who a user is on other networks.
@@ -103,10 +105,10 @@ async fn behind_user(
     caller: Caller,
     request: get_user_for_user_id::v3::Request,
 ) -> Result<Json> {
-    app.limit_questions(&caller, 1)?;
+    caller.limit_questions(1)?;
     let (env, to) = (&app.actors.env, &app.actors.appservice_queries);
     let found = third_party::behind_user(env, to, &request.userid);
-    Json::write(&outside(&app, found).await?)
+    Json::write(&app.outside(found).await?)
 }
 
 /// What an alias stands for on other networks.
@@ -119,8 +121,8 @@ async fn behind_alias(
     caller: Caller,
     request: get_location_for_room_alias::v3::Request,
 ) -> Result<Json> {
-    app.limit_questions(&caller, 1)?;
+    caller.limit_questions(1)?;
     let (env, to) = (&app.actors.env, &app.actors.appservice_queries);
     let found = third_party::behind_alias(env, to, &request.alias);
-    Json::write(&outside(&app, found).await?)
+    Json::write(&app.outside(found).await?)
 }

@@ -5,12 +5,13 @@ use actors::to_device_inbox::{Deposit, Target};
 use ruma::api::client::to_device::send_event_to_device;
 use ruma::to_device::DeviceIdOrAllDevices;
 
-use crate::app::App;
-use crate::caller::Caller;
-use crate::error::Result;
-use crate::limits::LARGE_BODY;
-use crate::questions;
-use crate::ruma::{Routes, variable};
+use super::questions;
+use crate::http::caller::Caller;
+use crate::http::error::Result;
+use crate::http::incoming::variable;
+use crate::http::limits::LARGE_BODY;
+use crate::http::registry::Routes;
+use crate::state::App;
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {

@@ -9,10 +9,12 @@ use actors::sync::SetTyping;
 use ruma::{OwnedRoomId, OwnedUserId};
 use serde::Deserialize;
 
-use crate::app::App;
-use crate::caller::{Auth, Caller};
-use crate::error::{Error, Result};
-use crate::ruma::{Json, Raw, Routes};
+use crate::http::answer::Json;
+use crate::http::caller::{Auth, Caller};
+use crate::http::error::{Error, Result};
+use crate::http::incoming::Raw;
+use crate::http::registry::Routes;
+use crate::state::App;
 
 /// For how long a client types that does not say: what the specification's examples say.
 const TIME: Duration = Duration::from_secs(30);

@@ -11,10 +11,11 @@ use ruma::api::client::filter::{create_filter, get_filter};
 use ruma::api::client::tag::{create_tag, delete_tag, get_tags};
 use ruma::serde::Raw;
 
-use crate::app::App;
-use crate::caller::Caller;
-use crate::error::Result;
-use crate::ruma::{Routes, variable};
+use crate::http::caller::Caller;
+use crate::http::error::Result;
+use crate::http::incoming::variable;
+use crate::http::registry::Routes;
+use crate::state::App;
 
 /// This section's endpoints.
 pub(super) fn routes(routes: Routes) -> Routes {

@@ -191,7 +191,7 @@ async fn a_body_that_comes_too_slowly_is_cut_off_and_takes_no_place_meanwhile() 
 
 /// Whether a request waits for its body.
 fn is_waiting(stage: &Stage) -> bool {
-    stage.app().bodies_under_way() > 0
+    stage.limits().bodies_under_way() > 0
 }
 
 #[actix_web::test]
@@ -226,7 +226,7 @@ async fn the_bodies_of_one_caller_have_a_budget_and_others_are_served() {
         senders.push(sender);
     }
     tests::until("all has come in", || {
-        stage.app().bodies_under_way() == (16 << 20) - 2
+        stage.limits().bodies_under_way() == (16 << 20) - 2
     })
     .await;
     let put = async |somebody: &Person| {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::{Person, Stage};
-use understudy::limits::RateLimit;
+use understudy::http::limits::RateLimit;
 
 use super::ask;
 
@@ -21,7 +21,7 @@ const fn at_once(burst: f64) -> Option<RateLimit> {
 /// Behind a proxy at the loopback address.
 async fn behind_a_proxy() -> Stage {
     Stage::with(&[], |options| {
-        options.rate_limit = at_once(2.0);
+        options.door.rate_limit = at_once(2.0);
         options.door.trusted_proxies = vec!["127.0.0.1".parse().expect("an address")];
     })
     .await
@@ -54,7 +54,7 @@ async fn behind_a_trusted_proxy_each_address_has_a_limit_of_its_own() {
 
 #[actix_web::test]
 async fn without_a_trusted_proxy_the_headers_are_the_clients_own_words() {
-    let stage = Stage::with(&[], |options| options.rate_limit = at_once(2.0)).await;
+    let stage = Stage::with(&[], |options| options.door.rate_limit = at_once(2.0)).await;
     let mut statuses = Vec::new();
     for n in 0..3 {
         let address = format!("203.0.113.{n}");
@@ -208,7 +208,7 @@ async fn an_address_that_guesses_tokens_is_limited_and_the_tokens_in_use_there_a
 #[actix_web::test]
 async fn a_limit_belongs_to_the_endpoint_and_not_to_the_spelling_of_a_path() {
     let stage = Stage::with(&[], |options| {
-        options.rate_limit = at_once(2.0);
+        options.door.rate_limit = at_once(2.0);
         options.door.read_limit = at_once(4.0);
     })
     .await;

@@ -16,11 +16,12 @@ use ruma::api::client::backup::{
 use ruma::serde::Raw;
 use serde_json::value::RawValue;
 
-use crate::app::App;
-use crate::caller::Caller;
-use crate::error::Result;
-use crate::limits::LARGE_BODY;
-use crate::ruma::{Pieces, Routes};
+use crate::http::answer::Pieces;
+use crate::http::caller::Caller;
+use crate::http::error::Result;
+use crate::http::limits::LARGE_BODY;
+use crate::http::registry::Routes;
+use crate::state::App;
 
 mod sessions;
 

@@ -8,9 +8,9 @@ use actors::key_store::queries::{self, Page};
 use futures_util::{StreamExt, stream};
 use ruma::{OwnedRoomId, OwnedUserId, UserId};
 
-use crate::app::App;
-use crate::error::Result;
-use crate::ruma::Pieces;
+use crate::http::answer::Pieces;
+use crate::http::error::Result;
+use crate::state::App;
 
 /// The sessions of all rooms, or of one. What fits a page is answered whole.
 pub(super) async fn answer(

@@ -11,10 +11,10 @@ use actix_web::{HttpRequest, HttpResponse};
 use futures_util::{FutureExt, StreamExt};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 
-use super::translate::json_error;
-use crate::app::App;
-use crate::error::{Error, Result};
-use crate::limits::{Reserved, allowed};
+use super::answer::json_error;
+use super::error::{Error, Result};
+use super::limits::{Reserved, allowed};
+use crate::state::App;
 
 /// How deep a body may be nested: as deep as every parser here goes.
 const DEPTH: usize = 120;

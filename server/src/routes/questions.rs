@@ -1,19 +1,19 @@
-//! Questions to application services in the middle of a request: before its ask, what it names and nobody knows is asked about.
+//! Questions to application services in the middle of a request: before a request reaches its actor, services are asked about
+//! users and aliases that do not exist yet.
 //!
-//! A service that is asked calls back, so the request waits outside the door meanwhile: it takes nobody's place, the service's
-//! least of all.
+//! A service calls back before it answers, so the request waits without a place at the door ([`App::outside`]).
 
 use actors::appservice_queries::{self, queries};
 use ruma::{RoomAliasId, UserId};
 
-use crate::app::App;
-use crate::caller::Caller;
-use crate::error::Result;
+use crate::http::caller::Caller;
+use crate::http::error::Result;
+use crate::state::App;
 
-/// Have services make those of these users who do not exist and are in a namespace. Costs nothing that matters where all exist.
+/// Have services make those of these users that do not exist and are in a namespace. Costs little where all exist.
 ///
 /// # Errors
-/// When the database fails, or the actor is gone; 429 when services were asked for the caller too often.
+/// 429 when services were asked for the caller too often.
 pub(crate) async fn about_users<'a>(
     app: &App,
     caller: &Caller,
@@ -25,7 +25,7 @@ pub(crate) async fn about_users<'a>(
     provision(app, caller, unknown, named).await
 }
 
-/// Have a service make this alias, and the room that it names, if it names none and is in a namespace.
+/// Have a service make this alias and its room, if the alias does not exist and is in a namespace.
 ///
 /// # Errors
 /// As for [`about_users`].
@@ -34,8 +34,8 @@ pub(crate) async fn about_alias(app: &App, caller: &Caller, alias: &RoomAliasId)
     provision(app, caller, unknown.into_iter().collect(), 1).await
 }
 
-/// Nothing is asked for callers without a token, unless the operator says so, and not more for the others than their limit allows:
-/// what a service makes because it was asked stays. A request that names others too goes on without what is not asked.
+/// Ask services about what does not exist, within the limits: what a service makes because it was asked stays. A request that
+/// names existing users too goes on without the rest.
 async fn provision(
     app: &App,
     caller: &Caller,
@@ -45,7 +45,7 @@ async fn provision(
     if unknown.is_empty() {
         return Ok(());
     }
-    match app.limit_questions(caller, unknown.len()) {
+    match caller.limit_questions(unknown.len()) {
         Ok(allowed) => unknown.truncate(allowed),
         Err(_) if named > 1 => unknown.clear(),
         Err(limited) => return Err(limited),
@@ -54,14 +54,9 @@ async fn provision(
         return Ok(());
     }
     let (env, to) = (&app.actors.env, &app.actors.appservice_queries);
-    Ok(outside(app, appservice_queries::provision(env, to, unknown)).await?)
-}
-
-/// Wait for services outside the door; the request is not under way meanwhile.
-pub(crate) async fn outside<T>(app: &App, wait: impl Future<Output = T>) -> T {
-    let _place = app.wait_outside();
-    let _parked = app.actors.env.trace.parked();
-    wait.await
+    Ok(app
+        .outside(appservice_queries::provision(env, to, unknown))
+        .await?)
 }
 
 fn asker(caller: &Caller) -> Option<&schema::registration::ServiceId> {

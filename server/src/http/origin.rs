@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse};
 
-use crate::error::{Error, Result};
+use super::error::{Error, Result};
 
 // ANCHOR: own
 /// Whether a request may reach a route of the server's own origin.

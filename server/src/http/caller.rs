@@ -1,4 +1,4 @@
-//! Who is asking: a user on a device, or an application service, perhaps as one of its users on one of its devices.
+//! The caller of a request: a user on a device, or an application service, perhaps as one of its users on one of its devices.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,14 +9,15 @@ use actors::{Identity, Refusal, Secret, accounts};
 use ruma::{OwnedDeviceId, OwnedUserId};
 use schema::interests::Service;
 
-use crate::address;
-use crate::app::App;
-use crate::error::{Error, Result};
+use super::address;
+use super::error::{Error, Result};
+use super::limits::Limits;
+use crate::state::App;
 
-/// How an endpoint wants its caller to prove who it is.
+/// Which token an endpoint wants from its caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Auth {
-    /// Anybody may ask. A token that is sent all the same says on whose account; an unknown one is no error.
+    /// None is needed. A token that is sent all the same says on whose account; an unknown one is no error.
     None,
     /// A token of a user or a service, if one is sent.
     Optional,
@@ -26,14 +27,20 @@ pub enum Auth {
     Appservice,
 }
 
-/// Who is asking.
-#[derive(Debug, Clone, Default)]
+/// The caller of a request, and what it may do.
+#[derive(Clone)]
 pub struct Caller {
+    bearer: Bearer,
+    address: String,
+    limits: Arc<Limits>,
+}
+
+/// What a token says about its bearer; nothing without a token.
+#[derive(Clone, Default)]
+struct Bearer {
     identity: Option<Identity>,
     appservice: Option<Arc<Service>>,
     token: Option<Secret>,
-    ip: Option<String>,
-    address: String,
 }
 
 /// The parts of a request that identify its caller.
@@ -90,8 +97,8 @@ pub const DEVICE_ID: Name = Name {
 };
 
 // ANCHOR: dialect
-/// In which names a request is answered: in those from before their proposal was accepted only if it names its device so.
-/// A service that does was written against those names, and whoever uses both knows the new ones.
+/// The names in which a request is answered: those from before their proposal was accepted only if the request names its device
+/// so and in no other way. A service that uses both names knows the new ones.
 #[must_use]
 pub fn dialect(query: &[(String, String)]) -> Naming {
     let names = |name: &str| query.iter().any(|(n, _)| n == name);
@@ -104,107 +111,76 @@ pub fn dialect(query: &[(String, String)]) -> Naming {
 // ANCHOR_END: dialect
 
 impl Caller {
-    /// Find out who is asking, from the token and, for a service, whom it says it is.
+    /// The caller of a request, by its token and, for a service, by the user and device that the query names.
     ///
     /// # Errors
     /// 401 without a (known) token where one is needed; 403 for a user that is not the service's; 400 for a device that does not
     /// exist; 429 for an address that has sent too many unknown tokens.
-    pub(crate) async fn find(app: &App, auth: Auth, asked: &Asked<'_>) -> Result<Caller> {
+    pub(super) async fn find(
+        app: &App,
+        limits: Arc<Limits>,
+        auth: Auth,
+        asked: &Asked<'_>,
+    ) -> Result<Caller> {
         let token = match asked.token() {
             // Another kind of authorization is between the client and its proxy.
             Err(_) if auth == Auth::None => None,
             token => token?,
         };
-        let mut caller = match (auth, token) {
-            (Auth::None | Auth::Optional, None) => Caller::default(),
+        let address = asked.address();
+        let bearer = match (auth, token) {
+            (Auth::None | Auth::Optional, None) => Bearer::default(),
             (_, None) => return Err(Error::missing_token()),
             (_, Some(token)) => {
-                let address = asked.address();
-                app.may_try_token(&address, token)?;
-                let found = Caller::with_token(app, auth, asked, token).await;
-                app.tried_token(&address, token, &found);
-                match found {
+                if let Some(attempts) = limits.attempts() {
+                    attempts.may_try_token(&address, token)?;
+                }
+                match try_token(app, &limits, &address, auth, asked, token).await {
                     Err(Error::Actor(actors::Error::Refused(_))) if auth == Auth::None => {
-                        Caller::default()
+                        Bearer::default()
                     }
-                    found => found?,
+                    bearer => bearer?,
                 }
             }
         };
-        caller.ip = asked.ip.map(|ip| ip.to_string());
-        caller.address = asked.address();
-        if let Some(identity) = &caller.identity {
-            accounts::seen(&app.actors, identity, caller.ip.as_deref());
+        if let Some(identity) = &bearer.identity {
+            let ip = asked.ip.map(|ip| ip.to_string());
+            accounts::seen(&app.actors, identity, ip.as_deref());
         }
-        Ok(caller)
+        Ok(Caller {
+            bearer,
+            address,
+            limits,
+        })
     }
 
-    async fn with_token(app: &App, auth: Auth, asked: &Asked<'_>, token: &str) -> Result<Caller> {
-        let env = &app.actors.env;
-        let secret = Secret::from(token);
-        if let Some(service) = service_of(app, token) {
-            if auth != Auth::None {
-                env.dialects.count(&service.id, spoken(asked));
-            }
-            let user = asked.param("user_id");
-            let device = asked
-                .param(DEVICE_ID.stable)
-                .or_else(|| asked.param(DEVICE_ID.unstable));
-            let identity = match masquerade(app, &service, user, device).await {
-                // A service that registers a user may name it as the one who asks, and it is not there yet.
-                Err(Error::Actor(actors::Error::Refused(_)))
-                    if matches!(auth, Auth::Optional | Auth::None) =>
-                {
-                    None
-                }
-                identity => Some(identity?),
-            };
-            return Ok(Caller {
-                identity,
-                appservice: Some(service),
-                token: Some(secret),
-                ..Caller::default()
-            });
-        }
-        match accounts::queries::who(env, &secret).await? {
-            Some(_) if auth == Auth::Appservice => {
-                Err(Refusal::Forbidden("only an application service may ask this".into()).into())
-            }
-            Some(identity) => Ok(Caller {
-                identity: Some(identity),
-                token: Some(secret),
-                ..Caller::default()
-            }),
-            None => Err(Refusal::UnknownToken.into()),
-        }
-    }
-
-    /// Who is asking.
+    /// The user, on the device that the token or the service names.
     ///
     /// # Errors
-    /// 401 when nobody said.
+    /// 401 without one.
     pub fn identity(&self) -> Result<&Identity> {
-        self.identity.as_ref().ok_or_else(Error::missing_token)
+        let identity = self.bearer.identity.as_ref();
+        identity.ok_or_else(Error::missing_token)
     }
 
     /// The service whose token this is.
     #[must_use]
     pub fn appservice(&self) -> Option<&Arc<Service>> {
-        self.appservice.as_ref()
+        self.bearer.appservice.as_ref()
     }
 
-    /// Whether a pair of the query with this name says who asks, and is no part of what is asked.
+    /// Whether a pair of the query with this name identifies the caller and is no part of the question.
     #[must_use]
     pub fn is_asserted_by(&self, name: &str) -> bool {
         let of_service =
             name == "user_id" || [DEVICE_ID.stable, DEVICE_ID.unstable].contains(&name);
-        name == "access_token" || self.appservice.is_some() && of_service
+        name == "access_token" || self.appservice().is_some() && of_service
     }
 
     /// The token, for logging out.
     #[must_use]
     pub fn token(&self) -> Option<&Secret> {
-        self.token.as_ref()
+        self.bearer.token.as_ref()
     }
 
     /// The key under which limits count the address that the request came from.
@@ -216,19 +192,84 @@ impl Caller {
     /// Whether no known token came with the request.
     #[must_use]
     pub fn is_anonymous(&self) -> bool {
-        self.identity.is_none() && self.appservice.is_none()
+        self.bearer.identity.is_none() && self.bearer.appservice.is_none()
     }
 
     /// That the caller is this user.
     ///
     /// # Errors
-    /// 403 for another user, 401 when nobody said.
+    /// 403 for another user, 401 without a known token.
     pub fn must_be(&self, user: &ruma::UserId) -> Result<&Identity> {
         let identity = self.identity()?;
         if identity.user != user {
             return Err(Refusal::Forbidden("this belongs to another user".into()).into());
         }
         Ok(identity)
+    }
+
+    /// What is limited for this caller.
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+}
+
+/// Look a token up, and count it for its address if it is unknown.
+async fn try_token(
+    app: &App,
+    limits: &Limits,
+    address: &str,
+    auth: Auth,
+    asked: &Asked<'_>,
+    token: &str,
+) -> Result<Bearer> {
+    let found = bearer(app, auth, asked, token).await;
+    if let Some(attempts) = limits.attempts() {
+        match &found {
+            Ok(_) => attempts.right_token(address, token),
+            Err(error) if error.is_unknown_token() => attempts.wrong_token(address),
+            Err(_) => {}
+        }
+    }
+    found
+}
+
+/// The bearer of a token: a service, perhaps as one of its users, or a user on a device.
+async fn bearer(app: &App, auth: Auth, asked: &Asked<'_>, token: &str) -> Result<Bearer> {
+    let env = &app.actors.env;
+    let secret = Secret::from(token);
+    if let Some(service) = service_of(app, token) {
+        if auth != Auth::None {
+            env.dialects.count(&service.id, spoken(asked));
+        }
+        let user = asked.param("user_id");
+        let device = asked
+            .param(DEVICE_ID.stable)
+            .or_else(|| asked.param(DEVICE_ID.unstable));
+        let identity = match masquerade(app, &service, user, device).await {
+            // A service that registers a user may name it as the caller before it exists.
+            Err(Error::Actor(actors::Error::Refused(_)))
+                if matches!(auth, Auth::Optional | Auth::None) =>
+            {
+                None
+            }
+            identity => Some(identity?),
+        };
+        return Ok(Bearer {
+            identity,
+            appservice: Some(service),
+            token: Some(secret),
+        });
+    }
+    match accounts::queries::who(env, &secret).await? {
+        Some(_) if auth == Auth::Appservice => {
+            Err(Refusal::Forbidden("only an application service may ask this".into()).into())
+        }
+        Some(identity) => Ok(Bearer {
+            identity: Some(identity),
+            appservice: None,
+            token: Some(secret),
+        }),
+        None => Err(Refusal::UnknownToken.into()),
     }
 }
 
@@ -238,7 +279,7 @@ fn service_of(app: &App, token: &str) -> Option<Arc<Service>> {
     interests.by_token(token).cloned()
 }
 
-/// The names in a service's request for which there is another: its path, where its token stands, how it names a device.
+/// The names in a service's request that have an older or newer form: its path, where its token stands, how it names a device.
 fn spoken<'a>(asked: &Asked<'a>) -> impl Iterator<Item = (Topic, &'a str)> {
     let token = asked
         .param("access_token")
@@ -301,7 +342,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_speaks_the_old_names_is_answered_in_them() {
+    fn a_request_that_uses_only_the_old_names_is_answered_in_them() {
         let cases: &[(&[&str], Naming)] = &[
             (&[], Naming::Stable),
             (&["device_id"], Naming::Stable),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use actors::Clock;
+use actors::{Clock, Refusal};
 use serde::Deserialize;
 
 /// How often something may be done.
@@ -14,6 +14,14 @@ pub struct RateLimit {
     pub per_second: f64,
     /// So often at once.
     pub burst: f64,
+}
+
+/// The most callers of which one kind of limit remembers a bucket.
+pub(super) const CALLERS: usize = 10_000;
+
+/// The answer to a caller whose bucket is empty.
+pub(super) fn exceeded(retry_after_ms: u64) -> Refusal {
+    Refusal::LimitExceeded { retry_after_ms }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -125,8 +133,8 @@ impl<K: Ord + Clone> Buckets<K> {
         }
     }
 
-    /// Full buckets say nothing and go. If too many are left, the fuller half goes: to have its empty bucket forgotten,
-    /// somebody would have to empty as many others.
+    /// Full buckets go: a new one is full too. If too many are left, the fuller half goes: a caller whose empty bucket is to be
+    /// forgotten would have to empty as many others.
     fn make_room(&self, buckets: &mut BTreeMap<K, Bucket>, now: i64) {
         buckets.retain(|_, bucket| self.limit.filled(*bucket, now) < self.limit.burst);
         let too_many = buckets.len().saturating_sub(self.most / 2);
@@ -183,7 +191,7 @@ mod tests {
             assert!(buckets.take(other).is_ok());
         }
         assert!(buckets.take(0).is_err(), "it is remembered");
-        let remembered = || buckets.buckets.lock().expect("nobody panicked").len();
+        let remembered = || buckets.buckets.lock().expect("not poisoned").len();
         assert!(remembered() <= 100, "memory is bounded");
         clock.advance(Duration::from_secs(60));
         for other in 0..100 {

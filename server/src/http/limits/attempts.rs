@@ -4,17 +4,15 @@ use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, PoisonError};
 
-use actors::{Clock, Refusal};
+use actors::{Clock, Error, Refusal, Result};
 
-use super::buckets::{Buckets, RateLimit};
-use super::{CALLERS, exceeded};
-use crate::error::{Error, Result};
+use super::buckets::{Buckets, CALLERS, RateLimit, exceeded};
 
-/// How many accounts may be guessed at from one address: several people share one.
+/// How many accounts' worth of wrong passwords one address may send: several people share an address.
 const ACCOUNTS: f64 = 5.0;
 
-/// How many more unknown tokens than wrong passwords an address may send: every request carries one, and a client that was
-/// logged out sends a few before it notices.
+/// How many times as many unknown tokens as wrong passwords an address may send: every request carries a token, and a client
+/// that was logged out sends a few requests before it notices.
 const TOKENS: f64 = 10.0;
 
 /// How many pairs of an address and a token that was right there a generation remembers. Eight bytes each.
@@ -37,7 +35,7 @@ fn times(limit: RateLimit, n: f64) -> RateLimit {
 
 /// Whether this is the answer to a wrong password.
 fn is_wrong(error: &Error) -> bool {
-    let Error::Actor(actors::Error::Refused(refusal)) = error else {
+    let Error::Refused(refusal) = error else {
         return false;
     };
     match refusal {
@@ -152,7 +150,7 @@ mod tests {
     }
 
     fn is_limited<T: std::fmt::Debug>(answer: Result<T>) -> bool {
-        let Err(Error::Actor(actors::Error::Refused(refusal))) = answer else {
+        let Err(Error::Refused(refusal)) = answer else {
             return false;
         };
         matches!(refusal, Refusal::LimitExceeded { .. })

@@ -16,7 +16,7 @@ const ANONYMOUS: usize = ALL / 4;
 /// How long a body may take before its pace counts.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// The slowest pace after that, in bytes a second: a telephone with a bad connection is faster.
+/// The slowest pace after that, in bytes a second: a mobile phone with a bad connection is faster.
 const PACE: u64 = 8 << 10;
 
 /// How long a body may have taken when so many of its bytes have arrived.

@@ -1,154 +1,37 @@
-//! The one adapter between actix-web, which speaks `http` 0.2, and ruma, which speaks `http` 1: it turns a function over ruma's
-//! types into a route, with its paths, its method and its kind of token from ruma's metadata.
-//!
-//! Routing is `matchit` in one default service: actix-web tries its routes one after the other.
-
-mod body;
-mod origin;
-mod router;
-mod translate;
+//! The registry of all endpoints: a function over a typed request becomes a route.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use ::ruma::api::auth_scheme::{
-    AccessToken, AccessTokenOptional, AppserviceToken, AppserviceTokenOptional, AuthScheme,
-    NoAccessToken, NoAuthentication,
-};
 use ::ruma::api::path_builder::PathBuilder;
-use ::ruma::api::{IncomingRequest, Metadata};
+use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use actix_web::web::Bytes;
-use actix_web::{HttpRequest, HttpResponse};
 use futures_util::future::LocalBoxFuture;
-use futures_util::stream::LocalBoxStream;
 
-use crate::app::App;
-use crate::caller::{Auth, Caller};
-use crate::error::{Error, Result};
-use crate::limits::{Cost, Terms};
-use translate::{json_error, json_response, parse, ruma_response};
+use super::answer::{Json, Pieces, json_response};
+use super::caller::{Auth, Caller};
+use super::error::Result;
+use super::incoming::{Incoming, Raw};
+use super::limits::{Cost, Terms};
+use super::ruma::endpoint::{Endpoint, Scheme};
+use super::ruma::translate::{parse, ruma_response};
+use crate::state::App;
 
-pub use router::Router;
-
-/// ruma's kinds of authentication, as values.
-pub trait Scheme: AuthScheme {
-    /// What the caller must prove.
-    const AUTH: Auth;
-}
-
-macro_rules! schemes {
-    ($($scheme:ty => $auth:ident),* $(,)?) => { $(impl Scheme for $scheme { const AUTH: Auth = Auth::$auth; })* };
-}
-schemes! {
-    NoAuthentication => None,
-    NoAccessToken => None,
-    AccessToken => User,
-    AccessTokenOptional => Optional,
-    AppserviceToken => Appservice,
-    AppserviceTokenOptional => Optional,
-}
-
-/// A request of ruma's that a client may send.
-pub trait Endpoint:
-    IncomingRequest<OutgoingResponse: 'static> + Metadata<Authentication: Scheme> + 'static
-{
-}
-
-impl<R> Endpoint for R where
-    R: IncomingRequest<OutgoingResponse: 'static> + Metadata<Authentication: Scheme> + 'static
-{
-}
-
-/// An answer that is JSON already.
-#[derive(Debug, Clone)]
-pub struct Json(pub String);
-
-impl Json {
-    /// Write an answer.
-    ///
-    /// # Errors
-    /// When a value in it cannot be JSON.
-    pub fn write<T: serde::Serialize>(answer: &T) -> Result<Json> {
-        let text = serde_json::to_string(answer).map_err(actors::Error::from)?;
-        Ok(Json(text))
-    }
-}
-
-/// An answer that is JSON already, in one piece or in several that are made while it is sent.
-pub enum Pieces {
-    /// The whole answer.
-    Whole(String),
-    /// Its pieces. An error ends the connection, so that the caller sees that the answer is not whole.
-    Stream(LocalBoxStream<'static, std::result::Result<Bytes, actors::Error>>),
-}
-
-/// A variable of the path, counted from 0, as it was asked. Event types are read here: where ruma knows two names of a type it
-/// writes the one that it prefers, and `m.beacon` would be stored under the name that it had as a proposal.
-#[must_use]
-pub fn variable(path: Vec<String>, index: usize) -> String {
-    path.into_iter().nth(index).unwrap_or_default()
-}
-
-/// A request to an endpoint that ruma does not have.
-#[derive(Debug)]
-pub struct Raw {
-    /// The values of the path's variables, decoded, in order.
-    pub path: Vec<String>,
-    /// The query's pairs, decoded, in order.
-    pub query: Vec<(String, String)>,
-    /// The body.
-    pub body: Bytes,
-}
-
-impl Raw {
-    /// The body as JSON; an empty one is `{}`.
-    ///
-    /// # Errors
-    /// `M_NOT_JSON`, or `M_BAD_JSON` for another shape.
-    pub fn json<T: serde::de::DeserializeOwned>(&self) -> Result<T> {
-        let text: &[u8] = if self.body.is_empty() {
-            b"{}"
-        } else {
-            &self.body
-        };
-        serde_json::from_slice(text).map_err(|e| json_error(&e))
-    }
-
-    /// A value of the query; an empty one is as if absent.
-    #[must_use]
-    pub fn param(&self, name: &str) -> Option<&str> {
-        self.query
-            .iter()
-            .find(|(n, value)| n == name && !value.is_empty())
-            .map(|(_, value)| value.as_str())
-    }
-}
-
-/// What the adapter hands to a route.
-struct Incoming {
-    http: HttpRequest,
-    body: Bytes,
-    path: Vec<String>,
-    query: Vec<(String, String)>,
-    /// A variable of the path is too long. Reported only after the caller is authenticated.
-    refused: Option<Error>,
-}
-
-type Handler = Rc<dyn Fn(App, Caller, Incoming) -> LocalBoxFuture<'static, Result<HttpResponse>>>;
+pub(super) type Handler =
+    Rc<dyn Fn(App, Caller, Incoming) -> LocalBoxFuture<'static, Result<HttpResponse>>>;
 
 /// What is registered for a method of a path.
 #[derive(Clone)]
-struct Route {
-    auth: Auth,
-    terms: Terms,
-    handler: Handler,
+pub(super) struct Route {
+    pub(super) auth: Auth,
+    pub(super) terms: Terms,
+    pub(super) handler: Handler,
 }
 
 /// Every route: path → method → what its caller must prove, what it takes, and the handler.
 #[derive(Clone, Default)]
 pub struct Routes {
-    all: BTreeMap<String, BTreeMap<&'static str, Route>>,
+    pub(super) all: BTreeMap<String, BTreeMap<&'static str, Route>>,
     /// The paths of the endpoint that was added last, with its method: its terms may be changed.
     last: Vec<(String, &'static str)>,
 }
@@ -165,7 +48,7 @@ impl Routes {
         self.on_path(move |app, caller, _, request| handler(app, caller, request))
     }
 
-    /// The same for an endpoint that must see its path as it was asked: where ruma knows two names of a type, it keeps one.
+    /// The same for an endpoint that needs the path as the client wrote it: where ruma knows two names of a type, it keeps one.
     #[must_use]
     pub fn on_path<R, F, Fut>(self, handler: F) -> Routes
     where
@@ -347,17 +230,5 @@ impl Routes {
             };
             methods.iter().map(one)
         })
-    }
-
-    /// The routes as one tree.
-    #[must_use]
-    pub fn router(self) -> Router {
-        let mut tree = matchit::Router::new();
-        for (path, methods) in self.all {
-            // A clash is a mistake in this program, found by whoever starts it first.
-            tree.insert(path.as_str(), (Rc::from(path.as_str()), methods))
-                .expect("paths do not clash");
-        }
-        Router(Rc::new(tree))
     }
 }

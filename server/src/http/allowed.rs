@@ -1,0 +1,75 @@
+//! What the limits allow a caller to do now.
+
+use actors::key_store::Wanted;
+
+use super::caller::Caller;
+use super::error::Result;
+use super::limits::{Cost, Reserved};
+
+impl Caller {
+    /// The key under which the limits count this caller: a user, or an address where no user is known. Not limited are a service's
+    /// own sender, and the users of a service whose registration says `rate_limited: false`. ([spec])
+    ///
+    /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#registration
+    fn payer(&self) -> Option<String> {
+        match (self.appservice(), self.identity()) {
+            (Some(service), Ok(identity))
+                if service.registration.rate_limited == Some(false)
+                    || identity.user.as_str() == service.sender =>
+            {
+                None
+            }
+            (_, Ok(identity)) => Some(identity.user.to_string()),
+            (_, Err(_)) => Some(self.address().to_owned()),
+        }
+    }
+
+    /// Count a request of this caller.
+    ///
+    /// # Errors
+    /// 429 with how long to wait.
+    pub(crate) fn limit(&self, cost: Cost) -> Result<()> {
+        Ok(self.limits().count(self.payer(), cost)?)
+    }
+
+    /// How many of so many questions services may be asked for this caller.
+    ///
+    /// # Errors
+    /// 429 where it is none of them.
+    pub(crate) fn limit_questions(&self, questions: usize) -> Result<usize> {
+        let limits = self.limits();
+        Ok(limits.questions(self.payer(), self.is_anonymous(), questions)?)
+    }
+
+    /// The part of what is wanted that this caller may claim now.
+    ///
+    /// # Errors
+    /// 429 with how long to wait, where it may claim nothing of it.
+    pub(crate) fn limit_claims(&self, wanted: Wanted) -> Result<Wanted> {
+        Ok(self.limits().claims(self.payer(), wanted)?)
+    }
+
+    /// Try a password for this account, unless too many wrong ones were tried.
+    ///
+    /// # Errors
+    /// 429 with how long to wait; those of the try.
+    pub(crate) async fn try_password<T>(
+        &self,
+        account: &str,
+        attempt: impl Future<Output = actors::Result<T>>,
+    ) -> Result<T> {
+        Ok(match self.limits().attempts() {
+            Some(attempts) => attempts.password(account, self.address(), attempt).await?,
+            None => attempt.await?,
+        })
+    }
+
+    /// Room for the body of a request, of which nothing has arrived.
+    pub(super) fn reserve_body(&self) -> Reserved {
+        let payer = match self.identity() {
+            Ok(identity) => identity.user.to_string(),
+            Err(_) => self.address().to_owned(),
+        };
+        self.limits().bodies().begin(payer, self.is_anonymous())
+    }
+}

@@ -1,0 +1,17 @@
+//! HTTP: from the bytes of a request to a typed request with a known caller, and from an answer or an error back to bytes.
+//!
+//! A request passes `router.rs`, `caller.rs`, `limits/`, `body.rs` and `ruma/`, in this order, before its route runs.
+
+pub mod address;
+mod allowed;
+pub mod answer;
+mod body;
+pub mod caller;
+pub mod door;
+pub mod error;
+pub mod incoming;
+pub mod limits;
+mod origin;
+pub mod registry;
+pub mod router;
+mod ruma;

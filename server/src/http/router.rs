@@ -1,0 +1,240 @@
+//! All routes in one tree, and what happens to every request whatever its route: token, limits, body, and what a panic means.
+//!
+//! Routing is `matchit` in one default service: actix-web would try its routes one after the other.
+
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix_web::web::{Bytes, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use actors::{lengths, trace};
+use futures_util::FutureExt;
+
+use super::caller::{Asked, Caller, dialect};
+use super::door::Door;
+use super::error::{Error, Result};
+use super::incoming::{Incoming, decode, names_nul, query};
+use super::limits::Limits;
+use super::origin::{is_own, kept};
+use super::registry::{Route, Routes};
+use super::{address, body};
+use crate::state::App;
+
+/// The template of a path, and the routes of its methods.
+type Found = (Rc<str>, BTreeMap<&'static str, Route>);
+
+/// All routes in one tree. Clones are cheap.
+#[derive(Clone)]
+pub struct Router {
+    tree: Rc<matchit::Router<Found>>,
+    app: App,
+    door: Arc<Door>,
+    limits: Arc<Limits>,
+}
+
+impl Router {
+    /// These routes, for callers within these limits.
+    pub(crate) fn new(routes: Routes, app: App, door: Arc<Door>, limits: Arc<Limits>) -> Router {
+        let mut tree = matchit::Router::new();
+        for (path, methods) in routes.all {
+            // A clash is a mistake in this program; the first start finds it.
+            tree.insert(path.as_str(), (Rc::from(path.as_str()), methods))
+                .expect("paths do not clash");
+        }
+        Router {
+            tree: Rc::new(tree),
+            app,
+            door,
+            limits,
+        }
+    }
+
+    /// Answer a request: find its route, authenticate the caller, read the body, parse, handle, and turn whatever happens into a response.
+    pub(crate) async fn serve(&self, http: HttpRequest, mut payload: Payload) -> HttpResponse {
+        let answer = self.answer(&http, &mut payload).await;
+        body::close_unless_read(&http, answer, payload)
+    }
+
+    async fn answer(&self, http: &HttpRequest, payload: &mut Payload) -> HttpResponse {
+        let own_origin = self.is_of_own_origin(http);
+        if http.method() == actix_web::http::Method::OPTIONS && !own_origin {
+            return cors(HttpResponse::Ok().finish());
+        }
+        let allowed = if own_origin {
+            is_own(http, &self.door.hosts)
+        } else {
+            Ok(())
+        };
+        let answer = match allowed.and_then(|()| self.find(http)) {
+            Ok(Match {
+                template,
+                route,
+                incoming,
+            }) => self.run(&template, route, incoming, payload).await,
+            Err(error) => Err(error),
+        };
+        let answer = answer.unwrap_or_else(|error| {
+            let spoken = query(http.query_string()).unwrap_or_default();
+            error.response(dialect(&spoken))
+        });
+        if own_origin {
+            kept(answer)
+        } else {
+            cors(answer)
+        }
+    }
+
+    /// Whether the path, with any method, is for pages of the server's own origin only.
+    fn is_of_own_origin(&self, http: &HttpRequest) -> bool {
+        let found = self.tree.at(http.uri().path());
+        found.is_ok_and(|found| found.value.1.values().any(|route| route.terms.own_origin))
+    }
+
+    fn find(&self, http: &HttpRequest) -> Result<Match> {
+        let raw = http.uri().path();
+        let unknown = || Error::Request(404, "M_UNRECOGNIZED", "unknown endpoint".to_owned());
+        let found = self.tree.at(raw).map_err(|_| unknown())?;
+        let (template, methods) = found.value;
+        let method = if http.method() == actix_web::http::Method::HEAD {
+            "GET"
+        } else {
+            http.method().as_str()
+        };
+        let Some(route) = methods.get(method) else {
+            let known = methods.keys().copied().collect::<Vec<_>>().join(", ");
+            return Err(Error::Request(
+                405,
+                "M_UNRECOGNIZED",
+                format!("this endpoint takes {known}"),
+            ));
+        };
+        let path = found
+            .params
+            .iter()
+            .map(|(_, v)| decode(v))
+            .collect::<Result<Vec<_>>>()?;
+        let mut variables = found.params.iter().zip(&path);
+        let refused = variables.find_map(|((name, _), value)| {
+            let refused = lengths::check_variable(name, value);
+            refused.err().map(Error::from)
+        });
+        Ok(Match {
+            template: Rc::clone(template),
+            route: route.clone(),
+            incoming: Incoming {
+                http: http.clone(),
+                body: Bytes::new(),
+                path,
+                query: query(http.query_string())?,
+                refused,
+            },
+        })
+    }
+
+    /// Answer a request that has a route. It is counted and traced, and a panic fails this request alone.
+    async fn run(
+        &self,
+        template: &str,
+        route: Route,
+        incoming: Incoming,
+        payload: &mut Payload,
+    ) -> Result<HttpResponse> {
+        let app = &self.app;
+        let _place = app
+            .enter()
+            .ok_or(Error::Busy("too many requests are under way"))?;
+        let _busy = app.actors.env.trace.busy();
+        let cause = app.next_request(incoming.http.method().as_str(), template);
+        let name = Arc::clone(&cause);
+        let handled = trace::caused_by(
+            cause,
+            AssertUnwindSafe(self.handle(route, incoming, payload)).catch_unwind(),
+        )
+        .await;
+        handled.unwrap_or_else(|_| {
+            tracing::error!(request = %name, "a request panicked; it is answered 500 and nothing else is touched");
+            Err(Error::Request(500, "M_UNKNOWN", "the server failed; its log says why".to_owned()))
+        })
+    }
+
+    // ANCHOR: handle
+    /// The token is checked first, then the rate limit, then the body is read: a refused request's body is not read, and a bad token
+    /// is 401 whatever the body holds. While a body arrives slowly, its request takes no place at the door.
+    async fn handle(
+        &self,
+        route: Route,
+        mut incoming: Incoming,
+        payload: &mut Payload,
+    ) -> Result<HttpResponse> {
+        let app = self.app.clone();
+        let caller = self.caller(&route, &incoming).await?;
+        caller.limit(route.terms.cost)?;
+        if let Some(refused) = incoming.refused.take() {
+            return Err(refused);
+        }
+        let limit = route.terms.body_for(caller.is_anonymous());
+        let mut reserved = caller.reserve_body();
+        if limit > 0 {
+            let read = body::read(&app, &incoming.http, payload, limit, &mut reserved);
+            incoming.body = app.outside(read).await?;
+        }
+        if !(incoming.body.is_empty() && route.terms.empty) {
+            body::is_object(&incoming.body)?;
+        }
+        if !route.terms.content && names_nul(&incoming.body) {
+            let why = "U+0000 is allowed only in contents".to_owned();
+            return Err(Error::Request(400, "M_BAD_JSON", why));
+        }
+        (route.handler)(app, caller, incoming).await
+    }
+    // ANCHOR_END: handle
+
+    async fn caller(&self, route: &Route, incoming: &Incoming) -> Result<Caller> {
+        let http = &incoming.http;
+        let header = http.headers().get("authorization");
+        let peer = http.peer_addr().map(|socket| socket.ip());
+        let trusted = &self.door.trusted_proxies;
+        let asked = Asked {
+            path: http.uri().path(),
+            // A token has visible characters only: a header with others has no token.
+            header: header.map(|value| value.to_str().unwrap_or_default()),
+            query: &incoming.query,
+            ip: peer.map(|peer| address::client(peer, http.headers(), trusted)),
+        };
+        Caller::find(&self.app, Arc::clone(&self.limits), route.auth, &asked).await
+    }
+}
+
+/// A request and its route.
+struct Match {
+    template: Rc<str>,
+    route: Route,
+    incoming: Incoming,
+}
+
+/// Web clients may ask from anywhere, errors included. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#web-browser-clients
+fn cors(mut response: HttpResponse) -> HttpResponse {
+    use actix_web::http::header::{HeaderName, HeaderValue};
+    const CORS: [(&str, &str); 3] = [
+        ("access-control-allow-origin", "*"),
+        (
+            "access-control-allow-methods",
+            "GET, POST, PUT, DELETE, OPTIONS, HEAD",
+        ),
+        (
+            "access-control-allow-headers",
+            "X-Requested-With, Content-Type, Authorization",
+        ),
+    ];
+    for (name, value) in CORS {
+        response.headers_mut().insert(
+            HeaderName::from_static(name),
+            HeaderValue::from_static(value),
+        );
+    }
+    response
+}

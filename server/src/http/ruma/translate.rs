@@ -1,0 +1,94 @@
+//! From a request to ruma's type for it, and from ruma's answer to a response.
+
+use ::ruma::api::error::{DeserializationError, FromHttpRequestError};
+use ::ruma::api::{IncomingRequestExt, OutgoingResponse, OutgoingResponseExt};
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+
+use super::endpoint::Endpoint;
+use crate::http::answer::json_error;
+use crate::http::error::{Error, Result};
+use crate::http::incoming::Incoming;
+
+/// A path with a query whose empty values are left out: some clients send `from=` and `filter=`.
+fn without_empty(path: &str, query: &str) -> String {
+    let says = |pair: &&str| {
+        pair.split_once('=')
+            .is_some_and(|(_, value)| !value.is_empty())
+    };
+    let pairs: Vec<&str> = query.split('&').filter(says).collect();
+    if pairs.is_empty() {
+        path.to_owned()
+    } else {
+        format!("{path}?{}", pairs.join("&"))
+    }
+}
+
+pub(in crate::http) fn parse<R: Endpoint>(incoming: &Incoming) -> Result<R> {
+    let uri = incoming.http.uri();
+    let mut builder = http::Request::builder()
+        .method(incoming.http.method().as_str())
+        .uri(without_empty(uri.path(), uri.query().unwrap_or_default()));
+    for (name, value) in incoming.http.headers() {
+        builder = builder.header(name.as_str(), value.as_bytes());
+    }
+    // Clients leave out a body in which everything is optional; some of ruma's parsers do not know that.
+    let absent =
+        incoming.body.is_empty() && incoming.http.method() == actix_web::http::Method::POST;
+    let body: &[u8] = if absent { b"{}" } else { &incoming.body };
+    let request = builder
+        .body(body)
+        .map_err(|e| Error::Request(400, "M_UNKNOWN", e.to_string()))?;
+    let path: Vec<&str> = incoming.path.iter().map(String::as_str).collect();
+    R::try_from_http_request(request, &path).map_err(|e| request_error(&e))
+}
+
+fn request_error(error: &FromHttpRequestError) -> Error {
+    match error {
+        FromHttpRequestError::Deserialization(DeserializationError::Json(e)) => json_error(e),
+        FromHttpRequestError::MethodMismatch { .. } => {
+            Error::Request(405, "M_UNRECOGNIZED", error.to_string())
+        }
+        _ => Error::invalid_param(error.to_string()),
+    }
+}
+
+pub(in crate::http) fn ruma_response<T: OutgoingResponse>(
+    answer: T,
+    status: Option<StatusCode>,
+) -> Result<HttpResponse> {
+    let answer = answer.try_into_http_response::<Vec<u8>>().map_err(|e| {
+        tracing::error!(error = %e, "an answer could not be written");
+        Error::Request(
+            500,
+            "M_UNKNOWN",
+            "the server failed; its log says why".to_owned(),
+        )
+    })?;
+    let code = status.unwrap_or_else(|| {
+        StatusCode::from_u16(answer.status().as_u16()).unwrap_or(StatusCode::OK)
+    });
+    let mut response = HttpResponse::build(code);
+    for (name, value) in answer.headers() {
+        response.append_header((name.as_str(), value.as_bytes()));
+    }
+    Ok(response.body(answer.into_body()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn empty_values_of_a_query_are_as_if_absent() {
+        let cases = [
+            ("", "/p"),
+            ("from=&dir=b", "/p?dir=b"),
+            ("from=&to", "/p"),
+            ("a=1&b=&c=%20", "/p?a=1&c=%20"),
+        ];
+        for (query, expected) in cases {
+            assert_eq!(without_empty("/p", query), expected);
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! What a command starts a server with: from the command line or from a configuration file.
+
+use std::fmt::Display;
+use std::path::Path;
+use std::sync::Arc;
+
+use actors::wire::Naming;
+use actors::{Clock, Ids, Settings};
+use ruma::OwnedServerName;
+use schema::registration::ServiceId;
+
+use crate::config::{Config, PASSWORD_COST};
+use crate::http::door::Door;
+use crate::http::limits::{CLAIMS, LOGINS, QUESTIONS, READS, REQUESTS};
+use crate::serve::Options;
+use crate::{experiments, mscs, private};
+
+/// An error as one line for the operator.
+pub(crate) fn text(error: impl Display) -> String {
+    error.to_string().replace('\n', " ")
+}
+
+pub(crate) fn settings(
+    server_name: &str,
+    observe: Option<Vec<String>>,
+    room_version: &str,
+) -> Result<Settings, String> {
+    let server_name = OwnedServerName::try_from(server_name)
+        .map_err(|e| format!("server name {server_name:?}: {e}"))?;
+    if !matches!(room_version, "11" | "12") {
+        return Err(format!(
+            "default_room_version {room_version:?}: this server knows 11 and 12"
+        ));
+    }
+    Ok(Settings {
+        server_name,
+        observe: observe.map(|ids| ids.into_iter().map(ServiceId::from).collect()),
+        proposals: schema::interests::Proposals::default(),
+        password_cost: PASSWORD_COST,
+        default_room_version: room_version.to_owned(),
+        open_registration: false,
+        presence: true,
+    })
+}
+
+/// Fill in what the enabled proposals do.
+pub(crate) fn with_proposals(
+    options: &mut Options,
+    numbers: &[u16],
+    naming: Naming,
+) -> Result<(), String> {
+    let enabled = mscs::enabled(numbers).map_err(|unknown| {
+        let known: Vec<String> = mscs::ALL.iter().map(|m| m.number.to_string()).collect();
+        format!(
+            "proposal {unknown} is not known; known are {}",
+            known.join(", ")
+        )
+    })?;
+    let (hooks, proposals) = mscs::hooks(&enabled, naming);
+    options.hooks = hooks;
+    options.settings.proposals = proposals;
+    options.proposals = enabled.iter().map(|m| m.number).collect();
+    Ok(())
+}
+
+pub(crate) fn with_experiments(options: &mut Options, names: &[String]) -> Result<(), String> {
+    let proposals = &mut options.settings.proposals;
+    experiments::switch_on(names, &mut options.hooks, proposals)
+}
+
+pub(crate) fn options(settings: Settings, database: String) -> Options {
+    Options {
+        database,
+        appservices: None,
+        settings,
+        hooks: actors::wire::Hooks::default(),
+        proposals: Vec::new(),
+        clock: Clock::System,
+        ids: Ids::Random,
+        trace: 0,
+        door: Door::default(),
+        dev: false,
+        lock_wait: schema::Options::default().lock_wait,
+        faults: schema::faults::Faults::default(),
+        actor_faults: actors::faults::Faults::default(),
+        fatal: Arc::new(|why| {
+            tracing::error!(why, "the process ends; starting again loses nothing");
+            eprintln!("understudy: {why}");
+            std::process::exit(1);
+        }),
+    }
+}
+
+/// The file of the database, for its owner alone.
+pub(crate) fn make_database(url: &str) -> Result<(), String> {
+    private::make_database(url).map_err(|e| format!("{url}: {e}"))
+}
+
+/// What a configuration file says.
+pub(crate) fn configured(path: &Path) -> Result<(Config, Options), String> {
+    let config = Config::read(path)?;
+    let settings = settings(
+        &config.server_name,
+        Some(config.observe.clone()),
+        &config.default_room_version,
+    )?;
+    let mut options = options(settings, config.database.clone());
+    options.appservices = Some(config.appservices.clone());
+    options.settings.open_registration = config.registration;
+    options.settings.presence = config.presence;
+    options.door = Door {
+        trusted_proxies: config.trusted_proxies.clone(),
+        rate_limit: config.rate_limit.get(REQUESTS),
+        claim_limit: config.claim_limit.get(CLAIMS),
+        read_limit: config.read_limit.get(READS),
+        login_limit: config.login_limit.get(LOGINS),
+        question_limit: config.question_limit.get(QUESTIONS),
+        anonymous_questions: config.anonymous_questions,
+        hosts: Vec::new(),
+    };
+    with_proposals(&mut options, &config.enabled_mscs, config.msc_names)?;
+    with_experiments(&mut options, &config.experiments)?;
+    Ok((config, options))
+}

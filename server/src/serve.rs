@@ -1,0 +1,203 @@
+//! Starting a server: storage, actors, HTTP. Several may run in one process; there are no globals.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::dev::ServerHandle;
+use actix_web::{App as HttpApp, HttpRequest, HttpServer, web};
+use actors::start::Parts;
+use actors::trace::Trace;
+use actors::wire::Hooks;
+use actors::{Actors, Clock, Ids, Settings};
+use schema::{OpenError, Store};
+
+use crate::http::door::Door;
+use crate::http::limits::Limits;
+use crate::http::router::Router;
+use crate::routes;
+use crate::state::App;
+
+/// How long a client may take to send the head of a request.
+const HEAD: Duration = Duration::from_secs(10);
+
+/// How long the rest of an unwanted body is read and dropped, so that the client sees the answer.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// What a server is started with.
+#[derive(Clone)]
+pub struct Options {
+    /// `sqlite:PATH` or `postgres://…`.
+    pub database: String,
+    /// The folder of registrations, watched; `None` for none.
+    pub appservices: Option<PathBuf>,
+    /// What the operator chose for the actors.
+    pub settings: Settings,
+    /// What the enabled proposals do.
+    pub hooks: Hooks,
+    /// The numbers of the enabled proposals.
+    pub proposals: Vec<u16>,
+    /// Time.
+    pub clock: Clock,
+    /// Identifiers.
+    pub ids: Ids,
+    /// How many bytes of messages between actors are kept to be looked at; 0 for none.
+    pub trace: usize,
+    /// Which proxies are trusted, and which limits apply.
+    pub door: Door,
+    /// Whether the routes of a development server exist.
+    pub dev: bool,
+    /// How long to wait while another server holds the database.
+    pub lock_wait: Duration,
+    /// Which faults of the storage a test injects.
+    pub faults: schema::faults::Faults,
+    /// Which faults of the actors a test injects.
+    pub actor_faults: actors::faults::Faults,
+    /// Called when the process cannot keep its promises any more.
+    pub fatal: Arc<dyn Fn(&str) + Send + Sync>,
+}
+
+/// Why a server did not start, as one line for its operator.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The database.
+    #[error("{0}")]
+    Database(#[from] OpenError),
+    /// The actors: a bad registration, a database of another server.
+    #[error("{0}")]
+    Actors(#[from] actors::Error),
+    /// The socket.
+    #[error("{0}: {1}")]
+    Listen(String, std::io::Error),
+}
+
+impl Options {
+    /// Open the database and start the actors.
+    ///
+    /// # Errors
+    /// When the database cannot be opened, or a registration is bad.
+    pub(crate) async fn start_actors(&self) -> Result<Actors, StartError> {
+        let store_options = schema::Options {
+            fatal: Arc::clone(&self.fatal),
+            lock_wait: self.lock_wait,
+            faults: self.faults.clone(),
+        };
+        let parts = Parts {
+            store: Store::open(&self.database, &store_options)?,
+            clock: self.clock.clone(),
+            ids: self.ids.clone(),
+            trace: Trace::new(self.trace),
+            settings: self.settings.clone(),
+            hooks: self.hooks.clone(),
+            faults: self.actor_faults.clone(),
+            appservices: self.appservices.clone(),
+            fatal: Arc::clone(&self.fatal),
+        };
+        Ok(actors::start(parts).await?)
+    }
+}
+
+/// A server that runs.
+pub struct Running {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    /// What its routes are given: its actors, its storage.
+    pub app: App,
+    /// Its limits, and what was used of them.
+    pub limits: Arc<Limits>,
+    handle: ServerHandle,
+    ended: tokio::task::JoinHandle<std::io::Result<()>>,
+}
+
+impl Running {
+    /// Answer what is in flight, end the long-polls, close the database.
+    pub async fn stop(self) {
+        self.app.actors.env.stopping.stop();
+        self.handle.stop(true).await;
+        // Its task ends with it, and has nothing to report.
+        let _ = self.ended.await;
+        self.app.actors.stop().await;
+    }
+
+    /// Stop as a process that is killed: what is in flight is not answered. The server's tasks are the caller's to drop.
+    #[doc(hidden)]
+    pub async fn kill(self) {
+        self.handle.stop(false).await;
+        self.app.actors.env.store.close();
+    }
+
+    /// Run until the process is told to end by SIGTERM or Ctrl-C, then stop as [`Running::stop`] does.
+    ///
+    /// # Errors
+    /// When signals cannot be received, or the HTTP server has ended by itself.
+    pub async fn until_signal(mut self) -> std::io::Result<()> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let (mut term, mut int) = (
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::interrupt())?,
+        );
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+            // It ends by itself only when it cannot go on.
+            ended = &mut self.ended => {
+                ended.map_err(std::io::Error::other)??;
+                return Err(std::io::Error::other("the HTTP server has ended"));
+            }
+        }
+        self.stop().await;
+        Ok(())
+    }
+}
+
+/// Bind the address. This comes first at a start: a port in use is the most usual mistake.
+///
+/// # Errors
+/// When the address cannot be listened on.
+pub fn bind(listen: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(listen)
+        .map_err(|e| StartError::Listen(format!("cannot listen on {listen}"), e))
+}
+
+/// Start a server on a listener that is bound already, on the current arbiter.
+///
+/// # Errors
+/// When the database cannot be opened, a registration is bad, or the socket fails.
+pub async fn serve(listener: TcpListener, options: Options) -> Result<Running, StartError> {
+    let actors = options.start_actors().await?;
+    let limits = Arc::new(Limits::new(&options.door, &actors.env.clock));
+    let app = App::new(actors, options.dev, options.proposals);
+    let failed = |e| StartError::Listen("cannot listen".to_owned(), e);
+    let addr = listener.local_addr().map_err(failed)?;
+
+    let door = Arc::new(options.door);
+    let (shared, counted) = (app.clone(), Arc::clone(&limits));
+    let server = HttpServer::new(move || {
+        // Once for each worker: handlers stay on its thread.
+        let routes = routes::all(shared.is_dev(), shared.proposals());
+        let (door, limits) = (Arc::clone(&door), Arc::clone(&counted));
+        let router = Router::new(routes, shared.clone(), door, limits);
+        HttpApp::new().default_service(web::to(move |http: HttpRequest, body: web::Payload| {
+            let router = router.clone();
+            async move { router.serve(http, body).await }
+        }))
+    })
+    .workers(1)
+    .max_connections(16_384)
+    .keep_alive(Duration::from_secs(75))
+    .client_request_timeout(HEAD)
+    .client_disconnect_timeout(LINGER)
+    .shutdown_timeout(10)
+    .disable_signals();
+    let server = server.listen(listener).map_err(failed)?.run();
+    let handle = server.handle();
+    let ended = actix_rt::spawn(server);
+    Ok(Running {
+        addr,
+        app,
+        limits,
+        handle,
+        ended,
+    })
+}
