@@ -82,7 +82,7 @@ pub(crate) fn options(settings: Settings, database: String) -> Options {
         dev: false,
         lock_wait: schema::Options::default().lock_wait,
         faults: schema::faults::Faults::default(),
-        actor_faults: actors::faults::Faults::default(),
+        actor_faults: actors::runtime::faults::Faults::default(),
         fatal: Arc::new(|why| {
             tracing::error!(why, "the process ends; starting again loses nothing");
             eprintln!("understudy: {why}");

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use actix_web::{App as HttpApp, HttpRequest, HttpServer, web};
+use actors::runtime::trace::Trace;
 use actors::start::Parts;
-use actors::trace::Trace;
 use actors::wire::Hooks;
 use actors::{Actors, Clock, Ids, Settings};
 use schema::{OpenError, Store};
@@ -53,7 +53,7 @@ pub struct Options {
     /// Which faults of the storage a test injects.
     pub faults: schema::faults::Faults,
     /// Which faults of the actors a test injects.
-    pub actor_faults: actors::faults::Faults,
+    pub actor_faults: actors::runtime::faults::Faults,
     /// Called when the process cannot keep its promises any more.
     pub fatal: Arc<dyn Fn(&str) + Send + Sync>,
 }

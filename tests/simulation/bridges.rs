@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
-use actors::trace::Trace;
+use actors::runtime::trace::Trace;
 use serde_json::Value;
 use tests::person::Person;
 use tests::transcript::Log;

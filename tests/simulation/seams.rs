@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use actors::appservices::{RetryNow, Status};
-use actors::faults::{Fault, Point};
+use actors::runtime::faults::{Fault, Point};
 use serde_json::{Value, json};
 use tests::person::segment;
 

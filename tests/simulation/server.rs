@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use actors::runtime::faults as actor;
 use actors::wire::Naming;
-use actors::{Clock, Ids, Settings, faults as actor};
+use actors::{Clock, Ids, Settings};
 use schema::faults::{Fault, Faults, Point};
 use tests::stage::START;
 use tokio::sync::Notify;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
-use actors::trace::Trace;
+use actors::runtime::trace::Trace;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 
-use actors::trace::{Seen, Trace};
+use actors::runtime::trace::{Seen, Trace};
 use serde_json::Value;
 
 use crate::person::whole;

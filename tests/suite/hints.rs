@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use actors::appservices::{Reload, RetryNow, Status};
 use actors::ask;
-use actors::faults::{Fault, Faults, Point};
+use actors::runtime::faults::{Fault, Faults, Point};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tests::Stage;

@@ -94,7 +94,7 @@ fn actors_say_what_they_own_and_promise() {
         }
         if !text.contains("self.life.watch(ctx") {
             wrong.push(format!(
-                "{file}: nothing notices its death; see actors/src/life.rs"
+                "{file}: nothing notices its death; see actors/src/runtime/life.rs"
             ));
         }
     }

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::messages::{ChangePushRules, SetAccountData, SetFilter, SetProfile, SetTag};
 use super::profile::Profile;
 use super::{Accounts, push_rules, rules};
-use crate::lengths::NAME;
+use crate::runtime::lengths::NAME;
 use crate::{Refusal, Result, guarded};
 
 /// The largest piece of account data, tag list or filter, in bytes.

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use super::messages::{Auth, Registered, Stage};
 use super::passwords::Passwords;
 use super::rules;
-use crate::error::Challenge;
+use crate::runtime::error::Challenge;
 use crate::{Env, Refusal, Result};
 
 /// How many sessions are open at most. The caller with the most makes room.

@@ -5,7 +5,7 @@
 //!
 //! *Asks* nobody.
 //!
-//! *Tells* `device_lists` [`KeysChanged`], and [`Wake`](crate::wake::Wake): the `/sync` requests that wait,
+//! *Tells* `device_lists` [`KeysChanged`], and [`Wake`](crate::runtime::wake::Wake): the `/sync` requests that wait,
 //! and the services that are owed account data.
 //!
 //! *Promises* that a token is worth nothing once its end has been answered; that nothing of a deleted device is left
@@ -41,7 +41,7 @@ use schema::sessions::GoneDevice;
 use schema::{Position, Tx, inbox, memberships};
 
 use crate::device_lists::KeysChanged;
-use crate::life::Life;
+use crate::runtime::life::Life;
 use crate::{Env, Error, Result, tell};
 
 use confirmations::Confirmations;

@@ -6,7 +6,7 @@ use schema::accounts::UserRow;
 use serde_json::{Map, Value};
 
 use super::rules::no_nul;
-use crate::lengths::NAME;
+use crate::runtime::lengths::NAME;
 use crate::{Refusal, Result};
 
 /// The largest profile, in bytes of JSON.

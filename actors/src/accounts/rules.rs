@@ -4,7 +4,7 @@ use ruma::{OwnedUserId, ServerName, UserId};
 use schema::interests::{Interests, Service};
 use schema::registration::ServiceId;
 
-use crate::lengths::NAME;
+use crate::runtime::lengths::NAME;
 use crate::{Refusal, Result};
 
 /// The longest name of a device, in characters: what other servers allow.

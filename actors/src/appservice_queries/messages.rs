@@ -9,7 +9,7 @@ use schema::registration::ServiceId;
 use serde::{Serialize, Serializer};
 use tokio::sync::oneshot;
 
-use crate::trace::Busy;
+use crate::runtime::trace::Busy;
 
 /// What stands for itself in a segment of a path; `@` and `:` do, so that a user id stays readable in the service's log.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC

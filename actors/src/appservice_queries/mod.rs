@@ -31,8 +31,8 @@ use schema::interests::{Interests, Service};
 use schema::registration::ServiceId;
 use tokio::sync::oneshot;
 
-use crate::life::Life;
-use crate::trace::Busy;
+use crate::runtime::life::Life;
+use crate::runtime::trace::Busy;
 use crate::transport::Transport;
 use crate::{Address, Env, Result, ask};
 use memory::{Asked, Memory};

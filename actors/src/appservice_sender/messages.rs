@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
-use crate::trace::Busy;
+use crate::runtime::trace::Busy;
 use crate::{Error, Result};
 
 /// Ask the service whether it is there; a success ends the back-off. Replies at once with what will bring the answer, so that

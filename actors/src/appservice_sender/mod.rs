@@ -35,11 +35,11 @@ use schema::interests::Service;
 use schema::transactions::Frozen;
 use serde_json::value::RawValue;
 
-use crate::faults::Point;
-use crate::life::Life;
+use crate::runtime::faults::Point;
+use crate::runtime::life::Life;
+use crate::runtime::wake::WakeSender;
 use crate::to_device_inbox::Acknowledged;
 use crate::transport::{self, Transport};
-use crate::wake::WakeSender;
 use crate::{Env, Error, Refusal, Result};
 use freeze::{Found, Next, Wanted};
 

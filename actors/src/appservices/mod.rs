@@ -34,7 +34,7 @@ use tokio::sync::oneshot;
 
 use crate::appservice_sender::{self, AppserviceSender, View};
 use crate::device_lists::InterestAdded;
-use crate::life::Life;
+use crate::runtime::life::Life;
 use crate::transport::Transport;
 use crate::{Env, Error, Refusal, Result, guarded};
 use folder::Watch;

@@ -5,7 +5,7 @@
 //!
 //! *Asks* nobody.
 //!
-//! *Tells* [`Wake`](crate::wake::Wake): senders, after its pass is committed; so a leave and its `left` travel together.
+//! *Tells* [`Wake`](crate::runtime::wake::Wake): senders, after its pass is committed; so a leave and its `left` travel together.
 //!
 //! *Promises* that after any schedule of events, drained, a service has been told to track exactly those who share a room
 //! with a joined member of it; a lost hint or a crash delays that, and nothing more.
@@ -24,8 +24,8 @@ use std::time::Duration;
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use schema::Position;
 
-use crate::faults::Point;
-use crate::life::Life;
+use crate::runtime::faults::Point;
+use crate::runtime::life::Life;
 use crate::{Env, Error};
 
 pub use messages::*;

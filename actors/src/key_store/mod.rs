@@ -5,7 +5,7 @@
 //!
 //! *Asks* nobody.
 //!
-//! *Tells* `device_lists`: [`KeysChanged`]; and [`Wake`](crate::wake::Wake): the services that are owed counts, the users
+//! *Tells* `device_lists`: [`KeysChanged`]; and [`Wake`](crate::runtime::wake::Wake): the services that are owed counts, the users
 //! whose clients see a change, the rooms of a user whose keys changed.
 //!
 //! *Promises* that a one-time key is given away once, the oldest first; that who decides over a device is owed its counts in
@@ -30,7 +30,7 @@ use actix::{Actor, Context, Handler, Recipient, ResponseFuture};
 use schema::Tx;
 
 use crate::device_lists::KeysChanged;
-use crate::life::Life;
+use crate::runtime::life::Life;
 use crate::{Env, Result, guarded};
 
 use changed::Changed;

@@ -26,7 +26,7 @@ use super::pdu::{Draft, Judged, Pen, Place, Signed, canonical, membership_in, pa
 use super::power::Powers;
 use super::rules;
 use crate::device_lists::MembershipChanged;
-use crate::wake::NewReceipt;
+use crate::runtime::wake::NewReceipt;
 use crate::{Env, Refusal, Result};
 
 /// What a write did that others want to hear of once it is committed.

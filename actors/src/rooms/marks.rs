@@ -6,7 +6,7 @@ use schema::{Tx, events, memberships, user_data};
 use super::append::News;
 use super::messages::{Mark, MarkKind, MarkRead};
 use super::rules;
-use crate::wake::NewReceipt;
+use crate::runtime::wake::NewReceipt;
 use crate::{Refusal, Result};
 
 /// The account data that says where a user's read marker is. ([spec])

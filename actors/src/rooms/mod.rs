@@ -5,7 +5,7 @@
 //!
 //! *Asks* nobody.
 //!
-//! *Tells* `device_lists` that a membership changed, and [`Wake`](crate::wake::Wake): senders, and who waits on the room or is concerned.
+//! *Tells* `device_lists` that a membership changed, and [`Wake`](crate::runtime::wake::Wake): senders, and who waits on the room or is concerned.
 //!
 //! *Promises* that each room's history is one line in which every event was allowed by the state before it; that an event,
 //! the state and membership it makes, and everything it owes are kept together or not at all; that a transaction id is
@@ -38,7 +38,7 @@ use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
 use schema::Tx;
 
 use crate::device_lists::MembershipChanged;
-use crate::life::Life;
+use crate::runtime::life::Life;
 use crate::{Env, Error, Result, guarded, tell};
 use append::News;
 use each::{Act, EachRoom};

@@ -13,7 +13,7 @@ use super::format::content;
 use super::messages::Action;
 use super::pdu::{Draft, membership_in};
 use super::power::Powers;
-use crate::lengths::NAME;
+use crate::runtime::lengths::NAME;
 use crate::{Refusal, Result};
 
 /// The most bytes an event may have, signatures included. ([spec])

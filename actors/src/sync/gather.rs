@@ -16,8 +16,8 @@ use super::unread::Counter;
 use super::{Filter, Token};
 use crate::Result;
 use crate::accounts::ignored::{self, Ignored};
-use crate::clock::Times;
 use crate::rooms::queries::stripped_state;
+use crate::runtime::clock::Times;
 
 /// Rows of other kinds that are read at a time.
 pub(super) const PIECE: usize = 1000;

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::waiters::Waiters;
 use crate::Result;
-use crate::trace::Busy;
+use crate::runtime::trace::Busy;
 
 /// Wait for news for a user, or from the rooms it is joined to. Replies at once with the wait itself; news that came after what
 /// the user has seen end it at once.

@@ -5,7 +5,7 @@
 //!
 //! *Asks* nobody. A request to `/sync` asks `to_device_inbox` to delete what its `since` acknowledges.
 //!
-//! *Tells* [`Wake`](crate::wake::Wake): who waits in a room where somebody types, and the senders of services that want to know.
+//! *Tells* [`Wake`](crate::runtime::wake::Wake): who waits in a room where somebody types, and the senders of services that want to know.
 //!
 //! *Promises* that whoever waits is woken by whatever is committed after what it has seen; that a wake costs no more than those
 //! it concerns; that two answers in a row leave nothing out between them.
@@ -46,9 +46,9 @@ use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
 use crate::appservice_sender::{DropEphemeral, TakeEphemeral};
-use crate::life::Life;
-use crate::trace::Busy;
-use crate::wake::{NewReceipt, WakeSync};
+use crate::runtime::life::Life;
+use crate::runtime::trace::Busy;
+use crate::runtime::wake::{NewReceipt, WakeSync};
 use crate::{Env, Error, Refusal, Result, guarded};
 use pending::Pending;
 use waiters::Waiters;

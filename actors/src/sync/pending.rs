@@ -11,7 +11,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use super::fleeting::Fleeting;
 use super::rules::{self, Receipt};
 use crate::Result;
-use crate::wake::NewReceipt;
+use crate::runtime::wake::NewReceipt;
 
 /// How long a word is worth anything, in milliseconds. What a service that is slow did not take by then is dropped.
 const FRESH: i64 = 30_000;

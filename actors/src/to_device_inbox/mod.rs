@@ -4,7 +4,7 @@
 //!
 //! *Asks* nobody.
 //!
-//! *Tells* [`Wake`](crate::wake::Wake): the senders of services that are owed a message, and the `/sync` requests that wait.
+//! *Tells* [`Wake`](crate::runtime::wake::Wake): the senders of services that are owed a message, and the `/sync` requests that wait.
 //!
 //! *Promises* that an answered message is on the disk, once; that nothing leaves before it is acknowledged: by `since`
 //! for a device, by [`Acknowledged`], which follows a 2xx, for the service that decides over the device.
@@ -28,7 +28,7 @@ use schema::owed::{self, Owed};
 use schema::registration::ServiceId;
 use schema::{Position, Tx, accounts, appservices, inbox};
 
-use crate::life::Life;
+use crate::runtime::life::Life;
 use crate::{Env, Error, Result, guarded};
 
 use contents::Contents;

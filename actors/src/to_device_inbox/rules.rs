@@ -8,7 +8,8 @@ use schema::registration::ServiceId;
 use serde::{Serialize, Serializer};
 
 use super::{Messages, Target};
-use crate::{Refusal, lengths};
+use crate::Refusal;
+use crate::runtime::lengths;
 
 /// The largest content of one message, in bytes: as large as a room event may be.
 pub const CONTENT: usize = 65_536;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use actors::appservice_sender::View;
 use actors::appservices::Problem;
-use actors::trace::Seen;
+use actors::runtime::trace::Seen;
 use actors::{appservices, ask};
 use serde::{Deserialize, Serialize};
 use serde_json::json;

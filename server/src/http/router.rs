@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use actix_web::web::{Bytes, Payload};
 use actix_web::{HttpRequest, HttpResponse};
-use actors::{lengths, trace};
+use actors::runtime::{lengths, trace};
 use futures_util::FutureExt;
 
 use super::caller::{Asked, Caller, dialect};

@@ -18,9 +18,9 @@ use serde_json::json;
 
 use super::messages::*;
 use super::queries;
-use crate::error::Challenge;
+use crate::runtime::error::Challenge;
+use crate::runtime::trace::Trace;
 use crate::start::Parts;
-use crate::trace::Trace;
 use crate::wire::Hooks;
 use crate::{Actors, Clock, Error, Identity, Ids, Refusal, Result, Secret, Settings, ask, start};
 
@@ -60,7 +60,7 @@ impl House {
                 default_room_version: "11".to_owned(),
             },
             hooks: Hooks::default(),
-            faults: crate::faults::Faults::default(),
+            faults: crate::runtime::faults::Faults::default(),
             appservices: Some(services),
             fatal: Arc::new(|why| panic!("{why}")),
         };

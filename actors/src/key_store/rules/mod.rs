@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use ruma::{CanonicalJsonObject, CanonicalJsonValue};
 
-use crate::lengths::NAME;
+use crate::runtime::lengths::NAME;
 use crate::{Refusal, Result};
 
 /// An identifier is not empty, no longer than 255 bytes, and holds no U+0000, which one of the databases cannot store.

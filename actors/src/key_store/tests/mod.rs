@@ -21,8 +21,8 @@ use serde_json::{Value, json};
 
 use super::queries::{UserKeys, query_keys};
 use super::*;
+use crate::runtime::trace::Trace;
 use crate::start::Parts;
-use crate::trace::Trace;
 use crate::wire::Hooks;
 use crate::{Actors, Clock, Error, Identity, Ids, Refusal, Settings, ask};
 
@@ -53,7 +53,7 @@ async fn stage() -> Stage {
             default_room_version: "11".to_owned(),
         },
         hooks: Hooks::default(),
-        faults: crate::faults::Faults::default(),
+        faults: crate::runtime::faults::Faults::default(),
         appservices: None,
         fatal: Arc::new(|why| panic!("{why}")),
     };

@@ -17,8 +17,8 @@ use schema::{Options, Position, Store, accounts, aliases, events, memberships, r
 use serde_json::{Value, json};
 
 use super::*;
+use crate::runtime::trace::Trace;
 use crate::start::{Parts, start};
-use crate::trace::Trace;
 use crate::wire::Hooks;
 use crate::{Actors, Clock, Identity, Ids, Refusal, Settings, ask};
 
@@ -70,7 +70,7 @@ impl House {
                 presence: false,
             },
             hooks: Hooks::default(),
-            faults: crate::faults::Faults::default(),
+            faults: crate::runtime::faults::Faults::default(),
             appservices: None,
             fatal: Arc::new(|why| panic!("{why}")),
         })

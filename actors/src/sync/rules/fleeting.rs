@@ -6,8 +6,8 @@ use schema::interests::{Claim, Service};
 use schema::receipts::ReceiptRow;
 use serde::Serialize;
 
+use crate::runtime::wake::NewReceipt;
 use crate::sync::Presence;
-use crate::wake::NewReceipt;
 use crate::{Refusal, Result};
 
 /// An event that is never stored, as clients and services read it.

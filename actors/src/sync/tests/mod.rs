@@ -19,9 +19,9 @@ use crate::rooms::{
     Action, ChangeMembership, CreateRoom, Enter, Entrance, InitialState, Mark, MarkKind, MarkRead,
     Preset, SendEvent,
 };
+use crate::runtime::trace::Trace;
 use crate::start::{Parts, start};
 use crate::to_device_inbox::{Deposit, Target};
-use crate::trace::Trace;
 use crate::wire::Hooks;
 use crate::{Actors, Clock, Identity, Ids, Settings, ask};
 
@@ -94,7 +94,7 @@ impl House {
                 presence: false,
             },
             hooks: Hooks::default(),
-            faults: crate::faults::Faults::default(),
+            faults: crate::runtime::faults::Faults::default(),
             appservices: None,
             fatal: Arc::new(|why| panic!("{why}")),
         })

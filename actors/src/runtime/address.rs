@@ -8,7 +8,7 @@ use actix::{Actor, Addr, Context, Handler, MailboxError, Message, Recipient, Res
 use futures_util::FutureExt;
 use serde::Serialize;
 
-use crate::trace::short;
+use crate::runtime::trace::short;
 use crate::{Env, Error, Result};
 
 /// How long an answer may take before the asker gives up. Long enough for a slow disk, shorter than a client's patience.

@@ -11,10 +11,10 @@ use schema::registration::ServiceId;
 
 use crate::accounts::Known;
 use crate::dialects::Dialects;
-use crate::faults::Faults;
+use crate::runtime::faults::Faults;
+use crate::runtime::trace::Trace;
+use crate::runtime::wake::Wake;
 use crate::sync::Fleeting;
-use crate::trace::Trace;
-use crate::wake::Wake;
 use crate::wire::Hooks;
 use crate::{Clock, Ids};
 

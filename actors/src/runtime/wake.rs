@@ -10,9 +10,9 @@ use schema::Position;
 use schema::registration::ServiceId;
 use serde::{Serialize, Serializer};
 
-use crate::faults::{Faults, Point};
+use crate::runtime::faults::{Faults, Point};
+use crate::runtime::trace::Trace;
 use crate::to_device_inbox::Acknowledged;
-use crate::trace::Trace;
 
 /// To a service's sender: there may be something for the service. Many are as good as one, and one at most is in its mailbox.
 #[derive(Debug, Default, Message)]

@@ -1,0 +1,15 @@
+//! What every actor stands on: addresses, time, identifiers, errors, the trace, and the messages that wake.
+
+pub(crate) mod life;
+
+pub mod address;
+pub mod clock;
+pub mod env;
+pub mod error;
+pub mod faults;
+pub mod identity;
+pub mod ids;
+pub mod lengths;
+pub mod secret;
+pub mod trace;
+pub mod wake;
