@@ -17,7 +17,6 @@ use serde_json::value::RawValue;
 
 use crate::http::caller::Caller;
 use crate::http::error::Result;
-use crate::state::App;
 
 /// A request, and the `auth` that came with it.
 pub(super) struct Confirmed<R> {
