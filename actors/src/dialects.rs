@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use schema::registration::{Registration, ServiceId};
+use schema::ServiceId;
+use schema::registration::Registration;
 use serde::Serialize;
 
 /// Names of one topic that are counted, far above what the tables hold.

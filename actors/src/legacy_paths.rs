@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use schema::registration::ServiceId;
+use schema::ServiceId;
 use serde::Deserialize;
 
 /// Each endpoint, and where it was before. A ping has no older path.

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use diesel::prelude::*;
 
+use crate::ServiceId;
 use crate::owed;
-use crate::registration::ServiceId;
 use crate::tables::{account_data, devices, erased_users, filters, users};
 use crate::{Conn, Position, Result, Tx};
 

@@ -8,8 +8,9 @@ use diesel::prelude::*;
 use diesel::upsert::excluded;
 use serde::{Deserialize, Serialize};
 
+use crate::ServiceId;
 use crate::interests::{InForce, Interests};
-use crate::registration::{Registration, ServiceId};
+use crate::registration::Registration;
 use crate::tables::{
     aliases, appservice_rooms, appservices, back_fills, frozen_transactions, set_aside, tracked,
 };

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::ServiceId;
 use crate::accounts::Addressed;
 use crate::interests::{Claim, Interests};
-use crate::registration::ServiceId;
 
 /// Why a service decides over a device. Where several rules hold, the first of them is named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -8,7 +8,7 @@
 use diesel::prelude::*;
 use diesel::upsert::excluded;
 
-use crate::registration::ServiceId;
+use crate::ServiceId;
 use crate::tables::back_fills;
 use crate::{Conn, Error, Position, Result, Tx};
 

@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use diesel::dsl::count_star;
 use diesel::prelude::*;
 
+use crate::ServiceId;
 use crate::accounts::{Addressed, DeviceRow};
 use crate::authority::authorities;
 use crate::interests::Service;
 use crate::owed::{self, Owed};
-use crate::registration::ServiceId;
 use crate::tables::{device_keys, devices, fallback_keys, one_time_keys, users};
 use crate::{Conn, Result, Tx, keys};
 

@@ -5,7 +5,7 @@
 use diesel::dsl::max;
 use diesel::prelude::*;
 
-use crate::conn::{Engine, is_key};
+use crate::store::conn::{Engine, is_key};
 use crate::tables::{events, room_state};
 use crate::{Conn, Position, Result};
 

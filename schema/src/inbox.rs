@@ -10,9 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use diesel::prelude::*;
 use diesel::sql_types::Bool;
 
+use crate::ServiceId;
 use crate::interests::Service;
 use crate::owed::{DELIVERED, Owed, TO_DEVICE};
-use crate::registration::ServiceId;
 use crate::tables::{client_transactions, inbox, owed, shared_contents};
 use crate::{Conn, Error, Position, Result, Tx};
 

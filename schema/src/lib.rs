@@ -5,15 +5,11 @@
 //! group-commit thread, [`Store::read`] on a few reader threads that never wait for the writer.
 
 #[macro_use]
-mod conn;
+pub mod store;
+
 mod error;
-mod job;
-mod position;
-mod readers;
-mod shared;
+mod service_id;
 mod tables;
-mod tx;
-mod writer;
 
 pub mod accounts;
 pub mod aliases;
@@ -24,7 +20,6 @@ pub mod backup;
 pub mod counts;
 pub mod device_lists;
 pub mod events;
-pub mod faults;
 pub mod inbox;
 pub mod interests;
 pub mod keys;
@@ -40,14 +35,11 @@ pub mod service_rooms;
 pub mod sessions;
 pub mod set_aside;
 pub mod signing_keys;
-pub mod store;
 pub mod sync;
 pub mod threads;
 pub mod transactions;
 pub mod user_data;
 
-pub use conn::Conn;
 pub use error::{Error, OpenError, Result, WriteError};
-pub use position::Position;
-pub use store::{Options, Store};
-pub use tx::Tx;
+pub use service_id::ServiceId;
+pub use store::{Conn, Options, Position, Store, Tx, faults};

@@ -7,7 +7,7 @@ use diesel::prelude::*;
 use diesel::sql_types::Bool;
 use diesel::upsert::excluded;
 
-use crate::conn::is_key;
+use crate::store::conn::is_key;
 use crate::tables::{events, memberships};
 use crate::{Conn, Error, Position, Result};
 

@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use diesel::prelude::*;
 use diesel::sql_types::Bool;
 
+use crate::ServiceId;
 use crate::interests::Service;
-use crate::registration::ServiceId;
 use crate::tables::{inbox, owed};
 use crate::{Conn, Position, Result, Tx};
 

@@ -3,9 +3,10 @@
 //! [spec]: https://spec.matrix.org/v1.19/application-service-api/#registration
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+use crate::ServiceId;
 
 /// Asks for typing, receipts and presence under their stable name.
 pub const RECEIVE_EPHEMERAL: &str = "receive_ephemeral";
@@ -15,37 +16,6 @@ pub const PUSH_EPHEMERAL: &str = "de.sorunome.msc2409.push_ephemeral";
 pub const MSC3202: &str = "org.matrix.msc3202";
 /// Promises to make devices with `PUT /devices` and not to log in.
 pub const MSC4190: &str = "io.element.msc4190";
-
-/// The `id` of an application service: unique, and the name under which everything it is owed is kept.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct ServiceId(Arc<str>);
-
-impl ServiceId {
-    /// The id as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<&str> for ServiceId {
-    fn from(id: &str) -> Self {
-        ServiceId(id.into())
-    }
-}
-
-impl From<String> for ServiceId {
-    fn from(id: String) -> Self {
-        ServiceId(id.into())
-    }
-}
-
-impl std::fmt::Display for ServiceId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// One pattern of a namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

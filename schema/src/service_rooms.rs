@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use diesel::prelude::*;
 
-use crate::registration::ServiceId;
+use crate::ServiceId;
 use crate::tables::{appservice_rooms, memberships};
 use crate::{Conn, Result};
 

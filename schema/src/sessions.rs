@@ -4,8 +4,8 @@
 
 use diesel::prelude::*;
 
+use crate::ServiceId;
 use crate::accounts::{self, DeviceRow};
-use crate::registration::ServiceId;
 use crate::tables::{access_tokens, cross_signing_keys, devices};
 use crate::{Conn, Result, Tx, counts, device_lists, inbox, keys};
 

@@ -8,8 +8,8 @@
 
 use diesel::prelude::*;
 
+use crate::ServiceId;
 use crate::owed::{self, Owed};
-use crate::registration::ServiceId;
 use crate::tables::set_aside;
 use crate::{Conn, Result};
 

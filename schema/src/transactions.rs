@@ -4,7 +4,7 @@
 
 use diesel::prelude::*;
 
-use crate::registration::ServiceId;
+use crate::ServiceId;
 use crate::tables::{appservices, frozen_transactions};
 use crate::{Conn, Position, Result, owed};
 

@@ -7,10 +7,10 @@ use std::collections::BTreeSet;
 use diesel::prelude::*;
 use diesel::upsert::excluded;
 
+use crate::ServiceId;
 use crate::inbox::octet_length;
 use crate::interests::Service;
 use crate::owed::{self, Owed};
-use crate::registration::ServiceId;
 use crate::tables::{account_data, filters};
 use crate::{Conn, Position, Result, Tx};
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 use actors::accounts::{Register, Registrant};
 use actors::appservices::rules::{Known, Plan};
 use actors::{Actors, appservices, ask};
-use schema::registration::{Registration, ServiceId};
+use schema::ServiceId;
+use schema::registration::Registration;
 
 use crate::cli::{AddUser, Forget};
 use crate::options::{configured, make_database, text};

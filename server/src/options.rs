@@ -7,7 +7,7 @@ use std::sync::Arc;
 use actors::wire::Naming;
 use actors::{Clock, Ids, Settings};
 use ruma::OwnedServerName;
-use schema::registration::ServiceId;
+use schema::ServiceId;
 
 use crate::config::{Config, PASSWORD_COST};
 use crate::http::door::Door;

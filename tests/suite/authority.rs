@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use schema::registration::ServiceId;
+use schema::ServiceId;
 use serde_json::{Value, json};
 use tests::{Bridge, Person, Stage};
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use schema::registration::ServiceId;
+use schema::ServiceId;
 use serde_json::{Value, json};
 use tests::person::segment;
 use tests::{Bridge, Person, Stage};

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use schema::ServiceId;
 use schema::faults::{Fault, Faults, Point};
 use schema::inbox::{self, InboxRow};
 use schema::owed::{self, Owed};
-use schema::registration::ServiceId;
 use schema::{Tx, device_lists};
 use serde_json::{Value, json};
 use tests::{Person, Stage};

@@ -2,7 +2,7 @@
 
 use actix::{Context, Handler, ResponseFuture};
 use ruma::{OwnedDeviceId, OwnedUserId};
-use schema::registration::ServiceId;
+use schema::ServiceId;
 use schema::sessions::{self, Maker};
 use schema::{Tx, accounts};
 

@@ -3,7 +3,7 @@
 use actix::Message;
 use ruma::{OwnedDeviceId, OwnedRoomId, OwnedUserId};
 use schema::Position;
-use schema::registration::ServiceId;
+use schema::ServiceId;
 use serde::Serialize;
 use serde_json::value::RawValue;
 

@@ -3,9 +3,9 @@
 use actix::{Context, Handler, ResponseFuture};
 use ruma::OwnedUserId;
 use ruma::push::Ruleset;
+use schema::ServiceId;
 use schema::accounts::{self, UserRow};
 use schema::interests::Interests;
-use schema::registration::ServiceId;
 use schema::sessions::Maker;
 use schema::{Tx, user_data};
 

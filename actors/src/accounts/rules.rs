@@ -1,8 +1,8 @@
 //! What the specification demands of names, devices and registrations. Pure.
 
 use ruma::{OwnedUserId, ServerName, UserId};
+use schema::ServiceId;
 use schema::interests::{Interests, Service};
-use schema::registration::ServiceId;
 
 use crate::runtime::lengths::NAME;
 use crate::{Refusal, Result};

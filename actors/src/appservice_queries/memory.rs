@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use schema::ServiceId;
 use schema::interests::Interests;
-use schema::registration::ServiceId;
 
 use super::messages::{Answer, Question};
 use super::rules;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use actix::Message;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use ruma::{RoomAliasId, UserId};
-use schema::registration::ServiceId;
+use schema::ServiceId;
 use serde::{Serialize, Serializer};
 use tokio::sync::oneshot;
 

@@ -27,8 +27,8 @@ use std::sync::Arc;
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
+use schema::ServiceId;
 use schema::interests::{Interests, Service};
-use schema::registration::ServiceId;
 use tokio::sync::oneshot;
 
 use crate::runtime::life::Life;

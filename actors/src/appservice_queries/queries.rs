@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ruma::{OwnedUserId, RoomAliasId, UserId};
-use schema::registration::ServiceId;
+use schema::ServiceId;
 use schema::{accounts, aliases};
 
 use super::messages::Question;

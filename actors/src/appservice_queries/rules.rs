@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ruma::{OwnedRoomAliasId, OwnedUserId, RoomAliasId, UserId};
+use schema::ServiceId;
 use schema::interests::{Interests, Service};
-use schema::registration::ServiceId;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ruma::{RoomAliasId, UserId};
-use schema::registration::ServiceId;
+use schema::ServiceId;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::Message;
+use schema::ServiceId;
 use schema::interests::Service;
-use schema::registration::ServiceId;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;

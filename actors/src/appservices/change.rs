@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use schema::ServiceId;
 use schema::appservices::{LastInForce, ServiceRow};
 use schema::interests::{Claim, InForce, Interests};
-use schema::registration::{Registration, ServiceId};
+use schema::registration::Registration;
 use schema::{
     Position, Store, Tx, accounts, appservices, back_fill, device_lists, server_info,
     service_rooms, sync, user_data,

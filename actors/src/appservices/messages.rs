@@ -1,7 +1,7 @@
 //! What may be said to the keeper of registrations.
 
 use actix::Message;
-use schema::registration::ServiceId;
+use schema::ServiceId;
 use serde::Serialize;
 
 use crate::Result;

@@ -28,8 +28,8 @@ use actix::{
     Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, Recipient,
     ResponseFuture, SpawnHandle, WrapFuture,
 };
+use schema::ServiceId;
 use schema::interests::{Interests, Service};
-use schema::registration::ServiceId;
 use tokio::sync::oneshot;
 
 use crate::appservice_sender::{self, AppserviceSender, View};

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use schema::ServiceId;
 use schema::interests::{InForce, Interests};
-use schema::registration::{Registration, ServiceId};
+use schema::registration::Registration;
 use schema::{appservices, server_info};
 
 use super::change::{self, Change, STRANGERS};

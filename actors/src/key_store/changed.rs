@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use actix::Recipient;
 use ruma::{OwnedRoomId, OwnedUserId, UserId};
-use schema::registration::ServiceId;
+use schema::ServiceId;
 use schema::{Tx, device_lists, memberships};
 
 use crate::device_lists::KeysChanged;

@@ -9,11 +9,11 @@ use ruma::state_res::{
     auth_types_for_event, check_state_dependent_auth_rules, check_state_independent_auth_rules,
 };
 use ruma::{OwnedRoomId, OwnedUserId, RoomId};
+use schema::ServiceId;
 use schema::appservices::interested_in_room;
 use schema::device_lists::membership_changed;
 use schema::events::{self, EventRow};
 use schema::memberships::{self, MembershipRow};
-use schema::registration::ServiceId;
 use schema::relations::{self, RelationRow};
 use schema::rooms::RoomRow;
 use schema::{Position, Tx, owed, rooms};

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use ruma::OwnedServerName;
 use ruma::signatures::Ed25519KeyPair;
+use schema::ServiceId;
 use schema::Store;
 use schema::interests::Proposals;
-use schema::registration::ServiceId;
 
 use crate::accounts::Known;
 use crate::dialects::Dialects;

@@ -1,7 +1,7 @@
 //! Who acts.
 
 use ruma::{OwnedDeviceId, OwnedUserId};
-use schema::registration::ServiceId;
+use schema::ServiceId;
 use serde::Serialize;
 
 use crate::{Refusal, Result};

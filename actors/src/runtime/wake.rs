@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use actix::{Message, Recipient};
 use ruma::{OwnedRoomId, OwnedUserId};
 use schema::Position;
-use schema::registration::ServiceId;
+use schema::ServiceId;
 use serde::{Serialize, Serializer};
 
 use crate::runtime::faults::{Faults, Point};

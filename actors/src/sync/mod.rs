@@ -40,7 +40,7 @@ use std::time::Duration;
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, ResponseActFuture, WrapFuture};
 use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
-use schema::registration::ServiceId;
+use schema::ServiceId;
 use schema::{Tx, appservices, device_lists, memberships};
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use schema::registration::ServiceId;
+use schema::ServiceId;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::fleeting::Fleeting;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use actix::Message;
 use ruma::{OwnedDeviceId, OwnedTransactionId, OwnedUserId};
 use schema::Position;
-use schema::registration::ServiceId;
+use schema::ServiceId;
 use serde::Serialize;
 use serde_json::value::RawValue;
 

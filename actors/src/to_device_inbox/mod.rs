@@ -22,10 +22,10 @@ use std::time::Duration;
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, ResponseFuture, WrapFuture};
 use ruma::OwnedUserId;
+use schema::ServiceId;
 use schema::inbox::InboxRow;
 use schema::interests::Service;
 use schema::owed::{self, Owed};
-use schema::registration::ServiceId;
 use schema::{Position, Tx, accounts, appservices, inbox};
 
 use crate::runtime::life::Life;

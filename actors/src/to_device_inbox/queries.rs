@@ -54,11 +54,7 @@ pub async fn observers(env: &Env, user: &UserId) -> Result<Vec<Observed>> {
     Ok(devices.into_iter().map(observed).collect())
 }
 
-fn observer(
-    interests: &Interests,
-    id: &schema::registration::ServiceId,
-    interest: Interest,
-) -> Option<Observer> {
+fn observer(interests: &Interests, id: &schema::ServiceId, interest: Interest) -> Option<Observer> {
     Some(Observer {
         service: id.to_string(),
         sender: interests.service(id)?.sender.clone(),

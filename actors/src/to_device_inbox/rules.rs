@@ -1,10 +1,10 @@
 //! Who gets a message, and who gets a copy of it: decided when it arrives, from what is true then.
 
+use schema::ServiceId;
 use schema::accounts::Addressed;
 use schema::authority::{Authority, authority, concerned};
 use schema::interests::{Claim, Interests, Service};
 use schema::owed;
-use schema::registration::ServiceId;
 use serde::{Serialize, Serializer};
 
 use super::{Messages, Target};

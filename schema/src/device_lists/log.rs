@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use diesel::prelude::*;
 use diesel::upsert::excluded;
 
+use crate::ServiceId;
 use crate::interests::{Interests, Service};
-use crate::registration::ServiceId;
 use crate::tables::{appservice_rooms, cursors, device_list_log};
 use crate::{Conn, Position, Result, Tx};
 

@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 
 use diesel::prelude::*;
 
+use crate::ServiceId;
 use crate::interests::Service;
 use crate::owed::{self, Owed};
-use crate::registration::ServiceId;
 use crate::tables::{appservice_rooms, memberships, tracked};
 use crate::{Conn, Position, Result, Tx};
 

@@ -3,7 +3,7 @@
 use diesel::prelude::*;
 
 use super::log::{Kind, store};
-use crate::registration::ServiceId;
+use crate::ServiceId;
 use crate::tables::{cursors, device_list_log};
 use crate::{Conn, Position, Result};
 

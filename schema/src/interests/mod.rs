@@ -12,8 +12,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::ServiceId;
 use crate::owed;
-use crate::registration::{CountsPolicy, Namespace, Registration, ServiceId};
+use crate::registration::{CountsPolicy, Namespace, Registration};
 use memory::{Answer, Memory};
 use patterns::Patterns;
 pub use patterns::{anchored, check_pattern};

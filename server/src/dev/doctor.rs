@@ -8,7 +8,7 @@ use actors::Refusal;
 use actors::appservices::LARGEST;
 use actors::dialects::Dialect;
 use actors::doctor::{Around, Patient, examine, frameworks};
-use schema::registration::ServiceId;
+use schema::ServiceId;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 

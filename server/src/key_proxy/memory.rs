@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use actors::key_store::queries::UserKeys;
 use ruma::{OwnedUserId, UserId};
-use schema::registration::ServiceId;
+use schema::ServiceId;
 
 /// How long it counts what a service said, or that it said nothing, in milliseconds. As long at most, keys that it changes
 /// meanwhile are seen as they were.

@@ -17,8 +17,8 @@ use actors::key_store::{Claim, ClaimFallback, Claimed, OneTimeKeys, Wanted};
 use actors::{Identity, ask};
 use futures_util::future::join_all;
 use ruma::{OwnedUserId, UserId};
+use schema::ServiceId;
 use schema::interests::Service;
-use schema::registration::ServiceId;
 use serde_json::Value;
 use serde_json::value::RawValue;
 

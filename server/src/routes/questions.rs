@@ -59,6 +59,6 @@ async fn provision(
         .await?)
 }
 
-fn asker(caller: &Caller) -> Option<&schema::registration::ServiceId> {
+fn asker(caller: &Caller) -> Option<&schema::ServiceId> {
     caller.appservice().map(|service| &service.id)
 }

@@ -14,7 +14,7 @@ use ruma::api::client::session::{get_login_types, login, logout, logout_all};
 use ruma::api::client::uiaa::UserIdentifier;
 use ruma::api::error::DeserializationError;
 use ruma::api::{IncomingRequest, Metadata};
-use schema::registration::ServiceId;
+use schema::ServiceId;
 
 use crate::http::caller::Caller;
 use crate::http::error::{Error, Result};

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
+use schema::ServiceId;
 use schema::accounts::{self, UserRow};
 use schema::interests::{Interests, Proposals};
 use schema::keys::OneTimeKey;
-use schema::registration::{Registration, ServiceId};
+use schema::registration::Registration;
 use schema::sessions::{self, Maker};
 use schema::{Store, Tx, device_lists, keys};
 use serde_json::{Value, json};

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ruma::{OwnedUserId, UserId, device_id, owned_user_id, user_id};
+use schema::ServiceId;
 use schema::inbox::InboxRow;
 use schema::interests::Proposals;
 use schema::owed::{self, Owed};
-use schema::registration::ServiceId;
 use schema::{Position, Store, accounts, counts, device_lists, inbox, keys};
 use serde_json::json;
 

@@ -7,11 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use schema::ServiceId;
 use schema::authority::{Authority, authority};
 use schema::back_fill::{BackFill, Stage};
 use schema::device_lists::InRoom;
 use schema::interests::{Claim, Interests, Service};
-use schema::registration::ServiceId;
 use schema::{
     Position, Tx, accounts, back_fill, counts, device_lists, inbox, keys, service_rooms,
     signing_keys, user_data,

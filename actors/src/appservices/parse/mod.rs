@@ -1,9 +1,10 @@
 //! Reading the text of one registration file. Generators of all ages write them: what is unambiguous is accepted, the rest is
 //! refused with one line.
 
+use schema::ServiceId;
 use schema::interests::check_pattern;
+use schema::registration::Registration;
 use schema::registration::{MSC3202, MSC4190, PUSH_EPHEMERAL, RECEIVE_EPHEMERAL};
-use schema::registration::{Registration, ServiceId};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use serde_yaml_ng::Value as Yaml;

@@ -5,9 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use schema::ServiceId;
 use schema::appservices::ServiceRow;
 use schema::interests::{InForce, Interests};
-use schema::registration::{Namespace, Registration, ServiceId};
+use schema::registration::{Namespace, Registration};
 
 use super::Problem;
 use super::folder::File;

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use schema::ServiceId;
 use schema::device_lists::{self, InRoom, Kind, LogEntry};
 use schema::interests::{Interests, Service};
-use schema::registration::ServiceId;
 use schema::{Position, Tx};
 
 use super::rules::{Present, Verdict, verdict};

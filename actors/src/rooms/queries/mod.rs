@@ -22,9 +22,9 @@ pub use summary::{Hierarchy, SpacePage, hierarchy, summary};
 pub use threads::{ThreadPage, Threads, threads};
 pub use users::{FoundUser, FoundUsers, users};
 
+use schema::ServiceId;
 use schema::events::EventRow;
 use schema::interests::Interests;
-use schema::registration::ServiceId;
 use schema::{Conn, Position, events};
 use serde_json::value::RawValue;
 

@@ -12,13 +12,13 @@ use diesel::prelude::*;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::Conn;
-use crate::conn::Engine;
 use crate::error::Error;
-use crate::faults::{Fault, Point};
-use crate::job::{Job, Outcome, Trouble};
-use crate::shared::Shared;
+use crate::store::conn::Engine;
+use crate::store::faults::{Fault, Point};
+use crate::store::job::{Job, Outcome, Trouble};
+use crate::store::shared::Shared;
+use crate::store::tx::{Batch, Tx};
 use crate::tables::counter;
-use crate::tx::{Batch, Tx};
 
 /// The most closures in one commit. More would make the first of them wait for the last.
 const BATCH: usize = 512;

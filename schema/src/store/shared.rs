@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use tokio::sync::mpsc::WeakUnboundedSender;
 
 use crate::Position;
-use crate::faults::Faults;
+use crate::ServiceId;
 use crate::interests::Interests;
-use crate::job::Job;
-use crate::readers::Pool;
-use crate::registration::ServiceId;
-use crate::tx::Batch;
+use crate::store::faults::Faults;
+use crate::store::job::Job;
+use crate::store::readers::Pool;
+use crate::store::tx::Batch;
 
 /// Called after a commit with the position of the last committed line of the device-list log.
 pub(crate) type Listener = dyn Fn(Position) + Send + Sync;
@@ -125,7 +125,7 @@ impl Shared {
         Arc::clone(&interests)
     }
 
-    /// Behave like a killed process from now on: see [`Fault::End`](crate::faults::Fault::End).
+    /// Behave like a killed process from now on: see [`Fault::End`](crate::store::faults::Fault::End).
     pub(crate) fn end(&self) {
         self.ended.store(true, Ordering::Release);
         self.reads.close();

@@ -37,8 +37,8 @@ macro_rules! on {
     };
     ($conn:expr, |$c:ident| $body:expr) => {
         match &mut (*$conn).engine {
-            $crate::conn::Engine::Sqlite($c) => $body,
-            $crate::conn::Engine::Postgres($c) => $body,
+            $crate::store::conn::Engine::Sqlite($c) => $body,
+            $crate::store::conn::Engine::Postgres($c) => $body,
         }
     };
 }
@@ -48,8 +48,8 @@ macro_rules! on {
 macro_rules! change {
     ($conn:expr, |$c:ident| $body:expr) => {
         match (*$conn).changing() {
-            $crate::conn::Engine::Sqlite($c) => $body,
-            $crate::conn::Engine::Postgres($c) => $body,
+            $crate::store::conn::Engine::Sqlite($c) => $body,
+            $crate::store::conn::Engine::Postgres($c) => $body,
         }
     };
 }
@@ -59,13 +59,13 @@ macro_rules! insert_all {
     ($conn:expr, $table:expr, $rows:expr) => {{
         let rows = $rows;
         match (*$conn).changing() {
-            $crate::conn::Engine::Sqlite(c) => {
+            $crate::store::conn::Engine::Sqlite(c) => {
                 for row in rows {
                     ::diesel::insert_into($table).values(row).execute(c)?;
                 }
             }
             // Thirteen columns at most, and 65,535 parameters in one statement.
-            $crate::conn::Engine::Postgres(c) => {
+            $crate::store::conn::Engine::Postgres(c) => {
                 for part in rows.chunks(4000) {
                     ::diesel::insert_into($table).values(part).execute(c)?;
                 }

@@ -10,10 +10,10 @@ use std::time::Duration;
 use diesel::prelude::*;
 
 use crate::Conn;
-use crate::conn::{Engine, Url};
 use crate::error::Error;
-use crate::faults::{Fault, Point};
-use crate::shared::Shared;
+use crate::store::conn::{Engine, Url};
+use crate::store::faults::{Fault, Point};
+use crate::store::shared::Shared;
 
 /// How many threads read.
 pub(crate) const READERS: usize = 2;

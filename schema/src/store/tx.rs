@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
+use crate::ServiceId;
 use crate::interests::Interests;
-use crate::registration::ServiceId;
 use crate::{Conn, Position};
 
 /// What a write closure works with: the connection (it dereferences to [`Conn`]), the counter, and the compiled namespaces.

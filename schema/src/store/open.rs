@@ -1,0 +1,238 @@
+//! Opening a database: one server at a time, its tables brought up to date, the threads started.
+
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use diesel::prelude::*;
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+use tokio::sync::mpsc::unbounded_channel;
+
+use crate::error::OpenError;
+use crate::store::conn::{Conn, Engine, Url};
+use crate::store::faults::Faults;
+use crate::store::handle::{Store, Threads};
+use crate::store::readers::{READERS, Reader};
+use crate::store::shared::Shared;
+use crate::store::writer::{Stop, Writer};
+use crate::tables::counter;
+
+const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
+const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
+
+/// How long to wait for a server that is just stopping to let go of the database.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
+
+type Fatal = dyn Fn(&str) + Send + Sync;
+
+/// What a store is told when it is opened.
+#[derive(Clone)]
+pub struct Options {
+    /// Called once, from a storage thread, when nothing can be promised any more. The process should end.
+    pub fatal: Arc<Fatal>,
+    /// How long to wait for another server to let go of the database.
+    pub lock_wait: Duration,
+    /// Which faults a test injects.
+    pub faults: Faults,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            fatal: Arc::new(|why| {
+                tracing::error!(why, "storage has failed; the process ends");
+                std::process::exit(1);
+            }),
+            lock_wait: LOCK_WAIT,
+            faults: Faults::default(),
+        }
+    }
+}
+
+impl Store {
+    /// Open `sqlite:PATH` or `postgres://…`, bring its tables up to date, start the writer and the readers.
+    ///
+    /// # Errors
+    /// When the URL is none of these, the database cannot be reached, was written by a newer version, or is in use.
+    pub fn open(url: &str, options: &Options) -> Result<Store, OpenError> {
+        let url = Url::parse(url)?;
+        Store::open_at(&url, options).map_err(|error| {
+            if has_room(&url) {
+                error
+            } else {
+                OpenError::NoRoom(url.shown(), error.to_string())
+            }
+        })
+    }
+
+    fn open_at(url: &Url, options: &Options) -> Result<Store, OpenError> {
+        let lock = lock_file(url, options.lock_wait)?;
+        let mut conn = url.connect()?;
+        advisory_lock(&mut conn, url, options.lock_wait)?;
+        migrate(&mut conn, url)?;
+        let start = |e: diesel::result::Error| OpenError::Start(url.shown(), e.into());
+        let head: i64 = on!(&mut conn, |c| counter::table
+            .find(1)
+            .select(counter::position)
+            .first(c))
+        .map_err(start)?;
+
+        let (queue, jobs) = unbounded_channel();
+        let shared = Shared::new(head, options.faults.clone(), lock, queue.downgrade());
+        let engine = if conn.is_postgres() {
+            "postgres"
+        } else {
+            "sqlite"
+        };
+        let mut threads = vec![spawn("writer", url, &options.fatal, {
+            let (shared, fatal) = (shared.clone(), Arc::clone(&options.fatal));
+            let writer = Writer::new(conn, shared.clone());
+            move || match writer.run(jobs) {
+                Stop::Closed => {}
+                Stop::Ended => shared.unlock(),
+                Stop::Fatal(why) => fatal(&why),
+            }
+        })?];
+        for _ in 0..READERS {
+            let (conn, shared) = (url.connect()?, shared.clone());
+            let reader = Reader {
+                url: url.clone(),
+                conn,
+                shared: shared.clone(),
+            };
+            shared.reads.connected();
+            threads.push(spawn("reader", url, &options.fatal, || reader.run())?);
+        }
+        let threads = Threads {
+            running: Mutex::new(threads),
+            shared: shared.clone(),
+        };
+        Ok(Store {
+            queue,
+            shared,
+            threads: Arc::new(threads),
+            engine,
+        })
+    }
+}
+
+fn spawn(
+    name: &'static str,
+    url: &Url,
+    fatal: &Arc<Fatal>,
+    body: impl FnOnce() + Send + 'static,
+) -> Result<std::thread::JoinHandle<()>, OpenError> {
+    let fatal = Arc::clone(fatal);
+    let body = move || {
+        if catch_unwind(AssertUnwindSafe(body)).is_err() {
+            fatal(&format!("the storage's {name} panicked"));
+        }
+    };
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(body)
+        .map_err(|e| OpenError::Connect(url.shown(), format!("cannot start a thread: {e}")))
+}
+
+/// Whether a little can be written beside an SQLite database. The engine does not always say that the disk is full: where it cannot
+/// make the memory that connections share, for one, it speaks of an I/O error.
+fn has_room(url: &Url) -> bool {
+    let Url::Sqlite(path) = url else { return true };
+    let probe = format!("{path}.probe");
+    let written = std::fs::write(&probe, vec![1; 64 << 10]);
+    let _ = std::fs::remove_file(&probe);
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    !written.is_err_and(|error| matches!(error.kind(), StorageFull | QuotaExceeded))
+}
+
+/// SQLite: a lock file beside the database, held as long as the store lives.
+fn lock_file(url: &Url, wait: Duration) -> Result<Option<File>, OpenError> {
+    let Url::Sqlite(path) = url else {
+        return Ok(None);
+    };
+    let failed = |e: std::io::Error| OpenError::Connect(url.shown(), e.to_string());
+    if let Some(folder) = Path::new(path)
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+    {
+        std::fs::create_dir_all(folder).map_err(failed)?;
+    }
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(format!("{path}.lock"))
+        .map_err(failed)?;
+    wait_for(wait, || match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(std::fs::TryLockError::WouldBlock) => Ok(false),
+        Err(std::fs::TryLockError::Error(e)) => Err(failed(e)),
+    })?
+    .then_some(Some(file))
+    .ok_or_else(|| OpenError::InUse(url.shown()))
+}
+
+/// PostgreSQL: an advisory lock in the writer's session.
+fn advisory_lock(conn: &mut Conn, url: &Url, wait: Duration) -> Result<(), OpenError> {
+    let Engine::Postgres(c) = &mut conn.engine else {
+        return Ok(());
+    };
+    let locked = wait_for(wait, || {
+        diesel::select(diesel::dsl::sql::<diesel::sql_types::Bool>(
+            "pg_try_advisory_lock(7236451)",
+        ))
+        .get_result::<bool>(c)
+        .map_err(|e| OpenError::Connect(url.shown(), e.to_string()))
+    })?;
+    locked
+        .then_some(())
+        .ok_or_else(|| OpenError::InUse(url.shown()))
+}
+
+/// Try until it works or the time is over. Only at start, before there is a clock to ask.
+fn wait_for(
+    wait: Duration,
+    mut attempt: impl FnMut() -> Result<bool, OpenError>,
+) -> Result<bool, OpenError> {
+    let start = Instant::now();
+    loop {
+        if attempt()? {
+            return Ok(true);
+        }
+        if start.elapsed() >= wait {
+            return Ok(false);
+        }
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+}
+
+fn migrate(conn: &mut Conn, url: &Url) -> Result<(), OpenError> {
+    let failed = |e: Box<dyn std::error::Error + Send + Sync>| {
+        OpenError::Migrate(url.shown(), e.to_string())
+    };
+    let known = known_migrations();
+    // An existing database that has everything costs one query, not a transaction.
+    let applied: Vec<String> = on!(conn, |c| c
+        .applied_migrations()
+        .map(|v| v.iter().map(ToString::to_string).collect()))
+    .map_err(failed)?;
+    if let Some(newer) = applied.iter().find(|version| !known.contains(version)) {
+        return Err(OpenError::Newer(url.shown(), newer.clone()));
+    }
+    if applied.len() == known.len() {
+        return Ok(());
+    }
+    match &mut conn.engine {
+        Engine::Sqlite(c) => c.run_pending_migrations(SQLITE).map(drop).map_err(failed),
+        Engine::Postgres(c) => c.run_pending_migrations(POSTGRES).map(drop).map_err(failed),
+    }
+}
+
+fn known_migrations() -> Vec<String> {
+    use diesel::migration::{Migration, MigrationSource};
+    let all: Vec<Box<dyn Migration<diesel::sqlite::Sqlite>>> =
+        MigrationSource::<diesel::sqlite::Sqlite>::migrations(&SQLITE).unwrap_or_default();
+    all.iter().map(|m| m.name().version().to_string()).collect()
+}
