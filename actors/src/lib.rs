@@ -11,7 +11,6 @@ pub mod appservice_sender;
 pub mod appservices;
 pub mod device_lists;
 pub mod dialects;
-pub mod doctor;
 pub mod key_store;
 pub mod rooms;
 pub mod runtime;

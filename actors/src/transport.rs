@@ -39,9 +39,11 @@ pub struct Transport {
 
 /// What a service answered.
 #[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) body: String,
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// The body, or its beginning.
+    pub body: String,
     /// The older path under which it was asked, if it was: without the token.
     pub(crate) legacy: Option<String>,
 }
@@ -178,20 +180,23 @@ impl Transport {
     }
     // ANCHOR_END: under_either_path
 
-    /// Ask with any token and any body: for whoever examines a service, not for who serves it.
-    pub(crate) async fn probe(
+    /// Ask with any token and any body, to examine a service.
+    ///
+    /// # Errors
+    /// [`Refusal::UrlNotSet`], [`Refusal::ConnectionFailed`], [`Refusal::ConnectionTimeout`].
+    pub async fn probe(
         &self,
         registration: &Registration,
         token: &str,
         (method, path): (&str, &str),
         body: Bytes,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<Answer> {
         let method = Method::from_bytes(method.as_bytes())
             .map_err(|e| Refusal::ConnectionFailed(e.to_string()))?;
         let url = registration.endpoint(path).ok_or(Refusal::UrlNotSet)?;
         let request = self.client(&url)?.request(method, url).bearer_auth(token);
-        status_and_excerpt(with_json(request, body).timeout(patience), pending()).await
+        status_and_excerpt(with_json(request, body).timeout(timeout), pending()).await
     }
 
     fn request(&self, service: &Service, method: Method, path: &str) -> Result<RequestBuilder> {

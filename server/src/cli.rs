@@ -163,5 +163,5 @@ pub struct Doctor {
 }
 
 fn frameworks() -> clap::builder::PossibleValuesParser {
-    clap::builder::PossibleValuesParser::new(actors::doctor::frameworks::ALL.iter().map(|f| f.name))
+    clap::builder::PossibleValuesParser::new(crate::doctor::frameworks::ALL.iter().map(|f| f.name))
 }

@@ -9,6 +9,7 @@
 pub mod cli;
 pub mod config;
 mod dev;
+mod diagnose;
 pub mod doctor;
 pub mod experiments;
 pub mod http;

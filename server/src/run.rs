@@ -13,6 +13,7 @@ use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Cli, Command, Dev, LogFormat};
+use crate::diagnose::diagnose;
 use crate::http::limits::CLAIMS;
 use crate::offline::{add_user, forget_appservice, list_appservices};
 use crate::options::{
@@ -49,7 +50,7 @@ pub fn run(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitC
         Command::AddUser(add) => in_system(add_user(add)),
         Command::Appservices(serve) => in_system(list_appservices(serve.config)),
         Command::ForgetAppservice(forget) => in_system(forget_appservice(forget)),
-        Command::Doctor(doctor) => in_system(crate::doctor::run(doctor)),
+        Command::Doctor(doctor) => in_system(diagnose(doctor)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,10 +4,9 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
-use actors::doctor::{Around, Finding, Patient, examine, frameworks};
 use serde_json::{Value, json};
 use tests::Stage;
-use understudy::doctor::Report;
+use understudy::doctor::{Context, Finding, RegistrationFile, Report, examine, frameworks};
 
 const HS_TOKEN: &str = "irc-hs-token-0123456789";
 
@@ -49,20 +48,20 @@ fn healthy(method: &str, path: &str, right: bool, body: &[u8]) -> u16 {
     }
 }
 
-fn registration(url: &str) -> Patient {
+fn registration(url: &str) -> RegistrationFile {
     let keys = json!({
         "id": "irc", "url": url, "as_token": "irc-as-token-0123456789", "hs_token": HS_TOKEN,
         "sender_localpart": "ircbot", "namespaces": {"users": [{"exclusive": true, "regex": "@irc_.*"}]},
         "receive_ephemeral": true, "de.sorunome.msc2409.push_ephemeral": true, "org.matrix.msc3202": true,
     });
-    Patient {
-        file: "irc.yaml".to_owned(),
+    RegistrationFile {
+        name: "irc.yaml".to_owned(),
         text: Ok(keys.to_string()),
     }
 }
 
-async fn visited(url: &str, patience: Duration) -> Vec<Finding> {
-    examine(vec![registration(url)], Around::default(), Some(patience)).await
+async fn visited(url: &str, timeout: Duration) -> Vec<Finding> {
+    examine(vec![registration(url)], Context::default(), Some(timeout)).await
 }
 
 fn codes(findings: &[Finding]) -> Vec<&str> {
@@ -136,13 +135,13 @@ async fn a_healthy_service_is_asked_nothing_that_changes_it() {
     let stage = Stage::new().await;
     let irc = stage.bridge("irc").await;
     let text = std::fs::read_to_string(stage.registration_file("irc")).expect("the file");
-    let patient = Patient {
-        file: "irc.yaml".to_owned(),
+    let file = RegistrationFile {
+        name: "irc.yaml".to_owned(),
         text: Ok(text),
     };
     examine(
-        vec![patient],
-        Around::default(),
+        vec![file],
+        Context::default(),
         Some(Duration::from_secs(20)),
     )
     .await;
@@ -206,26 +205,26 @@ namespaces:
       regex: '@irc_.*:example\.org'
 ";
 
-fn patient(file: &str, text: &str) -> Patient {
-    Patient {
-        file: file.to_owned(),
+fn file(name: &str, text: &str) -> RegistrationFile {
+    RegistrationFile {
+        name: name.to_owned(),
         text: Ok(text.to_owned()),
     }
 }
 
 #[actix_web::test]
 async fn what_the_doctor_prints() {
-    let around = Around {
+    let context = Context {
         server_name: Some("example.org".to_owned()),
         framework: frameworks::named("matrix-bot-sdk"),
         known_keys: understudy::mscs::registration_keys(),
-        ..Around::default()
+        ..Context::default()
     };
     let good = GOOD.replace("http://127.0.0.1:29300", &service(healthy));
-    let patients = vec![patient("irc.yaml", &good), patient("hook.yaml", BAD)];
-    let files = ["irc.yaml".to_owned(), "hook.yaml".to_owned()];
-    let found = examine(patients, around, Some(Duration::from_secs(20))).await;
-    printed("what_the_doctor_prints", &Report::new(found).text(&files));
+    let registrations = vec![file("irc.yaml", &good), file("hook.yaml", BAD)];
+    let names = ["irc.yaml".to_owned(), "hook.yaml".to_owned()];
+    let found = examine(registrations, context, Some(Duration::from_secs(20))).await;
+    printed("what_the_doctor_prints", &Report::new(found).text(&names));
 }
 
 #[actix_web::test]
@@ -306,12 +305,13 @@ async fn the_example_registration_is_clean() {
         env!("CARGO_MANIFEST_DIR"),
         "/../docker/registration.example.yaml"
     );
-    let around = Around {
+    let context = Context {
         server_name: Some("example.org".to_owned()),
         known_keys: understudy::mscs::registration_keys(),
-        ..Around::default()
+        ..Context::default()
     };
-    let report = Report::new(examine(vec![Patient::read(path.as_ref())], around, None).await);
+    let report =
+        Report::new(examine(vec![RegistrationFile::read(path.as_ref())], context, None).await);
     assert_eq!(
         (report.errors, report.warnings),
         (0, 0),

@@ -7,12 +7,11 @@ use std::time::Duration;
 use actors::Refusal;
 use actors::appservices::LARGEST;
 use actors::dialects::Dialect;
-use actors::doctor::{Around, Patient, examine, frameworks};
 use schema::ServiceId;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::doctor::Report;
+use crate::doctor::{Context, RegistrationFile, Report, examine, frameworks};
 use crate::http::answer::Json;
 use crate::http::caller::Caller;
 use crate::http::error::{Error, Result};
@@ -66,7 +65,7 @@ pub(super) async fn doctor(app: App, _: Caller, request: Raw) -> Result<Json> {
                 .ok_or_else(|| Error::invalid_param(format!("no framework {name:?} is known")))
         })
         .transpose()?;
-    let patience = match request.param("offline") {
+    let timeout = match request.param("offline") {
         None | Some("false") => Some(PATIENCE),
         Some("true") => None,
         Some(_) => return Err(Error::invalid_param("offline is true or false")),
@@ -89,22 +88,22 @@ pub(super) async fn doctor(app: App, _: Caller, request: Raw) -> Result<Json> {
         Asked::Given(Given { registration }) => registration.to_string(),
         Asked::Itself(object) => Value::Object(object).to_string(),
     };
-    let patient = Patient {
-        file: "registration".to_owned(),
+    let file = RegistrationFile {
+        name: "registration".to_owned(),
         text: Ok(text),
     };
-    let around = Around {
+    let context = Context {
         framework,
         known_keys: mscs::registration_keys(),
-        ..Around::in_force(env, &patient)
+        ..Context::in_force(env, &file)
     };
-    let mine = patient.registration();
+    let mine = file.registration();
     let in_force = mine.as_ref().and_then(|mine| interests.service(&mine.id));
     let same_url = in_force
         .zip(mine.as_ref())
         .is_some_and(|(known, mine)| known.registration.url == mine.url);
     let dialect = in_force.map(|known| env.dialects.of(&known.registration));
-    let report = examine(vec![patient], around, patience.filter(|_| same_url)).await;
+    let report = examine(vec![file], context, timeout.filter(|_| same_url)).await;
     let report = Report::new(report);
     Json::write(&Answer { report, dialect })
 }

@@ -27,10 +27,10 @@ const LENGTH: usize = 255;
 /// What people may call themselves. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/appendices/#user-identifiers
-pub const CHOSEN: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789_-.=/+";
+pub(super) const CHOSEN: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789_-.=/+";
 
 /// What a service may call its users besides, and what may stand in an alias.
-pub const POSSIBLE: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789_-.=/+\
+pub(super) const POSSIBLE: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789_-.=/+\
     ABCDEFGHIJKLMNOPQRSTUVWXYZ#!$%&'()*,;<>?@[\\]^`{|}~\"";
 
 /// What a server's name is made of. The dot comes first: where a pattern takes any letter, it mostly stands for one.
@@ -38,18 +38,18 @@ const SERVER: &[u8] = b".abcdefghijklmnopqrstuvwxyz0123456789-";
 
 /// The ids among which is searched: `@`, one or more letters, `:` and a server.
 #[derive(Debug, Clone, Copy)]
-pub struct Ids<'a> {
+pub(super) struct Ids<'a> {
     /// `@`, `#` or `!`.
-    pub sigil: u8,
+    pub(super) sigil: u8,
     /// What the part before the colon is made of, in the order in which examples prefer it.
-    pub letters: &'static [u8],
+    pub(super) letters: &'static [u8],
     /// The server's name; `None` is any.
-    pub server: Option<&'a str>,
+    pub(super) server: Option<&'a str>,
 }
 
 /// What a search came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub(super) enum Verdict {
     /// This id, one of the shortest.
     Found(String),
     /// There is none.
@@ -174,7 +174,7 @@ impl Ids<'_> {
 
 /// The searches for one registration: what they may still look at.
 #[derive(Debug)]
-pub struct Search {
+pub(super) struct Search {
     left: usize,
 }
 
@@ -191,7 +191,7 @@ impl Search {
     /// Breadth first through the product of the patterns' automata and the grammar of ids. Each combination of states is looked at
     /// once, so that loops end, and there is a bound to how many are looked at.
     #[must_use]
-    pub fn find(
+    pub(super) fn find(
         &mut self,
         ids: Ids<'_>,
         patterns: &[&str],
@@ -252,7 +252,7 @@ fn search(
 
 /// Whether two patterns begin with letters that differ: then no id matches both, and nothing needs to be searched.
 #[must_use]
-pub fn are_apart(a: &str, b: &str) -> bool {
+pub(super) fn are_apart(a: &str, b: &str) -> bool {
     let (a, b) = (beginning(a), beginning(b));
     !a.starts_with(b) && !b.starts_with(a)
 }

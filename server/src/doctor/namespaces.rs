@@ -3,7 +3,7 @@
 use schema::registration::{Namespace, Registration};
 
 use super::checks::{
-    CLAIMS_EVERYBODY, Chart, LOOSE_DOT, MATCHES_NOBODY, NEVER_EXCLUSIVE, OBSERVES_EVERYBODY,
+    CLAIMS_EVERYBODY, Examination, LOOSE_DOT, MATCHES_NOBODY, NEVER_EXCLUSIVE, OBSERVES_EVERYBODY,
     ONLY_UNUSUAL, OVERLAP, SENDER_CLAIMED, UNDECIDED,
 };
 use super::search::{CHOSEN, Ids, POSSIBLE, Search, Verdict, are_apart};
@@ -26,16 +26,20 @@ fn aliases(server: Option<&str>) -> Ids<'_> {
 }
 
 /// What is wrong with each pattern by itself. Without a server's name, users of any server count.
-pub(super) fn examine(chart: &mut Chart<'_>, registration: &Registration, server: Option<&str>) {
+pub(super) fn examine(
+    exam: &mut Examination<'_>,
+    registration: &Registration,
+    server: Option<&str>,
+) {
     let spaces = &registration.namespaces;
     for (at, namespace) in spaces.users.iter().enumerate() {
         let said = format!("users: '{}'", namespace.regex);
-        reach(chart, &said, namespace, users(CHOSEN, server));
-        never_exclusive(chart, &said, &spaces.users[..=at], server);
+        reach(exam, &said, namespace, users(CHOSEN, server));
+        never_exclusive(exam, &said, &spaces.users[..=at], server);
     }
     for namespace in &spaces.aliases {
         let said = format!("aliases: '{}'", namespace.regex);
-        reach(chart, &said, namespace, aliases(server));
+        reach(exam, &said, namespace, aliases(server));
     }
     for namespace in &spaces.rooms {
         let said = format!("rooms: '{}'", namespace.regex);
@@ -44,8 +48,8 @@ pub(super) fn examine(chart: &mut Chart<'_>, registration: &Registration, server
             letters: POSSIBLE,
             server: None,
         };
-        if matching(&mut chart.search, ids, &namespace.regex) == Verdict::Nothing {
-            chart.found(MATCHES_NOBODY, format!("{said} matches no room id"));
+        if matching(&mut exam.search, ids, &namespace.regex) == Verdict::Nothing {
+            exam.found(MATCHES_NOBODY, format!("{said} matches no room id"));
         }
     }
     let loose = server.filter(|name| name.contains('.')).and_then(|name| {
@@ -53,7 +57,7 @@ pub(super) fn examine(chart: &mut Chart<'_>, registration: &Registration, server
         all.find(|n| n.regex.contains(&format!(":{name}")))
     });
     if let Some(namespace) = loose {
-        chart.found(
+        exam.found(
             LOOSE_DOT,
             format!(
                 "in '{}' each dot of the server's name stands for any character",
@@ -68,15 +72,15 @@ fn matching(search: &mut Search, ids: Ids<'_>, regex: &str) -> Verdict {
 }
 
 /// Whether a pattern matches somebody, and not everybody.
-fn reach(chart: &mut Chart<'_>, said: &str, namespace: &Namespace, ids: Ids<'_>) {
-    match matching(&mut chart.search, ids, &namespace.regex) {
+fn reach(exam: &mut Examination<'_>, said: &str, namespace: &Namespace, ids: Ids<'_>) {
+    match matching(&mut exam.search, ids, &namespace.regex) {
         Verdict::Undecided => {
-            return chart.found(UNDECIDED, format!("{said} is too complicated to examine"));
+            return exam.found(UNDECIDED, format!("{said} is too complicated to examine"));
         }
-        Verdict::Nothing => return nobody(chart, said, &namespace.regex, ids),
+        Verdict::Nothing => return nobody(exam, said, &namespace.regex, ids),
         Verdict::Found(_) => {}
     }
-    if chart
+    if exam
         .search
         .find(ids, &[&namespace.regex], |matched| !matched[0])
         == Verdict::Nothing
@@ -87,24 +91,24 @@ fn reach(chart: &mut Chart<'_>, said: &str, namespace: &Namespace, ids: Ids<'_>)
             "alias of this server"
         };
         if namespace.exclusive {
-            chart.found(
+            exam.found(
                 CLAIMS_EVERYBODY,
                 format!("{said} claims every {what} exclusively"),
             );
         } else if ids.sigil == b'@' {
-            chart.found(OBSERVES_EVERYBODY, format!("{said} matches every {what}"));
+            exam.found(OBSERVES_EVERYBODY, format!("{said} matches every {what}"));
         }
     }
 }
 
 /// Why a pattern matches no id: the likeliest mistake.
-fn nobody(chart: &mut Chart<'_>, said: &str, regex: &str, ids: Ids<'_>) {
+fn nobody(exam: &mut Examination<'_>, said: &str, regex: &str, ids: Ids<'_>) {
     let all = Ids {
         letters: POSSIBLE,
         ..ids
     };
-    if let Verdict::Found(id) = matching(&mut chart.search, all, regex) {
-        return chart.found(
+    if let Verdict::Found(id) = matching(&mut exam.search, all, regex) {
+        return exam.found(
             ONLY_UNUSUAL,
             format!("{said} matches only names that people cannot choose, such as {id}"),
         );
@@ -114,7 +118,7 @@ fn nobody(chart: &mut Chart<'_>, said: &str, regex: &str, ids: Ids<'_>) {
         ..all
     };
     let sigil = char::from(ids.sigil);
-    let why = match (ids.server, matching(&mut chart.search, elsewhere, regex)) {
+    let why = match (ids.server, matching(&mut exam.search, elsewhere, regex)) {
         (Some(server), Verdict::Found(id)) => {
             format!(
                 "it matches ids of other servers, such as {id}, and only those of {server} count"
@@ -125,12 +129,12 @@ fn nobody(chart: &mut Chart<'_>, said: &str, regex: &str, ids: Ids<'_>) {
         }
         _ => "no id looks like this".to_owned(),
     };
-    chart.found(MATCHES_NOBODY, format!("{said} matches nobody: {why}"));
+    exam.found(MATCHES_NOBODY, format!("{said} matches nobody: {why}"));
 }
 
 /// Whether the last of these patterns is exclusive to no effect, because others stand before it.
 fn never_exclusive(
-    chart: &mut Chart<'_>,
+    exam: &mut Examination<'_>,
     said: &str,
     patterns: &[Namespace],
     server: Option<&str>,
@@ -142,13 +146,12 @@ fn never_exclusive(
         return;
     }
     let ids = users(POSSIBLE, server);
-    let first = chart.search.find(ids, &regexes(patterns), |matched| {
+    let first = exam.search.find(ids, &regexes(patterns), |matched| {
         matched[before.len()] && is_exclusive(patterns, matched)
     });
-    if first == Verdict::Nothing
-        && matching(&mut chart.search, ids, &last.regex) != Verdict::Nothing
+    if first == Verdict::Nothing && matching(&mut exam.search, ids, &last.regex) != Verdict::Nothing
     {
-        chart.found(
+        exam.found(
             NEVER_EXCLUSIVE,
             format!("{said} is exclusive, and a pattern before it that is not matches all the same users"),
         );
@@ -171,7 +174,7 @@ fn first(matched: &[bool]) -> Option<usize> {
 // ANCHOR: overlap
 /// Where `registration` and `other`, which stands in `file`, claim the same user or alias exclusively.
 pub(super) fn compare(
-    chart: &mut Chart<'_>,
+    exam: &mut Examination<'_>,
     registration: &Registration,
     file: &str,
     other: &Registration,
@@ -188,7 +191,7 @@ pub(super) fn compare(
         }
         let patterns = [regexes(mine), regexes(theirs)].concat();
         let mut clash = (0, 0);
-        let verdict = chart.search.find(ids, &patterns, |matched| {
+        let verdict = exam.search.find(ids, &patterns, |matched| {
             let (of_mine, of_theirs) = matched.split_at(mine.len());
             clash = (
                 first(of_mine).unwrap_or_default(),
@@ -198,13 +201,13 @@ pub(super) fn compare(
         });
         match verdict {
             Verdict::Nothing => {}
-            Verdict::Undecided => chart.found(
+            Verdict::Undecided => exam.found(
                 UNDECIDED,
                 format!("whether its {kind} meet those of {file} is too complicated to examine"),
             ),
             Verdict::Found(id) => {
                 let (mine, theirs) = (&mine[clash.0].regex, &theirs[clash.1].regex);
-                chart.found(
+                exam.found(
                     OVERLAP,
                     format!(
                         "{kind}: '{mine}' and '{theirs}' of {file} both claim {id} exclusively"
@@ -227,7 +230,7 @@ fn may_meet(mine: &[Namespace], theirs: &[Namespace]) -> bool {
 
 /// Whether one service's own user is exclusively another's.
 pub(super) fn sender_claimed(
-    chart: &mut Chart<'_>,
+    exam: &mut Examination<'_>,
     (file, registration): (&str, &Registration),
     (owner_file, owner): (&str, &Registration),
     server: Option<&str>,
@@ -249,13 +252,13 @@ pub(super) fn sender_claimed(
     let whole = format!("@{sender}:");
     let mut patterns = regexes(spaces);
     patterns.push(&whole);
-    let claimed = chart
+    let claimed = exam
         .search
         .find(users(POSSIBLE, server), &patterns, |matched| {
             matched[spaces.len()] && is_exclusive(spaces, &matched[..spaces.len()])
         });
     if let Verdict::Found(id) = claimed {
-        chart.found(
+        exam.found(
             SENDER_CLAIMED,
             format!("{id}, the sender of {file}, is in an exclusive namespace of {owner_file}"),
         );

@@ -1,17 +1,17 @@
 //! What is wrong with a registration as it stands, and with several side by side. Nothing here touches the network.
 
+use actors::appservices::rules::parse;
+use schema::registration::{MSC3202, MSC4190, PUSH_EPHEMERAL, RECEIVE_EPHEMERAL, Registration};
 use serde_json::Value;
 
-use schema::registration::{MSC3202, MSC4190, PUSH_EPHEMERAL, RECEIVE_EPHEMERAL, Registration};
-
 use super::checks::{
-    Chart, DUPLICATE_ID, DUPLICATE_SENDER, DUPLICATE_TOKEN, Finding, MISSING_FLAG, MISSPELT,
+    DUPLICATE_ID, DUPLICATE_SENDER, DUPLICATE_TOKEN, Examination, Finding, MISSING_FLAG, MISSPELT,
     NEIGHBOUR, NO_URL, NOT_SENT, SAME_TOKENS, SENDER_SPELLING, SHARED_TOKEN, SHORT_TOKEN,
     UNREADABLE, URL_PATH, WITHOUT_FLAG,
 };
+use super::context::{Context, RegistrationFile};
 use super::search::CHOSEN;
-use super::{Around, Patient, frameworks, namespaces};
-use crate::appservices::rules::parse;
+use super::{frameworks, namespaces};
 
 /// A token below this many characters can be guessed, or was typed.
 const TOKEN: usize = 16;
@@ -37,42 +37,42 @@ const LISTS: &[&str] = &["users", "aliases", "rooms"];
 
 /// Everything that can be said of these registrations without asking the services.
 #[must_use]
-pub fn examine(patients: &[Patient], around: &Around) -> Vec<Finding> {
+pub(super) fn examine(files: &[RegistrationFile], context: &Context) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut before: Vec<(&str, Registration)> = Vec::new();
-    for patient in patients {
-        let chart = &mut Chart::new(&patient.file, &mut findings);
-        let text = match &patient.text {
+    for examined in files {
+        let exam = &mut Examination::new(&examined.name, &mut findings);
+        let text = match &examined.text {
             Ok(text) => text,
             Err(why) => {
-                chart.found(UNREADABLE, why);
+                exam.found(UNREADABLE, why);
                 continue;
             }
         };
         if let Ok(value) = serde_yaml_ng::from_str::<Value>(text) {
-            misspelt(chart, &value, &around.known_keys);
+            misspelt(exam, &value, &context.known_keys);
         }
         let registration = match parse(text) {
             Ok(registration) => registration,
             Err(why) => {
-                chart.found(UNREADABLE, one_line(&why));
+                exam.found(UNREADABLE, one_line(&why));
                 continue;
             }
         };
-        let server = around.server_name.as_deref();
-        alone(chart, &registration);
-        flags(chart, &registration, around.framework);
-        namespaces::examine(chart, &registration, server);
+        let server = context.server_name.as_deref();
+        alone(exam, &registration);
+        flags(exam, &registration, context.framework);
+        namespaces::examine(exam, &registration, server);
         for (file, other) in &before {
-            beside(chart, &registration, file, other, server);
+            beside(exam, &registration, file, other, server);
         }
-        for (file, other) in &around.neighbours {
+        for (file, other) in &context.neighbours {
             match other {
-                Ok(other) => beside(chart, &registration, file, other, server),
-                Err(why) => chart.found(NEIGHBOUR, format!("{file}: {}", one_line(&why.why))),
+                Ok(other) => beside(exam, &registration, file, other, server),
+                Err(why) => exam.found(NEIGHBOUR, format!("{file}: {}", one_line(&why.why))),
             }
         }
-        before.push((&patient.file, registration));
+        before.push((&examined.name, registration));
     }
     findings
 }
@@ -82,11 +82,11 @@ fn one_line(why: &str) -> String {
 }
 
 /// Keys that are unknown and look like one that is known.
-fn misspelt(chart: &mut Chart<'_>, value: &Value, more: &[&str]) {
+fn misspelt(exam: &mut Examination<'_>, value: &Value, more: &[&str]) {
     let known: Vec<&str> = KEYS.iter().chain(more).copied().collect();
     for key in value.as_object().into_iter().flat_map(|o| o.keys()) {
         if let Some(meant) = meant(key, &known) {
-            chart.found(
+            exam.found(
                 MISSPELT,
                 format!("the key {key:?} is not known; {meant} is"),
             );
@@ -95,7 +95,7 @@ fn misspelt(chart: &mut Chart<'_>, value: &Value, more: &[&str]) {
     let spaces = value.get("namespaces").and_then(Value::as_object);
     for key in spaces.into_iter().flat_map(|o| o.keys()) {
         if !LISTS.contains(&key.as_str()) {
-            chart.found(
+            exam.found(
                 MISSPELT,
                 format!("namespaces has no list {key:?}, only users, aliases and rooms"),
             );
@@ -143,16 +143,16 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 /// Tokens, sender and URL.
-fn alone(chart: &mut Chart<'_>, registration: &Registration) {
+fn alone(exam: &mut Examination<'_>, registration: &Registration) {
     if registration.as_token == registration.hs_token {
-        chart.found(SAME_TOKENS, "as_token and hs_token are the same");
+        exam.found(SAME_TOKENS, "as_token and hs_token are the same");
     }
     for (name, token) in [
         ("as_token", &registration.as_token),
         ("hs_token", &registration.hs_token),
     ] {
         if token.len() < TOKEN {
-            chart.found(
+            exam.found(
                 SHORT_TOKEN,
                 format!("{name} has {} characters", token.len()),
             );
@@ -160,14 +160,14 @@ fn alone(chart: &mut Chart<'_>, registration: &Registration) {
     }
     let sender = &registration.sender_localpart;
     if !sender.bytes().all(|b| CHOSEN.contains(&b)) {
-        chart.found(
+        exam.found(
             SENDER_SPELLING,
             format!("sender_localpart {sender:?} is not spelt as user names are"),
         );
     }
     match &registration.url {
         Some(url) if url.contains("/_matrix") => {
-            chart.found(
+            exam.found(
                 URL_PATH,
                 format!("url {url:?} holds the path of the API already"),
             );
@@ -179,9 +179,9 @@ fn alone(chart: &mut Chart<'_>, registration: &Registration) {
                 .filter(|key| registration.says(key))
                 .collect();
             if asked.is_empty() {
-                chart.found(NO_URL, "url is null: nothing is sent to the service");
+                exam.found(NO_URL, "url is null: nothing is sent to the service");
             } else {
-                chart.found(
+                exam.found(
                     NOT_SENT,
                     format!(
                         "url is null, so what {} asks for is never sent",
@@ -195,7 +195,7 @@ fn alone(chart: &mut Chart<'_>, registration: &Registration) {
 
 /// What does not work with a framework, or, without one, what would not work with which.
 fn flags(
-    chart: &mut Chart<'_>,
+    exam: &mut Examination<'_>,
     registration: &Registration,
     framework: Option<&frameworks::Framework>,
 ) {
@@ -204,7 +204,7 @@ fn flags(
     }
     if let Some(framework) = framework {
         for need in framework.needs.iter().filter(|n| n.is_unmet(registration)) {
-            chart.found(
+            exam.found(
                 MISSING_FLAG,
                 format!(
                     "without {} {} gets no {}",
@@ -229,7 +229,7 @@ fn flags(
         }
     }
     for (keys, without, names) in unmet {
-        chart.found(
+        exam.found(
             WITHOUT_FLAG,
             format!("without {keys}, no {without} for {}", names.join(", ")),
         );
@@ -238,27 +238,27 @@ fn flags(
 
 /// What two services may not have in common.
 fn beside(
-    chart: &mut Chart<'_>,
+    exam: &mut Examination<'_>,
     registration: &Registration,
     file: &str,
     other: &Registration,
     server: Option<&str>,
 ) {
-    let mine = chart.file;
+    let mine = exam.file;
     if registration.id == other.id {
-        chart.found(
+        exam.found(
             DUPLICATE_ID,
             format!("id {:?} is that of {file} too", other.id.as_str()),
         );
     }
     if registration.as_token == other.as_token {
-        chart.found(DUPLICATE_TOKEN, format!("as_token is that of {file} too"));
+        exam.found(DUPLICATE_TOKEN, format!("as_token is that of {file} too"));
     }
     if registration.hs_token == other.hs_token {
-        chart.found(SHARED_TOKEN, format!("hs_token is that of {file} too"));
+        exam.found(SHARED_TOKEN, format!("hs_token is that of {file} too"));
     }
     if registration.sender_localpart == other.sender_localpart {
-        chart.found(
+        exam.found(
             DUPLICATE_SENDER,
             format!(
                 "sender_localpart {:?} is that of {file} too",
@@ -266,7 +266,7 @@ fn beside(
             ),
         );
     }
-    namespaces::sender_claimed(chart, (mine, registration), (file, other), server);
-    namespaces::sender_claimed(chart, (file, other), (mine, registration), server);
-    namespaces::compare(chart, registration, file, other, server);
+    namespaces::sender_claimed(exam, (mine, registration), (file, other), server);
+    namespaces::sender_claimed(exam, (file, other), (mine, registration), server);
+    namespaces::compare(exam, registration, file, other, server);
 }

@@ -18,13 +18,13 @@ pub enum Severity {
 
 /// Something that can be found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Check {
+pub(super) struct Check {
     /// A short name that stays the same.
-    pub code: &'static str,
+    pub(super) code: &'static str,
     /// How bad it is.
-    pub severity: Severity,
+    pub(super) severity: Severity,
     /// What to do about it.
-    pub advice: &'static str,
+    pub(super) advice: &'static str,
 }
 
 macro_rules! checks {
@@ -32,7 +32,8 @@ macro_rules! checks {
         $($(#[$doc])* pub(super) const $name: Check = Check { code: $code, severity: Severity::$severity, advice: $advice };)*
 
         /// Every check there is.
-        pub const ALL: &[Check] = &[$($name),*];
+        #[cfg(test)]
+        pub(super) const ALL: &[Check] = &[$($name),*];
     };
 }
 
@@ -98,16 +99,16 @@ pub struct Finding {
     pub advice: &'static str,
 }
 
-/// The findings about one registration, as they are written down.
-pub(super) struct Chart<'a> {
+/// The examination of one registration: what is found, and what is left of the effort for searching.
+pub(super) struct Examination<'a> {
     pub(super) file: &'a str,
     pub(super) findings: &'a mut Vec<Finding>,
     pub(super) search: Search,
 }
 
-impl<'a> Chart<'a> {
-    pub(super) fn new(file: &'a str, findings: &'a mut Vec<Finding>) -> Chart<'a> {
-        Chart {
+impl<'a> Examination<'a> {
+    pub(super) fn new(file: &'a str, findings: &'a mut Vec<Finding>) -> Examination<'a> {
+        Examination {
             file,
             findings,
             search: Search::default(),

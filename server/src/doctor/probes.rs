@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use actix_web::web::Bytes;
+use actors::transport::{Answer, Transport};
+use actors::{Error, Refusal};
 use schema::registration::Registration;
 
 use super::checks::{
-    ANSWERS_ANYTHING, Chart, Check, NO_ANSWER, NO_CONNECTION, NO_PING, NOT_READ, PING_FAILED,
+    ANSWERS_ANYTHING, Check, Examination, NO_ANSWER, NO_CONNECTION, NO_PING, NOT_READ, PING_FAILED,
     TOKEN_REFUSED, TOKEN_UNCHECKED, TOKEN_UNCLEAR,
 };
-use crate::transport::{Answer, Transport};
-use crate::{Error, Refusal};
 
 /// One question, and what is wrong with its answer.
 struct Probe {
@@ -24,9 +24,9 @@ struct Probe {
 }
 
 // ANCHOR: probes
-/// The questions, in order; an answer that does not come ends them. A healthy service refuses all but the first before it acts,
-/// so nothing changes in it. The transactions are empty, and have ids that no server uses. Nobody is asked whether a user or an
-/// alias exists: services create them while they answer that.
+/// The questions, in order; the first that is not answered ends them. A healthy service refuses all but the first before it acts,
+/// so nothing changes in it. The transactions are empty, and have ids that no server uses. Whether a user or an alias exists is
+/// not asked: services create them while they answer.
 const PROBES: [Probe; 4] = [
     Probe {
         method: "POST",
@@ -76,11 +76,11 @@ const PROBES: [Probe; 4] = [
 const EXCERPT: usize = 120;
 
 /// Ask the service, waiting this long for each answer.
-pub(super) async fn visit(
-    chart: &mut Chart<'_>,
+pub(super) async fn ask(
+    exam: &mut Examination<'_>,
     transport: &Transport,
     registration: &Registration,
-    patience: Duration,
+    timeout: Duration,
 ) {
     let Some(url) = &registration.url else {
         return;
@@ -90,17 +90,17 @@ pub(super) async fn visit(
         let body = Bytes::from_static(probe.body.as_bytes());
         let line = (probe.method, probe.path);
         match transport
-            .probe(registration, token, line, body, patience)
+            .probe(registration, token, line, body, timeout)
             .await
         {
             Ok(answer) => {
                 if let Some(check) = (probe.judge)(answer.status) {
-                    chart.found(check, said(probe, &answer));
+                    exam.found(check, said(probe, &answer));
                 }
             }
             Err(error) => {
-                let (check, why) = silence(url, probe, &error);
-                return chart.found(check, why);
+                let (check, why) = no_answer(url, probe, &error);
+                return exam.found(check, why);
             }
         }
     }
@@ -112,12 +112,12 @@ fn said(probe: &Probe, answer: &Answer) -> String {
     if (200..=299).contains(&answer.status) || body.is_empty() {
         what
     } else {
-        // Quoted: what a stranger sent is no command to a terminal.
+        // Quoted: the answer may hold control characters of a terminal.
         format!("{what}: {body:?}")
     }
 }
 
-fn silence(url: &str, probe: &Probe, error: &Error) -> (Check, String) {
+fn no_answer(url: &str, probe: &Probe, error: &Error) -> (Check, String) {
     match error {
         Error::Refused(Refusal::ConnectionTimeout) => (
             NO_ANSWER,

@@ -24,27 +24,27 @@ fn users(patterns: &[(bool, &str)]) -> Value {
     json!({"namespaces": {"users": list}})
 }
 
-fn patient(file: &str, text: impl ToString) -> Patient {
-    Patient {
-        file: file.to_owned(),
+fn file(name: &str, text: impl ToString) -> RegistrationFile {
+    RegistrationFile {
+        name: name.to_owned(),
         text: Ok(text.to_string()),
     }
 }
 
-fn around() -> Around {
-    Around {
+fn context() -> Context {
+    Context {
         server_name: Some("example.org".to_owned()),
         known_keys: vec!["com.example.flag"],
-        ..Around::default()
+        ..Context::default()
     }
 }
 
 fn alone(registration: &Value) -> Vec<Finding> {
-    rules::examine(&[patient("a.yaml", registration)], &around())
+    rules::examine(&[file("a.yaml", registration)], &context())
 }
 
 fn beside(a: &Value, b: &Value) -> Vec<Finding> {
-    rules::examine(&[patient("a.yaml", a), patient("b.yaml", b)], &around())
+    rules::examine(&[file("a.yaml", a), file("b.yaml", b)], &context())
 }
 
 /// That just this was found, and its words.
@@ -194,10 +194,7 @@ fn nobody_says_which_server_it_is() {
             registration("a", users(&[(true, a)])),
             registration("b", users(&[(true, b)])),
         );
-        rules::examine(
-            &[patient("a.yaml", a), patient("b.yaml", b)],
-            &Around::default(),
-        )
+        rules::examine(&[file("a.yaml", a), file("b.yaml", b)], &Context::default())
     };
     assert_eq!(examine("@a_.*:one", "@a_.*:two"), []);
     only(&examine("@a_.*:one", "@a_.*"), "overlap", "@a_:one");
@@ -295,11 +292,11 @@ fn keys_tokens_and_urls() {
 #[test]
 fn a_framework_goes_without_what_is_not_asked_for() {
     let missing = |name: &str, keys: Value| -> Vec<String> {
-        let around = Around {
+        let context = Context {
             framework: frameworks::named(name),
-            ..around()
+            ..context()
         };
-        let found = rules::examine(&[patient("a.yaml", registration("irc", keys))], &around);
+        let found = rules::examine(&[file("a.yaml", registration("irc", keys))], &context);
         assert!(found.iter().all(|f| f.code == "missing-flag"), "{found:?}");
         found.into_iter().map(|f| f.what).collect()
     };
@@ -337,19 +334,19 @@ fn what_is_no_registration_is_said_in_one_line() {
         ("id: irc\nurl: 7", "missing field"),
     ];
     for (text, words) in cases {
-        let found = rules::examine(&[patient("a.yaml", text)], &around());
+        let found = rules::examine(&[file("a.yaml", text)], &context());
         only(&found, "unreadable", words);
         assert!(!found[0].what.contains('\n'), "{found:?}");
     }
     let folder = tempfile::tempdir().expect("a folder");
-    let gone = Patient::read(&folder.path().join("gone.yaml"));
+    let gone = RegistrationFile::read(&folder.path().join("gone.yaml"));
     only(
-        &rules::examine(&[gone], &around()),
+        &rules::examine(&[gone], &context()),
         "unreadable",
         "No such file",
     );
     only(
-        &rules::examine(&[Patient::read(folder.path())], &around()),
+        &rules::examine(&[RegistrationFile::read(folder.path())], &context()),
         "unreadable",
         "folder",
     );
@@ -357,7 +354,7 @@ fn what_is_no_registration_is_said_in_one_line() {
     let text = registration("irc", json!({}))
         .to_string()
         .replace("sender_localpart", "sender_local_part");
-    let codes: Vec<_> = rules::examine(&[patient("a.yaml", text)], &around())
+    let codes: Vec<_> = rules::examine(&[file("a.yaml", text)], &context())
         .into_iter()
         .map(|f| f.code)
         .collect();
@@ -369,17 +366,17 @@ fn the_registrations_of_a_folder_are_compared_with() {
     let irc = registration("irc", users(&[(true, "@irc_.*")]));
     let neighbour = serde_json::from_value(registration("tg", users(&[(true, "@.*")])))
         .expect("a registration");
-    let around = Around {
+    let context = Context {
         neighbours: vec![
             ("tg.yaml".to_owned(), Ok(neighbour)),
             (
                 "bad.yaml".to_owned(),
-                Err(crate::appservices::Broken::unreadable("missing\nfield")),
+                Err(actors::appservices::Broken::unreadable("missing\nfield")),
             ),
         ],
-        ..around()
+        ..context()
     };
-    let found = rules::examine(&[patient("irc.yaml", irc)], &around);
+    let found = rules::examine(&[file("irc.yaml", irc)], &context);
     let said: Vec<_> = found.iter().map(|f| (f.code, f.what.as_str())).collect();
     assert_eq!(
         said,

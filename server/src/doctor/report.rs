@@ -1,0 +1,75 @@
+//! What is found in registrations, for operators and for programs.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use super::checks::{Finding, Severity};
+
+/// What was found, and how much of it.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// How many errors.
+    pub errors: usize,
+    /// How many warnings.
+    pub warnings: usize,
+    /// How many notes.
+    pub notes: usize,
+    /// Everything, in the order of the files, the worst first.
+    pub findings: Vec<Finding>,
+}
+
+impl Report {
+    /// A report of these findings.
+    #[must_use]
+    pub fn new(findings: Vec<Finding>) -> Report {
+        let count = |severity| findings.iter().filter(|f| f.severity == severity).count();
+        Report {
+            errors: count(Severity::Error),
+            warnings: count(Severity::Warning),
+            notes: count(Severity::Note),
+            findings,
+        }
+    }
+
+    /// `1 error, 2 warnings, no notes`
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let count = |number: usize, what: &str| match number {
+            0 => format!("no {what}s"),
+            1 => format!("1 {what}"),
+            _ => format!("{number} {what}s"),
+        };
+        [
+            count(self.errors, "error"),
+            count(self.warnings, "warning"),
+            count(self.notes, "note"),
+        ]
+        .join(", ")
+    }
+
+    /// The report as text: a paragraph for each of these files, two lines for each finding.
+    #[must_use]
+    pub fn text(&self, files: &[String]) -> String {
+        let mut out = String::new();
+        for file in files {
+            let found: Vec<&Finding> = self.findings.iter().filter(|f| f.file == *file).collect();
+            let fine = if found.is_empty() { ": fine" } else { "" };
+            // Writing to a string does not fail.
+            let _ = writeln!(out, "{file}{fine}");
+            for finding in found {
+                let severity = match finding.severity {
+                    Severity::Error => "error",
+                    Severity::Warning => "warning",
+                    Severity::Note => "note",
+                };
+                let Finding {
+                    code, what, advice, ..
+                } = finding;
+                let _ = writeln!(out, "  {severity:7}  {code}: {what}\n           {advice}");
+            }
+        }
+        let _ = writeln!(out, "{}", self.summary());
+        out
+    }
+}
