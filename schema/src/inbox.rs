@@ -13,6 +13,7 @@ use diesel::sql_types::Bool;
 use crate::ServiceId;
 use crate::interests::Service;
 use crate::owed::{DELIVERED, Owed, TO_DEVICE};
+use crate::store::deferred::Answer;
 use crate::tables::{client_transactions, inbox, owed, shared_contents};
 use crate::{Conn, Error, Position, Result, Tx};
 
@@ -87,9 +88,8 @@ macro_rules! with_contents {
 }
 
 /// Store messages. What they share is stored before, with [`share`]; what services are owed of them, with [`crate::owed::owe_all`].
-pub fn append(db: &mut Conn, rows: &[InboxRow]) -> Result<()> {
-    insert_all!(db, inbox::table, rows);
-    Ok(())
+pub fn append(tx: &mut Tx<'_>, rows: Vec<InboxRow>) {
+    tx.batch.deferred.inbox.extend(rows);
 }
 
 /// The messages at these positions, in order.
@@ -290,7 +290,20 @@ pub fn count_shared(db: &mut Conn) -> Result<i64> {
 }
 
 /// What this sender was answered when it used this transaction id before.
-pub fn answered(db: &mut Conn, sender: &str, scope: &str, txn_id: &str) -> Result<Option<String>> {
+pub fn answered(
+    tx: &mut Tx<'_>,
+    sender: &str,
+    scope: &str,
+    txn_id: &str,
+) -> Result<Option<String>> {
+    if let Some(response) = tx.batch.deferred.answer(sender, scope, txn_id) {
+        return Ok(Some(response.to_owned()));
+    }
+    answer(tx.beside(), sender, scope, txn_id)
+}
+
+/// What the sender was answered by a transaction that is committed.
+pub fn answer(db: &mut Conn, sender: &str, scope: &str, txn_id: &str) -> Result<Option<String>> {
     Ok(on!(db, |c| client_transactions::table
         .find((sender, scope, txn_id))
         .select(client_transactions::response)
@@ -298,27 +311,22 @@ pub fn answered(db: &mut Conn, sender: &str, scope: &str, txn_id: &str) -> Resul
         .optional())?)
 }
 
-/// Remember what this sender was answered. `scope` is the endpoint with its path.
+/// Remember what this sender was answered; not twice: see [`answered`]. `scope` is the endpoint with its path.
 pub fn remember(
-    db: &mut Conn,
+    tx: &mut Tx<'_>,
     sender: &str,
     scope: &str,
     txn_id: &str,
     response: &str,
     now: i64,
-) -> Result<()> {
-    let row = (
-        client_transactions::sender.eq(sender),
-        client_transactions::scope.eq(scope),
-        client_transactions::txn_id.eq(txn_id),
-        client_transactions::response.eq(response),
-        client_transactions::created_at.eq(now),
-    );
-    on!(db, |c| diesel::insert_into(client_transactions::table)
-        .values(&row)
-        .on_conflict_do_nothing()
-        .execute(c))?;
-    Ok(())
+) {
+    tx.batch.deferred.answers.push(Answer {
+        sender: sender.to_owned(),
+        scope: scope.to_owned(),
+        txn_id: txn_id.to_owned(),
+        response: response.to_owned(),
+        created_at: now,
+    });
 }
 
 /// Under which sender the answers to a device's requests are remembered.
@@ -379,31 +387,42 @@ pub fn page(db: &mut Conn, after: Position, up_to: Position, limit: i64) -> Resu
 }
 
 /// The service decides over the devices of these messages, where no other one does, and is owed them. A message that it is owed or was
-/// sent already stays as it was decided.
+/// sent already stays as it was decided. So does one that it decided over before and is not owed: it has acknowledged it, and the row is
+/// about to go.
 pub fn decide(tx: &mut Tx<'_>, service: &Service, why: &str, positions: &[i64]) -> Result<()> {
+    let settled: Vec<i64> = on!(&mut **tx, |c| inbox::table
+        .left_join(
+            owed::table.on(owed::position
+                .eq(inbox::position)
+                .and(owed::appservice_id.eq(service.id.as_str())))
+        )
+        .filter(inbox::position.eq_any(positions))
+        .filter(
+            owed::position
+                .is_not_null()
+                .or(inbox::decided_by.eq(service.id.as_str()))
+        )
+        .select(inbox::position)
+        .load(c))?;
+    let new: Vec<i64> = positions
+        .iter()
+        .copied()
+        .filter(|position| !settled.contains(position))
+        .collect();
     on!(&mut **tx, |c| diesel::update(
         inbox::table
-            .filter(inbox::position.eq_any(positions))
+            .filter(inbox::position.eq_any(&new))
             .filter(inbox::decided_by.eq(""))
-            .filter(diesel::dsl::not(diesel::dsl::exists(
-                owed::table
-                    .filter(owed::position.eq(inbox::position))
-                    .filter(owed::appservice_id.eq(service.id.as_str()))
-            )))
     )
     .set(inbox::decided_by.eq(service.id.as_str()))
     .execute(c))?;
-    let known: Vec<i64> = on!(&mut **tx, |c| owed::table
-        .filter(owed::position.eq_any(positions))
-        .filter(owed::appservice_id.eq(service.id.as_str()))
-        .select(owed::position)
-        .load(c))?;
-    let new = positions.iter().filter(|p| !known.contains(p));
-    let rows = new.map(|position| Owed {
+    let rows = new.into_iter().map(|position| Owed {
         why: why.to_owned(),
-        ..Owed::new(service, Position(*position), TO_DEVICE)
+        ..Owed::new(service, Position(position), TO_DEVICE)
     });
-    crate::owed::owe_all(tx, &rows.collect::<Vec<_>>())
+    let rows = rows.collect();
+    crate::owed::owe_all(tx, rows);
+    Ok(())
 }
 
 /// How many messages wait for a device, and the oldest of them.

@@ -127,23 +127,20 @@ pub fn owe(tx: &mut Tx<'_>, row: &Owed) -> Result<()> {
     Ok(())
 }
 
-/// Each of these services is owed the event at this position, as far as anything is ever sent to it.
-pub fn owe_event(tx: &mut Tx<'_>, event: Position, services: &BTreeSet<ServiceId>) -> Result<()> {
+/// Each of these services is owed the new event at this position, as far as anything is ever sent to it.
+pub fn owe_event(tx: &mut Tx<'_>, event: Position, services: &BTreeSet<ServiceId>) {
     let interests = tx.interests();
     let services = services.iter().filter_map(|id| interests.service(id));
-    for service in services.filter(|s| s.is_reachable()) {
-        owe(tx, &Owed::new(service, event, EVENT))?;
-    }
-    Ok(())
+    let reachable = services.filter(|s| s.is_reachable());
+    owe_all(tx, reachable.map(|s| Owed::new(s, event, EVENT)).collect());
 }
 
-/// Owe many items at once.
-pub fn owe_all(tx: &mut Tx<'_>, rows: &[Owed]) -> Result<()> {
-    for row in rows {
+/// Owe many items at once, none of which is owed already.
+pub fn owe_all(tx: &mut Tx<'_>, rows: Vec<Owed>) {
+    for row in &rows {
         tx.owes(&row.appservice_id);
     }
-    insert_all!(tx, owed::table, rows);
-    Ok(())
+    tx.batch.deferred.owed.extend(rows);
 }
 
 /// Owe an item that replaces an earlier one with the same key: it waits again, at the new position, even where a transaction carries

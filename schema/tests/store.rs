@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use schema::{Error, OpenError, Options, Position, Result, Store, keys, scratch};
+use schema::{Error, OpenError, Options, Position, Result, Store, Tx, keys, scratch};
 use serde_json::json;
 
 fn open(folder: &tempfile::TempDir) -> Store {
@@ -209,6 +209,58 @@ fn order_of_calls_is_order_of_writes_even_if_nobody_polls() {
             .expect("a read");
         assert_eq!(stored, Some(json!(99)));
     });
+}
+
+#[test]
+fn a_write_that_can_wait_shares_the_commit_of_a_later_one_and_runs_after_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(&folder);
+    let commits = Arc::new(AtomicUsize::new(0));
+    store.on_commit({
+        let commits = Arc::clone(&commits);
+        move |_| {
+            commits.fetch_add(1, Ordering::AcqRel);
+        }
+    });
+    let put = |value: i32| move |tx: &mut Tx<'_>| scratch::put(tx, 1, "last", &json!(value));
+    let (go, held) = hold(&store);
+    let later = store.write_later(put(1));
+    let next = store.write(put(2));
+    go.store(true, Ordering::Release);
+    wait(async {
+        held.await.expect("the first write");
+        next.await.expect("a write");
+        later.await.expect("a write that can wait");
+        let last = store.read(|db| scratch::get(db, 1, "last")).await;
+        assert_eq!(last.expect("a read"), Some(json!(1)), "it ran last");
+        assert_eq!(commits.load(Ordering::Acquire), 1, "one commit for both");
+    });
+}
+
+#[test]
+fn a_write_that_can_wait_runs_without_any_other() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(&folder);
+    let put = |key: &'static str| move |tx: &mut Tx<'_>| scratch::put(tx, 1, key, &json!(1));
+    wait(async {
+        store.write_later(put("by time")).await.expect("it is run");
+        let hurried = store.write_later(put("hurried"));
+        store.hurry();
+        hurried.await.expect("it is run");
+    });
+    let (go, held) = hold(&store);
+    let before = store.write_later(put("alone"));
+    let alone = store.write_alone(|tx| scratch::get(tx, 1, "alone"));
+    let closing = store.write_later(put("closing"));
+    go.store(true, Ordering::Release);
+    wait(async {
+        held.await.expect("the first write");
+        before.await.expect("a write that can wait");
+        let seen = alone.await.expect("a write of its own");
+        assert_eq!(seen, Some(json!(1)), "what was queued before is done");
+    });
+    store.close();
+    wait(closing).expect("what waited is done before the end");
 }
 
 #[test]

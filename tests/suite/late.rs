@@ -112,7 +112,7 @@ async fn older_messages_come_before_newer_ones_however_many_wait() {
     let waiting = store.write(|tx| {
         for n in 0..WAITING {
             let row = message(tx, "@irc_bob:test", n);
-            inbox::append(tx, &[row])?;
+            inbox::append(tx, vec![row]);
         }
         Ok::<_, schema::Error>(())
     });
@@ -241,7 +241,7 @@ async fn a_server_that_starts_again_goes_on_where_it_stood() {
     let crashed = store.write(|tx| {
         for n in 0..700 {
             let row = message(tx, "@irc_bob:test", n);
-            inbox::append(tx, &[row])?;
+            inbox::append(tx, vec![row]);
         }
         back_fill::begin(tx, &"irc".into(), false, None)
     });
@@ -287,7 +287,7 @@ async fn fill(stage: &Stage, users: usize, rooms_each: usize, messages_each: usi
                 }
                 for n in 0..messages_each {
                     let row = message(tx, &ghost, i64::try_from(n).unwrap_or(0));
-                    inbox::append(tx, &[row])?;
+                    inbox::append(tx, vec![row]);
                 }
             }
             // Nobody is told of what happened before the story begins.

@@ -103,6 +103,12 @@ const COMPOSED: &[(&str, &str, &[&str], &str)] = &[
         &["rooms"],
         "the answer to a transaction id is committed with what it answers",
     ),
+    (
+        "inbox",
+        "answered",
+        &["rooms"],
+        "the question that comes before `remember`, in the same write",
+    ),
 ];
 
 /// A module of `schema` that writes: its owner, and the functions that write.

@@ -30,9 +30,9 @@ use actix::{
     Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Recipient, SpawnHandle, WrapFuture,
 };
 use bytes::Bytes;
-use schema::Position;
 use schema::interests::Service;
 use schema::transactions::Frozen;
+use schema::{Position, Tx};
 use serde_json::value::RawValue;
 
 use crate::runtime::faults::Point;
@@ -49,6 +49,9 @@ pub use messages::*;
 
 /// How long key counts wait for company before they go alone; those of a device that has run out of keys do not wait.
 const COUNTS_DELAY: Duration = Duration::from_millis(200);
+
+/// Above every position: what has none may be there already.
+const NO_POSITION: Position = Position(i64::MAX);
 
 /// How long to wait before a write that failed is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -71,8 +74,10 @@ pub struct AppserviceSender {
     transport: Transport,
     ephemeral: Option<Ephemeral>,
     state: State,
-    /// A wake came while something was in flight.
-    again: bool,
+    /// Up to here hints came while something was in flight.
+    hinted: Position,
+    /// More waits than the transaction in flight carries.
+    more: bool,
     /// Up to here was looked last.
     looked: Position,
     paused: bool,
@@ -126,7 +131,8 @@ impl AppserviceSender {
             transport,
             ephemeral,
             state: State::Idle,
-            again: false,
+            hinted: Position::START,
+            more: false,
             looked: Position::START,
             paused: false,
             counts_due: false,
@@ -143,18 +149,26 @@ impl AppserviceSender {
 
     /// Look for something to send, unless something is in flight: then look again afterwards.
     fn look(&mut self, ctx: &mut Context<Self>) {
+        self.look_up_to(None, ctx);
+    }
+
+    /// The same, where it is known up to which position there is something; none for what has no position.
+    fn look_up_to(&mut self, up_to: Option<Position>, ctx: &mut Context<Self>) {
         if self.paused || self.service.registration.url.is_none() {
             return;
         }
         if !matches!(self.state, State::Idle) {
-            self.again = true;
+            if self.hinted == Position::START && matches!(self.state, State::Acknowledging(_)) {
+                self.env.store.hurry();
+            }
+            self.hinted = self.hinted.max(up_to.unwrap_or(NO_POSITION));
             if matches!(self.state, State::Waiting(..)) {
                 self.drop_ephemeral();
             }
             return;
         }
         self.state = State::Gathering;
-        self.again = false;
+        self.hinted = Position::START;
         self.gathered += 1;
         let is_first = std::mem::take(&mut self.is_first);
         let (env, service) = (self.env.clone(), Arc::clone(&self.service));
@@ -187,8 +201,15 @@ impl AppserviceSender {
 
     fn found(&mut self, found: Found, ctx: &mut Context<Self>) {
         self.looked = found.looked;
+        // What came meanwhile was seen already, if it stands where this looked.
+        if self.hinted <= found.looked {
+            self.hinted = Position::START;
+        }
         match found.next {
-            Next::Frozen(frozen) => self.send(Arc::new(frozen), ctx),
+            Next::Frozen(frozen) => {
+                self.more = frozen.cut < found.looked.0;
+                self.send(Arc::new(frozen), ctx);
+            }
             Next::OnlyCounts | Next::Nothing => {
                 self.state = State::Idle;
                 if let Some(line) = found.held {
@@ -197,7 +218,7 @@ impl AppserviceSender {
                 if matches!(found.next, Next::OnlyCounts) {
                     self.delay_counts(ctx);
                 }
-                if std::mem::take(&mut self.again) {
+                if std::mem::take(&mut self.hinted) != Position::START {
                     self.look(ctx);
                 }
             }
@@ -290,7 +311,7 @@ impl AppserviceSender {
         self.failed_attempts = 0;
         self.last_error = None;
         self.acknowledged += 1;
-        self.again = false;
+        let waits = std::mem::take(&mut self.hinted) != Position::START || self.more;
         self.state = State::Acknowledging(Arc::clone(&frozen));
         let (env, service, paused) = (self.env.clone(), Arc::clone(&self.service), self.paused);
         let (ephemeral, counts_alone) =
@@ -311,12 +332,13 @@ impl AppserviceSender {
                 let (service, taken, then) =
                     (Arc::clone(&service), Arc::clone(&frozen), then.take());
                 let (id, taken_id, up_to) = (service.id.clone(), taken.txn_id, Position(taken.cut));
-                let found = env
-                    .store
-                    .write_always(move |tx| {
-                        freeze::acknowledge(tx, &service, &taken, then.as_ref())
-                    })
-                    .await;
+                let write =
+                    move |tx: &mut Tx<'_>| freeze::acknowledge(tx, &service, &taken, then.as_ref());
+                // Where nothing more waits, the write of the next message may take this one along.
+                let found = match waits {
+                    true => env.store.write_always(write).await,
+                    false => env.store.write_later(write).await,
+                };
                 match found {
                     Ok((first, found)) => {
                         env.faults.pass(Point::AfterRecord).await;
@@ -441,11 +463,12 @@ impl Handler<WakeSender> for AppserviceSender {
     type Result = ();
 
     fn handle(&mut self, msg: WakeSender, ctx: &mut Context<Self>) {
-        let is_seen = msg.up_to().is_some_and(|up_to| up_to <= self.looked);
+        let up_to = msg.up_to();
+        let is_seen = up_to.is_some_and(|up_to| up_to <= self.looked);
         if is_seen && matches!(self.state, State::Idle) {
             return;
         }
-        self.look(ctx);
+        self.look_up_to(up_to, ctx);
     }
 }
 

@@ -291,7 +291,7 @@ impl<'e> Open<'e> {
         rooms::advance(tx, &self.row)?;
         let interests = tx.interests();
         services.extend(interested_in_room(tx, &interests, &self.row.room_id)?);
-        owed::owe_event(tx, position, &services)?;
+        owed::owe_event(tx, position, &services);
         news.services.extend(services);
         news.rooms.insert(self.id.clone());
         Ok(())

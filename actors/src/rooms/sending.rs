@@ -96,7 +96,7 @@ fn once(
         return parsed(&before);
     }
     let id = act(tx)?;
-    inbox::remember(tx, &sender, scope, txn, &id, now)?;
+    inbox::remember(tx, &sender, scope, txn, &id, now);
     parsed(&id)
 }
 

@@ -120,7 +120,7 @@ fn deposit(tx: &mut Tx<'_>, msg: &Deposit, now: i64) -> Result<Deposited> {
         });
     }
     let users: Vec<&str> = msg.messages.keys().map(|u| u.as_str()).collect();
-    let devices = accounts::devices_of(tx, &users)?;
+    let devices = accounts::devices_of(tx.beside(), &users)?;
     let interests = tx.interests();
 
     let deliveries = rules::fan_out(&msg.messages, &devices, &interests);
@@ -147,16 +147,17 @@ fn deposit(tx: &mut Tx<'_>, msg: &Deposit, now: i64) -> Result<Deposited> {
             }
         }
     }
-    inbox::append(tx, &rows)?;
-    owed::owe_all(tx, &owing)?;
-    inbox::remember(tx, &sender, &scope, msg.txn.as_str(), "{}", now)?;
+    let services = owing
+        .iter()
+        .map(|row| ServiceId::from(row.appservice_id.as_str()))
+        .collect();
+    inbox::append(tx, rows);
+    owed::owe_all(tx, owing);
+    inbox::remember(tx, &sender, &scope, msg.txn.as_str(), "{}", now);
     Ok(Deposited {
         position: tx.head(),
         users: msg.messages.keys().cloned().collect(),
-        services: owing
-            .iter()
-            .map(|row| ServiceId::from(row.appservice_id.as_str()))
-            .collect(),
+        services,
     })
 }
 // ANCHOR_END: deposit
@@ -194,7 +195,8 @@ impl Handler<Acknowledged> for ToDeviceInbox {
         let empty = async move {
             loop {
                 let (service, from, up_to) = (msg.service.clone(), msg.from, msg.up_to);
-                let write = env.store.write_always(move |tx| {
+                // These rows are dead: their deletion is not worth a commit of its own.
+                let write = env.store.write_later(move |tx| {
                     Ok::<_, Error>(inbox::acknowledge_service(tx, &service, from, up_to)?)
                 });
                 match write.await {

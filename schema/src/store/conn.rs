@@ -192,6 +192,11 @@ impl Conn {
         std::mem::take(&mut self.wrote)
     }
 
+    /// Whether a statement that changes rows counts as sent.
+    pub(crate) fn set_wrote(&mut self, wrote: bool) {
+        self.wrote = wrote;
+    }
+
     /// How many rows were changed through this connection, on SQLite: the engine counts them itself. Checks the marks.
     pub(crate) fn rows_changed(&mut self) -> Option<i64> {
         let Engine::Sqlite(c) = &mut self.engine else {

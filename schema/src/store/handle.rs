@@ -3,16 +3,16 @@
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
 
-use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
 use crate::ServiceId;
 use crate::error::{Error, Result, WriteError};
 use crate::interests::Interests;
 use crate::store::conn::Conn;
-use crate::store::job::Job;
+use crate::store::job::{Job, Order, Turn};
 use crate::store::position::Position;
 use crate::store::readers::Read;
 use crate::store::shared::Shared;
@@ -24,7 +24,7 @@ pub const QUEUE: usize = 2048;
 /// A handle to the database; clones share the one writer and the readers.
 #[derive(Clone)]
 pub struct Store {
-    pub(super) queue: UnboundedSender<Option<Job>>,
+    pub(super) queue: Arc<Sender<Order>>,
     pub(super) shared: Shared,
     pub(super) threads: Arc<Threads>,
     pub(super) engine: &'static str,
@@ -66,7 +66,7 @@ impl Store {
         let queued = if full {
             Err(Error::Busy)
         } else {
-            self.enqueue(write, false)
+            self.enqueue(write, Turn::Next)
         };
         self.answer(queued)
     }
@@ -81,7 +81,7 @@ impl Store {
         E: WriteError,
         F: Fn(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
     {
-        self.answer(self.enqueue(write, false))
+        self.answer(self.enqueue(write, Turn::Next))
     }
 
     /// Change something in a batch of its own: everything queued before is committed first, everything after sees its result.
@@ -95,18 +95,38 @@ impl Store {
         E: WriteError,
         F: Fn(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
     {
-        self.answer(self.enqueue(write, true))
+        self.answer(self.enqueue(write, Turn::Alone))
     }
 
-    fn enqueue<T, E, F>(&self, write: F, alone: bool) -> Result<oneshot::Receiver<Result<T, E>>>
+    /// Change something that nothing waits for: like [`Store::write_always`], but a commit of its own is not worth it. It shares the next
+    /// one, at its end, after writes that were queued later; without any it runs after two milliseconds, or with [`Store::hurry`].
+    pub fn write_later<T, E, F>(
+        &self,
+        write: F,
+    ) -> impl Future<Output = Result<T, E>> + Send + 'static
     where
         T: Send + 'static,
         E: WriteError,
         F: Fn(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
     {
-        let (job, answer) = Job::new(write, alone);
+        self.answer(self.enqueue(write, Turn::Later))
+    }
+
+    /// Something waits now for a [`Store::write_later`].
+    pub fn hurry(&self) {
+        // A writer that has stopped runs nothing any more.
+        let _ = self.queue.send(Order::Hurry);
+    }
+
+    fn enqueue<T, E, F>(&self, write: F, turn: Turn) -> Result<oneshot::Receiver<Result<T, E>>>
+    where
+        T: Send + 'static,
+        E: WriteError,
+        F: Fn(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+    {
+        let (job, answer) = Job::new(write, turn);
         self.shared.waiting.fetch_add(1, Ordering::AcqRel);
-        if self.queue.send(Some(job)).is_err() {
+        if self.queue.send(Order::Write(job)).is_err() {
             self.shared.waiting.fetch_sub(1, Ordering::AcqRel);
             return Err(Error::Stopped);
         }
@@ -233,7 +253,7 @@ impl Store {
     /// told [`Error::Stopped`].
     pub fn close(&self) {
         // A thread that has ended already needs no telling.
-        let _ = self.queue.send(None);
+        let _ = self.queue.send(Order::Close);
         self.shared.reads.close();
         let threads = self
             .threads

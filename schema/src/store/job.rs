@@ -106,16 +106,36 @@ where
     }
 }
 
+/// When a write runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// In the next transaction, in the order of the queue.
+    Next,
+    /// In a transaction of its own, after everything queued before it.
+    Alone,
+    /// At the end of the next transaction that other writes cause, or after a short time without one.
+    Later,
+}
+
 /// One write in the queue.
 pub(crate) struct Job {
     work: Box<dyn Work>,
-    /// Whether it needs a transaction of its own.
-    pub(crate) alone: bool,
+    pub(crate) turn: Turn,
+}
+
+/// What the writer's queue holds.
+pub(crate) enum Order {
+    /// Run this.
+    Write(Job),
+    /// Run now what would wait for other writes.
+    Hurry,
+    /// Finish, and end.
+    Close,
 }
 
 impl Job {
     /// A job and the future of its answer.
-    pub(crate) fn new<T, E, F>(write: F, alone: bool) -> (Job, oneshot::Receiver<Result<T, E>>)
+    pub(crate) fn new<T, E, F>(write: F, turn: Turn) -> (Job, oneshot::Receiver<Result<T, E>>)
     where
         T: Send + 'static,
         E: WriteError,
@@ -127,7 +147,7 @@ impl Job {
             outcome: None,
             reply,
         });
-        (Job { work, alone }, answer)
+        (Job { work, turn }, answer)
     }
 
     /// Run it, again if need be: the last run is answered.

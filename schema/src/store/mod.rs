@@ -4,6 +4,7 @@
 
 #[macro_use]
 pub(crate) mod conn;
+pub(crate) mod deferred;
 pub mod faults;
 mod handle;
 mod job;

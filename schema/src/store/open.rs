@@ -3,12 +3,12 @@
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use diesel::prelude::*;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
-use tokio::sync::mpsc::unbounded_channel;
 
 use crate::error::OpenError;
 use crate::store::conn::{Conn, Engine, Url};
@@ -79,8 +79,10 @@ impl Store {
             .first(c))
         .map_err(start)?;
 
-        let (queue, jobs) = unbounded_channel();
-        let shared = Shared::new(head, options.faults.clone(), lock, queue.downgrade());
+        let (queue, orders) = channel();
+        let queue = Arc::new(queue);
+        let (faults, writer) = (options.faults.clone(), Arc::downgrade(&queue));
+        let shared = Shared::new(head, faults, lock, writer);
         let engine = if conn.is_postgres() {
             "postgres"
         } else {
@@ -89,7 +91,7 @@ impl Store {
         let mut threads = vec![spawn("writer", url, &options.fatal, {
             let (shared, fatal) = (shared.clone(), Arc::clone(&options.fatal));
             let writer = Writer::new(conn, shared.clone());
-            move || match writer.run(jobs) {
+            move || match writer.run(&orders) {
                 Stop::Closed => {}
                 Stop::Ended => shared.unlock(),
                 Stop::Fatal(why) => fatal(&why),

@@ -3,15 +3,14 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
-
-use tokio::sync::mpsc::WeakUnboundedSender;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 
 use crate::Position;
 use crate::ServiceId;
 use crate::interests::Interests;
 use crate::store::faults::Faults;
-use crate::store::job::Job;
+use crate::store::job::Order;
 use crate::store::readers::Pool;
 use crate::store::tx::Batch;
 
@@ -39,7 +38,7 @@ pub(crate) struct Inner {
     owed_listener: OnceLock<Box<OwedListener>>,
     ended: AtomicBool,
     lock: Mutex<Option<File>>,
-    writer: WeakUnboundedSender<Option<Job>>,
+    writer: Weak<Sender<Order>>,
 }
 
 impl std::ops::Deref for Shared {
@@ -55,7 +54,7 @@ impl Shared {
         head: i64,
         faults: Faults,
         lock: Option<File>,
-        writer: WeakUnboundedSender<Option<Job>>,
+        writer: Weak<Sender<Order>>,
     ) -> Shared {
         Shared(Arc::new(Inner {
             waiting: AtomicUsize::new(0),
@@ -131,7 +130,7 @@ impl Shared {
         self.reads.close();
         if let Some(writer) = self.writer.upgrade() {
             // Wakes it; a writer that has stopped needs no waking.
-            let _ = writer.send(None);
+            let _ = writer.send(Order::Close);
         }
     }
 

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use crate::ServiceId;
 use crate::interests::Interests;
-use crate::{Conn, Position};
+use crate::store::deferred::{Deferred, Lengths};
+use crate::{Conn, Error, Position};
 
 /// What a write closure works with: the connection (it dereferences to [`Conn`]), the counter, and the compiled namespaces.
 ///
@@ -27,7 +28,21 @@ pub(crate) struct Batch {
     pub(crate) logged: Option<Position>,
     /// The services that are owed something by its writes, or by a write of it that was refused: a hint too many does no harm.
     pub(crate) owed: BTreeSet<ServiceId>,
+    /// The rows that are not written yet.
+    pub(crate) deferred: Deferred,
+    /// The error with which they could not be written.
+    pub(crate) failed: Option<Error>,
+    /// How often rows were written that were deferred.
+    pub(crate) caught_up: usize,
     undo: Vec<Box<dyn FnOnce() + Send>>,
+}
+
+/// A state of a transaction to which it can return.
+pub(crate) struct Mark {
+    position: i64,
+    interests: Arc<Interests>,
+    undo: usize,
+    deferred: Lengths,
 }
 
 impl Batch {
@@ -38,19 +53,45 @@ impl Batch {
             wrote: false,
             logged: None,
             owed: BTreeSet::new(),
+            deferred: Deferred::default(),
+            failed: None,
+            caught_up: 0,
             undo: Vec::new(),
         }
     }
 
     /// The state to return to when the next write is refused.
-    pub(crate) fn mark(&self) -> (i64, Arc<Interests>, usize) {
-        (self.position, Arc::clone(&self.interests), self.undo.len())
+    pub(crate) fn mark(&self) -> Mark {
+        Mark {
+            position: self.position,
+            interests: Arc::clone(&self.interests),
+            undo: self.undo.len(),
+            deferred: self.deferred.lengths(),
+        }
+    }
+
+    /// Write the deferred rows: what comes next can see them.
+    pub(crate) fn catch_up(&mut self, conn: &mut Conn) {
+        if self.deferred.is_empty() || self.failed.is_some() {
+            return;
+        }
+        // They are the batch's, not those of the write that happens to look.
+        let wrote = conn.take_wrote();
+        if let Err(error) = self.deferred.write(conn) {
+            self.failed = Some(error);
+        }
+        conn.take_wrote();
+        conn.set_wrote(wrote);
+        self.wrote = true;
+        self.caught_up += 1;
     }
 
     /// Return to this state. The latest change is undone first.
-    pub(crate) fn return_to(&mut self, (position, interests, undo): (i64, Arc<Interests>, usize)) {
-        self.position = position;
-        self.interests = interests;
+    pub(crate) fn return_to(&mut self, mark: Mark) {
+        self.position = mark.position;
+        self.interests = mark.interests;
+        self.deferred.truncate(mark.deferred);
+        let undo = mark.undo;
         for step in self.undo.drain(undo..).rev() {
             step();
         }
@@ -95,6 +136,11 @@ impl Tx<'_> {
         }
     }
 
+    /// The connection, for questions about tables that no deferred row is of: devices, accounts, rooms.
+    pub fn beside(&mut self) -> &mut Conn {
+        self.conn
+    }
+
     /// Run this when the write is rolled back, before it runs again: for the rare write that changes memory too.
     pub fn on_rollback(&mut self, undo: impl FnOnce() + Send + 'static) {
         self.batch.undo.push(Box::new(undo));
@@ -109,7 +155,9 @@ impl Deref for Tx<'_> {
 }
 
 impl DerefMut for Tx<'_> {
+    /// Whatever is asked of the connection sees every row of the transaction.
     fn deref_mut(&mut self) -> &mut Conn {
+        self.batch.catch_up(self.conn);
         self.conn
     }
 }

@@ -7,21 +7,26 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
 use diesel::prelude::*;
-use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::Conn;
 use crate::error::Error;
 use crate::store::conn::Engine;
 use crate::store::faults::{Fault, Point};
-use crate::store::job::{Job, Outcome, Trouble};
+use crate::store::job::{Job, Order, Outcome, Trouble, Turn};
 use crate::store::shared::Shared;
 use crate::store::tx::{Batch, Tx};
 use crate::tables::counter;
 
 /// The most closures in one commit. More would make the first of them wait for the last.
 const BATCH: usize = 512;
+
+/// How long a write that can wait waits for others to share their commit: longer than a client takes to send its next request, and
+/// shorter than anybody notices.
+const COMPANY: Duration = Duration::from_millis(2);
 
 /// Why the writer stops.
 pub(crate) enum Stop {
@@ -53,6 +58,9 @@ pub(crate) struct Writer {
     shared: Shared,
     /// Whether the last transaction failed for a reason of the engine: that is logged when it begins and when it ends.
     failing: bool,
+    /// The writes that wait for others, and since when the first of them waits.
+    later: Vec<Job>,
+    later_since: Option<Instant>,
 }
 
 impl Writer {
@@ -61,52 +69,95 @@ impl Writer {
             conn,
             shared,
             failing: false,
+            later: Vec::new(),
+            later_since: None,
         }
     }
 
     /// Serve the queue until it is closed and empty, or nothing can be promised any more.
-    pub(crate) fn run(mut self, mut queue: UnboundedReceiver<Option<Job>>) -> Stop {
+    pub(crate) fn run(mut self, queue: &Receiver<Order>) -> Stop {
         let mut taken = Vec::with_capacity(BATCH);
         loop {
-            if queue.blocking_recv_many(&mut taken, BATCH) == 0 {
-                return Stop::Closed;
-            }
-            if let Err(stop) = self.serve(&mut taken) {
+            let orders = match self.wait(queue) {
+                Ok(order) => {
+                    taken.push(order);
+                    taken.extend(queue.try_iter().take(BATCH - 1));
+                    taken.drain(..)
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    taken.push(Order::Hurry);
+                    taken.drain(..)
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    taken.push(Order::Close);
+                    taken.drain(..)
+                }
+            };
+            if let Err(stop) = self.serve(orders) {
                 // Unanswered jobs are dropped here; when the storage was ended, their callers wait for ever.
                 return stop;
             }
         }
     }
 
-    /// Commit what was taken from the queue: a job that must be alone is alone.
-    fn serve(&mut self, taken: &mut Vec<Option<Job>>) -> Result<(), Stop> {
-        let mut jobs = taken.drain(..).peekable();
-        while jobs.peek().is_some() {
-            if self.shared.has_ended() {
-                return Err(Stop::Ended);
-            }
-            let mut batch: Vec<Job> = Vec::new();
-            let fits = |job: &Option<Job>, batch: &Vec<Job>| {
-                job.as_ref().is_some_and(|j| !j.alone || batch.is_empty())
-            };
-            while let Some(Some(job)) = jobs.next_if(|job| fits(job, &batch)) {
-                let alone = job.alone;
-                batch.push(job);
-                if alone {
-                    break;
+    /// The next order, or the end of the time that a write waits for others.
+    fn wait(&mut self, queue: &Receiver<Order>) -> Result<Order, RecvTimeoutError> {
+        if self.later.is_empty() {
+            self.later_since = None;
+            return queue.recv().map_err(|_| RecvTimeoutError::Disconnected);
+        }
+        let since = *self.later_since.get_or_insert_with(Instant::now);
+        queue.recv_timeout(COMPANY.saturating_sub(since.elapsed()))
+    }
+
+    /// Commit what was taken from the queue.
+    fn serve(&mut self, orders: impl Iterator<Item = Order>) -> Result<(), Stop> {
+        let (mut batch, mut hurry) = (Vec::new(), false);
+        for order in orders {
+            match order {
+                Order::Write(job) => match job.turn {
+                    Turn::Next => batch.push(job),
+                    Turn::Later => self.later.push(job),
+                    Turn::Alone => {
+                        self.commit_with_later(std::mem::take(&mut batch))?;
+                        self.commit(vec![job])?;
+                    }
+                },
+                Order::Hurry => hurry = true,
+                Order::Close => {
+                    self.commit_with_later(batch)?;
+                    return Err(self.closed());
                 }
             }
-            if batch.is_empty() {
-                // The store is being closed; what was queued before it is done.
-                return Err(Stop::Closed);
-            }
-            self.commit(batch)?;
+        }
+        if hurry || !batch.is_empty() {
+            self.commit_with_later(batch)?;
         }
         Ok(())
     }
 
+    /// Why the queue is at its end.
+    fn closed(&self) -> Stop {
+        match self.shared.has_ended() {
+            true => Stop::Ended,
+            false => Stop::Closed,
+        }
+    }
+
+    /// Commit these writes, and with them those that waited for others.
+    fn commit_with_later(&mut self, mut jobs: Vec<Job>) -> Result<(), Stop> {
+        jobs.append(&mut self.later);
+        if jobs.is_empty() {
+            return Ok(());
+        }
+        self.commit(jobs)
+    }
+
     /// Commit these writes, in their order, each with its own outcome; answer each after the commit that it is part of.
     fn commit(&mut self, jobs: Vec<Job>) -> Result<(), Stop> {
+        if self.shared.has_ended() {
+            return Err(Stop::Ended);
+        }
         let mut parts = VecDeque::from([Part { jobs, again: false }]);
         while let Some(mut part) = parts.pop_front() {
             match self.attempt(&mut part.jobs)? {
@@ -164,11 +215,19 @@ impl Writer {
         let mut batch = Batch::new(start, self.shared.interests());
         let clean = batch.mark();
         for (number, job) in jobs.iter_mut().enumerate() {
-            if let Err(why) = self.run_one(job, &mut batch)? {
+            let outcome = self.run_one(job, &mut batch)?;
+            let failed = batch.failed.take().map(|error| (None, Trouble::of(&error)));
+            if let Some((culprit, why)) = failed.or(outcome.err().map(|why| (Some(number), why))) {
                 batch.return_to(clean);
                 self.roll_back()?;
-                return Ok(Attempt::RolledBack(Some(number), why));
+                return Ok(Attempt::RolledBack(culprit, why));
             }
+        }
+        batch.catch_up(&mut self.conn);
+        if let Some(error) = batch.failed.take() {
+            batch.return_to(clean);
+            self.roll_back()?;
+            return Ok(Attempt::RolledBack(None, Trouble::of(&error)));
         }
         if let Err(why) = self.end(start, &batch)? {
             batch.return_to(clean);
@@ -185,7 +244,7 @@ impl Writer {
 
     /// One write. The error after which its transaction cannot go on, if there is one.
     fn run_one(&mut self, job: &mut Job, batch: &mut Batch) -> Result<Result<(), Trouble>, Stop> {
-        let before = batch.mark();
+        let (before, caught_up) = (batch.mark(), batch.caught_up);
         let changed = cfg!(debug_assertions).then(|| self.conn.rows_changed());
         let outcome = job.run(&mut Tx {
             conn: &mut self.conn,
@@ -195,6 +254,7 @@ impl Writer {
         batch.wrote |= wrote;
         if let Some(changed) = changed
             && !wrote
+            && caught_up == batch.caught_up
         {
             let now = self.conn.rows_changed();
             debug_assert_eq!(changed, now, "rows were changed without `change!`");

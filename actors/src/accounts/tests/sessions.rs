@@ -107,8 +107,8 @@ async fn deleting_a_device_leaves_nothing_of_it() {
             why: "exclusive_namespace".to_owned(),
             txn,
         };
-        inbox::append(tx, &[row])?;
-        owed::owe_all(tx, &[owing("irc", None), owing("mau", Some(1))])?;
+        inbox::append(tx, vec![row]);
+        owed::owe_all(tx, vec![owing("irc", None), owing("mau", Some(1))]);
         keys::put_device_keys(tx, "@irc_bob:test", "GHOST", "{}")?;
         keys::put_fallback_key(
             tx,

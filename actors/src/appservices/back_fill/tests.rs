@@ -155,7 +155,7 @@ fn message(tx: &mut Tx<'_>, user: &str) -> InboxRow {
 /// A message waits that nobody has a copy of.
 fn deposit(tx: &mut Tx<'_>, user: &str) -> Result<()> {
     let row = message(tx, user);
-    inbox::append(tx, &[row])?;
+    inbox::append(tx, vec![row]);
     Ok(())
 }
 
@@ -169,7 +169,7 @@ fn arrives(tx: &mut Tx<'_>, user: &str) -> Result<()> {
         ..row
     };
     let at = Position(row.position);
-    inbox::append(tx, &[row])?;
+    inbox::append(tx, vec![row]);
     for (service, interest) in copies {
         let service = interests.service(&service).expect("in force");
         owed::owe(tx, &to_device_inbox::copy(service, at, interest))?;

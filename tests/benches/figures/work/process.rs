@@ -93,7 +93,8 @@ pub(crate) async fn start() -> Vec<Figure> {
                         content: format!("{{\"c\":\"{}\"}}", "c".repeat(10_000)),
                         ..InboxRow::default()
                     };
-                    inbox::append(tx, &[row])
+                    inbox::append(tx, vec![row]);
+                    Ok(())
                 })
                 .await;
             })
