@@ -282,6 +282,27 @@ pub fn keys(db: &mut Conn, service: &ServiceId, kind: &str) -> Result<Vec<String
         .load(c))?)
 }
 
+/// The next keys of a kind, in order, under which a service is owed this item, in no transaction yet.
+pub fn keys_with(
+    db: &mut Conn,
+    service: &ServiceId,
+    (kind, item): (&str, &str),
+    after: &str,
+    limit: i64,
+) -> Result<Vec<String>> {
+    Ok(on!(db, |c| owed::table
+        .filter(owed::appservice_id.eq(service.as_str()))
+        .filter(owed::kind.eq(kind))
+        .filter(owed::key.gt(after))
+        .filter(has_key())
+        .filter(owed::item.eq(item))
+        .filter(owed::txn.is_null().or(owed::txn.lt(0)))
+        .order(owed::key)
+        .limit(limit)
+        .select(owed::key)
+        .load(c))?)
+}
+
 /// Set an item aside that waits for a service.
 pub(crate) fn set_aside(db: &mut Conn, item: &Owed) -> Result<()> {
     on!(db, |c| diesel::update(

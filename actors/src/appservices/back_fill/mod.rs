@@ -13,7 +13,7 @@ use schema::back_fill::{BackFill, Stage};
 use schema::device_lists::InRoom;
 use schema::interests::{Claim, Interests, Service};
 use schema::{
-    Position, Tx, accounts, back_fill, counts, device_lists, inbox, keys, service_rooms,
+    Position, Tx, accounts, back_fill, counts, device_lists, inbox, keys, owed, service_rooms,
     signing_keys, user_data,
 };
 
@@ -128,7 +128,8 @@ fn inboxes(
 // ANCHOR_END: page
 
 /// Users that the service was told to track, its own users of this registration or of an earlier one included: one that is not its
-/// own and shares no room with it any more is `left`; any other is `changed` if the service was told nothing for a while.
+/// own and shares no room with it any more is `left`; any other is `changed` if the service was told nothing for a while. A `left` that
+/// still waits for a user that is its own again becomes `changed`: it may have replaced one.
 fn tracked(
     tx: &mut Tx<'_>,
     interests: &Interests,
@@ -136,19 +137,37 @@ fn tracked(
     now: &BackFill,
     after: &str,
 ) -> Result<Option<Stage>> {
-    let mut last = None;
-    for user in device_lists::tracked_by(tx, &now.service, after, PAGE)? {
-        let own = interests.claim(&now.service, &user).is_some();
+    let own = |user: &str| interests.claim(&now.service, user).is_some();
+    let tracked = device_lists::tracked_by(tx, &now.service, after, PAGE)?;
+    let left = (owed::DEVICE_LIST, owed::LEFT);
+    let left = owed::keys_with(tx, &now.service, left, after, PAGE)?;
+    let Some(end) = end_of([&tracked, &left]) else {
+        return Ok(None);
+    };
+    for user in tracked.iter().filter(|user| **user <= end) {
+        let own = own(user);
         let present = Present {
             own,
             tracked: true,
-            shares: !own && device_lists::shares_a_room(tx, &now.service, &user)?,
+            shares: !own && device_lists::shares_a_room(tx, &now.service, user)?,
             keys_changed: now.away,
         };
-        pass::owe(tx, about, &user, verdict(present), None)?;
-        last = Some(user);
+        pass::owe(tx, about, user, verdict(present), None)?;
     }
-    Ok(last.map(Stage::Tracked))
+    for user in left.iter().filter(|user| **user <= end && own(user)) {
+        pass::owe(tx, about, user, Verdict::Changed, None)?;
+    }
+    Ok(Some(Stage::Tracked(end)))
+}
+
+/// Up to where lists in order are known, each of which is a page at most.
+fn end_of(pages: [&Vec<String>; 2]) -> Option<String> {
+    let is_full = |page: &&&Vec<String>| i64::try_from(page.len()).is_ok_and(|n| n >= PAGE);
+    let lasts = |full: bool| {
+        let pages = pages.iter().filter(move |page| !full || is_full(page));
+        pages.filter_map(|page| page.last())
+    };
+    lasts(true).min().or(lasts(false).max()).cloned()
 }
 
 /// The people in the rooms where the service has a member, as if it had just joined each.

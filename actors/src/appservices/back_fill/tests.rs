@@ -9,7 +9,7 @@ use schema::inbox::InboxRow;
 use schema::interests::{InForce, Proposals};
 use schema::registration::Registration;
 use schema::sessions::{self, Maker};
-use schema::{Options, Store, memberships, owed, service_rooms};
+use schema::{Options, Store, memberships, service_rooms};
 
 use super::super::change::{self, Change};
 use super::super::{known, parse, rules};
@@ -387,6 +387,72 @@ async fn a_user_that_is_its_own_no_more_is_left_unless_they_share_a_room() {
     house.read_folder(async |_| true).await;
     house.pages().await;
     assert_eq!(words(&house).await, [(a, true), (b, false)].into());
+}
+
+/// A `left` replaces a `changed` that waits. When the user is its own again before either was sent, the change would be lost.
+#[actix::test]
+async fn a_user_that_is_its_own_again_before_left_was_sent_is_changed() {
+    let mut house = House::open();
+    house.says(NAMESPACES[0]).await;
+    house.read_folder(async |_| true).await;
+    house.pages().await;
+    house
+        .write(|tx| {
+            device_lists::keys_changed(tx, "@irc_a:test")?;
+            drain(tx)
+        })
+        .await;
+    for (namespaces, left) in [(NAMESPACES[3], true), (NAMESPACES[0], false)] {
+        house.says(namespaces).await;
+        house.read_folder(async |_| true).await;
+        house.pages().await;
+        assert_eq!(
+            words(&house).await,
+            [("@irc_a:test".to_owned(), left)].into()
+        );
+    }
+}
+
+/// Between the write that records a 2xx and the one that empties the inbox, a change of the registration finds a row that nothing is owed of.
+#[actix::test]
+async fn a_message_that_was_acknowledged_is_not_owed_again_before_the_inbox_is_emptied() {
+    let mut house = House::open();
+    house.says(NAMESPACES[0]).await;
+    house.read_folder(async |_| true).await;
+    house.pages().await;
+    house
+        .write(|tx| {
+            person(tx, "@irc_a:test")?;
+            arrives(tx, "@irc_a:test")?;
+            assert_eq!(owed::count_messages(tx, &irc())?, 1);
+            // What the record of the 2xx does to a transaction's rows.
+            Ok(owed::forget_service(tx, &irc())?)
+        })
+        .await;
+    house.says(NAMESPACES[1]).await;
+    house.read_folder(async |_| true).await;
+    house.pages().await;
+    let owed = house
+        .write(|tx| Ok(owed::count_messages(tx, &irc())?))
+        .await;
+    assert_eq!(owed, 0, "it was delivered");
+}
+
+#[test]
+fn two_lists_are_known_up_to_the_end_of_the_shorter_page() {
+    let names = |n: i64, of: &str| (0..n).map(|i| format!("{of}{i:05}")).collect::<Vec<_>>();
+    assert_eq!(end_of([&names(0, "a"), &names(0, "b")]), None);
+    assert_eq!(
+        end_of([&names(2, "a"), &names(0, "b")]).as_deref(),
+        Some("a00001")
+    );
+    assert_eq!(
+        end_of([&names(2, "a"), &names(1, "b")]).as_deref(),
+        Some("b00000")
+    );
+    let full = names(PAGE, "a");
+    assert_eq!(end_of([&full, &names(1, "b")]).as_ref(), full.last());
+    assert_eq!(end_of([&full, &names(PAGE, "b")]).as_ref(), full.last());
 }
 
 /// Compare what is stored with what a look at everything says.
