@@ -205,3 +205,25 @@ pub struct Answered {
     /// What it said.
     pub answer: Answer,
 }
+
+/// What kind of thing is looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// People.
+    User,
+    /// Rooms.
+    Location,
+}
+
+impl Kind {
+    pub(super) fn endpoint(self) -> &'static str {
+        match self {
+            Kind::User => "/_matrix/app/v1/thirdparty/user/",
+            Kind::Location => "/_matrix/app/v1/thirdparty/location/",
+        }
+    }
+
+    pub(super) fn reverse(self) -> &'static str {
+        self.endpoint().trim_end_matches('/')
+    }
+}

@@ -11,8 +11,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::messages::{Answer, Sharing};
-use super::third_party::Kind;
+use super::messages::{Answer, Kind, Sharing};
 
 /// How long a service may take to answer a question, and a request to wait for all of its own. A client waits meanwhile: long
 /// enough for a service that makes an account, a device and keys, shorter than anybody's patience. ([spec])

@@ -10,18 +10,9 @@ use schema::ServiceId;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::messages::{Answer, Question};
+use super::messages::{Answer, Kind, Question};
 use super::{AppserviceQueries, patiently, put, rules};
 use crate::{Address, Env, Refusal, Result};
-
-/// What kind of thing is looked up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// People.
-    User,
-    /// Rooms.
-    Location,
-}
 
 /// The networks that services bridge to, each as its services describe it. A service that does not answer is left out. ([spec])
 ///
@@ -132,19 +123,6 @@ pub async fn behind_alias(
     let question = Question::look_up(Kind::Location.reverse(), "", query);
     let found = entries(env, queries, Kind::Location, services, question).await?;
     some(found, "this alias stands for nothing on another network")
-}
-
-impl Kind {
-    fn endpoint(self) -> &'static str {
-        match self {
-            Kind::User => "/_matrix/app/v1/thirdparty/user/",
-            Kind::Location => "/_matrix/app/v1/thirdparty/location/",
-        }
-    }
-
-    fn reverse(self) -> &'static str {
-        self.endpoint().trim_end_matches('/')
-    }
 }
 
 fn no_protocol() -> Refusal {

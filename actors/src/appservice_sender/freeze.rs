@@ -12,9 +12,10 @@ use serde_json::value::RawValue;
 
 use super::counts::{self, SIGNED_CURVE25519};
 use super::gather::{self, gather};
+use super::rules;
+use crate::Result;
 use crate::dialects::{Dialects, Topic};
 use crate::wire::{Body, Hooks, Name, Pending};
-use crate::{Error, Result};
 
 /// Typing, receipts and presence: stable for who asks by the stable flag, under the old name for who asks by the old one. (MSC2409)
 pub const EPHEMERAL: Name = Name {
@@ -160,7 +161,7 @@ fn slice_without(
 fn contained<T>(compose: impl FnOnce() -> Result<T>) -> Result<Result<T, String>> {
     match catch_unwind(AssertUnwindSafe(compose)) {
         Ok(Ok(done)) => Ok(Ok(done)),
-        Ok(Err(error)) => reason(error).map(Err),
+        Ok(Err(error)) => rules::reason(error).map(Err),
         Err(panic) => {
             let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
             let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
@@ -170,14 +171,6 @@ fn contained<T>(compose: impl FnOnce() -> Result<T>) -> Result<Result<T, String>
     }
 }
 
-/// Why a row cannot be sent, if the row itself is the cause.
-pub(super) fn reason(error: Error) -> Result<String> {
-    match error {
-        Error::Storage(storage) if storage.is_damage() => Ok(storage.to_string()),
-        Error::Refused(refusal) => Ok(refusal.to_string()),
-        other => Err(other),
-    }
-}
 // ANCHOR_END: set_aside
 
 /// What the next transaction can carry up to a position.

@@ -8,7 +8,6 @@ use schema::owed::{self, Owed};
 use schema::{Conn, Position, inbox};
 use serde_json::value::RawValue;
 
-use super::freeze::reason;
 use super::rules::{self, Device};
 use crate::wire::{DeviceLists, OwedItem, ToDeviceEvent};
 use crate::{Result, rooms};
@@ -115,7 +114,7 @@ pub(super) fn gather(
                     is_decided,
                 ));
             }
-            Err(error) => damaged.push((row, reason(error)?)),
+            Err(error) => damaged.push((row, rules::reason(error)?)),
         }
     }
     if !damaged.is_empty() {

@@ -7,6 +7,8 @@ use schema::registration::CountsPolicy;
 use schema::{Position, owed};
 use sha2::{Digest, Sha256};
 
+use crate::{Error, Result};
+
 /// The most events, to-device messages or ephemeral items in a transaction.
 pub const ITEMS: usize = 100;
 
@@ -104,6 +106,15 @@ pub fn back_off(failed_attempts: u32, seed: &str) -> Duration {
 #[must_use]
 pub fn is_acknowledged(status: u16) -> bool {
     (200..300).contains(&status)
+}
+
+/// Why a row cannot be sent, if the row itself is the cause.
+pub(super) fn reason(error: Error) -> Result<String> {
+    match error {
+        Error::Storage(storage) if storage.is_damage() => Ok(storage.to_string()),
+        Error::Refused(refusal) => Ok(refusal.to_string()),
+        other => Err(other),
+    }
 }
 
 #[cfg(test)]

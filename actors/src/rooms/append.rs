@@ -4,11 +4,10 @@
 use std::collections::BTreeSet;
 
 use ruma::canonical_json::{CanonicalJsonObject, redact_in_place};
-use ruma::room_version_rules::RoomVersionRules;
 use ruma::state_res::{
     auth_types_for_event, check_state_dependent_auth_rules, check_state_independent_auth_rules,
 };
-use ruma::{OwnedRoomId, OwnedUserId, RoomId};
+use ruma::{OwnedRoomId, RoomId};
 use schema::ServiceId;
 use schema::appservices::interested_in_room;
 use schema::device_lists::membership_changed;
@@ -19,63 +18,20 @@ use schema::rooms::RoomRow;
 use schema::{Position, Tx, owed, rooms};
 use serde_json::value::to_raw_value;
 
-use super::format::content;
-use super::members;
+use super::admission;
 use super::names;
-use super::pdu::{Draft, Judged, Pen, Place, Signed, canonical, membership_in, parsed, rules_of};
-use super::power::Powers;
+use super::news::News;
+use super::open::Open;
+use super::pdu::Pen;
 use super::rules;
+use super::rules::draft::{Draft, Place, Signed};
+use super::rules::format::content;
+use super::rules::judged::Judged;
+use super::rules::{canonical, membership_in, parsed, rules_of};
 use crate::device_lists::MembershipChanged;
-use crate::runtime::wake::NewReceipt;
 use crate::{Env, Refusal, Result};
 
-/// What a write did that others want to hear of once it is committed.
-#[derive(Debug, Default)]
-pub(crate) struct News {
-    /// Who is owed something.
-    pub(crate) services: BTreeSet<ServiceId>,
-    /// Rooms in which something happened.
-    pub(crate) rooms: BTreeSet<OwnedRoomId>,
-    /// Users to whom something happened.
-    pub(crate) users: BTreeSet<OwnedUserId>,
-    /// The memberships that changed, in order.
-    pub(crate) memberships: Vec<MembershipChanged>,
-    /// Who has read how far.
-    pub(crate) receipts: Vec<NewReceipt>,
-}
-
-/// A room that is being written to: its row, read in the same write.
-pub(crate) struct Open<'e> {
-    env: &'e Env,
-    rules: RoomVersionRules,
-    id: OwnedRoomId,
-    row: RoomRow,
-}
-
 impl<'e> Open<'e> {
-    /// Open a room for a user who wants to write to it.
-    ///
-    /// # Errors
-    /// [`Refusal::Forbidden`] when there is no such room: who is not in a room is not told whether it exists.
-    pub(crate) fn room(env: &'e Env, tx: &mut Tx<'_>, room_id: &RoomId) -> Result<Open<'e>> {
-        let row = rooms::room(tx, room_id.as_str())?
-            .ok_or(Refusal::Forbidden("you are not in this room".into()))?;
-        Open::row(env, row)
-    }
-
-    /// Open a room whose row is known.
-    ///
-    /// # Errors
-    /// When the row is damaged.
-    pub(crate) fn row(env: &'e Env, row: RoomRow) -> Result<Open<'e>> {
-        Ok(Open {
-            env,
-            rules: rules_of(&row.version)?,
-            id: parsed(&row.room_id)?,
-            row,
-        })
-    }
-
     /// Make a room of a create event.
     ///
     /// # Errors
@@ -135,31 +91,6 @@ impl<'e> Open<'e> {
         Ok(open)
     }
 
-    /// The room's id.
-    pub(crate) fn id(&self) -> &OwnedRoomId {
-        &self.id
-    }
-
-    /// Who may what in the room now.
-    ///
-    /// # Errors
-    /// When the database fails or a stored event is damaged.
-    pub(crate) fn powers(&self, tx: &mut Tx<'_>) -> Result<Powers> {
-        let create = self.state(tx, "m.room.create", "")?;
-        let levels = self.state(tx, "m.room.power_levels", "")?;
-        Powers::new(create, levels, &self.rules.authorization)
-    }
-
-    /// A current state event, as the rules look at it.
-    ///
-    /// # Errors
-    /// When the database fails or the stored event is damaged.
-    pub(crate) fn state(&self, tx: &mut Tx<'_>, kind: &str, key: &str) -> Result<Option<Judged>> {
-        events::state(tx, &self.row.room_id, kind, key)?
-            .map(|row| Judged::stored(&row, &self.rules))
-            .transpose()
-    }
-
     /// Append an event: its id, which for state that says nothing new is the id of the event that says it already.
     ///
     /// # Errors
@@ -175,7 +106,7 @@ impl<'e> Open<'e> {
         let draft = match draft.state_key.as_deref() {
             Some(user) if draft.kind == "m.room.member" => {
                 rules::check_local(user, &self.env.settings.server_name)?;
-                checked = members::checked(tx, self, draft, user)?;
+                checked = admission::checked(tx, self, draft, user)?;
                 &checked
             }
             _ => draft,
@@ -355,7 +286,7 @@ impl<'e> Open<'e> {
             .filter(|e| e.room_id == self.row.room_id)
             .ok_or(Refusal::NotFound("there is no such event to redact".into()))?;
         let level = self.powers(tx)?;
-        rules::check_redaction(&target, &draft.sender, &level)?;
+        rules::power::check_redaction(&target, &draft.sender, &level)?;
         Ok(target)
     }
 

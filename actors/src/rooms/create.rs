@@ -3,12 +3,13 @@
 use ruma::{OwnedRoomId, RoomAliasId, RoomId};
 use schema::Tx;
 
-use super::append::{News, Open};
 use super::members::content_for;
 use super::messages::CreateRoom;
 use super::names;
-use super::pdu::Draft;
-use super::plan::{Plan, object};
+use super::news::News;
+use super::open::Open;
+use super::rules::draft::Draft;
+use super::rules::plan::{Plan, object};
 use crate::{Env, Error, Refusal, Result};
 
 /// Create the room that is planned. ([spec])

@@ -5,10 +5,11 @@ use actix::Recipient;
 use ruma::{OwnedRoomId, OwnedUserId};
 use schema::memberships::{self, MembershipRow};
 
-use super::append::News;
+use super::members;
 use super::messages::{Action, ChangeMembership};
-use super::pdu::parsed;
-use super::{announce, members};
+use super::news::News;
+use super::news::announce;
+use super::rules::parsed;
 use crate::device_lists::MembershipChanged;
 use crate::{Env, Error, Identity, Result};
 

@@ -3,8 +3,8 @@
 use schema::receipts::{self, ReceiptRow};
 use schema::{Tx, events, memberships, user_data};
 
-use super::append::News;
 use super::messages::{Mark, MarkKind, MarkRead};
+use super::news::News;
 use super::rules;
 use crate::runtime::wake::NewReceipt;
 use crate::{Refusal, Result};

@@ -14,24 +14,22 @@
 //! *Spec* [Rooms](https://spec.matrix.org/v1.19/client-server-api/#rooms-1), [Events](https://spec.matrix.org/v1.19/client-server-api/#events),
 //! [room version 11](https://spec.matrix.org/v1.19/rooms/v11/), [room version 12](https://spec.matrix.org/v1.19/rooms/v12/).
 
+mod admission;
 mod append;
 mod create;
 mod each;
-pub(crate) mod filter;
-pub mod format;
 mod marks;
 mod members;
 pub mod messages;
 mod names;
+mod news;
+mod open;
 mod pdu;
-mod plan;
-mod power;
 pub mod queries;
 pub mod rules;
 mod sending;
 #[cfg(test)]
 mod tests;
-pub mod visibility;
 
 use actix::{Actor, Context, Handler, Recipient, ResponseFuture};
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
@@ -39,12 +37,12 @@ use schema::Tx;
 
 use crate::device_lists::MembershipChanged;
 use crate::runtime::life::Life;
-use crate::{Env, Error, Result, guarded, tell};
-use append::News;
+use crate::{Env, Error, Result, guarded};
 use each::{Act, EachRoom};
+use news::{News, announce};
 
 pub use messages::*;
-pub(crate) use pdu::rules_of as version_rules;
+pub(crate) use rules::rules_of as version_rules;
 
 /// The actor.
 pub struct Rooms {
@@ -105,20 +103,6 @@ impl Rooms {
     }
 }
 
-/// Tell what a committed write did.
-fn announce(env: &Env, device_lists: &Recipient<MembershipChanged>, news: News) {
-    for fact in news.memberships {
-        tell(env, "rooms", device_lists, "device_lists", fact);
-    }
-    // A sender that is woken before the pass finds its cut held back, and is woken by the pass again.
-    env.wake.services(&news.services, Some(env.store.head()));
-    env.wake.rooms(news.rooms.into_iter().collect());
-    env.wake.users(news.users.into_iter().collect());
-    for receipt in news.receipts {
-        env.wake.receipt(receipt);
-    }
-}
-
 fn refused<T: 'static>(error: Error) -> ResponseFuture<Result<T>> {
     Box::pin(std::future::ready(Err(error)))
 }
@@ -138,7 +122,7 @@ impl Handler<CreateRoom> for Rooms {
     fn handle(&mut self, msg: CreateRoom, _: &mut Context<Self>) -> Self::Result {
         let default = &self.env.settings.default_room_version;
         let version = msg.version.clone().unwrap_or_else(|| default.clone());
-        let plan = match pdu::rules_of(&version).and_then(|_| plan::plan(&msg, &version)) {
+        let plan = match rules::rules_of(&version).and_then(|_| rules::plan::plan(&msg, &version)) {
             Ok(plan) => plan,
             Err(error) => return refused(error),
         };
@@ -154,7 +138,7 @@ impl Handler<SendEvent> for Rooms {
     type Result = ResponseFuture<Result<OwnedEventId>>;
 
     fn handle(&mut self, msg: SendEvent, _: &mut Context<Self>) -> Self::Result {
-        let content = match pdu::canonical(&msg.content) {
+        let content = match rules::canonical(&msg.content) {
             Ok(content) => content,
             Err(error) => return refused(error),
         };
@@ -170,7 +154,7 @@ impl Handler<SetState> for Rooms {
     type Result = ResponseFuture<Result<OwnedEventId>>;
 
     fn handle(&mut self, msg: SetState, _: &mut Context<Self>) -> Self::Result {
-        let content = match pdu::canonical(&msg.content) {
+        let content = match rules::canonical(&msg.content) {
             Ok(content) => content,
             Err(error) => return refused(error),
         };

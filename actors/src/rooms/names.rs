@@ -7,10 +7,10 @@ use ruma::{OwnedRoomId, RoomAliasId, RoomId};
 use schema::aliases::AliasRow;
 use schema::{Conn, Tx, aliases, memberships, rooms};
 
-use super::append::Open;
 use super::messages::{DeleteAlias, PutAlias, SetListed};
-use super::pdu::parsed;
+use super::open::Open;
 use super::rules;
+use super::rules::parsed;
 use crate::{Env, Identity, Refusal, Result};
 
 /// How many aliases of a room are listed.

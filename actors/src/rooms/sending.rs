@@ -4,10 +4,12 @@ use ruma::OwnedEventId;
 use ruma::canonical_json::{CanonicalJsonObject, CanonicalJsonValue};
 use schema::{Tx, inbox};
 
-use super::append::{News, Open};
 use super::messages::{Redact, SendEvent, SetState};
-use super::pdu::{Draft, parsed};
+use super::news::News;
+use super::open::Open;
 use super::rules;
+use super::rules::draft::Draft;
+use super::rules::parsed;
 use crate::{Env, Identity, Result};
 
 /// Send a message event, unless this transaction id was answered before.

@@ -6,9 +6,10 @@ use futures_util::FutureExt;
 use futures_util::future::{Either, select};
 use schema::{Conn, Position, user_data};
 
+use super::ask::{Ask, StateAt};
 use super::devices;
 use super::filter::Filter;
-use super::gather::{Ask, Found, StateAt, gather};
+use super::gather::{Found, gather};
 use super::messages::Watch;
 use super::token::Token;
 use super::{online, rules};

@@ -7,7 +7,7 @@ use schema::memberships::MembershipRow;
 use schema::{Conn, Position, memberships};
 use serde::Serialize;
 
-use super::gather::all;
+use super::pieces::all;
 use super::rules::{self, Happened, Word};
 use crate::Result;
 

@@ -3,7 +3,7 @@
 use ruma::api::client::filter::{self, FilterDefinition, RoomEventFilter};
 use schema::events::EventRow;
 
-use crate::rooms::filter::{lets_pass, matches};
+use crate::rooms::rules::filter::{lets_pass, matches};
 use crate::{Refusal, Result};
 
 /// How many events of a room an answer carries when the client does not say. ([spec])

@@ -6,58 +6,20 @@ use schema::memberships::MembershipRow;
 use schema::user_data::DataRow;
 use schema::{Conn, Position, memberships};
 use serde::Serialize;
-use serde_json::value::RawValue;
 
+use super::ask::{Ask, Stretch, was};
 use super::devices::{self, DeviceLists};
+use super::events::Events;
 use super::fleeting::Fleeting;
 use super::personal::{self, ByRoom};
-use super::room::{self, Joined, Left, Stretch, Stripped};
+use super::pieces::{PIECE, all};
+use super::room::{self, Joined, Left, Stripped, Why};
+use super::token::Token;
 use super::unread::Counter;
-use super::{Filter, Token};
 use crate::Result;
 use crate::accounts::ignored::{self, Ignored};
 use crate::rooms::queries::stripped_state;
 use crate::runtime::clock::Times;
-
-/// Rows of other kinds that are read at a time.
-pub(super) const PIECE: usize = 1000;
-
-/// Where a room's state stands in an answer, as the client asked for it. (MSC4222, [spec])
-///
-/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StateAt {
-    /// In `state`, as of the start of the timeline.
-    Start,
-    /// In `state_after`, as of its end.
-    End,
-    /// The same under the name before it was stable.
-    EndUnstable,
-}
-
-/// What a client asks, prepared.
-#[derive(Debug, Clone)]
-pub(super) struct Ask {
-    pub(super) user: String,
-    pub(super) device: Option<String>,
-    /// How far it has come; `None` at first.
-    pub(super) since: Option<Token>,
-    pub(super) filter: Filter,
-    pub(super) full_state: bool,
-    pub(super) state_at: StateAt,
-}
-
-impl Ask {
-    /// After which position something is new.
-    pub(super) fn after(&self) -> Position {
-        self.since.map_or(Position::START, |since| since.position)
-    }
-
-    /// User and device, as events remember who sent them.
-    pub(super) fn reader(&self) -> Option<(&str, &str)> {
-        Some((&self.user, self.device.as_deref()?))
-    }
-}
 
 /// What a look came to.
 #[derive(Debug)]
@@ -66,24 +28,6 @@ pub(super) enum Found {
     Answer(String),
     /// Nothing new up to here, in these rooms.
     Nothing { seen: Position, rooms: Vec<String> },
-}
-
-/// Events under their key.
-#[derive(Debug, Default, Serialize)]
-pub(super) struct Events {
-    pub(super) events: Vec<Box<RawValue>>,
-}
-
-impl Events {
-    pub(super) fn is_empty(&self) -> bool {
-        self.events.is_empty()
-    }
-}
-
-impl From<Vec<Box<RawValue>>> for Events {
-    fn from(events: Vec<Box<RawValue>>) -> Self {
-        Events { events }
-    }
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -142,11 +86,12 @@ pub(super) fn gather(
     let data = personal::account_data(db, ask, head)?;
     let ignored = Ignored::of(db, &ask.user)?;
     let is_list = |row: &DataRow| row.room_id.is_empty() && row.kind == ignored::KIND;
-    let news = News {
+    let ignored_changed = data.iter().any(is_list);
+    let stretch = Stretch {
+        after: ask.after(),
         head,
         now,
         ignored: &ignored,
-        ignored_changed: data.iter().any(is_list),
     };
     let device_lists = match ask.since {
         Some(since) => devices::changes(db, &ask.user, since.position, head)?,
@@ -154,9 +99,9 @@ pub(super) fn gather(
         None => DeviceLists::default(),
     };
     let (account_data, by_room) = personal::sorted(ask, data)?;
-    let rooms = rooms(db, fleeting, ask, by_room, &news)?;
+    let rooms = rooms(db, fleeting, ask, by_room, &stretch, ignored_changed)?;
     let arrived = rooms.join.values().flat_map(|room| &room.arrived);
-    let presence = personal::presence(db, fleeting, ask, &news, arrived)?;
+    let presence = personal::presence(db, fleeting, ask, &stretch, arrived)?;
 
     let is_new = !(to_device.is_empty()
         && account_data.is_empty()
@@ -193,66 +138,18 @@ pub(super) fn gather(
     Ok(Found::Answer(serde_json::to_string(&answer)?))
 }
 
-/// Read piece by piece, each after the last row of the one before, until there is no more.
-pub(super) fn all<T>(mut piece: impl FnMut(Option<&T>) -> Result<Vec<T>>) -> Result<Vec<T>> {
-    let mut found: Vec<T> = Vec::new();
-    loop {
-        let rows = piece(found.last())?;
-        let is_last = rows.len() < PIECE;
-        found.extend(rows);
-        if is_last {
-            return Ok(found);
-        }
-    }
-}
-
-/// Why a room that the user is joined to may be in the answer.
-#[derive(Debug, Default)]
-pub(super) struct Why {
-    /// The user was not joined before.
-    pub(super) is_new: bool,
-    /// The user's own membership changed, perhaps away and back: not everything there is may be read.
-    pub(super) moved: bool,
-    /// Somebody began or ceased to type.
-    pub(super) typing: bool,
-    /// There are receipts.
-    pub(super) receipts: bool,
-    /// There are events.
-    pub(super) events: bool,
-    /// Its account data changed.
-    pub(super) account_data: Vec<Box<RawValue>>,
-}
-
-/// What one look rests on.
-pub(super) struct News<'a> {
-    /// Everything up to here is looked at.
-    pub(super) head: Position,
-    /// The time.
-    pub(super) now: Times,
-    /// The users that the user ignores.
-    pub(super) ignored: &'a Ignored,
-    /// Whether that has changed.
-    ignored_changed: bool,
-}
-
 fn rooms(
     db: &mut Conn,
     fleeting: &Fleeting,
     ask: &Ask,
     mut by_room: ByRoom,
-    news: &News<'_>,
+    stretch: &Stretch<'_>,
+    ignored_changed: bool,
 ) -> Result<Rooms> {
     let mut rooms = Rooms::default();
-    let head = news.head;
-    let stretch = Stretch {
-        after: ask.after(),
-        head,
-        now: news.now.wall,
-        ignored: news.ignored,
-    };
-    let mut unread = Counter::new(&ask.user, news.ignored, fleeting.unread());
+    let mut unread = Counter::new(&ask.user, stretch.ignored, fleeting.unread());
     let mut found: BTreeMap<String, Why> = BTreeMap::new();
-    for row in own_memberships(db, ask, news)? {
+    for row in own_memberships(db, ask, stretch.head, ignored_changed)? {
         if !ask.filter.wants_room(&row.room_id) {
             continue;
         }
@@ -264,7 +161,7 @@ fn rooms(
                 why.moved = true;
             }
             // An invite from a user that is ignored waits until it is no longer.
-            "invite" if news.ignored.contains(&row.sender) => {}
+            "invite" if stretch.ignored.contains(&row.sender) => {}
             "invite" | "knock" => {
                 let shown = Stripped::of(&row, stripped_state(db, &row.room_id, &ask.user)?);
                 let section = if row.membership == "knock" {
@@ -276,17 +173,17 @@ fn rooms(
             }
             _ => {
                 let data = by_room.remove(&row.room_id).unwrap_or_default();
-                let left = room::left(db, ask, &row, data, &stretch)?;
+                let left = room::left(db, ask, &row, data, stretch)?;
                 rooms.leave.insert(row.room_id, left);
             }
         }
     }
-    add_rooms_with_news(db, fleeting, ask, by_room, head, &mut found)?;
+    add_rooms_with_news(db, fleeting, ask, by_room, stretch.head, &mut found)?;
     for (room_id, why) in found {
         if !ask.filter.wants_room(&room_id) {
             continue;
         }
-        if let Some(joined) = room::joined(db, fleeting, ask, &room_id, why, &stretch, &mut unread)?
+        if let Some(joined) = room::joined(db, fleeting, ask, &room_id, why, stretch, &mut unread)?
         {
             rooms.join.insert(room_id, joined);
         }
@@ -298,8 +195,12 @@ fn rooms(
 /// past ones only if they were asked for.
 ///
 /// When the user ignores other users than before, every invite is news: it may have been kept from the client.
-fn own_memberships(db: &mut Conn, ask: &Ask, news: &News<'_>) -> Result<Vec<MembershipRow>> {
-    let head = news.head;
+fn own_memberships(
+    db: &mut Conn,
+    ask: &Ask,
+    head: Position,
+    ignored_changed: bool,
+) -> Result<Vec<MembershipRow>> {
     if ask.since.is_some() {
         let mut found = all(|last: Option<&MembershipRow>| {
             let after = last.map_or(ask.after(), |row| Position(row.position));
@@ -312,7 +213,7 @@ fn own_memberships(db: &mut Conn, ask: &Ask, news: &News<'_>) -> Result<Vec<Memb
             )?)
         })?;
         found.extend(forgotten(db, ask, head)?);
-        if news.ignored_changed {
+        if ignored_changed {
             found.extend(present(db, ask, "invite")?);
         }
         return Ok(found);
@@ -357,14 +258,6 @@ fn forgotten(db: &mut Conn, ask: &Ask, head: Position) -> Result<Vec<MembershipR
     })?;
     found.retain(|row| row.position <= ask.after().0);
     Ok(found)
-}
-
-/// The user's membership in a room when it last asked; `None` for none, and at first.
-pub(super) fn was(db: &mut Conn, ask: &Ask, room_id: &str) -> Result<Option<String>> {
-    match ask.since {
-        Some(since) => Ok(memberships::as_of(db, room_id, &ask.user, since.position)?),
-        None => Ok(None),
-    }
 }
 
 /// Find the other rooms that the user is joined to and that may have news, each with why.

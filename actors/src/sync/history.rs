@@ -5,14 +5,14 @@ use schema::{Conn, Position, events};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::gather::{Ask, PIECE, StateAt};
-use super::room::Stretch;
+use super::ask::{Ask, StateAt, Stretch};
+use super::pieces::PIECE;
 use super::rules;
 use super::token::Token;
 use crate::Result;
-use crate::rooms::format::Dress;
 use crate::rooms::queries::{access, dressed};
-use crate::rooms::visibility::HistoryAccess;
+use crate::rooms::rules::format::Dress;
+use crate::rooms::rules::visibility::HistoryAccess;
 
 /// The most state events of a room that are sent.
 const STATE: i64 = 100_000;
@@ -122,7 +122,7 @@ fn shown(
     membership: Option<&str>,
 ) -> Result<Box<RawValue>> {
     let dress = Dress {
-        now: Some(stretch.now),
+        now: Some(stretch.now.wall),
         reader: ask.reader(),
         membership,
         access,

@@ -16,7 +16,9 @@
 //! [ephemeral data for services](https://spec.matrix.org/v1.19/application-service-api/#pushing-ephemeral-data).
 
 mod answer;
+mod ask;
 mod devices;
+mod events;
 mod filter;
 mod fleeting;
 mod gather;
@@ -25,6 +27,7 @@ mod messages;
 mod online;
 mod pending;
 mod personal;
+mod pieces;
 pub mod queries;
 mod room;
 pub mod rules;
@@ -54,10 +57,11 @@ use pending::Pending;
 use waiters::Waiters;
 
 pub use answer::{Question, answer};
+pub use ask::StateAt;
 pub use devices::DeviceLists;
 pub use filter::Filter;
 pub use fleeting::{Fleeting, Presence};
-pub use gather::StateAt;
+
 pub use messages::*;
 pub use token::Token;
 

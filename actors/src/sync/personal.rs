@@ -9,8 +9,10 @@ use schema::{Conn, Position, counts, inbox, user_data};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
+use super::ask::{Ask, Stretch};
+use super::events::{Events, data_event};
 use super::fleeting::Fleeting;
-use super::gather::{Ask, Events, News, PIECE, all};
+use super::pieces::{PIECE, all};
 use super::rules;
 use crate::accounts::push_rules;
 use crate::appservice_sender::SIGNED_CURVE25519;
@@ -77,19 +79,6 @@ pub(super) fn account_data(db: &mut Conn, ask: &Ask, head: Position) -> Result<V
     })
 }
 
-/// A piece of account data as an event.
-pub(super) fn data_event(kind: &str, content: &str) -> Result<Box<RawValue>> {
-    #[derive(Serialize)]
-    struct Data<'a> {
-        content: &'a RawValue,
-        r#type: &'a str,
-    }
-    Ok(to_raw_value(&Data {
-        content: serde_json::from_str(content)?,
-        r#type: kind,
-    })?)
-}
-
 /// Global account data, and that of each room. A first answer has push rules whether the user has any of its own or not. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#push-rules
@@ -127,15 +116,15 @@ pub(super) fn presence<'a>(
     db: &mut Conn,
     fleeting: &Fleeting,
     ask: &Ask,
-    news: &News<'_>,
+    stretch: &Stretch<'_>,
     arrived: impl Iterator<Item = &'a String>,
 ) -> Result<Events> {
-    let mut changed = fleeting.users_with_presence(ask.after(), news.head);
+    let mut changed = fleeting.users_with_presence(ask.after(), stretch.head);
     changed.extend(arrived.cloned());
     let mut users: BTreeSet<String> = BTreeSet::new();
     let mut events = Vec::new();
     for user in &changed {
-        let is_told = *user != ask.user && !news.ignored.contains(user);
+        let is_told = *user != ask.user && !stretch.ignored.contains(user);
         if !is_told || !ask.filter.wants_presence(user) {
             continue;
         }
@@ -146,7 +135,7 @@ pub(super) fn presence<'a>(
             events.push(to_raw_value(&rules::presence(
                 user,
                 &presence,
-                news.now.monotonic,
+                stretch.now.monotonic,
             ))?);
         }
     }

@@ -9,33 +9,20 @@ use schema::{Conn, Position, events, memberships, receipts, rooms, user_data};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
+use super::ask::{Ask, StateAt, Stretch, was};
+use super::events::{Events, data_event};
 use super::fleeting::Fleeting;
-use super::gather::{Ask, Events, PIECE, StateAt, Why, all, was};
 use super::history::{History, Timeline, Wanted, history};
-use super::personal::data_event;
+use super::pieces::{PIECE, all};
 use super::rules::{self, Receipt};
 use super::token::Token;
 use super::unread::{Counter, Unread};
 use crate::Result;
-use crate::accounts::ignored::Ignored;
 
 /// After whom a client may name a room that has no name. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#calculating-the-display-name-for-a-room
 const HEROES: usize = 5;
-
-/// The stretch of history that an answer covers.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Stretch<'a> {
-    /// After this.
-    pub(super) after: Position,
-    /// Up to this.
-    pub(super) head: Position,
-    /// The time, in milliseconds since the epoch.
-    pub(super) now: i64,
-    /// The users that the user ignores.
-    pub(super) ignored: &'a Ignored,
-}
 
 /// State under the key that was asked for.
 #[derive(Debug, Default)]
@@ -74,6 +61,23 @@ struct Summary {
     joined: i64,
     #[serde(rename = "m.invited_member_count")]
     invited: i64,
+}
+
+/// Why a room that the user is joined to may be in the answer.
+#[derive(Debug, Default)]
+pub(super) struct Why {
+    /// The user was not joined before.
+    pub(super) is_new: bool,
+    /// The user's own membership changed, perhaps away and back: not everything there is may be read.
+    pub(super) moved: bool,
+    /// Somebody began or ceased to type.
+    pub(super) typing: bool,
+    /// There are receipts.
+    pub(super) receipts: bool,
+    /// There are events.
+    pub(super) events: bool,
+    /// Its account data changed.
+    pub(super) account_data: Vec<Box<RawValue>>,
 }
 
 /// A room that the user is in.

@@ -31,7 +31,7 @@ use serde_json::value::RawValue;
 
 use crate::accounts::ignored::Ignored;
 use crate::accounts::push_rules;
-use crate::rooms::format::content;
+use crate::rooms::rules::format::content;
 use crate::rooms::version_rules;
 use crate::{Error, Result};
 

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use actors::appservice_queries::third_party::{self, Kind};
+use actors::appservice_queries::{Kind, third_party};
 use ruma::api::client::thirdparty::{
     get_location_for_protocol, get_location_for_room_alias, get_protocol, get_protocols,
     get_user_for_protocol, get_user_for_user_id,

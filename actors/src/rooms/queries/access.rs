@@ -5,8 +5,8 @@ use schema::events::EventRow;
 use schema::interests::Interests;
 use schema::{Conn, Position, device_lists, events, memberships};
 
-use crate::rooms::format::content;
-use crate::rooms::visibility::{HistoryAccess, Present, StateAccess, Visibility};
+use crate::rooms::rules::format::content;
+use crate::rooms::rules::visibility::{HistoryAccess, Present, StateAccess, Visibility};
 use crate::{Identity, Refusal, Result};
 
 /// The most changes of a room's rule, and of a user's membership, that are read at a time: as many as the events of the longest

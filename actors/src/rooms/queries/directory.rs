@@ -8,10 +8,10 @@ use schema::{Conn, aliases, events, rooms};
 use serde_json::Value;
 
 use super::access::{state_access, visibility_in};
-use crate::rooms::format::content;
 use crate::rooms::names;
-use crate::rooms::pdu::parsed;
-use crate::rooms::visibility::{StateAccess, Visibility};
+use crate::rooms::rules::format::content;
+use crate::rooms::rules::parsed;
+use crate::rooms::rules::visibility::{StateAccess, Visibility};
 use crate::{Env, Identity, Refusal, Result};
 
 /// The most rooms of a page of the directory, and how many are looked at for a search.

@@ -9,8 +9,8 @@ use schema::events::EventRow;
 use schema::{Conn, Position, accounts, rooms};
 
 use crate::Result;
-use crate::rooms::pdu::rules_of;
-use crate::rooms::visibility::HistoryAccess;
+use crate::rooms::rules::rules_of;
+use crate::rooms::rules::visibility::HistoryAccess;
 
 /// The senders among those of some events whose events a reader sees erased.
 #[derive(Debug, Default)]

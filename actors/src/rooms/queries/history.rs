@@ -12,7 +12,7 @@ use super::access::{access, state_access_of_user};
 use super::reader::{LOOKED_AT, Reader, Stretch};
 use crate::accounts::ignored::Ignored;
 use crate::rooms::rules::token;
-use crate::rooms::visibility::StateAccess;
+use crate::rooms::rules::visibility::StateAccess;
 use crate::{Env, Error, Identity, Refusal, Result};
 
 /// The most events of a page.

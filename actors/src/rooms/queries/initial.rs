@@ -9,7 +9,7 @@ use super::access::state_access;
 use super::reader::{Reader, Stretch};
 use super::state::state_rows;
 use crate::rooms::rules::token;
-use crate::rooms::visibility::StateAccess;
+use crate::rooms::rules::visibility::StateAccess;
 use crate::{Env, Identity, Result};
 
 /// How many of the last events are shown.

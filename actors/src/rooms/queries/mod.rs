@@ -29,8 +29,8 @@ use schema::{Conn, Position, events};
 use serde_json::value::RawValue;
 
 use crate::Result;
-use crate::rooms::format::{Dress, client_event, content, stripped_event};
-use crate::rooms::pdu::membership_in;
+use crate::rooms::rules::format::{Dress, client_event, content, stripped_event};
+use crate::rooms::rules::membership_in;
 use erased::Erased;
 
 /// State that tells someone who is not in a room what room it is, besides the member events of who invited and who is invited. ([spec])

@@ -9,9 +9,9 @@ use serde_json::value::RawValue;
 use super::access::access;
 use super::dressed;
 use crate::accounts::ignored::Ignored;
-use crate::rooms::filter;
-use crate::rooms::format::Dress;
-use crate::rooms::visibility::HistoryAccess;
+use crate::rooms::rules::filter;
+use crate::rooms::rules::format::Dress;
+use crate::rooms::rules::visibility::HistoryAccess;
 use crate::{Identity, Result};
 
 /// The most events that are looked at for one page: a filter that lets nothing pass must not read the whole room.

@@ -18,11 +18,11 @@ use super::access::access;
 use super::reader::{Reader, Stretch};
 use super::state::state_rows;
 use crate::accounts::ignored::Ignored;
-use crate::rooms::filter;
-use crate::rooms::format::content;
-use crate::rooms::pdu::parsed;
+use crate::rooms::rules::filter;
+use crate::rooms::rules::format::content;
+use crate::rooms::rules::parsed;
+use crate::rooms::rules::visibility::{HistoryAccess, StateAccess};
 use crate::rooms::rules::{parse_token, token};
-use crate::rooms::visibility::{HistoryAccess, StateAccess};
 use crate::{Env, Identity, Result};
 
 /// The most results of a page.

@@ -8,9 +8,9 @@ use serde_json::value::RawValue;
 
 use super::access::{access, state_access, state_access_of_user};
 use super::reader::Reader;
-use crate::rooms::format::content;
-use crate::rooms::pdu::{membership_in, parsed};
-use crate::rooms::visibility::StateAccess;
+use crate::rooms::rules::format::content;
+use crate::rooms::rules::visibility::StateAccess;
+use crate::rooms::rules::{membership_in, parsed};
 use crate::{Env, Error, Identity, Refusal, Result};
 
 /// The most state events and members that are shown of a room.

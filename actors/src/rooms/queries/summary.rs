@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::access::present;
 use super::directory::listed;
-use crate::rooms::format::content;
+use crate::rooms::rules::format::content;
 use crate::rooms::rules::rooms_that_admit;
 use crate::{Env, Identity, Refusal, Result};
 

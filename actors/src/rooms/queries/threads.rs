@@ -13,7 +13,7 @@ use super::access::state_access_of_user;
 use super::reader::Reader;
 use crate::accounts::ignored::Ignored;
 use crate::rooms::rules::token;
-use crate::rooms::visibility::StateAccess;
+use crate::rooms::rules::visibility::StateAccess;
 use crate::{Env, Identity, Result};
 
 /// The most threads of a page.

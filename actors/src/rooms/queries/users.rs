@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use ruma::{OwnedUserId, UserId};
 use schema::{Conn, accounts, memberships, rooms};
 
-use crate::rooms::pdu::parsed;
+use crate::rooms::rules::parsed;
 use crate::{Env, Result};
 
 /// The most users that one answer names.

@@ -34,7 +34,7 @@ async fn both_versions_make_true_events_in_a_line() {
                 "m.room.message"
             ]
         );
-        let rules = pdu::rules_of(version).expect("rules");
+        let rules = rules::rules_of(version).expect("rules");
         let env = &house.actors.env;
         let keys = [(
             "test".to_owned(),
@@ -206,7 +206,7 @@ async fn redaction_strips_what_was_said() {
     let row = house.event(&said).await;
     assert_eq!(row.redacted_by.as_deref(), Some(done.as_str()));
     assert!(!row.pdu.contains("secret"));
-    let rules = pdu::rules_of("11").expect("rules");
+    let rules = rules::rules_of("11").expect("rules");
     let object = serde_json::from_str(&row.pdu).expect("canonical JSON");
     let hash = ruma::signatures::reference_hash(&object, &rules).expect("a hash");
     assert_eq!(
@@ -224,7 +224,7 @@ async fn redaction_strips_what_was_said() {
             let row = events::by_id(db, by_ann.as_str())?
                 .into_iter()
                 .collect::<Vec<_>>();
-            let dress = format::Dress {
+            let dress = rules::format::Dress {
                 room_id: true,
                 now: Some(1_500),
                 ..Default::default()
@@ -308,14 +308,15 @@ fn what_the_rules_look_at() {
         device_id: None,
         txn_id: None,
     };
-    let rules = pdu::rules_of("12").expect("rules");
-    let judged = pdu::Judged::stored(&row, &rules).expect("judged");
+    let rules = rules::rules_of("12").expect("rules");
+    let judged = rules::judged::Judged::stored(&row, &rules).expect("judged");
     assert!(
         judged.room_id().is_none(),
         "the create event of version 12 names no room"
     );
-    let powers = power::Powers::new(Some(judged), None, &rules.authorization).expect("powers");
-    assert_eq!(powers.of(&user("ann")), power::INFINITE);
+    let powers =
+        rules::power::Powers::new(Some(judged), None, &rules.authorization).expect("powers");
+    assert_eq!(powers.of(&user("ann")), rules::power::INFINITE);
     assert_eq!(powers.of(&user("bob")), 0);
 }
 

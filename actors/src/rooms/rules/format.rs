@@ -4,8 +4,8 @@ use schema::events::EventRow;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::visibility::HistoryAccess;
 use crate::Result;
+use crate::rooms::rules::visibility::HistoryAccess;
 
 /// How an event is shown, and what the row alone does not say. `Dress::default()` shows the bare event.
 #[derive(Debug, Clone, Copy, Default)]

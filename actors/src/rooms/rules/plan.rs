@@ -6,8 +6,8 @@ use ruma::OwnedUserId;
 use ruma::canonical_json::{CanonicalJsonObject, CanonicalJsonValue};
 use serde_json::{Value, json};
 
-use super::messages::{CreateRoom, Preset};
-use super::pdu::canonical;
+use crate::rooms::messages::{CreateRoom, Preset};
+use crate::rooms::rules::canonical;
 use crate::{Refusal, Result};
 
 /// A state event before it has a sender and a place: type, state key, content.

@@ -3,7 +3,7 @@
 use ruma::api::client::filter::{RoomEventFilter, UrlFilter};
 use schema::events::EventRow;
 
-use super::format::content;
+use crate::rooms::rules::format::content;
 
 /// Whether a filter lets an event pass. ([spec])
 ///

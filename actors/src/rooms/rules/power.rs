@@ -6,9 +6,10 @@ use ruma::events::TimelineEventType;
 use ruma::room_version_rules::AuthorizationRules;
 use ruma::state_res::events::{RoomCreateEvent, RoomPowerLevelsEvent, RoomPowerLevelsIntField};
 use ruma::{OwnedUserId, UserId};
+use schema::events::EventRow;
 
-use super::pdu::Judged;
-use crate::{Error, Result};
+use super::judged::Judged;
+use crate::{Error, Refusal, Result};
 
 /// More than any number: what a creator has where the version of the room puts creators above all levels.
 pub(crate) const INFINITE: i64 = i64::MAX;
@@ -92,6 +93,23 @@ impl Powers {
             .chain(users.into_iter().flat_map(|users| users.keys().cloned()))
             .collect()
     }
+}
+
+/// One's own events may be redacted, and with the level for it those of others; never what the room stands on. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3roomsroomidredacteventidtxnid
+pub(crate) fn check_redaction(target: &EventRow, sender: &UserId, powers: &Powers) -> Result<()> {
+    if target.kind == "m.room.create" {
+        return Err(Refusal::Forbidden("the create event cannot be redacted".into()).into());
+    }
+    if target.sender != sender.as_str()
+        && powers.of(sender) < powers.needed(RoomPowerLevelsIntField::Redact)
+    {
+        return Err(
+            Refusal::Forbidden("you have not the level to redact others' events".into()).into(),
+        );
+    }
+    Ok(())
 }
 
 fn damaged(what: String) -> Error {

@@ -1,20 +1,70 @@
 //! What the specification demands of rooms, as values in and values out. What it demands of events is ruma's to say.
 
+pub(crate) mod draft;
+pub(crate) mod filter;
+pub mod format;
+pub(crate) mod judged;
+pub(crate) mod plan;
+pub(crate) mod power;
+pub mod visibility;
+
 use std::collections::BTreeSet;
 
 use ruma::canonical_json::{CanonicalJsonObject, CanonicalJsonValue};
-use ruma::state_res::events::RoomPowerLevelsIntField;
+use ruma::room_version_rules::RoomVersionRules;
 use ruma::{ServerName, UserId};
 use schema::Position;
 use schema::events::EventRow;
 use serde_json::value::RawValue;
 
-use super::format::content;
+use self::draft::Draft;
+use self::format::content;
 use super::messages::Action;
-use super::pdu::{Draft, membership_in};
-use super::power::Powers;
 use crate::runtime::lengths::NAME;
 use crate::{Refusal, Result};
+
+/// The rules of a room version that this server speaks.
+///
+/// # Errors
+/// [`Refusal::UnsupportedRoomVersion`]
+pub(crate) fn rules_of(version: &str) -> Result<RoomVersionRules> {
+    match version {
+        "11" => Ok(RoomVersionRules::V11),
+        "12" => Ok(RoomVersionRules::V12),
+        other => Err(Refusal::UnsupportedRoomVersion(other.to_owned()).into()),
+    }
+}
+
+/// What a client sent as an event's content, as canonical JSON: an object without floats or integers that others could not read.
+///
+/// # Errors
+/// [`Refusal::BadJson`]
+pub(crate) fn canonical(content: &RawValue) -> Result<CanonicalJsonObject> {
+    serde_json::from_str(content.get())
+        .map_err(|e| Refusal::BadJson(format!("content is not canonical JSON: {e}").into()).into())
+}
+
+/// The `membership` in the content of a member event.
+pub(crate) fn membership_in(content: &RawValue) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Content {
+        membership: String,
+    }
+    let content: Content = serde_json::from_str(content.get()).ok()?;
+    Some(content.membership)
+}
+
+/// An identifier that was checked when it was stored.
+///
+/// # Errors
+/// When it is damaged.
+pub(crate) fn parsed<T>(text: &str) -> Result<T>
+where
+    T: for<'a> TryFrom<&'a str>,
+{
+    T::try_from(text)
+        .map_err(|_| schema::Error::Damaged(format!("{text:?} is not an identifier")).into())
+}
 
 /// The most bytes an event may have, signatures included. ([spec])
 ///
@@ -234,23 +284,6 @@ pub(crate) fn aliases_in(content: &CanonicalJsonObject) -> Result<BTreeSet<Strin
         // An empty alias is how clients take it away.
         .filter(|name| !matches!(name, Ok(name) if name.is_empty()))
         .collect()
-}
-
-/// One's own events may be redacted, and with the level for it those of others; never what the room stands on. ([spec])
-///
-/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3roomsroomidredacteventidtxnid
-pub(crate) fn check_redaction(target: &EventRow, sender: &UserId, powers: &Powers) -> Result<()> {
-    if target.kind == "m.room.create" {
-        return Err(Refusal::Forbidden("the create event cannot be redacted".into()).into());
-    }
-    if target.sender != sender.as_str()
-        && powers.of(sender) < powers.needed(RoomPowerLevelsIntField::Redact)
-    {
-        return Err(
-            Refusal::Forbidden("you have not the level to redact others' events".into()).into(),
-        );
-    }
-    Ok(())
 }
 
 /// A place between two events, as clients are given it and give it back: `s` and the position of the event before it. ([spec])

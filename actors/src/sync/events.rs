@@ -1,0 +1,37 @@
+//! Lists of events as an answer carries them.
+
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+
+use crate::Result;
+
+/// Events under their key.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Events {
+    pub(super) events: Vec<Box<RawValue>>,
+}
+
+impl Events {
+    pub(super) fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+}
+
+impl From<Vec<Box<RawValue>>> for Events {
+    fn from(events: Vec<Box<RawValue>>) -> Self {
+        Events { events }
+    }
+}
+
+/// A piece of account data as an event.
+pub(super) fn data_event(kind: &str, content: &str) -> Result<Box<RawValue>> {
+    #[derive(Serialize)]
+    struct Data<'a> {
+        content: &'a RawValue,
+        r#type: &'a str,
+    }
+    Ok(to_raw_value(&Data {
+        content: serde_json::from_str(content)?,
+        r#type: kind,
+    })?)
+}

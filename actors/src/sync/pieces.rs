@@ -1,0 +1,19 @@
+//! Reading much in pieces.
+
+use crate::Result;
+
+/// How many rows are read at a time.
+pub(super) const PIECE: usize = 1000;
+
+/// Read piece by piece, each after the last row of the one before, until there is no more.
+pub(super) fn all<T>(mut piece: impl FnMut(Option<&T>) -> Result<Vec<T>>) -> Result<Vec<T>> {
+    let mut found: Vec<T> = Vec::new();
+    loop {
+        let rows = piece(found.last())?;
+        let is_last = rows.len() < PIECE;
+        found.extend(rows);
+        if is_last {
+            return Ok(found);
+        }
+    }
+}
