@@ -11,6 +11,7 @@ pub mod appservice_sender;
 pub mod appservices;
 pub mod device_lists;
 pub mod dialects;
+pub mod key_proxy;
 pub mod key_store;
 pub mod rooms;
 pub mod runtime;

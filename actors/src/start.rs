@@ -15,6 +15,7 @@ use crate::appservice_sender::Ephemeral;
 use crate::appservices::{Appservices, Reload};
 use crate::device_lists::DeviceLists;
 use crate::dialects::Dialects;
+use crate::key_proxy::{self, KeyProxy};
 use crate::key_store::KeyStore;
 use crate::rooms::Rooms;
 use crate::runtime::env::Inner;
@@ -36,6 +37,10 @@ pub struct Actors {
     pub accounts: Address<Accounts>,
     /// Device keys, one-time keys, cross-signing, backups.
     pub key_store: Address<KeyStore>,
+    /// Keys that services keep themselves.
+    pub key_proxy: Address<KeyProxy>,
+    /// What the proposals that are on say of such keys.
+    pub key_proxies: key_proxy::Proxies,
     /// Rooms, events, memberships, aliases, receipts.
     pub rooms: Address<Rooms>,
     /// Who must track whose devices.
@@ -64,6 +69,8 @@ pub struct Parts {
     pub settings: Settings,
     /// What the enabled proposals do.
     pub hooks: Hooks,
+    /// What they say of keys that services keep themselves.
+    pub key_proxies: key_proxy::Proxies,
     /// Which faults of the actors a test injects.
     pub faults: Faults,
     /// The folder of registration files, watched; `None` for none.
@@ -135,6 +142,13 @@ pub async fn start(parts: Parts) -> Result<Actors> {
     let transport = Transport::default();
     let queries = AppserviceQueries::new(env.clone(), transport.clone());
     let appservice_queries = Address::new(queries.start(), "appservice_queries", env.clone());
+    let key_proxy = KeyProxy::new(
+        env.clone(),
+        key_store.clone(),
+        appservice_queries.clone(),
+        parts.key_proxies,
+    );
+    let key_proxy = Address::new(key_proxy.start(), "key_proxy", env.clone());
     let keeper = Appservices::new(
         env.clone(),
         parts.appservices,
@@ -150,6 +164,8 @@ pub async fn start(parts: Parts) -> Result<Actors> {
         env,
         accounts,
         key_store,
+        key_proxy,
+        key_proxies: parts.key_proxies,
         rooms,
         device_lists,
         to_device_inbox,

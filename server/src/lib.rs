@@ -13,7 +13,6 @@ mod diagnose;
 pub mod doctor;
 pub mod experiments;
 pub mod http;
-mod key_proxy;
 pub mod mscs;
 mod offline;
 mod options;

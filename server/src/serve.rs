@@ -16,8 +16,8 @@ use schema::{OpenError, Store};
 use crate::http::door::Door;
 use crate::http::limits::Limits;
 use crate::http::router::Router;
-use crate::routes;
 use crate::state::App;
+use crate::{mscs, routes};
 
 /// How long a client may take to send the head of a request.
 const HEAD: Duration = Duration::from_secs(10);
@@ -90,6 +90,7 @@ impl Options {
             trace: Trace::new(self.trace),
             settings: self.settings.clone(),
             hooks: self.hooks.clone(),
+            key_proxies: mscs::key_proxies(&self.proposals),
             faults: self.actor_faults.clone(),
             appservices: self.appservices.clone(),
             fatal: Arc::clone(&self.fatal),

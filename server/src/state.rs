@@ -1,11 +1,11 @@
 //! What every request can reach: the actors, and which requests are under way.
+//!
+//! This file stands below everything else in this crate and imports nothing from it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use actors::Actors;
-
-use crate::key_proxy::{GivenKeys, KeyAnswers};
 
 /// The most requests that may be under way. Requests that wait outside ([`App::outside`]) do not count. Further ones are answered
 /// 503.
@@ -18,8 +18,6 @@ struct Inner {
     inside: AtomicUsize,
     dev: bool,
     proposals: Vec<u16>,
-    key_answers: KeyAnswers,
-    given_keys: GivenKeys,
 }
 
 /// What every route is given. Clones are cheap.
@@ -54,8 +52,6 @@ impl App {
             inside: AtomicUsize::new(0),
             dev,
             proposals,
-            key_answers: KeyAnswers::default(),
-            given_keys: GivenKeys::default(),
         };
         App {
             actors,
@@ -108,16 +104,6 @@ impl App {
     #[must_use]
     pub fn proposals(&self) -> &[u16] {
         &self.inner.proposals
-    }
-
-    /// What services said lately about the keys of their users.
-    pub(crate) fn key_answers(&self) -> &KeyAnswers {
-        &self.inner.key_answers
-    }
-
-    /// Which one-time keys of services were given out lately.
-    pub(crate) fn given_keys(&self) -> &GivenKeys {
-        &self.inner.given_keys
     }
 
     #[doc(hidden)]

@@ -78,6 +78,7 @@ fn actors_say_what_they_own_and_promise() {
         "accounts",
         "rooms",
         "device_lists",
+        "key_proxy",
         "key_store",
         "to_device_inbox",
         "appservices",

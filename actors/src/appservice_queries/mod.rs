@@ -34,7 +34,7 @@ use tokio::sync::oneshot;
 use crate::runtime::life::Life;
 use crate::runtime::trace::Busy;
 use crate::transport::Transport;
-use crate::{Address, Env, Result, ask};
+use crate::{Address, Env, Result, ask_as};
 use memory::{Asked, Memory};
 
 pub use messages::*;
@@ -61,8 +61,21 @@ pub async fn put(
     service: &ServiceId,
     question: Question,
 ) -> Result<Answer> {
+    put_as("http", queries, service, question).await
+}
+
+/// The same on behalf of an actor.
+///
+/// # Errors
+/// As for [`put`].
+pub async fn put_as(
+    from: &'static str,
+    queries: &Address<AppserviceQueries>,
+    service: &ServiceId,
+    question: Question,
+) -> Result<Answer> {
     let service = service.clone();
-    let pending = ask(queries, Ask { service, question }).await?;
+    let pending = ask_as(from, queries, Ask { service, question }).await?;
     Ok(pending.answer().await)
 }
 

@@ -6,11 +6,11 @@ pub mod msc3984;
 pub mod msc4203;
 pub mod msc4350;
 
+use actors::key_proxy::{ClaimProxy, Proxies, QueryProxy};
 use actors::wire::{Body, FindDeviceSigner, Hooks, Name, Naming, Pending};
 use schema::interests::Proposals;
 
 use crate::http::registry::Routes;
-use crate::key_proxy::{ClaimProxy, QueryProxy};
 
 /// Everything a proposal may touch. Fields left at [`Msc::NONE`] cost nothing.
 pub struct Msc {
@@ -117,6 +117,15 @@ pub fn hooks(mscs: &[&'static Msc], naming: Naming) -> (Hooks, Proposals) {
         },
         proposals,
     )
+}
+
+/// What the proposals with these numbers say of keys that services keep themselves: the first of each kind.
+#[must_use]
+pub fn key_proxies(numbers: &[u16]) -> Proxies {
+    Proxies {
+        claim: among(numbers).find_map(|msc| msc.claim_proxy),
+        query: among(numbers).find_map(|msc| msc.query_proxy),
+    }
 }
 
 #[cfg(test)]

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use actors::ask;
-use actors::key_store::queries::UserKeys;
-use actors::key_store::{OneTimeKeys, Upload};
+use actors::key_proxy::queries::{concerns_claim, concerns_query};
+use actors::key_store::queries::{UserKeys, query_keys};
+use actors::key_store::{self, OneTimeKeys, Upload};
+use actors::{ask, key_proxy};
 use ruma::OwnedOneTimeKeyId;
 use ruma::api::client::keys::{claim_keys, get_keys, upload_keys};
 use ruma::encryption::OneTimeKey;
@@ -18,7 +19,6 @@ use crate::http::caller::Caller;
 use crate::http::error::Result;
 use crate::http::limits::LARGE_BODY;
 use crate::http::registry::Routes;
-use crate::key_proxy;
 use crate::state::App;
 
 /// This section's endpoints.
@@ -80,7 +80,14 @@ async fn query(app: App, caller: Caller, request: get_keys::v3::Request) -> Resu
     let reader = caller.identity()?;
     let users = request.device_keys.keys().map(|user| &**user);
     questions::about_users(&app, &caller, users).await?;
-    let keys = key_proxy::query(&app, &caller, reader, request.device_keys).await?;
+    let (actors, queried) = (&app.actors, request.device_keys);
+    let keys = if concerns_query(&actors.env, actors.key_proxies, reader, &queried) {
+        let query = key_proxy::Query::new(reader.clone(), queried);
+        let pending = ask(&actors.key_proxy, query).await?;
+        app.outside(pending.keys()).await?
+    } else {
+        query_keys(&actors.env, reader, queried).await?
+    };
     Json::write(&Answer {
         keys,
         failures: Failures {},
@@ -99,11 +106,23 @@ async fn claim(app: App, caller: Caller, request: claim_keys::v3::Request) -> Re
         one_time_keys: OneTimeKeys,
         failures: Failures,
     }
-    caller.identity()?;
+    let claimer = caller.identity()?;
     let wanted = caller.limit_claims(request.one_time_keys)?;
     let users = wanted.keys().map(|user| &**user);
     questions::about_users(&app, &caller, users).await?;
-    let one_time_keys = key_proxy::claim(&app, &caller, wanted).await?;
+    let actors = &app.actors;
+    let one_time_keys = if concerns_claim(&actors.env, actors.key_proxies, claimer, &wanted) {
+        let claim = key_proxy::Claim::new(claimer.clone(), wanted);
+        let pending = ask(&actors.key_proxy, claim).await?;
+        app.outside(pending.keys()).await?
+    } else {
+        let or_fallback = true;
+        let claim = key_store::Claim {
+            wanted,
+            or_fallback,
+        };
+        ask(&actors.key_store, claim).await?.one_time_keys
+    };
     Json::write(&Answer {
         one_time_keys,
         failures: Failures {},

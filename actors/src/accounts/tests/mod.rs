@@ -60,6 +60,7 @@ impl House {
                 default_room_version: "11".to_owned(),
             },
             hooks: Hooks::default(),
+            key_proxies: Default::default(),
             faults: crate::runtime::faults::Faults::default(),
             appservices: Some(services),
             fatal: Arc::new(|why| panic!("{why}")),

@@ -54,6 +54,7 @@ async fn stage() -> Stage {
             default_room_version: "11".to_owned(),
         },
         hooks: Hooks::default(),
+        key_proxies: Default::default(),
         faults: crate::runtime::faults::Faults::default(),
         appservices: None,
         fatal: Arc::new(|why| panic!("{why}")),

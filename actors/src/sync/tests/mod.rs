@@ -94,6 +94,7 @@ impl House {
                 presence: false,
             },
             hooks: Hooks::default(),
+            key_proxies: Default::default(),
             faults: crate::runtime::faults::Faults::default(),
             appservices: None,
             fatal: Arc::new(|why| panic!("{why}")),

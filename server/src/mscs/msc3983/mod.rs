@@ -17,6 +17,7 @@
 
 use std::collections::BTreeMap;
 
+use actors::key_proxy::{ClaimProxy, Proxy, Read};
 use actors::key_store::queries::UserKeys;
 use actors::key_store::rules::upload::{check_keys, split};
 use actors::key_store::rules::{canonical, signing};
@@ -25,7 +26,6 @@ use ruma::{DeviceId, OneTimeKeyAlgorithm, OwnedDeviceId, OwnedOneTimeKeyId, Owne
 use serde_json::value::RawValue;
 
 use super::Msc;
-use crate::key_proxy::{ClaimProxy, Proxy, Read};
 
 /// The data sheet.
 pub const MSC: Msc = Msc {

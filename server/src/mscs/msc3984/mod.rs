@@ -17,6 +17,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use actors::key_proxy::{Proxy, QueryProxy, Read};
 use actors::key_store::queries::UserKeys;
 use actors::key_store::rules::signing::{
     SigningKey, Usage, device_signing_key, parse_signing_key, signature_by, signatures_of, verifies,
@@ -27,7 +28,6 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::Msc;
-use crate::key_proxy::{Proxy, QueryProxy, Read};
 
 /// The data sheet.
 pub const MSC: Msc = Msc {

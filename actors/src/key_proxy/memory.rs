@@ -1,42 +1,35 @@
 //! What services said lately about the keys of their users.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use actors::key_store::queries::UserKeys;
+use crate::key_store::queries::UserKeys;
 use ruma::{OwnedUserId, UserId};
 use schema::ServiceId;
 
-/// How long it counts what a service said, or that it said nothing, in milliseconds. As long at most, keys that it changes
-/// meanwhile are seen as they were.
+/// How long an answer is used, also one that says nothing, in milliseconds: keys can be stale for so long.
 const MOMENT: i64 = 10_000;
 
-/// How many users are remembered. Beyond it everything is forgotten, and asked anew.
+/// How many users are remembered. Beyond it everything is forgotten and asked for again.
 const LIMIT: usize = 2_000;
 
 type Known = BTreeMap<(ServiceId, OwnedUserId), (i64, Arc<UserKeys>)>;
 
-/// What was said, of each user by itself: whoever queries which others besides gets it without asking again.
+/// What was said of each user: a query gets it without asking again, whichever other users it names.
 #[derive(Default)]
-pub(crate) struct KeyAnswers(Mutex<Known>);
+pub(super) struct KeyAnswers(Known);
 
 impl KeyAnswers {
-    fn lock(&self) -> MutexGuard<'_, Known> {
-        // Nothing between lock and unlock leaves it half changed.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What is known of these users still, and about whom the service must be asked.
-    pub(crate) fn known(
+    /// What is known of these users, and the users about which the service must be asked.
+    pub(super) fn known(
         &self,
         service: &ServiceId,
         users: BTreeSet<OwnedUserId>,
         now: i64,
     ) -> (BTreeMap<OwnedUserId, Arc<UserKeys>>, BTreeSet<OwnedUserId>) {
-        let known = self.lock();
         let (mut said, mut unknown) = (BTreeMap::new(), BTreeSet::new());
         for user in users {
-            match known.get(&(service.clone(), user.clone())) {
+            match self.0.get(&(service.clone(), user.clone())) {
                 Some((until, keys)) if now < *until => {
                     said.insert(user, Arc::clone(keys));
                 }
@@ -48,15 +41,15 @@ impl KeyAnswers {
         (said, unknown)
     }
 
-    /// This is what it said of those about whom it was asked: of some of them perhaps nothing, which is remembered alike.
-    pub(crate) fn learn(
-        &self,
+    /// Remember what the service said of the users that it was asked about. Where it said nothing, that is remembered too.
+    pub(super) fn learn(
+        &mut self,
         service: &ServiceId,
         asked: BTreeSet<OwnedUserId>,
         mut said: UserKeys,
         now: i64,
     ) -> BTreeMap<OwnedUserId, Arc<UserKeys>> {
-        let mut known = self.lock();
+        let known = &mut self.0;
         if known.len() + asked.len() > LIMIT {
             known.retain(|_, (until, _)| now < *until);
             if known.len() + asked.len() > LIMIT {
@@ -100,7 +93,7 @@ mod tests {
 
     #[test]
     fn each_user_is_asked_about_once_in_a_while_whoever_else_is_queried() {
-        let (answers, irc) = (KeyAnswers::default(), ServiceId::from("irc"));
+        let (mut answers, irc) = (KeyAnswers::default(), ServiceId::from("irc"));
         answers.learn(&irc, users(0..3), UserKeys::default(), 0);
         let unknown = |who, now| answers.known(&irc, who, now).1;
         assert_eq!(unknown(users(1..5), MOMENT - 1), users(3..5));
@@ -111,10 +104,10 @@ mod tests {
 
     #[test]
     fn the_memory_is_bounded() {
-        let (answers, irc) = (KeyAnswers::default(), ServiceId::from("irc"));
+        let (mut answers, irc) = (KeyAnswers::default(), ServiceId::from("irc"));
         for n in 0..3 * LIMIT {
             answers.learn(&irc, users(n..n + 1), UserKeys::default(), 0);
-            assert!(answers.lock().len() <= LIMIT);
+            assert!(answers.0.len() <= LIMIT);
         }
     }
 }

@@ -1,9 +1,8 @@
 //! Which one-time keys of services were given out lately: a service that names one twice does not get it used twice.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::{Mutex, PoisonError};
 
-use actors::key_store::OneTimeKeys;
+use crate::key_store::OneTimeKeys;
 
 /// How many keys are remembered. A service that repeats itself does so soon: when it was asked again before it had noted what
 /// it said.
@@ -11,14 +10,15 @@ const LIMIT: usize = 10_000;
 
 /// The keys, and the order in which they are forgotten.
 #[derive(Default)]
-pub(crate) struct GivenKeys(Mutex<(BTreeSet<String>, VecDeque<String>)>);
+pub(super) struct GivenKeys {
+    given: BTreeSet<String>,
+    order: VecDeque<String>,
+}
 
 impl GivenKeys {
     /// Take out what was given before, and note the rest as given. What was taken out: a line each.
-    pub(crate) fn first_time(&self, keys: &mut OneTimeKeys) -> Vec<String> {
-        // Nothing between lock and unlock leaves it half changed.
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (given, order) = &mut *known;
+    pub(super) fn first_time(&mut self, keys: &mut OneTimeKeys) -> Vec<String> {
+        let GivenKeys { given, order } = self;
         let mut again = Vec::new();
         for (user, devices) in keys.iter_mut() {
             devices.retain(|device, keys| {
@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn a_key_is_given_once_as_far_as_is_remembered() {
-        let given = GivenKeys::default();
+        let mut given = GivenKeys::default();
         for n in 0..LIMIT {
             assert!(given.first_time(&mut key(n)).is_empty());
         }

@@ -1,0 +1,96 @@
+//! [`Claim`]: one-time keys, of which some are kept by services.
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use actix::{Context, Handler};
+use ruma::OwnedUserId;
+use schema::ServiceId;
+
+use super::hooks::ClaimProxy;
+use super::messages::{Claim, Pending};
+use super::rules::{add, owners};
+use super::{KeyProxy, NAME, Parts, log_dropped};
+use crate::appservice_queries::{Question, Sharing};
+use crate::key_store::queries::{UserKeys, query_keys};
+use crate::key_store::{self, ClaimFallback, Claimed, OneTimeKeys, Wanted};
+use crate::{Identity, Result, ask_as};
+
+impl Handler<Claim> for KeyProxy {
+    type Result = Result<Pending<OneTimeKeys>>;
+
+    fn handle(&mut self, msg: Claim, ctx: &mut Context<Self>) -> Self::Result {
+        let parts = Rc::clone(&self.parts);
+        let work = async move { parts.claim(&msg.by, msg.wanted).await };
+        Ok(self.begin(ctx, msg.cause, work))
+    }
+}
+
+impl Parts {
+    // ANCHOR: claim
+    /// The key store first, then the services, then the key store: it never waits for a service.
+    async fn claim(&self, by: &Identity, wanted: Wanted) -> Result<OneTimeKeys> {
+        let proxy = self.proxies.claim;
+        let claim = key_store::Claim {
+            wanted,
+            or_fallback: proxy.is_none(),
+        };
+        let mut claimed = ask_as(NAME, &self.key_store, claim).await?;
+        if let Some(proxy) = proxy {
+            self.claim_from_services(by, proxy, &mut claimed).await?;
+        }
+        let wanted = std::mem::take(&mut claimed.missing);
+        if !wanted.is_empty() && proxy.is_some() {
+            let last = ask_as(NAME, &self.key_store, ClaimFallback { wanted }).await?;
+            add(&mut claimed.one_time_keys, last.one_time_keys);
+        }
+        Ok(claimed.one_time_keys)
+    }
+    // ANCHOR_END: claim
+
+    /// Ask for what is missing, each service for its own users. Two claims never share an answer: a one-time key is for one claimer.
+    async fn claim_from_services(
+        &self,
+        by: &Identity,
+        proxy: ClaimProxy,
+        claimed: &mut Claimed,
+    ) -> Result<()> {
+        let endpoint = proxy.proxy.endpoint;
+        let interests = self.env.store.interests();
+        let owners = owners(&interests, by, proxy.proxy, claimed.missing.keys());
+        let question = |(service, users): (ServiceId, BTreeSet<OwnedUserId>)| {
+            let missing = users.into_iter().map(|user| {
+                let devices = claimed.missing.get(&user).cloned().unwrap_or_default();
+                (user, devices)
+            });
+            let asked: Wanted = missing.collect();
+            let question = Question::post(endpoint, (proxy.ask)(&asked), Sharing::Alone);
+            (service, asked, question)
+        };
+        let answers = self.put_all(owners.into_iter().map(question).collect());
+        for (service, asked, text) in answers.await? {
+            let Some(text) = text else { continue };
+            let stored = self.stored_keys(by, &asked).await?;
+            let mut read = (proxy.read)(&asked, &stored, &text);
+            let again = self.given.borrow_mut().first_time(&mut read.said);
+            read.dropped.extend(again);
+            log_dropped(&service, endpoint, &read.dropped);
+            for (user, devices) in &read.said {
+                if let Some(missing) = claimed.missing.get_mut(user) {
+                    missing.retain(|device, _| !devices.contains_key(device));
+                }
+            }
+            add(&mut claimed.one_time_keys, read.said);
+        }
+        claimed.missing.retain(|_, devices| !devices.is_empty());
+        Ok(())
+    }
+
+    /// The stored keys of these devices, which verify what a service says in their name.
+    async fn stored_keys(&self, by: &Identity, asked: &Wanted) -> Result<UserKeys> {
+        let queried = asked
+            .iter()
+            .map(|(user, devices)| (user.clone(), devices.keys().cloned().collect()));
+        query_keys(&self.env, by, queried.collect()).await
+    }
+}

@@ -1,0 +1,142 @@
+//! Keys that services keep themselves: in the middle of a claim or a query, the service that owns a user is asked for its keys,
+//! where a proposal is on and the service's registration opts in.
+//!
+//! *Owns* no tables; in memory what services answered lately, and which of their one-time keys were handed out.
+//!
+//! *Asks* `key_store` and `appservice_queries`, in turns. It may wait for a service because it owns no rows: the service calls back,
+//! and `key_store` must answer it meanwhile.
+//!
+//! *Tells* no one.
+//!
+//! *Promises* that a request without keys of its own from a service is answered with what is stored; that of an answer only what
+//! was asked for and passes the checks of an upload is used; that a one-time key is asked for and handed out for one claim, and not
+//! again as far as is remembered; that a service is asked for the keys of a user once in ten seconds, by however many queries.
+//!
+//! *Spec* [MSC3983](https://github.com/matrix-org/matrix-spec-proposals/pull/3983),
+//! [MSC3984](https://github.com/matrix-org/matrix-spec-proposals/pull/3984).
+
+mod claim;
+mod given;
+mod hooks;
+mod memory;
+mod messages;
+pub mod queries;
+mod query;
+pub mod rules;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix::{Actor, AsyncContext, Context, WrapFuture};
+use futures_util::future::join_all;
+use schema::ServiceId;
+use tokio::sync::oneshot;
+
+use crate::appservice_queries::{Answer, AppserviceQueries, Question, put_as};
+use crate::key_store::KeyStore;
+use crate::runtime::life::Life;
+use crate::runtime::trace::caused_by;
+use crate::{Address, Env, Result, guarded};
+use given::GivenKeys;
+use memory::KeyAnswers;
+
+pub use hooks::{ClaimProxy, Proxies, Proxy, QueryProxy, Read};
+pub use messages::*;
+
+/// The name of the actor, as traced.
+const NAME: &str = "key_proxy";
+
+/// The actor.
+pub struct KeyProxy {
+    parts: Rc<Parts>,
+    life: Life,
+}
+
+/// What a claim or a query needs while it goes on beside the mailbox.
+struct Parts {
+    env: Env,
+    key_store: Address<KeyStore>,
+    services: Address<AppserviceQueries>,
+    proxies: Proxies,
+    answers: RefCell<KeyAnswers>,
+    given: RefCell<GivenKeys>,
+}
+
+impl KeyProxy {
+    /// Nothing is known.
+    #[must_use]
+    pub fn new(
+        env: Env,
+        key_store: Address<KeyStore>,
+        services: Address<AppserviceQueries>,
+        proxies: Proxies,
+    ) -> KeyProxy {
+        let parts = Parts {
+            env,
+            key_store,
+            services,
+            proxies,
+            answers: RefCell::default(),
+            given: RefCell::default(),
+        };
+        KeyProxy {
+            parts: Rc::new(parts),
+            life: Life::default(),
+        }
+    }
+
+    /// Begin this work, as a consequence of `cause`, beside the mailbox.
+    fn begin<T: 'static>(
+        &self,
+        ctx: &mut Context<Self>,
+        cause: Arc<str>,
+        work: impl Future<Output = Result<T>> + 'static,
+    ) -> Pending<T> {
+        let (tell, told) = oneshot::channel();
+        let env = self.parts.env.clone();
+        let work = guarded(&env, NAME, caused_by(cause, work));
+        let answered = async move {
+            let answer = work.await;
+            // An asker that has given up is no failure.
+            let _ = tell.send(Told(answer, env.trace.busy()));
+        };
+        ctx.spawn(answered.into_actor(self));
+        Pending(told)
+    }
+}
+
+impl Parts {
+    /// Put each question to its service, all at the same time. Each comes back with its answer, or with `None` for whatever reason.
+    async fn put_all<T>(
+        &self,
+        questions: Vec<(ServiceId, T, Question)>,
+    ) -> Result<Vec<(ServiceId, T, Option<Arc<str>>)>> {
+        let put = |(service, about, question)| async move {
+            let text = match put_as(NAME, &self.services, &service, question).await? {
+                Answer::Yes(text) => Some(text),
+                Answer::No | Answer::Unsupported | Answer::Failed(_) => None,
+            };
+            Ok((service, about, text))
+        };
+        let _parked = self.env.trace.parked();
+        let answers = join_all(questions.into_iter().map(put)).await;
+        answers.into_iter().collect()
+    }
+}
+
+/// Log the parts of a service's answer that are not used.
+fn log_dropped(service: &ServiceId, endpoint: &str, dropped: &[String]) {
+    for why in dropped {
+        tracing::warn!(%service, endpoint, why, "a part of an answer was dropped");
+    }
+}
+
+impl Actor for KeyProxy {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        self.life.watch(ctx, &self.parts.env, NAME);
+        ctx.set_mailbox_capacity(4096);
+    }
+}

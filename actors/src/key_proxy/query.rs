@@ -1,0 +1,72 @@
+//! [`Query`]: the keys of users, of which some are kept by services.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix::{Context, Handler};
+use ruma::OwnedUserId;
+
+use super::hooks::{QueryProxy, Read};
+use super::messages::{Pending, Query};
+use super::rules::{lay_over, owners};
+use super::{KeyProxy, Parts, log_dropped};
+use crate::appservice_queries::{Question, Sharing};
+use crate::key_store::queries::{Queried, UserKeys, query_keys};
+use crate::{Identity, Result};
+
+impl Handler<Query> for KeyProxy {
+    type Result = Result<Pending<UserKeys>>;
+
+    fn handle(&mut self, msg: Query, ctx: &mut Context<Self>) -> Self::Result {
+        let parts = Rc::clone(&self.parts);
+        let work = async move { parts.query(&msg.by, msg.queried).await };
+        Ok(self.begin(ctx, msg.cause, work))
+    }
+}
+
+impl Parts {
+    // ANCHOR: query
+    /// What is stored, and over it what the services say that own the users. Where one does not answer, what is stored.
+    async fn query(&self, by: &Identity, queried: Queried) -> Result<UserKeys> {
+        let mut keys = query_keys(&self.env, by, queried.clone()).await?;
+        let Some(proxy) = self.proxies.query else {
+            return Ok(keys);
+        };
+        for (user, said) in self.said_by_owners(by, proxy, &queried).await? {
+            lay_over(&mut keys, &queried, &by.user, &user, &said);
+        }
+        Ok(keys)
+    }
+    // ANCHOR_END: query
+
+    /// What the services that own these users say of them. It is remembered for a moment, so that a user is asked about once in
+    /// that time, by however many queries.
+    async fn said_by_owners(
+        &self,
+        by: &Identity,
+        proxy: QueryProxy,
+        queried: &Queried,
+    ) -> Result<BTreeMap<OwnedUserId, Arc<UserKeys>>> {
+        let (endpoint, clock) = (proxy.proxy.endpoint, &self.env.clock);
+        let (mut said, mut questions) = (BTreeMap::new(), Vec::new());
+        let interests = self.env.store.interests();
+        for (service, users) in owners(&interests, by, proxy.proxy, queried.keys()) {
+            let answers = self.answers.borrow();
+            let (known, unknown) = answers.known(&service, users, clock.monotonic());
+            said.extend(known);
+            if !unknown.is_empty() {
+                // The same query of many at the same time is one question.
+                let question = Question::post(endpoint, (proxy.ask)(&unknown), Sharing::Joined);
+                questions.push((service, unknown, question));
+            }
+        }
+        for (service, users, text) in self.put_all(questions).await? {
+            let read = text.map_or_else(Read::default, |text| (proxy.read)(&users, &text));
+            log_dropped(&service, endpoint, &read.dropped);
+            let mut answers = self.answers.borrow_mut();
+            said.extend(answers.learn(&service, users, read.said, clock.monotonic()));
+        }
+        Ok(said)
+    }
+}

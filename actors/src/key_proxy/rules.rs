@@ -1,0 +1,98 @@
+//! Which services are asked for keys, and how their answers and the stored keys come together. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use ruma::{OwnedUserId, UserId};
+use schema::ServiceId;
+use schema::interests::{Interests, Service};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::hooks::Proxy;
+use crate::Identity;
+use crate::key_store::OneTimeKeys;
+use crate::key_store::queries::{Queried, UserKeys};
+use crate::key_store::rules::{canonical, is_same_signed_part};
+
+/// The services that are asked, each with which of these users: those that alone may be the user and that have opted in. A service
+/// that asks is not asked: it knows the answer, and it would wait for itself.
+#[must_use]
+pub fn owners<'a>(
+    interests: &Interests,
+    by: &Identity,
+    proxy: Proxy,
+    users: impl IntoIterator<Item = &'a OwnedUserId>,
+) -> BTreeMap<ServiceId, BTreeSet<OwnedUserId>> {
+    let mut owners: BTreeMap<ServiceId, BTreeSet<OwnedUserId>> = BTreeMap::new();
+    let answers = |service: &&Arc<Service>| {
+        let opted_in = service.registration.other.get(proxy.opt_in) == Some(&Value::Bool(true));
+        opted_in && service.is_reachable() && Some(&service.id) != by.appservice.as_ref()
+    };
+    if !interests.services().iter().any(|s| answers(&s)) {
+        return owners;
+    }
+    for user in users {
+        if let Some(owner) = interests.exclusive_owner(user.as_str()).filter(answers) {
+            let of_owner = owners.entry(owner.id.clone()).or_default();
+            of_owner.insert(user.clone());
+        }
+    }
+    owners
+}
+
+/// Put more keys to these.
+pub(super) fn add(keys: &mut OneTimeKeys, more: OneTimeKeys) {
+    for (user, devices) in more {
+        keys.entry(user).or_default().extend(devices);
+    }
+}
+
+/// Where the service and the server know a key alike, what is stored stays: it carries the signatures of others, and the name
+/// of the device. Where they differ the service is right.
+pub(super) fn lay_over(
+    keys: &mut UserKeys,
+    queried: &Queried,
+    reader: &UserId,
+    user: &OwnedUserId,
+    said: &UserKeys,
+) {
+    let asked = queried.get(user).map(Vec::as_slice).unwrap_or_default();
+    for (device, new) in said.device_keys.get(user).into_iter().flatten() {
+        if asked.is_empty() || asked.contains(device) {
+            let of_user = keys.device_keys.entry(user.clone()).or_default();
+            if !of_user.get(device).is_some_and(|old| is_same(old, new)) {
+                of_user.insert(device.clone(), new.clone());
+            }
+        }
+    }
+    if let Some(new) = said.master_keys.get(user)
+        && !keys
+            .master_keys
+            .get(user)
+            .is_some_and(|old| is_same(old, new))
+    {
+        keys.master_keys.insert(user.clone(), new.clone());
+        // What the old master key signed says nothing under the new one.
+        keys.self_signing_keys.remove(user);
+        keys.user_signing_keys.remove(user);
+    }
+    let put = |old: &mut BTreeMap<_, Box<RawValue>>, new: &BTreeMap<_, Box<RawValue>>| {
+        if let Some(new) = new.get(user)
+            && !old.get(user).is_some_and(|old| is_same(old, new))
+        {
+            old.insert(user.clone(), new.clone());
+        }
+    };
+    put(&mut keys.self_signing_keys, &said.self_signing_keys);
+    if user == reader {
+        put(&mut keys.user_signing_keys, &said.user_signing_keys);
+    }
+}
+
+fn is_same(a: &RawValue, b: &RawValue) -> bool {
+    match (canonical(a.get()), canonical(b.get())) {
+        (Ok(a), Ok(b)) => is_same_signed_part(&a, &b),
+        _ => false,
+    }
+}
