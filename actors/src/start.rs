@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use ruma::signatures::Ed25519KeyPair;
 use schema::{Store, server_info};
 
-use crate::accounts::{Accounts, Known};
+use crate::accounts::Accounts;
 use crate::appservice_queries::AppserviceQueries;
 use crate::appservice_sender::Ephemeral;
 use crate::appservices::{Appservices, Reload};
@@ -20,6 +20,7 @@ use crate::key_store::KeyStore;
 use crate::rooms::Rooms;
 use crate::runtime::env::Inner;
 use crate::runtime::faults::Faults;
+use crate::runtime::known::Known;
 use crate::runtime::trace::Trace;
 use crate::runtime::wake::Wake;
 use crate::sync::{Fleeting, Sync};
@@ -53,6 +54,8 @@ pub struct Actors {
     pub appservice_queries: Address<AppserviceQueries>,
     /// Long-polls, typing, presence.
     pub sync: Address<Sync>,
+    /// Typing and presence, for the reads of `sync`.
+    pub fleeting: Arc<Fleeting>,
 }
 
 /// What is needed to start.
@@ -100,7 +103,6 @@ pub async fn start(parts: Parts) -> Result<Actors> {
         clock: parts.clock,
         ids: parts.ids,
         known: Known::default(),
-        fleeting: Fleeting::default(),
         wake: Wake::default(),
         dialects: Dialects::default(),
         trace: parts.trace,
@@ -116,7 +118,9 @@ pub async fn start(parts: Parts) -> Result<Actors> {
     env.store
         .on_commit(move |owed| senders.owed_is_committed(owed));
 
-    let sync = Address::new(Sync::new(env.clone()).start(), "sync", env.clone());
+    let fleeting = Arc::<Fleeting>::default();
+    let sync = Sync::new(env.clone(), Arc::clone(&fleeting)).start();
+    let sync = Address::new(sync, "sync", env.clone());
     env.wake.set_sync(
         sync.addr().clone().recipient(),
         sync.addr().clone().recipient(),
@@ -172,6 +176,7 @@ pub async fn start(parts: Parts) -> Result<Actors> {
         appservices,
         appservice_queries,
         sync,
+        fleeting,
     })
 }
 

@@ -7,6 +7,7 @@ mod book;
 mod bounds;
 mod busy_bot;
 mod carried_over;
+mod circles;
 mod clients;
 mod clock;
 mod consent;

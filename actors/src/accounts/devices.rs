@@ -6,10 +6,10 @@ use actix::{Context, Handler, ResponseFuture};
 use schema::sessions::{self, Maker};
 use schema::{Conn, Tx, accounts, backup, device_lists, signing_keys};
 
-use super::known::Gone;
 use super::messages::{ChangePassword, Confirm, Deactivate, DeleteDevices, PutDevice};
 use super::{Accounts, Changed, rules};
 use crate::key_store::empty_backups;
+use crate::runtime::known::Gone;
 use crate::{Refusal, Result, guarded};
 
 /// The most devices that one request may delete.

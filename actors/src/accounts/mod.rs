@@ -20,7 +20,6 @@ mod client_data;
 mod confirmations;
 mod devices;
 pub mod ignored;
-mod known;
 mod log_in;
 pub mod messages;
 mod passwords;
@@ -44,11 +43,10 @@ use crate::device_lists::KeysChanged;
 use crate::runtime::life::Life;
 use crate::{Env, Error, Result, tell};
 
+use crate::runtime::known::Gone;
 use confirmations::Confirmations;
-use known::Gone;
 use passwords::Passwords;
 
-pub use known::Known;
 pub use messages::*;
 pub use seen::seen;
 

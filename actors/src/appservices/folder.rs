@@ -13,7 +13,7 @@ use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use schema::registration::Registration;
 
-use super::FolderChanged;
+use super::messages::FolderChanged;
 use super::parse::{self, Broken};
 
 /// The largest registration file that is read, in bytes.

@@ -75,3 +75,8 @@ pub struct Status;
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<()>")]
 pub struct StopSenders;
+
+/// The folder changed; said by the operating system, once for many changes.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub(super) struct FolderChanged;

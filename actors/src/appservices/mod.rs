@@ -25,8 +25,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use actix::{
-    Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, Recipient,
-    ResponseFuture, SpawnHandle, WrapFuture,
+    Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Recipient, ResponseFuture,
+    SpawnHandle, WrapFuture,
 };
 use schema::ServiceId;
 use schema::interests::{Interests, Service};
@@ -45,11 +45,6 @@ pub use folder::{File, LARGEST, read as read_folder, read_text};
 pub use messages::*;
 pub use parse::Broken;
 pub use reading::{known, planned};
-
-/// The folder changed; said by the operating system, once for many changes.
-#[derive(Debug, Clone, Message)]
-#[rtype(result = "()")]
-struct FolderChanged;
 
 /// The actor.
 pub struct Appservices {

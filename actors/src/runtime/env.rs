@@ -9,12 +9,11 @@ use schema::ServiceId;
 use schema::Store;
 use schema::interests::Proposals;
 
-use crate::accounts::Known;
 use crate::dialects::Dialects;
 use crate::runtime::faults::Faults;
+use crate::runtime::known::Known;
 use crate::runtime::trace::Trace;
 use crate::runtime::wake::Wake;
-use crate::sync::Fleeting;
 use crate::wire::Hooks;
 use crate::{Clock, Ids};
 
@@ -51,8 +50,6 @@ pub struct Inner {
     pub ids: Ids,
     /// Tokens, users and devices that were looked up lately.
     pub known: Known,
-    /// Who is typing and who is online.
-    pub fleeting: Fleeting,
     /// Who is to be woken.
     pub wake: Wake,
     /// Which names each service uses and was sent.

@@ -9,6 +9,7 @@ pub mod error;
 pub mod faults;
 pub mod identity;
 pub mod ids;
+pub mod known;
 pub mod lengths;
 pub mod secret;
 pub mod trace;

@@ -1,4 +1,4 @@
-//! Who wants to be woken for which services, users and rooms. Owners know this file, never the actors they wake.
+//! Which senders and which waiting clients a commit concerns. Owners know this file, never the actors that they wake.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -12,7 +12,6 @@ use serde::{Serialize, Serializer};
 
 use crate::runtime::faults::{Faults, Point};
 use crate::runtime::trace::Trace;
-use crate::to_device_inbox::Acknowledged;
 
 /// To a service's sender: there may be something for the service. Many are as good as one, and one at most is in its mailbox.
 #[derive(Debug, Default, Message)]
@@ -73,6 +72,23 @@ pub struct NewReceipt {
     pub ts: i64,
     /// The thread, `main`, or empty for none.
     pub thread: String,
+}
+
+/// To `to_device_inbox`: a service has acknowledged a transaction, and the sender's write has recorded it. Said by the sender, and for each service
+/// at start from what was recorded: a message that was lost costs room on the disk until then, and nothing else. A repeated one changes
+/// nothing.
+#[derive(Debug, Clone, Serialize, Message)]
+#[rtype(result = "()")]
+pub struct Acknowledged {
+    /// The service.
+    pub service: ServiceId,
+    /// The transaction's id; none at start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub txn: Option<i64>,
+    /// The position of the first to-device message in it.
+    pub from: Position,
+    /// The position up to which it carried everything.
+    pub up_to: Position,
 }
 
 /// The services that an open line of the device-list log holds back.

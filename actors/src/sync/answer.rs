@@ -1,16 +1,19 @@
 //! A request to `/sync` from its arrival to its answer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{Either, select};
+use ruma::OwnedUserId;
 use schema::{Conn, Position, user_data};
 
 use super::ask::{Ask, StateAt};
 use super::devices;
 use super::filter::Filter;
+use super::fleeting::Fleeting;
 use super::gather::{Found, gather};
-use super::messages::Watch;
+use super::messages::{Syncing, Watch};
 use super::token::Token;
 use super::{online, rules};
 use crate::to_device_inbox::Acknowledge;
@@ -68,7 +71,7 @@ pub async fn answer<P>(
     rules::check_presence(&question.presence, None)?;
     let presence = question.presence.clone();
     let prepared = env.store.read(move |db| prepare(db, question)).await?;
-    let _online = online::begin(actors, &by.user, &presence).await?;
+    let _online = begin(actors, &by.user, &presence).await?;
     if let (Some(up_to), Some(device)) = (prepared.acknowledges, by.device.clone()) {
         let user = by.user.clone();
         ask(
@@ -87,9 +90,10 @@ pub async fn answer<P>(
         Some(Box::pin(env.clock.sleep(timeout)))
     };
     loop {
-        let (asked, this, now) = (prepared.ask.clone(), env.clone(), env.clock.both());
+        let (asked, now) = (prepared.ask.clone(), env.clock.both());
+        let fleeting = Arc::clone(&actors.fleeting);
         let must_answer = end_of_wait.is_none();
-        let look = move |db: &mut Conn| gather(db, &this.fleeting, &asked, must_answer, now);
+        let look = move |db: &mut Conn| gather(db, &fleeting, &asked, must_answer, now);
         let found = if prepared.slow {
             env.store.read_slow(look).await?
         } else {
@@ -124,6 +128,43 @@ pub async fn answer<P>(
     }
 }
 // ANCHOR_END: answer
+
+/// A request to `/sync` under way.
+struct Request {
+    fleeting: Arc<Fleeting>,
+    user: OwnedUserId,
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        self.fleeting.online().end(self.user.as_str());
+    }
+}
+
+/// A request to `/sync` begins, with this presence: say so if that is news.
+async fn begin(actors: &Actors, user: &OwnedUserId, state: &str) -> Result<Option<Request>> {
+    if state == online::OFFLINE {
+        return Ok(None);
+    }
+    let fleeting = &actors.fleeting;
+    let Some(is_first) = fleeting.online().begin(user.as_str()) else {
+        return Ok(None);
+    };
+    let request = Request {
+        fleeting: Arc::clone(fleeting),
+        user: user.clone(),
+    };
+    let known = fleeting.presence(user.as_str());
+    if is_first || known.is_none_or(|presence| presence.state != state) {
+        let syncing = Syncing {
+            user: user.clone(),
+            state: state.to_owned(),
+            is_first,
+        };
+        ask(&actors.sync, syncing).await?;
+    }
+    Ok(Some(request))
+}
 
 /// Read the token and the filter, and find out whether there is anything to acknowledge.
 fn prepare(db: &mut Conn, question: Question) -> Result<Prepared> {

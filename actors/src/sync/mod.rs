@@ -77,17 +77,19 @@ pub struct Sync {
     /// Shared with the waits themselves, which take themselves out when they are given up.
     waiters: Arc<Mutex<Waiters<Busy>>>,
     pending: Pending,
+    fleeting: Arc<Fleeting>,
     life: Life,
 }
 
 impl Sync {
     /// Nobody waits yet.
     #[must_use]
-    pub fn new(env: Env) -> Sync {
+    pub fn new(env: Env, fleeting: Arc<Fleeting>) -> Sync {
         Sync {
             env,
             waiters: Arc::default(),
             pending: Pending::default(),
+            fleeting,
             life: Life::default(),
         }
     }
@@ -122,11 +124,11 @@ impl Sync {
     fn watch_sync(&self, user: OwnedUserId, ctx: &mut Context<Self>) {
         let end = self.env.clock.sleep(online::GRACE).into_actor(self);
         ctx.spawn(end.map(|(), this, ctx| {
-            if !this.env.fleeting.online().is_over(user.as_str()) {
+            if !this.fleeting.online().is_over(user.as_str()) {
                 this.watch_sync(user, ctx);
                 return;
             }
-            let known = this.env.fleeting.presence(user.as_str());
+            let known = this.fleeting.presence(user.as_str());
             if let Some(known) = known.filter(|known| known.state != online::OFFLINE) {
                 ctx.notify(SetPresence {
                     user,
@@ -141,17 +143,16 @@ impl Sync {
     fn end_typing(&mut self, room: OwnedRoomId, user: OwnedUserId, ctx: &mut Context<Self>) {
         let now = self.env.clock.monotonic();
         if !self
-            .env
             .fleeting
             .has_typing_ended(room.as_str(), user.as_str(), now)
         {
             return;
         }
-        let env = self.env.clone();
+        let fleeting = Arc::clone(&self.fleeting);
         let (write, busy) = (
             self.env.store.write_always({
                 let room = room.clone();
-                move |tx| set_typing(tx, &env, &room, &user, None)
+                move |tx| set_typing(tx, &fleeting, &room, &user, None)
             }),
             self.env.trace.busy(),
         );
@@ -210,16 +211,14 @@ impl Handler<Watch> for Sync {
 /// Part of a write: the user is typing until a time, or is not. Whom to tell, if that is news.
 fn set_typing(
     tx: &mut Tx<'_>,
-    env: &Env,
+    fleeting: &Arc<Fleeting>,
     room: &RoomId,
     user: &UserId,
     until: Option<i64>,
 ) -> Result<Option<BTreeSet<ServiceId>>> {
-    let (undo, undone) = (env.fleeting.undo_typing(room.as_str()), env.clone());
-    tx.on_rollback(move || undo(&undone.fleeting));
-    let taken = env
-        .fleeting
-        .set_typing(room.as_str(), user.as_str(), until, || tx.next_position());
+    let (undo, undone) = (fleeting.undo_typing(room.as_str()), Arc::clone(fleeting));
+    tx.on_rollback(move || undo(&undone));
+    let taken = fleeting.set_typing(room.as_str(), user.as_str(), until, || tx.next_position());
     let interests = tx.interests();
     Ok(taken
         .map(|_| appservices::interested_in_room(tx, &interests, room.as_str()))
@@ -237,12 +236,12 @@ impl Handler<SetTyping> for Sync {
             self.env.clock.monotonic().saturating_add(length)
         });
         let write = self.env.store.write({
-            let (env, user, room) = (self.env.clone(), user.clone(), room.clone());
+            let (fleeting, user, room) = (Arc::clone(&self.fleeting), user.clone(), room.clone());
             move |tx| {
                 if !memberships::is_joined(tx, room.as_str(), user.as_str())? {
                     return Err(Refusal::Forbidden("you are not in this room".into()).into());
                 }
-                set_typing(tx, &env, &room, &user, until)
+                set_typing(tx, &fleeting, &room, &user, until)
             }
         });
         let done = guarded(&self.env, "sync", write);
@@ -269,7 +268,7 @@ impl Handler<SetPresence> for Sync {
     type Result = ResponseActFuture<Self, Result<()>>;
 
     fn handle(&mut self, msg: SetPresence, _: &mut Context<Self>) -> Self::Result {
-        let (user, env) = (msg.user.clone(), self.env.clone());
+        let (user, fleeting) = (msg.user.clone(), Arc::clone(&self.fleeting));
         let checked = rules::check_presence(&msg.state, msg.message.as_deref());
         let presence = Presence {
             state: msg.state,
@@ -279,12 +278,9 @@ impl Handler<SetPresence> for Sync {
         let write = checked.map(|()| {
             self.env.store.write(move |tx| {
                 let user = msg.user.as_str();
-                let (undo, undone) = (env.fleeting.undo_presence(user), env.clone());
-                tx.on_rollback(move || undo(&undone.fleeting));
-                if !env
-                    .fleeting
-                    .set_presence(user, presence.clone(), || tx.next_position())
-                {
+                let (undo, undone) = (fleeting.undo_presence(user), Arc::clone(&fleeting));
+                tx.on_rollback(move || undo(&undone));
+                if !fleeting.set_presence(user, presence.clone(), || tx.next_position()) {
                     return Ok(None);
                 }
                 let mut services: BTreeSet<ServiceId> =
@@ -328,7 +324,7 @@ impl Handler<Syncing> for Sync {
         if msg.is_first {
             self.watch_sync(msg.user.clone(), ctx);
         }
-        let known = self.env.fleeting.presence(msg.user.as_str());
+        let known = self.fleeting.presence(msg.user.as_str());
         let message = known.and_then(|presence| presence.message);
         let presence = SetPresence {
             user: msg.user,
@@ -382,7 +378,7 @@ impl Handler<TakeEphemeral> for Sync {
     fn handle(&mut self, msg: TakeEphemeral, _: &mut Context<Self>) -> Self::Result {
         let now = self.env.clock.monotonic();
         self.pending
-            .take(&msg.service, msg.limit, &self.env.fleeting, now)
+            .take(&msg.service, msg.limit, &self.fleeting, now)
             .unwrap_or_else(|error| {
                 tracing::error!(service = %msg.service, %error, "what is fleeting was dropped");
                 Vec::new()

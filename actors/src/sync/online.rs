@@ -6,11 +6,6 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ruma::OwnedUserId;
-
-use super::messages::Syncing;
-use crate::{Actors, Env, Result, ask};
-
 /// How long a user that syncs no more stays online; it may be twice as long.
 pub(super) const GRACE: Duration = Duration::from_secs(30);
 
@@ -41,7 +36,7 @@ impl Online {
     }
 
     /// A request begins. Whether it is the first of a user that was not online; `None` when too many are.
-    fn begin(&self, user: &str) -> Option<bool> {
+    pub(super) fn begin(&self, user: &str) -> Option<bool> {
         let mut users = self.users();
         let is_first = !users.contains_key(user);
         if is_first && users.len() >= MOST {
@@ -53,7 +48,7 @@ impl Online {
         Some(is_first)
     }
 
-    fn end(&self, user: &str) {
+    pub(super) fn end(&self, user: &str) {
         if let Some(known) = self.users().get_mut(user) {
             known.requests = known.requests.saturating_sub(1);
             known.asked = true;
@@ -73,47 +68,6 @@ impl Online {
         users.remove(user);
         true
     }
-}
-
-/// A request to `/sync` under way.
-pub(super) struct Request {
-    env: Env,
-    user: OwnedUserId,
-}
-
-impl Drop for Request {
-    fn drop(&mut self) {
-        self.env.fleeting.online().end(self.user.as_str());
-    }
-}
-
-/// A request to `/sync` begins, with this presence: say so if that is news.
-pub(super) async fn begin(
-    actors: &Actors,
-    user: &OwnedUserId,
-    state: &str,
-) -> Result<Option<Request>> {
-    if state == OFFLINE {
-        return Ok(None);
-    }
-    let env = &actors.env;
-    let Some(is_first) = env.fleeting.online().begin(user.as_str()) else {
-        return Ok(None);
-    };
-    let request = Request {
-        env: env.clone(),
-        user: user.clone(),
-    };
-    let known = env.fleeting.presence(user.as_str());
-    if is_first || known.is_none_or(|presence| presence.state != state) {
-        let syncing = Syncing {
-            user: user.clone(),
-            state: state.to_owned(),
-            is_first,
-        };
-        ask(&actors.sync, syncing).await?;
-    }
-    Ok(Some(request))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use schema::{Conn, accounts};
 use super::devices::{self, DeviceLists};
 use super::fleeting::Presence;
 use super::token::Token;
-use crate::{Env, Error, Refusal, Result};
+use crate::{Actors, Env, Error, Refusal, Result};
 
 /// Whose devices changed between two tokens, and who need not be tracked any more. ([spec])
 ///
@@ -35,7 +35,8 @@ pub async fn key_changes(env: &Env, user: &UserId, from: &str, to: &str) -> Resu
 /// [`Refusal::NotFound`] for who is not here; [`Refusal::Forbidden`] for a stranger.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3presenceuseridstatus
-pub async fn presence(env: &Env, by: &UserId, of: &UserId) -> Result<Presence> {
+pub async fn presence(actors: &Actors, by: &UserId, of: &UserId) -> Result<Presence> {
+    let env = &actors.env;
     let (by, user) = (by.to_string(), of.to_string());
     env.store
         .read(move |db| {
@@ -49,7 +50,7 @@ pub async fn presence(env: &Env, by: &UserId, of: &UserId) -> Result<Presence> {
         })
         .await?;
     let now = env.clock.monotonic();
-    Ok(env.fleeting.presence(of.as_str()).unwrap_or(Presence {
+    Ok(actors.fleeting.presence(of.as_str()).unwrap_or(Presence {
         state: "offline".to_owned(),
         message: None,
         since: now,

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use actix::Message;
 use ruma::{OwnedDeviceId, OwnedTransactionId, OwnedUserId};
 use schema::Position;
-use schema::ServiceId;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::{Identity, Result};
+
+pub use crate::runtime::wake::Acknowledged;
 
 /// Which devices of a user a message is for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,22 +64,5 @@ pub struct Acknowledge {
     /// Which device.
     pub device: OwnedDeviceId,
     /// Up to where.
-    pub up_to: Position,
-}
-
-/// A service has acknowledged a transaction, and the sender's write has recorded it. Said by the sender, and for each service
-/// at start from what was recorded: a message that was lost costs room on the disk until then, and nothing else. A repeated one changes
-/// nothing.
-#[derive(Debug, Clone, Serialize, Message)]
-#[rtype(result = "()")]
-pub struct Acknowledged {
-    /// The service.
-    pub service: ServiceId,
-    /// The transaction's id; none at start.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub txn: Option<i64>,
-    /// The position of the first to-device message in it.
-    pub from: Position,
-    /// The position up to which it carried everything.
     pub up_to: Position,
 }

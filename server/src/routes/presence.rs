@@ -57,7 +57,7 @@ async fn get(
 ) -> Result<get_presence::v3::Response> {
     let env = &app.actors.env;
     let by = &caller.identity()?.user;
-    let found = queries::presence(env, by, &request.user_id).await?;
+    let found = queries::presence(&app.actors, by, &request.user_id).await?;
     let ago = u64::try_from(env.clock.monotonic() - found.since).unwrap_or(0);
     let mut response = get_presence::v3::Response::new(found.state.as_str().into());
     response.currently_active = Some(found.state == "online");

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId};
 
-use crate::Identity;
+use crate::runtime::identity::Identity;
 
 /// How many tokens, users or devices a generation holds. A few hundred bytes each: at most some megabytes in all.
 const LIMIT: usize = 4096;
