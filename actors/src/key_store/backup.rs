@@ -1,12 +1,85 @@
-//! The writes behind the messages about backups.
+//! Key backups.
 
+use actix::{Context, Handler, ResponseFuture};
 use ruma::{UInt, UserId};
 use schema::backup::{self, SessionRow, VersionRow};
 use schema::{Conn, Tx};
 
+use super::changed::Changed;
+use super::emptying::empty_backups;
 use super::rules::backup::{self as rule, Quality};
-use super::{BackupState, DeleteBackup, DeleteSessions, Part, StoreSessions, UpdateBackup, rules};
+use super::{
+    BackupState, CreateBackup, DeleteBackup, DeleteSessions, KeyStore, Part, StoreSessions,
+    UpdateBackup, rules,
+};
 use crate::{Refusal, Result};
+
+impl Handler<CreateBackup> for KeyStore {
+    type Result = ResponseFuture<Result<String>>;
+
+    fn handle(&mut self, msg: CreateBackup, _: &mut Context<Self>) -> Self::Result {
+        let description = rule::description(&msg.description);
+        self.change(description.map(|new| {
+            move |tx: &mut Tx<'_>| {
+                let user = msg.user.as_str();
+                let version = backup::create(tx, user, &new.algorithm, &new.auth_data)?;
+                Ok((version.to_string(), Changed::default()))
+            }
+        }))
+    }
+}
+
+impl Handler<UpdateBackup> for KeyStore {
+    type Result = ResponseFuture<Result<()>>;
+
+    fn handle(&mut self, msg: UpdateBackup, _: &mut Context<Self>) -> Self::Result {
+        let description = rule::description(&msg.description);
+        self.change(
+            description.map(|new| {
+                move |tx: &mut Tx<'_>| Ok((update(tx, &msg, &new)?, Changed::default()))
+            }),
+        )
+    }
+}
+
+impl Handler<DeleteBackup> for KeyStore {
+    type Result = ResponseFuture<Result<()>>;
+
+    fn handle(&mut self, msg: DeleteBackup, _: &mut Context<Self>) -> Self::Result {
+        let env = self.env.clone();
+        let deleted = self.change(Ok(move |tx: &mut Tx<'_>| {
+            Ok((delete(tx, &msg)?, Changed::default()))
+        }));
+        Box::pin(async move {
+            deleted.await?;
+            empty_backups(&env);
+            Ok(())
+        })
+    }
+}
+
+impl Handler<StoreSessions> for KeyStore {
+    type Result = ResponseFuture<Result<BackupState>>;
+
+    fn handle(&mut self, msg: StoreSessions, _: &mut Context<Self>) -> Self::Result {
+        let rows = check(&msg);
+        self.change(
+            rows.map(|rows| {
+                move |tx: &mut Tx<'_>| Ok((store(tx, &msg, &rows)?, Changed::default()))
+            }),
+        )
+    }
+}
+
+impl Handler<DeleteSessions> for KeyStore {
+    type Result = ResponseFuture<Result<BackupState>>;
+
+    fn handle(&mut self, msg: DeleteSessions, _: &mut Context<Self>) -> Self::Result {
+        self.change(Ok(move |tx: &mut Tx<'_>| {
+            Ok((delete_sessions(tx, &msg)?, Changed::default()))
+        }))
+    }
+}
 
 /// A version that exists.
 pub(super) fn find(db: &mut Conn, user: &UserId, version: &str) -> Result<VersionRow> {

@@ -1,13 +1,38 @@
-//! The write behind [`Claim`](super::Claim) and [`ClaimFallback`](super::ClaimFallback).
+//! Claiming one-time and fallback keys.
 
+use actix::{Context, Handler, ResponseFuture};
 use ruma::{DeviceId, OneTimeKeyAlgorithm, OwnedOneTimeKeyId, UserId};
 use schema::{Tx, accounts, counts, keys};
 use serde_json::value::RawValue;
 
 use super::changed::Changed;
 use super::rules::upload as rule;
-use super::{Claimed, Keys, Wanted};
+use super::{Claim, ClaimFallback, Claimed, KeyStore, Keys, Wanted};
 use crate::Result;
+
+impl Handler<Claim> for KeyStore {
+    type Result = ResponseFuture<Result<Claimed>>;
+
+    fn handle(&mut self, msg: Claim, _: &mut Context<Self>) -> Self::Result {
+        let from = if msg.or_fallback {
+            From::Any
+        } else {
+            From::OneTime
+        };
+        let checked = rule::check_claim(&msg.wanted);
+        self.change(checked.map(|()| move |tx: &mut Tx<'_>| claim(tx, &msg.wanted, from)))
+    }
+}
+
+impl Handler<ClaimFallback> for KeyStore {
+    type Result = ResponseFuture<Result<Claimed>>;
+
+    fn handle(&mut self, msg: ClaimFallback, _: &mut Context<Self>) -> Self::Result {
+        let from = From::Fallback;
+        let checked = rule::check_claim(&msg.wanted);
+        self.change(checked.map(|()| move |tx: &mut Tx<'_>| claim(tx, &msg.wanted, from)))
+    }
+}
 
 /// Where a key may be taken from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

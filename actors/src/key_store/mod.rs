@@ -20,13 +20,12 @@ mod changed;
 mod claim;
 mod emptying;
 mod messages;
-mod present;
 pub mod queries;
 pub mod rules;
 mod signing;
 mod upload;
 
-use actix::{Actor, Context, Handler, Recipient, ResponseFuture};
+use actix::{Actor, Context, Recipient, ResponseFuture};
 use schema::Tx;
 
 use crate::device_lists::KeysChanged;
@@ -78,127 +77,6 @@ impl Actor for KeyStore {
         self.life.watch(ctx, &self.env, "key_store");
         ctx.set_mailbox_capacity(4096);
         empty_backups(&self.env);
-    }
-}
-
-impl Handler<Upload> for KeyStore {
-    type Result = ResponseFuture<Result<Counts>>;
-
-    fn handle(&mut self, msg: Upload, _: &mut Context<Self>) -> Self::Result {
-        let checked = upload::check(&msg, &self.env.hooks);
-        self.change(checked.map(|()| move |tx: &mut Tx<'_>| upload::upload(tx, &msg)))
-    }
-}
-
-// ANCHOR: claim
-impl Handler<Claim> for KeyStore {
-    type Result = ResponseFuture<Result<Claimed>>;
-
-    fn handle(&mut self, msg: Claim, _: &mut Context<Self>) -> Self::Result {
-        let from = if msg.or_fallback {
-            claim::From::Any
-        } else {
-            claim::From::OneTime
-        };
-        let checked = rules::upload::check_claim(&msg.wanted);
-        self.change(checked.map(|()| move |tx: &mut Tx<'_>| claim::claim(tx, &msg.wanted, from)))
-    }
-}
-// ANCHOR_END: claim
-
-impl Handler<ClaimFallback> for KeyStore {
-    type Result = ResponseFuture<Result<Claimed>>;
-
-    fn handle(&mut self, msg: ClaimFallback, _: &mut Context<Self>) -> Self::Result {
-        let from = claim::From::Fallback;
-        let checked = rules::upload::check_claim(&msg.wanted);
-        self.change(checked.map(|()| move |tx: &mut Tx<'_>| claim::claim(tx, &msg.wanted, from)))
-    }
-}
-
-impl Handler<UploadSigning> for KeyStore {
-    type Result = ResponseFuture<Result<SigningUploaded>>;
-
-    fn handle(&mut self, msg: UploadSigning, _: &mut Context<Self>) -> Self::Result {
-        let parsed = signing::parse(&msg);
-        self.change(parsed.map(|keys| move |tx: &mut Tx<'_>| signing::upload(tx, &msg, &keys)))
-    }
-}
-
-impl Handler<UploadSignatures> for KeyStore {
-    type Result = ResponseFuture<Result<Failures>>;
-
-    fn handle(&mut self, msg: UploadSignatures, _: &mut Context<Self>) -> Self::Result {
-        let objects = msg.signed.values().map(|of_user| of_user.len()).sum();
-        let checked = rules::signing::check_objects(objects);
-        let env = self.env.clone();
-        self.change(
-            checked
-                .map(|()| move |tx: &mut Tx<'_>| signing::upload_signatures(tx, &msg, &env.hooks)),
-        )
-    }
-}
-
-impl Handler<CreateBackup> for KeyStore {
-    type Result = ResponseFuture<Result<String>>;
-
-    fn handle(&mut self, msg: CreateBackup, _: &mut Context<Self>) -> Self::Result {
-        let description = rules::backup::description(&msg.description);
-        self.change(description.map(|new| {
-            move |tx: &mut Tx<'_>| {
-                let user = msg.user.as_str();
-                let version = schema::backup::create(tx, user, &new.algorithm, &new.auth_data)?;
-                Ok((version.to_string(), Changed::default()))
-            }
-        }))
-    }
-}
-
-impl Handler<UpdateBackup> for KeyStore {
-    type Result = ResponseFuture<Result<()>>;
-
-    fn handle(&mut self, msg: UpdateBackup, _: &mut Context<Self>) -> Self::Result {
-        let description = rules::backup::description(&msg.description);
-        self.change(description.map(|new| {
-            move |tx: &mut Tx<'_>| Ok((backup::update(tx, &msg, &new)?, Changed::default()))
-        }))
-    }
-}
-
-impl Handler<DeleteBackup> for KeyStore {
-    type Result = ResponseFuture<Result<()>>;
-
-    fn handle(&mut self, msg: DeleteBackup, _: &mut Context<Self>) -> Self::Result {
-        let env = self.env.clone();
-        let deleted = self.change(Ok(move |tx: &mut Tx<'_>| {
-            Ok((backup::delete(tx, &msg)?, Changed::default()))
-        }));
-        Box::pin(async move {
-            deleted.await?;
-            empty_backups(&env);
-            Ok(())
-        })
-    }
-}
-
-impl Handler<StoreSessions> for KeyStore {
-    type Result = ResponseFuture<Result<BackupState>>;
-
-    fn handle(&mut self, msg: StoreSessions, _: &mut Context<Self>) -> Self::Result {
-        let rows = backup::check(&msg);
-        self.change(rows.map(|rows| {
-            move |tx: &mut Tx<'_>| Ok((backup::store(tx, &msg, &rows)?, Changed::default()))
-        }))
-    }
-}
-
-impl Handler<DeleteSessions> for KeyStore {
-    type Result = ResponseFuture<Result<BackupState>>;
-
-    fn handle(&mut self, msg: DeleteSessions, _: &mut Context<Self>) -> Self::Result {
-        self.change(Ok(move |tx: &mut Tx<'_>| {
-            Ok((backup::delete_sessions(tx, &msg)?, Changed::default()))
-        }))
     }
 }
 

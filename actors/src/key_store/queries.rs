@@ -10,9 +10,10 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::rules::canonical;
+use super::rules::present;
 use super::rules::signing::Usage;
 use super::rules::upload::check_query;
-use super::{BackupState, Part, Sessions, present};
+use super::{BackupState, Part, Sessions};
 use crate::wire::{DeviceSigner, Hooks};
 use crate::{Env, Error, Identity, Refusal, Result};
 

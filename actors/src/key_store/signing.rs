@@ -1,7 +1,8 @@
-//! The writes behind [`UploadSigning`] and [`UploadSignatures`].
+//! Uploading signing keys and signatures.
 
 use std::collections::BTreeSet;
 
+use actix::{Context, Handler, ResponseFuture};
 use ruma::UserId;
 use schema::signing_keys::{SignatureRow, SigningKeyRow};
 use schema::{Tx, accounts, keys, signing_keys};
@@ -9,9 +10,31 @@ use serde_json::value::RawValue;
 
 use super::changed::Changed;
 use super::rules::signing::{self as rule, SigningKey, Usage};
-use super::{Failures, SigningUploaded, UploadSignatures, UploadSigning, rules};
+use super::{Failures, KeyStore, SigningUploaded, UploadSignatures, UploadSigning, rules};
 use crate::wire::Hooks;
 use crate::{Error, Refusal, Result};
+
+impl Handler<UploadSigning> for KeyStore {
+    type Result = ResponseFuture<Result<SigningUploaded>>;
+
+    fn handle(&mut self, msg: UploadSigning, _: &mut Context<Self>) -> Self::Result {
+        let parsed = parse(&msg);
+        self.change(parsed.map(|keys| move |tx: &mut Tx<'_>| upload(tx, &msg, &keys)))
+    }
+}
+
+impl Handler<UploadSignatures> for KeyStore {
+    type Result = ResponseFuture<Result<Failures>>;
+
+    fn handle(&mut self, msg: UploadSignatures, _: &mut Context<Self>) -> Self::Result {
+        let objects = msg.signed.values().map(|of_user| of_user.len()).sum();
+        let checked = rule::check_objects(objects);
+        let env = self.env.clone();
+        self.change(
+            checked.map(|()| move |tx: &mut Tx<'_>| upload_signatures(tx, &msg, &env.hooks)),
+        )
+    }
+}
 
 /// The uploaded keys, the master key first; each has the right form.
 pub(super) fn parse(msg: &UploadSigning) -> Result<Vec<SigningKey>> {

@@ -1,14 +1,24 @@
-//! The write behind [`Upload`]: identity keys, one-time keys and fallback keys of one device.
+//! Uploading keys: identity keys, one-time keys and fallback keys of one device.
 
+use actix::{Context, Handler, ResponseFuture};
 use schema::accounts::Addressed;
 use schema::{Tx, accounts, counts, keys, signing_keys};
 
 use super::changed::Changed;
 use super::rules::signing::signature_for_device;
 use super::rules::upload as rule;
-use super::{Counts, Upload, rules};
+use super::{Counts, KeyStore, Upload, rules};
 use crate::wire::Hooks;
 use crate::{Identity, Refusal, Result};
+
+impl Handler<Upload> for KeyStore {
+    type Result = ResponseFuture<Result<Counts>>;
+
+    fn handle(&mut self, msg: Upload, _: &mut Context<Self>) -> Self::Result {
+        let checked = check(&msg, &self.env.hooks);
+        self.change(checked.map(|()| move |tx: &mut Tx<'_>| upload(tx, &msg)))
+    }
+}
 
 /// What needs no database to be seen: the form of the keys, and whose they are.
 pub(super) fn check(msg: &Upload, hooks: &Hooks) -> Result<()> {

@@ -1,5 +1,6 @@
 //! Creating a room: everything it begins with, in one write.
 
+use actix::{Context, Handler, ResponseFuture};
 use ruma::{OwnedRoomId, RoomAliasId, RoomId};
 use schema::Tx;
 
@@ -9,8 +10,26 @@ use super::names;
 use super::news::News;
 use super::open::Open;
 use super::rules::draft::Draft;
+use super::rules::plan::plan;
 use super::rules::plan::{Plan, object};
+use super::rules::rules_of;
+use super::{Rooms, refused};
 use crate::{Env, Error, Refusal, Result};
+
+impl Handler<CreateRoom> for Rooms {
+    type Result = ResponseFuture<Result<OwnedRoomId>>;
+
+    fn handle(&mut self, msg: CreateRoom, _: &mut Context<Self>) -> Self::Result {
+        let default = &self.env.settings.default_room_version;
+        let version = msg.version.clone().unwrap_or_else(|| default.clone());
+        let plan = match rules_of(&version).and_then(|_| plan(&msg, &version)) {
+            Ok(plan) => plan,
+            Err(error) => return refused(error),
+        };
+        let now = self.env.clock.now();
+        self.commit(move |env, tx, news| create(env, tx, &msg, &version, plan.clone(), now, news))
+    }
+}
 
 /// Create the room that is planned. ([spec])
 ///

@@ -2,16 +2,56 @@
 //! Each write looks at the profile and the membership as they are then.
 
 use actix::Recipient;
+use actix::{Context, Handler, ResponseFuture};
 use ruma::{OwnedRoomId, OwnedUserId};
 use schema::memberships::{self, MembershipRow};
 
+use super::Rooms;
 use super::members;
 use super::messages::{Action, ChangeMembership};
+use super::messages::{ProfileChanged, UserDeactivated};
 use super::news::News;
 use super::news::announce;
 use super::rules::parsed;
 use crate::device_lists::MembershipChanged;
-use crate::{Env, Error, Identity, Result};
+use crate::{Env, Error, Identity, Result, guarded};
+
+impl Handler<ProfileChanged> for Rooms {
+    type Result = ResponseFuture<Result<()>>;
+
+    fn handle(&mut self, msg: ProfileChanged, _: &mut Context<Self>) -> Self::Result {
+        self.in_each_room(msg.user, Act::Rename)
+    }
+}
+
+impl Handler<UserDeactivated> for Rooms {
+    type Result = ResponseFuture<Result<()>>;
+
+    fn handle(&mut self, msg: UserDeactivated, _: &mut Context<Self>) -> Self::Result {
+        self.in_each_room(msg.user, Act::Leave)
+    }
+}
+
+impl Rooms {
+    /// Do the same in each room of a user: in the first before the reply, in the others after it.
+    fn in_each_room(&self, user: OwnedUserId, act: Act) -> ResponseFuture<Result<()>> {
+        let env = self.env.clone();
+        let mut rooms = EachRoom::new(env.clone(), self.device_lists.clone(), user, act);
+        guarded(&self.env, "rooms", async move {
+            if rooms.page().await? {
+                let busy = env.trace.busy();
+                let rest = guarded(&env, "rooms", rooms.rest());
+                actix::spawn(async move {
+                    if let Err(error) = rest.await {
+                        tracing::error!(%error, "a change of a user did not reach all of its rooms");
+                    }
+                    drop(busy);
+                });
+            }
+            Ok(())
+        })
+    }
+}
 
 /// How many rooms are read at a time, and changed before the request is answered.
 const PAGE: i64 = 100;

@@ -1,13 +1,24 @@
 //! Receipts and read markers.
 
+use actix::{Context, Handler, ResponseFuture};
 use schema::receipts::{self, ReceiptRow};
 use schema::{Tx, events, memberships, user_data};
 
+use super::Rooms;
 use super::messages::{Mark, MarkKind, MarkRead};
 use super::news::News;
 use super::rules;
 use crate::runtime::wake::NewReceipt;
 use crate::{Refusal, Result};
+
+impl Handler<MarkRead> for Rooms {
+    type Result = ResponseFuture<Result<()>>;
+
+    fn handle(&mut self, msg: MarkRead, _: &mut Context<Self>) -> Self::Result {
+        let now = self.env.clock.now();
+        self.commit(move |_, tx, news| mark(tx, &msg, now, news))
+    }
+}
 
 /// The account data that says where a user's read marker is. ([spec])
 ///

@@ -1,9 +1,11 @@
 //! Coming to rooms and going.
 
+use actix::{Context, Handler, ResponseFuture};
 use ruma::canonical_json::{CanonicalJsonObject, CanonicalJsonValue};
 use ruma::{OwnedRoomAliasId, OwnedRoomId, RoomId, UserId};
 use schema::{Tx, accounts, memberships, rooms};
 
+use super::Rooms;
 use super::messages::{Action, ChangeMembership, Enter, Entrance, Forget};
 use super::names;
 use super::news::News;
@@ -12,6 +14,32 @@ use super::rules;
 use super::rules::draft::Draft;
 use super::rules::parsed;
 use crate::{Env, Refusal, Result};
+
+impl Handler<Enter> for Rooms {
+    type Result = ResponseFuture<Result<OwnedRoomId>>;
+
+    fn handle(&mut self, msg: Enter, _: &mut Context<Self>) -> Self::Result {
+        let now = self.env.clock.now();
+        self.commit(move |env, tx, news| enter(env, tx, msg.clone(), now, news))
+    }
+}
+
+impl Handler<ChangeMembership> for Rooms {
+    type Result = ResponseFuture<Result<()>>;
+
+    fn handle(&mut self, msg: ChangeMembership, _: &mut Context<Self>) -> Self::Result {
+        let now = self.env.clock.now();
+        self.commit(move |env, tx, news| change(env, tx, msg.clone(), now, news))
+    }
+}
+
+impl Handler<Forget> for Rooms {
+    type Result = ResponseFuture<Result<()>>;
+
+    fn handle(&mut self, msg: Forget, _: &mut Context<Self>) -> Self::Result {
+        self.commit(move |_, tx, news| forget(tx, &msg, news))
+    }
+}
 
 /// The content of a member event. Who is or may come to be in the room is there under the names of the profile. ([spec])
 ///

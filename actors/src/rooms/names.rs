@@ -2,16 +2,42 @@
 
 use std::collections::BTreeSet;
 
+use actix::{Context, Handler, ResponseFuture};
 use ruma::canonical_json::CanonicalJsonObject;
 use ruma::{OwnedRoomId, RoomAliasId, RoomId};
 use schema::aliases::AliasRow;
 use schema::{Conn, Tx, aliases, memberships, rooms};
 
+use super::Rooms;
 use super::messages::{DeleteAlias, PutAlias, SetListed};
 use super::open::Open;
 use super::rules;
 use super::rules::parsed;
 use crate::{Env, Identity, Refusal, Result};
+
+impl Handler<PutAlias> for Rooms {
+    type Result = ResponseFuture<Result<()>>;
+
+    fn handle(&mut self, msg: PutAlias, _: &mut Context<Self>) -> Self::Result {
+        self.commit(move |env, tx, _| put(env, tx, &msg))
+    }
+}
+
+impl Handler<DeleteAlias> for Rooms {
+    type Result = ResponseFuture<Result<()>>;
+
+    fn handle(&mut self, msg: DeleteAlias, _: &mut Context<Self>) -> Self::Result {
+        self.commit(move |env, tx, _| delete(env, tx, &msg))
+    }
+}
+
+impl Handler<SetListed> for Rooms {
+    type Result = ResponseFuture<Result<()>>;
+
+    fn handle(&mut self, msg: SetListed, _: &mut Context<Self>) -> Self::Result {
+        self.commit(move |env, tx, _| set_listed(env, tx, &msg))
+    }
+}
 
 /// How many aliases of a room are listed.
 pub(crate) const ALIASES: i64 = 1000;

@@ -1,5 +1,6 @@
 //! Messages, state and redactions that clients send.
 
+use actix::{Context, Handler, ResponseFuture};
 use ruma::OwnedEventId;
 use ruma::canonical_json::{CanonicalJsonObject, CanonicalJsonValue};
 use schema::{Tx, inbox};
@@ -8,9 +9,50 @@ use super::messages::{Redact, SendEvent, SetState};
 use super::news::News;
 use super::open::Open;
 use super::rules;
+use super::rules::canonical;
 use super::rules::draft::Draft;
 use super::rules::parsed;
+use super::{Rooms, refused};
 use crate::{Env, Identity, Result};
+
+// ANCHOR: send
+impl Handler<SendEvent> for Rooms {
+    type Result = ResponseFuture<Result<OwnedEventId>>;
+
+    fn handle(&mut self, msg: SendEvent, _: &mut Context<Self>) -> Self::Result {
+        let content = match canonical(&msg.content) {
+            Ok(content) => content,
+            Err(error) => return refused(error),
+        };
+        let now = self.env.clock.now();
+        self.commit(move |env, tx, news| send(env, tx, msg.clone(), content.clone(), now, news))
+    }
+}
+// ANCHOR_END: send
+
+impl Handler<SetState> for Rooms {
+    type Result = ResponseFuture<Result<OwnedEventId>>;
+
+    fn handle(&mut self, msg: SetState, _: &mut Context<Self>) -> Self::Result {
+        let content = match canonical(&msg.content) {
+            Ok(content) => content,
+            Err(error) => return refused(error),
+        };
+        let now = self.env.clock.now();
+        self.commit(move |env, tx, news| {
+            set_state(env, tx, msg.clone(), content.clone(), now, news)
+        })
+    }
+}
+
+impl Handler<Redact> for Rooms {
+    type Result = ResponseFuture<Result<OwnedEventId>>;
+
+    fn handle(&mut self, msg: Redact, _: &mut Context<Self>) -> Self::Result {
+        let now = self.env.clock.now();
+        self.commit(move |env, tx, news| redact(env, tx, msg.clone(), now, news))
+    }
+}
 
 /// Send a message event, unless this transaction id was answered before.
 pub(crate) fn send(

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use schema::accounts::UserRow;
 use schema::inbox::InboxRow;
 use schema::interests::{InForce, Proposals};
+use schema::owed::Owed;
 use schema::registration::Registration;
 use schema::sessions::{self, Maker};
 use schema::{Options, Store, memberships, service_rooms};
@@ -172,7 +173,13 @@ fn arrives(tx: &mut Tx<'_>, user: &str) -> Result<()> {
     inbox::append(tx, vec![row]);
     for (service, interest) in copies {
         let service = interests.service(&service).expect("in force");
-        owed::owe(tx, &to_device_inbox::copy(service, at, interest))?;
+        owed::owe(
+            tx,
+            &Owed {
+                why: interest.rule().to_owned(),
+                ..Owed::new(service, at, interest.owed_as())
+            },
+        )?;
     }
     Ok(())
 }

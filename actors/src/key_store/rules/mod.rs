@@ -1,6 +1,7 @@
 //! What the specification demands of keys: pure functions, one file for each kind.
 
 pub mod backup;
+pub(super) mod present;
 pub mod signing;
 pub mod upload;
 

@@ -12,7 +12,7 @@ use crate::Result;
 type Object<'a> = BTreeMap<String, &'a RawValue>;
 
 /// A cross-signing key, with signatures added to those that are in it.
-pub(super) fn signing_key(json: String, more: &[SignatureRow]) -> Result<Box<RawValue>> {
+pub(crate) fn signing_key(json: String, more: &[SignatureRow]) -> Result<Box<RawValue>> {
     if more.is_empty() {
         return Ok(RawValue::from_string(json)?);
     }
@@ -26,7 +26,7 @@ pub(super) fn signing_key(json: String, more: &[SignatureRow]) -> Result<Box<Raw
 /// about its name is not believed. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3keysquery
-pub(super) fn device_keys(
+pub(crate) fn device_keys(
     json: String,
     display_name: Option<&str>,
     more: &[SignatureRow],

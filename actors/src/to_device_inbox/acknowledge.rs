@@ -1,0 +1,57 @@
+//! Emptying the inbox of what was acknowledged: by a device, or by the service that decides over it.
+
+use std::time::Duration;
+
+use actix::{AsyncContext, Context, Handler, ResponseFuture, WrapFuture};
+use schema::inbox;
+
+use super::{Acknowledge, Acknowledged, ToDeviceInbox};
+use crate::{Error, Result, guarded};
+
+/// How long to wait before a write that failed is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+impl Handler<Acknowledge> for ToDeviceInbox {
+    type Result = ResponseFuture<Result<()>>;
+
+    fn handle(&mut self, msg: Acknowledge, _: &mut Context<Self>) -> Self::Result {
+        let write = self.env.store.write(move |tx| {
+            // A token above the head was never handed out: it acknowledges nothing.
+            if msg.up_to <= tx.head() {
+                inbox::acknowledge_device(tx, msg.user.as_str(), msg.device.as_str(), msg.up_to)?;
+            }
+            Ok(())
+        });
+        guarded(&self.env, "to_device_inbox", write)
+    }
+}
+
+// ANCHOR: acknowledged
+impl Handler<Acknowledged> for ToDeviceInbox {
+    type Result = ();
+
+    /// The sender's own write has recorded the 2xx, so nothing between these positions is ever sent to the service again: the rows can go.
+    fn handle(&mut self, msg: Acknowledged, ctx: &mut Context<Self>) {
+        let (env, busy) = (self.env.clone(), self.env.trace.busy());
+        let empty = async move {
+            loop {
+                let (service, from, up_to) = (msg.service.clone(), msg.from, msg.up_to);
+                // These rows are dead: their deletion is not worth a commit of its own.
+                let write = env.store.write_later(move |tx| {
+                    Ok::<_, Error>(inbox::acknowledge_service(tx, &service, from, up_to)?)
+                });
+                match write.await {
+                    Ok(()) | Err(Error::Storage(schema::Error::Stopped)) => break,
+                    Err(error) => {
+                        tracing::error!(service = %msg.service, %error, "an inbox could not be emptied; it is tried again");
+                        let _waiting = env.trace.parked();
+                        env.clock.sleep(AGAIN).await;
+                    }
+                }
+            }
+            drop(busy);
+        };
+        ctx.spawn(empty.into_actor(self));
+    }
+}
+// ANCHOR_END: acknowledged
