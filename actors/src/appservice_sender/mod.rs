@@ -14,13 +14,15 @@
 //! [MSC3202](https://github.com/matrix-org/matrix-spec-proposals/pull/3202),
 //! [MSC4203](https://github.com/matrix-org/matrix-spec-proposals/pull/4203).
 
+mod acknowledge;
 mod counts;
 mod freeze;
 mod gather;
 mod messages;
 mod ping;
+mod queries;
 pub mod rules;
-mod status;
+mod send;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,18 +31,14 @@ use actix::dev::ToEnvelope;
 use actix::{
     Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Recipient, SpawnHandle, WrapFuture,
 };
-use bytes::Bytes;
+use schema::Position;
 use schema::interests::Service;
 use schema::transactions::Frozen;
-use schema::{Position, Tx};
-use serde_json::value::RawValue;
 
-use crate::runtime::faults::Point;
 use crate::runtime::life::Life;
 use crate::runtime::wake::WakeSender;
-use crate::to_device_inbox::Acknowledged;
-use crate::transport::{self, Transport};
-use crate::{Env, Error, Refusal, Result};
+use crate::transport::Transport;
+use crate::{Env, Error};
 use freeze::{Found, Next, Wanted};
 
 pub use counts::SIGNED_CURVE25519;
@@ -238,181 +236,12 @@ impl AppserviceSender {
         })));
     }
 
-    /// One attempt.
-    fn send(&mut self, frozen: Arc<Frozen>, ctx: &mut Context<Self>) {
-        if self.paused {
-            self.state = State::Idle;
-            return;
-        }
-        let (transport, service, body) = (
-            self.transport.clone(),
-            Arc::clone(&self.service),
-            Bytes::from(frozen.body.clone()),
-        );
-        let (txn_id, clock) = (frozen.txn_id, self.env.clock.clone());
-        self.state = State::Sending(frozen);
-        let busy = self.env.trace.busy();
-        let faults = self.env.faults.clone();
-        let attempt = async move {
-            faults.pass(Point::BeforeRequest).await;
-            let answer = transport.transaction(&service, txn_id, body, &clock).await;
-            faults.pass(Point::AfterAnswer).await;
-            (answer, busy)
-        };
-        ctx.spawn(attempt.into_actor(self).map(|(answer, busy), this, ctx| {
-            this.record(&answer);
-            let failure = match answer {
-                Ok(answer) if rules::is_acknowledged(answer.status) => None,
-                Ok(answer) => Some(
-                    Refusal::BadStatus {
-                        status: answer.status,
-                        body: answer.body,
-                    }
-                    .to_string(),
-                ),
-                Err(error) => Some(error.to_string()),
-            };
-            match (failure, std::mem::replace(&mut this.state, State::Idle)) {
-                (None, State::Sending(frozen)) => this.acknowledge(frozen, ctx),
-                (Some(why), State::Sending(frozen)) => this.wait(frozen, why, ctx),
-                (_, other) => this.state = other,
-            }
-            drop(busy);
-        }));
-    }
-
-    /// Put the attempt down where a developer looks: what was sent, and what came of it.
-    fn record(&self, answer: &Result<transport::Answer>) {
-        let (State::Sending(frozen), true) = (&self.state, self.env.trace.is_on()) else {
-            return;
-        };
-        let outcome = match answer {
-            Ok(answer) => answer.status.to_string(),
-            Err(error) => error.to_string(),
-        };
-        let attempt = Attempt {
-            service: self.service.id.clone(),
-            transaction: frozen.txn_id,
-            attempt: self.failed_attempts + 1,
-            at: self.env.clock.now(),
-            outcome,
-            path: answer.as_ref().ok().and_then(|a| a.legacy.clone()),
-            body: RawValue::from_string(frozen.body.clone()).unwrap_or_default(),
-        };
-        self.env
-            .trace
-            .told("appservice_sender", "service", &attempt);
-    }
-
-    // ANCHOR: acknowledge
-    /// The service took it: one write forgets it and freezes what comes next. Where that fails, what comes next may be the cause: then
-    /// the acknowledgement is recorded alone, and this is repeated until it succeeds. The request never is.
-    fn acknowledge(&mut self, frozen: Arc<Frozen>, ctx: &mut Context<Self>) {
-        self.failed_attempts = 0;
-        self.last_error = None;
-        self.acknowledged += 1;
-        let waits = std::mem::take(&mut self.hinted) != Position::START || self.more;
-        self.state = State::Acknowledging(Arc::clone(&frozen));
-        let (env, service, paused) = (self.env.clone(), Arc::clone(&self.service), self.paused);
-        let (ephemeral, counts_alone) =
-            (self.ephemeral.clone(), std::mem::take(&mut self.counts_due));
-        let is_first = !paused && std::mem::take(&mut self.is_first);
-        let busy = env.trace.busy();
-        let write = async move {
-            env.faults.pass(Point::BeforeRecord).await;
-            let mut then = if paused {
-                None
-            } else {
-                let mut wanted = wanted(&env, &service, ephemeral, counts_alone).await;
-                wanted.is_first = is_first;
-                Some(wanted)
-            };
-            loop {
-                let alone = then.is_none();
-                let (service, taken, then) =
-                    (Arc::clone(&service), Arc::clone(&frozen), then.take());
-                let (id, taken_id, up_to) = (service.id.clone(), taken.txn_id, Position(taken.cut));
-                let write =
-                    move |tx: &mut Tx<'_>| freeze::acknowledge(tx, &service, &taken, then.as_ref());
-                // Where nothing more waits, the write of the next message may take this one along.
-                let found = match waits {
-                    true => env.store.write_always(write).await,
-                    false => env.store.write_later(write).await,
-                };
-                match found {
-                    Ok((first, found)) => {
-                        env.faults.pass(Point::AfterRecord).await;
-                        if let Some(from) = first {
-                            env.wake.acknowledged(Acknowledged {
-                                service: id,
-                                txn: Some(taken_id),
-                                from,
-                                up_to,
-                            });
-                        }
-                        drop(busy);
-                        return found;
-                    }
-                    // Closed: the next start sends the same bytes again, and the service knows their id.
-                    Err(Error::Storage(schema::Error::Stopped)) => return None,
-                    Err(error) => {
-                        tracing::error!(service = %id, %error, "an acknowledgement could not be written; it is tried again");
-                        if alone {
-                            let _waiting = env.trace.parked();
-                            env.clock.sleep(AGAIN).await;
-                        }
-                    }
-                }
-            }
-        };
-        ctx.spawn(write.into_actor(self).map(move |found, this, ctx| {
-            this.state = State::Idle;
-            match found {
-                Some(found) => this.found(found, ctx),
-                None => {
-                    this.is_first |= is_first;
-                    if !this.paused {
-                        this.look(ctx);
-                    }
-                }
-            }
-        }));
-    }
-    // ANCHOR_END: acknowledge
-
     /// Typing, receipts and presence are not kept for a service that is down.
     fn drop_ephemeral(&self) {
         if let Some(ephemeral) = &self.ephemeral {
             let service = self.service.id.clone();
             // Where the keeper has no room for a word, the next failed attempt says it again.
             let _ = ephemeral.drop.try_send(DropEphemeral { service });
-        }
-    }
-
-    /// The attempt failed: the same bytes again, later.
-    fn wait(&mut self, frozen: Arc<Frozen>, why: String, ctx: &mut Context<Self>) {
-        self.failed_attempts += 1;
-        let delay = rules::back_off(self.failed_attempts, self.service.id.as_str());
-        tracing::warn!(service = %self.service.id, transaction = frozen.txn_id, attempt = self.failed_attempts, why,
-            again_in = ?delay, "a transaction was not acknowledged");
-        self.last_error = Some(why);
-        self.drop_ephemeral();
-        if self.paused {
-            return;
-        }
-        let until = self.env.clock.now() + i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
-        let timer = self.env.clock.sleep(delay);
-        let timer = ctx.spawn(timer.into_actor(self).map(|(), this, ctx| this.retry(ctx)));
-        self.state = State::Waiting(frozen, timer, until);
-    }
-
-    fn retry(&mut self, ctx: &mut Context<Self>) {
-        match std::mem::replace(&mut self.state, State::Idle) {
-            State::Waiting(frozen, timer, _) => {
-                ctx.cancel_future(timer);
-                self.send(frozen, ctx);
-            }
-            other => self.state = other,
         }
     }
 }

@@ -8,9 +8,10 @@ use ruma::OwnedUserId;
 use schema::ServiceId;
 
 use super::hooks::ClaimProxy;
+use super::messages::NAME;
 use super::messages::{Claim, Pending};
 use super::rules::{add, owners};
-use super::{KeyProxy, NAME, Parts, log_dropped};
+use super::{KeyProxy, Parts, log_dropped};
 use crate::appservice_queries::{Question, Sharing};
 use crate::key_store::queries::{UserKeys, query_keys};
 use crate::key_store::{self, ClaimFallback, Claimed, OneTimeKeys, Wanted};

@@ -11,6 +11,9 @@ use crate::key_store::{OneTimeKeys, Wanted};
 use crate::runtime::trace::{Busy, cause};
 use crate::{Error, Identity, Result};
 
+/// The name of the actor, as traced.
+pub(super) const NAME: &str = "key_proxy";
+
 /// Take a key from each of these devices: a stored one-time key; else what the service says that owns the user; else the stored
 /// fallback key. Replies at once with what will bring the keys.
 #[derive(Debug, Clone, Serialize, Message)]
@@ -72,7 +75,7 @@ impl<T> Pending<T> {
     /// # Errors
     /// Those of the key store; [`Error::Failed`] when the proxy is gone.
     pub async fn keys(self) -> Result<T> {
-        let told = self.0.await.map_err(|_| Error::Failed(super::NAME))?;
+        let told = self.0.await.map_err(|_| Error::Failed(NAME))?;
         told.0
     }
 }

@@ -40,12 +40,10 @@ use crate::runtime::trace::caused_by;
 use crate::{Address, Env, Result, guarded};
 use given::GivenKeys;
 use memory::KeyAnswers;
+use messages::NAME;
 
 pub use hooks::{ClaimProxy, Proxies, Proxy, QueryProxy, Read};
 pub use messages::*;
-
-/// The name of the actor, as traced.
-const NAME: &str = "key_proxy";
 
 /// The actor.
 pub struct KeyProxy {

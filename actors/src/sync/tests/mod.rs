@@ -11,10 +11,12 @@ use ruma::{OwnedRoomId, OwnedUserId, UserId};
 use schema::accounts::{self, UserRow};
 use schema::interests::{Interests, Proposals};
 use schema::sessions::{Maker, ensure_device};
-use schema::{Options, Store, user_data};
+use schema::{Options, Store, Tx, device_lists, user_data};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::appservice_sender::TakeEphemeral;
 use crate::rooms::{
     Action, ChangeMembership, CreateRoom, Enter, Entrance, InitialState, Mark, MarkKind, MarkRead,
     Preset, SendEvent,
@@ -23,7 +25,7 @@ use crate::runtime::trace::Trace;
 use crate::start::{Parts, start};
 use crate::to_device_inbox::{Deposit, Target};
 use crate::wire::Hooks;
-use crate::{Actors, Clock, Identity, Ids, Settings, ask};
+use crate::{Actors, Clock, Error, Identity, Ids, Refusal, Settings, ask};
 
 struct House {
     actors: Actors,

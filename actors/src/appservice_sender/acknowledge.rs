@@ -1,0 +1,90 @@
+//! The write after a 2xx.
+
+use std::sync::Arc;
+
+use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
+use schema::transactions::Frozen;
+use schema::{Position, Tx};
+
+use super::{AGAIN, AppserviceSender, State, freeze, wanted};
+use crate::Error;
+use crate::runtime::faults::Point;
+use crate::to_device_inbox::Acknowledged;
+
+impl AppserviceSender {
+    // ANCHOR: acknowledge
+    /// The service took it: one write forgets it and freezes what comes next. Where that fails, what comes next may be the cause: then
+    /// the acknowledgement is recorded alone, and this is repeated until it succeeds. The request never is.
+    pub(super) fn acknowledge(&mut self, frozen: Arc<Frozen>, ctx: &mut Context<Self>) {
+        self.failed_attempts = 0;
+        self.last_error = None;
+        self.acknowledged += 1;
+        let waits = std::mem::take(&mut self.hinted) != Position::START || self.more;
+        self.state = State::Acknowledging(Arc::clone(&frozen));
+        let (env, service, paused) = (self.env.clone(), Arc::clone(&self.service), self.paused);
+        let (ephemeral, counts_alone) =
+            (self.ephemeral.clone(), std::mem::take(&mut self.counts_due));
+        let is_first = !paused && std::mem::take(&mut self.is_first);
+        let busy = env.trace.busy();
+        let write = async move {
+            env.faults.pass(Point::BeforeRecord).await;
+            let mut then = if paused {
+                None
+            } else {
+                let mut wanted = wanted(&env, &service, ephemeral, counts_alone).await;
+                wanted.is_first = is_first;
+                Some(wanted)
+            };
+            loop {
+                let alone = then.is_none();
+                let (service, taken, then) =
+                    (Arc::clone(&service), Arc::clone(&frozen), then.take());
+                let (id, taken_id, up_to) = (service.id.clone(), taken.txn_id, Position(taken.cut));
+                let write =
+                    move |tx: &mut Tx<'_>| freeze::acknowledge(tx, &service, &taken, then.as_ref());
+                // Where nothing more waits, the write of the next message may take this one along.
+                let found = match waits {
+                    true => env.store.write_always(write).await,
+                    false => env.store.write_later(write).await,
+                };
+                match found {
+                    Ok((first, found)) => {
+                        env.faults.pass(Point::AfterRecord).await;
+                        if let Some(from) = first {
+                            env.wake.acknowledged(Acknowledged {
+                                service: id,
+                                txn: Some(taken_id),
+                                from,
+                                up_to,
+                            });
+                        }
+                        drop(busy);
+                        return found;
+                    }
+                    // Closed: the next start sends the same bytes again, and the service knows their id.
+                    Err(Error::Storage(schema::Error::Stopped)) => return None,
+                    Err(error) => {
+                        tracing::error!(service = %id, %error, "an acknowledgement could not be written; it is tried again");
+                        if alone {
+                            let _waiting = env.trace.parked();
+                            env.clock.sleep(AGAIN).await;
+                        }
+                    }
+                }
+            }
+        };
+        ctx.spawn(write.into_actor(self).map(move |found, this, ctx| {
+            this.state = State::Idle;
+            match found {
+                Some(found) => this.found(found, ctx),
+                None => {
+                    this.is_first |= is_first;
+                    if !this.paused {
+                        this.look(ctx);
+                    }
+                }
+            }
+        }));
+    }
+    // ANCHOR_END: acknowledge
+}

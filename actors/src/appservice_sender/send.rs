@@ -1,0 +1,108 @@
+//! Sending a frozen transaction: one attempt, and the same bytes again after a failure.
+
+use std::sync::Arc;
+
+use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
+use bytes::Bytes;
+use schema::transactions::Frozen;
+use serde_json::value::RawValue;
+
+use super::{AppserviceSender, Attempt, State, rules};
+use crate::runtime::faults::Point;
+use crate::transport;
+use crate::{Refusal, Result};
+
+impl AppserviceSender {
+    /// One attempt.
+    pub(super) fn send(&mut self, frozen: Arc<Frozen>, ctx: &mut Context<Self>) {
+        if self.paused {
+            self.state = State::Idle;
+            return;
+        }
+        let (transport, service, body) = (
+            self.transport.clone(),
+            Arc::clone(&self.service),
+            Bytes::from(frozen.body.clone()),
+        );
+        let (txn_id, clock) = (frozen.txn_id, self.env.clock.clone());
+        self.state = State::Sending(frozen);
+        let busy = self.env.trace.busy();
+        let faults = self.env.faults.clone();
+        let attempt = async move {
+            faults.pass(Point::BeforeRequest).await;
+            let answer = transport.transaction(&service, txn_id, body, &clock).await;
+            faults.pass(Point::AfterAnswer).await;
+            (answer, busy)
+        };
+        ctx.spawn(attempt.into_actor(self).map(|(answer, busy), this, ctx| {
+            this.record(&answer);
+            let failure = match answer {
+                Ok(answer) if rules::is_acknowledged(answer.status) => None,
+                Ok(answer) => Some(
+                    Refusal::BadStatus {
+                        status: answer.status,
+                        body: answer.body,
+                    }
+                    .to_string(),
+                ),
+                Err(error) => Some(error.to_string()),
+            };
+            match (failure, std::mem::replace(&mut this.state, State::Idle)) {
+                (None, State::Sending(frozen)) => this.acknowledge(frozen, ctx),
+                (Some(why), State::Sending(frozen)) => this.wait(frozen, why, ctx),
+                (_, other) => this.state = other,
+            }
+            drop(busy);
+        }));
+    }
+
+    /// Put the attempt down where a developer looks: what was sent, and what came of it.
+    fn record(&self, answer: &Result<transport::Answer>) {
+        let (State::Sending(frozen), true) = (&self.state, self.env.trace.is_on()) else {
+            return;
+        };
+        let outcome = match answer {
+            Ok(answer) => answer.status.to_string(),
+            Err(error) => error.to_string(),
+        };
+        let attempt = Attempt {
+            service: self.service.id.clone(),
+            transaction: frozen.txn_id,
+            attempt: self.failed_attempts + 1,
+            at: self.env.clock.now(),
+            outcome,
+            path: answer.as_ref().ok().and_then(|a| a.legacy.clone()),
+            body: RawValue::from_string(frozen.body.clone()).unwrap_or_default(),
+        };
+        self.env
+            .trace
+            .told("appservice_sender", "service", &attempt);
+    }
+
+    /// The attempt failed: the same bytes again, later.
+    fn wait(&mut self, frozen: Arc<Frozen>, why: String, ctx: &mut Context<Self>) {
+        self.failed_attempts += 1;
+        let delay = rules::back_off(self.failed_attempts, self.service.id.as_str());
+        tracing::warn!(service = %self.service.id, transaction = frozen.txn_id, attempt = self.failed_attempts, why,
+            again_in = ?delay, "a transaction was not acknowledged");
+        self.last_error = Some(why);
+        self.drop_ephemeral();
+        if self.paused {
+            return;
+        }
+        let until = self.env.clock.now() + i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
+        let timer = self.env.clock.sleep(delay);
+        let timer = ctx.spawn(timer.into_actor(self).map(|(), this, ctx| this.retry(ctx)));
+        self.state = State::Waiting(frozen, timer, until);
+    }
+
+    pub(super) fn retry(&mut self, ctx: &mut Context<Self>) {
+        match std::mem::replace(&mut self.state, State::Idle) {
+            State::Waiting(frozen, timer, _) => {
+                ctx.cancel_future(timer);
+                self.send(frozen, ctx);
+            }
+            other => self.state = other,
+        }
+    }
+}

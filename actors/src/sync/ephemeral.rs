@@ -1,0 +1,29 @@
+//! What a transaction carries of typing, receipts and presence.
+
+use actix::{Context, Handler};
+use serde_json::value::RawValue;
+
+use super::Sync;
+use crate::appservice_sender::{DropEphemeral, TakeEphemeral};
+
+impl Handler<TakeEphemeral> for Sync {
+    type Result = Vec<Box<RawValue>>;
+
+    fn handle(&mut self, msg: TakeEphemeral, _: &mut Context<Self>) -> Self::Result {
+        let now = self.env.clock.monotonic();
+        self.pending
+            .take(&msg.service, msg.limit, &self.fleeting, now)
+            .unwrap_or_else(|error| {
+                tracing::error!(service = %msg.service, %error, "what is fleeting was dropped");
+                Vec::new()
+            })
+    }
+}
+
+impl Handler<DropEphemeral> for Sync {
+    type Result = ();
+
+    fn handle(&mut self, msg: DropEphemeral, _: &mut Context<Self>) {
+        self.pending.forget(&msg.service);
+    }
+}

@@ -1,0 +1,107 @@
+//! Presence: as a user sets it, and as its requests to `/sync` begin and end.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use actix::{ActorFutureExt, AsyncContext, Context, Handler, ResponseActFuture, WrapFuture};
+use ruma::{OwnedUserId, RoomId};
+use schema::{ServiceId, device_lists};
+
+use super::fleeting::Presence;
+use super::{SetPresence, Sync, Syncing, online, rules};
+use crate::{Error, Result, guarded};
+
+/// How many rooms hear of a change of presence: who is in more is a bot.
+const PRESENCE_ROOMS: i64 = 1000;
+
+impl Handler<SetPresence> for Sync {
+    type Result = ResponseActFuture<Self, Result<()>>;
+
+    fn handle(&mut self, msg: SetPresence, _: &mut Context<Self>) -> Self::Result {
+        let (user, fleeting) = (msg.user.clone(), Arc::clone(&self.fleeting));
+        let checked = rules::check_presence(&msg.state, msg.message.as_deref());
+        let presence = Presence {
+            state: msg.state,
+            message: msg.message,
+            since: self.env.clock.monotonic(),
+        };
+        let write = checked.map(|()| {
+            self.env.store.write(move |tx| {
+                let user = msg.user.as_str();
+                let (undo, undone) = (fleeting.undo_presence(user), Arc::clone(&fleeting));
+                tx.on_rollback(move || undo(&undone));
+                if !fleeting.set_presence(user, presence.clone(), || tx.next_position()) {
+                    return Ok(None);
+                }
+                let mut services: BTreeSet<ServiceId> =
+                    device_lists::services_sharing_with(tx, user)?
+                        .into_iter()
+                        .collect();
+                let interests = tx.interests();
+                let claims = interests.in_user(user).into_iter();
+                let privy = claims.filter(|(s, claim)| rules::is_privy(s, Some(*claim)));
+                services.extend(privy.map(|(s, _)| s.id.clone()));
+                let rooms = schema::sync::joined_rooms(tx, user, "", PRESENCE_ROOMS)?;
+                Ok::<_, Error>(Some((services, rooms)))
+            })
+        });
+        let done = guarded(&self.env, "sync", async move { write?.await });
+        Box::pin(done.into_actor(self).map(move |done: Result<_>, this, _| {
+            let Some((services, rooms)) = done? else {
+                return Ok(());
+            };
+            let (services, now) = (this.listening(services), this.env.clock.monotonic());
+            for service in &services {
+                this.pending.presence(service, user.as_str(), now);
+            }
+            this.env.wake.services(&services, None);
+            this.env.wake.users(vec![user]);
+            this.env.wake.rooms(
+                rooms
+                    .into_iter()
+                    .filter_map(|id| RoomId::parse(id).ok())
+                    .collect(),
+            );
+            Ok(())
+        }))
+    }
+}
+
+impl Handler<Syncing> for Sync {
+    type Result = ResponseActFuture<Self, Result<()>>;
+
+    fn handle(&mut self, msg: Syncing, ctx: &mut Context<Self>) -> Self::Result {
+        if msg.is_first {
+            self.watch_sync(msg.user.clone(), ctx);
+        }
+        let known = self.fleeting.presence(msg.user.as_str());
+        let message = known.and_then(|presence| presence.message);
+        let presence = SetPresence {
+            user: msg.user,
+            state: msg.state,
+            message,
+        };
+        Handler::<SetPresence>::handle(self, presence, ctx)
+    }
+}
+
+impl Sync {
+    /// A user that syncs no more is offline after a while.
+    fn watch_sync(&self, user: OwnedUserId, ctx: &mut Context<Self>) {
+        let end = self.env.clock.sleep(online::GRACE).into_actor(self);
+        ctx.spawn(end.map(|(), this, ctx| {
+            if !this.fleeting.online().is_over(user.as_str()) {
+                this.watch_sync(user, ctx);
+                return;
+            }
+            let known = this.fleeting.presence(user.as_str());
+            if let Some(known) = known.filter(|known| known.state != online::OFFLINE) {
+                ctx.notify(SetPresence {
+                    user,
+                    state: online::OFFLINE.to_owned(),
+                    message: known.message,
+                });
+            }
+        }));
+    }
+}

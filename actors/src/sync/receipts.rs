@@ -1,0 +1,46 @@
+//! Receipts, passed on to the services that listen.
+
+use std::sync::Arc;
+
+use actix::{ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
+use schema::appservices;
+
+use super::{Sync, rules};
+use crate::runtime::wake::NewReceipt;
+
+impl Handler<NewReceipt> for Sync {
+    type Result = ();
+
+    fn handle(&mut self, msg: NewReceipt, ctx: &mut Context<Self>) {
+        let interests = self.env.store.interests();
+        if interests.services().is_empty() {
+            return;
+        }
+        let busy = self.env.trace.busy();
+        let room = msg.room.to_string();
+        let concerned = {
+            let interests = Arc::clone(&interests);
+            self.env
+                .store
+                .read(move |db| appservices::interested_in_room(db, &interests, &room))
+        };
+        ctx.spawn(concerned.into_actor(self).map(move |concerned, this, _| {
+            // What is fleeting may be lost: the row of the receipt is not.
+            let mut services = this.listening(concerned.unwrap_or_default());
+            if msg.kind == "m.read.private" {
+                services.retain(|id| {
+                    let claim = interests.claim(id, msg.user.as_str());
+                    interests
+                        .service(id)
+                        .is_some_and(|s| rules::is_privy(s, claim))
+                });
+            }
+            let now = this.env.clock.monotonic();
+            for service in &services {
+                this.pending.receipt(service, &msg, now);
+            }
+            this.env.wake.services(&services, None);
+            drop(busy);
+        }));
+    }
+}

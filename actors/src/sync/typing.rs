@@ -1,0 +1,111 @@
+//! Typing: for a while at most, unless it is repeated.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{ActorFutureExt, AsyncContext, Context, Handler, ResponseActFuture, WrapFuture};
+use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
+use schema::{ServiceId, Tx, appservices, memberships};
+
+use super::fleeting::Fleeting;
+use super::{SetTyping, Sync};
+use crate::{Refusal, Result, guarded};
+
+/// For how long typing is believed at most, whatever the client says.
+const TYPING: Duration = Duration::from_secs(120);
+
+impl Handler<SetTyping> for Sync {
+    type Result = ResponseActFuture<Self, Result<()>>;
+
+    fn handle(&mut self, msg: SetTyping, _: &mut Context<Self>) -> Self::Result {
+        let SetTyping { user, room, time } = msg;
+        let time = time.map(|time| time.min(TYPING));
+        let until = time.map(|time| {
+            let length = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+            self.env.clock.monotonic().saturating_add(length)
+        });
+        let write = self.env.store.write({
+            let (fleeting, user, room) = (Arc::clone(&self.fleeting), user.clone(), room.clone());
+            move |tx| {
+                if !memberships::is_joined(tx, room.as_str(), user.as_str())? {
+                    return Err(Refusal::Forbidden("you are not in this room".into()).into());
+                }
+                set_typing(tx, &fleeting, &room, &user, until)
+            }
+        });
+        let done = guarded(&self.env, "sync", write);
+        Box::pin(
+            done.into_actor(self)
+                .map(move |done: Result<_>, this, ctx| {
+                    if let Some(services) = done? {
+                        this.typed(room.clone(), services);
+                    }
+                    if let Some(time) = time {
+                        let end = this.env.clock.sleep(time);
+                        ctx.spawn(
+                            end.into_actor(this)
+                                .map(|(), this, ctx| this.end_typing(room, user, ctx)),
+                        );
+                    }
+                    Ok(())
+                }),
+        )
+    }
+}
+
+impl Sync {
+    /// Somebody began or ceased to type: everybody in the room hears of it.
+    fn typed(&mut self, room: OwnedRoomId, services: BTreeSet<ServiceId>) {
+        let (services, now) = (self.listening(services), self.env.clock.monotonic());
+        for service in &services {
+            self.pending.typing(service, room.as_str(), now);
+        }
+        self.env.wake.services(&services, None);
+        self.env.wake.rooms(vec![room]);
+    }
+
+    /// Typing that was not said again ends by itself.
+    fn end_typing(&mut self, room: OwnedRoomId, user: OwnedUserId, ctx: &mut Context<Self>) {
+        let now = self.env.clock.monotonic();
+        if !self
+            .fleeting
+            .has_typing_ended(room.as_str(), user.as_str(), now)
+        {
+            return;
+        }
+        let fleeting = Arc::clone(&self.fleeting);
+        let (write, busy) = (
+            self.env.store.write_always({
+                let room = room.clone();
+                move |tx| set_typing(tx, &fleeting, &room, &user, None)
+            }),
+            self.env.trace.busy(),
+        );
+        ctx.spawn(write.into_actor(self).map(|done, this, _| {
+            match done {
+                Ok(Some(services)) => this.typed(room, services),
+                Ok(None) => {}
+                Err(error) => tracing::error!(%error, "typing could not be ended"),
+            }
+            drop(busy);
+        }));
+    }
+}
+
+/// Part of a write: the user is typing until a time, or is not. Whom to tell, if that is news.
+fn set_typing(
+    tx: &mut Tx<'_>,
+    fleeting: &Arc<Fleeting>,
+    room: &RoomId,
+    user: &UserId,
+    until: Option<i64>,
+) -> Result<Option<BTreeSet<ServiceId>>> {
+    let (undo, undone) = (fleeting.undo_typing(room.as_str()), Arc::clone(fleeting));
+    tx.on_rollback(move || undo(&undone));
+    let taken = fleeting.set_typing(room.as_str(), user.as_str(), until, || tx.next_position());
+    let interests = tx.interests();
+    Ok(taken
+        .map(|_| appservices::interested_in_room(tx, &interests, room.as_str()))
+        .transpose()?)
+}
