@@ -1,7 +1,7 @@
 //! What understudy decides: one actor for each question, typed messages between them, pure rules inside.
 //!
-//! A folder is an actor: `messages.rs` says what may be said to it, `rules.rs` what the specification demands,
-//! `queries.rs` what may be looked up without queueing, `mod.rs` how it lives. This crate knows no HTTP server.
+//! A folder is an actor: `mod.rs` is the actor and its state, `messages.rs` its messages, a file for each verb holds the handler and
+//! its write, `rules` the pure decisions, `queries` the reads that do not queue. All stand on `runtime`. This crate knows no HTTP server.
 
 mod legacy_paths;
 

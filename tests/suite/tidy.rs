@@ -118,6 +118,49 @@ fn actors_say_what_they_own_and_promise() {
 }
 
 #[test]
+fn the_folders_of_actors_have_one_layout() {
+    let mut wrong = Vec::new();
+    for actor in ACTORS {
+        let folder = format!("actors/src/{actor}");
+        let inside: Vec<_> = files(&folder)
+            .into_iter()
+            .filter(|(file, _)| !file.contains("tests"))
+            .collect();
+        let has = |names: &[&str]| {
+            let names: Vec<_> = names.iter().map(|n| format!("{folder}/{n}")).collect();
+            inside.iter().any(|(file, _)| names.contains(file))
+        };
+        for names in [
+            &["mod.rs"][..],
+            &["messages.rs"],
+            &["rules.rs", "rules/mod.rs"],
+        ] {
+            if !has(names) {
+                wrong.push(format!("{folder}: has no {}", names.join(" or ")));
+            }
+        }
+        let rules = inside
+            .iter()
+            .filter(|(file, _)| file.starts_with(&format!("{folder}/rules")));
+        for (file, text) in rules {
+            for name in ["actix", "Clock", "Conn", "Env", "Store", "Tx"] {
+                let words = text
+                    .lines()
+                    .filter(|line| !line.trim_start().starts_with("//"));
+                let is_named = |line: &str| {
+                    line.split(|c: char| !c.is_alphanumeric() && c != '_')
+                        .any(|word| word == name)
+                };
+                if words.into_iter().any(is_named) {
+                    wrong.push(format!("{file}: names {name}; a rule is a pure function"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
 fn every_section_of_routes_links_the_specification() {
     let mut wrong = Vec::new();
     for (file, text) in files("server/src/routes")

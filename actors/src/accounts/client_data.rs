@@ -9,8 +9,9 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::messages::{ChangePushRules, SetAccountData, SetFilter, SetProfile, SetTag};
-use super::profile::Profile;
-use super::{Accounts, push_rules, rules};
+use super::rules::profile::Profile;
+use super::rules::push_rules;
+use super::{Accounts, rules};
 use crate::runtime::lengths::NAME;
 use crate::{Refusal, Result, guarded};
 

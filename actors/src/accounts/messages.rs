@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use crate::{Identity, Result, Secret};
 
-pub use super::push_rules::PushRuleChange;
+pub use super::rules::push_rules::PushRuleChange;
 
 /// What a client sends to confirm a request: one stage of interactive authentication. ([spec])
 ///

@@ -19,12 +19,9 @@
 mod client_data;
 mod confirmations;
 mod devices;
-pub mod ignored;
 mod log_in;
 pub mod messages;
 mod passwords;
-pub mod profile;
-pub mod push_rules;
 pub mod queries;
 mod register;
 pub mod rules;

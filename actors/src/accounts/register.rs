@@ -13,7 +13,8 @@ use super::confirmations::{Confirmations, Purpose};
 use super::log_in::NewSession;
 use super::messages::{Auth, Available, Register, Registered, Registrant};
 use super::passwords::Passwords;
-use super::{Accounts, Changed, push_rules, queries, rules};
+use super::rules::push_rules;
+use super::{Accounts, Changed, queries, rules};
 use crate::{Env, Refusal, Result, Secret, guarded};
 
 impl Handler<Register> for Accounts {

@@ -14,7 +14,7 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use schema::registration::Registration;
 
 use super::messages::FolderChanged;
-use super::parse::{self, Broken};
+use super::rules::parse::{self, Broken};
 
 /// The largest registration file that is read, in bytes.
 pub const LARGEST: u64 = 1 << 20;

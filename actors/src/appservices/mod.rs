@@ -16,7 +16,6 @@ mod back_fill;
 mod change;
 mod folder;
 mod messages;
-pub(crate) mod parse;
 pub(crate) mod reading;
 pub mod rules;
 
@@ -43,8 +42,8 @@ use rules::Plan;
 
 pub use folder::{File, LARGEST, read as read_folder, read_text};
 pub use messages::*;
-pub use parse::Broken;
 pub use reading::{known, planned};
+pub use rules::parse::Broken;
 
 /// The actor.
 pub struct Appservices {

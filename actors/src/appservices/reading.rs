@@ -12,7 +12,7 @@ use schema::{appservices, server_info};
 
 use super::change::{self, Change, STRANGERS};
 use super::folder::{self, File};
-use super::parse::Broken;
+use super::rules::parse::Broken;
 use super::rules::{self, Known, Plan};
 use crate::{Env, Error, Result, Settings};
 

@@ -8,13 +8,13 @@ use futures_util::future::{Either, select};
 use ruma::OwnedUserId;
 use schema::{Conn, Position, user_data};
 
-use super::ask::{Ask, StateAt};
-use super::devices;
-use super::filter::Filter;
 use super::fleeting::Fleeting;
-use super::gather::{Found, gather};
 use super::messages::{Syncing, Watch};
-use super::token::Token;
+use super::queries::ask::{Ask, StateAt};
+use super::queries::devices;
+use super::queries::gather::{Found, gather};
+use super::rules::filter::Filter;
+use super::rules::token::Token;
 use super::{online, rules};
 use crate::to_device_inbox::Acknowledge;
 use crate::{Actors, Identity, Refusal, Result, ask};

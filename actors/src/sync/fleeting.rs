@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use schema::Position;
 
 use super::online::Online;
-use super::unread::Memory;
+use super::queries::unread::Memory;
 
 /// How many rooms and users are remembered before those of which there is nothing to say are forgotten.
 const LIMIT: usize = 4096;

@@ -16,29 +16,18 @@
 //! [ephemeral data for services](https://spec.matrix.org/v1.19/application-service-api/#pushing-ephemeral-data).
 
 mod answer;
-mod ask;
-mod devices;
 mod ephemeral;
-mod events;
-mod filter;
 mod fleeting;
-mod gather;
-mod history;
 mod messages;
 mod online;
 mod pending;
-mod personal;
-mod pieces;
 mod presence;
 pub mod queries;
 mod receipts;
-mod room;
 pub mod rules;
 #[cfg(test)]
 mod tests;
-mod token;
 mod typing;
-mod unread;
 mod waiters;
 mod waiting;
 
@@ -55,12 +44,12 @@ use pending::Pending;
 use waiters::Waiters;
 
 pub use answer::{Question, answer};
-pub use ask::StateAt;
-pub use devices::DeviceLists;
-pub use filter::Filter;
 pub use fleeting::{Fleeting, Presence};
 pub use messages::*;
-pub use token::Token;
+pub use queries::ask::StateAt;
+pub use queries::devices::DeviceLists;
+pub use rules::filter::Filter;
+pub use rules::token::Token;
 
 /// The actor.
 pub struct Sync {

@@ -13,7 +13,8 @@ use schema::sessions::{self, Maker};
 use schema::{Options, Store, memberships, service_rooms};
 
 use super::super::change::{self, Change};
-use super::super::{known, parse, rules};
+use super::super::rules::parse;
+use super::super::{known, rules};
 use super::*;
 use crate::Settings;
 use crate::device_lists::pass::tests::{drain, move_to};

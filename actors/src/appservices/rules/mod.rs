@@ -3,6 +3,8 @@
 //! A service is known by its `id`, wherever its file stands. A broken file takes back nothing: the last good version of its
 //! service stays in force. What is in force keeps its tokens and its sender against who comes later.
 
+pub(crate) mod parse;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use schema::ServiceId;
@@ -12,9 +14,9 @@ use schema::registration::{Namespace, Registration};
 
 use super::Problem;
 use super::folder::File;
-use super::parse::Broken;
+use super::rules::parse::Broken;
 
-pub use super::parse::parse;
+pub use super::rules::parse::parse;
 
 /// What was there before the folder was read.
 #[derive(Debug, Clone, Default)]

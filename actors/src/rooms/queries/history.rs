@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::access::{access, state_access_of_user};
 use super::reader::{LOOKED_AT, Reader, Stretch};
-use crate::accounts::ignored::Ignored;
+use crate::accounts::queries::ignored::Ignored;
 use crate::rooms::rules::token;
 use crate::rooms::rules::visibility::StateAccess;
 use crate::{Env, Error, Identity, Refusal, Result};

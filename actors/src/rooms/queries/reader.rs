@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::access::access;
 use super::dressed;
-use crate::accounts::ignored::Ignored;
+use crate::accounts::queries::ignored::Ignored;
 use crate::rooms::rules::filter;
 use crate::rooms::rules::format::Dress;
 use crate::rooms::rules::visibility::HistoryAccess;

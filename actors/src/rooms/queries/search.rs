@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 use super::access::access;
 use super::reader::{Reader, Stretch};
 use super::state::state_rows;
-use crate::accounts::ignored::Ignored;
+use crate::accounts::queries::ignored::Ignored;
 use crate::rooms::rules::filter;
 use crate::rooms::rules::format::content;
 use crate::rooms::rules::parsed;

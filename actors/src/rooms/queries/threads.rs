@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::access::state_access_of_user;
 use super::reader::Reader;
-use crate::accounts::ignored::Ignored;
+use crate::accounts::queries::ignored::Ignored;
 use crate::rooms::rules::token;
 use crate::rooms::rules::visibility::StateAccess;
 use crate::{Env, Identity, Result};

@@ -1,6 +1,8 @@
 //! What the specification demands of a sync: which part of a history is shown, whose devices changed, and how what is fleeting reads.
 
+pub(super) mod filter;
 mod fleeting;
+pub(super) mod token;
 
 use std::collections::{BTreeMap, BTreeSet};
 

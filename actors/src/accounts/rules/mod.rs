@@ -1,5 +1,8 @@
 //! What the specification demands of names, devices and registrations. Pure.
 
+pub mod profile;
+pub mod push_rules;
+
 use ruma::{OwnedUserId, ServerName, UserId};
 use schema::ServiceId;
 use schema::interests::{Interests, Service};

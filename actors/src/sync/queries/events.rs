@@ -7,12 +7,12 @@ use crate::Result;
 
 /// Events under their key.
 #[derive(Debug, Default, Serialize)]
-pub(super) struct Events {
-    pub(super) events: Vec<Box<RawValue>>,
+pub(crate) struct Events {
+    pub(crate) events: Vec<Box<RawValue>>,
 }
 
 impl Events {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.events.is_empty()
     }
 }
@@ -24,7 +24,7 @@ impl From<Vec<Box<RawValue>>> for Events {
 }
 
 /// A piece of account data as an event.
-pub(super) fn data_event(kind: &str, content: &str) -> Result<Box<RawValue>> {
+pub(crate) fn data_event(kind: &str, content: &str) -> Result<Box<RawValue>> {
     #[derive(Serialize)]
     struct Data<'a> {
         content: &'a RawValue,

@@ -3,10 +3,10 @@
 use crate::Result;
 
 /// How many rows are read at a time.
-pub(super) const PIECE: usize = 1000;
+pub(crate) const PIECE: usize = 1000;
 
 /// Read piece by piece, each after the last row of the one before, until there is no more.
-pub(super) fn all<T>(mut piece: impl FnMut(Option<&T>) -> Result<Vec<T>>) -> Result<Vec<T>> {
+pub(crate) fn all<T>(mut piece: impl FnMut(Option<&T>) -> Result<Vec<T>>) -> Result<Vec<T>> {
     let mut found: Vec<T> = Vec::new();
     loop {
         let rows = piece(found.last())?;

@@ -8,8 +8,8 @@ use schema::{Conn, Position, memberships};
 use serde::Serialize;
 
 use super::pieces::all;
-use super::rules::{self, Happened, Word};
 use crate::Result;
+use crate::sync::rules::{self, Happened, Word};
 
 /// How many rooms, or members of a room, are read at a time.
 const PIECE: i64 = 1000;
@@ -37,13 +37,13 @@ impl DeviceLists {
 
 /// How many lines of the log are read one by one. Beyond that, or where the log begins only after the token, the answer is found
 /// from the rooms of the user: what it costs depends on them, and not on what others do.
-pub(super) const LINES: i64 = 1000;
+pub(crate) const LINES: i64 = 1000;
 
 /// Whether the answer must be found from the user's rooms.
 ///
 /// # Errors
 /// When the database fails.
-pub(super) fn is_long_ago(db: &mut Conn, after: Position) -> Result<bool> {
+pub(crate) fn is_long_ago(db: &mut Conn, after: Position) -> Result<bool> {
     Ok(after < device_lists::pruned_up_to(db)? || device_lists::is_longer(db, after, LINES)?)
 }
 
@@ -52,7 +52,7 @@ pub(super) fn is_long_ago(db: &mut Conn, after: Position) -> Result<bool> {
 ///
 /// # Errors
 /// When the database fails or a stored event is damaged.
-pub(super) fn changes(
+pub(crate) fn changes(
     db: &mut Conn,
     me: &str,
     after: Position,

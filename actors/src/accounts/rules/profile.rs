@@ -5,7 +5,7 @@
 use schema::accounts::UserRow;
 use serde_json::{Map, Value};
 
-use super::rules::no_nul;
+use super::no_nul;
 use crate::runtime::lengths::NAME;
 use crate::{Refusal, Result};
 

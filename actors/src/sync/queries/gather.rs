@@ -10,20 +10,20 @@ use serde::Serialize;
 use super::ask::{Ask, Stretch, was};
 use super::devices::{self, DeviceLists};
 use super::events::Events;
-use super::fleeting::Fleeting;
 use super::personal::{self, ByRoom};
 use super::pieces::{PIECE, all};
 use super::room::{self, Joined, Left, Stripped, Why};
-use super::token::Token;
 use super::unread::Counter;
 use crate::Result;
-use crate::accounts::ignored::{self, Ignored};
+use crate::accounts::queries::ignored::{self, Ignored};
 use crate::rooms::queries::stripped_state;
 use crate::runtime::clock::Times;
+use crate::sync::fleeting::Fleeting;
+use crate::sync::rules::token::Token;
 
 /// What a look came to.
 #[derive(Debug)]
-pub(super) enum Found {
+pub(crate) enum Found {
     /// The answer, as JSON.
     Answer(String),
     /// Nothing new up to here, in these rooms.
@@ -74,7 +74,7 @@ struct Answer {
 }
 
 /// Look at everything. `must_answer` says that nothing new is an answer too; `now` labels events, and measures how long ago somebody was online.
-pub(super) fn gather(
+pub(crate) fn gather(
     db: &mut Conn,
     fleeting: &Fleeting,
     ask: &Ask,

@@ -1,11 +1,21 @@
 //! What may be looked up besides a sync itself.
 
+pub(super) mod ask;
+pub(super) mod devices;
+pub(super) mod events;
+pub(super) mod gather;
+pub(super) mod history;
+pub(super) mod personal;
+pub(super) mod pieces;
+pub(super) mod room;
+pub(super) mod unread;
+
 use ruma::UserId;
 use schema::{Conn, accounts};
 
-use super::devices::{self, DeviceLists};
-use super::fleeting::Presence;
-use super::token::Token;
+use self::devices::DeviceLists;
+use crate::sync::fleeting::Presence;
+use crate::sync::rules::token::Token;
 use crate::{Actors, Env, Error, Refusal, Result};
 
 /// Whose devices changed between two tokens, and who need not be tracked any more. ([spec])

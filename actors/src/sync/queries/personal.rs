@@ -11,11 +11,11 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::ask::{Ask, Stretch};
 use super::events::{Events, data_event};
-use super::fleeting::Fleeting;
 use super::pieces::{PIECE, all};
-use super::rules;
-use crate::accounts::push_rules;
+use crate::accounts::rules::push_rules;
 use crate::appservice_sender::SIGNED_CURVE25519;
+use crate::sync::fleeting::Fleeting;
+use crate::sync::rules;
 use crate::{Error, Result};
 
 /// To-device messages in one answer. The next request fetches the rest at once. ([spec])
@@ -24,10 +24,10 @@ use crate::{Error, Result};
 const TO_DEVICE: usize = 100;
 
 /// Account data by room.
-pub(super) type ByRoom = BTreeMap<String, Vec<Box<RawValue>>>;
+pub(crate) type ByRoom = BTreeMap<String, Vec<Box<RawValue>>>;
 
 /// What waits for the device, and how far that goes.
-pub(super) fn to_device(db: &mut Conn, ask: &Ask, head: Position) -> Result<(Events, Position)> {
+pub(crate) fn to_device(db: &mut Conn, ask: &Ask, head: Position) -> Result<(Events, Position)> {
     #[derive(Serialize)]
     struct Message<'a> {
         content: &'a RawValue,
@@ -66,7 +66,7 @@ pub(super) fn to_device(db: &mut Conn, ask: &Ask, head: Position) -> Result<(Eve
 }
 
 /// Account data, global and of every room, that is new.
-pub(super) fn account_data(db: &mut Conn, ask: &Ask, head: Position) -> Result<Vec<DataRow>> {
+pub(crate) fn account_data(db: &mut Conn, ask: &Ask, head: Position) -> Result<Vec<DataRow>> {
     all(|last: Option<&DataRow>| {
         let after = last.map_or(ask.after(), |row| Position(row.position));
         Ok(user_data::changed(
@@ -82,7 +82,7 @@ pub(super) fn account_data(db: &mut Conn, ask: &Ask, head: Position) -> Result<V
 /// Global account data, and that of each room. A first answer has push rules whether the user has any of its own or not. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#push-rules
-pub(super) fn sorted(ask: &Ask, rows: Vec<DataRow>) -> Result<(Events, ByRoom)> {
+pub(crate) fn sorted(ask: &Ask, rows: Vec<DataRow>) -> Result<(Events, ByRoom)> {
     let (mut global, mut by_room) = (Vec::new(), ByRoom::new());
     let mut has_push_rules = false;
     for row in rows {
@@ -112,7 +112,7 @@ pub(super) fn sorted(ask: &Ask, rows: Vec<DataRow>) -> Result<(Events, ByRoom)> 
 /// just `arrived` in such a room. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#presence
-pub(super) fn presence<'a>(
+pub(crate) fn presence<'a>(
     db: &mut Conn,
     fleeting: &Fleeting,
     ask: &Ask,
@@ -143,7 +143,7 @@ pub(super) fn presence<'a>(
 }
 
 /// One-time keys left and fallback keys unused on the device.
-pub(super) fn counts(db: &mut Conn, ask: &Ask) -> Result<(BTreeMap<String, i64>, Vec<String>)> {
+pub(crate) fn counts(db: &mut Conn, ask: &Ask) -> Result<(BTreeMap<String, i64>, Vec<String>)> {
     let mut one_time = BTreeMap::from([(SIGNED_CURVE25519.to_owned(), 0)]);
     let known = match &ask.device {
         Some(device) => counts::counts_of(db, &ask.user, device)?,

@@ -2,11 +2,11 @@
 
 use schema::{Conn, Position, memberships};
 
-use super::filter::Filter;
-use super::token::Token;
 use crate::Result;
-use crate::accounts::ignored::Ignored;
+use crate::accounts::queries::ignored::Ignored;
 use crate::runtime::clock::Times;
+use crate::sync::rules::filter::Filter;
+use crate::sync::rules::token::Token;
 
 /// Where a room's state stands in an answer, as the client asked for it. (MSC4222, [spec])
 ///
@@ -23,43 +23,43 @@ pub enum StateAt {
 
 /// What a client asks, prepared.
 #[derive(Debug, Clone)]
-pub(super) struct Ask {
-    pub(super) user: String,
-    pub(super) device: Option<String>,
+pub(crate) struct Ask {
+    pub(crate) user: String,
+    pub(crate) device: Option<String>,
     /// How far it has come; `None` at first.
-    pub(super) since: Option<Token>,
-    pub(super) filter: Filter,
-    pub(super) full_state: bool,
-    pub(super) state_at: StateAt,
+    pub(crate) since: Option<Token>,
+    pub(crate) filter: Filter,
+    pub(crate) full_state: bool,
+    pub(crate) state_at: StateAt,
 }
 
 impl Ask {
     /// After which position something is new.
-    pub(super) fn after(&self) -> Position {
+    pub(crate) fn after(&self) -> Position {
         self.since.map_or(Position::START, |since| since.position)
     }
 
     /// User and device, as events remember who sent them.
-    pub(super) fn reader(&self) -> Option<(&str, &str)> {
+    pub(crate) fn reader(&self) -> Option<(&str, &str)> {
         Some((&self.user, self.device.as_deref()?))
     }
 }
 
 /// The stretch of history that an answer covers.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Stretch<'a> {
+pub(crate) struct Stretch<'a> {
     /// After this.
-    pub(super) after: Position,
+    pub(crate) after: Position,
     /// Up to this.
-    pub(super) head: Position,
+    pub(crate) head: Position,
     /// The time.
-    pub(super) now: Times,
+    pub(crate) now: Times,
     /// The users that the user ignores.
-    pub(super) ignored: &'a Ignored,
+    pub(crate) ignored: &'a Ignored,
 }
 
 /// The user's membership in a room when it last asked; `None` for none, and at first.
-pub(super) fn was(db: &mut Conn, ask: &Ask, room_id: &str) -> Result<Option<String>> {
+pub(crate) fn was(db: &mut Conn, ask: &Ask, room_id: &str) -> Result<Option<String>> {
     match ask.since {
         Some(since) => Ok(memberships::as_of(db, room_id, &ask.user, since.position)?),
         None => Ok(None),

@@ -29,8 +29,8 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::accounts::ignored::Ignored;
-use crate::accounts::push_rules;
+use crate::accounts::queries::ignored::Ignored;
+use crate::accounts::rules::push_rules;
 use crate::rooms::rules::format::content;
 use crate::rooms::version_rules;
 use crate::{Error, Result};
@@ -57,7 +57,7 @@ const MAIN: &str = "main";
 
 /// What is unread, as clients are told.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub(super) struct Unread {
+pub(crate) struct Unread {
     #[serde(skip_serializing_if = "Option::is_none")]
     highlight_count: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -66,9 +66,9 @@ pub(super) struct Unread {
 
 /// What is unread in a room, in all or outside of threads, and in each thread if that was asked for.
 #[derive(Debug, Default)]
-pub(super) struct RoomUnread {
-    pub(super) room: Option<Unread>,
-    pub(super) threads: BTreeMap<String, Unread>,
+pub(crate) struct RoomUnread {
+    pub(crate) room: Option<Unread>,
+    pub(crate) threads: BTreeMap<String, Unread>,
 }
 
 /// Unread events of a thread.
@@ -109,7 +109,7 @@ struct Known {
 
 /// What was counted lately, by user and room.
 #[derive(Debug, Default)]
-pub(super) struct Memory(Mutex<BTreeMap<(String, String), Known>>);
+pub(crate) struct Memory(Mutex<BTreeMap<(String, String), Known>>);
 
 impl Memory {
     fn get(&self, user: &str, room: &str) -> Option<Known> {
@@ -128,7 +128,7 @@ impl Memory {
 }
 
 /// Counts for one answer.
-pub(super) struct Counter<'a> {
+pub(crate) struct Counter<'a> {
     user: &'a str,
     ignored: &'a Ignored,
     memory: &'a Memory,
@@ -139,7 +139,7 @@ pub(super) struct Counter<'a> {
 }
 
 impl<'a> Counter<'a> {
-    pub(super) fn new(user: &'a str, ignored: &'a Ignored, memory: &'a Memory) -> Counter<'a> {
+    pub(crate) fn new(user: &'a str, ignored: &'a Ignored, memory: &'a Memory) -> Counter<'a> {
         Counter {
             user,
             ignored,
@@ -150,7 +150,7 @@ impl<'a> Counter<'a> {
     }
 
     /// What is unread in a room up to a position; nothing where too much was counted before.
-    pub(super) fn room(
+    pub(crate) fn room(
         &mut self,
         db: &mut Conn,
         room_id: &str,

@@ -7,51 +7,51 @@ use serde_json::value::RawValue;
 
 use super::ask::{Ask, StateAt, Stretch};
 use super::pieces::PIECE;
-use super::rules;
-use super::token::Token;
 use crate::Result;
 use crate::rooms::queries::{access, dressed};
 use crate::rooms::rules::format::Dress;
 use crate::rooms::rules::visibility::HistoryAccess;
+use crate::sync::rules;
+use crate::sync::rules::token::Token;
 
 /// The most state events of a room that are sent.
 const STATE: i64 = 100_000;
 
 /// The part of a room's history that is shown.
 #[derive(Debug, Default, Serialize)]
-pub(super) struct Timeline {
-    pub(super) events: Vec<Box<RawValue>>,
-    pub(super) limited: bool,
-    pub(super) prev_batch: String,
+pub(crate) struct Timeline {
+    pub(crate) events: Vec<Box<RawValue>>,
+    pub(crate) limited: bool,
+    pub(crate) prev_batch: String,
 }
 
 /// What is shown of a room's history.
 #[derive(Debug, Default)]
-pub(super) struct History {
-    pub(super) timeline: Timeline,
-    pub(super) state: Vec<Box<RawValue>>,
+pub(crate) struct History {
+    pub(crate) timeline: Timeline,
+    pub(crate) state: Vec<Box<RawValue>>,
     /// Whether somebody's membership is part of it.
-    pub(super) has_members: bool,
+    pub(crate) has_members: bool,
     /// The users whose member events are part of the timeline.
-    pub(super) members: Vec<String>,
+    pub(crate) members: Vec<String>,
 }
 
 /// How a room's history is asked for.
-pub(super) struct Wanted {
+pub(crate) struct Wanted {
     /// Events after this.
-    pub(super) after: Position,
+    pub(crate) after: Position,
     /// Events up to this.
-    pub(super) up_to: Position,
+    pub(crate) up_to: Position,
     /// All state, not only what changed.
-    pub(super) whole_state: bool,
+    pub(crate) whole_state: bool,
     /// State up to this: of a room that the user left, what it was then.
-    pub(super) state_up_to: Position,
+    pub(crate) state_up_to: Position,
     /// Whether what the user may see must be looked up: its membership changed.
-    pub(super) moved: bool,
+    pub(crate) moved: bool,
 }
 
 /// Read a room's history and the state that goes with it.
-pub(super) fn history(
+pub(crate) fn history(
     db: &mut Conn,
     ask: &Ask,
     room_id: &str,

@@ -11,13 +11,13 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::ask::{Ask, StateAt, Stretch, was};
 use super::events::{Events, data_event};
-use super::fleeting::Fleeting;
 use super::history::{History, Timeline, Wanted, history};
 use super::pieces::{PIECE, all};
-use super::rules::{self, Receipt};
-use super::token::Token;
 use super::unread::{Counter, Unread};
 use crate::Result;
+use crate::sync::fleeting::Fleeting;
+use crate::sync::rules::token::Token;
+use crate::sync::rules::{self, Receipt};
 
 /// After whom a client may name a room that has no name. ([spec])
 ///
@@ -65,24 +65,24 @@ struct Summary {
 
 /// Why a room that the user is joined to may be in the answer.
 #[derive(Debug, Default)]
-pub(super) struct Why {
+pub(crate) struct Why {
     /// The user was not joined before.
-    pub(super) is_new: bool,
+    pub(crate) is_new: bool,
     /// The user's own membership changed, perhaps away and back: not everything there is may be read.
-    pub(super) moved: bool,
+    pub(crate) moved: bool,
     /// Somebody began or ceased to type.
-    pub(super) typing: bool,
+    pub(crate) typing: bool,
     /// There are receipts.
-    pub(super) receipts: bool,
+    pub(crate) receipts: bool,
     /// There are events.
-    pub(super) events: bool,
+    pub(crate) events: bool,
     /// Its account data changed.
-    pub(super) account_data: Vec<Box<RawValue>>,
+    pub(crate) account_data: Vec<Box<RawValue>>,
 }
 
 /// A room that the user is in.
 #[derive(Debug, Serialize)]
-pub(super) struct Joined {
+pub(crate) struct Joined {
     #[serde(skip_serializing_if = "Option::is_none")]
     summary: Option<Summary>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -105,12 +105,12 @@ pub(super) struct Joined {
     unread_thread_notifications: BTreeMap<String, Unread>,
     /// Users that came to the room, or that the user has just met there.
     #[serde(skip)]
-    pub(super) arrived: Vec<String>,
+    pub(crate) arrived: Vec<String>,
 }
 
 /// A room that the user is no longer in.
 #[derive(Debug, Serialize)]
-pub(super) struct Left {
+pub(crate) struct Left {
     #[serde(skip_serializing_if = "Option::is_none")]
     state: Option<Events>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -127,7 +127,7 @@ pub(super) struct Left {
 
 /// A room that the user is invited to, or knocks on.
 #[derive(Debug, Serialize)]
-pub(super) struct Stripped {
+pub(crate) struct Stripped {
     #[serde(skip_serializing_if = "Option::is_none")]
     invite_state: Option<Events>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -135,7 +135,7 @@ pub(super) struct Stripped {
 }
 
 impl Stripped {
-    pub(super) fn of(row: &MembershipRow, state: Vec<Box<RawValue>>) -> Stripped {
+    pub(crate) fn of(row: &MembershipRow, state: Vec<Box<RawValue>>) -> Stripped {
         let is_knock = row.membership == "knock";
         let (invite, knock) = if is_knock {
             (None, Some(state.into()))
@@ -150,7 +150,7 @@ impl Stripped {
 }
 
 /// A room that the user is in, if there is anything to say of it.
-pub(super) fn joined(
+pub(crate) fn joined(
     db: &mut Conn,
     fleeting: &Fleeting,
     ask: &Ask,
@@ -229,7 +229,7 @@ pub(super) fn joined(
 /// sees its own leave only. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#syncing
-pub(super) fn left(
+pub(crate) fn left(
     db: &mut Conn,
     ask: &Ask,
     row: &MembershipRow,

@@ -1,5 +1,7 @@
 //! What may be looked up without queueing behind writes: whose token, which users and devices exist.
 
+pub mod ignored;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use ruma::events::tag::{TagEventContent, Tags};
@@ -11,8 +13,8 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use super::profile::Profile;
-use super::{push_rules, rules};
+use crate::accounts::rules::profile::Profile;
+use crate::accounts::rules::{self, push_rules};
 use crate::{Env, Error, Identity, Refusal, Result, Secret};
 
 /// The form in which a token is stored: a token has enough chance in it that one plain hash hides it.
