@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::services::Registration;
+
 use schema::ServiceId;
-use schema::registration::Registration;
 use serde::Serialize;
 
 /// Names of one topic that are counted, far above what the tables hold.

@@ -1,7 +1,8 @@
 //! What understudy decides: one actor for each question, typed messages between them, pure rules inside.
 //!
-//! A folder is an actor: `mod.rs` is the actor and its state, `messages.rs` its messages, a file for each verb holds the handler and
-//! its write, `rules` the pure decisions, `queries` the reads that do not queue. All stand on `runtime`. This crate knows no HTTP server.
+//! `services` says which appservices a fact concerns. Every other folder but `runtime` is an actor: `mod.rs` is the actor and its
+//! state, `messages.rs` its messages, a file for each verb holds the handler and its write, `rules` the pure decisions, `queries` the
+//! reads that do not queue. All stand on `runtime`. This crate knows no HTTP server.
 
 mod legacy_paths;
 
@@ -15,6 +16,7 @@ pub mod key_proxy;
 pub mod key_store;
 pub mod rooms;
 pub mod runtime;
+pub mod services;
 pub mod start;
 pub mod sync;
 pub mod to_device_inbox;

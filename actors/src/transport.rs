@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::{Client, Method, RequestBuilder, Response};
-use schema::interests::Service;
-use schema::registration::Registration;
 
 use crate::legacy_paths::{self, LegacyPaths};
+use crate::services::{Registration, Service};
 use crate::{Clock, Refusal, Result};
 
 /// How long a service may take to answer a transaction.

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use ruma::{CanonicalJsonObject, OwnedDeviceId, OwnedUserId};
-use schema::registration::Registration;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::Refusal;
+use crate::services::Registration;
 
 /// A name on the wire, before and after its proposal is accepted. Written once, in the proposal's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -190,6 +190,8 @@ pub struct Hooks {
     pub naming: Naming,
     /// Extra keys in transactions.
     pub transaction: Vec<fn(&Pending, &mut Body)>,
+    /// The keys of a registration that ask for an experiment that is off.
+    pub off: Vec<&'static str>,
     /// Who else signs for a device.
     pub device_signer: Vec<FindDeviceSigner>,
 }

@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use diesel::prelude::*;
 
 use crate::ServiceId;
-use crate::owed;
 use crate::tables::{account_data, devices, erased_users, filters, users};
 use crate::{Conn, Position, Result, Tx};
 
@@ -43,9 +42,6 @@ pub struct Addressed {
 }
 
 /// All devices of these users.
-///
-/// # Errors
-/// When the database fails.
 pub fn devices_of(db: &mut Conn, user_ids: &[&str]) -> Result<Vec<Addressed>> {
     // A macro, since a query with a selected row struct is bound to one engine.
     macro_rules! joined {
@@ -78,9 +74,6 @@ pub fn devices_of(db: &mut Conn, user_ids: &[&str]) -> Result<Vec<Addressed>> {
 }
 
 /// One device, with the service that registered its account.
-///
-/// # Errors
-/// When the database fails.
 pub fn device(db: &mut Conn, user_id: &str, device_id: &str) -> Result<Option<Addressed>> {
     let row: Option<(DeviceRow, Option<String>)> = on!(db, |c| devices::table
         .inner_join(users::table.on(users::user_id.eq(devices::user_id)))
@@ -115,9 +108,6 @@ pub struct UserRow {
 }
 
 /// An account, given up or not.
-///
-/// # Errors
-/// When the database fails.
 pub fn user(db: &mut Conn, user_id: &str) -> Result<Option<UserRow>> {
     Ok(on!(db, |c| users::table
         .find(user_id)
@@ -127,9 +117,6 @@ pub fn user(db: &mut Conn, user_id: &str) -> Result<Option<UserRow>> {
 }
 
 /// The ids of the accounts after one, in order: for a look at all of them, page by page.
-///
-/// # Errors
-/// When the database fails.
 pub fn ids_after(db: &mut Conn, after: &str, limit: i64) -> Result<Vec<String>> {
     Ok(on!(db, |c| users::table
         .filter(users::user_id.gt(after))
@@ -140,9 +127,6 @@ pub fn ids_after(db: &mut Conn, after: &str, limit: i64) -> Result<Vec<String>> 
 }
 
 /// Whether this account exists and is not given up.
-///
-/// # Errors
-/// When the database fails.
 pub fn is_active(db: &mut Conn, user_id: &str) -> Result<bool> {
     let deactivated: Option<bool> = on!(db, |c| users::table
         .find(user_id)
@@ -153,9 +137,6 @@ pub fn is_active(db: &mut Conn, user_id: &str) -> Result<bool> {
 }
 
 /// Which of these accounts exist, each with whether it is deactivated.
-///
-/// # Errors
-/// When the database fails.
 pub fn existing(db: &mut Conn, user_ids: &[String]) -> Result<BTreeMap<String, bool>> {
     let mut all = BTreeMap::new();
     for part in user_ids.chunks(500) {
@@ -169,9 +150,6 @@ pub fn existing(db: &mut Conn, user_ids: &[String]) -> Result<BTreeMap<String, b
 }
 
 /// How many devices a user has.
-///
-/// # Errors
-/// When the database fails.
 pub fn count_devices(db: &mut Conn, user_id: &str) -> Result<i64> {
     Ok(on!(db, |c| devices::table
         .filter(devices::user_id.eq(user_id))
@@ -180,9 +158,6 @@ pub fn count_devices(db: &mut Conn, user_id: &str) -> Result<i64> {
 }
 
 /// Whether this user has this device.
-///
-/// # Errors
-/// When the database fails.
 pub fn has_device(db: &mut Conn, user_id: &str, device_id: &str) -> Result<bool> {
     let found: Option<i64> = on!(db, |c| devices::table
         .find((user_id, device_id))
@@ -193,9 +168,6 @@ pub fn has_device(db: &mut Conn, user_id: &str, device_id: &str) -> Result<bool>
 }
 
 /// Register an account. Whether its id was free; a taken one is left as it is.
-///
-/// # Errors
-/// When the database fails.
 pub fn register(db: &mut Conn, row: &UserRow) -> Result<bool> {
     Ok(on!(db, |c| diesel::insert_into(users::table)
         .values(row)
@@ -205,9 +177,6 @@ pub fn register(db: &mut Conn, row: &UserRow) -> Result<bool> {
 }
 
 /// The own user of a service exists, whoever registered it. Whether it had to be made.
-///
-/// # Errors
-/// When the database fails.
 pub fn ensure_sender(db: &mut Conn, user_id: &str, service: &ServiceId, now: i64) -> Result<bool> {
     let row = UserRow {
         appservice_id: Some(service.to_string()),
@@ -234,9 +203,6 @@ impl UserRow {
 }
 
 /// From now on this is the hash of the account's password.
-///
-/// # Errors
-/// When the database fails.
 pub fn set_password(db: &mut Conn, user_id: &str, password_hash: &str) -> Result<()> {
     on!(db, |c| diesel::update(users::table.find(user_id))
         .set(users::password_hash.eq(password_hash))
@@ -245,9 +211,6 @@ pub fn set_password(db: &mut Conn, user_id: &str, password_hash: &str) -> Result
 }
 
 /// From now on this is the account's profile: two fields of their own and an object of the others.
-///
-/// # Errors
-/// When the database fails.
 pub fn set_profile(
     db: &mut Conn,
     user_id: &str,
@@ -267,16 +230,9 @@ pub fn set_profile(
 
 /// The account is given up: its id stays taken, its profile, account data and filters go. The hash of the password stays, so
 /// that only the right one tells that the account is given up.
-///
-/// # Errors
-/// When the database fails.
-pub fn deactivate(tx: &mut Tx<'_>, user_id: &str) -> Result<()> {
-    set_profile(tx, user_id, None, None, "{}")?;
-    let interests = tx.interests();
-    for (service, _) in interests.in_user(user_id) {
-        owed::forget_part(tx, &service.id, owed::ACCOUNT_DATA, user_id)?;
-    }
-    change!(&mut **tx, |c| {
+pub fn deactivate(db: &mut Conn, user_id: &str) -> Result<()> {
+    set_profile(db, user_id, None, None, "{}")?;
+    change!(db, |c| {
         diesel::update(users::table.find(user_id))
             .set(users::deactivated.eq(true))
             .execute(c)?;
@@ -287,9 +243,6 @@ pub fn deactivate(tx: &mut Tx<'_>, user_id: &str) -> Result<()> {
 }
 
 /// The user wants its events to be erased: a user that joins a room from now on sees what is left of a redacted event. ([spec])
-///
-/// # Errors
-/// When the database fails.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3accountdeactivate
 pub fn erase(tx: &mut Tx<'_>, user_id: &str) -> Result<()> {
@@ -305,9 +258,6 @@ pub fn erase(tx: &mut Tx<'_>, user_id: &str) -> Result<()> {
 }
 
 /// Since when a user's events are erased; `None` if they are not.
-///
-/// # Errors
-/// When the database fails.
 pub fn erased_at(db: &mut Conn, user_id: &str) -> Result<Option<Position>> {
     let position: Option<i64> = on!(db, |c| erased_users::table
         .find(user_id)

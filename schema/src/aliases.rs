@@ -20,9 +20,6 @@ pub struct AliasRow {
 }
 
 /// The alias, if it names a room.
-///
-/// # Errors
-/// When the database fails.
 pub fn get(db: &mut Conn, alias: &str) -> Result<Option<AliasRow>> {
     Ok(on!(db, |c| aliases::table
         .find(alias)
@@ -32,9 +29,6 @@ pub fn get(db: &mut Conn, alias: &str) -> Result<Option<AliasRow>> {
 }
 
 /// Name a room. Whether the name was free.
-///
-/// # Errors
-/// When the database fails.
 pub fn put(db: &mut Conn, row: &AliasRow) -> Result<bool> {
     Ok(on!(db, |c| diesel::insert_into(aliases::table)
         .values(row)
@@ -44,9 +38,6 @@ pub fn put(db: &mut Conn, row: &AliasRow) -> Result<bool> {
 }
 
 /// The alias names nothing any more.
-///
-/// # Errors
-/// When the database fails.
 pub fn delete(db: &mut Conn, alias: &str) -> Result<()> {
     on!(db, |c| diesel::delete(aliases::table.find(alias))
         .execute(c))?;
@@ -54,9 +45,6 @@ pub fn delete(db: &mut Conn, alias: &str) -> Result<()> {
 }
 
 /// The aliases of a room, in order.
-///
-/// # Errors
-/// When the database fails.
 pub fn of_room(db: &mut Conn, room_id: &str, limit: i64) -> Result<Vec<String>> {
     Ok(on!(db, |c| aliases::table
         .filter(aliases::room_id.eq(room_id))

@@ -1,7 +1,7 @@
 //! Services that came late, or whose registration changed, and how far they have been given what they missed.
 //!
-//! A row here is a promise that outlives a crash: whoever finds it goes on from where it stands, and nothing new is frozen
-//! for the service before the row is gone.
+//! A row here outlives a crash: the next start goes on from where it stands, and nothing new is frozen for the service before
+//! the row is gone.
 //!
 //! Owner: `appservices`.
 
@@ -17,7 +17,7 @@ use crate::{Conn, Error, Position, Result, Tx};
 pub enum Stage {
     /// Messages that wait in inboxes, in order of position.
     Inbox(Position),
-    /// Users whom the service was told to track, in order of id.
+    /// Users that the service was told to track, in order of id.
     Tracked(String),
     /// People in the rooms where the service has a member, in order of room and user.
     Rooms(String, String),
@@ -32,7 +32,7 @@ pub struct BackFill {
     pub service: ServiceId,
     /// The last position before its registration came into force: what came later was decided when it came.
     pub up_to: Position,
-    /// Whether nobody told the service anything for a while: then it is told about everybody again whom it tracks.
+    /// Whether the service was told nothing for a while: then it is told again about all users that it tracks.
     pub away: bool,
     /// Account data of its own users that changed after this position is owed; `None` where it missed none.
     pub account_data_after: Option<Position>,
@@ -97,9 +97,6 @@ impl TryFrom<Row> for BackFill {
 
 /// From here on the service is given what it missed, from the beginning. Part of the write that brings its registration into
 /// force; one that was under way begins again.
-///
-/// # Errors
-/// When the database fails.
 pub fn begin(
     tx: &mut Tx<'_>,
     service: &ServiceId,
@@ -118,10 +115,7 @@ pub fn begin(
     put(tx, &begun)
 }
 
-/// It is so far now.
-///
-/// # Errors
-/// When the database fails.
+/// Store how far it is.
 pub fn put(db: &mut Conn, it: &BackFill) -> Result<()> {
     use back_fills as t;
     let row = Row::from(it);
@@ -156,9 +150,6 @@ pub fn get(db: &mut Conn, service: &ServiceId) -> Result<Option<BackFill>> {
 }
 
 /// The services that have not been given everything yet, in order of id.
-///
-/// # Errors
-/// When the database fails.
 pub fn under_way(db: &mut Conn) -> Result<Vec<ServiceId>> {
     let ids: Vec<String> = on!(db, |c| back_fills::table
         .order(back_fills::appservice_id)
@@ -167,10 +158,7 @@ pub fn under_way(db: &mut Conn) -> Result<Vec<ServiceId>> {
     Ok(ids.into_iter().map(ServiceId::from).collect())
 }
 
-/// Nothing is missing any more, or nobody is left to be given it.
-///
-/// # Errors
-/// When the database fails.
+/// Nothing is missing any more, or the service is gone.
 pub fn finish(db: &mut Conn, service: &ServiceId) -> Result<()> {
     on!(db, |c| diesel::delete(
         back_fills::table.find(service.as_str())

@@ -32,9 +32,6 @@ pub struct VersionRow {
 }
 
 /// The current version of a user's backup: the newest that is not deleted.
-///
-/// # Errors
-/// When the database fails.
 pub fn current(db: &mut Conn, user_id: &str) -> Result<Option<VersionRow>> {
     use backup_versions as t;
     Ok(on!(db, |c| t::table
@@ -47,9 +44,6 @@ pub fn current(db: &mut Conn, user_id: &str) -> Result<Option<VersionRow>> {
 }
 
 /// A version of a user's backup, unless it is deleted.
-///
-/// # Errors
-/// When the database fails.
 pub fn version(db: &mut Conn, user_id: &str, version: i64) -> Result<Option<VersionRow>> {
     use backup_versions as t;
     Ok(on!(db, |c| t::table
@@ -61,9 +55,6 @@ pub fn version(db: &mut Conn, user_id: &str, version: i64) -> Result<Option<Vers
 }
 
 /// Begin a new, empty version. Its number.
-///
-/// # Errors
-/// When the database fails.
 pub fn create(db: &mut Conn, user_id: &str, algorithm: &str, auth_data: &str) -> Result<i64> {
     use backup_versions as t;
     let last: Option<i64> = on!(db, |c| t::table
@@ -87,9 +78,6 @@ pub fn create(db: &mut Conn, user_id: &str, algorithm: &str, auth_data: &str) ->
 }
 
 /// From now on this is what the version's algorithm needs.
-///
-/// # Errors
-/// When the database fails.
 pub fn set_auth_data(db: &mut Conn, user_id: &str, version: i64, auth_data: &str) -> Result<()> {
     use backup_versions as t;
     on!(db, |c| diesel::update(t::table.find((user_id, version)))
@@ -99,9 +87,6 @@ pub fn set_auth_data(db: &mut Conn, user_id: &str, version: i64, auth_data: &str
 }
 
 /// Delete a version. From now on it is not found; the sessions in it are deleted afterwards, see [`empty`].
-///
-/// # Errors
-/// When the database fails.
 pub fn delete(db: &mut Conn, user_id: &str, version: i64) -> Result<()> {
     use backup_versions as t;
     on!(db, |c| diesel::update(t::table.find((user_id, version)))
@@ -111,9 +96,6 @@ pub fn delete(db: &mut Conn, user_id: &str, version: i64) -> Result<()> {
 }
 
 /// A deleted version that has sessions still: whose, and which.
-///
-/// # Errors
-/// When the database fails.
 pub fn to_empty(db: &mut Conn) -> Result<Option<(String, i64)>> {
     use backup_versions as t;
     Ok(on!(db, |c| t::table
@@ -125,9 +107,6 @@ pub fn to_empty(db: &mut Conn) -> Result<Option<(String, i64)>> {
 }
 
 /// Delete so many sessions of a deleted version. How many there were: fewer when it is empty now.
-///
-/// # Errors
-/// When the database fails.
 pub fn empty(db: &mut Conn, user_id: &str, version: i64, limit: i64) -> Result<i64> {
     use {backup_sessions as s, backup_versions as t};
     macro_rules! of_room {
@@ -162,9 +141,6 @@ pub fn empty(db: &mut Conn, user_id: &str, version: i64, limit: i64) -> Result<i
 }
 
 /// How many bytes the sessions in a user's backup have, of all versions that are not deleted.
-///
-/// # Errors
-/// When the database fails.
 pub fn bytes(db: &mut Conn, user_id: &str) -> Result<i64> {
     use backup_versions as t;
     let each: Vec<i64> = on!(db, |c| t::table
@@ -222,9 +198,6 @@ pub struct SessionRow {
 }
 
 /// A stored session.
-///
-/// # Errors
-/// When the database fails.
 pub fn session(
     db: &mut Conn,
     user_id: &str,
@@ -240,9 +213,6 @@ pub fn session(
 }
 
 /// Store a session; one with the same id is replaced.
-///
-/// # Errors
-/// When the database fails.
 pub fn put_session(db: &mut Conn, row: &SessionRow) -> Result<()> {
     use backup_sessions as t;
     on!(db, |c| diesel::insert_into(t::table)
@@ -271,9 +241,6 @@ pub enum Part<'a> {
 }
 
 /// The stored sessions, in order of room and session: room, session, the whole object.
-///
-/// # Errors
-/// When the database fails.
 pub fn sessions(
     db: &mut Conn,
     user_id: &str,
@@ -300,9 +267,6 @@ pub fn sessions(
 pub type Stored = (String, String, String);
 
 /// A piece of the stored sessions, all or those of one room, in order of room and session, after one of them.
-///
-/// # Errors
-/// When the database fails.
 pub fn page(
     db: &mut Conn,
     user_id: &str,
@@ -362,9 +326,6 @@ fn in_room(
 }
 
 /// Delete stored sessions. How many there were, and how many bytes.
-///
-/// # Errors
-/// When the database fails.
 pub fn delete_sessions(
     db: &mut Conn,
     user_id: &str,
@@ -402,9 +363,6 @@ pub fn delete_sessions(
 }
 
 /// The account is given up: its backups go, see [`delete`].
-///
-/// # Errors
-/// When the database fails.
 pub fn forget_user(db: &mut Conn, user_id: &str) -> Result<()> {
     use backup_versions as t;
     on!(db, |c| diesel::update(

@@ -1,4 +1,4 @@
-//! Key counts of devices, and which services are owed them.
+//! Key counts of devices, and services that are owed them.
 //!
 //! Owner: `key_store`.
 
@@ -9,31 +9,25 @@ use diesel::prelude::*;
 
 use crate::ServiceId;
 use crate::accounts::{Addressed, DeviceRow};
-use crate::authority::authorities;
-use crate::interests::Service;
 use crate::owed::{self, Owed};
 use crate::tables::{device_keys, devices, fallback_keys, one_time_keys, users};
 use crate::{Conn, Result, Tx, keys};
 
-/// The key counts of this device changed: every service that decides over it is owed them. Part of the write that changed
-/// them. One row however often it happens. Answers the services whose senders are to be woken.
-pub fn owe_counts(tx: &mut Tx<'_>, device: &Addressed) -> Result<BTreeSet<ServiceId>> {
-    let interests = tx.interests();
-    let mut services = authorities(&interests, device);
-    services.retain(|id| interests.service(id).is_some_and(|s| s.takes_device_lists));
-    for service in services.iter().filter_map(|id| interests.service(id)) {
-        owe_counts_to(tx, service, &device.device)?;
+/// The key counts of this device changed, and these services are told: part of the write that changed them. One row for each,
+/// however often it happens.
+pub fn owe_counts<'a>(
+    tx: &mut Tx<'_>,
+    services: impl IntoIterator<Item = &'a ServiceId>,
+    device: &DeviceRow,
+) -> Result<()> {
+    for service in services {
+        let row = Owed {
+            key: owed::key(&[&device.user_id, &device.device_id]),
+            ..Owed::new(service, tx.next_position(), owed::COUNT)
+        };
+        owed::owe_latest(tx, &row)?;
     }
-    Ok(services)
-}
-
-/// Owe one service the key counts of one device.
-pub fn owe_counts_to(tx: &mut Tx<'_>, service: &Service, device: &DeviceRow) -> Result<()> {
-    let row = Owed {
-        key: owed::key(&[&device.user_id, &device.device_id]),
-        ..Owed::new(service, tx.next_position(), owed::COUNT)
-    };
-    owed::owe_latest(tx, &row)
+    Ok(())
 }
 
 /// The counts of one device as they are now.
@@ -83,13 +77,16 @@ pub fn counts_of(db: &mut Conn, user_id: &str, device_id: &str) -> Result<Option
     }))
 }
 
-/// The device is deleted: no service is owed its counts any more, but for those in a frozen transaction.
+/// The device is deleted: these services are owed its counts no more, but for those in a frozen transaction.
 /// Part of the write that deletes the device.
-pub fn forget_counts(tx: &mut Tx<'_>, to: &Addressed) -> Result<()> {
-    let key = owed::key(&[&to.device.user_id, &to.device.device_id]);
-    let interests = tx.interests();
-    for service in authorities(&interests, to) {
-        owed::forget_key(tx, &service, owed::COUNT, &key)?;
+pub fn forget_counts<'a>(
+    db: &mut Conn,
+    services: impl IntoIterator<Item = &'a ServiceId>,
+    device: &DeviceRow,
+) -> Result<()> {
+    let key = owed::key(&[&device.user_id, &device.device_id]);
+    for service in services {
+        owed::forget_key(db, service, owed::COUNT, &key)?;
     }
     Ok(())
 }
@@ -111,9 +108,6 @@ pub fn is_drained(db: &mut Conn, devices: &[(String, String)], algorithm: &str) 
 /// Every device that has uploaded keys and is picked, with its counts, in order of user and device.
 ///
 /// Costs in proportion to all devices of the server: that is the point of who asks for it.
-///
-/// # Errors
-/// When the database fails.
 pub fn of_everybody(
     db: &mut Conn,
     is_picked: impl Fn(&Addressed) -> bool,

@@ -40,9 +40,6 @@ pub struct EventRow {
 }
 
 /// Keep an event.
-///
-/// # Errors
-/// When the database fails.
 pub fn insert(db: &mut Conn, row: &EventRow) -> Result<()> {
     on!(db, |c| diesel::insert_into(events::table)
         .values(row)
@@ -51,9 +48,6 @@ pub fn insert(db: &mut Conn, row: &EventRow) -> Result<()> {
 }
 
 /// The event with this id.
-///
-/// # Errors
-/// When the database fails.
 pub fn by_id(db: &mut Conn, event_id: &str) -> Result<Option<EventRow>> {
     if !is_key(event_id) {
         return Ok(None);
@@ -66,9 +60,6 @@ pub fn by_id(db: &mut Conn, event_id: &str) -> Result<Option<EventRow>> {
 }
 
 /// The events at these positions, in their order. Positions without an event are passed over.
-///
-/// # Errors
-/// When the database fails.
 pub fn at(db: &mut Conn, positions: &[Position]) -> Result<Vec<EventRow>> {
     let mut found = Vec::with_capacity(positions.len());
     match &mut db.engine {
@@ -97,9 +88,6 @@ pub fn at(db: &mut Conn, positions: &[Position]) -> Result<Vec<EventRow>> {
 }
 
 /// A room's events after a position and up to another, oldest first.
-///
-/// # Errors
-/// When the database fails.
 pub fn oldest_first(
     db: &mut Conn,
     room_id: &str,
@@ -118,9 +106,6 @@ pub fn oldest_first(
 }
 
 /// A room's events after a position and up to another, newest first.
-///
-/// # Errors
-/// When the database fails.
 pub fn newest_first(
     db: &mut Conn,
     room_id: &str,
@@ -139,9 +124,6 @@ pub fn newest_first(
 }
 
 /// The event is redacted: what is left of it, and by which event.
-///
-/// # Errors
-/// When the database fails.
 pub fn redact(db: &mut Conn, event_id: &str, pdu: &str, by: &str) -> Result<()> {
     on!(db, |c| diesel::update(
         events::table.filter(events::event_id.eq(event_id))
@@ -162,9 +144,6 @@ struct StateRow<'a> {
 }
 
 /// This event is now the room's state under its type and state key. Nothing for an event that is no state.
-///
-/// # Errors
-/// When the database fails.
 pub fn make_current(db: &mut Conn, event: &EventRow) -> Result<()> {
     use room_state as t;
     let Some(state_key) = &event.state_key else {
@@ -187,9 +166,6 @@ pub fn make_current(db: &mut Conn, event: &EventRow) -> Result<()> {
 }
 
 /// The current state event under a type and state key.
-///
-/// # Errors
-/// When the database fails.
 pub fn state(
     db: &mut Conn,
     room_id: &str,
@@ -210,9 +186,6 @@ pub fn state(
 }
 
 /// The current state of a room, in order of type and state key.
-///
-/// # Errors
-/// When the database fails.
 pub fn current_state(db: &mut Conn, room_id: &str, limit: i64) -> Result<Vec<EventRow>> {
     Ok(on!(db, |c| room_state::table
         .inner_join(events::table.on(events::position.eq(room_state::position)))
@@ -224,9 +197,6 @@ pub fn current_state(db: &mut Conn, room_id: &str, limit: i64) -> Result<Vec<Eve
 }
 
 /// The current state of a room under one type, in order of state key.
-///
-/// # Errors
-/// When the database fails.
 pub fn current_state_of(
     db: &mut Conn,
     room_id: &str,
@@ -244,9 +214,6 @@ pub fn current_state_of(
 }
 
 /// The state event under a type and state key as of a position.
-///
-/// # Errors
-/// When the database fails.
 pub fn state_as_of(
     db: &mut Conn,
     room_id: &str,
@@ -269,9 +236,6 @@ pub fn state_as_of(
 }
 
 /// How the state under a type and state key came about after a position and up to another, oldest first.
-///
-/// # Errors
-/// When the database fails.
 pub fn state_history(
     db: &mut Conn,
     room_id: &str,
@@ -295,9 +259,6 @@ pub fn state_history(
 
 /// What of a room's state changed after a position and up to another: the last event of each type and state key.
 /// With [`Position::START`] that is the whole state as of the second position. In order of position.
-///
-/// # Errors
-/// When the database fails.
 pub fn state_between(
     db: &mut Conn,
     room_id: &str,
@@ -325,9 +286,6 @@ pub fn state_between(
 }
 
 /// The events of a room at or before a time, the latest first; or at or after it, the earliest first.
-///
-/// # Errors
-/// When the database fails.
 pub fn near(
     db: &mut Conn,
     room_id: &str,

@@ -11,10 +11,8 @@ use diesel::prelude::*;
 use diesel::sql_types::Bool;
 
 use crate::ServiceId;
-use crate::interests::Service;
 use crate::owed::{DELIVERED, Owed, TO_DEVICE};
-use crate::store::deferred::Answer;
-use crate::tables::{client_transactions, inbox, owed, shared_contents};
+use crate::tables::{inbox, owed, shared_contents};
 use crate::{Conn, Error, Position, Result, Tx};
 
 /// A message that waits for a device.
@@ -289,75 +287,6 @@ pub fn count_shared(db: &mut Conn) -> Result<i64> {
     Ok(on!(db, |c| shared_contents::table.count().get_result(c))?)
 }
 
-/// What this sender was answered when it used this transaction id before.
-pub fn answered(
-    tx: &mut Tx<'_>,
-    sender: &str,
-    scope: &str,
-    txn_id: &str,
-) -> Result<Option<String>> {
-    if let Some(response) = tx.batch.deferred.answer(sender, scope, txn_id) {
-        return Ok(Some(response.to_owned()));
-    }
-    answer(tx.beside(), sender, scope, txn_id)
-}
-
-/// What the sender was answered by a transaction that is committed.
-pub fn answer(db: &mut Conn, sender: &str, scope: &str, txn_id: &str) -> Result<Option<String>> {
-    Ok(on!(db, |c| client_transactions::table
-        .find((sender, scope, txn_id))
-        .select(client_transactions::response)
-        .first(c)
-        .optional())?)
-}
-
-/// Remember what this sender was answered; not twice: see [`answered`]. `scope` is the endpoint with its path.
-pub fn remember(
-    tx: &mut Tx<'_>,
-    sender: &str,
-    scope: &str,
-    txn_id: &str,
-    response: &str,
-    now: i64,
-) {
-    tx.batch.deferred.answers.push(Answer {
-        sender: sender.to_owned(),
-        scope: scope.to_owned(),
-        txn_id: txn_id.to_owned(),
-        response: response.to_owned(),
-        created_at: now,
-    });
-}
-
-/// Under which sender the answers to a device's requests are remembered.
-#[must_use]
-pub fn sender_of(user_id: &str, device_id: &str) -> String {
-    format!("{user_id}|{device_id}")
-}
-
-/// The device is gone: its transaction ids are free for the next one of its name. ([spec])
-///
-/// # Errors
-/// When the database fails.
-///
-/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#transaction-identifiers
-pub fn forget_answers(db: &mut Conn, user_id: &str, device_id: &str) -> Result<()> {
-    let sender = sender_of(user_id, device_id);
-    on!(db, |c| diesel::delete(
-        client_transactions::table.filter(client_transactions::sender.eq(&sender))
-    )
-    .execute(c))?;
-    Ok(())
-}
-
-/// Forget what was answered before this time.
-pub fn prune_answers(db: &mut Conn, before: i64) -> Result<usize> {
-    Ok(on!(db, |c| diesel::delete(
-        client_transactions::table.filter(client_transactions::created_at.lt(before))
-    )
-    .execute(c))?)
-}
-
 /// A message that waits, without what it says.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable)]
 pub struct Waiting {
@@ -389,18 +318,18 @@ pub fn page(db: &mut Conn, after: Position, up_to: Position, limit: i64) -> Resu
 /// The service decides over the devices of these messages, where no other one does, and is owed them. A message that it is owed or was
 /// sent already stays as it was decided. So does one that it decided over before and is not owed: it has acknowledged it, and the row is
 /// about to go.
-pub fn decide(tx: &mut Tx<'_>, service: &Service, why: &str, positions: &[i64]) -> Result<()> {
+pub fn decide(tx: &mut Tx<'_>, service: &ServiceId, why: &str, positions: &[i64]) -> Result<()> {
     let settled: Vec<i64> = on!(&mut **tx, |c| inbox::table
         .left_join(
             owed::table.on(owed::position
                 .eq(inbox::position)
-                .and(owed::appservice_id.eq(service.id.as_str())))
+                .and(owed::appservice_id.eq(service.as_str())))
         )
         .filter(inbox::position.eq_any(positions))
         .filter(
             owed::position
                 .is_not_null()
-                .or(inbox::decided_by.eq(service.id.as_str()))
+                .or(inbox::decided_by.eq(service.as_str()))
         )
         .select(inbox::position)
         .load(c))?;
@@ -414,7 +343,7 @@ pub fn decide(tx: &mut Tx<'_>, service: &Service, why: &str, positions: &[i64]) 
             .filter(inbox::position.eq_any(&new))
             .filter(inbox::decided_by.eq(""))
     )
-    .set(inbox::decided_by.eq(service.id.as_str()))
+    .set(inbox::decided_by.eq(service.as_str()))
     .execute(c))?;
     let rows = new.into_iter().map(|position| Owed {
         why: why.to_owned(),

@@ -16,9 +16,6 @@ use crate::{Conn, Result, Tx, signing_keys};
 const USERS: usize = 500;
 
 /// The identity keys of a device, as its bytes came.
-///
-/// # Errors
-/// When the database fails.
 pub fn device_keys(db: &mut Conn, user_id: &str, device_id: &str) -> Result<Option<String>> {
     Ok(on!(db, |c| device_keys::table
         .find((user_id, device_id))
@@ -40,9 +37,6 @@ pub fn take_messages(identity_keys: &str) -> bool {
 }
 
 /// From now on these are the identity keys of the device.
-///
-/// # Errors
-/// When the database fails.
 pub fn put_device_keys(db: &mut Conn, user_id: &str, device_id: &str, json: &str) -> Result<()> {
     use device_keys as t;
     let row = (
@@ -73,9 +67,6 @@ pub struct DeviceWithKeys {
 }
 
 /// Every device of these users that has uploaded identity keys.
-///
-/// # Errors
-/// When the database fails.
 pub fn devices_with_keys(db: &mut Conn, user_ids: &[&str]) -> Result<Vec<DeviceWithKeys>> {
     let joined = device_keys::table
         .inner_join(
@@ -127,9 +118,6 @@ struct OneTimeKeyRow<'a> {
 }
 
 /// The one-time keys of a device, oldest first within an algorithm, as many as asked for at most.
-///
-/// # Errors
-/// When the database fails.
 pub fn one_time_keys(
     db: &mut Conn,
     user_id: &str,
@@ -147,9 +135,6 @@ pub fn one_time_keys(
 }
 
 /// Add one-time keys behind those that are there, in this order.
-///
-/// # Errors
-/// When the database fails.
 pub fn add_one_time_keys(
     tx: &mut Tx<'_>,
     user_id: &str,
@@ -172,9 +157,6 @@ pub fn add_one_time_keys(
 }
 
 /// Take the oldest one-time key of a device: nobody gets it again. Its id and the key, or `None` when none is left.
-///
-/// # Errors
-/// When the database fails.
 pub fn take_one_time_key(
     tx: &mut Tx<'_>,
     user_id: &str,
@@ -213,9 +195,6 @@ pub struct FallbackKey {
 }
 
 /// The fallback key of a device.
-///
-/// # Errors
-/// When the database fails.
 pub fn fallback_key(
     db: &mut Conn,
     user_id: &str,
@@ -231,9 +210,6 @@ pub fn fallback_key(
 }
 
 /// The fallback key of a device has been given away.
-///
-/// # Errors
-/// When the database fails.
 pub fn mark_fallback_key_used(
     db: &mut Conn,
     user_id: &str,
@@ -250,9 +226,6 @@ pub fn mark_fallback_key_used(
 }
 
 /// From now on this is the fallback key of the device. `used` says whether it has been given away before.
-///
-/// # Errors
-/// When the database fails.
 pub fn put_fallback_key(
     db: &mut Conn,
     user_id: &str,
@@ -285,9 +258,6 @@ pub fn put_fallback_key(
 }
 
 /// Remember that a key with this hash was handed out, as long as the device lives.
-///
-/// # Errors
-/// When the database fails.
 pub fn remember_claimed(tx: &mut Tx<'_>, user_id: &str, device_id: &str, hash: i64) -> Result<()> {
     use claimed_keys as t;
     let row = (
@@ -304,9 +274,6 @@ pub fn remember_claimed(tx: &mut Tx<'_>, user_id: &str, device_id: &str, hash: i
 }
 
 /// Those of these hashes whose keys were handed out.
-///
-/// # Errors
-/// When the database fails.
 pub fn claimed(
     db: &mut Conn,
     user_id: &str,
@@ -328,9 +295,6 @@ pub fn claimed(
 }
 
 /// Keep the newest of the hashes of a device, when there are twice as many as are kept.
-///
-/// # Errors
-/// When the database fails.
 pub fn trim_claimed(db: &mut Conn, user_id: &str, device_id: &str, keep: i64) -> Result<usize> {
     use claimed_keys as t;
     macro_rules! of_device {
@@ -361,9 +325,6 @@ pub fn trim_claimed(db: &mut Conn, user_id: &str, device_id: &str, keep: i64) ->
 }
 
 /// How many fallback keys a device has: one for each algorithm.
-///
-/// # Errors
-/// When the database fails.
 pub fn count_fallback_keys(db: &mut Conn, user_id: &str, device_id: &str) -> Result<i64> {
     use fallback_keys as t;
     Ok(on!(db, |c| t::table
@@ -375,9 +336,6 @@ pub fn count_fallback_keys(db: &mut Conn, user_id: &str, device_id: &str) -> Res
 
 /// The device is gone: its identity keys, one-time keys, fallback keys and the signatures over it and by it go too.
 /// Part of the write that deletes the device.
-///
-/// # Errors
-/// When the database fails.
 pub fn forget_device(db: &mut Conn, user_id: &str, device_id: &str) -> Result<()> {
     change!(db, |c| {
         diesel::delete(device_keys::table.find((user_id, device_id))).execute(c)?;

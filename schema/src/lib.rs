@@ -1,12 +1,13 @@
-//! What understudy remembers: SQL, rows, and the one writer that commits for everybody.
+//! What understudy remembers: SQL, rows, and the one writer that commits for all.
 //!
-//! This crate knows no HTTP and no actor. A file is a table group: row structs on top, then plain
-//! functions over a [`Conn`] that read like sentences. [`Store`] runs them: [`Store::write`] on the
-//! group-commit thread, [`Store::read`] on a few reader threads that never wait for the writer.
+//! This crate knows no HTTP and no actor, and decides nothing: no pattern, no proposal, no rule of the specification. A file is
+//! a table group: row structs on top, then plain functions over a [`Conn`] that read like sentences. [`Store`] runs them:
+//! [`Store::write`] on the group-commit thread, [`Store::read`] on a few reader threads that never wait for the writer.
 
 #[macro_use]
 pub mod store;
 
+mod cursors;
 mod error;
 mod service_id;
 mod tables;
@@ -14,19 +15,17 @@ mod tables;
 pub mod accounts;
 pub mod aliases;
 pub mod appservices;
-pub mod authority;
 pub mod back_fill;
 pub mod backup;
+pub mod client_transactions;
 pub mod counts;
-pub mod device_lists;
+pub mod device_log;
 pub mod events;
 pub mod inbox;
-pub mod interests;
 pub mod keys;
 pub mod memberships;
 pub mod owed;
 pub mod receipts;
-pub mod registration;
 pub mod relations;
 pub mod rooms;
 pub mod scratch;
@@ -37,9 +36,10 @@ pub mod set_aside;
 pub mod signing_keys;
 pub mod sync;
 pub mod threads;
+pub mod tracked;
 pub mod transactions;
 pub mod user_data;
 
 pub use error::{Error, OpenError, Result, WriteError};
 pub use service_id::ServiceId;
-pub use store::{Conn, Options, Position, Store, Tx, faults};
+pub use store::{Companion, Conn, Options, Position, Store, Tx, faults};

@@ -46,9 +46,6 @@ impl MembershipRow {
 }
 
 /// A user's membership in a room.
-///
-/// # Errors
-/// When the database fails.
 pub fn get(db: &mut Conn, room_id: &str, user_id: &str) -> Result<Option<MembershipRow>> {
     if !is_key(room_id) || !is_key(user_id) {
         return Ok(None);
@@ -61,9 +58,6 @@ pub fn get(db: &mut Conn, room_id: &str, user_id: &str) -> Result<Option<Members
 }
 
 /// A user's membership is now this.
-///
-/// # Errors
-/// When the database fails.
 pub fn put(db: &mut Conn, row: &MembershipRow) -> Result<()> {
     use memberships as t;
     on!(db, |c| diesel::insert_into(t::table)
@@ -85,9 +79,6 @@ pub fn put(db: &mut Conn, row: &MembershipRow) -> Result<()> {
 }
 
 /// The user forgets the room at this position.
-///
-/// # Errors
-/// When the database fails.
 pub fn forget(db: &mut Conn, room_id: &str, user_id: &str, at: Position) -> Result<()> {
     on!(db, |c| diesel::update(
         memberships::table.find((room_id, user_id))
@@ -98,9 +89,6 @@ pub fn forget(db: &mut Conn, room_id: &str, user_id: &str, at: Position) -> Resu
 }
 
 /// The rooms in which a user has this membership and which it has not forgotten, in order of room id, after a room id.
-///
-/// # Errors
-/// When the database fails.
 pub fn of_user(
     db: &mut Conn,
     user_id: &str,
@@ -120,9 +108,6 @@ pub fn of_user(
 }
 
 /// The memberships of a user that came about after a position and up to another, whatever they are, forgotten or not.
-///
-/// # Errors
-/// When the database fails.
 pub fn of_user_since(
     db: &mut Conn,
     user_id: &str,
@@ -141,9 +126,6 @@ pub fn of_user_since(
 }
 
 /// The memberships of a user in rooms that it forgot after a position and up to another.
-///
-/// # Errors
-/// When the database fails.
 pub fn forgotten_since(
     db: &mut Conn,
     user_id: &str,
@@ -164,9 +146,6 @@ pub fn forgotten_since(
 }
 
 /// The users with this membership in a room after a user id, in order.
-///
-/// # Errors
-/// When the database fails.
 pub fn in_room(
     db: &mut Conn,
     room_id: &str,
@@ -185,9 +164,6 @@ pub fn in_room(
 }
 
 /// Up to `limit` users who are joined or invited, other than one: after whom a client may name the room. The oldest come first.
-///
-/// # Errors
-/// When the database fails.
 pub fn heroes(
     db: &mut Conn,
     room_id: &str,
@@ -259,17 +235,11 @@ fn word(pdu: &str) -> Result<String> {
 }
 
 /// Whether the user is joined to the room.
-///
-/// # Errors
-/// When the database fails.
 pub fn is_joined(db: &mut Conn, room_id: &str, user_id: &str) -> Result<bool> {
     Ok(get(db, room_id, user_id)?.is_some_and(|m| m.membership == "join"))
 }
 
 /// Member events of a room as of a position, for who asks for the members at a point of the past.
-///
-/// # Errors
-/// When the database fails.
 pub fn events_as_of(
     db: &mut Conn,
     room_id: &str,

@@ -4,13 +4,10 @@
 //! [`owe_all`] or [`owe_latest`]. A row is in one of these states, by its `txn`: it waits (none), a transaction carries it (its id), or
 //! it has one of the marks [`ASIDE`], [`DELIVERED`] and [`OFF`].
 
-use std::collections::BTreeSet;
-
 use diesel::prelude::*;
 use diesel::sql_types::Bool;
 
 use crate::ServiceId;
-use crate::interests::Service;
 use crate::tables::{inbox, owed};
 use crate::{Conn, Position, Result, Tx};
 
@@ -47,9 +44,6 @@ pub const LEFT: &str = "left";
 
 /// The key counts of a device. The key is the user and the device; the counts are read when they are sent.
 pub const COUNT: &str = "count";
-
-/// A piece of account data. The key is the user, the room (empty for none) and the type; the item is the content.
-pub const ACCOUNT_DATA: &str = "account_data";
 
 /// Between the parts of a key.
 const SEPARATOR: char = '\u{1f}';
@@ -91,17 +85,17 @@ pub struct Owed {
 }
 
 impl Owed {
-    /// A new item for this service: it waits, or it is marked [`OFF`].
+    /// A new item for this service. It waits.
     #[must_use]
-    pub fn new(service: &Service, position: Position, kind: &str) -> Owed {
+    pub fn new(service: &ServiceId, position: Position, kind: &str) -> Owed {
         Owed {
             position: position.0,
-            appservice_id: service.id.to_string(),
+            appservice_id: service.to_string(),
             kind: kind.to_owned(),
             key: String::new(),
             item: String::new(),
             why: String::new(),
-            txn: (!service.takes(kind)).then_some(OFF),
+            txn: None,
         }
     }
 
@@ -125,14 +119,6 @@ pub fn owe(tx: &mut Tx<'_>, row: &Owed) -> Result<()> {
         .on_conflict_do_nothing()
         .execute(c))?;
     Ok(())
-}
-
-/// Each of these services is owed the new event at this position, as far as anything is ever sent to it.
-pub fn owe_event(tx: &mut Tx<'_>, event: Position, services: &BTreeSet<ServiceId>) {
-    let interests = tx.interests();
-    let services = services.iter().filter_map(|id| interests.service(id));
-    let reachable = services.filter(|s| s.is_reachable());
-    owe_all(tx, reachable.map(|s| Owed::new(s, event, EVENT)).collect());
 }
 
 /// Owe many items at once, none of which is owed already.
@@ -315,16 +301,15 @@ pub(crate) fn set_aside(db: &mut Conn, item: &Owed) -> Result<()> {
     Ok(())
 }
 
-/// Bring the marks in line with what is on for the service now: a kind that is off does not wait, and everything that was off, or set
-/// aside, waits again where its kind is on.
-pub fn resume(db: &mut Conn, service: &Service) -> Result<()> {
-    let on = service.kinds();
-    let id = service.id.as_str();
+/// Bring the marks in line with the kinds that are on for the service now: a kind that is off does not wait, and everything that was
+/// off, or set aside, waits again where its kind is on.
+pub fn resume(db: &mut Conn, service: &ServiceId, on: &[&str]) -> Result<()> {
+    let id = service.as_str();
     on!(db, |c| diesel::update(
         owed::table
             .filter(owed::appservice_id.eq(id))
             .filter(owed::txn.is_null())
-            .filter(owed::kind.ne_all(&on))
+            .filter(owed::kind.ne_all(on))
     )
     .set(owed::txn.eq(OFF))
     .execute(c))?;
@@ -332,7 +317,7 @@ pub fn resume(db: &mut Conn, service: &Service) -> Result<()> {
         owed::table
             .filter(owed::appservice_id.eq(id))
             .filter(owed::txn.eq_any([ASIDE, OFF]))
-            .filter(owed::kind.eq_any(&on))
+            .filter(owed::kind.eq_any(on))
     )
     .set(owed::txn.eq(None::<i64>))
     .execute(c))?;

@@ -29,9 +29,6 @@ pub struct ReceiptRow {
 }
 
 /// One user's receipt of one type in one thread of a room.
-///
-/// # Errors
-/// When the database fails.
 pub fn get(
     db: &mut Conn,
     room_id: &str,
@@ -47,9 +44,6 @@ pub fn get(
 }
 
 /// All receipts of a user in a room.
-///
-/// # Errors
-/// When the database fails.
 pub fn of_user(db: &mut Conn, room_id: &str, user_id: &str, limit: i64) -> Result<Vec<ReceiptRow>> {
     Ok(on!(db, |c| receipts::table
         .filter(receipts::room_id.eq(room_id))
@@ -61,9 +55,6 @@ pub fn of_user(db: &mut Conn, room_id: &str, user_id: &str, limit: i64) -> Resul
 }
 
 /// The user has read this far.
-///
-/// # Errors
-/// When the database fails.
 pub fn put(db: &mut Conn, row: &ReceiptRow) -> Result<()> {
     use receipts as t;
     on!(db, |c| diesel::insert_into(t::table)
@@ -80,9 +71,6 @@ pub fn put(db: &mut Conn, row: &ReceiptRow) -> Result<()> {
 }
 
 /// The receipts of a room after a position and up to another, oldest first.
-///
-/// # Errors
-/// When the database fails.
 pub fn after(
     db: &mut Conn,
     room_id: &str,

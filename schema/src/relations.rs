@@ -27,9 +27,6 @@ pub struct RelationRow {
 }
 
 /// Keep a relation between events of a room, and with it the thread that it makes longer.
-///
-/// # Errors
-/// When the database fails.
 pub fn insert(db: &mut Conn, room_id: &str, row: &RelationRow) -> Result<()> {
     on!(db, |c| diesel::insert_into(relations::table)
         .values(row)
@@ -41,9 +38,6 @@ pub fn insert(db: &mut Conn, room_id: &str, row: &RelationRow) -> Result<()> {
 }
 
 /// The event of a room at this position was redacted: it says nothing any more, and is no reply in a thread.
-///
-/// # Errors
-/// When the database fails.
 pub fn forget(db: &mut Conn, room_id: &str, position: Position) -> Result<()> {
     let Some(row) = of(db, position)? else {
         return Ok(());
@@ -57,9 +51,6 @@ pub fn forget(db: &mut Conn, room_id: &str, position: Position) -> Result<()> {
 }
 
 /// Whether this was said before by the same sender about the same event in the same words.
-///
-/// # Errors
-/// When the database fails.
 pub fn is_said(db: &mut Conn, row: &RelationRow) -> Result<bool> {
     let found: Option<i64> = on!(db, |c| relations::table
         .filter(relations::parent.eq(&row.parent))
@@ -74,9 +65,6 @@ pub fn is_said(db: &mut Conn, row: &RelationRow) -> Result<bool> {
 }
 
 /// The events of a room that say something about one of its events, after a position and up to another.
-///
-/// # Errors
-/// When the database fails.
 pub fn about(
     db: &mut Conn,
     room_id: &str,
@@ -106,9 +94,6 @@ pub fn about(
 }
 
 /// How the event at a position relates to another, if it does.
-///
-/// # Errors
-/// When the database fails.
 pub fn of(db: &mut Conn, position: Position) -> Result<Option<RelationRow>> {
     Ok(on!(db, |c| relations::table
         .find(position.0)

@@ -30,9 +30,6 @@ pub struct RoomRow {
 }
 
 /// One room.
-///
-/// # Errors
-/// When the database fails.
 pub fn room(db: &mut Conn, room_id: &str) -> Result<Option<RoomRow>> {
     Ok(on!(db, |c| rooms::table
         .find(room_id)
@@ -53,9 +50,6 @@ pub fn create(db: &mut Conn, row: &RoomRow) -> Result<()> {
 }
 
 /// The room has a new last event and perhaps other numbers of members.
-///
-/// # Errors
-/// When the database fails.
 pub fn advance(db: &mut Conn, row: &RoomRow) -> Result<()> {
     on!(db, |c| diesel::update(
         rooms::table.find(row.room_id.as_str())
@@ -71,9 +65,6 @@ pub fn advance(db: &mut Conn, row: &RoomRow) -> Result<()> {
 }
 
 /// List the room in the directory, or no longer.
-///
-/// # Errors
-/// When the database fails.
 pub fn set_public(db: &mut Conn, room_id: &str, public: bool) -> Result<()> {
     on!(db, |c| diesel::update(rooms::table.find(room_id))
         .set(rooms::is_public.eq(public))
@@ -82,9 +73,6 @@ pub fn set_public(db: &mut Conn, room_id: &str, public: bool) -> Result<()> {
 }
 
 /// The rooms of the directory, the largest first; `after` is the size and id of the last one of the page before.
-///
-/// # Errors
-/// When the database fails.
 pub fn public(db: &mut Conn, after: Option<(i64, &str)>, limit: i64) -> Result<Vec<RoomRow>> {
     let (joined, room_id) = after.unwrap_or((i64::MAX, ""));
     Ok(on!(db, |c| rooms::table
@@ -101,9 +89,6 @@ pub fn public(db: &mut Conn, after: Option<(i64, &str)>, limit: i64) -> Result<V
 }
 
 /// How many rooms the directory lists.
-///
-/// # Errors
-/// When the database fails.
 pub fn count_public(db: &mut Conn) -> Result<i64> {
     Ok(on!(db, |c| rooms::table
         .filter(rooms::is_public.eq(true))

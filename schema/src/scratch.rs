@@ -22,9 +22,6 @@ pub fn get(db: &mut Conn, msc: u16, key: &str) -> Result<Option<serde_json::Valu
 }
 
 /// Store a value under a key, replacing what was there.
-///
-/// # Errors
-/// When the database fails.
 pub fn put(db: &mut Conn, msc: u16, key: &str, value: &serde_json::Value) -> Result<()> {
     let row = (
         scratch::msc.eq(i64::from(msc)),
@@ -41,9 +38,6 @@ pub fn put(db: &mut Conn, msc: u16, key: &str, value: &serde_json::Value) -> Res
 }
 
 /// Forget a key. Whether it was there.
-///
-/// # Errors
-/// When the database fails.
 pub fn delete(db: &mut Conn, msc: u16, key: &str) -> Result<bool> {
     Ok(on!(db, |c| diesel::delete(
         scratch::table.find((i64::from(msc), key))

@@ -8,9 +8,6 @@ use crate::tables::server;
 use crate::{Conn, Result};
 
 /// A value stored under this key.
-///
-/// # Errors
-/// When the database fails.
 pub fn get(db: &mut Conn, key: &str) -> Result<Option<String>> {
     Ok(on!(db, |c| server::table
         .find(key)
@@ -32,9 +29,6 @@ pub fn put(db: &mut Conn, key: &str, value: &str) -> Result<()> {
 }
 
 /// Store a value under a key, whatever it was before.
-///
-/// # Errors
-/// When the database fails.
 pub fn set(db: &mut Conn, key: &str, value: &str) -> Result<()> {
     let row = (server::key.eq(key), server::value.eq(value));
     on!(db, |c| diesel::insert_into(server::table)

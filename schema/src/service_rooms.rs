@@ -1,5 +1,4 @@
-//! In which rooms each service has joined members, as it is counted anew when registrations change. How a membership counts
-//! one more or less: [`crate::device_lists`].
+//! In which rooms each appservice has joined members, how many, and which users share a room with it.
 //!
 //! Owner: `device_lists`.
 
@@ -9,7 +8,7 @@ use diesel::prelude::*;
 
 use crate::ServiceId;
 use crate::tables::{appservice_rooms, memberships};
-use crate::{Conn, Result};
+use crate::{Conn, Position, Result};
 
 /// A page of the users who are joined anywhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,10 +20,7 @@ pub struct JoinedPage {
 }
 
 /// The next thousand users after a user id who are joined anywhere, and the rooms of those that `is_member` picks: for counting
-/// services' members anew. `None` when there is nobody.
-///
-/// # Errors
-/// When the database fails.
+/// services' members anew. `None` when there is no such user.
 pub fn joined_page(
     db: &mut Conn,
     after: &str,
@@ -56,9 +52,6 @@ pub fn joined_page(
 }
 
 /// Everybody who is joined to a room.
-///
-/// # Errors
-/// When the database fails.
 pub fn joined_to(db: &mut Conn, room_id: &str) -> Result<Vec<String>> {
     Ok(on!(db, |c| memberships::table
         .filter(memberships::room_id.eq(room_id))
@@ -68,9 +61,6 @@ pub fn joined_to(db: &mut Conn, room_id: &str) -> Result<Vec<String>> {
 }
 
 /// The rooms in which the service has joined members, and how many.
-///
-/// # Errors
-/// When the database fails.
 pub fn members(db: &mut Conn, service: &ServiceId) -> Result<BTreeMap<String, i64>> {
     let rows: Vec<(String, i64)> = on!(db, |c| appservice_rooms::table
         .filter(appservice_rooms::appservice_id.eq(service.as_str()))
@@ -89,9 +79,6 @@ struct MembersRow<'a> {
 
 /// These are the rooms in which the service has joined members, and how many. Writes what is not so already, many rows in one
 /// statement.
-///
-/// # Errors
-/// When the database fails.
 pub fn set_members<'a>(
     db: &mut Conn,
     service: &'a ServiceId,
@@ -126,9 +113,6 @@ pub fn set_members<'a>(
 }
 
 /// The first room after a room id, in order, in which the service has a joined member.
-///
-/// # Errors
-/// When the database fails.
 pub fn room_after(db: &mut Conn, service: &ServiceId, after: &str) -> Result<Option<String>> {
     Ok(on!(db, |c| appservice_rooms::table
         .filter(appservice_rooms::appservice_id.eq(service.as_str()))
@@ -137,4 +121,205 @@ pub fn room_after(db: &mut Conn, service: &ServiceId, after: &str) -> Result<Opt
         .select(appservice_rooms::room_id)
         .first(c)
         .optional())?)
+}
+
+/// One joined member more or less; how many there are now. No row is left for none.
+pub(crate) fn count_member(
+    db: &mut Conn,
+    service: &ServiceId,
+    room_id: &str,
+    more: bool,
+) -> Result<i64> {
+    use appservice_rooms as t;
+    let key = (service.as_str(), room_id);
+    if more {
+        let row = (
+            t::appservice_id.eq(service.as_str()),
+            t::room_id.eq(room_id),
+            t::joined.eq(1),
+        );
+        return Ok(on!(db, |c| diesel::insert_into(t::table)
+            .values(&row)
+            .on_conflict((t::appservice_id, t::room_id))
+            .do_update()
+            .set(t::joined.eq(t::joined + 1))
+            .returning(t::joined)
+            .get_result(c))?);
+    }
+    let left: Option<i64> = on!(db, |c| diesel::update(t::table.find(key))
+        .set(t::joined.eq(t::joined - 1))
+        .returning(t::joined)
+        .get_result(c)
+        .optional())?;
+    let left = left.unwrap_or(0);
+    if left <= 0 {
+        on!(db, |c| diesel::delete(t::table.find(key)).execute(c))?;
+    }
+    Ok(left)
+}
+
+/// The services with a joined member in this room.
+pub fn services_in(db: &mut Conn, room_id: &str) -> Result<Vec<ServiceId>> {
+    let ids: Vec<String> = on!(db, |c| appservice_rooms::table
+        .filter(appservice_rooms::room_id.eq(room_id))
+        .select(appservice_rooms::appservice_id)
+        .order(appservice_rooms::appservice_id)
+        .load(c))?;
+    Ok(ids.into_iter().map(ServiceId::from).collect())
+}
+
+/// Of these rooms, those in which the service has a joined member.
+pub fn rooms_among(
+    db: &mut Conn,
+    service: &ServiceId,
+    rooms: BTreeSet<&str>,
+) -> Result<BTreeSet<String>> {
+    let rooms: Vec<&str> = rooms.into_iter().filter(|room| !room.is_empty()).collect();
+    if rooms.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let found: Vec<String> = on!(db, |c| appservice_rooms::table
+        .filter(appservice_rooms::appservice_id.eq(service.as_str()))
+        .filter(appservice_rooms::room_id.eq_any(&rooms))
+        .select(appservice_rooms::room_id)
+        .load(c))?;
+    Ok(found.into_iter().collect())
+}
+
+/// Whether there is a room where the service has a joined member and the user is joined or invited.
+pub fn shares_a_room(db: &mut Conn, service: &ServiceId, user_id: &str) -> Result<bool> {
+    let room: Option<String> = on!(db, |c| memberships::table
+        .inner_join(
+            appservice_rooms::table.on(appservice_rooms::room_id
+                .eq(memberships::room_id)
+                .and(appservice_rooms::appservice_id.eq(service.as_str())))
+        )
+        .filter(memberships::user_id.eq(user_id))
+        .filter(
+            memberships::membership
+                .eq("join")
+                .or(memberships::membership.eq("invite"))
+        )
+        .select(memberships::room_id)
+        .first(c)
+        .optional())?;
+    Ok(room.is_some())
+}
+
+/// The services that have a joined member in a room where this user is joined or invited.
+pub fn services_sharing_with(db: &mut Conn, user_id: &str) -> Result<Vec<ServiceId>> {
+    let ids: Vec<String> = on!(db, |c| memberships::table
+        .inner_join(appservice_rooms::table.on(appservice_rooms::room_id.eq(memberships::room_id)))
+        .filter(memberships::user_id.eq(user_id))
+        .filter(
+            memberships::membership
+                .eq("join")
+                .or(memberships::membership.eq("invite"))
+        )
+        .select(appservice_rooms::appservice_id)
+        .distinct()
+        .load(c))?;
+    Ok(ids.into_iter().map(ServiceId::from).collect())
+}
+
+/// Those of these users that are joined or invited in a room where the service has a joined member.
+pub fn sharing_among(
+    db: &mut Conn,
+    service: &ServiceId,
+    users: &[String],
+) -> Result<BTreeSet<String>> {
+    if users.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let found: Vec<String> = on!(db, |c| memberships::table
+        .inner_join(
+            appservice_rooms::table.on(appservice_rooms::room_id
+                .eq(memberships::room_id)
+                .and(appservice_rooms::appservice_id.eq(service.as_str())))
+        )
+        .filter(memberships::user_id.eq_any(users))
+        .filter(
+            memberships::membership
+                .eq("join")
+                .or(memberships::membership.eq("invite"))
+        )
+        .select(memberships::user_id)
+        .distinct()
+        .load(c))?;
+    Ok(found.into_iter().collect())
+}
+
+/// Which users of a room are asked about when a service gained its first member there or lost its last: those joined or invited now,
+/// and those whose membership changed lately.
+#[derive(Debug, Clone, Copy)]
+pub struct InRoom<'a> {
+    /// The room.
+    pub room_id: &'a str,
+    /// Users whose membership changed after this position are asked about too, whatever it is now. The largest position adds none.
+    pub changed_after: Position,
+    /// Only users whose id comes after this one.
+    pub after_user: &'a str,
+}
+
+/// People joined or invited in a room, after a user id, in order.
+pub fn present_in(db: &mut Conn, room_id: &str, after: &str, limit: i64) -> Result<Vec<String>> {
+    let at = InRoom {
+        room_id,
+        changed_after: Position(i64::MAX),
+        after_user: after,
+    };
+    people_of(db, at, limit)
+}
+
+/// People joined or invited in a room, and those whose membership changed after a position, in order.
+fn people_of(db: &mut Conn, at: InRoom<'_>, limit: i64) -> Result<Vec<String>> {
+    Ok(on!(db, |c| memberships::table
+        .filter(memberships::room_id.eq(at.room_id))
+        .filter(memberships::user_id.gt(at.after_user))
+        .filter(
+            memberships::membership
+                .eq("join")
+                .or(memberships::membership.eq("invite"))
+                .or(memberships::position.gt(at.changed_after.0))
+        )
+        .order(memberships::user_id)
+        .select(memberships::user_id)
+        .limit(limit)
+        .load(c))?)
+}
+
+/// The next users of a room to be asked about, in order, and those among them that share a room with the service, this one or another.
+/// `None` where no user is left to ask about.
+pub fn sharing_in(
+    db: &mut Conn,
+    service: &ServiceId,
+    at: InRoom<'_>,
+    limit: i64,
+) -> Result<Option<(Vec<String>, BTreeSet<String>)>> {
+    let present = people_of(db, at, limit)?;
+    let (Some(first), Some(last)) = (present.first(), present.last()) else {
+        return Ok(None);
+    };
+    let here = diesel::alias!(memberships as here);
+    let sharing: Vec<String> = on!(db, |c| here
+        .filter(here.field(memberships::room_id).eq(at.room_id))
+        .filter(here.field(memberships::user_id).between(first, last))
+        .filter(diesel::dsl::exists(
+            memberships::table
+                .inner_join(
+                    appservice_rooms::table.on(appservice_rooms::room_id
+                        .eq(memberships::room_id)
+                        .and(appservice_rooms::appservice_id.eq(service.as_str())))
+                )
+                .filter(memberships::user_id.eq(here.field(memberships::user_id)))
+                .filter(
+                    memberships::membership
+                        .eq("join")
+                        .or(memberships::membership.eq("invite"))
+                )
+                .select(memberships::room_id)
+        ))
+        .select(here.field(memberships::user_id))
+        .load(c))?;
+    Ok(Some((present, sharing.into_iter().collect())))
 }

@@ -2,17 +2,17 @@
 //!
 //! Owner: `accounts`.
 
+use std::collections::BTreeSet;
+
 use diesel::prelude::*;
 
 use crate::ServiceId;
+use crate::accounts::Addressed;
 use crate::accounts::{self, DeviceRow};
 use crate::tables::{access_tokens, cross_signing_keys, devices};
-use crate::{Conn, Result, Tx, counts, device_lists, inbox, keys};
+use crate::{Conn, Result, Tx, client_transactions, counts, device_log, inbox, keys};
 
 /// The user and device whose token has this hash.
-///
-/// # Errors
-/// When the database fails.
 pub fn whose_token(db: &mut Conn, token_hash: &str) -> Result<Option<(String, String)>> {
     Ok(on!(db, |c| access_tokens::table
         .find(token_hash)
@@ -32,9 +32,6 @@ pub enum Maker {
 
 /// The user has this device: made if it is missing, left as it is if not. Whether it was made; then the log of device
 /// lists says so.
-///
-/// # Errors
-/// When the database fails.
 pub fn ensure_device(
     tx: &mut Tx<'_>,
     user_id: &str,
@@ -61,14 +58,11 @@ pub fn ensure_device(
     on!(&mut **tx, |c| diesel::insert_into(devices::table)
         .values(&row)
         .execute(c))?;
-    device_lists::keys_changed(tx, user_id)?;
+    device_log::keys_changed(tx, user_id)?;
     Ok(true)
 }
 
 /// The user calls this device something else. Whether that is news; then the log of device lists says so.
-///
-/// # Errors
-/// When the database fails.
 pub fn rename_device(
     tx: &mut Tx<'_>,
     user_id: &str,
@@ -85,15 +79,12 @@ pub fn rename_device(
     .set(devices::display_name.eq(display_name))
     .execute(c))?;
     if changed == 1 {
-        device_lists::keys_changed(tx, user_id)?;
+        device_log::keys_changed(tx, user_id)?;
     }
     Ok(changed == 1)
 }
 
 /// A new token for a device; the ones it had are worth nothing any more. Answers their hashes.
-///
-/// # Errors
-/// When the database fails.
 pub fn replace_token(
     db: &mut Conn,
     user_id: &str,
@@ -120,9 +111,6 @@ pub fn replace_token(
 
 /// The device was used at `now`, from this address. Recorded only if the last time is from `before` or earlier, or no address is
 /// known yet. Whether it was recorded.
-///
-/// # Errors
-/// When the database fails.
 pub fn seen(
     db: &mut Conn,
     user_id: &str,
@@ -170,23 +158,22 @@ pub struct GoneDevice {
 }
 
 /// Delete these devices of a user, as far as they exist, with everything that is theirs: tokens, keys, signatures over
-/// them, inbox, transaction ids, copies and counts that are in no frozen transaction. The log of device lists says so, once.
-///
-/// # Errors
-/// When the database fails.
+/// them, inbox, transaction ids, copies and counts that are in no frozen transaction. The log of device lists says so, once. `decide`
+/// names the services that decide over a device.
 pub fn forget_devices(
     tx: &mut Tx<'_>,
     user_id: &str,
     device_ids: &[String],
+    decide: impl Fn(&Addressed) -> BTreeSet<ServiceId>,
 ) -> Result<Vec<GoneDevice>> {
     let mut gone = Vec::new();
     for device_id in device_ids {
         let Some(device) = accounts::device(tx, user_id, device_id)? else {
             continue;
         };
-        counts::forget_counts(tx, &device)?;
+        counts::forget_counts(tx, &decide(&device), &device.device)?;
         inbox::forget_device(tx, user_id, device_id)?;
-        inbox::forget_answers(tx, user_id, device_id)?;
+        client_transactions::forget_device(tx, user_id, device_id)?;
         keys::forget_device(tx, user_id, device_id)?;
         let tokens = drop_tokens(tx, user_id, device_id)?;
         on!(&mut **tx, |c| diesel::delete(
@@ -199,15 +186,12 @@ pub fn forget_devices(
         });
     }
     if !gone.is_empty() {
-        device_lists::keys_changed(tx, user_id)?;
+        device_log::keys_changed(tx, user_id)?;
     }
     Ok(gone)
 }
 
 /// Whether this is the public key of one of the user's cross-signing keys: no device may be called so.
-///
-/// # Errors
-/// When the database fails.
 pub fn is_cross_signing_key(db: &mut Conn, user_id: &str, name: &str) -> Result<bool> {
     let found: Option<String> = on!(db, |c| cross_signing_keys::table
         .filter(cross_signing_keys::user_id.eq(user_id))

@@ -26,9 +26,6 @@ pub struct SigningKeyRow {
 }
 
 /// One cross-signing key of a user.
-///
-/// # Errors
-/// When the database fails.
 pub fn signing_key(db: &mut Conn, user_id: &str, usage: &str) -> Result<Option<SigningKeyRow>> {
     Ok(on!(db, |c| cross_signing_keys::table
         .find((user_id, usage))
@@ -38,9 +35,6 @@ pub fn signing_key(db: &mut Conn, user_id: &str, usage: &str) -> Result<Option<S
 }
 
 /// The cross-signing keys of these users.
-///
-/// # Errors
-/// When the database fails.
 pub fn signing_keys(db: &mut Conn, user_ids: &[&str]) -> Result<Vec<SigningKeyRow>> {
     use cross_signing_keys as t;
     let mut all = Vec::new();
@@ -61,9 +55,6 @@ pub fn signing_keys(db: &mut Conn, user_ids: &[&str]) -> Result<Vec<SigningKeyRo
 }
 
 /// From now on this is the user's key for its usage.
-///
-/// # Errors
-/// When the database fails.
 pub fn put_signing_key(db: &mut Conn, row: &SigningKeyRow) -> Result<()> {
     use cross_signing_keys as t;
     on!(db, |c| diesel::insert_into(t::table)
@@ -79,9 +70,6 @@ pub fn put_signing_key(db: &mut Conn, row: &SigningKeyRow) -> Result<()> {
 }
 
 /// The user has no key for this usage any more.
-///
-/// # Errors
-/// When the database fails.
 pub fn remove_signing_key(db: &mut Conn, user_id: &str, usage: &str) -> Result<()> {
     on!(db, |c| diesel::delete(
         cross_signing_keys::table.find((user_id, usage))
@@ -123,9 +111,6 @@ impl SignatureRow {
 }
 
 /// Keep a signature; one by the same key over the same key is replaced. Whether anything changed.
-///
-/// # Errors
-/// When the database fails.
 pub fn put_signature(db: &mut Conn, signature: &SignatureRow) -> Result<bool> {
     use key_signatures as t;
     let row = signature.clone().stored();
@@ -152,9 +137,6 @@ pub fn put_signature(db: &mut Conn, signature: &SignatureRow) -> Result<bool> {
 }
 
 /// The signatures over keys of these users that this reader may see: each owner's own, and the reader's.
-///
-/// # Errors
-/// When the database fails.
 pub fn signatures_for(db: &mut Conn, reader: &str, user_ids: &[&str]) -> Result<Vec<SignatureRow>> {
     use key_signatures as t;
     let mut all: Vec<SignatureRow> = Vec::new();
@@ -176,9 +158,6 @@ pub fn signatures_for(db: &mut Conn, reader: &str, user_ids: &[&str]) -> Result<
 }
 
 /// The signatures over keys of these users that these other users made.
-///
-/// # Errors
-/// When the database fails.
 pub fn signatures_by(
     db: &mut Conn,
     signers: &[&str],
@@ -197,9 +176,6 @@ pub fn signatures_by(
 }
 
 /// The other users over whose keys this user made a signature with this key.
-///
-/// # Errors
-/// When the database fails.
 pub fn signed_by(db: &mut Conn, user_id: &str, signer_key: &str) -> Result<Vec<String>> {
     use key_signatures as t;
     Ok(on!(db, |c| t::table
@@ -212,9 +188,6 @@ pub fn signed_by(db: &mut Conn, user_id: &str, signer_key: &str) -> Result<Vec<S
 }
 
 /// The signatures over this key say nothing any more: it has become another.
-///
-/// # Errors
-/// When the database fails.
 pub fn forget_signatures_over(db: &mut Conn, user_id: &str, key: &str) -> Result<()> {
     use key_signatures as t;
     on!(db, |c| diesel::delete(
@@ -227,9 +200,6 @@ pub fn forget_signatures_over(db: &mut Conn, user_id: &str, key: &str) -> Result
 }
 
 /// The signatures that this user made with this key say nothing any more: the key was replaced.
-///
-/// # Errors
-/// When the database fails.
 pub fn forget_signatures_by(db: &mut Conn, user_id: &str, signer_key: &str) -> Result<()> {
     use key_signatures as t;
     change!(db, |c| {
@@ -251,9 +221,6 @@ pub fn forget_signatures_by(db: &mut Conn, user_id: &str, signer_key: &str) -> R
 }
 
 /// The account is given up: its cross-signing keys go, and every signature over them.
-///
-/// # Errors
-/// When the database fails.
 pub fn forget_user(db: &mut Conn, user_id: &str) -> Result<()> {
     change!(db, |c| {
         diesel::delete(cross_signing_keys::table.filter(cross_signing_keys::user_id.eq(user_id)))

@@ -9,9 +9,6 @@ use crate::tables::{counter, device_list_log, events, inbox, memberships, receip
 use crate::{Conn, Position, Result};
 
 /// The last position of this snapshot: everything up to it can be seen in it, and nothing above it.
-///
-/// # Errors
-/// When the database fails.
 pub fn head(db: &mut Conn) -> Result<Position> {
     Ok(Position(on!(db, |c| counter::table
         .find(1)
@@ -20,9 +17,6 @@ pub fn head(db: &mut Conn) -> Result<Position> {
 }
 
 /// Whether a message that waits for a device is not above this position.
-///
-/// # Errors
-/// When the database fails.
 pub fn waits_up_to(db: &mut Conn, user_id: &str, device_id: &str, up_to: Position) -> Result<bool> {
     let oldest: Option<i64> = on!(db, |c| inbox::table
         .filter(inbox::user_id.eq(user_id))
@@ -37,9 +31,6 @@ pub fn waits_up_to(db: &mut Conn, user_id: &str, device_id: &str, up_to: Positio
 }
 
 /// The ids of the rooms that a user is joined to, after a room id, in order.
-///
-/// # Errors
-/// When the database fails.
 pub fn joined_rooms(db: &mut Conn, user_id: &str, after: &str, limit: i64) -> Result<Vec<String>> {
     Ok(on!(db, |c| memberships::table
         .filter(memberships::user_id.eq(user_id))
@@ -52,9 +43,6 @@ pub fn joined_rooms(db: &mut Conn, user_id: &str, after: &str, limit: i64) -> Re
 }
 
 /// Of the rooms that a user is joined to, after a room id: those with an event after a position and up to another, in order of id.
-///
-/// # Errors
-/// When the database fails.
 pub fn rooms_with_events(
     db: &mut Conn,
     user_id: &str,
@@ -79,9 +67,6 @@ pub fn rooms_with_events(
 }
 
 /// Of the rooms that a user is joined to, after a room id: those with a receipt after a position and up to another, in order of id.
-///
-/// # Errors
-/// When the database fails.
 pub fn rooms_with_receipts(
     db: &mut Conn,
     user_id: &str,
@@ -106,9 +91,6 @@ pub fn rooms_with_receipts(
 }
 
 /// Whether there is a room to which one user is joined and to which the other is joined or invited.
-///
-/// # Errors
-/// When the database fails.
 pub fn shares_a_room(db: &mut Conn, user_id: &str, other: &str) -> Result<bool> {
     let theirs = diesel::alias!(memberships as theirs);
     let room: Option<String> = on!(db, |c| memberships::table
@@ -133,9 +115,6 @@ pub fn shares_a_room(db: &mut Conn, user_id: &str, other: &str) -> Result<bool> 
 }
 
 /// Whether a user is joined to a room that the directory lists.
-///
-/// # Errors
-/// When the database fails.
 pub fn is_in_public_room(db: &mut Conn, user_id: &str) -> Result<bool> {
     let room: Option<String> = on!(db, |c| memberships::table
         .inner_join(rooms::table.on(rooms::room_id.eq(memberships::room_id)))
@@ -152,9 +131,6 @@ pub fn is_in_public_room(db: &mut Conn, user_id: &str) -> Result<bool> {
 const USERS: usize = 500;
 
 /// Of these users, those who are joined or invited to a room that this user is joined to.
-///
-/// # Errors
-/// When the database fails.
 pub fn sharing_among(db: &mut Conn, user_id: &str, others: &[String]) -> Result<BTreeSet<String>> {
     let theirs = diesel::alias!(memberships as theirs);
     let mut found = BTreeSet::new();
@@ -182,9 +158,6 @@ pub fn sharing_among(db: &mut Conn, user_id: &str, others: &[String]) -> Result<
 }
 
 /// Those joined or invited to a room whose membership there or whose keys changed after a position and up to another.
-///
-/// # Errors
-/// When the database fails.
 pub fn changed_in(
     db: &mut Conn,
     room_id: &str,
@@ -212,9 +185,6 @@ pub fn changed_in(
 }
 
 /// Those who were in a room and whose membership there ended after a position.
-///
-/// # Errors
-/// When the database fails.
 pub fn gone_from(db: &mut Conn, room_id: &str, after: Position) -> Result<Vec<String>> {
     Ok(on!(db, |c| memberships::table
         .filter(memberships::room_id.eq(room_id))

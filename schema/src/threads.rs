@@ -70,9 +70,6 @@ pub(crate) fn count_again(db: &mut Conn, room_id: &str, root: &str) -> Result<()
 }
 
 /// The thread that begins with an event.
-///
-/// # Errors
-/// When the database fails.
 pub fn get(db: &mut Conn, room_id: &str, root: &str) -> Result<Option<ThreadRow>> {
     Ok(on!(db, |c| threads::table
         .find((room_id, root))
@@ -82,9 +79,6 @@ pub fn get(db: &mut Conn, room_id: &str, root: &str) -> Result<Option<ThreadRow>
 }
 
 /// The threads of a room whose last reply is up to a position, that of the newest reply first.
-///
-/// # Errors
-/// When the database fails.
 pub fn newest_first(
     db: &mut Conn,
     room_id: &str,
@@ -101,9 +95,6 @@ pub fn newest_first(
 }
 
 /// Whether a user has replied in a thread.
-///
-/// # Errors
-/// When the database fails.
 pub fn has_replied(db: &mut Conn, root: &str, user_id: &str) -> Result<bool> {
     Ok(on!(db, |c| select(exists(
         relations::table

@@ -1,16 +1,11 @@
-//! What a client keeps with its account: account data, global and by room, and filters; and which services are owed the former.
+//! What a client keeps with its account: account data, global and by room, and filters.
 //!
 //! Owner: `accounts`.
-
-use std::collections::BTreeSet;
 
 use diesel::prelude::*;
 use diesel::upsert::excluded;
 
-use crate::ServiceId;
 use crate::inbox::octet_length;
-use crate::interests::Service;
-use crate::owed::{self, Owed};
 use crate::tables::{account_data, filters};
 use crate::{Conn, Position, Result, Tx};
 
@@ -30,34 +25,21 @@ pub struct DataRow {
     pub position: i64,
 }
 
-/// A piece of account data that was put.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Put {
-    /// Its place in the order.
-    pub position: Position,
-    /// The services that are owed it.
-    pub services: BTreeSet<ServiceId>,
-}
-
-/// Put a piece of account data where there may be an older one, and owe it to whom it concerns. `room_id` is empty for none.
-///
-/// # Errors
-/// When the database fails.
+/// Put a piece of account data where there may be an older one. `room_id` is empty for none.
 pub fn put(
     tx: &mut Tx<'_>,
     user_id: &str,
     room_id: &str,
     kind: &str,
     content: &str,
-) -> Result<Put> {
+) -> Result<DataRow> {
     use account_data as t;
-    let position = tx.next_position();
     let row = DataRow {
         user_id: user_id.to_owned(),
         room_id: room_id.to_owned(),
         kind: kind.to_owned(),
         content: content.to_owned(),
-        position: position.0,
+        position: tx.next_position().0,
     };
     on!(&mut **tx, |c| diesel::insert_into(t::table)
         .values(&row)
@@ -68,73 +50,10 @@ pub fn put(
             t::position.eq(excluded(t::position))
         ))
         .execute(c))?;
-    let services = owe(tx, &row)?;
-    Ok(Put { position, services })
-}
-
-// ANCHOR: owe
-/// Account data is what a person tells its own clients, and nobody else: it is owed to a service for its own users only, those
-/// that nobody else may be. One row for each piece, however often it changes. Answers the
-/// services whose senders are to be woken.
-fn owe(tx: &mut Tx<'_>, data: &DataRow) -> Result<BTreeSet<ServiceId>> {
-    let interests = tx.interests();
-    let claims = interests.in_user(&data.user_id).into_iter();
-    let own = claims.filter(|(service, claim)| service.takes_account_data && claim.is_exclusive());
-    let mut services = BTreeSet::new();
-    for (service, _) in own {
-        owe_to(tx, service, data, Position(data.position))?;
-        services.insert(service.id.clone());
-    }
-    Ok(services)
-}
-// ANCHOR_END: owe
-
-fn owe_to(tx: &mut Tx<'_>, service: &Service, data: &DataRow, position: Position) -> Result<()> {
-    let row = Owed {
-        key: owed::key(&[&data.user_id, &data.room_id, &data.kind]),
-        item: data.content.clone(),
-        ..Owed::new(service, position, owed::ACCOUNT_DATA)
-    };
-    owed::owe_latest(tx, &row)
-}
-
-/// Owe one service what changed of a user's account data after a position: it was not told while that was off. How many pieces.
-pub fn owe_missed(
-    tx: &mut Tx<'_>,
-    service: &Service,
-    user_id: &str,
-    after: Position,
-) -> Result<usize> {
-    let missed = changed(tx, user_id, after, Position(i64::MAX), i64::MAX)?;
-    for data in &missed {
-        let position = tx.next_position();
-        owe_to(tx, service, data, position)?;
-    }
-    Ok(missed.len())
-}
-
-/// A registration has changed: what a service was owed of users that are not its own any more it is owed no longer, but for
-/// what is in a frozen transaction.
-///
-/// # Errors
-/// When the database fails.
-pub fn retain_owed(
-    db: &mut Conn,
-    service: &ServiceId,
-    is_its_own: impl Fn(&str) -> bool,
-) -> Result<()> {
-    for key in owed::keys(db, service, owed::ACCOUNT_DATA)? {
-        if !is_its_own(owed::parts(&key).next().unwrap_or_default()) {
-            owed::forget_key(db, service, owed::ACCOUNT_DATA, &key)?;
-        }
-    }
-    Ok(())
+    Ok(row)
 }
 
 /// The content of a piece of account data. `room_id` is empty for none.
-///
-/// # Errors
-/// When the database fails.
 pub fn get(db: &mut Conn, user_id: &str, room_id: &str, kind: &str) -> Result<Option<String>> {
     Ok(on!(db, |c| account_data::table
         .find((user_id, room_id, kind))
@@ -144,9 +63,6 @@ pub fn get(db: &mut Conn, user_id: &str, room_id: &str, kind: &str) -> Result<Op
 }
 
 /// How many different pieces of account data a user has, rooms included.
-///
-/// # Errors
-/// When the database fails.
 pub fn count(db: &mut Conn, user_id: &str) -> Result<i64> {
     Ok(on!(db, |c| account_data::table
         .filter(account_data::user_id.eq(user_id))
@@ -155,9 +71,6 @@ pub fn count(db: &mut Conn, user_id: &str) -> Result<i64> {
 }
 
 /// How many bytes the account data of a user has, rooms included, but for one piece.
-///
-/// # Errors
-/// When the database fails.
 pub fn bytes_besides(db: &mut Conn, user_id: &str, room_id: &str, kind: &str) -> Result<i64> {
     use account_data as t;
     let sum: Option<i64> = on!(db, |c| t::table
@@ -169,9 +82,6 @@ pub fn bytes_besides(db: &mut Conn, user_id: &str, room_id: &str, kind: &str) ->
 }
 
 /// The account data of a user, global and of rooms, that changed after a position and up to another, oldest first.
-///
-/// # Errors
-/// When the database fails.
 pub fn changed(
     db: &mut Conn,
     user_id: &str,
@@ -190,9 +100,6 @@ pub fn changed(
 }
 
 /// All account data of a user for one room, in order of type: for a room that is new to a client.
-///
-/// # Errors
-/// When the database fails.
 pub fn of_room(
     db: &mut Conn,
     user_id: &str,
@@ -211,9 +118,6 @@ pub fn of_room(
 }
 
 /// Keep a filter under an id; one that is there already stays.
-///
-/// # Errors
-/// When the database fails.
 pub fn put_filter(db: &mut Conn, user_id: &str, filter_id: &str, filter: &str) -> Result<()> {
     let row = (
         filters::user_id.eq(user_id),
@@ -228,9 +132,6 @@ pub fn put_filter(db: &mut Conn, user_id: &str, filter_id: &str, filter: &str) -
 }
 
 /// A filter, as JSON.
-///
-/// # Errors
-/// When the database fails.
 pub fn filter(db: &mut Conn, user_id: &str, filter_id: &str) -> Result<Option<String>> {
     Ok(on!(db, |c| filters::table
         .find((user_id, filter_id))
@@ -240,9 +141,6 @@ pub fn filter(db: &mut Conn, user_id: &str, filter_id: &str) -> Result<Option<St
 }
 
 /// How many filters a user keeps.
-///
-/// # Errors
-/// When the database fails.
 pub fn count_filters(db: &mut Conn, user_id: &str) -> Result<i64> {
     Ok(on!(db, |c| filters::table
         .filter(filters::user_id.eq(user_id))

@@ -429,19 +429,19 @@ const HOT: [(&str, &str); 25] = [
          AND NOT EXISTS (SELECT 1 FROM inbox i WHERE i.position = owed.position AND NOT i.acknowledged)",
     ),
     (
-        "device_lists::held_by",
+        "device_log::open_lines",
         "SELECT covers FROM device_list_log WHERE position > 1 ORDER BY position LIMIT 1",
     ),
     (
-        "device_lists::services_in",
+        "service_rooms::services_in",
         "SELECT appservice_id FROM appservice_rooms WHERE room_id = 'r' ORDER BY appservice_id",
     ),
     (
-        "device_lists::trackers_of",
+        "tracked::trackers_of",
         "SELECT appservice_id FROM tracked WHERE user_id = 'u'",
     ),
     (
-        "device_lists::shares_a_room",
+        "service_rooms::shares_a_room",
         "SELECT m.room_id FROM memberships m JOIN appservice_rooms a ON a.room_id = m.room_id AND a.appservice_id = 'a' \
          WHERE m.user_id = 'u' AND (m.membership = 'join' OR m.membership = 'invite') LIMIT 1",
     ),
@@ -454,7 +454,7 @@ const HOT: [(&str, &str); 25] = [
         "SELECT user_id FROM access_tokens WHERE token_hash = 'h'",
     ),
     (
-        "inbox::answered",
+        "client_transactions::answered",
         "SELECT response FROM client_transactions WHERE sender = 's' AND scope = 'e' AND txn_id = 't'",
     ),
     (
@@ -474,7 +474,7 @@ const HOT: [(&str, &str); 25] = [
         "SELECT DISTINCT user_id FROM memberships WHERE user_id > 'u' AND membership = 'join' ORDER BY user_id LIMIT 1000",
     ),
     (
-        "device_lists::rooms_changed_since",
+        "device_log::rooms_changed_since",
         "SELECT room_id FROM device_list_log WHERE position > 1 AND kind = 'member'",
     ),
     (

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use actors::accounts::{Register, Registrant};
 use actors::appservices::rules::{Known, Plan};
+use actors::services::Registration;
 use actors::{Actors, appservices, ask};
 use schema::ServiceId;
-use schema::registration::Registration;
 
 use crate::cli::{AddUser, Forget};
 use crate::options::{configured, make_database, text};

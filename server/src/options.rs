@@ -35,7 +35,7 @@ pub(crate) fn settings(
     Ok(Settings {
         server_name,
         observe: observe.map(|ids| ids.into_iter().map(ServiceId::from).collect()),
-        proposals: schema::interests::Proposals::default(),
+        proposals: actors::services::Proposals::default(),
         password_cost: PASSWORD_COST,
         default_room_version: room_version.to_owned(),
         open_registration: false,

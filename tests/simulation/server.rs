@@ -235,7 +235,7 @@ impl Server {
         let settings = Settings {
             server_name: "test".try_into().expect("a server name"),
             observe: Some(observe.iter().map(|id| (*id).into()).collect()),
-            proposals: schema::interests::Proposals::default(),
+            proposals: actors::services::Proposals::default(),
             password_cost: (8, 1),
             default_room_version: "11".to_owned(),
             open_registration: true,

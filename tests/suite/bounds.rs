@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use schema::sessions::{self, Maker};
-use schema::{Position, backup, device_lists, user_data};
+use schema::{Position, backup, device_log, user_data};
 use serde_json::{Map, Value, json};
 use tests::person::segment;
 use tests::{Person, Stage};
@@ -210,7 +210,7 @@ async fn an_account_has_a_thousand_devices_at_most() {
 async fn log_lines(stage: &Stage) -> usize {
     let store = &stage.app().actors.env.store;
     let end = Position(i64::MAX);
-    let lines = store.read(move |db| device_lists::log_after(db, Position::START, end, 1_000));
+    let lines = store.read(move |db| device_log::log_after(db, Position::START, end, 1_000));
     lines.await.expect("the log").len()
 }
 

@@ -9,7 +9,7 @@ use schema::accounts::{self, UserRow};
 use schema::inbox::InboxRow;
 use schema::memberships::{self, MembershipRow};
 use schema::sessions::{self, Maker};
-use schema::{Tx, back_fill, device_lists, inbox};
+use schema::{Tx, back_fill, device_log, inbox};
 use serde_json::{Value, json};
 use tests::bridge::{pause, until};
 use tests::person::segment;
@@ -292,7 +292,7 @@ async fn fill(stage: &Stage, users: usize, rooms_each: usize, messages_each: usi
             }
             // Nobody is told of what happened before the story begins.
             let head = tx.head();
-            device_lists::set_cursor(tx, head)
+            device_log::set_cursor(tx, head)
         });
         piece.await.expect("written");
     }
@@ -313,7 +313,7 @@ fn joins(tx: &mut Tx<'_>, user: &str, room: &str) -> schema::Result<()> {
         forgotten_at: 0,
     };
     memberships::put(tx, &row)?;
-    device_lists::membership_changed(tx, room, user, "", "join", event).map(drop)
+    device_log::membership_changed(tx, room, user, &[].into(), ("", "join"), event).map(drop)
 }
 
 /// Prints the figures of the book: `cargo nextest run -p understudy-tests adding_a_service --run-ignored all --no-capture`.

@@ -10,18 +10,30 @@ const COMPOSED: &[(&str, &str, &[&str], &str)] = &[
     (
         "owed",
         "owe_all",
-        &["to_device_inbox"],
+        &["rooms", "to_device_inbox"],
         "what is owed is committed with the fact",
     ),
     (
         "owed",
-        "owe_event",
-        &["rooms"],
+        "owe_latest",
+        &["accounts"],
         "what is owed is committed with the fact",
     ),
     (
+        "owed",
+        "forget_key",
+        &["accounts"],
+        "what a registration does not claim any more goes with the change",
+    ),
+    (
+        "owed",
+        "forget_part",
+        &["accounts"],
+        "what dies with an account dies in one write",
+    ),
+    (
         "counts",
-        "owe_counts_to",
+        "owe_counts",
         &["appservices"],
         "a page of a back-fill owes and says how far it is",
     ),
@@ -32,37 +44,31 @@ const COMPOSED: &[(&str, &str, &[&str], &str)] = &[
         "the names of broken files are kept with the registrations",
     ),
     (
-        "user_data",
-        "owe_missed",
-        &["appservices"],
-        "a page of a back-fill owes and says how far it is",
-    ),
-    (
         "inbox",
         "decide",
         &["appservices"],
         "a page of a back-fill owes and says how far it is",
     ),
     (
-        "device_lists",
+        "device_log",
         "keys_changed",
         &["accounts", "key_store"],
         "the line of the log is the durable copy of the fact",
     ),
     (
-        "device_lists",
+        "device_log",
         "private_keys_changed",
         &["key_store"],
         "the line of the log is the durable copy of the fact",
     ),
     (
-        "device_lists",
+        "device_log",
         "membership_changed",
         &["rooms"],
         "the line of the log is the durable copy of the fact",
     ),
     (
-        "device_lists",
+        "tracked",
         "set_told_until",
         &["appservices"],
         "what a registration switches off is committed with it",
@@ -92,21 +98,15 @@ const COMPOSED: &[(&str, &str, &[&str], &str)] = &[
         "what dies with an account dies in one write",
     ),
     (
-        "user_data",
-        "put",
-        &["rooms"],
-        "the read marker of a room is account data, and moves with the receipt",
-    ),
-    (
-        "inbox",
+        "client_transactions",
         "remember",
-        &["rooms"],
+        &["rooms", "to_device_inbox"],
         "the answer to a transaction id is committed with what it answers",
     ),
     (
-        "inbox",
+        "client_transactions",
         "answered",
-        &["rooms"],
+        &["rooms", "to_device_inbox"],
         "the question that comes before `remember`, in the same write",
     ),
 ];
@@ -145,12 +145,13 @@ fn written() -> BTreeMap<String, Written> {
 }
 
 /// What a function that changes rows has in its signature or in its body.
-const MARKS: [&str; 6] = [
+const MARKS: [&str; 7] = [
     "insert_into",
     "diesel::update",
     "diesel::delete",
     "insert_all!",
     "change!(",
+    "cursors::store(",
     "&mut Tx<",
 ];
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use actors::appservices::Reload;
 use actors::ask;
+use actors::services::CarriesInterests;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tests::{Bridge, Stage, until};

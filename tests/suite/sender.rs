@@ -8,12 +8,13 @@ use schema::ServiceId;
 use schema::faults::{Fault, Faults, Point};
 use schema::inbox::{self, InboxRow};
 use schema::owed::{self, Owed};
-use schema::{Tx, device_lists};
+use schema::{Tx, device_log};
 use serde_json::{Value, json};
 use tests::{Person, Stage};
 
 use crate::authority::registers_anew;
 use crate::to_device::{inbox_of, sends, taken};
+use actors::services::CarriesInterests;
 
 const PING: &str = "/_matrix/client/v1/appservice/irc/ping";
 
@@ -51,7 +52,7 @@ fn store_message(tx: &mut Tx<'_>, content: &str) -> schema::Result<()> {
     inbox::append(tx, vec![row]);
     let interests = tx.interests();
     let irc = interests.service(&"irc".into()).expect("in force");
-    owed::owe(tx, &Owed::new(irc, position, owed::TO_DEVICE))
+    owed::owe(tx, &irc.owed(position, owed::TO_DEVICE))
 }
 
 #[actix_web::test]
@@ -115,8 +116,8 @@ async fn lines_about_strangers_hold_nothing_back() {
     let store = stage.app().actors.env.store.clone();
     let write = store.write(|tx| {
         for n in 0..100 {
-            device_lists::keys_changed(tx, &format!("@stranger{n}:test"))?;
-            device_lists::private_keys_changed(tx, &format!("@stranger{n}:test"), "@other:test")?;
+            device_log::keys_changed(tx, &format!("@stranger{n}:test"))?;
+            device_log::private_keys_changed(tx, &format!("@stranger{n}:test"), "@other:test")?;
         }
         store_message(tx, r#"{"n":1}"#)
     });
@@ -150,8 +151,7 @@ async fn a_row_that_cannot_be_sent_is_set_aside_and_what_follows_goes_on() {
     let write = store.write(|tx| {
         store_message(tx, r#"{"n":"#)?;
         let gone = tx.next_position();
-        owed::owe_event(tx, gone, &[ServiceId::from("irc")].into());
-        Ok::<_, schema::Error>(())
+        owed::owe(tx, &Owed::new(&"irc".into(), gone, owed::EVENT))
     });
     write.await.expect("written");
     send(&alice, 2).await;

@@ -36,7 +36,10 @@ pub(crate) fn files(folder: &str) -> Vec<(String, String)> {
 #[test]
 fn imports_go_down_only() {
     let forbidden = [
-        ("schema/src", &["actix", "actors", "reqwest", "ruma::"][..]),
+        (
+            "schema/src",
+            &["actix", "actors", "regex", "reqwest", "ruma::"][..],
+        ),
         ("actors/src", &["actix_web", "diesel", "understudy"][..]),
         ("server/src", &["diesel", "reqwest"][..]),
         ("tests/suite", &["diesel"][..]),

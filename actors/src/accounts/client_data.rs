@@ -3,11 +3,11 @@
 use actix::{Context, Handler, ResponseFuture};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use schema::user_data::Put;
 use schema::{Position, Tx, accounts, user_data};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
+use super::account_data::{self, Put};
 use super::messages::{ChangePushRules, SetAccountData, SetFilter, SetProfile, SetTag};
 use super::rules::profile::Profile;
 use super::rules::push_rules;
@@ -101,7 +101,7 @@ fn keep(tx: &mut Tx<'_>, user: &str, room: &str, kind: &str, content: &str) -> R
             return Err(Refusal::TooLarge("an account keeps at most 16 MiB of data".into()).into());
         }
     }
-    Ok(user_data::put(tx, user, room, kind, content)?)
+    account_data::put(tx, user, room, kind, content)
 }
 
 impl Handler<SetTag> for Accounts {
@@ -192,13 +192,7 @@ impl Handler<ChangePushRules> for Accounts {
             let stored = user_data::get(tx, user.as_str(), "", push_rules::KIND)?;
             let content =
                 push_rules::Content::of(user, stored.as_deref())?.with(msg.change.clone())?;
-            Ok::<_, crate::Error>(user_data::put(
-                tx,
-                user.as_str(),
-                "",
-                push_rules::KIND,
-                &content,
-            )?)
+            account_data::put(tx, user.as_str(), "", push_rules::KIND, &content)
         });
         guarded(&self.env, "accounts", async move {
             let put = write.await?;

@@ -3,13 +3,16 @@
 use std::collections::BTreeSet;
 
 use actix::{Context, Handler, ResponseFuture};
-use schema::sessions::{self, Maker};
-use schema::{Conn, Tx, accounts, backup, device_lists, signing_keys};
+use schema::accounts::Addressed;
+use schema::sessions::{self, GoneDevice, Maker};
+use schema::{Conn, Tx, accounts, backup, device_log, signing_keys};
 
+use super::account_data::forget_owed;
 use super::messages::{ChangePassword, Confirm, Deactivate, DeleteDevices, PutDevice};
 use super::{Accounts, Changed, rules};
 use crate::key_store::empty_backups;
 use crate::runtime::known::Gone;
+use crate::services::{CarriesInterests, authorities};
 use crate::{Refusal, Result, guarded};
 
 /// The most devices that one request may delete.
@@ -23,7 +26,7 @@ pub(super) fn all(db: &mut Conn, user: &str) -> Result<Vec<String>> {
 
 /// Part of a write: delete these devices, as far as they exist.
 pub(super) fn delete(tx: &mut Tx<'_>, user: &str, devices: &[String]) -> Result<Changed> {
-    let gone = sessions::forget_devices(tx, user, devices)?;
+    let gone = forget(tx, user, devices)?;
     if gone.is_empty() {
         return Ok(Changed::default());
     }
@@ -32,6 +35,12 @@ pub(super) fn delete(tx: &mut Tx<'_>, user: &str, devices: &[String]) -> Result<
         ..Changed::default()
     };
     changed.listed(tx, user)
+}
+
+fn forget(tx: &mut Tx<'_>, user: &str, devices: &[String]) -> Result<Vec<GoneDevice>> {
+    let interests = tx.interests();
+    let decide = |to: &Addressed| authorities(&interests, to);
+    Ok(sessions::forget_devices(tx, user, devices, decide)?)
 }
 
 /// Part of a write: no device is called like one of the user's cross-signing keys, or signatures could be taken for
@@ -200,14 +209,15 @@ impl Handler<Deactivate> for Accounts {
             let user = who.user.clone();
             let write = env.store.write(move |tx| {
                 let devices = all(tx, user.as_str())?;
-                let gone = sessions::forget_devices(tx, user.as_str(), &devices)?;
+                let gone = forget(tx, user.as_str(), &devices)?;
                 accounts::deactivate(tx, user.as_str())?;
+                forget_owed(tx, user.as_str())?;
                 if msg.erase {
                     accounts::erase(tx, user.as_str())?;
                 }
                 signing_keys::forget_user(tx, user.as_str())?;
                 backup::forget_user(tx, user.as_str())?;
-                device_lists::keys_changed(tx, user.as_str())?;
+                device_log::keys_changed(tx, user.as_str())?;
                 let changed = Changed {
                     gone,
                     ..Changed::default()

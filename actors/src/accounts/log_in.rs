@@ -10,6 +10,7 @@ use super::messages::{Credentials, LogIn, LogOut, LogOutAll, LoggedIn};
 use super::passwords::Passwords;
 use super::queries::token_hash;
 use super::{Accounts, Changed, devices, rules};
+use crate::services::CarriesInterests;
 use crate::{Env, Refusal, Result, Secret, guarded};
 
 /// One text for a user who is not here, one without a password, and a wrong password.

@@ -1,7 +1,7 @@
 //! Accounts: users, their devices and tokens, their profiles and what clients keep with them.
 //!
-//! *Owns* `users`, `erased_users`, `devices`, `access_tokens`, `account_data`, `filters`; shares `client_transactions`,
-//! which it prunes. The write that deletes a device also deletes what other actors keep for it: keys, inbox, copies, counts.
+//! *Owns* `users`, `erased_users`, `devices`, `access_tokens`, `account_data`, `filters`, `client_transactions`.
+//! The write that deletes a device also deletes what other actors keep for it: keys, inbox, copies, counts.
 //!
 //! *Asks* nobody.
 //!
@@ -16,6 +16,7 @@
 //! [Client config](https://spec.matrix.org/v1.19/client-server-api/#client-config),
 //! [MSC4190](https://github.com/matrix-org/matrix-spec-proposals/pull/4190).
 
+pub(crate) mod account_data;
 mod client_data;
 mod confirmations;
 mod devices;
@@ -34,7 +35,7 @@ use std::time::Duration;
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, WrapFuture};
 use ruma::{OwnedDeviceId, OwnedRoomId, OwnedUserId};
 use schema::sessions::GoneDevice;
-use schema::{Position, Tx, inbox, memberships};
+use schema::{Position, Tx, client_transactions, memberships};
 
 use crate::device_lists::KeysChanged;
 use crate::runtime::life::Life;
@@ -107,7 +108,7 @@ impl Handler<PruneTransactions> for Accounts {
         let write = self
             .env
             .store
-            .write_always(move |tx| Ok::<_, Error>(inbox::prune_answers(tx, before)?));
+            .write_always(move |tx| Ok::<_, Error>(client_transactions::prune(tx, before)?));
         let done = async move {
             if let Err(error) = write.await {
                 tracing::warn!(%error, "old answers were not forgotten; they are tried again in an hour");

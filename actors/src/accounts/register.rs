@@ -4,17 +4,17 @@ use actix::{Context, Handler, ResponseFuture};
 use ruma::OwnedUserId;
 use ruma::push::Ruleset;
 use schema::ServiceId;
+use schema::Tx;
 use schema::accounts::{self, UserRow};
-use schema::interests::Interests;
 use schema::sessions::Maker;
-use schema::{Tx, user_data};
 
 use super::confirmations::{Confirmations, Purpose};
 use super::log_in::NewSession;
 use super::messages::{Auth, Available, Register, Registered, Registrant};
 use super::passwords::Passwords;
 use super::rules::push_rules;
-use super::{Accounts, Changed, queries, rules};
+use super::{Accounts, Changed, account_data, queries, rules};
+use crate::services::{CarriesInterests, Interests};
 use crate::{Env, Refusal, Result, Secret, guarded};
 
 impl Handler<Register> for Accounts {
@@ -197,7 +197,7 @@ impl Newcomer {
                 global: Ruleset::server_default(&self.user),
             };
             let content = serde_json::to_string(&rules)?;
-            user_data::put(tx, self.user.as_str(), "", push_rules::KIND, &content)?;
+            account_data::put(tx, self.user.as_str(), "", push_rules::KIND, &content)?;
         }
         match session {
             Some(session) => session.store(tx, &self.user, &maker, now),

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::services::Interests;
+
 use schema::ServiceId;
-use schema::interests::Interests;
 
 use super::messages::{Answer, Question};
 use super::rules;

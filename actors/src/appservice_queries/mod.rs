@@ -28,11 +28,11 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use schema::ServiceId;
-use schema::interests::{Interests, Service};
 use tokio::sync::oneshot;
 
 use crate::runtime::life::Life;
 use crate::runtime::trace::Busy;
+use crate::services::{CarriesInterests, Interests, Service};
 use crate::transport::Transport;
 use crate::{Address, Env, Result, ask_as};
 use memory::{Asked, Memory};

@@ -8,6 +8,7 @@ use schema::{accounts, aliases};
 
 use super::messages::Question;
 use super::rules;
+use crate::services::CarriesInterests;
 use crate::{Env, Error, Result};
 
 /// Something that does not exist, and the services that might make it, in the order in which to ask them.

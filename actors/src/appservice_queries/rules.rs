@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::services::{Interests, Service};
+
 use ruma::{OwnedRoomAliasId, OwnedUserId, RoomAliasId, UserId};
 use schema::ServiceId;
-use schema::interests::{Interests, Service};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -222,8 +223,9 @@ pub fn entries(kind: Kind, json: &str) -> Option<Vec<Box<RawValue>>> {
 #[cfg(test)]
 mod tests {
     use ruma::{room_alias_id, user_id};
-    use schema::interests::Proposals;
     use serde_json::json;
+
+    use crate::services::Proposals;
 
     use super::*;
 

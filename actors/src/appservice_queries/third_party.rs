@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use super::messages::{Answer, Kind, Question};
 use super::{AppserviceQueries, patiently, put, rules};
+use crate::services::CarriesInterests;
 use crate::{Address, Env, Refusal, Result};
 
 /// The networks that services bridge to, each as its services describe it. A service that does not answer is left out. ([spec])

@@ -3,14 +3,12 @@
 use std::collections::BTreeMap;
 
 use ruma::UserId;
-use schema::authority::authority;
 use schema::counts::{self, Counts};
-use schema::interests::Service;
-use schema::registration::CountsPolicy;
 use schema::{Tx, accounts};
 
 use super::rules::{self, Device};
 use crate::Result;
+use crate::services::{CarriesInterests, CountsPolicy, Service, authority};
 use crate::wire::PerDevice;
 
 /// The algorithm whose count is told even when it is zero: a client tops up only what is named.

@@ -3,8 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use schema::device_lists::{self, OpenLine};
-use schema::interests::Service;
+use crate::device_lists::held::{self, OpenLine};
 use schema::owed::{self, Owed};
 use schema::transactions::{self, Frozen};
 use schema::{Position, Tx, back_fill, set_aside};
@@ -15,6 +14,7 @@ use super::gather::{self, gather};
 use super::rules;
 use crate::Result;
 use crate::dialects::{Dialects, Topic};
+use crate::services::{CarriesInterests, Service};
 use crate::wire::{Body, Hooks, Name, Pending};
 
 /// Typing, receipts and presence: stable for who asks by the stable flag, under the old name for who asks by the old one. (MSC2409)
@@ -80,7 +80,7 @@ pub(super) fn next(tx: &mut Tx<'_>, service: &Service, wanted: &Wanted) -> Resul
         })
     };
     if wanted.is_first {
-        owed::resume(tx, service)?;
+        owed::resume(tx, &service.id, &service.kinds())?;
         set_aside::forget(tx, &service.id)?;
     }
     if let Some(frozen) = transactions::frozen(tx, &service.id)? {
@@ -92,7 +92,7 @@ pub(super) fn next(tx: &mut Tx<'_>, service: &Service, wanted: &Wanted) -> Resul
     }
     // A leave and its `left` travel together: nothing above an open line that concerns this service is looked at.
     let (newest, interests) = (tx.head(), tx.interests());
-    let line = device_lists::held_by(tx, &interests, service, newest)?;
+    let line = held::held_by(tx, &interests, service, newest)?;
     let head = OpenLine::settled_up_to(line, newest);
     let held = line.map(|line| line.position);
     let found = |next| {

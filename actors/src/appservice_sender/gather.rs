@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use schema::interests::{Interests, Service};
 use schema::owed::{self, Owed};
 use schema::{Conn, Position, inbox};
 use serde_json::value::RawValue;
 
 use super::rules::{self, Device};
+use crate::services::{Interests, Service};
 use crate::wire::{DeviceLists, OwedItem, ToDeviceEvent};
 use crate::{Result, rooms};
 

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use actix::Message;
 use schema::ServiceId;
-use schema::interests::Service;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
 use crate::runtime::trace::Busy;
+use crate::services::Service;
 use crate::{Error, Result};
 
 /// Ask the service whether it is there; a success ends the back-off. Replies at once with what will bring the answer, so that

@@ -32,11 +32,11 @@ use actix::{
     Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Recipient, SpawnHandle, WrapFuture,
 };
 use schema::Position;
-use schema::interests::Service;
 use schema::transactions::Frozen;
 
 use crate::runtime::life::Life;
 use crate::runtime::wake::WakeSender;
+use crate::services::Service;
 use crate::transport::Transport;
 use crate::{Env, Error};
 use freeze::{Found, Next, Wanted};

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use actix::{ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use bytes::Bytes;
-use schema::interests::Service;
 use tokio::sync::oneshot;
 
 use super::messages::Pinged;
 use super::{AppserviceSender, Ping, Pinging, rules};
+use crate::services::Service;
 use crate::transport::Transport;
 use crate::{Env, Refusal, Result};
 

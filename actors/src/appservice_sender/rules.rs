@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use schema::registration::CountsPolicy;
+use crate::services::CountsPolicy;
+
 use schema::{Position, owed};
 use sha2::{Digest, Sha256};
 

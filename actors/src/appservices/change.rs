@@ -5,15 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use schema::ServiceId;
-use schema::appservices::{LastInForce, ServiceRow};
-use schema::interests::{Claim, InForce, Interests};
-use schema::registration::Registration;
+use schema::appservices::ServiceRow;
 use schema::{
-    Position, Store, Tx, accounts, appservices, back_fill, device_lists, server_info,
-    service_rooms, sync, user_data,
+    Position, Store, Tx, accounts, appservices, back_fill, device_log, server_info, service_rooms,
+    sync, tracked,
 };
 
 use super::rules::{Held, Plan};
+use crate::accounts::account_data;
+use crate::services::{
+    InForce, Interests, LastInForce, Registration, last_in_force, registration_of,
+};
 use crate::{Error, Refusal, Result, Settings};
 
 /// Under which key the server keeps the names of files that say nothing about any service it knows.
@@ -134,12 +136,11 @@ pub(super) fn apply(tx: &mut Tx<'_>, change: &Change) -> Result<()> {
     };
     for (id, rooms) in &recounted(tx, interests, counted)? {
         service_rooms::set_members(tx, id, rooms)?;
-        let is_its_own = |user: &str| interests.claim(id, user).is_some_and(Claim::is_exclusive);
-        user_data::retain_owed(tx, id, is_its_own)?;
+        account_data::retain_owed(tx, interests, id)?;
         let until = missed.get(id).copied().flatten();
         back_fill::begin(tx, id, plan.away.contains(id), until)?;
     }
-    tx.swap_interests(Arc::clone(interests));
+    crate::services::swap_interests(tx, Arc::clone(interests));
     Ok(())
 }
 
@@ -177,7 +178,7 @@ fn account_data_until(
     before: &ServiceRow,
     now: InForce,
 ) -> Result<Option<Position>> {
-    let last = before.last_in_force().unwrap_or_default();
+    let last = last_in_force(before).unwrap_or_default();
     if !last.in_force.account_data {
         return Ok(last.account_data_until.map(Position));
     }
@@ -196,14 +197,12 @@ fn note_end_of_lists(
     before: &ServiceRow,
     now: InForce,
 ) -> Result<()> {
-    let were_on = before
-        .last_in_force()
-        .is_some_and(|last| last.in_force.device_lists);
+    let were_on = last_in_force(before).is_some_and(|last| last.in_force.device_lists);
     if !were_on || now.device_lists || back_fill::get(tx, id)?.is_some_and(|b| b.away) {
         return Ok(());
     }
-    let told = device_lists::cursor(tx)?;
-    Ok(device_lists::set_told_until(tx, id, told)?)
+    let told = device_log::cursor(tx)?;
+    Ok(tracked::set_told_until(tx, id, told)?)
 }
 
 /// The members as of this write: rooms in which somebody came or went since the counting began are counted again, whole.
@@ -213,7 +212,7 @@ fn recounted(tx: &mut Tx<'_>, interests: &Interests, counted: &Counted) -> Resul
         return Ok(members);
     }
     let services: BTreeSet<ServiceId> = members.keys().cloned().collect();
-    for room in device_lists::rooms_changed_since(tx, counted.since)? {
+    for room in device_log::rooms_changed_since(tx, counted.since)? {
         for rooms in members.values_mut() {
             rooms.remove(&room);
         }
@@ -255,8 +254,11 @@ pub(super) fn compile<'a>(
 pub(super) fn restore(tx: &mut Tx<'_>, settings: &Settings) -> Result<()> {
     let rows = appservices::all(tx)?;
     let present = rows.iter().filter(|row| row.present);
-    let registrations: Vec<Registration> = present.filter_map(ServiceRow::registration).collect();
+    let registrations: Vec<Registration> = present.filter_map(registration_of).collect();
     let interests = compile(registrations.iter(), settings);
-    tx.swap_interests(interests.map_err(|why| Refusal::InvalidParam(why.into()))?);
+    crate::services::swap_interests(
+        tx,
+        interests.map_err(|why| Refusal::InvalidParam(why.into()))?,
+    );
     Ok(())
 }

@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
+use crate::services::Registration;
+
 use actix::Recipient;
 use actix::prelude::SendError;
 use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
-use schema::registration::Registration;
 
 use super::messages::FolderChanged;
 use super::rules::parse::{self, Broken};

@@ -28,12 +28,12 @@ use actix::{
     SpawnHandle, WrapFuture,
 };
 use schema::ServiceId;
-use schema::interests::{Interests, Service};
 use tokio::sync::oneshot;
 
 use crate::appservice_sender::{self, AppserviceSender, View};
 use crate::device_lists::InterestAdded;
 use crate::runtime::life::Life;
+use crate::services::{CarriesInterests, Interests, Service};
 use crate::transport::Transport;
 use crate::{Env, Error, Refusal, Result, guarded};
 use folder::Watch;
@@ -351,8 +351,13 @@ fn warn_of_unheard(service: &Service, env: &Env) {
     if chosen && !env.settings.proposals.counts_policies {
         tracing::warn!(service = %service.id, "org.understudy.counts is heard in a development server only");
     }
-    if service.registration.account_data && !env.settings.proposals.account_data {
-        tracing::warn!(service = %service.id, "org.understudy.account_data is an experiment that is not switched on");
+    for key in env
+        .hooks
+        .off
+        .iter()
+        .filter(|key| service.registration.says(key))
+    {
+        tracing::warn!(service = %service.id, "{key} is an experiment that is not switched on");
     }
 }
 

@@ -6,14 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use schema::ServiceId;
-use schema::interests::{InForce, Interests};
-use schema::registration::Registration;
 use schema::{appservices, server_info};
 
 use super::change::{self, Change, STRANGERS};
 use super::folder::{self, File};
 use super::rules::parse::Broken;
 use super::rules::{self, Known, Plan};
+use crate::services::{CarriesInterests, InForce, Interests, Registration, registration_of};
 use crate::{Env, Error, Result, Settings};
 
 /// What came of a reading.
@@ -158,9 +157,7 @@ fn refuse_largest(plan: &Plan, files: &mut [File], known: &mut Known, why: Strin
             .rows
             .iter()
             .find(|row| row.appservice_id == id.as_str());
-        let before = row
-            .filter(|row| row.present)
-            .and_then(|row| row.registration());
+        let before = row.filter(|row| row.present).and_then(registration_of);
         before.as_ref() != Some(&held.registration)
     });
     let largest = changed

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use actix::{ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
-use schema::{Position, device_lists};
+use schema::{Position, device_log};
 
 use super::{DeviceLists, PruneLog};
 use crate::{Env, Error, Result};
@@ -49,7 +49,7 @@ async fn prune(env: &Env) -> Result<()> {
     let today = env.clock.now().div_euclid(DAY);
     let mark = env.store.write_always(move |tx| {
         let head = tx.head();
-        Ok::<_, Error>(device_lists::mark_day(tx, today, head, today - DAYS)?)
+        Ok::<_, Error>(device_log::mark_day(tx, today, head, today - DAYS)?)
     });
     let Some(up_to) = mark.await? else {
         return Ok(());
@@ -61,6 +61,6 @@ async fn prune(env: &Env) -> Result<()> {
 async fn prune_piece(env: &Env, up_to: Position) -> Result<i64> {
     let piece = env
         .store
-        .write_always(move |tx| Ok::<_, Error>(device_lists::prune(tx, up_to, PIECE)?));
+        .write_always(move |tx| Ok::<_, Error>(device_log::prune(tx, up_to, PIECE)?));
     piece.await
 }

@@ -15,6 +15,7 @@ use super::{KeyProxy, Parts, log_dropped};
 use crate::appservice_queries::{Question, Sharing};
 use crate::key_store::queries::{UserKeys, query_keys};
 use crate::key_store::{self, ClaimFallback, Claimed, OneTimeKeys, Wanted};
+use crate::services::CarriesInterests;
 use crate::{Identity, Result, ask_as};
 
 impl Handler<Claim> for KeyProxy {

@@ -6,6 +6,7 @@ use super::hooks::{Proxies, Proxy};
 use super::rules::owners;
 use crate::key_store::Wanted;
 use crate::key_store::queries::Queried;
+use crate::services::CarriesInterests;
 use crate::{Env, Identity};
 
 /// Whether a service may keep one-time keys of these devices.

@@ -13,6 +13,7 @@ use super::rules::{lay_over, owners};
 use super::{KeyProxy, Parts, log_dropped};
 use crate::appservice_queries::{Question, Sharing};
 use crate::key_store::queries::{Queried, UserKeys, query_keys};
+use crate::services::CarriesInterests;
 use crate::{Identity, Result};
 
 impl Handler<Query> for KeyProxy {

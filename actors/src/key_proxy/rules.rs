@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use ruma::{OwnedUserId, UserId};
 use schema::ServiceId;
-use schema::interests::{Interests, Service};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -14,6 +13,7 @@ use crate::Identity;
 use crate::key_store::OneTimeKeys;
 use crate::key_store::queries::{Queried, UserKeys};
 use crate::key_store::rules::{canonical, is_same_signed_part};
+use crate::services::{Interests, Service};
 
 /// The services that are asked, each with which of these users: those that alone may be the user and that have opted in. A service
 /// that asks is not asked: it knows the answer, and it would wait for itself.

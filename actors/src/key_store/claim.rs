@@ -2,7 +2,7 @@
 
 use actix::{Context, Handler, ResponseFuture};
 use ruma::{DeviceId, OneTimeKeyAlgorithm, OwnedOneTimeKeyId, UserId};
-use schema::{Tx, accounts, counts, keys};
+use schema::{Tx, accounts, keys};
 use serde_json::value::RawValue;
 
 use super::changed::Changed;
@@ -55,7 +55,7 @@ pub(super) fn claim(tx: &mut Tx<'_>, wanted: &Wanted, from: From) -> Result<(Cla
             if taken.as_ref().is_some_and(|t| t.counts_changed)
                 && let Some(to) = accounts::device(tx, user.as_str(), device.as_str())?
             {
-                changed.counts(counts::owe_counts(tx, &to)?, user);
+                changed.counts(tx, &to, user)?;
             }
             match taken {
                 Some(Taken { key, .. }) => {

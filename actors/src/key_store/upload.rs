@@ -58,7 +58,7 @@ pub(super) fn upload(tx: &mut Tx<'_>, msg: &Upload) -> Result<(Counts, Changed)>
             .as_ref()
             .is_some_and(|new| keys::take_messages(new.get()));
     if first || fallback || added {
-        changed.counts(counts::owe_counts(tx, &to)?, &msg.from.user);
+        changed.counts(tx, &to, &msg.from.user)?;
     }
     Ok((counts, changed))
 }

@@ -9,13 +9,11 @@ use ruma::state_res::{
 };
 use ruma::{OwnedRoomId, RoomId};
 use schema::ServiceId;
-use schema::appservices::interested_in_room;
-use schema::device_lists::membership_changed;
 use schema::events::{self, EventRow};
 use schema::memberships::{self, MembershipRow};
 use schema::relations::{self, RelationRow};
 use schema::rooms::RoomRow;
-use schema::{Position, Tx, owed, rooms};
+use schema::{Position, Tx, device_log, owed, rooms};
 use serde_json::value::to_raw_value;
 
 use super::admission;
@@ -29,6 +27,7 @@ use super::rules::format::content;
 use super::rules::judged::Judged;
 use super::rules::{canonical, membership_in, parsed, rules_of};
 use crate::device_lists::MembershipChanged;
+use crate::services::{CarriesInterests, interested_in_room, owed_event};
 use crate::{Env, Refusal, Result};
 
 impl<'e> Open<'e> {
@@ -222,7 +221,7 @@ impl<'e> Open<'e> {
         rooms::advance(tx, &self.row)?;
         let interests = tx.interests();
         services.extend(interested_in_room(tx, &interests, &self.row.room_id)?);
-        owed::owe_event(tx, position, &services);
+        owed::owe_all(tx, owed_event(&interests, position, &services));
         news.services.extend(services);
         news.rooms.insert(self.id.clone());
         Ok(())
@@ -260,10 +259,17 @@ impl<'e> Open<'e> {
         self.row.joined += count("join");
         self.row.invited += count("invite");
 
-        let mut services = BTreeSet::new();
+        let mut services = services_of(tx, user);
         if before != after {
-            let position = Position(event.position);
-            services = membership_changed(tx, &event.room_id, user, &before, &after, position)?;
+            let (position, change) = (Position(event.position), (before.as_str(), after.as_str()));
+            services.extend(device_log::membership_changed(
+                tx,
+                &event.room_id,
+                user,
+                &services,
+                change,
+                position,
+            )?);
             news.memberships.push(MembershipChanged {
                 room: self.id.clone(),
                 user: parsed(user)?,
@@ -271,7 +277,6 @@ impl<'e> Open<'e> {
                 position,
             });
         }
-        services.extend(services_of(tx, user));
         news.users.insert(parsed(user)?);
         Ok(services)
     }

@@ -8,6 +8,7 @@ use super::Rooms;
 use super::messages::{Mark, MarkKind, MarkRead};
 use super::news::News;
 use super::rules;
+use crate::accounts::account_data;
 use crate::runtime::wake::NewReceipt;
 use crate::{Refusal, Result};
 
@@ -70,7 +71,7 @@ pub(crate) fn mark(tx: &mut Tx<'_>, msg: &MarkRead, now: i64, news: &mut News) -
             }
             None => {
                 let content = serde_json::json!({ "event_id": event.event_id }).to_string();
-                let put = user_data::put(tx, user, room, FULLY_READ, &content)?;
+                let put = account_data::put(tx, user, room, FULLY_READ, &content)?;
                 news.services.extend(put.services);
             }
         }

@@ -13,6 +13,7 @@ use super::messages::{DeleteAlias, PutAlias, SetListed};
 use super::open::Open;
 use super::rules;
 use super::rules::parsed;
+use crate::services::CarriesInterests;
 use crate::{Env, Identity, Refusal, Result};
 
 impl Handler<PutAlias> for Rooms {

@@ -3,7 +3,7 @@
 use actix::{Context, Handler, ResponseFuture};
 use ruma::OwnedEventId;
 use ruma::canonical_json::{CanonicalJsonObject, CanonicalJsonValue};
-use schema::{Tx, inbox};
+use schema::{Tx, client_transactions};
 
 use super::messages::{Redact, SendEvent, SetState};
 use super::news::News;
@@ -136,11 +136,11 @@ fn once(
     rules::check_name("the transaction id", txn)?;
     rules::check_nul("the path", scope)?;
     let sender = by.transaction_sender();
-    if let Some(before) = inbox::answered(tx, &sender, scope, txn)? {
+    if let Some(before) = client_transactions::answered(tx, &sender, scope, txn)? {
         return parsed(&before);
     }
     let id = act(tx)?;
-    inbox::remember(tx, &sender, scope, txn, &id, now);
+    client_transactions::remember(tx, &sender, scope, txn, &id, now);
     parsed(&id)
 }
 

@@ -7,13 +7,13 @@ use ruma::OwnedServerName;
 use ruma::signatures::Ed25519KeyPair;
 use schema::ServiceId;
 use schema::Store;
-use schema::interests::Proposals;
 
 use crate::dialects::Dialects;
 use crate::runtime::faults::Faults;
 use crate::runtime::known::Known;
 use crate::runtime::trace::Trace;
 use crate::runtime::wake::Wake;
+use crate::services::Proposals;
 use crate::wire::Hooks;
 use crate::{Clock, Ids};
 

@@ -32,7 +32,9 @@ impl Identity {
     #[must_use]
     pub fn transaction_sender(&self) -> String {
         match (&self.device, &self.appservice) {
-            (Some(device), _) => schema::inbox::sender_of(self.user.as_str(), device.as_str()),
+            (Some(device), _) => {
+                schema::client_transactions::sender_of(self.user.as_str(), device.as_str())
+            }
             (None, Some(service)) => format!("{}|as:{service}", self.user),
             (None, None) => self.user.to_string(),
         }

@@ -39,6 +39,7 @@ use schema::ServiceId;
 
 use crate::runtime::life::Life;
 use crate::runtime::trace::Busy;
+use crate::services::CarriesInterests;
 use crate::{Env, Result};
 use pending::Pending;
 use waiters::Waiters;

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use actix::{ActorFutureExt, AsyncContext, Context, Handler, ResponseActFuture, WrapFuture};
 use ruma::{OwnedUserId, RoomId};
-use schema::{ServiceId, device_lists};
+use schema::{ServiceId, service_rooms};
 
 use super::fleeting::Presence;
 use super::{SetPresence, Sync, Syncing, online, rules};
+use crate::services::CarriesInterests;
 use crate::{Error, Result, guarded};
 
 /// How many rooms hear of a change of presence: who is in more is a bot.
@@ -34,7 +35,7 @@ impl Handler<SetPresence> for Sync {
                     return Ok(None);
                 }
                 let mut services: BTreeSet<ServiceId> =
-                    device_lists::services_sharing_with(tx, user)?
+                    service_rooms::services_sharing_with(tx, user)?
                         .into_iter()
                         .collect();
                 let interests = tx.interests();

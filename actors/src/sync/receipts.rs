@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use actix::{ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
-use schema::appservices;
 
 use super::{Sync, rules};
 use crate::runtime::wake::NewReceipt;
+use crate::services::{CarriesInterests, interested_in_room};
 
 impl Handler<NewReceipt> for Sync {
     type Result = ();
@@ -22,7 +22,7 @@ impl Handler<NewReceipt> for Sync {
             let interests = Arc::clone(&interests);
             self.env
                 .store
-                .read(move |db| appservices::interested_in_room(db, &interests, &room))
+                .read(move |db| interested_in_room(db, &interests, &room))
         };
         ctx.spawn(concerned.into_actor(self).map(move |concerned, this, _| {
             // What is fleeting may be lost: the row of the receipt is not.

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use actix::{ActorFutureExt, AsyncContext, Context, Handler, ResponseActFuture, WrapFuture};
 use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
-use schema::{ServiceId, Tx, appservices, memberships};
+use schema::{ServiceId, Tx, memberships};
 
 use super::fleeting::Fleeting;
 use super::{SetTyping, Sync};
+use crate::services::{CarriesInterests, interested_in_room};
 use crate::{Refusal, Result, guarded};
 
 /// For how long typing is believed at most, whatever the client says.
@@ -106,6 +107,6 @@ fn set_typing(
     let taken = fleeting.set_typing(room.as_str(), user.as_str(), until, || tx.next_position());
     let interests = tx.interests();
     Ok(taken
-        .map(|_| appservices::interested_in_room(tx, &interests, room.as_str()))
+        .map(|_| interested_in_room(tx, &interests, room.as_str()))
         .transpose()?)
 }

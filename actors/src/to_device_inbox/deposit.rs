@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use actix::{Context, Handler, ResponseFuture};
 use ruma::OwnedUserId;
 use schema::inbox::InboxRow;
-use schema::interests::Service;
 use schema::owed::{self, Owed};
-use schema::{Position, ServiceId, Tx, accounts, inbox};
+use schema::{Position, ServiceId, Tx, accounts, client_transactions, inbox};
 
 use super::contents::Contents;
 use super::rules::{self, Interest};
 use super::{Deposit, ToDeviceInbox};
+use crate::services::{CarriesInterests, Service};
 use crate::{Result, guarded};
 
 /// What a deposit did, for those to be woken.
@@ -47,7 +47,7 @@ fn deposit(tx: &mut Tx<'_>, msg: &Deposit, now: i64) -> Result<Deposited> {
         msg.from.transaction_sender(),
         format!("sendToDevice/{}", msg.event_type),
     );
-    if inbox::answered(tx, &sender, &scope, msg.txn.as_str())?.is_some() {
+    if client_transactions::answered(tx, &sender, &scope, msg.txn.as_str())?.is_some() {
         return Ok(Deposited {
             position: tx.head(),
             users: Vec::new(),
@@ -88,7 +88,7 @@ fn deposit(tx: &mut Tx<'_>, msg: &Deposit, now: i64) -> Result<Deposited> {
         .collect();
     inbox::append(tx, rows);
     owed::owe_all(tx, owing);
-    inbox::remember(tx, &sender, &scope, msg.txn.as_str(), "{}", now);
+    client_transactions::remember(tx, &sender, &scope, msg.txn.as_str(), "{}", now);
     Ok(Deposited {
         position: tx.head(),
         users: msg.messages.keys().cloned().collect(),
@@ -101,6 +101,6 @@ fn deposit(tx: &mut Tx<'_>, msg: &Deposit, now: i64) -> Result<Deposited> {
 fn copy(service: &Service, message: Position, interest: Interest) -> Owed {
     Owed {
         why: interest.rule().to_owned(),
-        ..Owed::new(service, message, interest.owed_as())
+        ..service.owed(message, interest.owed_as())
     }
 }

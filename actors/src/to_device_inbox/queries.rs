@@ -1,12 +1,12 @@
 //! What may be looked up: who gets copies of messages to a device, by which rule, and what waits now.
 
 use ruma::{DeviceId, UserId};
-use schema::interests::Interests;
 use schema::owed::{self, Owed};
 use schema::{accounts, inbox};
 use serde::Serialize;
 
 use super::rules::{self, Interest, Withheld};
+use crate::services::{CarriesInterests, Interests};
 use crate::{Env, Error, Refusal, Result};
 
 /// Messages and copies that an explanation shows of each; the numbers beside them count all.
@@ -166,7 +166,7 @@ pub async fn explain(env: &Env, user: &UserId, device: &DeviceId) -> Result<Expl
 
 fn standing(
     interests: &Interests,
-    service: &schema::interests::Service,
+    service: &crate::services::Service,
     to: &accounts::Addressed,
 ) -> Standing {
     let claim = interests.claim(&service.id, &to.device.user_id);

@@ -5,21 +5,11 @@
 
 use diesel::prelude::*;
 
+use crate::client_transactions::Answer;
 use crate::inbox::InboxRow;
 use crate::owed::Owed;
 use crate::tables::{client_transactions, inbox, owed};
 use crate::{Conn, Result};
-
-/// What a sender was answered under a transaction id.
-#[derive(Debug, Clone, PartialEq, Eq, Insertable)]
-#[diesel(table_name = client_transactions)]
-pub(crate) struct Answer {
-    pub(crate) sender: String,
-    pub(crate) scope: String,
-    pub(crate) txn_id: String,
-    pub(crate) response: String,
-    pub(crate) created_at: i64,
-}
 
 /// See the module.
 #[derive(Debug, Default)]

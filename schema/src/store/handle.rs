@@ -10,13 +10,12 @@ use tokio::sync::oneshot;
 
 use crate::ServiceId;
 use crate::error::{Error, Result, WriteError};
-use crate::interests::Interests;
 use crate::store::conn::Conn;
 use crate::store::job::{Job, Order, Turn};
 use crate::store::position::Position;
 use crate::store::readers::Read;
 use crate::store::shared::Shared;
-use crate::store::tx::Tx;
+use crate::store::tx::{Companion, Tx};
 
 /// The most writes of requests that may wait. Beyond it a request is told to come back later: memory does not grow.
 pub const QUEUE: usize = 2048;
@@ -85,7 +84,7 @@ impl Store {
     }
 
     /// Change something in a batch of its own: everything queued before is committed first, everything after sees its result.
-    /// For changes of the registrations, which swap the interests.
+    /// For changes that swap the companion.
     pub fn write_alone<T, E, F>(
         &self,
         write: F,
@@ -237,10 +236,10 @@ impl Store {
         self.shared.logged()
     }
 
-    /// Who is interested in whom, as last committed.
+    /// The companion of the tables, as last committed.
     #[must_use]
-    pub fn interests(&self) -> Arc<Interests> {
-        self.shared.interests()
+    pub fn companion(&self) -> Companion {
+        self.shared.companion()
     }
 
     /// How many writes wait or run.

@@ -19,4 +19,4 @@ pub use conn::Conn;
 pub use handle::{QUEUE, Store};
 pub use open::Options;
 pub use position::Position;
-pub use tx::Tx;
+pub use tx::{Companion, Tx};

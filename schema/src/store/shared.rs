@@ -8,11 +8,10 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 
 use crate::Position;
 use crate::ServiceId;
-use crate::interests::Interests;
 use crate::store::faults::Faults;
 use crate::store::job::Order;
 use crate::store::readers::Pool;
-use crate::store::tx::Batch;
+use crate::store::tx::{Batch, Companion};
 
 /// Called after a commit with the position of the last committed line of the device-list log.
 pub(crate) type Listener = dyn Fn(Position) + Send + Sync;
@@ -30,7 +29,7 @@ pub(crate) struct Inner {
     pub(crate) faults: Faults,
     /// The reads that wait, and the readers.
     pub(crate) reads: Pool,
-    interests: RwLock<Arc<Interests>>,
+    companion: RwLock<Companion>,
     head: AtomicI64,
     /// The last committed line of the device-list log, as far as is known.
     logged: AtomicI64,
@@ -60,7 +59,7 @@ impl Shared {
             waiting: AtomicUsize::new(0),
             faults,
             reads: Pool::default(),
-            interests: RwLock::default(),
+            companion: RwLock::new(Arc::new(())),
             head: AtomicI64::new(head),
             // What an earlier run appended is at most here.
             logged: AtomicI64::new(head),
@@ -74,12 +73,12 @@ impl Shared {
 
     /// A transaction is on the disk.
     pub(crate) fn committed(&self, batch: &Batch) {
-        if !Arc::ptr_eq(&self.interests(), &batch.interests) {
-            let mut interests = self
-                .interests
+        if !Arc::ptr_eq(&self.companion(), &batch.companion) {
+            let mut companion = self
+                .companion
                 .write()
                 .unwrap_or_else(PoisonError::into_inner);
-            *interests = Arc::clone(&batch.interests);
+            *companion = Arc::clone(&batch.companion);
         }
         self.head.store(batch.position, Ordering::Release);
         if let Some(line) = batch.logged {
@@ -116,12 +115,12 @@ impl Shared {
         Position(self.head.load(Ordering::Acquire))
     }
 
-    pub(crate) fn interests(&self) -> Arc<Interests> {
-        let interests = self
-            .interests
+    pub(crate) fn companion(&self) -> Companion {
+        let companion = self
+            .companion
             .read()
             .unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(&interests)
+        Arc::clone(&companion)
     }
 
     /// Behave like a killed process from now on: see [`Fault::End`](crate::store::faults::Fault::End).

@@ -1,15 +1,19 @@
-//! What a write works with: the connection, the counter, the compiled namespaces; and what is undone when it is rolled back.
+//! What a write works with: the connection, the counter, the companion; and what is undone when it is rolled back.
 
+use std::any::Any;
 use std::collections::BTreeSet;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use crate::ServiceId;
-use crate::interests::Interests;
 use crate::store::deferred::{Deferred, Lengths};
 use crate::{Conn, Error, Position};
 
-/// What a write closure works with: the connection (it dereferences to [`Conn`]), the counter, and the compiled namespaces.
+/// Memory that goes with the tables: its owner gives it, each write sees it as of its place in the order, and a commit swaps it. The
+/// storage does not know what it is.
+pub type Companion = Arc<dyn Any + Send + Sync>;
+
+/// What a write closure works with: the connection (it dereferences to [`Conn`]), the counter, and the companion.
 ///
 /// A closure can run twice: a batch that fails is rolled back and run again in smaller parts. So it takes time and chance from
 /// outside, and changes nothing but rows. It opens no transactions: it already runs in one.
@@ -21,7 +25,7 @@ pub struct Tx<'a> {
 /// What the writes of one transaction have changed besides rows.
 pub(crate) struct Batch {
     pub(crate) position: i64,
-    pub(crate) interests: Arc<Interests>,
+    pub(crate) companion: Companion,
     /// Whether any of its writes changed rows.
     pub(crate) wrote: bool,
     /// The last line that its writes appended to the device-list log.
@@ -40,16 +44,16 @@ pub(crate) struct Batch {
 /// A state of a transaction to which it can return.
 pub(crate) struct Mark {
     position: i64,
-    interests: Arc<Interests>,
+    companion: Companion,
     undo: usize,
     deferred: Lengths,
 }
 
 impl Batch {
-    pub(crate) fn new(position: i64, interests: Arc<Interests>) -> Batch {
+    pub(crate) fn new(position: i64, companion: Companion) -> Batch {
         Batch {
             position,
-            interests,
+            companion,
             wrote: false,
             logged: None,
             owed: BTreeSet::new(),
@@ -64,7 +68,7 @@ impl Batch {
     pub(crate) fn mark(&self) -> Mark {
         Mark {
             position: self.position,
-            interests: Arc::clone(&self.interests),
+            companion: Arc::clone(&self.companion),
             undo: self.undo.len(),
             deferred: self.deferred.lengths(),
         }
@@ -89,7 +93,7 @@ impl Batch {
     /// Return to this state. The latest change is undone first.
     pub(crate) fn return_to(&mut self, mark: Mark) {
         self.position = mark.position;
-        self.interests = mark.interests;
+        self.companion = mark.companion;
         self.deferred.truncate(mark.deferred);
         let undo = mark.undo;
         for step in self.undo.drain(undo..).rev() {
@@ -111,16 +115,15 @@ impl Tx<'_> {
         Position(self.batch.position)
     }
 
-    /// Who is interested in whom, as of this place in the order of writes.
+    /// The companion, as of this place in the order of writes.
     #[must_use]
-    pub fn interests(&self) -> Arc<Interests> {
-        Arc::clone(&self.batch.interests)
+    pub fn companion(&self) -> Companion {
+        Arc::clone(&self.batch.companion)
     }
 
-    /// From the next write on, these are the interests. Only in a closure given to `Store::write_alone`:
-    /// the swap happens if and when the commit does.
-    pub fn swap_interests(&mut self, new: impl Into<Arc<Interests>>) {
-        self.batch.interests = new.into();
+    /// From the next write on, this is the companion. Only in a closure given to `Store::write_alone`: the commit swaps it.
+    pub fn swap_companion(&mut self, new: Companion) {
+        self.batch.companion = new;
     }
 
     /// This service is owed something by this write. The listener of [`Store::on_commit`](crate::Store::on_commit) is called with it

@@ -212,7 +212,7 @@ impl Writer {
             Ok(position) => position,
             Err(why) => return Ok(Attempt::RolledBack(None, Trouble::of(&why.into()))),
         };
-        let mut batch = Batch::new(start, self.shared.interests());
+        let mut batch = Batch::new(start, self.shared.companion());
         let clean = batch.mark();
         for (number, job) in jobs.iter_mut().enumerate() {
             let outcome = self.run_one(job, &mut batch)?;

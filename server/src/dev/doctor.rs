@@ -7,6 +7,7 @@ use std::time::Duration;
 use actors::Refusal;
 use actors::appservices::LARGEST;
 use actors::dialects::Dialect;
+use actors::services::CarriesInterests;
 use schema::ServiceId;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};

@@ -9,6 +9,7 @@ use std::time::Duration;
 use actors::appservice_sender::View;
 use actors::appservices::Problem;
 use actors::runtime::trace::Seen;
+use actors::services::CarriesInterests;
 use actors::{appservices, ask};
 use serde::{Deserialize, Serialize};
 use serde_json::json;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use actors::Env;
 use actors::appservices::{File, read_text, rules::parse};
-use schema::registration::Registration;
+use actors::services::{CarriesInterests, Registration};
 
 use super::frameworks::Framework;
 

@@ -1,6 +1,6 @@
 //! What the known frameworks need from a registration: read in their source, and seen in what they do.
 
-use schema::registration::{MSC3202, PUSH_EPHEMERAL, RECEIVE_EPHEMERAL, Registration};
+use actors::services::{MSC3202, PUSH_EPHEMERAL, RECEIVE_EPHEMERAL, Registration};
 
 /// A library that application services are built with.
 #[derive(Debug, PartialEq, Eq)]

@@ -1,12 +1,12 @@
 //! What is wrong with the patterns of one registration, and where those of two meet.
 
-use schema::registration::{Namespace, Registration};
-
 use super::checks::{
     CLAIMS_EVERYBODY, Examination, LOOSE_DOT, MATCHES_NOBODY, NEVER_EXCLUSIVE, OBSERVES_EVERYBODY,
     ONLY_UNUSUAL, OVERLAP, SENDER_CLAIMED, UNDECIDED,
 };
 use super::search::{CHOSEN, Ids, POSSIBLE, Search, Verdict, are_apart};
+
+use actors::services::{Namespace, Registration};
 
 /// User ids of the server: those that people may choose, or all.
 fn users<'a>(letters: &'static [u8], server: Option<&'a str>) -> Ids<'a> {

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use actix_web::web::Bytes;
+use actors::services::Registration;
 use actors::transport::{Answer, Transport};
 use actors::{Error, Refusal};
-use schema::registration::Registration;
 
 use super::checks::{
     ANSWERS_ANYTHING, Check, Examination, NO_ANSWER, NO_CONNECTION, NO_PING, NOT_READ, PING_FAILED,

@@ -1,7 +1,7 @@
 //! What is wrong with a registration as it stands, and with several side by side. Nothing here touches the network.
 
 use actors::appservices::rules::parse;
-use schema::registration::{MSC3202, MSC4190, PUSH_EPHEMERAL, RECEIVE_EPHEMERAL, Registration};
+use actors::services::{MSC3202, MSC4190, PUSH_EPHEMERAL, RECEIVE_EPHEMERAL, Registration};
 use serde_json::Value;
 
 use super::checks::{

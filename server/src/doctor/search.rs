@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use actors::services::anchored;
+
 use regex_automata::hybrid::LazyStateID;
 use regex_automata::hybrid::dfa::{Cache, DFA};
 use regex_automata::nfa::thompson;
 use regex_automata::util::start;
 use regex_automata::{Anchored, MatchKind};
-use schema::interests::anchored;
 
 /// How many states one search looks at, of all its patterns together. Patterns as they are written need a few hundred; the bound
 /// is for those that are written against it.
@@ -364,7 +365,7 @@ mod tests {
 
     #[test]
     fn what_is_said_is_what_the_server_does() {
-        use schema::interests::{Interests, Proposals};
+        use actors::services::{Interests, Proposals};
         let patterns = [
             "@a.*",
             "@.*b",

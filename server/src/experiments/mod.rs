@@ -5,8 +5,8 @@
 
 pub mod account_data;
 
+use actors::services::Proposals;
 use actors::wire::{Body, Hooks, Pending};
-use schema::interests::Proposals;
 
 /// Everything an experiment may touch.
 pub struct Experiment {
@@ -44,6 +44,8 @@ pub fn switch_on<S: AsRef<str>>(
             known.join(", ")
         ));
     }
+    let off = ALL.iter().filter(|e| !names.contains(&e.name));
+    hooks.off = off.flat_map(|e| e.registration).copied().collect();
     for experiment in ALL.iter().filter(|e| names.contains(&e.name)) {
         (experiment.switches)(proposals);
         hooks.transaction.push(experiment.transaction);
@@ -60,13 +62,13 @@ mod tests {
         let (mut hooks, mut proposals) = (Hooks::default(), Proposals::default());
         let none: [&str; 0] = [];
         assert!(switch_on(&none, &mut hooks, &mut proposals).is_ok());
-        assert!(!proposals.account_data && hooks.transaction.is_empty());
+        assert!(proposals.account_data.is_none() && hooks.transaction.is_empty());
         let why = switch_on(&["account_data", "telepathy"], &mut hooks, &mut proposals);
         assert!(why.is_err_and(|why| why.contains("\"telepathy\" is not known")));
-        assert!(!proposals.account_data, "nothing was switched on");
+        assert!(proposals.account_data.is_none(), "nothing was switched on");
         let twice = ["account_data", "account_data"];
         assert!(switch_on(&twice, &mut hooks, &mut proposals).is_ok());
-        assert!(proposals.account_data && hooks.transaction.len() == 1);
+        assert!(proposals.account_data.is_some() && hooks.transaction.len() == 1);
     }
 
     #[test]

@@ -4,10 +4,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use actors::dialects::{self, Topic};
+use actors::services::{CarriesInterests, Service};
 use actors::wire::{Name, Naming};
 use actors::{Identity, Refusal, Secret, accounts};
 use ruma::{OwnedDeviceId, OwnedUserId};
-use schema::interests::Service;
 
 use super::address;
 use super::error::{Error, Result};

@@ -7,8 +7,8 @@ pub mod msc4203;
 pub mod msc4350;
 
 use actors::key_proxy::{ClaimProxy, Proxies, QueryProxy};
+use actors::services::Proposals;
 use actors::wire::{Body, FindDeviceSigner, Hooks, Name, Naming, Pending};
-use schema::interests::Proposals;
 
 use crate::http::registry::Routes;
 
@@ -114,6 +114,7 @@ pub fn hooks(mscs: &[&'static Msc], naming: Naming) -> (Hooks, Proposals) {
             naming,
             transaction: mscs.iter().map(|m| m.transaction).collect(),
             device_signer: mscs.iter().filter_map(|m| m.device_signer).collect(),
+            ..Hooks::default()
         },
         proposals,
     )

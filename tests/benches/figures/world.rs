@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
+use actors::services::{Interests, Proposals, Registration};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use schema::ServiceId;
 use schema::accounts::{self, UserRow};
-use schema::interests::{Interests, Proposals};
 use schema::keys::OneTimeKey;
-use schema::registration::Registration;
 use schema::sessions::{self, Maker};
-use schema::{Store, Tx, device_lists, keys};
+use schema::{Store, Tx, device_log, keys};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -183,7 +182,7 @@ impl World {
                 ..Proposals::default()
             };
             let interests = Interests::compile("bench", vec![(registration, false)], proposals);
-            tx.swap_interests(interests.expect("patterns"));
+            actors::services::swap_interests(tx, interests.expect("patterns"));
             Ok::<_, schema::Error>(())
         });
         swapped.await.expect("written");
@@ -191,7 +190,7 @@ impl World {
         // Nobody is told of what happened before the story begins.
         let skipped = store.write(|tx| {
             let head = tx.head();
-            device_lists::set_cursor(tx, head)
+            device_log::set_cursor(tx, head)
         });
         skipped.await.expect("written");
         store.close();

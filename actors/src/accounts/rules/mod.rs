@@ -5,9 +5,9 @@ pub mod push_rules;
 
 use ruma::{OwnedUserId, ServerName, UserId};
 use schema::ServiceId;
-use schema::interests::{Interests, Service};
 
 use crate::runtime::lengths::NAME;
+use crate::services::{Interests, Service};
 use crate::{Refusal, Result};
 
 /// The longest name of a device, in characters: what other servers allow.
@@ -204,9 +204,9 @@ pub fn own(asker: &UserId, owner: &UserId) -> Result<(), Refusal> {
 #[cfg(test)]
 mod tests {
     use ruma::server_name;
-    use schema::interests::Proposals;
-    use schema::registration::Registration;
     use serde_json::json;
+
+    use crate::services::{Proposals, Registration};
 
     use super::*;
 

@@ -60,14 +60,14 @@ async fn answers_to_client_transactions_are_forgotten_after_a_day() {
     let env = &house.actors.env;
     let now = env.clock.now();
     let write = env.store.write(move |tx| {
-        inbox::remember(tx, "@alice:test", "send", "1", "{}", now);
+        client_transactions::remember(tx, "@alice:test", "send", "1", "{}", now);
         Ok::<_, Error>(())
     });
     write.await.expect("is remembered");
     let answered = || {
         let read = env
             .store
-            .read(|db| inbox::answer(db, "@alice:test", "send", "1"));
+            .read(|db| client_transactions::answer(db, "@alice:test", "send", "1"));
         async move { read.await.expect("the database answers") }
     };
     assert!(answered().await.is_some());

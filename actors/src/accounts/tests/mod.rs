@@ -11,15 +11,15 @@ use std::time::Duration;
 use ruma::{OwnedUserId, UserId, device_id, owned_user_id, user_id};
 use schema::ServiceId;
 use schema::inbox::InboxRow;
-use schema::interests::Proposals;
 use schema::owed::{self, Owed};
-use schema::{Position, Store, accounts, counts, device_lists, inbox, keys};
+use schema::{Position, Store, accounts, client_transactions, counts, device_log, inbox, keys};
 use serde_json::json;
 
 use super::messages::*;
 use super::queries;
 use crate::runtime::error::Challenge;
 use crate::runtime::trace::Trace;
+use crate::services::Proposals;
 use crate::start::Parts;
 use crate::wire::Hooks;
 use crate::{Actors, Clock, Error, Identity, Ids, Refusal, Result, Secret, Settings, ask, start};
@@ -128,7 +128,7 @@ impl House {
             .actors
             .env
             .store
-            .read(|db| device_lists::log_after(db, Position::START, Position(i64::MAX), 1000));
+            .read(|db| device_log::log_after(db, Position::START, Position(i64::MAX), 1000));
         let entries = entries.await.expect("the database answers");
         entries.into_iter().filter(|e| e.user_id == user).count()
     }

@@ -8,19 +8,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use schema::ServiceId;
-use schema::authority::{Authority, authority};
 use schema::back_fill::{BackFill, Stage};
-use schema::device_lists::InRoom;
-use schema::interests::{Claim, Interests, Service};
+use schema::service_rooms::InRoom;
 use schema::{
-    Position, Tx, accounts, back_fill, counts, device_lists, inbox, keys, owed, service_rooms,
-    signing_keys, user_data,
+    Position, Tx, accounts, back_fill, counts, device_log, inbox, keys, owed, service_rooms,
+    signing_keys, tracked,
 };
 
+use crate::accounts::account_data;
 use crate::device_lists::{
     pass,
     rules::{Present, Verdict, verdict},
 };
+use crate::services::{Authority, CarriesInterests, Interests, Service, authority};
 use crate::{Env, Error, Result};
 
 /// Rows looked at in one page: a few milliseconds on either engine.
@@ -121,7 +121,7 @@ fn inboxes(
         }
     }
     for (rule, positions) in by_rule {
-        inbox::decide(tx, about, rule.name(), &positions)?;
+        inbox::decide(tx, &about.id, rule.name(), &positions)?;
     }
     Ok(last)
 }
@@ -138,7 +138,7 @@ fn tracked(
     after: &str,
 ) -> Result<Option<Stage>> {
     let own = |user: &str| interests.claim(&now.service, user).is_some();
-    let tracked = device_lists::tracked_by(tx, &now.service, after, PAGE)?;
+    let tracked = tracked::tracked_by(tx, &now.service, after, PAGE)?;
     let left = (owed::DEVICE_LIST, owed::LEFT);
     let left = owed::keys_with(tx, &now.service, left, after, PAGE)?;
     let Some(end) = end_of([&tracked, &left]) else {
@@ -149,7 +149,7 @@ fn tracked(
         let present = Present {
             own,
             tracked: true,
-            shares: !own && device_lists::shares_a_room(tx, &now.service, user)?,
+            shares: !own && service_rooms::shares_a_room(tx, &now.service, user)?,
             keys_changed: now.away,
         };
         pass::owe(tx, about, user, verdict(present), None)?;
@@ -208,7 +208,9 @@ fn its_accounts(
     after: &str,
 ) -> Result<Option<Stage>> {
     let keys = now.away && about.takes_device_lists;
-    let data = now.account_data_after.filter(|_| about.takes_account_data);
+    let data = now
+        .account_data_after
+        .filter(|_| about.account_data.is_some());
     if !keys && data.is_none() {
         return Ok(None);
     }
@@ -217,10 +219,9 @@ fn its_accounts(
         let users: Vec<&str> = page.iter().map(String::as_str).collect();
         keys_of(tx, interests, about, &users)?;
     }
-    for user in data.iter().flat_map(|_| &page) {
-        let claim = interests.claim(&about.id, user);
-        if let (Some(after), true) = (data, claim.is_some_and(Claim::is_exclusive)) {
-            user_data::owe_missed(tx, about, user, after)?;
+    for user in &page {
+        if let Some(after) = data {
+            account_data::owe_missed(tx, interests, &about.id, user, after)?;
         }
     }
     Ok(page.last().cloned().map(Stage::Accounts))
@@ -239,8 +240,8 @@ fn keys_of(tx: &mut Tx<'_>, interests: &Interests, about: &Service, users: &[&st
     let mut changed: BTreeSet<String> = with_keys.map(|device| device.user_id).collect();
     let signing = signing_keys::signing_keys(tx, &own)?.into_iter();
     changed.extend(signing.map(|key| key.user_id));
-    if let Some(after) = device_lists::told_until(tx, &about.id)? {
-        changed.extend(device_lists::keys_changed_among(tx, &own, after)?);
+    if let Some(after) = tracked::told_until(tx, &about.id)? {
+        changed.extend(device_log::keys_changed_among(tx, &own, after)?);
     }
     for to in accounts::devices_of(tx, users)? {
         let (user, device) = (&to.device.user_id, &to.device.device_id);
@@ -250,7 +251,7 @@ fn keys_of(tx: &mut Tx<'_>, interests: &Interests, about: &Service, users: &[&st
             continue;
         }
         if decides {
-            counts::owe_counts_to(tx, about, &to.device)?;
+            counts::owe_counts(tx, [&about.id], &to.device)?;
         }
         if claim.is_some() {
             changed.insert(to.device.user_id);

@@ -6,9 +6,7 @@ use std::sync::Arc;
 
 use schema::accounts::UserRow;
 use schema::inbox::InboxRow;
-use schema::interests::{InForce, Proposals};
 use schema::owed::Owed;
-use schema::registration::Registration;
 use schema::sessions::{self, Maker};
 use schema::{Options, Store, memberships, service_rooms};
 
@@ -18,6 +16,7 @@ use super::super::{known, rules};
 use super::*;
 use crate::Settings;
 use crate::device_lists::pass::tests::{drain, move_to};
+use crate::services::{CarriesInterests, InForce, Proposals, Registration};
 use crate::to_device_inbox;
 
 const USERS: [&str; 5] = [
@@ -178,7 +177,7 @@ fn arrives(tx: &mut Tx<'_>, user: &str) -> Result<()> {
             tx,
             &Owed {
                 why: interest.rule().to_owned(),
-                ..Owed::new(service, at, interest.owed_as())
+                ..service.owed(at, interest.owed_as())
             },
         )?;
     }
@@ -383,7 +382,7 @@ async fn a_user_that_is_its_own_no_more_is_left_unless_they_share_a_room() {
             move_to(tx, ROOMS[0], "@ircbot:test", "join")?;
             move_to(tx, ROOMS[0], "@irc_b:test", "join")?;
             for user in ["@irc_a:test", "@irc_b:test"] {
-                device_lists::keys_changed(tx, user)?;
+                schema::device_log::keys_changed(tx, user)?;
             }
             drain(tx)
         })
@@ -406,7 +405,7 @@ async fn a_user_that_is_its_own_again_before_left_was_sent_is_changed() {
     house.pages().await;
     house
         .write(|tx| {
-            device_lists::keys_changed(tx, "@irc_a:test")?;
+            schema::device_log::keys_changed(tx, "@irc_a:test")?;
             drain(tx)
         })
         .await;
@@ -489,7 +488,7 @@ async fn check(house: &House, seed: u64) {
                 counted,
                 "seed {seed}: members"
             );
-            let tracked = device_lists::tracked_by(tx, &irc(), "", 99)?;
+            let tracked = schema::tracked::tracked_by(tx, &irc(), "", 99)?;
             let tracked: BTreeSet<_> = tracked.into_iter().filter(|user| !own(user)).collect();
             assert_eq!(tracked, shared, "seed {seed}: tracked");
 

@@ -9,12 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use schema::ServiceId;
 use schema::appservices::ServiceRow;
-use schema::interests::{InForce, Interests};
-use schema::registration::{Namespace, Registration};
 
 use super::Problem;
 use super::folder::File;
 use super::rules::parse::Broken;
+use crate::services::{
+    InForce, Interests, Namespace, Registration, last_in_force, registration_of,
+};
 
 pub use super::rules::parse::parse;
 
@@ -85,7 +86,7 @@ pub fn plan(
 ) -> Plan {
     let stored = known.rows.iter().filter(|row| row.present);
     let stored = stored.filter_map(|row| {
-        let (file, registration) = (row.file.clone(), row.registration()?);
+        let (file, registration) = (row.file.clone(), registration_of(row)?);
         Some((registration.id.clone(), Version { file, registration }))
     });
     let mut plans = Plans {
@@ -121,7 +122,7 @@ pub fn without_folder(
     switched_on: &dyn Fn(&Registration) -> InForce,
 ) -> Plan {
     let present = known.rows.iter().filter(|row| row.present);
-    let all = present.filter_map(|row| Some((row.file.clone(), Ok(row.registration()?))));
+    let all = present.filter_map(|row| Some((row.file.clone(), Ok(registration_of(row)?))));
     let mut plan = plan(all.collect(), known, switched_on);
     plan.strangers.clone_from(&known.strangers);
     let kept: Vec<ServiceId> = plan.in_force.keys().cloned().collect();
@@ -327,9 +328,7 @@ impl Plans {
                 .iter()
                 .find(|row| row.appservice_id == id.as_str());
             let before = self.stored.get(&id).map(|before| &before.registration);
-            let last = row
-                .filter(|_| before.is_some())
-                .and_then(ServiceRow::last_in_force);
+            let last = row.filter(|_| before.is_some()).and_then(last_in_force);
             if before == Some(&registration)
                 && last.as_ref().is_some_and(|l| l.in_force == in_force)
             {

@@ -22,7 +22,7 @@ fn good(text: &str) -> Registration {
 
 fn row(text: &str, file: &str, present: bool) -> ServiceRow {
     let registration = good(text);
-    let last = schema::appservices::LastInForce::default();
+    let last = crate::services::LastInForce::default();
     ServiceRow {
         appservice_id: registration.id.to_string(),
         registration: serde_json::to_string(&registration).expect("JSON"),
@@ -377,12 +377,12 @@ fn what_a_start_switches_on_and_off_is_a_change_of_the_registration() {
         ("observe", |b| b.observes = false, (true, false, false)),
         (
             "counts",
-            |b| b.counts = schema::registration::CountsPolicy::Always,
+            |b| b.counts = crate::services::CountsPolicy::Always,
             (true, false, false),
         ),
     ];
     let planned = |before: Option<InForce>, now: InForce| {
-        let last = before.map(|in_force| schema::appservices::LastInForce {
+        let last = before.map(|in_force| crate::services::LastInForce {
             in_force,
             account_data_until: None,
         });

@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use schema::ServiceId;
-use schema::device_lists::{self, InRoom, Kind, LogEntry};
-use schema::interests::{Interests, Service};
-use schema::{Position, Tx};
+use schema::device_log::Kind;
+use schema::device_log::LogEntry;
+use schema::service_rooms::InRoom;
+use schema::{Position, Tx, device_log, service_rooms, tracked};
 
 use super::rules::{Present, Verdict, verdict};
+use crate::services::{CarriesInterests, Interests, Service};
 use crate::{Env, Error, Result};
 
 /// Lines of the log in one write, and people in one write when a whole room must be asked about.
@@ -56,9 +58,9 @@ pub(super) async fn run(env: &Env) -> Result<()> {
 /// One write: answers and cursor together, so that a crash repeats all of it or nothing.
 fn step(tx: &mut Tx<'_>, after_user: &str) -> Result<Step> {
     let interests = tx.interests();
-    let cursor = device_lists::cursor(tx)?;
+    let cursor = device_log::cursor(tx)?;
     let head = tx.head();
-    let lines = device_lists::log_after(tx, cursor, head, PIECE)?;
+    let lines = device_log::log_after(tx, cursor, head, PIECE)?;
     let mut told = BTreeSet::new();
     let Some(first) = lines.first() else {
         return Ok(Step {
@@ -73,7 +75,7 @@ fn step(tx: &mut Tx<'_>, after_user: &str) -> Result<Step> {
         let (read, rest) = match next {
             Some(user) => (cursor, Rest::InRoom(user)),
             None => {
-                device_lists::set_cursor(tx, first.position)?;
+                device_log::set_cursor(tx, first.position)?;
                 (first.position, Rest::More)
             }
         };
@@ -101,7 +103,7 @@ fn step(tx: &mut Tx<'_>, after_user: &str) -> Result<Step> {
         decide(tx, &interests, &service, user, about, &mut told)?;
     }
     let read = run.last().map_or(cursor, |l| l.position);
-    device_lists::set_cursor(tx, read)?;
+    device_log::set_cursor(tx, read)?;
     let is_all =
         run.len() == lines.len() && lines.len() < usize::try_from(PIECE).unwrap_or(usize::MAX);
     let rest = if is_all { Rest::Nothing } else { Rest::More };
@@ -119,8 +121,8 @@ fn candidates(
     let mut services = BTreeSet::new();
     match line.kind {
         Kind::Keys => {
-            services.extend(device_lists::trackers_of(tx, &line.user_id)?);
-            services.extend(device_lists::services_sharing_with(tx, &line.user_id)?);
+            services.extend(tracked::trackers_of(tx, &line.user_id)?);
+            services.extend(service_rooms::services_sharing_with(tx, &line.user_id)?);
             services.extend(
                 interests
                     .in_user(&line.user_id)
@@ -129,8 +131,8 @@ fn candidates(
             );
         }
         Kind::Member => {
-            services.extend(device_lists::trackers_of(tx, &line.user_id)?);
-            services.extend(device_lists::services_in(tx, &line.room_id)?);
+            services.extend(tracked::trackers_of(tx, &line.user_id)?);
+            services.extend(service_rooms::services_in(tx, &line.room_id)?);
         }
         Kind::Private | Kind::Gained | Kind::Lost => {}
     }
@@ -150,8 +152,8 @@ fn decide(
     let own = interests.claim(service, user).is_some();
     let present = Present {
         own,
-        tracked: !own && device_lists::is_tracked(tx, service, user)?,
-        shares: !own && device_lists::shares_a_room(tx, service, user)?,
+        tracked: !own && tracked::is_tracked(tx, service, user)?,
+        shares: !own && service_rooms::shares_a_room(tx, service, user)?,
         keys_changed,
     };
     let Some(about) = interests.service(service) else {
@@ -173,8 +175,8 @@ pub(crate) fn owe(
 ) -> Result<bool> {
     match verdict {
         Verdict::Nothing => return Ok(false),
-        Verdict::Changed => device_lists::owe(tx, service, user, false, follows)?,
-        Verdict::Left => device_lists::owe(tx, service, user, true, follows)?,
+        Verdict::Changed => tracked::owe(tx, &service.id, user, false, follows)?,
+        Verdict::Left => tracked::owe(tx, &service.id, user, true, follows)?,
     }
     Ok(true)
 }
@@ -229,11 +231,11 @@ pub(crate) fn ask_about(
     (limit, follows): (i64, Option<Position>),
 ) -> Result<Asked> {
     let service = &about.id;
-    let found = device_lists::sharing_in(tx, service, at, limit)?;
+    let found = service_rooms::sharing_in(tx, service, at, limit)?;
     let Some((present, sharing)) = found else {
         return Ok(Asked::default());
     };
-    let tracked = device_lists::tracked_among(tx, service, &present)?;
+    let tracked = tracked::tracked_among(tx, service, &present)?;
     let mut told = false;
     for user in &present {
         let own = interests.claim(service, user).is_some();

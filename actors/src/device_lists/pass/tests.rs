@@ -3,10 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use schema::device_lists::OpenLine;
-use schema::interests::{Interests, Proposals};
+use crate::services::{CarriesInterests, Interests, Proposals};
+
+use crate::device_lists::held::OpenLine;
 use schema::memberships::{self, MembershipRow};
-use schema::{Options, Position, Store, owed};
+use schema::{Options, Position, Store, device_log, owed, tracked};
 use serde_json::json;
 
 use super::*;
@@ -47,7 +48,7 @@ fn interests() -> Interests {
 fn settled(tx: &mut Tx<'_>, service: &ServiceId) -> Result<Position> {
     let (interests, head) = (tx.interests(), tx.head());
     let about = interests.service(service).expect("it is registered");
-    let line = device_lists::held_by(tx, &interests, about, head)?;
+    let line = crate::device_lists::held::held_by(tx, &interests, about, head)?;
     Ok(OpenLine::settled_up_to(line, head))
 }
 
@@ -97,7 +98,10 @@ pub(crate) fn move_to(tx: &mut Tx<'_>, room: &str, user: &str, word: &str) -> Re
         forgotten_at: 0,
     };
     memberships::put(tx, &row)?;
-    device_lists::membership_changed(tx, room, user, &before, word, event)?;
+    let interests = tx.interests();
+    let own = interests.in_user(user).into_iter();
+    let own = own.map(|(service, _)| service.id.clone()).collect();
+    device_log::membership_changed(tx, room, user, &own, (&before, word), event)?;
     Ok(())
 }
 
@@ -144,7 +148,7 @@ async fn opened() -> (tempfile::TempDir, Store) {
     let url = format!("sqlite:{}", folder.path().join("db").display());
     let store = Store::open(&url, &Options::default()).expect("the store opens");
     let done = store.write_alone(|tx| {
-        tx.swap_interests(interests());
+        crate::services::swap_interests(tx, interests());
         Ok::<_, Error>(())
     });
     done.await.expect("interests in force");
@@ -179,7 +183,7 @@ async fn what_a_service_was_told_is_who_shares_a_room() {
                         move_to(tx, room, user, word)?;
                         all.insert((room, user), word);
                     }
-                    6 => device_lists::keys_changed(tx, USERS[random(6)]).map(drop)?,
+                    6 => device_log::keys_changed(tx, USERS[random(6)]).map(drop)?,
                     // One piece of a pass; the next may come much later.
                     7 => drop(step(tx, "")?),
                     _ => {
@@ -197,7 +201,7 @@ async fn what_a_service_was_told_is_who_shares_a_room() {
             let mut result = Vec::new();
             for (service, mut bridge) in bridges {
                 bridge.takes(tx, &service, txn + 1)?;
-                let tracked = device_lists::tracked_by(tx, &service, "", 1000)?
+                let tracked = tracked::tracked_by(tx, &service, "", 1000)?
                     .into_iter()
                     .collect::<BTreeSet<_>>();
                 let expected = brute(&all, &compiled, &service);
@@ -319,24 +323,24 @@ async fn an_open_line_holds_back_only_the_services_that_it_concerns() {
         };
         move_to(tx, ROOMS[2], "@alice:test", "join")?;
         after(tx, "a join in a room without services")?;
-        device_lists::keys_changed(tx, "@alice:test")?;
+        device_log::keys_changed(tx, "@alice:test")?;
         after(tx, "keys of a stranger")?;
-        device_lists::keys_changed(tx, "@irc_a:test")?;
+        device_log::keys_changed(tx, "@irc_a:test")?;
         after(tx, "keys of irc's own user")?;
         move_to(tx, ROOMS[0], "@ircbot:test", "join")?;
         after(tx, "irc's first member")?;
         move_to(tx, ROOMS[0], "@alice:test", "invite")?;
         after(tx, "an invite to irc's room")?;
-        device_lists::keys_changed(tx, "@alice:test")?;
+        device_log::keys_changed(tx, "@alice:test")?;
         after(tx, "keys of a user whom irc tracks")?;
-        device_lists::private_keys_changed(tx, "@alice:test", "@alice:test")?;
+        device_log::private_keys_changed(tx, "@alice:test", "@alice:test")?;
         after(tx, "what only the user sees")?;
         move_to(tx, ROOMS[2], "@alice:test", "leave")?;
         after(tx, "a leave of a user whom irc tracks")?;
         move_to(tx, ROOMS[0], "@ircbot:test", "leave")?;
         after(tx, "irc's last member")?;
         for n in 0..300 {
-            device_lists::keys_changed(tx, &format!("@stranger{n}:test"))?;
+            device_log::keys_changed(tx, &format!("@stranger{n}:test"))?;
         }
         after(tx, "more lines than are looked at")?;
         Ok::<_, Error>(all)

@@ -11,11 +11,9 @@ use actix::Handler;
 use actix::dev::ToEnvelope;
 use ruma::{OwnedDeviceId, OwnedUserId, UserId};
 use schema::ServiceId;
-use schema::interests::{Interests, Proposals};
 use schema::owed::{self, Owed};
-use schema::registration::Registration;
 use schema::sessions::Maker;
-use schema::{Options, Position, Store, accounts, counts, device_lists, sessions};
+use schema::{Options, Position, Store, accounts, counts, device_log, sessions};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
@@ -23,6 +21,7 @@ use serde_json::{Value, json};
 use super::queries::{UserKeys, query_keys};
 use super::*;
 use crate::runtime::trace::Trace;
+use crate::services::{Interests, Proposals, Registration};
 use crate::start::Parts;
 use crate::wire::Hooks;
 use crate::{Actors, Clock, Error, Identity, Ids, Refusal, Settings, ask};
@@ -94,7 +93,7 @@ impl Stage {
         let interests = Interests::compile("test", vec![(registration, false)], proposals);
         let interests = std::sync::Arc::new(interests.expect("patterns compile"));
         let write = move |tx: &mut Tx<'_>| {
-            tx.swap_interests(std::sync::Arc::clone(&interests));
+            crate::services::swap_interests(tx, std::sync::Arc::clone(&interests));
             Ok::<_, Error>(())
         };
         self.actors
@@ -138,16 +137,16 @@ impl Stage {
     }
 
     /// What the log of device lists says, oldest first.
-    async fn logged(&self) -> Vec<(device_lists::Kind, String)> {
+    async fn logged(&self) -> Vec<(device_log::Kind, String)> {
         let read = |db: &mut schema::Conn| {
-            device_lists::log_after(db, Position::START, Position(i64::MAX), 100)
+            device_log::log_after(db, Position::START, Position(i64::MAX), 100)
         };
         let log = self.actors.env.store.read(read).await.expect("the log");
         log.into_iter().map(|e| (e.kind, e.user_id)).collect()
     }
 
     /// The log since it had so many lines.
-    async fn logged_since(&self, lines: usize) -> Vec<(device_lists::Kind, String)> {
+    async fn logged_since(&self, lines: usize) -> Vec<(device_log::Kind, String)> {
         self.logged().await.split_off(lines)
     }
 }

@@ -91,7 +91,7 @@ async fn keys_come_out_as_they_went_in() {
     stage.ask(message).await.expect("taken in");
     assert_eq!(
         stage.logged_since(log.len()).await,
-        [(device_lists::Kind::Keys, "@alice:test".to_owned())]
+        [(schema::device_log::Kind::Keys, "@alice:test".to_owned())]
     );
 }
 
@@ -216,7 +216,7 @@ async fn counts_are_owed_when_they_change_and_only_then() {
     let settle = || {
         let write = |tx: &mut Tx<'_>| {
             let to = accounts::device(tx, "@irc_bob:test", "GHOST")?.expect("the device");
-            counts::forget_counts(tx, &to)
+            counts::forget_counts(tx, &["irc".into()], &to.device)
         };
         stage.actors.env.store.write(write)
     };

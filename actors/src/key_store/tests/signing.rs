@@ -136,7 +136,7 @@ async fn the_first_keys_need_no_confirmation_and_new_ones_do() {
     alice.bootstrap(&stage).await;
     assert_eq!(
         stage.logged_since(log).await,
-        [(device_lists::Kind::Keys, "@alice:test".to_owned())]
+        [(schema::device_log::Kind::Keys, "@alice:test".to_owned())]
     );
 
     let first = alice.signing();
@@ -157,7 +157,7 @@ async fn the_first_keys_need_no_confirmation_and_new_ones_do() {
     assert_eq!(outcome, SigningUploaded::Done);
     assert_eq!(
         stage.logged_since(log + 1).await,
-        [(device_lists::Kind::Private, "@alice:test".to_owned())]
+        [(schema::device_log::Kind::Private, "@alice:test".to_owned())]
     );
     let seen = stage.query(&bob, &["@alice:test"]).await;
     assert_eq!(
@@ -260,8 +260,8 @@ async fn signatures_are_seen_by_the_owner_and_the_signer() {
     assert_eq!(
         stage.logged_since(log).await,
         [
-            (device_lists::Kind::Private, "@alice:test".to_owned()),
-            (device_lists::Kind::Keys, "@alice:test".to_owned())
+            (schema::device_log::Kind::Private, "@alice:test".to_owned()),
+            (schema::device_log::Kind::Keys, "@alice:test".to_owned())
         ]
     );
 

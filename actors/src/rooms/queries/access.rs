@@ -2,11 +2,11 @@
 
 use ruma::{RoomId, UserId};
 use schema::events::EventRow;
-use schema::interests::Interests;
-use schema::{Conn, Position, device_lists, events, memberships};
+use schema::{Conn, Position, events, memberships, service_rooms};
 
 use crate::rooms::rules::format::content;
 use crate::rooms::rules::visibility::{HistoryAccess, Present, StateAccess, Visibility};
+use crate::services::Interests;
 use crate::{Identity, Refusal, Result};
 
 /// The most changes of a room's rule, and of a user's membership, that are read at a time: as many as the events of the longest
@@ -85,7 +85,7 @@ pub(super) fn state_access(
 ) -> Result<StateAccess> {
     if let Some(service) = &by.appservice
         && interests.service(service).is_some()
-        && device_lists::services_in(db, room_id.as_str())?.contains(service)
+        && service_rooms::services_in(db, room_id.as_str())?.contains(service)
     {
         return Ok(StateAccess::Now);
     }

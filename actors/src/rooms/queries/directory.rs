@@ -12,6 +12,7 @@ use crate::rooms::names;
 use crate::rooms::rules::format::content;
 use crate::rooms::rules::parsed;
 use crate::rooms::rules::visibility::{StateAccess, Visibility};
+use crate::services::CarriesInterests;
 use crate::{Env, Identity, Refusal, Result};
 
 /// The most rooms of a page of the directory, and how many are looked at for a search.

@@ -10,6 +10,7 @@ use super::reader::{Reader, Stretch};
 use super::state::state_rows;
 use crate::rooms::rules::token;
 use crate::rooms::rules::visibility::StateAccess;
+use crate::services::CarriesInterests;
 use crate::{Env, Identity, Result};
 
 /// How many of the last events are shown.

@@ -24,13 +24,13 @@ pub use users::{FoundUser, FoundUsers, users};
 
 use schema::ServiceId;
 use schema::events::EventRow;
-use schema::interests::Interests;
 use schema::{Conn, Position, events};
 use serde_json::value::RawValue;
 
 use crate::Result;
 use crate::rooms::rules::format::{Dress, client_event, content, stripped_event};
 use crate::rooms::rules::membership_in;
+use crate::services::Interests;
 use erased::Erased;
 
 /// State that tells someone who is not in a room what room it is, besides the member events of who invited and who is invited. ([spec])

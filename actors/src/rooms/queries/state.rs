@@ -11,6 +11,7 @@ use super::reader::Reader;
 use crate::rooms::rules::format::content;
 use crate::rooms::rules::visibility::StateAccess;
 use crate::rooms::rules::{membership_in, parsed};
+use crate::services::CarriesInterests;
 use crate::{Env, Error, Identity, Refusal, Result};
 
 /// The most state events and members that are shown of a room.

@@ -11,13 +11,13 @@ use std::sync::Arc;
 use ruma::state_res::Event as _;
 use ruma::{EventId, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId};
 use schema::events::EventRow;
-use schema::interests::{Interests, Proposals};
 use schema::owed::{self, Owed};
 use schema::{Options, Position, Store, accounts, aliases, events, memberships, rooms};
 use serde_json::{Value, json};
 
 use super::*;
 use crate::runtime::trace::Trace;
+use crate::services::{Interests, Proposals};
 use crate::start::{Parts, start};
 use crate::wire::Hooks;
 use crate::{Actors, Clock, Identity, Ids, Refusal, Settings, ask};
@@ -102,7 +102,7 @@ impl House {
             .env
             .store
             .write_alone(move |tx| {
-                tx.swap_interests(std::sync::Arc::clone(&interests));
+                crate::services::swap_interests(tx, std::sync::Arc::clone(&interests));
                 Ok::<_, Error>(())
             })
             .await

@@ -1,6 +1,7 @@
 //! What services are owed of rooms, and the aliases they reserve.
 
 use super::*;
+use crate::services::CarriesInterests;
 
 #[actix_rt::test]
 async fn a_service_is_owed_what_concerns_its_members() {

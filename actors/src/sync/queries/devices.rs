@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use schema::device_lists::{self, Kind, LogEntry};
+use schema::device_log::Kind;
+use schema::device_log::LogEntry;
 use schema::memberships::MembershipRow;
-use schema::{Conn, Position, memberships};
+use schema::{Conn, Position, device_log, memberships, service_rooms};
 use serde::Serialize;
 
 use super::pieces::all;
@@ -44,7 +45,7 @@ pub(crate) const LINES: i64 = 1000;
 /// # Errors
 /// When the database fails.
 pub(crate) fn is_long_ago(db: &mut Conn, after: Position) -> Result<bool> {
-    Ok(after < device_lists::pruned_up_to(db)? || device_lists::is_longer(db, after, LINES)?)
+    Ok(after < device_log::pruned_up_to(db)? || device_log::is_longer(db, after, LINES)?)
 }
 
 /// What is said to a user after a position and up to another. The verdict is that of the present: what matters to a client
@@ -68,7 +69,7 @@ pub(crate) fn changes(
     if is_long_ago(db, after)? {
         found.look_in_rooms(db, up_to)?;
     } else {
-        for line in device_lists::log_after(db, after, up_to, LINES)? {
+        for line in device_log::log_after(db, after, up_to, LINES)? {
             found.read(db, &line)?;
         }
     }
@@ -124,10 +125,10 @@ impl Found<'_> {
     /// found the log says whether the keys changed, unless it was pruned beyond the token: then every member counts as changed.
     fn look_in_rooms(&mut self, db: &mut Conn, up_to: Position) -> Result<()> {
         let (me, after) = (self.me, self.after);
-        let span = (after >= device_lists::pruned_up_to(db)?).then_some((after, up_to));
+        let span = (after >= device_log::pruned_up_to(db)?).then_some((after, up_to));
         match span {
             Some(span) => {
-                for line in device_lists::own_lines(db, me, span, LINES)? {
+                for line in device_log::own_lines(db, me, span, LINES)? {
                     self.read(db, &line)?;
                 }
             }
@@ -219,7 +220,7 @@ impl Found<'_> {
     fn everybody_in(&mut self, db: &mut Conn, room: &str, came: bool) -> Result<()> {
         let mut last = String::new();
         loop {
-            let users = device_lists::present_in(db, room, &last, PIECE)?;
+            let users = service_rooms::present_in(db, room, &last, PIECE)?;
             let Some(end) = users.last().cloned() else {
                 return Ok(());
             };

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use schema::interests::{Claim, Service};
 use schema::receipts::ReceiptRow;
 use serde::Serialize;
 
 use crate::runtime::wake::NewReceipt;
+use crate::services::{Claim, Service};
 use crate::sync::Presence;
 use crate::{Refusal, Result};
 
@@ -210,7 +210,8 @@ pub fn presence<'a>(
 
 #[cfg(test)]
 mod tests {
-    use schema::interests::{Interests, Proposals};
+
+    use crate::services::{Interests, Proposals};
 
     use super::*;
 

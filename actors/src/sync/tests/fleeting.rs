@@ -140,7 +140,7 @@ async fn a_service_that_listens_is_told_of_typing_and_receipts() {
         .env
         .store
         .write_alone(move |tx| {
-            tx.swap_interests(std::sync::Arc::clone(&interests));
+            crate::services::swap_interests(tx, std::sync::Arc::clone(&interests));
             Ok::<_, Error>(())
         })
         .await

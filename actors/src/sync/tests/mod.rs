@@ -9,9 +9,8 @@ use std::time::Duration;
 
 use ruma::{OwnedRoomId, OwnedUserId, UserId};
 use schema::accounts::{self, UserRow};
-use schema::interests::{Interests, Proposals};
 use schema::sessions::{Maker, ensure_device};
-use schema::{Options, Store, Tx, device_lists, user_data};
+use schema::{Options, Store, Tx, user_data};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -22,6 +21,7 @@ use crate::rooms::{
     Preset, SendEvent,
 };
 use crate::runtime::trace::Trace;
+use crate::services::{Interests, Proposals};
 use crate::start::{Parts, start};
 use crate::to_device_inbox::{Deposit, Target};
 use crate::wire::Hooks;

@@ -176,10 +176,10 @@ async fn whose_devices_changed_since_long_ago() {
     house
         .write(|tx| {
             for n in 0..1_100 {
-                device_lists::keys_changed(tx, &format!("@stranger{n}:test"))?;
+                schema::device_log::keys_changed(tx, &format!("@stranger{n}:test"))?;
             }
-            device_lists::private_keys_changed(tx, "@ann:test", "@eve:test")?;
-            device_lists::keys_changed(tx, "@bob:test")
+            schema::device_log::private_keys_changed(tx, "@ann:test", "@eve:test")?;
+            schema::device_log::keys_changed(tx, "@bob:test")
         })
         .await;
     house.act("cat", Action::Leave, "cat", &room).await;
@@ -193,9 +193,9 @@ async fn whose_devices_changed_since_long_ago() {
     let pruned = house
         .write(|tx| {
             let head = tx.head();
-            device_lists::set_cursor(tx, head)?;
+            schema::device_log::set_cursor(tx, head)?;
             let mut pieces = 0;
-            while device_lists::prune(tx, head, 500)? == 500 {
+            while schema::device_log::prune(tx, head, 500)? == 500 {
                 pieces += 1;
             }
             Ok::<_, schema::Error>(pieces)
@@ -207,7 +207,7 @@ async fn whose_devices_changed_since_long_ago() {
     assert_eq!(lists, json!({"changed": everybody, "left": ["@cat:test"]}));
     let now = house.sync("ann", None).await;
     house
-        .write(|tx| device_lists::keys_changed(tx, "@bob:test"))
+        .write(|tx| schema::device_log::keys_changed(tx, "@bob:test"))
         .await;
     let lists = house.sync("ann", Some(next(&now))).await["device_lists"].clone();
     assert_eq!(lists, json!({"changed": ["@bob:test"]}));
@@ -220,9 +220,9 @@ async fn whose_devices_changed() {
     let first = house.sync("ann", None).await;
     house
         .write(|tx| {
-            device_lists::keys_changed(tx, "@bob:test")?;
-            device_lists::keys_changed(tx, "@ann:test")?;
-            device_lists::private_keys_changed(tx, "@cat:test", "@bob:test")
+            schema::device_log::keys_changed(tx, "@bob:test")?;
+            schema::device_log::keys_changed(tx, "@ann:test")?;
+            schema::device_log::private_keys_changed(tx, "@cat:test", "@bob:test")
         })
         .await;
     let answer = house.sync("ann", Some(next(&first))).await;
@@ -239,7 +239,7 @@ async fn whose_devices_changed() {
         json!({"changed": ["@bob:test", "@cat:test"]})
     );
     house
-        .write(|tx| device_lists::keys_changed(tx, "@bob:test"))
+        .write(|tx| schema::device_log::keys_changed(tx, "@bob:test"))
         .await;
     house.act("cat", Action::Leave, "cat", &room).await;
     let answer = house.sync("ann", Some(next(&met))).await;
@@ -249,7 +249,7 @@ async fn whose_devices_changed() {
     );
     // A signature of one's own changes how another's keys look, room or no room, and to oneself alone.
     house
-        .write(|tx| device_lists::private_keys_changed(tx, "@ann:test", "@dan:test"))
+        .write(|tx| schema::device_log::private_keys_changed(tx, "@ann:test", "@dan:test"))
         .await;
     let signed = house.sync("ann", Some(next(&answer))).await;
     assert_eq!(signed["device_lists"], json!({"changed": ["@dan:test"]}));

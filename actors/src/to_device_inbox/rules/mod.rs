@@ -2,14 +2,13 @@
 
 use schema::ServiceId;
 use schema::accounts::Addressed;
-use schema::authority::{Authority, authority, concerned};
-use schema::interests::{Claim, Interests, Service};
 use schema::owed;
 use serde::{Serialize, Serializer};
 
 use super::messages::{Messages, Target};
 use crate::Refusal;
 use crate::runtime::lengths;
+use crate::services::{Authority, Claim, Interests, Service, authority, concerned};
 
 /// The largest content of one message, in bytes: as large as a room event may be.
 pub const CONTENT: usize = 65_536;

@@ -1,8 +1,9 @@
 //! Tests of the rules.
 
 use schema::accounts::DeviceRow;
-use schema::interests::Proposals;
 use serde_json::json;
+
+use crate::services::Proposals;
 
 use super::*;
 

@@ -12,8 +12,8 @@
 //! service hears of what it changed itself, as it does of its own events. What was there before is asked for with
 //! `GET /user/{userId}/account_data/{type}`.
 
+use actors::services::{AccountDataKind, Claim};
 use actors::wire::{Body, Pending};
-use schema::owed::ACCOUNT_DATA as ACCOUNT_DATA_KIND;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -23,13 +23,22 @@ use super::Experiment;
 pub const EXPERIMENT: Experiment = Experiment {
     name: "account_data",
     title: "Account data for appservices",
-    switches: |on| on.account_data = true,
-    registration: &["org.understudy.account_data"],
+    switches: |on| on.account_data = Some(&OWED),
+    registration: &[ACCOUNT_DATA],
     names: &[ACCOUNT_DATA],
     transaction: add_account_data,
 };
 
 const ACCOUNT_DATA: &str = "org.understudy.account_data";
+
+// ANCHOR: owed
+/// Account data is for a user's own clients: a service is told of its own users only, those that nobody else may be.
+static OWED: AccountDataKind = AccountDataKind {
+    kind: "account_data",
+    is_wanted: |registration| registration.says(ACCOUNT_DATA),
+    is_told: Claim::is_exclusive,
+};
+// ANCHOR_END: owed
 
 /// A piece of account data as it is sent.
 #[derive(Serialize)]
@@ -43,7 +52,7 @@ struct Piece<'a> {
 
 // ANCHOR: add
 fn add_account_data(pending: &Pending, body: &mut Body) {
-    let owed = pending.others.get(ACCOUNT_DATA_KIND).into_iter().flatten();
+    let owed = pending.others.get(OWED.kind).into_iter().flatten();
     let pieces = owed.filter_map(|item| {
         let [user_id, room_id, r#type] = item.key.as_slice() else {
             return None;

@@ -3,8 +3,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use schema::interests::{Interests, Proposals};
-use schema::registration::Registration;
+use actors::services::{Interests, Proposals, Registration};
 
 use super::load::deliver;
 use super::to_device::send_to;

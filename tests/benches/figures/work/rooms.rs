@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use schema::memberships::{self, MembershipRow};
-use schema::{Position, Tx, device_lists, rooms};
+use schema::{Position, ServiceId, Tx, device_log, rooms};
 use serde_json::{Value, json};
 use tests::Person;
 use tests::person::segment;
@@ -147,7 +147,9 @@ async fn filled(members: usize, others: usize) -> (World, String) {
                 }
                 let (room, ghost) = (format!("!bridged{i}:bench"), ghost_id(0));
                 let at = joined(tx, &room, &ghost)?;
-                device_lists::membership_changed(tx, &room, &ghost, "leave", "join", at).map(drop)
+                let own = [ServiceId::from("irc")].into();
+                device_log::membership_changed(tx, &room, &ghost, &own, ("leave", "join"), at)
+                    .map(drop)
             })
             .await;
         })

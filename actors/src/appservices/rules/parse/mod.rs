@@ -2,12 +2,13 @@
 //! refused with one line.
 
 use schema::ServiceId;
-use schema::interests::check_pattern;
-use schema::registration::Registration;
-use schema::registration::{MSC3202, MSC4190, PUSH_EPHEMERAL, RECEIVE_EPHEMERAL};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use serde_yaml_ng::Value as Yaml;
+
+use crate::services::{
+    MSC3202, MSC4190, PUSH_EPHEMERAL, RECEIVE_EPHEMERAL, Registration, check_pattern,
+};
 
 /// Why a file is no registration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,13 +29,13 @@ impl Broken {
 }
 
 /// Keys that say yes or no; `null` says no.
-const FLAGS: [&str; 5] = [
-    RECEIVE_EPHEMERAL,
-    PUSH_EPHEMERAL,
-    MSC3202,
-    MSC4190,
-    "org.understudy.account_data",
-];
+const FLAGS: [&str; 4] = [RECEIVE_EPHEMERAL, PUSH_EPHEMERAL, MSC3202, MSC4190];
+
+/// How the keys of experiments begin; they say yes or no too.
+const EXPERIMENTS: &str = "org.understudy.";
+
+/// The one key of this server's own that is no flag.
+const COUNTS: &str = "org.understudy.counts";
 
 /// Keys whose value is a text, whatever it looks like: `0123` is not a number here.
 #[derive(Deserialize)]
@@ -84,6 +85,12 @@ fn registration(text: &str) -> Result<Registration, String> {
     url(&mut keys)?;
     for key in FLAGS {
         flag(&mut keys, key)?;
+    }
+    let experiments = keys
+        .keys()
+        .filter(|key| key.starts_with(EXPERIMENTS) && *key != COUNTS);
+    for key in Vec::from_iter(experiments.cloned()) {
+        flag(&mut keys, &key)?;
     }
     flag(&mut keys, "rate_limited")?;
     namespaces(&mut keys)?;

@@ -1,4 +1,4 @@
-//! Who is interested in whom: every registration's namespaces, compiled into one set that only the writer swaps.
+//! Which appservices a user, an alias or a room concerns: the namespaces of all registrations, compiled into one set that a commit swaps.
 //!
 //! Nothing here is proportional to the users of a namespace: a user id is matched against the patterns, never looked up among users.
 //! What was answered lately is remembered, within bounds; the services are found by id, by sender and by token in trees.
@@ -9,145 +9,15 @@ mod patterns;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use schema::ServiceId;
 use sha2::{Digest, Sha256};
 
-use crate::ServiceId;
-use crate::owed;
-use crate::registration::{CountsPolicy, Namespace, Registration};
+use super::claim::Claim;
+use super::registration::{Namespace, Registration};
+use super::service::{InForce, Proposals, Service};
 use memory::{Answer, Memory};
 use patterns::Patterns;
 pub use patterns::{anchored, check_pattern};
-
-/// How a namespace claims a user.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Claim {
-    /// The service's own user; always exclusive.
-    Sender,
-    /// The first pattern that matches is exclusive.
-    Exclusive,
-    /// The first pattern that matches is not exclusive.
-    Shared,
-}
-
-impl Claim {
-    /// Whether nobody else may be this user.
-    #[must_use]
-    pub fn is_exclusive(self) -> bool {
-        self != Claim::Shared
-    }
-}
-
-/// Which of the proposals, and of this server's own experiments, that fill transactions are switched on.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Proposals {
-    /// MSC4203: to-device messages.
-    pub to_device: bool,
-    /// MSC3202: device lists and key counts.
-    pub device_lists: bool,
-    /// Whether a registration may choose of which devices the counts are told: in a development server.
-    pub counts_policies: bool,
-    /// The experiment: account data to services.
-    pub account_data: bool,
-}
-
-/// What of a registration is in force: what it asks for, as far as this start of the server has it switched on. Kept with the
-/// service, so that a start that switches something on or off is a change of its registration.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct InForce {
-    /// Whether it is sent to-device messages: a URL, an opt-in flag, the proposal on.
-    pub to_device: bool,
-    /// Whether it is sent device lists and key counts: a URL, the opt-in flag, the proposal on.
-    pub device_lists: bool,
-    /// Whether it is sent account data of its own users: a URL, the opt-in flag, the experiment on.
-    pub account_data: bool,
-    /// Whether the administrator lets it see messages to users that it merely observes.
-    pub observes: bool,
-    /// Of which devices it is told key counts.
-    pub counts: CountsPolicy,
-}
-
-impl InForce {
-    /// What is in force of a registration, given what is switched on and whether the service may observe.
-    #[must_use]
-    pub fn of(registration: &Registration, observes: bool, on: Proposals) -> InForce {
-        let reachable = registration.url.is_some();
-        let counts = registration.counts.filter(|_| on.counts_policies);
-        InForce {
-            to_device: reachable && registration.wants_to_device() && on.to_device,
-            device_lists: reachable && registration.msc3202 && on.device_lists,
-            account_data: reachable && registration.account_data && on.account_data,
-            observes,
-            counts: counts.unwrap_or_default(),
-        }
-    }
-
-    /// Whether a kind of what is owed is on that was off: what was missed meanwhile has to be given later.
-    #[must_use]
-    pub fn has_more_than(self, before: InForce) -> bool {
-        (self.to_device && !before.to_device)
-            || (self.device_lists && !before.device_lists)
-            || (self.account_data && !before.account_data)
-    }
-}
-
-/// A registered service that is present.
-#[derive(Debug)]
-pub struct Service {
-    /// Its id.
-    pub id: ServiceId,
-    /// Its own user, a full user id.
-    pub sender: String,
-    /// Its registration.
-    pub registration: Registration,
-    /// Whether the administrator lets it see messages to users that it merely observes.
-    pub observes: bool,
-    /// Whether it is sent to-device messages: a URL, an opt-in flag, the proposal on.
-    pub takes_to_device: bool,
-    /// Whether it is sent device lists and key counts: a URL, the opt-in flag, the proposal on.
-    pub takes_device_lists: bool,
-    /// Of which devices it is told key counts.
-    pub counts: CountsPolicy,
-    /// Whether it is sent account data of its own users: a URL, the opt-in flag, the experiment on.
-    pub takes_account_data: bool,
-}
-
-impl Service {
-    /// Whether anything is ever sent to it.
-    #[must_use]
-    pub fn is_reachable(&self) -> bool {
-        self.registration.url.is_some()
-    }
-
-    /// Whether what it is owed of this kind is sent to it now.
-    #[must_use]
-    pub fn takes(&self, kind: &str) -> bool {
-        match kind {
-            owed::EVENT => self.is_reachable(),
-            owed::TO_DEVICE | owed::OBSERVED => self.takes_to_device,
-            owed::GRANTED => self.takes_to_device && self.observes,
-            owed::DEVICE_LIST | owed::COUNT => self.takes_device_lists,
-            owed::ACCOUNT_DATA => self.takes_account_data,
-            _ => false,
-        }
-    }
-
-    /// The kinds of what is sent to it now.
-    #[must_use]
-    pub fn kinds(&self) -> Vec<&'static str> {
-        let all = [
-            owed::EVENT,
-            owed::TO_DEVICE,
-            owed::OBSERVED,
-            owed::GRANTED,
-            owed::DEVICE_LIST,
-            owed::COUNT,
-            owed::ACCOUNT_DATA,
-        ];
-        all.into_iter().filter(|kind| self.takes(kind)).collect()
-    }
-}
 
 /// All present services and their compiled namespaces. Immutable: a change of the registrations makes a new one.
 #[derive(Debug, Default)]
@@ -221,7 +91,7 @@ impl Interests {
                     takes_to_device: now.to_device,
                     takes_device_lists: now.device_lists,
                     counts: now.counts,
-                    takes_account_data: now.account_data,
+                    account_data: proposals.account_data.filter(|_| now.account_data),
                     registration,
                 })
             })
@@ -269,7 +139,7 @@ impl Interests {
     /// The present service that authenticates with this token.
     #[must_use]
     pub fn by_token(&self, as_token: &str) -> Option<&Arc<Service>> {
-        // Where there are no services, nobody's token is hashed for nothing.
+        // Without services, no token needs to be hashed.
         if self.by_token.is_empty() {
             return None;
         }
@@ -277,7 +147,7 @@ impl Interests {
     }
 
     // ANCHOR: claims
-    /// Every service that claims this user, each with how. Users of other servers are nobody's.
+    /// Every service that claims this user, each with how. No service claims a user of another server.
     #[must_use]
     pub fn in_user(&self, user_id: &str) -> Claims<'_> {
         Claims {
@@ -295,7 +165,7 @@ impl Interests {
         found.ok().map(|i| claims[i].1)
     }
 
-    /// Who claims this user: from memory, or matched now.
+    /// The services that claim this user: from memory, or matched now.
     fn claims_on(&self, user_id: &str) -> Answer {
         if self.services.is_empty() || !self.is_local(user_id) {
             return Answer::default();
@@ -303,7 +173,7 @@ impl Interests {
         self.claims.recall(user_id, || self.matched(user_id))
     }
 
-    /// Who claims this user: the patterns, and whose sender it is.
+    /// The services that claim this user: by a pattern, or as its sender.
     fn matched(&self, user_id: &str) -> Answer {
         let mut found: Vec<(u32, Claim)> = self.users.matches(user_id).collect();
         for service in self.by_sender.get(user_id).into_iter().flatten() {
@@ -313,7 +183,7 @@ impl Interests {
             }
         }
         if found.is_empty() {
-            // The many who are nobody's share one answer.
+            // All users that no service claims share one answer.
             return Answer::default();
         }
         found.into()

@@ -2,20 +2,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::ServiceId;
-use crate::accounts::Addressed;
-use crate::interests::{Claim, Interests};
+use schema::ServiceId;
+use schema::accounts::Addressed;
 
-/// Why a service decides over a device. Where several rules hold, the first of them is named.
+use super::claim::Claim;
+use super::interests::Interests;
+
+/// The rule by which a service decides over a device. Where several rules hold, the first of them is named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Authority {
     /// The user is the service's own sender.
     Sender,
     /// The first of the service's patterns that matches the user is exclusive.
     ExclusiveNamespace,
-    /// The service registered the account, and no person's own login made the device.
+    /// The service registered the account, and the device was not made by a person's own login.
     RegisteredAccount,
-    /// The service created the device, whoever's account it is.
+    /// The service created the device, on any account.
     CreatedDevice,
 }
 
@@ -80,4 +82,12 @@ pub fn authorities(interests: &Interests, to: &Addressed) -> BTreeSet<ServiceId>
         .filter(|(id, claim)| authority(*claim, id, to).is_some())
         .map(|(id, _)| id)
         .collect()
+}
+
+/// Every present service that is told the key counts of this device.
+#[must_use]
+pub fn told_counts(interests: &Interests, to: &Addressed) -> BTreeSet<ServiceId> {
+    let mut services = authorities(interests, to);
+    services.retain(|id| interests.service(id).is_some_and(|s| s.takes_device_lists));
+    services
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ServiceId;
+use schema::ServiceId;
 
 /// Asks for typing, receipts and presence under their stable name.
 pub const RECEIVE_EPHEMERAL: &str = "receive_ephemeral";
@@ -88,20 +88,13 @@ pub struct Registration {
     /// The service creates devices with `PUT /devices` and promises not to log in.
     #[serde(default, rename = "io.element.msc4190")]
     pub msc4190: bool,
-    /// Of which devices it wants to be told key counts: this server's own key, for comparison, heard in development only.
+    /// Of which devices it wants to be told key counts: this server's own key, for comparison, read by a development server only.
     #[serde(
         default,
         rename = "org.understudy.counts",
         skip_serializing_if = "Option::is_none"
     )]
     pub counts: Option<CountsPolicy>,
-    /// Account data of its own users in transactions: this server's own key, heard where the experiment is switched on.
-    #[serde(
-        default,
-        rename = "org.understudy.account_data",
-        skip_serializing_if = "std::ops::Not::not"
-    )]
-    pub account_data: bool,
     /// Keys this server does not know; proposals read theirs here.
     #[serde(flatten)]
     pub other: BTreeMap<String, serde_json::Value>,
@@ -125,7 +118,7 @@ impl Registration {
         self.receive_ephemeral || self.push_ephemeral || self.msc3202
     }
 
-    /// The patterns of users that are not the service's alone: whoever matches only these is merely observed.
+    /// The patterns of users that are not the service's alone: a user that matches only these is merely observed.
     #[must_use]
     pub fn shared_users(&self) -> Vec<&str> {
         let users = self.namespaces.users.iter();

@@ -2,8 +2,8 @@
 
 use regex::{RegexSet, RegexSetBuilder};
 
-use super::Claim;
-use crate::registration::Namespace;
+use crate::services::claim::Claim;
+use crate::services::registration::Namespace;
 
 /// What the compiled patterns may take, in bytes; a set that needs more is refused.
 const PROGRAM: usize = 64 << 20;

@@ -12,7 +12,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::mem;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::Claim;
+use crate::services::claim::Claim;
 
 /// Who claims a user: indices into the services, ascending, each with how.
 pub(super) type Answer = Arc<[(u32, Claim)]>;

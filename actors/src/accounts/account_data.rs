@@ -1,0 +1,108 @@
+//! Account data, and the appservices that an experiment has told when it changes: owed in the write that makes the change, one row for
+//! each piece, however often it changes.
+
+use std::collections::BTreeSet;
+
+use schema::owed::{self, Owed};
+use schema::user_data::{self, DataRow};
+use schema::{Conn, Position, ServiceId, Tx};
+
+use crate::Result;
+use crate::services::{AccountDataKind, CarriesInterests, Interests, Service};
+
+/// A piece of account data that was put.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Put {
+    /// Its place in the order.
+    pub(crate) position: Position,
+    /// The services that are owed it.
+    pub(crate) services: BTreeSet<ServiceId>,
+}
+
+// ANCHOR: put
+/// Part of a write: put a piece of account data where there may be an older one. `room_id` is empty for none.
+pub(crate) fn put(
+    tx: &mut Tx<'_>,
+    user_id: &str,
+    room_id: &str,
+    kind: &str,
+    content: &str,
+) -> Result<Put> {
+    let data = user_data::put(tx, user_id, room_id, kind, content)?;
+    let position = Position(data.position);
+    let interests = tx.interests();
+    let mut services = BTreeSet::new();
+    for (service, told) in told(&interests, user_id) {
+        owed::owe_latest(tx, &owed(service, told, &data, position))?;
+        services.insert(service.id.clone());
+    }
+    Ok(Put { position, services })
+}
+
+/// The services that are told of a user's account data.
+fn told<'a>(
+    interests: &'a Interests,
+    user_id: &str,
+) -> impl Iterator<Item = (&'a Service, &'static AccountDataKind)> {
+    interests
+        .in_user(user_id)
+        .into_iter()
+        .filter_map(|(service, claim)| {
+            let told = service.account_data.filter(|told| (told.is_told)(claim))?;
+            Some((&**service, told))
+        })
+}
+// ANCHOR_END: put
+
+/// A piece as it is owed. The key is the user, the room and the type, the item the content.
+fn owed(service: &Service, told: &AccountDataKind, data: &DataRow, position: Position) -> Owed {
+    Owed {
+        key: owed::key(&[&data.user_id, &data.room_id, &data.kind]),
+        item: data.content.clone(),
+        ..service.owed(position, told.kind)
+    }
+}
+
+/// Part of a back-fill: owe a service what changed of a user's account data after a position, while the experiment was off for it.
+pub(crate) fn owe_missed(
+    tx: &mut Tx<'_>,
+    interests: &Interests,
+    service: &ServiceId,
+    user_id: &str,
+    after: Position,
+) -> Result<()> {
+    for (service, told) in told(interests, user_id).filter(|(s, _)| s.id == *service) {
+        for data in user_data::changed(tx, user_id, after, Position(i64::MAX), i64::MAX)? {
+            let position = tx.next_position();
+            owed::owe_latest(tx, &owed(service, told, &data, position))?;
+        }
+    }
+    Ok(())
+}
+
+/// A registration has changed, or the experiment is on again for the service: it is not told any more of users that it does not claim
+/// so now, nor what is gone meanwhile, but for what is in a frozen transaction.
+pub(crate) fn retain_owed(db: &mut Conn, interests: &Interests, service: &ServiceId) -> Result<()> {
+    let Some(told) = interests.service(service).and_then(|s| s.account_data) else {
+        return Ok(());
+    };
+    for key in owed::keys(db, service, told.kind)? {
+        let mut parts = owed::parts(&key);
+        let mut part = || parts.next().unwrap_or_default();
+        let (user_id, room_id, kind) = (part(), part(), part());
+        let is_told = interests.claim(service, user_id).is_some_and(told.is_told);
+        if !is_told || user_data::get(db, user_id, room_id, kind)?.is_none() {
+            owed::forget_key(db, service, told.kind, &key)?;
+        }
+    }
+    Ok(())
+}
+
+/// An account is given up: no service is told of its account data any more.
+pub(crate) fn forget_owed(tx: &mut Tx<'_>, user_id: &str) -> Result<()> {
+    let interests = tx.interests();
+    for (service, told) in told(&interests, user_id) {
+        owed::forget_part(tx, &service.id, told.kind, user_id)?;
+    }
+    Ok(())
+}

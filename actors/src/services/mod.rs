@@ -1,0 +1,26 @@
+//! Who is concerned: the registrations of appservices, what their namespaces claim, what is in force of them, and which of them
+//! decides over a device.
+//!
+//! Pure, but for [`interested_in_room`], which reads. The storage carries the compiled [`Interests`], so that they change in the commit
+//! that changes the registrations.
+
+mod authority;
+mod carried;
+mod claim;
+mod interests;
+mod registration;
+mod room;
+mod service;
+mod stored;
+
+pub use authority::{Authority, authorities, authority, concerned, told_counts};
+pub use carried::{CarriesInterests, swap_interests};
+pub use claim::Claim;
+pub use interests::{Claims, ClaimsIter, Interests, anchored, check_pattern};
+pub use registration::{
+    CountsPolicy, MSC3202, MSC4190, Namespace, Namespaces, PUSH_EPHEMERAL, RECEIVE_EPHEMERAL,
+    Registration,
+};
+pub use room::{interested_in_room, owed_event};
+pub use service::{AccountDataKind, InForce, Proposals, Service};
+pub use stored::{LastInForce, last_in_force, registration_of};

@@ -1,0 +1,85 @@
+//! What clients were answered under their transaction ids, for a day.
+//!
+//! Owner: `accounts`.
+
+use diesel::prelude::*;
+
+use crate::tables::client_transactions;
+use crate::{Conn, Result, Tx};
+
+/// What a sender was answered under a transaction id.
+#[derive(Debug, Clone, PartialEq, Eq, Insertable)]
+#[diesel(table_name = client_transactions)]
+pub(crate) struct Answer {
+    pub(crate) sender: String,
+    pub(crate) scope: String,
+    pub(crate) txn_id: String,
+    pub(crate) response: String,
+    pub(crate) created_at: i64,
+}
+
+/// What this sender was answered when it used this transaction id before.
+pub fn answered(
+    tx: &mut Tx<'_>,
+    sender: &str,
+    scope: &str,
+    txn_id: &str,
+) -> Result<Option<String>> {
+    if let Some(response) = tx.batch.deferred.answer(sender, scope, txn_id) {
+        return Ok(Some(response.to_owned()));
+    }
+    answer(tx.beside(), sender, scope, txn_id)
+}
+
+/// What the sender was answered by a transaction that is committed.
+pub fn answer(db: &mut Conn, sender: &str, scope: &str, txn_id: &str) -> Result<Option<String>> {
+    Ok(on!(db, |c| client_transactions::table
+        .find((sender, scope, txn_id))
+        .select(client_transactions::response)
+        .first(c)
+        .optional())?)
+}
+
+/// Remember what this sender was answered; not twice: see [`answered`]. `scope` is the endpoint with its path.
+pub fn remember(
+    tx: &mut Tx<'_>,
+    sender: &str,
+    scope: &str,
+    txn_id: &str,
+    response: &str,
+    now: i64,
+) {
+    tx.batch.deferred.answers.push(Answer {
+        sender: sender.to_owned(),
+        scope: scope.to_owned(),
+        txn_id: txn_id.to_owned(),
+        response: response.to_owned(),
+        created_at: now,
+    });
+}
+
+/// Under which sender the answers to a device's requests are remembered.
+#[must_use]
+pub fn sender_of(user_id: &str, device_id: &str) -> String {
+    format!("{user_id}|{device_id}")
+}
+
+/// The device is gone: its transaction ids are free for the next one of its name. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#transaction-identifiers
+pub fn forget_device(db: &mut Conn, user_id: &str, device_id: &str) -> Result<()> {
+    let sender = sender_of(user_id, device_id);
+    on!(db, |c| diesel::delete(
+        client_transactions::table.filter(client_transactions::sender.eq(&sender))
+    )
+    .execute(c))?;
+    Ok(())
+}
+
+/// Forget what was answered before this time.
+pub fn prune(db: &mut Conn, before: i64) -> Result<usize> {
+    Ok(on!(db, |c| diesel::delete(
+        client_transactions::table.filter(client_transactions::created_at.lt(before))
+    )
+    .execute(c))?)
+}

@@ -1,0 +1,34 @@
+//! Positions that are kept under a name.
+
+use diesel::prelude::*;
+use diesel::upsert::excluded;
+
+use crate::tables::cursors;
+use crate::{Conn, Position, Result};
+
+/// The position that is stored under a name; 0 for none.
+pub(crate) fn stored(db: &mut Conn, name: &str) -> Result<Position> {
+    Ok(stored_if_any(db, name)?.unwrap_or(Position::START))
+}
+
+/// The position that is stored under a name, if one is.
+pub(crate) fn stored_if_any(db: &mut Conn, name: &str) -> Result<Option<Position>> {
+    let position: Option<i64> = on!(db, |c| cursors::table
+        .find(name)
+        .select(cursors::position)
+        .first(c)
+        .optional())?;
+    Ok(position.map(Position))
+}
+
+/// Store a position under a name.
+pub(crate) fn store(db: &mut Conn, name: &str, position: Position) -> Result<()> {
+    let row = (cursors::name.eq(name), cursors::position.eq(position.0));
+    on!(db, |c| diesel::insert_into(cursors::table)
+        .values(&row)
+        .on_conflict(cursors::name)
+        .do_update()
+        .set(cursors::position.eq(excluded(cursors::position)))
+        .execute(c))?;
+    Ok(())
+}

@@ -1,0 +1,116 @@
+//! Which users each appservice has been told to track.
+//!
+//! Owner: `device_lists`.
+
+use std::collections::BTreeSet;
+
+use diesel::prelude::*;
+
+use crate::ServiceId;
+use crate::cursors;
+use crate::owed::{self, Owed};
+use crate::tables::tracked;
+use crate::{Conn, Position, Result, Tx};
+
+/// The services that have been told to track this user.
+pub fn trackers_of(db: &mut Conn, user_id: &str) -> Result<Vec<ServiceId>> {
+    let ids: Vec<String> = on!(db, |c| tracked::table
+        .filter(tracked::user_id.eq(user_id))
+        .select(tracked::appservice_id)
+        .load(c))?;
+    Ok(ids.into_iter().map(ServiceId::from).collect())
+}
+
+/// The service is told about a user, once: a later change replaces one that still waits. Keeps `tracked` in step, for the service's own
+/// users too: a registration that changes may leave them to others.
+///
+/// The row stands at the event that it follows from, so that no transaction is cut between the two; without one, at the end.
+pub fn owe(
+    tx: &mut Tx<'_>,
+    service: &ServiceId,
+    user_id: &str,
+    left: bool,
+    follows: Option<Position>,
+) -> Result<()> {
+    let item = if left { owed::LEFT } else { owed::CHANGED };
+    let position = follows.unwrap_or_else(|| tx.next_position());
+    let row = Owed {
+        key: user_id.to_owned(),
+        item: item.to_owned(),
+        ..Owed::new(service, position, owed::DEVICE_LIST)
+    };
+    owed::owe_latest(tx, &row)?;
+    if left {
+        on!(&mut **tx, |c| diesel::delete(
+            tracked::table.find((service.as_str(), user_id))
+        )
+        .execute(c))?;
+    } else {
+        let row = (
+            tracked::appservice_id.eq(service.as_str()),
+            tracked::user_id.eq(user_id),
+        );
+        on!(&mut **tx, |c| diesel::insert_into(tracked::table)
+            .values(&row)
+            .on_conflict_do_nothing()
+            .execute(c))?;
+    }
+    Ok(())
+}
+
+/// Whether the service has been told to track this user.
+pub fn is_tracked(db: &mut Conn, service: &ServiceId, user_id: &str) -> Result<bool> {
+    let found: Option<String> = on!(db, |c| tracked::table
+        .find((service.as_str(), user_id))
+        .select(tracked::user_id)
+        .first(c)
+        .optional())?;
+    Ok(found.is_some())
+}
+
+/// Those of these users that the service has been told to track.
+pub fn tracked_among(
+    db: &mut Conn,
+    service: &ServiceId,
+    users: &[String],
+) -> Result<BTreeSet<String>> {
+    if users.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let found: Vec<String> = on!(db, |c| tracked::table
+        .filter(tracked::appservice_id.eq(service.as_str()))
+        .filter(tracked::user_id.eq_any(users))
+        .select(tracked::user_id)
+        .load(c))?;
+    Ok(found.into_iter().collect())
+}
+
+/// The users that the service has been told to track, after a user id, in order.
+pub fn tracked_by(
+    db: &mut Conn,
+    service: &ServiceId,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<String>> {
+    Ok(on!(db, |c| tracked::table
+        .filter(tracked::appservice_id.eq(service.as_str()))
+        .filter(tracked::user_id.gt(after))
+        .select(tracked::user_id)
+        .order(tracked::user_id)
+        .limit(limit)
+        .load(c))?)
+}
+
+fn told_until_name(service: &ServiceId) -> String {
+    format!("device_lists_until:{service}")
+}
+
+/// Device lists are switched off for a service that was told of everything up to here.
+pub fn set_told_until(db: &mut Conn, service: &ServiceId, position: Position) -> Result<()> {
+    cursors::store(db, &told_until_name(service), position)
+}
+
+/// Up to where the service had been told when device lists were switched off for it last; `None` for a service that never was.
+pub fn told_until(db: &mut Conn, service: &ServiceId) -> Result<Option<Position>> {
+    cursors::stored_if_any(db, &told_until_name(service))
+}
