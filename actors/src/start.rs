@@ -18,6 +18,7 @@ use crate::dialects::Dialects;
 use crate::key_proxy::{self, KeyProxy};
 use crate::key_store::KeyStore;
 use crate::rooms::Rooms;
+use crate::runtime::address::can_be_asked;
 use crate::runtime::env::Inner;
 use crate::runtime::faults::Faults;
 use crate::runtime::known::Known;
@@ -28,6 +29,18 @@ use crate::to_device_inbox::ToDeviceInbox;
 use crate::transport::Transport;
 use crate::wire::Hooks;
 use crate::{Address, Clock, Env, Error, Ids, Refusal, Result, Settings, Stopping, ask_as};
+
+can_be_asked!(
+    Accounts,
+    KeyStore,
+    KeyProxy,
+    Rooms,
+    DeviceLists,
+    ToDeviceInbox,
+    Appservices,
+    AppserviceQueries,
+    Sync,
+);
 
 /// Every actor that may be asked. Clones are cheap.
 #[derive(Clone)]
@@ -117,6 +130,11 @@ pub async fn start(parts: Parts) -> Result<Actors> {
     let senders = env.wake.senders();
     env.store
         .on_commit(move |owed| senders.owed_is_committed(owed));
+    if env.trace.is_on() {
+        let trace = env.trace.clone();
+        env.store
+            .record_writes(move |closure| trace.writes(closure));
+    }
 
     let fleeting = Arc::<Fleeting>::default();
     let sync = Sync::new(env.clone(), Arc::clone(&fleeting)).start();

@@ -169,11 +169,12 @@ pub fn has_device(db: &mut Conn, user_id: &str, device_id: &str) -> Result<bool>
 
 /// Register an account. Whether its id was free; a taken one is left as it is.
 pub fn register(db: &mut Conn, row: &UserRow) -> Result<bool> {
-    Ok(on!(db, |c| diesel::insert_into(users::table)
+    let new = on!(db, |c| diesel::insert_into(users::table)
         .values(row)
         .on_conflict_do_nothing()
-        .execute(c))?
-        == 1)
+        .execute(c))?;
+    db.added(format_args!("users"), new);
+    Ok(new == 1)
 }
 
 /// The own user of a service exists, whoever registered it. Whether it had to be made.

@@ -131,6 +131,7 @@ fn append(tx: &mut Tx<'_>, covers: Option<Position>, mut row: LogRow) -> Result<
     on!(&mut **tx, |c| diesel::insert_into(device_list_log::table)
         .values(&row)
         .execute(c))?;
+    tx.added(format_args!("device_list_log"), 1);
     tx.batch.logged = Some(position);
     Ok(position)
 }

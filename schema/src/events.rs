@@ -44,6 +44,7 @@ pub fn insert(db: &mut Conn, row: &EventRow) -> Result<()> {
     on!(db, |c| diesel::insert_into(events::table)
         .values(row)
         .execute(c))?;
+    db.added(format_args!("events"), 1);
     Ok(())
 }
 

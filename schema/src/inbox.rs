@@ -87,6 +87,7 @@ macro_rules! with_contents {
 
 /// Store messages. What they share is stored before, with [`share`]; what services are owed of them, with [`crate::owed::owe_all`].
 pub fn append(tx: &mut Tx<'_>, rows: Vec<InboxRow>) {
+    tx.added(format_args!("inbox"), rows.len());
     tx.batch.deferred.inbox.extend(rows);
 }
 
@@ -168,6 +169,8 @@ pub fn acknowledge_device(
     let stay = on!(db, |c| diesel::update(seen!())
         .set(inbox::acknowledged.eq(true))
         .execute(c))?;
+    db.removed(format_args!("inbox"), gone + stay);
+    db.added(format_args!("inbox for services"), stay);
     forget_marks(db, Position(oldest), Position(newest))?;
     Ok(gone + stay)
 }
@@ -180,19 +183,24 @@ pub fn forget_device(db: &mut Conn, user_id: &str, device_id: &str) -> Result<()
         .select(inbox::position)
         .load(c))?;
     for positions in theirs.chunks(500) {
-        on!(db, |c| diesel::delete(
+        let services: Vec<String> = on!(db, |c| diesel::delete(
             owed::table
                 .filter(owed::position.eq_any(positions))
                 .filter(owed::txn.is_null().or(owed::txn.lt(0)))
         )
-        .execute(c))?;
+        .returning(owed::appservice_id)
+        .load(c))?;
+        for service in services {
+            db.removed(format_args!("owed {service} (to_device)"), 1);
+        }
     }
-    on!(db, |c| diesel::delete(
+    let gone = on!(db, |c| diesel::delete(
         inbox::table
             .filter(inbox::user_id.eq(user_id))
             .filter(inbox::device_id.eq(device_id))
     )
     .execute(c))?;
+    db.removed(format_args!("inbox"), gone);
     Ok(())
 }
 
@@ -220,7 +228,7 @@ pub fn acknowledge_service(
                 .filter(diesel::dsl::not(inbox::acknowledged))
         };
     }
-    on!(db, |c| diesel::delete(
+    let gone = on!(db, |c| diesel::delete(
         decided!().filter(diesel::dsl::not(is_owed!()))
     )
     .execute(c))?;
@@ -231,17 +239,20 @@ pub fn acknowledge_service(
             .filter(owed::appservice_id.eq(service.as_str()))
             .filter(owed::txn.is_null().or(owed::txn.ne(DELIVERED))),
     );
-    on!(db, |c| diesel::update(
+    let stay = on!(db, |c| diesel::update(
         decided!().filter(diesel::dsl::not(own))
     )
     .set(inbox::acknowledged.eq(true))
     .execute(c))?;
-    on!(db, |c| diesel::delete(
+    let stayed = on!(db, |c| diesel::delete(
         between!()
             .filter(inbox::acknowledged)
             .filter(diesel::dsl::not(is_owed!()))
     )
     .execute(c))?;
+    db.removed(format_args!("inbox"), gone + stay);
+    db.added(format_args!("inbox for services"), stay);
+    db.removed(format_args!("inbox for services"), stayed);
     forget_marks(db, from, up_to)
 }
 // ANCHOR_END: acknowledge

@@ -153,6 +153,7 @@ pub fn add_one_time_keys(
         })
         .collect();
     insert_all!(&mut **tx, one_time_keys::table, &rows);
+    tx.added(format_args!("one_time_keys"), rows.len());
     Ok(())
 }
 
@@ -180,6 +181,7 @@ pub fn take_one_time_key(
         t::table.find((user_id, device_id, algorithm, position))
     )
     .execute(c))?;
+    tx.removed(format_args!("one_time_keys"), 1);
     Ok(Some((key_id, json)))
 }
 

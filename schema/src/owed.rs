@@ -111,13 +111,27 @@ impl Owed {
     }
 }
 
+/// What the record of a write calls such a row: `owed irc (exclusive_namespace)`.
+impl std::fmt::Display for Owed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let about = if self.why.is_empty() {
+            &self.kind
+        } else {
+            &self.why
+        };
+        let off = if self.txn == Some(OFF) { ", off" } else { "" };
+        write!(f, "owed {} ({about}{off})", self.appservice_id)
+    }
+}
+
 /// Owe an item.
 pub fn owe(tx: &mut Tx<'_>, row: &Owed) -> Result<()> {
     tx.owes(&row.appservice_id);
-    on!(&mut **tx, |c| diesel::insert_into(owed::table)
+    let new = on!(&mut **tx, |c| diesel::insert_into(owed::table)
         .values(row)
         .on_conflict_do_nothing()
         .execute(c))?;
+    tx.added(format_args!("{row}"), new);
     Ok(())
 }
 
@@ -125,6 +139,7 @@ pub fn owe(tx: &mut Tx<'_>, row: &Owed) -> Result<()> {
 pub fn owe_all(tx: &mut Tx<'_>, rows: Vec<Owed>) {
     for row in &rows {
         tx.owes(&row.appservice_id);
+        tx.added(format_args!("{row}"), 1);
     }
     tx.batch.deferred.owed.extend(rows);
 }
@@ -133,14 +148,18 @@ pub fn owe_all(tx: &mut Tx<'_>, rows: Vec<Owed>) {
 /// the earlier one.
 pub fn owe_latest(tx: &mut Tx<'_>, row: &Owed) -> Result<()> {
     tx.owes(&row.appservice_id);
-    on!(&mut **tx, |c| diesel::delete(
+    let replaced: Vec<Option<i64>> = on!(&mut **tx, |c| diesel::delete(
         owed::table
             .filter(owed::appservice_id.eq(&row.appservice_id))
             .filter(owed::kind.eq(&row.kind))
             .filter(owed::key.eq(&row.key))
             .filter(has_key())
     )
-    .execute(c))?;
+    .returning(owed::txn)
+    .load(c))?;
+    let waited = replaced.iter().filter(|txn| txn.is_none_or(|t| t < 0));
+    tx.removed(format_args!("{row}"), waited.count());
+    tx.added(format_args!("{row}"), 1);
     on!(&mut **tx, |c| diesel::insert_into(owed::table)
         .values(row)
         .execute(c))?;
@@ -169,7 +188,7 @@ pub fn waiting(
 
 /// Everything that waits up to the cut is in the body of this transaction.
 pub fn stamp(db: &mut Conn, service: &ServiceId, cut: Position, txn: i64) -> Result<()> {
-    on!(db, |c| diesel::update(
+    let carried = on!(db, |c| diesel::update(
         owed::table
             .filter(owed::appservice_id.eq(service.as_str()))
             .filter(owed::txn.is_null())
@@ -177,6 +196,7 @@ pub fn stamp(db: &mut Conn, service: &ServiceId, cut: Position, txn: i64) -> Res
     )
     .set(owed::txn.eq(txn))
     .execute(c))?;
+    db.added(format_args!("frozen {service} {txn}"), carried);
     Ok(())
 }
 
@@ -220,7 +240,7 @@ pub fn forget(db: &mut Conn, service: &ServiceId, txn: i64) -> Result<()> {
 
 /// The service is owed nothing under this key any more, but for what a transaction carries.
 pub fn forget_key(db: &mut Conn, service: &ServiceId, kind: &str, key: &str) -> Result<()> {
-    on!(db, |c| diesel::delete(
+    let gone = on!(db, |c| diesel::delete(
         owed::table
             .filter(owed::appservice_id.eq(service.as_str()))
             .filter(owed::kind.eq(kind))
@@ -229,13 +249,14 @@ pub fn forget_key(db: &mut Conn, service: &ServiceId, kind: &str, key: &str) -> 
             .filter(owed::txn.is_null().or(owed::txn.lt(0)))
     )
     .execute(c))?;
+    db.removed(format_args!("owed {service} ({kind})"), gone);
     Ok(())
 }
 
 /// The service is owed nothing of a kind any more whose key begins with this part, but for what a transaction carries.
 pub fn forget_part(db: &mut Conn, service: &ServiceId, kind: &str, part: &str) -> Result<()> {
     let (from, to) = (format!("{part}{SEPARATOR}"), format!("{part} "));
-    on!(db, |c| diesel::delete(
+    let gone = on!(db, |c| diesel::delete(
         owed::table
             .filter(owed::appservice_id.eq(service.as_str()))
             .filter(owed::kind.eq(kind))
@@ -245,15 +266,17 @@ pub fn forget_part(db: &mut Conn, service: &ServiceId, kind: &str, part: &str) -
             .filter(owed::txn.is_null().or(owed::txn.lt(0)))
     )
     .execute(c))?;
+    db.removed(format_args!("owed {service} ({kind})"), gone);
     Ok(())
 }
 
 /// Everything that a service is owed is forgotten.
 pub fn forget_service(db: &mut Conn, service: &ServiceId) -> Result<()> {
-    on!(db, |c| diesel::delete(
+    let gone = on!(db, |c| diesel::delete(
         owed::table.filter(owed::appservice_id.eq(service.as_str()))
     )
     .execute(c))?;
+    db.removed(format_args!("owed {service} (everything)"), gone);
     Ok(())
 }
 
@@ -291,13 +314,15 @@ pub fn keys_with(
 
 /// Set an item aside that waits for a service.
 pub(crate) fn set_aside(db: &mut Conn, item: &Owed) -> Result<()> {
-    on!(db, |c| diesel::update(
+    let gone = on!(db, |c| diesel::update(
         owed::table
             .find((item.position, &item.appservice_id, &item.kind, &item.key))
             .filter(owed::txn.is_null())
     )
     .set(owed::txn.eq(ASIDE))
     .execute(c))?;
+    db.removed(format_args!("{item}"), gone);
+    db.added(format_args!("set aside {}", item.appservice_id), gone);
     Ok(())
 }
 

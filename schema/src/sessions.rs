@@ -58,6 +58,7 @@ pub fn ensure_device(
     on!(&mut **tx, |c| diesel::insert_into(devices::table)
         .values(&row)
         .execute(c))?;
+    tx.added(format_args!("devices"), 1);
     device_log::keys_changed(tx, user_id)?;
     Ok(true)
 }
@@ -180,6 +181,7 @@ pub fn forget_devices(
             devices::table.find((user_id, device_id))
         )
         .execute(c))?;
+        tx.removed(format_args!("devices"), 1);
         gone.push(GoneDevice {
             device_id: device_id.clone(),
             tokens,

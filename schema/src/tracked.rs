@@ -41,19 +41,21 @@ pub fn owe(
     };
     owed::owe_latest(tx, &row)?;
     if left {
-        on!(&mut **tx, |c| diesel::delete(
+        let gone = on!(&mut **tx, |c| diesel::delete(
             tracked::table.find((service.as_str(), user_id))
         )
         .execute(c))?;
+        tx.removed(format_args!("tracked {service}"), gone);
     } else {
         let row = (
             tracked::appservice_id.eq(service.as_str()),
             tracked::user_id.eq(user_id),
         );
-        on!(&mut **tx, |c| diesel::insert_into(tracked::table)
+        let new = on!(&mut **tx, |c| diesel::insert_into(tracked::table)
             .values(&row)
             .on_conflict_do_nothing()
             .execute(c))?;
+        tx.added(format_args!("tracked {service}"), new);
     }
     Ok(())
 }

@@ -74,5 +74,6 @@ pub fn acknowledge(db: &mut Conn, frozen: &Frozen) -> Result<()> {
     )
     .set(appservices::acknowledged.eq(frozen.cut))
     .execute(c))?;
+    db.added(format_args!("acknowledged {service} {}", frozen.txn_id), 0);
     Ok(())
 }

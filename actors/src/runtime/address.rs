@@ -3,12 +3,14 @@
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
-use actix::dev::ToEnvelope;
+use actix::dev::MessageResponse;
 use actix::{Actor, Addr, Context, Handler, MailboxError, Message, Recipient, ResponseFuture};
 use futures_util::FutureExt;
 use serde::Serialize;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
-use crate::runtime::trace::short;
+use crate::runtime::trace::{self, short};
 use crate::{Env, Error, Result};
 
 /// How long an answer may take before the asker gives up. Long enough for a slow disk, shorter than a client's patience.
@@ -51,6 +53,36 @@ impl<A: Actor<Context = Context<A>>> Address<A> {
     }
 }
 
+/// A question to an actor: what the actor tells and writes because of it is recorded under the request that caused it.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Asked<A: Actor>(Box<dyn FnOnce(&mut A, &mut A::Context) + Send>);
+
+impl<A: Actor> Asked<A> {
+    /// Have the actor handle it.
+    pub(crate) fn put(self, actor: &mut A, ctx: &mut A::Context) {
+        (self.0)(actor, ctx);
+    }
+}
+
+/// Lets actors be asked.
+macro_rules! can_be_asked {
+    ($($actor:ty),+ $(,)?) => {$(
+        impl ::actix::Handler<$crate::runtime::address::Asked<$actor>> for $actor {
+            type Result = ();
+
+            fn handle(
+                &mut self,
+                asked: $crate::runtime::address::Asked<$actor>,
+                ctx: &mut Self::Context,
+            ) {
+                asked.put(self, ctx);
+            }
+        }
+    )+};
+}
+pub(crate) use can_be_asked;
+
 /// Ask an actor on behalf of a request, and wait for the answer.
 ///
 /// # Errors
@@ -58,8 +90,7 @@ impl<A: Actor<Context = Context<A>>> Address<A> {
 /// that is gone ends the process: starting again loses nothing.
 pub async fn ask<A, M, T>(to: &Address<A>, message: M) -> Result<T>
 where
-    A: Actor<Context = Context<A>> + Handler<M>,
-    A::Context: ToEnvelope<A, M>,
+    A: Actor<Context = Context<A>> + Handler<M> + Handler<Asked<A>>,
     M: Message<Result = Result<T>> + Serialize + Send + 'static,
     T: Send + 'static,
 {
@@ -72,17 +103,27 @@ where
 /// As for [`ask`].
 pub async fn ask_as<A, M, T>(from: &'static str, to: &Address<A>, message: M) -> Result<T>
 where
-    A: Actor<Context = Context<A>> + Handler<M>,
-    A::Context: ToEnvelope<A, M>,
+    A: Actor<Context = Context<A>> + Handler<M> + Handler<Asked<A>>,
     M: Message<Result = Result<T>> + Serialize + Send + 'static,
     T: Send + 'static,
 {
     let _busy = to.env.trace.busy();
     to.env.trace.told(from, to.name, &message);
-    match to.addr.send(message).timeout(PATIENCE).await {
-        Ok(answer) => answer,
-        Err(MailboxError::Timeout) => Err(Error::Slow(to.name)),
-        Err(MailboxError::Closed) => {
+    let ((tell, answer), cause) = (oneshot::channel(), trace::cause());
+    let handle = move |actor: &mut A, ctx: &mut Context<A>| {
+        // An asker that has given up is not answered.
+        if !tell.is_closed() {
+            trace::within(cause, || actor.handle(message, ctx).handle(ctx, Some(tell)));
+        }
+    };
+    let answer = async {
+        to.addr.send(Asked(Box::new(handle))).await?;
+        answer.await.map_err(|_| MailboxError::Closed)
+    };
+    match timeout(PATIENCE, answer).await {
+        Ok(Ok(answer)) => answer,
+        Err(_) | Ok(Err(MailboxError::Timeout)) => Err(Error::Slow(to.name)),
+        Ok(Err(MailboxError::Closed)) => {
             // A handler that was dropped looks the same: only an address that leads nowhere is a dead actor.
             if !to.addr.connected() {
                 (to.env.fatal)(&format!("the actor {} has died", to.name));
@@ -117,8 +158,9 @@ pub fn guarded<T: 'static>(
     answer: impl Future<Output = Result<T>> + 'static,
 ) -> ResponseFuture<Result<T>> {
     let busy = env.trace.busy();
+    let answer = trace::caused_by(trace::cause(), AssertUnwindSafe(answer).catch_unwind());
     Box::pin(async move {
-        let answer = AssertUnwindSafe(answer).catch_unwind().await;
+        let answer = answer.await;
         drop(busy);
         answer.unwrap_or_else(|_| {
             tracing::error!(actor = name, "a handler panicked; its asker is told");

@@ -1,4 +1,4 @@
-//! Every message between actors: who, to whom, what, and because of which request; and how much is under way.
+//! Every message between actors, and what each write did, with the request that caused it; and how much is under way.
 //!
 //! The ring of messages exists only in a development server. It keeps each message as the JSON text that is shown, is bounded in
 //! bytes, and parses nothing: a development server pays one serialization for each message. Passwords and tokens are
@@ -20,7 +20,12 @@ pub async fn caused_by<F: Future>(cause: Arc<str>, future: F) -> F::Output {
     CAUSE.scope(cause, future).await
 }
 
-/// What the current task is a consequence of; empty when nobody said.
+/// Call a function as the consequence of something.
+pub(crate) fn within<T>(cause: Arc<str>, call: impl FnOnce() -> T) -> T {
+    CAUSE.sync_scope(cause, call)
+}
+
+/// What the current task is a consequence of; empty when that is not known.
 #[must_use]
 pub fn cause() -> Arc<str> {
     CAUSE.try_with(Arc::clone).unwrap_or_else(|_| "".into())
@@ -134,6 +139,38 @@ impl Trace {
 
     /// Record a message.
     pub fn told<M: Serialize>(&self, from: &'static str, to: &'static str, message: &M) {
+        self.record(cause(), from, to, short::<M>(), message);
+    }
+
+    /// Record a message of this name.
+    pub(crate) fn told_as(
+        &self,
+        from: &'static str,
+        to: &'static str,
+        what: &'static str,
+        body: &impl Serialize,
+    ) {
+        self.record(cause(), from, to, what, body);
+    }
+
+    /// A write is queued now: what records what it did, once it is committed.
+    pub(crate) fn writes(&self, closure: &'static str) -> schema::Report {
+        let (trace, cause) = (self.clone(), cause());
+        Box::new(move |rows| {
+            if !rows.is_empty() {
+                trace.record(cause, module(closure), "store", "Write", &rows);
+            }
+        })
+    }
+
+    fn record(
+        &self,
+        cause: Arc<str>,
+        from: &'static str,
+        to: &'static str,
+        what: &'static str,
+        message: &impl Serialize,
+    ) {
         self.0.version.fetch_add(1, Ordering::AcqRel);
         if self.0.limit == 0 {
             return;
@@ -147,10 +184,10 @@ impl Trace {
         };
         let seen = Seen {
             number: ring.next,
-            cause: cause(),
+            cause,
             from,
             to,
-            what: short::<M>(),
+            what,
             body,
         };
         ring.next += 1;
@@ -178,6 +215,13 @@ impl Trace {
             },
         )
     }
+}
+
+/// The module of this crate, an actor's, in which a closure of this type stands, or another crate.
+fn module(closure: &'static str) -> &'static str {
+    let path = closure.trim_start_matches(['<', '&']);
+    let of_this_crate = path.strip_prefix("actors::").unwrap_or(path);
+    of_this_crate.split("::").next().unwrap_or(path)
 }
 
 /// The last segment of a type's name, without its parameters.

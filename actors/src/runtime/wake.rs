@@ -11,7 +11,7 @@ use schema::ServiceId;
 use serde::{Serialize, Serializer};
 
 use crate::runtime::faults::{Faults, Point};
-use crate::runtime::trace::Trace;
+use crate::runtime::trace::{self, Trace};
 
 /// To a service's sender: there may be something for the service. Many are as good as one, and one at most is in its mailbox.
 #[derive(Debug, Default, Message)]
@@ -89,6 +89,14 @@ pub struct Acknowledged {
     pub from: Position,
     /// The position up to which it carried everything.
     pub up_to: Position,
+}
+
+impl Acknowledged {
+    /// What this, and what follows from it, is recorded under: the transaction.
+    pub(crate) fn cause(&self) -> Arc<str> {
+        let cause = |txn| format!("transaction {} {txn}", self.service);
+        self.txn.map(cause).unwrap_or_default().into()
+    }
 }
 
 /// The services that an open line of the device-list log holds back.
@@ -207,12 +215,23 @@ impl Wake {
         services: impl IntoIterator<Item = &'a ServiceId>,
         up_to: Option<Position>,
     ) {
+        self.wake("wake", services, up_to);
+    }
+
+    fn wake<'a>(
+        &self,
+        from: &'static str,
+        services: impl IntoIterator<Item = &'a ServiceId>,
+        up_to: Option<Position>,
+    ) {
         let services: BTreeSet<&ServiceId> = services.into_iter().collect();
         if let Some(trace) = self.trace.get()
+            && trace.is_on()
             && let Ok(senders) = self.senders.all.read()
         {
-            for _ in services.iter().filter(|id| senders.contains_key(**id)) {
-                trace.told("wake", "appservice_sender", &WakeSender::default());
+            for service in services.iter().filter(|id| senders.contains_key(**id)) {
+                let body = serde_json::json!({"service": service});
+                trace.told_as(from, "appservice_sender", "WakeSender", &body);
             }
         }
         self.senders.hint(&services, up_to);
@@ -249,7 +268,9 @@ impl Wake {
     pub(crate) fn acknowledged(&self, fact: Acknowledged) {
         if let Some(inbox) = self.inbox.get() {
             if let Some(trace) = self.trace.get() {
-                trace.told("appservice_sender", "to_device_inbox", &fact);
+                trace::within(fact.cause(), || {
+                    trace.told("appservice_sender", "to_device_inbox", &fact);
+                });
             }
             inbox.do_send(fact);
         }
@@ -278,7 +299,7 @@ impl Wake {
             return;
         }
         drop(held);
-        self.services([service], Some(line));
+        self.wake("held back", [service], Some(line));
     }
 
     /// The device-list pass has read up to here, and what follows from it is committed: the services that waited for it look again,
@@ -293,7 +314,7 @@ impl Wake {
             waiting.into_iter().partition(|(_, line)| *line <= up_to);
         held.waiting = waiting;
         drop(held);
-        self.services(due.keys(), Some(up_to));
+        self.wake("held back", due.keys(), Some(up_to));
     }
 }
 

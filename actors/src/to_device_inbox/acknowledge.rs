@@ -6,6 +6,7 @@ use actix::{AsyncContext, Context, Handler, ResponseFuture, WrapFuture};
 use schema::inbox;
 
 use super::{Acknowledge, Acknowledged, ToDeviceInbox};
+use crate::runtime::trace;
 use crate::{Error, Result, guarded};
 
 /// How long to wait before a write that failed is tried again.
@@ -33,6 +34,7 @@ impl Handler<Acknowledged> for ToDeviceInbox {
     /// The sender's own write has recorded the 2xx, so nothing between these positions is ever sent to the service again: the rows can go.
     fn handle(&mut self, msg: Acknowledged, ctx: &mut Context<Self>) {
         let (env, busy) = (self.env.clone(), self.env.trace.busy());
+        let cause = msg.cause();
         let empty = async move {
             loop {
                 let (service, from, up_to) = (msg.service.clone(), msg.from, msg.up_to);
@@ -51,7 +53,7 @@ impl Handler<Acknowledged> for ToDeviceInbox {
             }
             drop(busy);
         };
-        ctx.spawn(empty.into_actor(self));
+        ctx.spawn(trace::caused_by(cause, empty).into_actor(self));
     }
 }
 // ANCHOR_END: acknowledged

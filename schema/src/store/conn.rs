@@ -1,5 +1,7 @@
 //! One connection, either engine; one text for each query.
 
+use std::collections::BTreeMap;
+
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use diesel::sqlite::SqliteConnection;
@@ -10,7 +12,12 @@ use crate::error::{OpenError, Result};
 pub struct Conn {
     pub(crate) engine: Engine,
     wrote: bool,
+    /// How many rows the write under way added and removed, where that is recorded.
+    rows: Option<Rows>,
 }
+
+/// How many rows more or fewer a write left, by name: `inbox`, or `owed irc (exclusive_namespace)`.
+pub type Rows = BTreeMap<String, i64>;
 
 /// The connection itself.
 pub(crate) enum Engine {
@@ -178,6 +185,31 @@ impl Conn {
         Conn {
             engine,
             wrote: false,
+            rows: None,
+        }
+    }
+
+    /// Count the rows that a write adds and removes, from now on, or do not.
+    pub(crate) fn count_rows(&mut self, count: bool) {
+        self.rows = count.then(Rows::new);
+    }
+
+    /// What was counted since [`Conn::count_rows`].
+    pub(crate) fn take_rows(&mut self) -> Option<Rows> {
+        self.rows.take()
+    }
+
+    /// Rows of this name were added, for the record of what the write did. Costs nothing where nothing is recorded.
+    pub(crate) fn added(&mut self, name: std::fmt::Arguments<'_>, rows: usize) {
+        if let Some(counted) = &mut self.rows {
+            *counted.entry(name.to_string()).or_default() += i64::try_from(rows).unwrap_or(0);
+        }
+    }
+
+    /// Rows of this name were removed.
+    pub(crate) fn removed(&mut self, name: std::fmt::Arguments<'_>, rows: usize) {
+        if let Some(counted) = &mut self.rows {
+            *counted.entry(name.to_string()).or_default() -= i64::try_from(rows).unwrap_or(0);
         }
     }
 

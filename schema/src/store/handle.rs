@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use crate::ServiceId;
 use crate::error::{Error, Result, WriteError};
 use crate::store::conn::Conn;
-use crate::store::job::{Job, Order, Turn};
+use crate::store::job::{Job, Order, Report, Turn};
 use crate::store::position::Position;
 use crate::store::readers::Read;
 use crate::store::shared::Shared;
@@ -123,7 +123,9 @@ impl Store {
         E: WriteError,
         F: Fn(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
     {
-        let (job, answer) = Job::new(write, turn);
+        let recorder = self.shared.recorder.get();
+        let report = recorder.map(|recorder| recorder(std::any::type_name::<F>()));
+        let (job, answer) = Job::new(write, turn, report);
         self.shared.waiting.fetch_add(1, Ordering::AcqRel);
         if self.queue.send(Order::Write(job)).is_err() {
             self.shared.waiting.fetch_sub(1, Ordering::AcqRel);
@@ -228,6 +230,12 @@ impl Store {
     /// before any write of that commit is answered; only the first listener is called.
     pub fn on_commit(&self, listener: impl Fn(&BTreeSet<ServiceId>) + Send + Sync + 'static) {
         self.shared.listen_for_owed(Box::new(listener));
+    }
+
+    /// Record what each write does: call this when one is queued, in the task that queues it, with the type of its closure; what it
+    /// answers is called when the write is committed. Only the first recorder is called.
+    pub fn record_writes(&self, recorder: impl Fn(&'static str) -> Report + Send + Sync + 'static) {
+        let _ = self.shared.recorder.set(Box::new(recorder));
     }
 
     /// No line of the device-list log above this position is committed.

@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use crate::Tx;
 use crate::error::{Error, Result, WriteError};
+use crate::store::conn::Rows;
 
 /// How a write ended.
 pub(crate) enum Outcome {
@@ -117,9 +118,14 @@ pub(crate) enum Turn {
     Later,
 }
 
+/// Called when a write is committed, before it is answered, with the rows that it added and removed.
+pub type Report = Box<dyn FnOnce(Rows) + Send>;
+
 /// One write in the queue.
 pub(crate) struct Job {
     work: Box<dyn Work>,
+    /// Where it is recorded what this write did, and what it did when it ran last.
+    report: Option<(Report, Rows)>,
     pub(crate) turn: Turn,
 }
 
@@ -135,7 +141,11 @@ pub(crate) enum Order {
 
 impl Job {
     /// A job and the future of its answer.
-    pub(crate) fn new<T, E, F>(write: F, turn: Turn) -> (Job, oneshot::Receiver<Result<T, E>>)
+    pub(crate) fn new<T, E, F>(
+        write: F,
+        turn: Turn,
+        report: Option<Report>,
+    ) -> (Job, oneshot::Receiver<Result<T, E>>)
     where
         T: Send + 'static,
         E: WriteError,
@@ -147,21 +157,41 @@ impl Job {
             outcome: None,
             reply,
         });
-        (Job { work, turn }, answer)
+        let report = report.map(|report| (report, Rows::new()));
+        let job = Job { work, report, turn };
+        (job, answer)
     }
 
     /// Run it, again if need be: the last run is answered.
     pub(crate) fn run(&mut self, tx: &mut Tx<'_>) -> Outcome {
-        self.work.run(tx)
+        tx.conn.count_rows(self.report.is_some());
+        let outcome = self.work.run(tx);
+        if let (Some((_, rows)), Some(counted)) = (&mut self.report, tx.conn.take_rows()) {
+            *rows = counted;
+        }
+        if !matches!(outcome, Outcome::Done) {
+            self.did_nothing();
+        }
+        outcome
+    }
+
+    fn did_nothing(&mut self) {
+        if let Some((_, rows)) = &mut self.report {
+            rows.clear();
+        }
     }
 
     /// Answer this error instead of what it answered when it ran.
     pub(crate) fn fail(&mut self, error: Error) {
+        self.did_nothing();
         self.work.fail(error);
     }
 
     /// Send the answer of its last run. Only after its transaction has ended.
     pub(crate) fn answer(self) {
+        if let Some((report, rows)) = self.report {
+            report(rows);
+        }
         self.work.answer();
     }
 }

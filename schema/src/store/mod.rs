@@ -15,8 +15,9 @@ mod shared;
 mod tx;
 mod writer;
 
-pub use conn::Conn;
+pub use conn::{Conn, Rows};
 pub use handle::{QUEUE, Store};
+pub use job::Report;
 pub use open::Options;
 pub use position::Position;
 pub use tx::{Companion, Tx};

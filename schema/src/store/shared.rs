@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 use crate::Position;
 use crate::ServiceId;
 use crate::store::faults::Faults;
-use crate::store::job::Order;
+use crate::store::job::{Order, Report};
 use crate::store::readers::Pool;
 use crate::store::tx::{Batch, Companion};
 
@@ -18,6 +18,9 @@ pub(crate) type Listener = dyn Fn(Position) + Send + Sync;
 
 /// Called after a commit with the services that are owed something by it.
 pub(crate) type OwedListener = dyn Fn(&BTreeSet<ServiceId>) + Send + Sync;
+
+/// Called when a write is queued, with the type of its closure.
+pub(crate) type Recorder = dyn Fn(&'static str) -> Report + Send + Sync;
 
 /// See the module; clones are one.
 #[derive(Clone)]
@@ -35,6 +38,8 @@ pub(crate) struct Inner {
     logged: AtomicI64,
     listener: OnceLock<Box<Listener>>,
     owed_listener: OnceLock<Box<OwedListener>>,
+    /// Makes what records a write, from the type of its closure.
+    pub(crate) recorder: OnceLock<Box<Recorder>>,
     ended: AtomicBool,
     lock: Mutex<Option<File>>,
     writer: Weak<Sender<Order>>,
@@ -65,6 +70,7 @@ impl Shared {
             logged: AtomicI64::new(head),
             listener: OnceLock::new(),
             owed_listener: OnceLock::new(),
+            recorder: OnceLock::new(),
             ended: AtomicBool::new(false),
             lock: Mutex::new(lock),
             writer,

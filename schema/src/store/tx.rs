@@ -144,6 +144,16 @@ impl Tx<'_> {
         self.conn
     }
 
+    /// Rows of this name were added, or will be, for the record of what the write did.
+    pub(crate) fn added(&mut self, name: std::fmt::Arguments<'_>, rows: usize) {
+        self.conn.added(name, rows);
+    }
+
+    /// Rows of this name were removed.
+    pub(crate) fn removed(&mut self, name: std::fmt::Arguments<'_>, rows: usize) {
+        self.conn.removed(name, rows);
+    }
+
     /// Run this when the write is rolled back, before it runs again: for the rare write that changes memory too.
     pub fn on_rollback(&mut self, undo: impl FnOnce() + Send + 'static) {
         self.batch.undo.push(Box::new(undo));
