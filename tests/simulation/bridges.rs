@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use actors::runtime::trace::Trace;
 use serde_json::Value;
 use tests::person::Person;
-use tests::transcript::Log;
+use tests::transcript::{Log, SAME};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
@@ -192,8 +192,9 @@ impl Bridges {
     fn write_down(&self, service: &str, id: &str, request: &Request, status: u16) {
         let again = self.with(|s| !s.seen.insert((service.to_owned(), id.to_owned())));
         let line = format!("PUT /_matrix/app/v1/transactions/{id}");
-        self.log
-            .bridge(service, &line, &request.body, status, again);
+        let body = if again { SAME } else { &request.body };
+        let entry = self.log.transaction(service, line, body);
+        self.log.answered(entry, status, "");
     }
 
     /// Wait as long as the bridge hangs, or until the server gives up.

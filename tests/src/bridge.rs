@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use crate::person::Person;
-use crate::transcript::Log;
+use crate::transcript::{Log, SAME};
 
 /// A request that a bridge received.
 #[derive(Debug, Clone, PartialEq)]
@@ -82,6 +82,21 @@ struct State {
     seen: BTreeSet<String>,
     trace: Option<Trace>,
     log: Log,
+}
+
+impl State {
+    /// A transaction or a ping has come; its entry in the record.
+    fn arrives(&mut self, request: &Received) -> usize {
+        let line = format!("{} {}", request.method, request.path);
+        let is_new = self.seen.insert(format!("{line} {}", request.body));
+        let body = if is_new { &request.body } else { SAME };
+        self.log.transaction(&self.name, line, body)
+    }
+
+    fn answers(&mut self, entry: usize, request: Received) {
+        self.log.answered(entry, request.answered, "");
+        self.received.push(request);
+    }
 }
 
 /// The HTTP side of a bridge, outside of any stage too.
@@ -265,18 +280,15 @@ async fn answer(state: Arc<Mutex<State>>, http: HttpRequest, body: web::Bytes) -
         .is_some_and(|v| v == expected.as_str());
     if authorised && lock().only_legacy && http.path().starts_with("/_matrix/app/v1/") {
         let received = received(&http, &body, 404);
-        let line = format!("{} {}", received.method, received.path);
-        let (name, log) = {
-            let s = lock();
-            (s.name.clone(), s.log.clone())
-        };
-        log.bridge(&name, &line, &received.body, 404, false);
-        lock().received.push(received);
+        let entry = lock().arrives(&received);
+        lock().answers(entry, received);
         return HttpResponse::NotFound().body("Cannot find this");
     }
     if authorised && is_question(http.path()) {
         return answer_question(state, http, body).await;
     }
+    let mut received = received(&http, &body, 0);
+    let entry = lock().arrives(&received);
     let (wait, trace) = {
         let mut s = lock();
         let wait = s.at_once.is_none().then(|| {
@@ -294,16 +306,8 @@ async fn answer(state: Arc<Mutex<State>>, http: HttpRequest, body: web::Bytes) -
         }
         None => lock().at_once.unwrap_or(200),
     };
-    let mut s = lock();
-    let received = received(&http, &body, status);
-    let again = s
-        .seen
-        .contains(&format!("{}{}", received.path, received.body));
-    s.seen.insert(format!("{}{}", received.path, received.body));
-    let line = format!("{} {}", received.method, received.path);
-    let (name, log) = (s.name.clone(), s.log.clone());
-    log.bridge(&name, &line, &received.body, status, again);
-    s.received.push(received);
+    received.answered = status;
+    lock().answers(entry, received);
     HttpResponse::build(actix_web::http::StatusCode::from_u16(status).expect("a status"))
         .json(json!({}))
 }
@@ -331,7 +335,7 @@ async fn answer_question(
         let at_once = s.to_questions.clone();
         (s.log.clone(), s.name.clone(), at_once, s.trace.clone())
     };
-    let entry = log.question(&name, &format!("{} {path}", http.method()), &body);
+    let entry = log.question(&name, format!("{} {path}", http.method()), &body);
     let (status, text) = match at_once {
         Some(answer) => answer,
         None => {
@@ -345,7 +349,7 @@ async fn answer_question(
             told.await.unwrap_or((503, String::new()))
         }
     };
-    log.question_answered(entry, status, &text);
+    log.answered(entry, status, &text);
     lock().received.push(Received {
         method: http.method().to_string(),
         path: path.to_owned(),

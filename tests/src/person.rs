@@ -200,9 +200,10 @@ impl Person {
                 .header("content-type", "application/json")
                 .body(body.to_string());
         }
-        let lane = self.log.begin(&self.name, method, path, body);
+        let entry = self.log.asks(&self.name, method, path, body);
         let answer = send(request).await?;
-        self.log.answer(lane, answer.status, &answer.body);
+        self.log
+            .answered(entry, answer.status, &answer.body.to_string());
         Ok(answer)
     }
 
