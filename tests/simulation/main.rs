@@ -29,6 +29,7 @@ mod people;
 mod pings;
 mod play;
 mod reading;
+mod registering;
 mod run;
 mod seams;
 mod server;

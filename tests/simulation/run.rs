@@ -3,7 +3,7 @@
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
-use crate::bridging::OBSERVERS;
+use crate::registering::OBSERVERS;
 use crate::server::{Server, print_no_injected_panic};
 use crate::steps::Step;
 use crate::world::{Broken, World};

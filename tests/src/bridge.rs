@@ -14,6 +14,12 @@ use tokio::sync::oneshot;
 use crate::person::Person;
 use crate::transcript::{Log, SAME};
 
+/// To-device messages in a transaction. (MSC4203)
+pub const TO_DEVICE: &str = "de.sorunome.msc2409.to_device";
+
+/// Device lists in a transaction. (MSC3202)
+const LISTS: &str = "org.matrix.msc3202.device_lists";
+
 /// A request that a bridge received.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Received {
@@ -259,6 +265,29 @@ impl Receiver {
                 .filter(|r| r.path.contains("/transactions/") && r.answered < 300);
             taken.map(Received::json).collect()
         })
+    }
+
+    /// The items under a key of the transactions that were answered with a 2xx, after the first `skip` requests.
+    #[must_use]
+    pub fn items(&self, skip: usize, key: &str) -> Vec<Value> {
+        let taken = self.taken(skip);
+        let lists = taken
+            .iter()
+            .filter_map(|body| body[key].as_array().cloned());
+        lists.flatten().collect()
+    }
+
+    /// The users in these transactions whose device lists are `changed` or `left`.
+    #[must_use]
+    pub fn device_lists(&self, skip: usize, list: &str) -> Vec<String> {
+        let taken = self.taken(skip);
+        let lists = taken
+            .iter()
+            .filter_map(|body| body[LISTS][list].as_array().cloned());
+        let users = lists.flatten();
+        users
+            .filter_map(|user| user.as_str().map(str::to_owned))
+            .collect()
     }
 
     /// Stop to listen.

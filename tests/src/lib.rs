@@ -4,6 +4,7 @@
 pub mod bridge;
 pub mod chart;
 pub mod crypto;
+pub mod deeds;
 pub mod person;
 pub mod postgres;
 pub mod process;
@@ -12,8 +13,9 @@ pub mod stage;
 pub mod stored;
 pub mod transcript;
 
-pub use bridge::{Bridge, Question, Received, until};
+pub use bridge::{Bridge, Question, Received, TO_DEVICE, until};
 pub use crypto::{CryptoBot, CryptoPerson};
+pub use deeds::numbers;
 pub use person::{Answer, Person};
 pub use stage::Stage;
 pub use stored::Stored;

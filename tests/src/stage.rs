@@ -250,6 +250,16 @@ impl Stage {
         }
     }
 
+    /// A room of a person and a bridge's bot, which the bridge has been told of.
+    pub async fn shared_room(&self, owner: &Person, bridge: &Bridge) -> String {
+        let invite = json!({"invite": [bridge.bot.user_id]});
+        let room = owner.creates(invite).await;
+        self.quiet().await;
+        bridge.bot.joins(&room).await;
+        self.quiet().await;
+        room
+    }
+
     /// Write a registration file and wait until it is in force. JSON is YAML.
     pub async fn register(&self, id: &str, registration: &Value) {
         std::fs::write(self.registration_file(id), registration.to_string())

@@ -4,32 +4,14 @@ use std::time::Duration;
 
 use schema::ServiceId;
 use serde_json::{Value, json};
-use tests::{Bridge, Person, Stage};
+use tests::{Bridge, Person, Stage, TO_DEVICE, numbers};
 
-use crate::to_device::{inbox_of, sends, taken};
+use crate::to_device::inbox_of;
 
 const EXPLAIN: &str = "/_understudy/explain?user=@irc_bob:test&device=GHOST";
 
 fn users(exclusive: bool) -> Value {
     json!({"namespaces": {"users": [{"exclusive": exclusive, "regex": "@irc_.*"}]}})
-}
-
-fn numbers(events: &[Value]) -> Vec<i64> {
-    events
-        .iter()
-        .filter_map(|e| e["content"]["n"].as_i64())
-        .collect()
-}
-
-async fn send(from: &Person, n: i64) {
-    sends(
-        from,
-        &n.to_string(),
-        "@irc_bob:test",
-        "GHOST",
-        json!({"n": n}),
-    )
-    .await;
 }
 
 /// Change what a bridge's file says of its users.
@@ -72,7 +54,7 @@ async fn of_two_services_that_could_decide_the_first_by_id_does() {
     stage
         .step("one message, two services with an exclusive namespace: each is sent it")
         .await;
-    send(&alice, 1).await;
+    alice.sends_number("@irc_bob:test", "GHOST", 1).await;
     stage.quiet().await;
     alice.get(EXPLAIN).await.ok();
     stage
@@ -86,7 +68,13 @@ async fn of_two_services_that_could_decide_the_first_by_id_does() {
     irc.answers(200).await;
     stage.quiet().await;
     assert!(inbox_of(&bob).await.is_empty());
-    assert_eq!((taken(&irc).len(), taken(&relay).len()), (1, 1));
+    assert_eq!(
+        (
+            irc.receiver.items(0, TO_DEVICE).len(),
+            relay.receiver.items(0, TO_DEVICE).len()
+        ),
+        (1, 1)
+    );
     stage
         .transcript("of_two_services_that_could_decide_the_first_by_id_does")
         .await;
@@ -100,9 +88,17 @@ async fn two_services_observe_and_the_message_waits_for_its_device() {
     let anybody = json!({"namespaces": {"users": [{"exclusive": false, "regex": "@bob.*"}]}});
     let mirror = stage.bridge_with("mirror", anybody.clone()).await;
     let audit = stage.bridge_with("audit", anybody).await;
-    sends(&alice, "1", "@bob:test", "PHONE", json!({"n": 1})).await;
+    alice
+        .sends_to_device("1", "@bob:test", "PHONE", json!({"n": 1}))
+        .await;
     stage.quiet().await;
-    assert_eq!((taken(&mirror).len(), taken(&audit).len()), (1, 1));
+    assert_eq!(
+        (
+            mirror.receiver.items(0, TO_DEVICE).len(),
+            audit.receiver.items(0, TO_DEVICE).len()
+        ),
+        (1, 1)
+    );
     let first = bob.get("/sync?timeout=0").await.ok();
     assert_eq!(
         first["to_device"]["events"][0]["content"]["n"], 1,
@@ -140,7 +136,7 @@ async fn a_client_and_the_service_read_the_same_inbox() {
     stage
         .step("the client is first: the copy is sent all the same")
         .await;
-    send(&alice, 1).await;
+    alice.sends_number("@irc_bob:test", "GHOST", 1).await;
     let (got, since) = sync("").await;
     assert_eq!(got, [1]);
     let (got, since) = sync(&since).await;
@@ -152,7 +148,7 @@ async fn a_client_and_the_service_read_the_same_inbox() {
     stage
         .step("the service is first: the client has seen it, and is not given it again")
         .await;
-    send(&alice, 2).await;
+    alice.sends_number("@irc_bob:test", "GHOST", 2).await;
     stage.quiet().await;
     let (got, _) = sync(&since).await;
     assert_eq!(got, [2], "seen, and not yet acknowledged");
@@ -163,7 +159,7 @@ async fn a_client_and_the_service_read_the_same_inbox() {
     let (got, _) = sync(&since).await;
     assert!(got.is_empty(), "and it does not come back");
     alice.get(EXPLAIN).await.ok();
-    assert_eq!(numbers(&taken(&irc)), [1, 2]);
+    assert_eq!(numbers(&irc.receiver.items(0, TO_DEVICE)), [1, 2]);
     stage
         .transcript("a_client_and_the_service_read_the_same_inbox")
         .await;
@@ -178,9 +174,9 @@ async fn a_device_made_again_under_the_same_id_gets_nothing_of_the_old_one() {
     stage.quiet().await;
     irc.receiver.at_once(None);
     stage.step("one message is frozen, another waits").await;
-    send(&alice, 1).await;
+    alice.sends_number("@irc_bob:test", "GHOST", 1).await;
     stage.quiet().await;
-    send(&alice, 2).await;
+    alice.sends_number("@irc_bob:test", "GHOST", 2).await;
     stage
         .step("the device is deleted and made again: what waited is gone, what is frozen is sent")
         .await;
@@ -188,7 +184,7 @@ async fn a_device_made_again_under_the_same_id_gets_nothing_of_the_old_one() {
     let ghost = irc.bot.playing(&bob.user_id, None);
     ghost.put("/devices/GHOST", &json!({})).await.ok();
     stage.step("a message for the new device").await;
-    send(&alice, 3).await;
+    alice.sends_number("@irc_bob:test", "GHOST", 3).await;
     assert_eq!(numbers(&inbox_of(&bob).await), [3]);
     stage
         .step("the bridge answers: its acknowledgement of the old one is not the new one's")
@@ -198,7 +194,7 @@ async fn a_device_made_again_under_the_same_id_gets_nothing_of_the_old_one() {
     assert_eq!(numbers(&inbox_of(&bob).await), [3]);
     irc.answers(200).await;
     stage.quiet().await;
-    assert_eq!(numbers(&taken(&irc)), [1, 3]);
+    assert_eq!(numbers(&irc.receiver.items(0, TO_DEVICE)), [1, 3]);
     assert!(inbox_of(&bob).await.is_empty());
     stage
         .transcript("a_device_made_again_under_the_same_id_gets_nothing_of_the_old_one")
@@ -214,7 +210,7 @@ async fn a_service_goes_is_forgotten_and_comes_back() {
     stage.quiet().await;
     irc.receiver.at_once(Some(500));
     stage.step("a message that the service does not take").await;
-    send(&alice, 1).await;
+    alice.sends_number("@irc_bob:test", "GHOST", 1).await;
     stage
         .step("its file is gone: the copy is kept as it was decided, and so is the message")
         .await;
@@ -240,7 +236,7 @@ async fn a_service_goes_is_forgotten_and_comes_back() {
     stage.register("irc", &registration).await;
     stage.quiet().await;
     alice.get(EXPLAIN).await.ok();
-    assert_eq!(numbers(&taken(&irc)), [1]);
+    assert_eq!(numbers(&irc.receiver.items(0, TO_DEVICE)), [1]);
     stage
         .transcript("a_service_goes_is_forgotten_and_comes_back")
         .await;
@@ -259,12 +255,12 @@ async fn what_was_decided_on_arrival_stays() {
     stage
         .step("the namespace is exclusive, and a message is on its way")
         .await;
-    send(&alice, 1).await;
+    alice.sends_number("@irc_bob:test", "GHOST", 1).await;
     stage
         .step("it is shared now: the next message is merely observed")
         .await;
     registers_anew(&stage, &irc, &users(false)).await;
-    send(&alice, 2).await;
+    alice.sends_number("@irc_bob:test", "GHOST", 2).await;
     stage.quiet().await;
     alice.get(EXPLAIN).await.ok();
     stage
@@ -279,7 +275,7 @@ async fn what_was_decided_on_arrival_stays() {
     alice.get(EXPLAIN).await.ok();
     irc.answers(200).await;
     stage.quiet().await;
-    assert_eq!(numbers(&taken(&irc)), [1, 2]);
+    assert_eq!(numbers(&irc.receiver.items(0, TO_DEVICE)), [1, 2]);
     assert_eq!(numbers(&inbox_of(&bob).await), [2]);
     stage.transcript("what_was_decided_on_arrival_stays").await;
 }
@@ -346,7 +342,10 @@ async fn an_explanation_is_bounded() {
     stage.quiet().await;
     irc.receiver.at_once(Some(500));
     for n in 0..60 {
-        send(&alice.aside(), n).await;
+        alice
+            .aside()
+            .sends_number("@irc_bob:test", "GHOST", n)
+            .await;
     }
     stage.quiet().await;
     let said = alice.get(EXPLAIN).await.ok();

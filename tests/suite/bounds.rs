@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use schema::sessions::{self, Maker};
-use schema::{Position, backup, device_log, user_data};
+use schema::{Position, device_log, user_data};
 use serde_json::{Map, Value, json};
 use tests::person::segment;
-use tests::{Person, Stage};
+use tests::{Stage, TO_DEVICE};
 
 use crate::to_device::inbox_of;
 
@@ -17,11 +17,6 @@ async fn shared_contents(stage: &Stage) -> i64 {
         .read(schema::inbox::count_shared)
         .await
         .expect("a count")
-}
-
-async fn room_of(owner: &Person) -> String {
-    let made = owner.post("/createRoom", &json!({})).await.ok();
-    made["room_id"].as_str().expect("a room").to_owned()
 }
 
 #[actix_web::test]
@@ -47,7 +42,7 @@ async fn a_message_to_many_devices_is_stored_once() {
     );
     irc.answers(200).await;
     stage.quiet().await;
-    let taken = crate::to_device::taken(&irc);
+    let taken = irc.receiver.items(0, TO_DEVICE);
     assert_eq!(taken.len(), 30);
     assert!(taken.iter().all(|message| message["content"] == content));
     assert_eq!(
@@ -75,7 +70,7 @@ async fn a_request_to_too_many_devices_changes_nothing() {
 async fn an_escaped_nul_in_content_comes_back_as_it_was_sent() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
-    let room = segment(&room_of(&alice).await);
+    let room = segment(&alice.creates(json!({})).await);
     let said = json!({"body": "a\u{0}b", "msgtype": "m.text"});
     let event = alice
         .put(&format!("/rooms/{room}/send/m.room.message/1"), &said)
@@ -120,37 +115,6 @@ async fn an_escaped_nul_in_content_comes_back_as_it_was_sent() {
     let wrong = json!({"messages": {"@a\u{0}b:test": {"*": {}}}});
     let answer = alice.put("/sendToDevice/m.example/2", &wrong).await;
     assert_eq!(answer.status, 400, "{answer:?}");
-}
-
-#[actix_web::test]
-async fn a_large_backup_comes_back_page_by_page() {
-    let stage = Stage::new().await;
-    let alice = stage.person("alice", "LAPTOP").await;
-    let version = json!({"algorithm": "m.megolm_backup.v1", "auth_data": {}});
-    alice.post("/room_keys/version", &version).await.ok();
-    let session = json!({"first_message_index": 0, "forwarded_count": 0, "is_verified": true, "session_data": {}});
-    let sessions = |count: usize| -> Map<String, Value> {
-        let ids = (0..count).map(|n| format!("S{n:04}"));
-        ids.map(|id| (id, session.clone())).collect()
-    };
-    let rooms = json!({"rooms": {
-        "!a:test": {"sessions": sessions(450)},
-        "!b:test": {"sessions": sessions(200)},
-        "!c:test": {"sessions": sessions(1)},
-    }});
-    alice.put("/room_keys/keys?version=1", &rooms).await.ok();
-    assert_eq!(alice.get("/room_keys/keys?version=1").await.ok(), rooms);
-    for room in ["!a:test", "!b:test", "!c:test"] {
-        let path = format!("/room_keys/keys/{}?version=1", segment(room));
-        assert_eq!(alice.get(&path).await.ok(), rooms["rooms"][room]);
-    }
-    let none = alice.get("/room_keys/keys/!d:test?version=1").await.ok();
-    assert_eq!(none, json!({"sessions": {}}));
-    let unknown = alice.get("/room_keys/keys?version=2").await;
-    unknown.is_refused(404, "M_NOT_FOUND");
-    let many = json!({"sessions": sessions(5_001)});
-    let answer = alice.put("/room_keys/keys/!d:test?version=1", &many).await;
-    answer.is_refused(413, "M_TOO_LARGE");
 }
 
 #[actix_web::test]
@@ -220,125 +184,15 @@ async fn the_log_of_device_lists_forgets_what_is_a_month_old() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     stage.bridge("irc").await;
-    room_of(&alice).await;
+    alice.creates(json!({})).await;
     stage.advance(HOUR).await;
     let old = log_lines(&stage).await;
     assert!(old > 0);
     stage.advance(24 * 29 * HOUR).await;
     assert_eq!(log_lines(&stage).await, old, "not yet");
-    room_of(&alice).await;
+    alice.creates(json!({})).await;
     stage.advance(24 * 2 * HOUR).await;
     assert_eq!(log_lines(&stage).await, 1, "what is of today is kept");
-}
-
-/// A new version of a backup with so many sessions in each of some rooms.
-async fn back_up(alice: &Person, rooms: &[usize]) {
-    let version = json!({"algorithm": "m.megolm_backup.v1", "auth_data": {}});
-    let made = alice.post("/room_keys/version", &version).await.ok();
-    let version = made["version"].as_str().expect("a version");
-    let session = json!({"first_message_index": 0, "forwarded_count": 0, "is_verified": true, "session_data": {}});
-    for (room, count) in rooms.iter().enumerate() {
-        let ids = (0..*count).map(|n| (format!("S{n:04}"), session.clone()));
-        let sessions: Map<String, Value> = ids.collect();
-        let path = format!("/room_keys/keys/!{room}:test?version={version}");
-        let body = json!({"sessions": sessions});
-        alice.put(&path, &body).await.ok();
-    }
-}
-
-/// How many sessions are stored in a version, deleted or not.
-async fn stored_sessions(stage: &Stage, user: &str, version: i64) -> usize {
-    let (store, user) = (&stage.app().actors.env.store, user.to_owned());
-    let sessions = store.read(move |db| backup::sessions(db, &user, version, &backup::Part::All));
-    sessions.await.expect("the sessions").len()
-}
-
-#[actix_web::test]
-async fn a_deleted_backup_is_gone_at_once_and_emptied_piece_by_piece() {
-    let mut stage = Stage::new().await;
-    let mut alice = stage.person("alice", "LAPTOP").await;
-    back_up(&alice, &[900, 300, 1_100]).await;
-    back_up(&alice, &[2]).await;
-    // As if the server had ended before the first piece.
-    let (store, user) = (stage.app().actors.env.store.clone(), alice.user_id.clone());
-    let deleted = store.write_always(move |tx| backup::delete(tx, &user, 1));
-    deleted.await.expect("deleted");
-    for path in [
-        "/room_keys/version/1",
-        "/room_keys/keys?version=1",
-        "/room_keys/keys/!0:test?version=1",
-    ] {
-        alice.get(path).await.is_refused(404, "M_NOT_FOUND");
-    }
-    let user = alice.user_id.clone();
-    let piece = store.write_always(move |tx| backup::empty(tx, &user, 1, 1_000));
-    assert_eq!(piece.await.expect("a piece"), 1_000, "no more in a write");
-    assert_eq!(stored_sessions(&stage, &alice.user_id, 1).await, 1_300);
-    drop(store);
-    stage.restart().await;
-    alice = stage.again(&alice);
-    assert_eq!(stored_sessions(&stage, &alice.user_id, 1).await, 0);
-    assert_eq!(stored_sessions(&stage, &alice.user_id, 2).await, 2);
-    let left = stage.app().actors.env.store.read(backup::to_empty);
-    assert_eq!(left.await.expect("read"), None);
-
-    // What is deleted by request is emptied after the answer.
-    let version = alice.delete("/room_keys/version/2").await;
-    assert_eq!(version.status, 200);
-    stage.quiet().await;
-    assert_eq!(stored_sessions(&stage, &alice.user_id, 2).await, 0);
-}
-
-#[actix_web::test]
-async fn the_backups_of_a_deactivated_account_are_emptied() {
-    let stage = Stage::new().await;
-    let irc = stage.bridge("irc").await;
-    let bob = irc.ghost_with_device("bob", "GHOST").await;
-    back_up(&bob, &[1_001]).await;
-    back_up(&bob, &[3]).await;
-    bob.post("/account/deactivate", &json!({})).await.ok();
-    stage.quiet().await;
-    for version in [1, 2] {
-        assert_eq!(stored_sessions(&stage, &bob.user_id, version).await, 0);
-    }
-}
-
-#[actix_web::test]
-async fn a_backup_has_a_limit_in_bytes() {
-    const LIMIT: i64 = 1 << 30;
-    let stage = Stage::new().await;
-    let alice = stage.person("alice", "LAPTOP").await;
-    back_up(&alice, &[10]).await;
-    let (store, user) = (&stage.app().actors.env.store, alice.user_id.clone());
-    let bytes = store.read({
-        let user = user.clone();
-        move |db| backup::bytes(db, &user)
-    });
-    let bytes = bytes.await.expect("the bytes");
-    assert!((800..2_000).contains(&bytes), "of ten sessions: {bytes}");
-    // As if so much were stored: room for one session and not for two.
-    let fill = LIMIT - bytes - bytes * 3 / 20;
-    let filled = store.write_always(move |tx| backup::changed(tx, &user, 1, 0, fill));
-    filled.await.expect("filled");
-    let session = json!({"first_message_index": 0, "forwarded_count": 0, "is_verified": true, "session_data": {}});
-    let path = "/room_keys/keys/!new:test?version=1";
-    let two = json!({"sessions": {"A": session, "B": session}});
-    let before = alice.get("/room_keys/version/1").await.ok();
-    alice.put(path, &two).await.is_refused(413, "M_TOO_LARGE");
-    assert_eq!(alice.get("/room_keys/version/1").await.ok(), before);
-    assert_eq!(alice.get(path).await.ok(), json!({"sessions": {}}));
-    let one = json!({"sessions": {"A": session}});
-    alice.put(path, &one).await.ok();
-    alice.put(path, &two).await.is_refused(413, "M_TOO_LARGE");
-    // What is deleted makes room.
-    assert_eq!(
-        alice
-            .delete("/room_keys/keys/!0:test?version=1")
-            .await
-            .status,
-        200
-    );
-    alice.put(path, &two).await.ok();
 }
 
 #[actix_web::test]
@@ -384,7 +238,7 @@ async fn many_joined_rooms_are_read_page_by_page() {
     let mut made = Vec::new();
     for count in [100, 105] {
         while made.len() < count {
-            made.push(room_of(&alice).await);
+            made.push(alice.creates(json!({})).await);
         }
         made.sort();
         let rooms = alice.get("/joined_rooms").await.ok();
@@ -397,14 +251,14 @@ async fn a_sync_from_long_ago_leaves_a_reader_to_the_others() {
     const HOUR: Duration = Duration::from_secs(3_600);
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
-    room_of(&alice).await;
+    alice.creates(json!({})).await;
     let token = async || {
         let answer = alice.get("/sync").await.ok();
         answer["next_batch"].as_str().expect("a token").to_owned()
     };
     let old = token().await;
     for _ in 0..3 {
-        room_of(&alice).await;
+        alice.creates(json!({})).await;
         stage.advance(24 * 20 * HOUR).await;
     }
     let new = token().await;

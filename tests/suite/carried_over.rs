@@ -1,9 +1,9 @@
 //! A database that an earlier version left is taken over with everything that its services are owed.
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tests::bridge::Receiver;
 use tests::transcript::Log;
-use tests::{Stage, Stored};
+use tests::{Stage, Stored, numbers};
 use understudy::experiments;
 
 use crate::to_device::inbox_of;
@@ -16,33 +16,9 @@ const BEFORE_OWED: Stored = Stored {
     postgres: include_str!("../fixtures/before-owed/postgres.sql"),
 };
 
-const LISTS: &str = "org.matrix.msc3202.device_lists";
 const COUNTS: &str = "org.matrix.msc3202.device_one_time_keys_count";
 const TO_DEVICE: &str = "de.sorunome.msc2409.to_device";
 const ACCOUNT_DATA: &str = "org.understudy.account_data";
-
-/// Everything under a key of its transactions, each transaction once.
-fn all(receiver: &Receiver, key: &str) -> Vec<Value> {
-    let taken = receiver.taken(0);
-    let lists = taken.iter().map(|body| body[key].as_array().cloned());
-    lists.flatten().flatten().collect()
-}
-
-fn numbers(events: &[Value]) -> Vec<i64> {
-    let numbers = events.iter().filter_map(|e| e["content"]["n"].as_i64());
-    numbers.collect()
-}
-
-fn users(receiver: &Receiver, list: &str) -> Vec<String> {
-    let taken = receiver.taken(0);
-    let lists = taken
-        .iter()
-        .map(|body| body[LISTS][list].as_array().cloned());
-    let users = lists.flatten().flatten();
-    users
-        .filter_map(|u| u.as_str().map(str::to_owned))
-        .collect()
-}
 
 #[actix_web::test]
 async fn what_an_earlier_version_owed_is_delivered() {
@@ -78,27 +54,34 @@ async fn what_an_earlier_version_owed_is_delivered() {
     // The frozen transactions first, under their ids.
     assert_eq!(irc.received()[0].id(), "1735689601000000");
     assert_eq!(mirror.received()[0].id(), "1735689601000002");
-    assert_eq!(numbers(&all(&irc, TO_DEVICE)), [1, 2, 3, 4, 5]);
+    assert_eq!(numbers(&irc.items(0, TO_DEVICE)), [1, 2, 3, 4, 5]);
     assert_eq!(
-        numbers(&all(&mirror, TO_DEVICE)),
+        numbers(&mirror.items(0, TO_DEVICE)),
         [5, 6],
         "what it was sent before is not sent again"
     );
-    assert_eq!(numbers(&all(&late, TO_DEVICE)), [8, 9, 10, 11]);
+    assert_eq!(numbers(&late.items(0, TO_DEVICE)), [8, 9, 10, 11]);
     for receiver in [&irc, &mirror] {
-        let events = all(receiver, "events");
+        let events = receiver.items(0, "events");
         let said = events.iter().filter_map(|e| e["content"]["body"].as_str());
         assert_eq!(said.collect::<Vec<_>>(), ["event 1", "event 2", "event 3"]);
     }
-    assert!(users(&irc, "changed").contains(&"@alice:test".to_owned()));
-    assert_eq!(users(&irc, "left"), ["@bob:test"]);
-    assert!(users(&mirror, "changed").contains(&"@irc_dan:test".to_owned()));
+    assert!(
+        irc.device_lists(0, "changed")
+            .contains(&"@alice:test".to_owned())
+    );
+    assert_eq!(irc.device_lists(0, "left"), ["@bob:test"]);
+    assert!(
+        mirror
+            .device_lists(0, "changed")
+            .contains(&"@irc_dan:test".to_owned())
+    );
     let mut counts = irc
         .taken(0)
         .into_iter()
         .map(|body| body[COUNTS]["@irc_dan:test"]["GHOST"].clone());
     assert_eq!(counts.next_back(), Some(json!({"signed_curve25519": 2})));
-    assert_eq!(numbers(&all(&irc, ACCOUNT_DATA)), [7]);
+    assert_eq!(numbers(&irc.items(0, ACCOUNT_DATA)), [7]);
 
     // What waits for devices is what waited for them, and what was acknowledged is gone.
     let (alice, bob) = (

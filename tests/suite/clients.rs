@@ -7,29 +7,12 @@ use tests::person::segment;
 use tests::{Person, Stage};
 use understudy::mscs::by_default;
 
-async fn creates(by: &Person, body: Value) -> String {
-    let made = by.post("/createRoom", &body).await.ok();
-    made["room_id"].as_str().expect("a room").to_owned()
-}
-
 async fn public(by: &Person, others: &[&Person]) -> String {
-    let room = creates(by, json!({"preset": "public_chat"})).await;
+    let room = by.creates(json!({"preset": "public_chat"})).await;
     for other in others {
-        let path = format!("/rooms/{}/join", segment(&room));
-        other.post(&path, &json!({})).await.ok();
+        other.joins(&room).await;
     }
     room
-}
-
-async fn sends(by: &Person, room: &str, kind: &str, txn: &str, content: Value) -> String {
-    let path = format!("/rooms/{}/send/{kind}/{txn}", segment(room));
-    let sent = by.put(&path, &content).await.ok();
-    sent["event_id"].as_str().expect("an event").to_owned()
-}
-
-async fn says(by: &Person, room: &str, txn: &str, text: &str) -> String {
-    let content = json!({"msgtype": "m.text", "body": text});
-    sends(by, room, "m.room.message", txn, content).await
 }
 
 async fn syncs(by: &Person, since: Option<&Value>, more: &str) -> Value {
@@ -152,16 +135,16 @@ async fn unread_messages_are_counted_by_the_push_rules_since_the_receipt() {
     let room = public(&alice, &[&bob]).await;
     let first = syncs(&bob, None, "").await;
     assert_eq!(unread(&first, &room), (json!(0), json!(0)));
-    says(&alice, &room, "1", "one").await;
-    let two = says(&alice, &room, "2", "two").await;
+    alice.says(&room, "one").await;
+    let two = alice.says(&room, "two").await;
     let mention =
         json!({"msgtype": "m.text", "body": "bob!", "m.mentions": {"user_ids": ["@bob:test"]}});
-    sends(&alice, &room, "m.room.message", "3", mention).await;
+    alice.sends(&room, "m.room.message", "3", mention).await;
     let notice = json!({"msgtype": "m.notice", "body": "hush"});
-    sends(&alice, &room, "m.room.message", "4", notice).await;
+    alice.sends(&room, "m.room.message", "4", notice).await;
     let second = syncs(&bob, Some(&first), "").await;
     assert_eq!(unread(&second, &room), (json!(3), json!(1)));
-    says(&alice, &room, "5", "five").await;
+    alice.says(&room, "five").await;
     let third = syncs(&bob, Some(&second), "").await;
     assert_eq!(unread(&third, &room), (json!(4), json!(1)), "counted on");
     let read =
@@ -172,13 +155,13 @@ async fn unread_messages_are_counted_by_the_push_rules_since_the_receipt() {
     let fourth = syncs(&bob, Some(&third), "").await;
     assert_eq!(unread(&fourth, &room), (json!(2), json!(1)));
     // What bob says himself is read up to there.
-    says(&bob, &room, "1", "here").await;
+    bob.says(&room, "here").await;
     let fifth = syncs(&bob, Some(&fourth), "").await;
     assert_eq!(unread(&fifth, &room), (json!(0), json!(0)));
     // A rule of the user's own.
     let mute = format!("/pushrules/global/room/{}", segment(&room));
     bob.put(&mute, &json!({"actions": []})).await.ok();
-    says(&alice, &room, "6", "six").await;
+    alice.says(&room, "six").await;
     let sixth = syncs(&bob, Some(&fifth), "").await;
     assert_eq!(unread(&sixth, &room), (json!(0), json!(0)));
 }
@@ -191,14 +174,16 @@ async fn of_encrypted_messages_only_what_is_known_is_counted() {
     let room = public(&alice, &[&bob]).await;
     let content = json!({"algorithm": "m.megolm.v1.aes-sha2", "ciphertext": "x"});
     let first = syncs(&bob, None, "").await;
-    sends(&alice, &room, "m.room.encrypted", "1", content.clone()).await;
+    alice
+        .sends(&room, "m.room.encrypted", "1", content.clone())
+        .await;
     let second = syncs(&bob, Some(&first), "").await;
     assert_eq!(unread(&second, &room), (json!(1), Value::Null));
     let rule = "/pushrules/global/underride/.m.rule.encrypted/actions";
     bob.put(rule, &json!({"actions": []})).await.ok();
     let room_rule = "/pushrules/global/underride/.m.rule.encrypted_room_one_to_one/actions";
     bob.put(room_rule, &json!({"actions": []})).await.ok();
-    let last = sends(&alice, &room, "m.room.encrypted", "2", content).await;
+    let last = alice.sends(&room, "m.room.encrypted", "2", content).await;
     let third = syncs(&bob, Some(&second), "").await;
     assert_eq!(
         unread(&third, &room),
@@ -224,10 +209,10 @@ async fn unread_messages_of_threads_are_counted_apart_when_the_client_asks() {
     let filter = segment(r#"{"room":{"timeline":{"unread_thread_notifications":true}}}"#);
     let filter = format!("filter={filter}");
     let first = syncs(&bob, None, &filter).await;
-    let root = says(&alice, &room, "1", "root").await;
+    let root = alice.says(&room, "root").await;
     let reply = json!({"msgtype": "m.text", "body": "reply",
         "m.relates_to": {"rel_type": "m.thread", "event_id": root}});
-    let last = sends(&alice, &room, "m.room.message", "2", reply).await;
+    let last = alice.sends(&room, "m.room.message", "2", reply).await;
     let second = syncs(&bob, Some(&first), &filter).await;
     assert_eq!(unread(&second, &room), (json!(1), json!(0)));
     let threads = &second["rooms"]["join"][&room]["unread_thread_notifications"];
@@ -264,8 +249,8 @@ async fn messages_and_invites_of_ignored_users_are_kept_from_a_client() {
         .await
         .ok();
     let first = syncs(&bob, None, "set_presence=offline").await;
-    says(&spam, &room, "1", "buy").await;
-    let hello = says(&alice, &room, "1", "hello").await;
+    spam.says(&room, "buy").await;
+    let hello = alice.says(&room, "hello").await;
     spam.put(
         &format!("/profile/{}/displayname", segment("@spam:test")),
         &json!({"displayname": "Sam"}),
@@ -275,7 +260,7 @@ async fn messages_and_invites_of_ignored_users_are_kept_from_a_client() {
     let typing = format!("/rooms/{}/typing/{}", segment(&room), segment("@spam:test"));
     spam.put(&typing, &json!({"typing": true})).await.ok();
     let invite = json!({"invite": ["@bob:test"]});
-    let trap = creates(&spam, invite).await;
+    let trap = spam.creates(invite).await;
     syncs(&spam, None, "set_presence=online").await;
     let second = syncs(&bob, Some(&first), "set_presence=offline").await;
     let joined = &second["rooms"]["join"][&room];
@@ -305,7 +290,7 @@ async fn messages_and_invites_of_ignored_users_are_kept_from_a_client() {
 
     // Ignored no longer, what was kept back of the present comes.
     bob.put(&list, &json!({"ignored_users": {}})).await.ok();
-    says(&spam, &room, "2", "again").await;
+    spam.says(&room, "again").await;
     let third = syncs(&bob, Some(&second), "set_presence=offline").await;
     assert_eq!(
         bodies(&third["rooms"]["join"][&room]["timeline"]["events"]),

@@ -2,9 +2,7 @@
 
 use schema::sessions::{self, Maker};
 use serde_json::{Value, json};
-use tests::Stage;
-
-use crate::to_device::{sends, taken};
+use tests::{Stage, TO_DEVICE};
 
 const OBSERVERS: &str = "/_understudy/observers";
 
@@ -31,7 +29,9 @@ async fn a_service_observes_people_only_where_the_configuration_names_it() {
     stage
         .step("one service is granted to observe, the other is not")
         .await;
-    sends(&alice, "1", "@bob:test", "PHONE", json!({"n": 1})).await;
+    alice
+        .sends_to_device("1", "@bob:test", "PHONE", json!({"n": 1}))
+        .await;
     stage.step("bob asks who reads along").await;
     bob.get(OBSERVERS).await.ok();
     stage.step("the reason why the other one does not").await;
@@ -39,7 +39,13 @@ async fn a_service_observes_people_only_where_the_configuration_names_it() {
         .await
         .ok();
     stage.quiet().await;
-    assert_eq!((taken(&mirror).len(), taken(&nosy).len()), (1, 0));
+    assert_eq!(
+        (
+            mirror.receiver.items(0, TO_DEVICE).len(),
+            nosy.receiver.items(0, TO_DEVICE).len()
+        ),
+        (1, 0)
+    );
     stage
         .transcript("a_service_observes_people_only_where_the_configuration_names_it")
         .await;
@@ -107,9 +113,15 @@ async fn a_service_needs_no_grant_for_an_account_that_it_registered() {
         ]
     );
     let alice = stage.person("alice", "LAPTOP").await;
-    sends(&alice, "1", "@mirror_eve:test", "PHONE", json!({"n": 1})).await;
+    alice
+        .sends_to_device("1", "@mirror_eve:test", "PHONE", json!({"n": 1}))
+        .await;
     stage.quiet().await;
-    assert_eq!(taken(&mirror).len(), 1, "the service got its copy");
+    assert_eq!(
+        mirror.receiver.items(0, TO_DEVICE).len(),
+        1,
+        "the service got its copy"
+    );
     let path = "/_understudy/explain?user=@mirror_eve:test&device=PHONE";
     assert_eq!(
         alice.get(path).await.ok()["inbox"]["count"],

@@ -4,7 +4,7 @@ use serde_json::json;
 use tests::person::segment;
 use tests::{Answer, Bridge, Person, Stage};
 
-use crate::to_device::{inbox_of, sends};
+use crate::to_device::inbox_of;
 
 /// Everything that a server which parses and writes again would change: order and repetition of keys, spelling of numbers,
 /// escapes, blanks, numbers beyond any float.
@@ -122,7 +122,9 @@ async fn the_largest_content_arrives_and_one_byte_more_is_refused() {
     stage.quiet().await;
     assert_eq!(irc.receiver.count(), before);
     assert_eq!(inbox_of(&bob).await.len(), 1, "only the one from before");
-    sends(&alice, "3", "@irc_eve:test", "GHOST", json!({})).await;
+    alice
+        .sends_to_device("3", "@irc_eve:test", "GHOST", json!({}))
+        .await;
     stage.quiet().await;
     assert_eq!(irc.receiver.count(), before + 1);
 }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tests::person::segment;
 use tests::signing::Key;
 use tests::{Bridge, Person, Stage};
 
@@ -23,24 +22,6 @@ fn words(bridge: &Bridge, skip: usize, user: &str) -> Vec<&'static str> {
     words
 }
 
-async fn room(owner: &Person, invite: &[&str]) -> String {
-    let made = owner
-        .post(
-            "/createRoom",
-            &json!({"preset": "private_chat", "invite": invite}),
-        )
-        .await
-        .ok();
-    made["room_id"].as_str().expect("a room").to_owned()
-}
-
-async fn does(person: &Person, what: &str, room: &str, body: &Value) {
-    person
-        .post(&format!("/rooms/{}/{what}", segment(room)), body)
-        .await
-        .ok();
-}
-
 #[actix_web::test]
 async fn who_left_is_said_under_a_second_name_to_who_reads_that() {
     let stage = Stage::new().await;
@@ -48,16 +29,18 @@ async fn who_left_is_said_under_a_second_name_to_who_reads_that() {
     let irc = stage.bridge("irc").await;
     let hook = json!({"org.understudy.left_as_removed": true});
     let hook = stage.bridge_with("hook", hook).await;
-    let shared = room(&alice, &["@ircbot:test", "@hookbot:test"]).await;
+    let shared = alice
+        .invites_to_a_room(&["@ircbot:test", "@hookbot:test"])
+        .await;
     for bot in [&irc.bot, &hook.bot] {
         // One after the other, so that each is told in transactions of the same number, always.
         stage.quiet().await;
-        does(bot, "join", &shared, &json!({})).await;
+        bot.joins(&shared).await;
     }
     stage
         .step("alice leaves both bots: one of them reads `removed` where the proposal says `left`")
         .await;
-    does(&alice, "leave", &shared, &json!({})).await;
+    alice.leaves(&shared).await;
     stage
         .transcript("who_left_is_said_under_a_second_name_to_who_reads_that")
         .await;
@@ -78,21 +61,21 @@ async fn leaving_the_last_shared_room() {
     let irc = stage.bridge("irc").await;
 
     stage.step("alice invites the bot into a room").await;
-    let first = room(&alice, &["@ircbot:test"]).await;
+    let first = alice.invites_to_a_room(&["@ircbot:test"]).await;
     stage.step("the bot joins: alice is to be tracked").await;
-    does(&irc.bot, "join", &first, &json!({})).await;
+    irc.bot.joins(&first).await;
     stage.step("they meet in a second room").await;
-    let second = room(&alice, &["@ircbot:test"]).await;
+    let second = alice.invites_to_a_room(&["@ircbot:test"]).await;
     stage.step("which changes nothing for their devices").await;
-    does(&irc.bot, "join", &second, &json!({})).await;
+    irc.bot.joins(&second).await;
     stage
         .step("alice leaves one of the two: still shared")
         .await;
-    does(&alice, "leave", &first, &json!({})).await;
+    alice.leaves(&first).await;
     stage
         .step("alice leaves the other: the leave and its `left` travel together")
         .await;
-    does(&alice, "leave", &second, &json!({})).await;
+    alice.leaves(&second).await;
     stage.quiet().await;
 
     assert_eq!(words(&irc, 0, "@alice:test"), ["changed", "left"]);
@@ -107,45 +90,27 @@ async fn kick_and_ban_are_leaves_and_coming_back_is_a_change() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let irc = stage.bridge("irc").await;
-    let room_id = room(&irc.bot, &[]).await;
+    let room_id = irc.bot.invites_to_a_room(&[]).await;
     stage
         .step("the bot invites alice: keys may be sent to her from now on")
         .await;
-    does(
-        &irc.bot,
-        "invite",
-        &room_id,
-        &json!({"user_id": "@alice:test"}),
-    )
-    .await;
+    irc.bot.invites(&room_id, "@alice:test").await;
     stage
         .step("she joins, which changes nothing for her devices")
         .await;
-    does(&alice, "join", &room_id, &json!({})).await;
+    alice.joins(&room_id).await;
     stage.step("she is kicked").await;
-    does(
-        &irc.bot,
-        "kick",
-        &room_id,
-        &json!({"user_id": "@alice:test"}),
-    )
-    .await;
+    irc.bot
+        .does(&room_id, "kick", json!({"user_id": "@alice:test"}))
+        .await
+        .ok();
     stage.step("she is invited again").await;
-    does(
-        &irc.bot,
-        "invite",
-        &room_id,
-        &json!({"user_id": "@alice:test"}),
-    )
-    .await;
+    irc.bot.invites(&room_id, "@alice:test").await;
     stage.step("she is banned").await;
-    does(
-        &irc.bot,
-        "ban",
-        &room_id,
-        &json!({"user_id": "@alice:test"}),
-    )
-    .await;
+    irc.bot
+        .does(&room_id, "ban", json!({"user_id": "@alice:test"}))
+        .await
+        .ok();
     stage.quiet().await;
     assert_eq!(
         words(&irc, 0, "@alice:test"),
@@ -163,26 +128,28 @@ async fn the_services_own_last_member_leaving_leaves_everybody_behind() {
     let alice = stage.person("alice", "LAPTOP").await;
     let bob = stage.person("bob", "PHONE").await;
     let ghost = irc.ghost("carol").await;
-    let room_id = room(&alice, &["@ircbot:test", "@bob:test", &ghost.user_id]).await;
+    let room_id = alice
+        .invites_to_a_room(&["@ircbot:test", "@bob:test", &ghost.user_id])
+        .await;
     for member in [&irc.bot, &bob, &ghost] {
         stage.quiet().await;
-        does(member, "join", &room_id, &json!({})).await;
+        member.joins(&room_id).await;
     }
     stage.quiet().await;
     // Bob shares another room with the service, alice does not.
-    let other = room(&bob, &["@ircbot:test"]).await;
+    let other = bob.invites_to_a_room(&["@ircbot:test"]).await;
     stage.quiet().await;
-    does(&irc.bot, "join", &other, &json!({})).await;
+    irc.bot.joins(&other).await;
     stage.quiet().await;
     let before = irc.receiver.count();
     stage.step("the bot leaves; its ghost is still there").await;
-    does(&irc.bot, "leave", &room_id, &json!({})).await;
+    irc.bot.leaves(&room_id).await;
     stage.quiet().await;
     assert!(words(&irc, before, "@alice:test").is_empty());
     stage
         .step("the ghost leaves: alice is left behind, bob shares another room")
         .await;
-    does(&ghost, "leave", &room_id, &json!({})).await;
+    ghost.leaves(&room_id).await;
     stage.quiet().await;
     assert_eq!(words(&irc, before, "@alice:test"), ["left"]);
     assert!(
@@ -203,12 +170,12 @@ async fn a_left_survives_the_outage_of_the_service_and_a_restart() {
     let mut stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let irc = stage.bridge("irc").await;
-    let room_id = room(&alice, &["@ircbot:test"]).await;
-    does(&irc.bot, "join", &room_id, &json!({})).await;
+    let room_id = alice.invites_to_a_room(&["@ircbot:test"]).await;
+    irc.bot.joins(&room_id).await;
     stage.quiet().await;
     let before = irc.receiver.count();
     irc.receiver.at_once(Some(500));
-    does(&alice, "leave", &room_id, &json!({})).await;
+    alice.leaves(&room_id).await;
     stage.quiet().await;
     stage.restart().await;
     stage.advance(Duration::from_secs(400)).await;
@@ -223,9 +190,9 @@ async fn new_devices_keys_and_lost_devices_are_changes_for_who_shares_a_room() {
     let alice = stage.person("alice", "LAPTOP").await;
     let stranger = stage.person("stranger", "D").await;
     let irc = stage.bridge("irc").await;
-    let room_id = room(&alice, &["@ircbot:test"]).await;
+    let room_id = alice.invites_to_a_room(&["@ircbot:test"]).await;
     stage.quiet().await;
-    does(&irc.bot, "join", &room_id, &json!({})).await;
+    irc.bot.joins(&room_id).await;
     stage.quiet().await;
 
     let before = irc.receiver.count();
@@ -258,14 +225,16 @@ async fn one_service_being_served_takes_nothing_from_another() {
     let alice = stage.person("alice", "LAPTOP").await;
     let irc = stage.bridge("irc").await;
     let xmpp = stage.bridge("xmpp").await;
-    let room_id = room(&alice, &["@ircbot:test", "@xmppbot:test"]).await;
+    let room_id = alice
+        .invites_to_a_room(&["@ircbot:test", "@xmppbot:test"])
+        .await;
     for bridge in [&irc, &xmpp] {
-        does(&bridge.bot, "join", &room_id, &json!({})).await;
+        bridge.bot.joins(&room_id).await;
     }
     stage.quiet().await;
     let (irc_before, xmpp_before) = (irc.receiver.count(), xmpp.receiver.count());
     xmpp.receiver.at_once(Some(500));
-    does(&alice, "leave", &room_id, &json!({})).await;
+    alice.leaves(&room_id).await;
     stage.quiet().await;
     assert_eq!(words(&irc, irc_before, "@alice:test"), ["left"]);
     xmpp.receiver.at_once(Some(200));
@@ -307,9 +276,9 @@ async fn who_verifies_another_hears_of_the_other_on_every_device_and_alone() {
         stage.person("bob", "B").await,
         stage.person("carol", "C").await,
     );
-    let shared = room(&alice, &["@bob:test", "@carol:test"]).await;
+    let shared = alice.invites_to_a_room(&["@bob:test", "@carol:test"]).await;
     for person in [&bob, &carol] {
-        does(person, "join", &shared, &json!({})).await;
+        person.joins(&shared).await;
     }
     let (_, signs_users) = has_cross_signing(&alice, 1).await;
     let (bobs, _) = has_cross_signing(&bob, 11).await;

@@ -6,38 +6,14 @@ use std::time::Duration;
 use schema::ServiceId;
 use serde_json::{Value, json};
 use tests::person::segment;
-use tests::{Bridge, Person, Stage};
-
-fn ephemeral(bridge: &Bridge, skip: usize, key: &str) -> Vec<Value> {
-    let taken = bridge.receiver.taken(skip);
-    taken
-        .iter()
-        .flat_map(|t| t[key].as_array().cloned().unwrap_or_default())
-        .collect()
-}
-
-async fn shared_room(stage: &Stage, alice: &Person, bridge: &Bridge) -> String {
-    let made = alice
-        .post("/createRoom", &json!({"invite": [bridge.bot.user_id]}))
-        .await
-        .ok();
-    let room = made["room_id"].as_str().expect("a room").to_owned();
-    stage.quiet().await;
-    bridge
-        .bot
-        .post(&format!("/rooms/{}/join", segment(&room)), &json!({}))
-        .await
-        .ok();
-    stage.quiet().await;
-    room
-}
+use tests::{Person, Stage};
 
 #[actix_web::test]
 async fn typing_and_receipts_reach_the_bridge() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let irc = stage.bridge("irc").await;
-    let room = segment(&shared_room(&stage, &alice, &irc).await);
+    let room = stage.shared_room(&alice, &irc).await;
     let before = irc.receiver.count();
 
     stage.step("alice types").await;
@@ -68,7 +44,7 @@ async fn typing_and_receipts_reach_the_bridge() {
         .ok();
     stage.quiet().await;
 
-    let all = ephemeral(&irc, before, "ephemeral");
+    let all = irc.receiver.items(before, "ephemeral");
     assert!(
         all.iter()
             .any(|e| e["type"] == "m.typing" && e["content"]["user_ids"] == json!(["@alice:test"])),
@@ -95,7 +71,7 @@ async fn private_receipts_stay_private_and_old_names_are_spoken_to_who_uses_them
     let users = json!({"users": [{"exclusive": true, "regex": "@irc_.*"}]});
     let old = json!({"receive_ephemeral": false, "de.sorunome.msc2409.push_ephemeral": true, "namespaces": users});
     let irc = stage.bridge_with("irc", old).await;
-    let room = segment(&shared_room(&stage, &alice, &irc).await);
+    let room = stage.shared_room(&alice, &irc).await;
     let sent = alice
         .put(
             &format!("/rooms/{room}/send/m.room.message/1"),
@@ -124,10 +100,12 @@ async fn private_receipts_stay_private_and_old_names_are_spoken_to_who_uses_them
         .ok();
     stage.quiet().await;
     assert_eq!(
-        ephemeral(&irc, before, "de.sorunome.msc2409.ephemeral").len(),
+        irc.receiver
+            .items(before, "de.sorunome.msc2409.ephemeral")
+            .len(),
         1
     );
-    assert!(ephemeral(&irc, before, "ephemeral").is_empty());
+    assert!(irc.receiver.items(before, "ephemeral").is_empty());
 }
 
 const OLD: &str = "de.sorunome.msc2409.ephemeral";
@@ -140,13 +118,6 @@ async fn types(person: &Person, room: &str, typing: bool) {
         json!({"typing": false})
     };
     person.put(&path, &body).await.ok();
-}
-
-async fn says(person: &Person, room: &str, txn: &str) -> String {
-    let path = format!("/rooms/{room}/send/m.room.message/{txn}");
-    let body = json!({"msgtype": "m.text", "body": txn});
-    let sent = person.put(&path, &body).await.ok();
-    sent["event_id"].as_str().expect("an event").to_owned()
 }
 
 async fn reads(person: &Person, room: &str, kind: &str, event: &str, thread: Option<&str>) {
@@ -175,14 +146,14 @@ async fn who_has_both_flags_is_told_under_both_names() {
     let users = json!({"users": [{"exclusive": true, "regex": "@irc_.*"}]});
     let both = json!({"de.sorunome.msc2409.push_ephemeral": true, "namespaces": users.clone()});
     let irc = stage.bridge_with("irc", both).await;
-    let room = segment(&shared_room(&stage, &alice, &irc).await);
+    let room = stage.shared_room(&alice, &irc).await;
     let before = irc.receiver.count();
     stage.step("alice types").await;
     types(&alice, &room, true).await;
     stage.quiet().await;
-    let stable = ephemeral(&irc, before, "ephemeral");
+    let stable = irc.receiver.items(before, "ephemeral");
     assert_eq!(stable.len(), 1);
-    assert_eq!(stable, ephemeral(&irc, before, OLD));
+    assert_eq!(stable, irc.receiver.items(before, OLD));
     stage
         .transcript("who_has_both_flags_is_told_under_both_names")
         .await;
@@ -193,14 +164,14 @@ async fn a_typing_storm_is_one_word() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let irc = stage.bridge("irc").await;
-    let room = segment(&shared_room(&stage, &alice, &irc).await);
-    let other = segment(&shared_room(&stage, &alice, &irc).await);
+    let room = stage.shared_room(&alice, &irc).await;
+    let other = stage.shared_room(&alice, &irc).await;
     let before = irc.receiver.count();
     irc.receiver.at_once(None);
     stage
         .step("a message, which the bridge does not answer yet")
         .await;
-    says(&alice, &room, "one").await;
+    alice.says(&room, "one").await;
     stage.quiet().await;
     stage
         .step("in two rooms alice begins and ceases, and in one begins again")
@@ -216,7 +187,7 @@ async fn a_typing_storm_is_one_word() {
     irc.answers(200).await;
     irc.answers(200).await;
     stage.quiet().await;
-    let words = ephemeral(&irc, before, "ephemeral");
+    let words = irc.receiver.items(before, "ephemeral");
     let who: Vec<_> = words.iter().map(|w| &w["content"]["user_ids"]).collect();
     assert_eq!(who, [&json!([]), &json!(["@alice:test"])]);
     stage.transcript("a_typing_storm_is_one_word").await;
@@ -227,11 +198,11 @@ async fn nothing_fleeting_is_kept_for_a_service_that_is_down() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let irc = stage.bridge("irc").await;
-    let room = segment(&shared_room(&stage, &alice, &irc).await);
+    let room = stage.shared_room(&alice, &irc).await;
     let before = irc.receiver.count();
     irc.receiver.at_once(Some(503));
     stage.step("the bridge is down").await;
-    let event = says(&alice, &room, "one").await;
+    let event = alice.says(&room, "one").await;
     stage.quiet().await;
     stage
         .step("meanwhile alice types, reads and comes online")
@@ -248,12 +219,12 @@ async fn nothing_fleeting_is_kept_for_a_service_that_is_down() {
     irc.receiver.at_once(Some(200));
     stage.advance(Duration::from_secs(1)).await;
     assert_eq!(irc.receiver.taken(before).len(), 1);
-    assert!(ephemeral(&irc, before, "ephemeral").is_empty());
+    assert!(irc.receiver.items(before, "ephemeral").is_empty());
 
     stage.step("what happens from now on it hears").await;
     types(&alice, &room, false).await;
     stage.quiet().await;
-    assert_eq!(ephemeral(&irc, before, "ephemeral").len(), 1);
+    assert_eq!(irc.receiver.items(before, "ephemeral").len(), 1);
     stage
         .transcript("nothing_fleeting_is_kept_for_a_service_that_is_down")
         .await;
@@ -264,9 +235,9 @@ async fn nothing_fleeting_is_kept_for_a_service_whose_file_is_gone() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let irc = stage.bridge("irc").await;
-    let room = segment(&shared_room(&stage, &alice, &irc).await);
+    let room = stage.shared_room(&alice, &irc).await;
     irc.receiver.at_once(None);
-    says(&alice, &room, "one").await;
+    alice.says(&room, "one").await;
     stage.quiet().await;
     types(&alice, &room, true).await;
     stage.quiet().await;
@@ -283,21 +254,13 @@ async fn private_receipts_only_of_its_own_users_and_a_receipt_for_each_thread() 
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let irc = stage.bridge("irc").await;
-    let room = shared_room(&stage, &alice, &irc).await;
+    let room = stage.shared_room(&alice, &irc).await;
     let ghost = irc.ghost("bob").await;
-    let invite = json!({"user_id": ghost.user_id});
-    let room = segment(&room);
-    alice
-        .post(&format!("/rooms/{room}/invite"), &invite)
-        .await
-        .ok();
+    alice.invites(&room, &ghost.user_id).await;
     stage.quiet().await;
-    ghost
-        .post(&format!("/rooms/{room}/join"), &json!({}))
-        .await
-        .ok();
+    ghost.joins(&room).await;
     stage.quiet().await;
-    let event = says(&alice, &room, "one").await;
+    let event = alice.says(&room, "one").await;
     stage.quiet().await;
     let before = irc.receiver.count();
 
@@ -305,7 +268,7 @@ async fn private_receipts_only_of_its_own_users_and_a_receipt_for_each_thread() 
     reads(&alice, &room, "m.read.private", &event, None).await;
     reads(&ghost, &room, "m.read.private", &event, None).await;
     stage.quiet().await;
-    let heard = ephemeral(&irc, before, "ephemeral");
+    let heard = irc.receiver.items(before, "ephemeral");
     assert_eq!(heard.len(), 1, "{heard:?}");
     let private = &heard[0]["content"][&event]["m.read.private"];
     assert!(private.get("@irc_bob:test").is_some() && private.get("@alice:test").is_none());
@@ -315,7 +278,7 @@ async fn private_receipts_only_of_its_own_users_and_a_receipt_for_each_thread() 
     stage
         .step("alice reads for everybody to see: the room, and its main thread")
         .await;
-    says(&alice, &room, "two").await;
+    alice.says(&room, "two").await;
     stage.quiet().await;
     reads(&alice, &room, "m.read", &event, None).await;
     reads(&alice, &room, "m.read", &event, Some("main")).await;
@@ -323,7 +286,7 @@ async fn private_receipts_only_of_its_own_users_and_a_receipt_for_each_thread() 
     irc.answers(200).await;
     irc.answers(200).await;
     stage.quiet().await;
-    let heard = ephemeral(&irc, before, "ephemeral");
+    let heard = irc.receiver.items(before, "ephemeral");
     let threads: Vec<_> = heard
         .iter()
         .map(|e| e["content"][&event]["m.read"]["@alice:test"]["thread_id"].clone())
@@ -350,7 +313,7 @@ async fn presence_of_its_own_users_and_of_who_shares_a_room() {
     let curious = stage
         .bridge_with("curious", json!({"namespaces": everybody}))
         .await;
-    shared_room(&stage, &alice, &irc).await;
+    stage.shared_room(&alice, &irc).await;
     let ghost = irc.ghost("bob").await;
     stage.quiet().await;
     let bridges = [&irc, &granted, &curious];
@@ -366,7 +329,7 @@ async fn presence_of_its_own_users_and_of_who_shares_a_room() {
     is_online(&alice, "here").await;
     stage.quiet().await;
     let heard = |i: usize| -> Vec<String> {
-        let all = ephemeral(bridges[i], before[i], "ephemeral");
+        let all = bridges[i].receiver.items(before[i], "ephemeral");
         let sender = |e: &Value| e["sender"].as_str().expect("a sender").to_owned();
         all.iter().map(sender).collect()
     };
@@ -384,8 +347,8 @@ async fn what_cannot_be_said_is_refused_and_nobody_hears_of_it() {
     let alice = stage.person("alice", "LAPTOP").await;
     let mallory = stage.person("mallory", "LAPTOP").await;
     let irc = stage.bridge("irc").await;
-    let room = segment(&shared_room(&stage, &alice, &irc).await);
-    let event = segment(&says(&alice, &room, "one").await);
+    let room = stage.shared_room(&alice, &irc).await;
+    let event = segment(&alice.says(&room, "one").await);
     stage.quiet().await;
     let before = irc.receiver.count();
     let typing = json!({"typing": true, "timeout": 30_000});

@@ -4,21 +4,6 @@ use serde_json::{Value, json};
 use tests::person::segment;
 use tests::{Person, Stage};
 
-async fn room(by: &Person, body: Value) -> String {
-    let made = by.post("/createRoom", &body).await.ok();
-    made["room_id"].as_str().expect("a room").to_owned()
-}
-
-async fn sends(by: &Person, room: &str, txn: &str, content: Value) -> String {
-    let path = format!("/rooms/{}/send/m.room.message/{txn}", segment(room));
-    let sent = by.put(&path, &content).await.ok();
-    sent["event_id"].as_str().expect("an event").to_owned()
-}
-
-async fn says(by: &Person, room: &str, txn: &str, text: &str) -> String {
-    sends(by, room, txn, json!({"msgtype": "m.text", "body": text})).await
-}
-
 /// The bodies of what a search found, and where it goes on.
 async fn finds(
     by: &Person,
@@ -48,19 +33,17 @@ async fn what_was_said_in_ones_own_rooms_can_be_searched() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let bob = stage.person("bob", "PHONE").await;
-    let kitchen = room(
-        &alice,
-        json!({"preset": "public_chat", "name": "Tea kitchen"}),
-    )
-    .await;
-    let cellar = room(&alice, json!({})).await;
-    says(&alice, &kitchen, "1", "Green tea").await;
-    says(&alice, &cellar, "1", "tea, tea and more TEA").await;
-    says(&alice, &kitchen, "2", "coffee").await;
-    let gone = says(&alice, &kitchen, "3", "black tea").await;
+    let kitchen = alice
+        .creates(json!({"preset": "public_chat", "name": "Tea kitchen"}))
+        .await;
+    let cellar = alice.creates(json!({})).await;
+    alice.says(&kitchen, "Green tea").await;
+    alice.says(&cellar, "tea, tea and more TEA").await;
+    alice.says(&kitchen, "coffee").await;
+    let gone = alice.says(&kitchen, "black tea").await;
     let redact = format!("/rooms/{}/redact/{}/4", segment(&kitchen), segment(&gone));
     alice.put(&redact, &json!({})).await.ok();
-    says(&alice, &kitchen, "5", "white tea").await;
+    alice.says(&kitchen, "white tea").await;
 
     let recent = json!({"search_term": "tea", "keys": ["content.body"], "order_by": "recent"});
     let (found, _, whole) = finds(&alice, recent.clone(), None).await;
@@ -126,17 +109,22 @@ async fn threads_are_listed_by_their_last_reply() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let bob = stage.person("bob", "PHONE").await;
-    let room = room(&alice, json!({"preset": "public_chat"})).await;
+    let room = alice.creates(json!({"preset": "public_chat"})).await;
     bob.post(&format!("/rooms/{}/join", segment(&room)), &json!({}))
         .await
         .ok();
     let reply = |root: &str, text: &str| json!({"msgtype": "m.text", "body": text, "m.relates_to": {"rel_type": "m.thread", "event_id": root}});
-    let first = says(&alice, &room, "1", "first").await;
-    let second = says(&alice, &room, "2", "second").await;
-    says(&alice, &room, "3", "no thread").await;
-    let gone = sends(&bob, &room, "1", reply(&first, "a")).await;
-    sends(&alice, &room, "4", reply(&second, "b")).await;
-    sends(&bob, &room, "2", reply(&first, "c")).await;
+    let first = alice.says(&room, "first").await;
+    let second = alice.says(&room, "second").await;
+    alice.says(&room, "no thread").await;
+    let gone = bob
+        .sends(&room, "m.room.message", "1", reply(&first, "a"))
+        .await;
+    alice
+        .sends(&room, "m.room.message", "4", reply(&second, "b"))
+        .await;
+    bob.sends(&room, "m.room.message", "2", reply(&first, "c"))
+        .await;
     let path = format!("/_matrix/client/v1/rooms/{}/threads", segment(&room));
     let page = bob.get(&path).await.ok();
     let roots = |page: &Value| {
@@ -180,11 +168,11 @@ async fn threads_are_listed_by_their_last_reply() {
 async fn the_event_nearest_to_a_time_is_found() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
-    let room = room(&alice, json!({})).await;
+    let room = alice.creates(json!({})).await;
     stage.advance(std::time::Duration::from_secs(100)).await;
-    let early = says(&alice, &room, "1", "early").await;
+    let early = alice.says(&room, "early").await;
     stage.advance(std::time::Duration::from_secs(100)).await;
-    let late = says(&alice, &room, "2", "late").await;
+    let late = alice.says(&room, "late").await;
     let at = |seconds: i64, dir: &str| {
         let ts = tests::stage::START + seconds * 1000;
         format!(
@@ -216,16 +204,14 @@ async fn a_space_shows_the_rooms_that_one_may_know_of() {
     let bob = stage.person("bob", "PHONE").await;
     let space =
         json!({"preset": "public_chat", "name": "House", "creation_content": {"type": "m.space"}});
-    let space = room(&alice, space).await;
-    let open = room(
-        &alice,
-        json!({"preset": "public_chat", "name": "Garden", "topic": "Roses"}),
-    )
-    .await;
-    let closed = room(&alice, json!({"name": "Safe"})).await;
+    let space = alice.creates(space).await;
+    let open = alice
+        .creates(json!({"preset": "public_chat", "name": "Garden", "topic": "Roses"}))
+        .await;
+    let closed = alice.creates(json!({"name": "Safe"})).await;
     let allow = json!({"join_rule": "restricted", "allow": [{"type": "m.room_membership", "room_id": space}]});
     let members = json!({"initial_state": [{"type": "m.room.join_rules", "state_key": "", "content": allow}]});
-    let members = room(&alice, members).await;
+    let members = alice.creates(members).await;
     for (n, child) in [&open, &closed, &members].into_iter().enumerate() {
         let path = format!(
             "/rooms/{}/state/m.space.child/{}",
@@ -296,9 +282,9 @@ async fn a_space_shows_the_rooms_that_one_may_know_of() {
 async fn the_room_directory_can_be_asked_for_types_of_rooms() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
-    let plain = room(&alice, json!({"visibility": "public"})).await;
+    let plain = alice.creates(json!({"visibility": "public"})).await;
     let space = json!({"visibility": "public", "creation_content": {"type": "m.space"}});
-    let space = room(&alice, space).await;
+    let space = alice.creates(space).await;
     for (types, expected) in [
         (json!(["m.space"]), vec![&space]),
         (json!([null]), vec![&plain]),
@@ -323,12 +309,12 @@ async fn users_that_share_a_room_or_are_in_a_public_one_are_found() {
     bob.put(&name, &json!({"displayname": "Robert the Carpenter"}))
         .await
         .ok();
-    let shared = room(&alice, json!({"invite": ["@bob:test"]})).await;
+    let shared = alice.creates(json!({"invite": ["@bob:test"]})).await;
     bob.post(&format!("/rooms/{}/join", segment(&shared)), &json!({}))
         .await
         .ok();
-    room(&carol, json!({"visibility": "public"})).await;
-    room(&dave, json!({})).await;
+    carol.creates(json!({"visibility": "public"})).await;
+    dave.creates(json!({})).await;
     let find = |term: &'static str, limit: u64| {
         let alice = alice.clone();
         async move {

@@ -7,41 +7,13 @@ use tests::{Person, Stage};
 const INCLUDE_LEAVE: &str = "/sync?filter=%7B%22room%22:%7B%22include_leave%22:true%7D%7D";
 const LAZY: &str = "%7B%22lazy_load_members%22:true%7D";
 
-async fn room(by: &Person, wishes: Value) -> String {
-    let made = by.post("/createRoom", &wishes).await.ok();
-    made["room_id"].as_str().expect("a room id").to_owned()
-}
-
 /// A public room with this rule for its past.
 async fn public(by: &Person, visibility: &str) -> String {
     let rule = json!({"history_visibility": visibility});
     let wishes = json!({"preset": "public_chat", "initial_state": [
         {"type": "m.room.history_visibility", "content": rule},
     ]});
-    room(by, wishes).await
-}
-
-async fn act(by: &Person, room: &str, what: &str, body: Value) {
-    by.post(&format!("/rooms/{}/{what}", segment(room)), &body)
-        .await
-        .ok();
-}
-
-async fn say(by: &Person, room: &str, text: &str) -> String {
-    let path = format!(
-        "/rooms/{}/send/m.room.message/{}",
-        segment(room),
-        segment(text)
-    );
-    let content = json!({"msgtype": "m.text", "body": text});
-    let sent = by.put(&path, &content).await.ok();
-    sent["event_id"].as_str().expect("an event id").to_owned()
-}
-
-async fn set(by: &Person, room: &str, kind: &str, content: Value) -> String {
-    let path = format!("/rooms/{}/state/{kind}", segment(room));
-    let sent = by.put(&path, &content).await.ok();
-    sent["event_id"].as_str().expect("an event id").to_owned()
+    by.creates(wishes).await
 }
 
 async fn context(by: &Person, room: &str, event: &str, query: &str) -> Value {
@@ -93,22 +65,24 @@ async fn a_user_that_never_joined_sees_its_own_leave_and_nothing_of_the_room() {
             {"type": "m.room.history_visibility", "content": {"history_visibility": visibility}},
         ]});
         let (knocked, declined, banned) = (
-            room(&alice, wishes.clone()).await,
-            room(&alice, wishes.clone()).await,
-            room(&alice, wishes.clone()).await,
+            alice.creates(wishes.clone()).await,
+            alice.creates(wishes.clone()).await,
+            alice.creates(wishes.clone()).await,
         );
         bob.post(&format!("/knock/{}", segment(&knocked)), &json!({}))
             .await
             .ok();
         let whom = json!({"user_id": "@bob:test"});
-        act(&alice, &declined, "invite", whom.clone()).await;
+        alice.does(&declined, "invite", whom.clone()).await.ok();
         for room in [&knocked, &declined, &banned] {
-            say(&alice, room, "secret").await;
-            set(&alice, room, "m.room.topic", json!({"topic": "secret 2"})).await;
+            alice.says(room, "secret").await;
+            alice
+                .sets(room, "m.room.topic", json!({"topic": "secret 2"}))
+                .await;
         }
-        act(&bob, &knocked, "leave", json!({})).await;
-        act(&bob, &declined, "leave", json!({})).await;
-        act(&alice, &banned, "ban", whom).await;
+        bob.leaves(&knocked).await;
+        bob.leaves(&declined).await;
+        alice.does(&banned, "ban", whom).await.ok();
         let all = bob.get(INCLUDE_LEAVE).await.ok();
         let new = bob.get(&format!("/sync?since={since}")).await.ok();
         for room in [&knocked, &declined, &banned] {
@@ -158,10 +132,14 @@ async fn an_invited_user_sees_no_state_of_before_its_invite() {
     let alice = stage.person("alice", "LAPTOP").await;
     let bob = stage.person("bob", "PHONE").await;
     let hall = public(&alice, "invited").await;
-    set(&alice, &hall, "m.room.topic", json!({"topic": "secret"})).await;
-    act(&alice, &hall, "invite", json!({"user_id": "@bob:test"})).await;
-    let said = say(&alice, &hall, "said").await;
-    set(&alice, &hall, "m.room.name", json!({"name": "open"})).await;
+    alice
+        .sets(&hall, "m.room.topic", json!({"topic": "secret"}))
+        .await;
+    alice.invites(&hall, "@bob:test").await;
+    let said = alice.says(&hall, "said").await;
+    alice
+        .sets(&hall, "m.room.name", json!({"name": "open"}))
+        .await;
     for query in ["limit=20".to_owned(), format!("limit=20&filter={LAZY}")] {
         let around = context(&bob, &hall, &said, &query).await;
         assert!(!around.to_string().contains("secret"), "{around}");
@@ -170,8 +148,8 @@ async fn an_invited_user_sees_no_state_of_before_its_invite() {
         assert!(!state.contains(&"m.room.create"), "{around}");
     }
     // Where the user joins, the state of its time is open to it.
-    act(&bob, &hall, "join", json!({})).await;
-    let here = say(&bob, &hall, "here").await;
+    bob.joins(&hall).await;
+    let here = bob.says(&hall, "here").await;
     let around = context(&bob, &hall, &here, "limit=0").await;
     assert!(around["state"].to_string().contains("secret"), "{around}");
 }
@@ -183,17 +161,21 @@ async fn a_leave_in_its_context_shows_the_state_of_then() {
     let bob = stage.person("bob", "PHONE").await;
     let carol = stage.person("carol", "TABLET").await;
     let hall = public(&alice, "shared").await;
-    set(&alice, &hall, "m.room.topic", json!({"topic": "then"})).await;
-    act(&bob, &hall, "join", json!({})).await;
-    act(&carol, &hall, "join", json!({})).await;
-    let said = say(&alice, &hall, "said").await;
-    act(&bob, &hall, "leave", json!({})).await;
+    alice
+        .sets(&hall, "m.room.topic", json!({"topic": "then"}))
+        .await;
+    bob.joins(&hall).await;
+    carol.joins(&hall).await;
+    let said = alice.says(&hall, "said").await;
+    bob.leaves(&hall).await;
     let left = own_event(&alice, &hall, "@bob:test").await;
-    set(&alice, &hall, "m.room.topic", json!({"topic": "secret"})).await;
+    alice
+        .sets(&hall, "m.room.topic", json!({"topic": "secret"}))
+        .await;
     let path = format!("/rooms/{}/state/m.room.member/@alice:test", segment(&hall));
     let renamed = json!({"membership": "join", "displayname": "secret"});
     alice.put(&path, &renamed).await.ok();
-    say(&alice, &hall, "secret").await;
+    alice.says(&hall, "secret").await;
 
     for event in [&said, &left] {
         for limit in [0, 1, 2, 100] {
@@ -263,11 +245,11 @@ async fn members_of_a_time_before_one_came_are_shown_as_history_is() {
     let carol = stage.person("carol", "TABLET").await;
     for (visibility, sees_carol) in [("shared", true), ("joined", false)] {
         let hall = public(&alice, visibility).await;
-        act(&carol, &hall, "join", json!({})).await;
+        carol.joins(&hall).await;
         let then = alice.get("/sync").await.ok();
         let then = then["next_batch"].as_str().expect("a token").to_owned();
-        act(&carol, &hall, "leave", json!({})).await;
-        act(&bob, &hall, "join", json!({})).await;
+        carol.leaves(&hall).await;
+        bob.joins(&hall).await;
         let path = format!("/rooms/{}/members?membership=join&at=", segment(&hall));
         let members = alice.get(&format!("{path}{then}")).await.ok();
         assert!(members.to_string().contains("@carol:test"));
@@ -289,11 +271,17 @@ async fn what_an_event_replaced_and_what_redacted_it_may_be_hidden() {
     let alice = stage.person("alice", "LAPTOP").await;
     let bob = stage.person("bob", "PHONE").await;
     let hall = public(&alice, "joined").await;
-    set(&alice, &hall, "m.room.topic", json!({"topic": "secret"})).await;
-    set(&alice, &hall, "m.room.topic", json!({"topic": "known"})).await;
-    act(&bob, &hall, "join", json!({})).await;
-    let event = set(&alice, &hall, "m.room.topic", json!({"topic": "new"})).await;
-    let said = say(&alice, &hall, "said").await;
+    alice
+        .sets(&hall, "m.room.topic", json!({"topic": "secret"}))
+        .await;
+    alice
+        .sets(&hall, "m.room.topic", json!({"topic": "known"}))
+        .await;
+    bob.joins(&hall).await;
+    let event = alice
+        .sets(&hall, "m.room.topic", json!({"topic": "new"}))
+        .await;
+    let said = alice.says(&hall, "said").await;
     let path = format!("/rooms/{}/event/{}", segment(&hall), segment(&event));
     let shown = bob.get(&path).await.ok();
     assert_eq!(shown["unsigned"]["prev_content"]["topic"], "known");
@@ -302,7 +290,7 @@ async fn what_an_event_replaced_and_what_redacted_it_may_be_hidden() {
     let first = bob.get("/sync").await.ok();
     assert!(!first.to_string().contains("secret"), "{first}");
 
-    act(&bob, &hall, "leave", json!({})).await;
+    bob.leaves(&hall).await;
     let redact = format!("/rooms/{}/redact/{}/1", segment(&hall), segment(&said));
     alice.put(&redact, &json!({"reason": "secret"})).await.ok();
     let path = format!("/rooms/{}/event/{}", segment(&hall), segment(&said));
@@ -322,8 +310,8 @@ async fn a_user_that_renamed_itself_a_thousand_times_still_has_left() {
     let alice = stage.person("alice", "LAPTOP").await;
     let bob = stage.person("bob", "PHONE").await;
     let hall = public(&alice, "joined").await;
-    act(&bob, &hall, "join", json!({})).await;
-    let first = say(&alice, &hall, "first").await;
+    bob.joins(&hall).await;
+    let first = alice.says(&hall, "first").await;
     // More of its own changes than are read at a time.
     let path = format!("/rooms/{}/state/m.room.member/@bob:test", segment(&hall));
     for hundred in 0..11 {
@@ -335,8 +323,8 @@ async fn a_user_that_renamed_itself_a_thousand_times_still_has_left() {
         });
         futures_util::future::join_all(renames).await;
     }
-    act(&bob, &hall, "leave", json!({})).await;
-    let secret = say(&alice, &hall, "secret").await;
+    bob.leaves(&hall).await;
+    let secret = alice.says(&hall, "secret").await;
     let path = format!("/rooms/{}/event/", segment(&hall));
     bob.get(&format!("{path}{}", segment(&first))).await.ok();
     bob.get(&format!("{path}{}", segment(&secret)))

@@ -12,47 +12,10 @@ use schema::sessions::{self, Maker};
 use schema::{Tx, back_fill, device_log, inbox};
 use serde_json::{Value, json};
 use tests::bridge::{pause, until};
-use tests::person::segment;
-use tests::{Bridge, Person, Stage};
+use tests::{Stage, TO_DEVICE, numbers};
 
 use crate::authority::registers_anew;
-use crate::to_device::{inbox_of, sends, taken};
-
-fn numbers(events: &[Value]) -> Vec<i64> {
-    events
-        .iter()
-        .filter_map(|e| e["content"]["n"].as_i64())
-        .collect()
-}
-
-/// Whom a bridge was told about, in this list, after some of its transactions.
-fn told(bridge: &Bridge, skip: usize, list: &str) -> Vec<String> {
-    let taken = bridge.receiver.taken(skip);
-    let lists = taken.iter().flat_map(|t| {
-        let users = &t["org.matrix.msc3202.device_lists"][list];
-        users.as_array().cloned().unwrap_or_default()
-    });
-    lists
-        .filter_map(|user| user.as_str().map(str::to_owned))
-        .collect()
-}
-
-/// A room of one person, joined by others.
-async fn room(owner: &Person, guests: &[&Person]) -> String {
-    let invite: Vec<_> = guests.iter().map(|g| g.user_id.clone()).collect();
-    let made = owner
-        .post("/createRoom", &json!({"invite": invite}))
-        .await
-        .ok();
-    let room = segment(made["room_id"].as_str().expect("a room"));
-    for guest in guests {
-        guest
-            .post(&format!("/rooms/{room}/join"), &json!({}))
-            .await
-            .ok();
-    }
-    room
-}
+use crate::to_device::inbox_of;
 
 fn exclusive(patterns: &[&str]) -> Value {
     let users: Vec<_> = patterns
@@ -68,18 +31,22 @@ async fn a_service_added_late_gets_what_waits_and_whom_to_track() {
     let alice = stage.person("alice", "LAPTOP").await;
     // A person's account that the service will own by its namespace.
     let ghost = stage.person("irc_bob", "GHOST").await;
-    room(&alice.aside(), &[&ghost.aside()]).await;
+    alice.aside().gathers(&[&ghost.aside()]).await;
     stage
         .step("nobody is there for the message but its inbox")
         .await;
-    sends(&alice, "1", "@irc_bob:test", "*", json!({"n": 1})).await;
+    alice
+        .sends_to_device("1", "@irc_bob:test", "*", json!({"n": 1}))
+        .await;
     stage.step("the service is registered: it gets what waits, and whom to track as if it had just joined the room").await;
     let irc = stage.bridge("irc").await;
     stage.step("what comes now is decided when it comes").await;
-    sends(&alice, "2", "@irc_bob:test", "*", json!({"n": 2})).await;
+    alice
+        .sends_to_device("2", "@irc_bob:test", "*", json!({"n": 2}))
+        .await;
     stage.quiet().await;
-    assert_eq!(numbers(&taken(&irc)), [1, 2]);
-    assert_eq!(told(&irc, 0, "changed"), ["@alice:test"]);
+    assert_eq!(numbers(&irc.receiver.items(0, TO_DEVICE)), [1, 2]);
+    assert_eq!(irc.receiver.device_lists(0, "changed"), ["@alice:test"]);
     assert!(
         inbox_of(&ghost).await.is_empty(),
         "its acknowledgement is the device's"
@@ -94,12 +61,16 @@ async fn a_service_that_merely_observes_begins_with_the_next_message() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     stage.person("bob", "PHONE").await;
-    sends(&alice, "1", "@bob:test", "PHONE", json!({"n": 1})).await;
+    alice
+        .sends_to_device("1", "@bob:test", "PHONE", json!({"n": 1}))
+        .await;
     let anybody = json!({"namespaces": {"users": [{"exclusive": false, "regex": "@.*"}]}});
     let mirror = stage.bridge_with("mirror", anybody).await;
-    sends(&alice, "2", "@bob:test", "PHONE", json!({"n": 2})).await;
+    alice
+        .sends_to_device("2", "@bob:test", "PHONE", json!({"n": 2}))
+        .await;
     stage.quiet().await;
-    assert_eq!(numbers(&taken(&mirror)), [2]);
+    assert_eq!(numbers(&mirror.receiver.items(0, TO_DEVICE)), [2]);
 }
 
 #[actix_web::test]
@@ -119,17 +90,12 @@ async fn older_messages_come_before_newer_ones_however_many_wait() {
     waiting.await.expect("written");
     // Many pages: the next message comes while they are being written.
     let irc = stage.bridge("irc").await;
-    sends(
-        &alice,
-        "new",
-        "@irc_bob:test",
-        "GHOST",
-        json!({"n": WAITING}),
-    )
-    .await;
+    alice
+        .sends_to_device("new", "@irc_bob:test", "GHOST", json!({"n": WAITING}))
+        .await;
     stage.quiet().await;
     let all: Vec<i64> = (0..=WAITING).collect();
-    assert_eq!(numbers(&taken(&irc)), all);
+    assert_eq!(numbers(&irc.receiver.items(0, TO_DEVICE)), all);
 }
 
 #[actix_web::test]
@@ -139,21 +105,23 @@ async fn a_namespace_that_grows_and_shrinks_is_counted_anew() {
     let carol = stage.person("carol", "PHONE").await;
     let bob = stage.person("irc_bob", "GHOST").await;
     let eve = stage.person("xmpp_eve", "GHOST").await;
-    let with_bob = room(&alice, &[&bob]).await;
-    let with_eve = room(&carol, &[&eve]).await;
+    let with_bob = alice.gathers(&[&bob]).await;
+    let with_eve = carol.gathers(&[&eve]).await;
     let irc = stage.bridge_with("irc", exclusive(&["@irc_.*"])).await;
     stage.quiet().await;
-    sends(&alice, "1", "@xmpp_eve:test", "GHOST", json!({"n": 1})).await;
+    alice
+        .sends_to_device("1", "@xmpp_eve:test", "GHOST", json!({"n": 1}))
+        .await;
     let before = irc.receiver.count();
 
     registers_anew(&stage, &irc, &exclusive(&["@irc_.*", "@xmpp_.*"])).await;
     stage.quiet().await;
     assert_eq!(
-        numbers(&taken(&irc)),
+        numbers(&irc.receiver.items(0, TO_DEVICE)),
         [1],
         "what it owns newly is back-filled"
     );
-    let changed = told(&irc, before, "changed");
+    let changed = irc.receiver.device_lists(before, "changed");
     assert_eq!(
         changed,
         ["@carol:test"],
@@ -162,25 +130,29 @@ async fn a_namespace_that_grows_and_shrinks_is_counted_anew() {
 
     let before = irc.receiver.count();
     irc.receiver.at_once(None);
-    sends(&alice, "2", "@xmpp_eve:test", "GHOST", json!({"n": 2})).await;
+    alice
+        .sends_to_device("2", "@xmpp_eve:test", "GHOST", json!({"n": 2}))
+        .await;
     stage.quiet().await;
     registers_anew(&stage, &irc, &exclusive(&["@irc_.*"])).await;
-    sends(&alice, "3", "@xmpp_eve:test", "GHOST", json!({"n": 3})).await;
+    alice
+        .sends_to_device("3", "@xmpp_eve:test", "GHOST", json!({"n": 3}))
+        .await;
     irc.receiver.at_once(Some(200));
     irc.answers(200).await;
     stage.quiet().await;
     assert_eq!(
-        numbers(&taken(&irc)),
+        numbers(&irc.receiver.items(0, TO_DEVICE)),
         [1, 2],
         "what was decided stays, what comes now is not its own"
     );
-    let left = told(&irc, before, "left");
+    let left = irc.receiver.device_lists(before, "left");
     assert_eq!(
         left,
         ["@carol:test"],
         "nobody of its own is in her room any more"
     );
-    assert!(told(&irc, before, "changed").is_empty());
+    assert!(irc.receiver.device_lists(before, "changed").is_empty());
 
     let before = irc.receiver.count();
     let say = |room: &str, n: u8| format!("/rooms/{room}/send/m.room.message/{n}");
@@ -204,8 +176,8 @@ async fn a_service_that_was_away_is_told_again_whom_it_tracks() {
     let carol = stage.person("carol", "PHONE").await;
     let irc = stage.bridge("irc").await;
     let bob = irc.ghost("bob").await;
-    room(&alice, &[&bob]).await;
-    let lost = room(&carol, &[&bob]).await;
+    alice.gathers(&[&bob]).await;
+    let lost = carol.gathers(&[&bob]).await;
     stage.quiet().await;
     let file = stage.registration_file("irc");
     let text = std::fs::read_to_string(&file).expect("a file");
@@ -222,8 +194,11 @@ async fn a_service_that_was_away_is_told_again_whom_it_tracks() {
         .register("irc", &serde_json::from_str(&text).expect("JSON"))
         .await;
     stage.quiet().await;
-    assert_eq!(told(&irc, before, "changed"), ["@alice:test"]);
-    assert_eq!(told(&irc, before, "left"), ["@carol:test"]);
+    assert_eq!(
+        irc.receiver.device_lists(before, "changed"),
+        ["@alice:test"]
+    );
+    assert_eq!(irc.receiver.device_lists(before, "left"), ["@carol:test"]);
 }
 
 #[actix_web::test]
@@ -246,16 +221,27 @@ async fn a_server_that_starts_again_goes_on_where_it_stood() {
         back_fill::begin(tx, &"irc".into(), false, None)
     });
     crashed.await.expect("written");
-    sends(&alice, "new", "@irc_bob:test", "GHOST", json!({"n": 700})).await;
-    sends(&alice, "other", "@xmpp_eve:test", "GHOST", json!({"n": 1})).await;
+    alice
+        .sends_to_device("new", "@irc_bob:test", "GHOST", json!({"n": 700}))
+        .await;
+    alice
+        .sends_to_device("other", "@xmpp_eve:test", "GHOST", json!({"n": 1}))
+        .await;
     stage.quiet().await;
-    assert!(taken(&irc).is_empty(), "nothing newer is sent before it");
-    assert_eq!(numbers(&taken(&xmpp)), [1], "no other service waits for it");
+    assert!(
+        irc.receiver.items(0, TO_DEVICE).is_empty(),
+        "nothing newer is sent before it"
+    );
+    assert_eq!(
+        numbers(&xmpp.receiver.items(0, TO_DEVICE)),
+        [1],
+        "no other service waits for it"
+    );
     irc.receiver.at_once(Some(200));
     stage.restart().await;
     stage.quiet().await;
     let all: Vec<i64> = (0..=700).collect();
-    assert_eq!(numbers(&taken(&irc)), all);
+    assert_eq!(numbers(&irc.receiver.items(0, TO_DEVICE)), all);
 }
 
 fn message(tx: &mut Tx<'_>, user: &str, n: i64) -> InboxRow {

@@ -1,31 +1,8 @@
 //! What follows a change of a user in all of its rooms: new names, the end of its account.
 
 use serde_json::{Value, json};
+use tests::Stage;
 use tests::person::segment;
-use tests::{Person, Stage};
-
-async fn room(by: &Person, body: Value) -> String {
-    let made = by.post("/createRoom", &body).await.ok();
-    made["room_id"].as_str().expect("a room").to_owned()
-}
-
-async fn member(by: &Person, room: &str, user: &str) -> Value {
-    let path = format!(
-        "/rooms/{}/state/m.room.member/{}",
-        segment(room),
-        segment(user)
-    );
-    by.get(&path).await.ok()
-}
-
-async fn says(by: &Person, room: &str, txn: &str) -> String {
-    let path = format!("/rooms/{}/send/m.room.message/{txn}", segment(room));
-    let sent = by
-        .put(&path, &json!({"msgtype": "m.text", "body": "x"}))
-        .await
-        .ok();
-    sent["event_id"].as_str().expect("an event").to_owned()
-}
 
 #[actix_web::test]
 async fn a_room_that_refuses_a_new_name_does_not_keep_it_from_the_others() {
@@ -33,7 +10,7 @@ async fn a_room_that_refuses_a_new_name_does_not_keep_it_from_the_others() {
     let alice = stage.person("alice", "LAPTOP").await;
     let mut rooms = Vec::new();
     for _ in 0..3 {
-        rooms.push(room(&alice, json!({})).await);
+        rooms.push(alice.creates(json!({})).await);
     }
     rooms.sort();
     // A rule by which nobody joins refuses the new member event too.
@@ -50,7 +27,7 @@ async fn a_room_that_refuses_a_new_name_does_not_keep_it_from_the_others() {
     stage.quiet().await;
     let mut names = Vec::new();
     for room in &rooms {
-        names.push(member(&alice, room, "@alice:test").await["displayname"].clone());
+        names.push(alice.membership(room, "@alice:test").await["displayname"].clone());
     }
     assert_eq!(names, [Value::Null, json!("Alice"), json!("Alice")]);
 }
@@ -61,18 +38,18 @@ async fn a_user_that_gives_up_its_account_leaves_declines_and_takes_back() {
     let alice = stage.person("alice", "LAPTOP").await;
     let bob = stage.person("bob", "PHONE").await;
     let carol = stage.person("carol", "DESK").await;
-    let joined = room(&alice, json!({"preset": "public_chat"})).await;
+    let joined = alice.creates(json!({"preset": "public_chat"})).await;
     bob.post(&format!("/rooms/{}/join", segment(&joined)), &json!({}))
         .await
         .ok();
-    let invited = room(&alice, json!({"invite": ["@bob:test"]})).await;
+    let invited = alice.creates(json!({"invite": ["@bob:test"]})).await;
     let rules =
         json!([{"type": "m.room.join_rules", "state_key": "", "content": {"join_rule": "knock"}}]);
-    let knocked = room(&alice, json!({"initial_state": rules})).await;
+    let knocked = alice.creates(json!({"initial_state": rules})).await;
     bob.post(&format!("/knock/{}", segment(&knocked)), &json!({}))
         .await
         .ok();
-    let said = says(&bob, &joined, "1").await;
+    let said = bob.says(&joined, "x").await;
     let auth = json!({"type": "m.login.password", "identifier": {"type": "m.id.user", "user": "bob"},
         "password": "bob-password"});
     bob.post("/account/deactivate", &json!({"auth": auth, "erase": true}))
@@ -81,7 +58,7 @@ async fn a_user_that_gives_up_its_account_leaves_declines_and_takes_back() {
     stage.quiet().await;
     for room in [&joined, &invited, &knocked] {
         assert_eq!(
-            member(&alice, room, "@bob:test").await["membership"],
+            alice.membership(room, "@bob:test").await["membership"],
             "leave",
             "{room}"
         );
@@ -125,13 +102,13 @@ async fn a_user_that_gives_up_its_account_leaves_declines_and_takes_back() {
 async fn transaction_ids_die_with_their_device() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
-    let room = room(&alice, json!({})).await;
-    let first = says(&alice, &room, "1").await;
-    assert_eq!(says(&alice, &room, "1").await, first, "a repetition");
+    let room = alice.creates(json!({})).await;
+    let first = alice.says(&room, "1").await;
+    assert_eq!(alice.says(&room, "1").await, first, "a repetition");
     alice.post("/logout", &json!({})).await.ok();
     let again = stage.log_in("alice", "LAPTOP").await;
     assert_ne!(
-        says(&again, &room, "1").await,
+        again.says(&room, "1").await,
         first,
         "another device of the same name"
     );

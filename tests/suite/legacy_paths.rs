@@ -4,16 +4,9 @@ use std::time::Duration;
 
 use serde_json::json;
 use tests::bridge::Received;
-use tests::{Bridge, Person, Stage};
+use tests::{Bridge, Stage};
 
 const HOUR: Duration = Duration::from_secs(3600);
-
-async fn send(from: &Person, n: i64) {
-    let body = json!({"messages": {"@irc_bob:test": {"GHOST": {"n": n}}}});
-    from.put(&format!("/sendToDevice/m.example/{n}"), &body)
-        .await
-        .ok();
-}
 
 fn transactions(irc: &Bridge, skip: usize) -> Vec<Received> {
     irc.receiver.received().split_off(skip)
@@ -35,7 +28,7 @@ async fn a_service_that_knows_only_the_older_paths_is_sent_the_same_under_them()
     stage
         .step("the present path is tried, then the older one")
         .await;
-    send(&alice, 1).await;
+    alice.sends_number("@irc_bob:test", "GHOST", 1).await;
     stage.quiet().await;
     let tried = transactions(&irc, before);
     assert_eq!(tried.len(), 2, "{tried:?}");
@@ -44,7 +37,7 @@ async fn a_service_that_knows_only_the_older_paths_is_sent_the_same_under_them()
     assert_eq!(tried[1].body, tried[0].body, "the same to the byte");
     assert_eq!(tried[1].query, "access_token=irc%2Dhs%2Dtoken");
     stage.step("it is remembered").await;
-    send(&alice, 2).await;
+    alice.sends_number("@irc_bob:test", "GHOST", 2).await;
     stage.quiet().await;
     let tried = transactions(&irc, before + 2);
     assert!(tried.len() == 1 && !is_present(&tried[0]), "{tried:?}");
@@ -62,7 +55,7 @@ async fn a_service_that_knows_only_the_older_paths_is_sent_the_same_under_them()
         .await;
     stage.advance(HOUR).await;
     let before = irc.receiver.count();
-    send(&alice, 3).await;
+    alice.sends_number("@irc_bob:test", "GHOST", 3).await;
     stage.quiet().await;
     assert_eq!(transactions(&irc, before).len(), 2);
     stage
@@ -71,7 +64,7 @@ async fn a_service_that_knows_only_the_older_paths_is_sent_the_same_under_them()
     irc.receiver.knows_only_legacy_paths(false);
     stage.advance(HOUR).await;
     let before = irc.receiver.count();
-    send(&alice, 4).await;
+    alice.sends_number("@irc_bob:test", "GHOST", 4).await;
     stage.quiet().await;
     assert!(transactions(&irc, before).iter().all(is_present));
     stage
@@ -89,7 +82,9 @@ async fn a_failure_of_a_service_says_nothing_about_its_paths() {
     for status in [400, 401, 403, 413, 429, 500, 503] {
         irc.receiver.at_once(Some(status));
         let before = irc.receiver.count();
-        send(&alice, i64::from(status)).await;
+        alice
+            .sends_number("@irc_bob:test", "GHOST", i64::from(status))
+            .await;
         stage.advance(Duration::from_secs(400)).await;
         assert!(
             transactions(&irc, before).iter().all(is_present),

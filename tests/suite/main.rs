@@ -3,6 +3,7 @@
 mod account_data;
 mod acting;
 mod authority;
+mod backups;
 mod book;
 mod bounds;
 mod busy_bot;

@@ -9,24 +9,13 @@ async fn room(by: &Person, version: &str, join_rules: Value) -> String {
     let wishes = json!({"room_version": version, "initial_state": [
         {"type": "m.room.join_rules", "content": join_rules},
     ]});
-    let made = by.post("/createRoom", &wishes).await.ok();
-    made["room_id"].as_str().expect("a room id").to_owned()
+    by.creates(wishes).await
 }
 
 /// Set a user's membership by its state event.
 async fn set_member(by: &Person, room: &str, user: &str, content: &Value) -> Answer {
     let path = format!("/rooms/{}/state/m.room.member/{user}", segment(room));
     by.put(&path, content).await
-}
-
-async fn member(by: &Person, room: &str, user: &str) -> Value {
-    let path = format!("/rooms/{}/state/m.room.member/{user}", segment(room));
-    by.get(&path).await.ok()
-}
-
-async fn act(by: &Person, room: &str, what: &str, body: Value) -> Answer {
-    by.post(&format!("/rooms/{}/{what}", segment(room)), &body)
-        .await
 }
 
 #[actix_web::test]
@@ -53,21 +42,21 @@ async fn naming_a_member_does_not_open_a_restricted_room() {
             mallory.get(&state).await.is_refused(403, "M_FORBIDDEN");
 
             // Bob is of the club: each way lets him in, and it is the server that says who admits him.
-            act(&bob, &club, "join", json!({})).await.ok();
+            bob.joins(&club).await;
             let lie =
                 json!({"membership": "join", "join_authorised_via_users_server": "@mallory:test"});
             set_member(&bob, &hall, "@bob:test", &lie).await.ok();
-            let admitted = member(&bob, &hall, "@bob:test").await;
+            let admitted = bob.membership(&hall, "@bob:test").await;
             assert_eq!(admitted["join_authorised_via_users_server"], "@alice:test");
-            act(&bob, &hall, "leave", json!({})).await.ok();
-            act(&bob, &hall, "join", json!({})).await.ok();
-            let admitted = member(&bob, &hall, "@bob:test").await;
+            bob.leaves(&hall).await;
+            bob.joins(&hall).await;
+            let admitted = bob.membership(&hall, "@bob:test").await;
             assert_eq!(admitted["join_authorised_via_users_server"], "@alice:test");
 
             // A client that sends back what it knows sets its name and admits nobody.
             let renamed = json!({"membership": "join", "displayname": "B", "join_authorised_via_users_server": "@alice:test"});
             set_member(&bob, &hall, "@bob:test", &renamed).await.ok();
-            let renamed = member(&bob, &hall, "@bob:test").await;
+            let renamed = bob.membership(&hall, "@bob:test").await;
             assert_eq!(renamed, json!({"membership": "join", "displayname": "B"}));
         }
     }
@@ -101,16 +90,18 @@ async fn every_way_to_a_membership_is_judged_alike() {
                 room(&alice, "11", rule.clone()).await,
             );
             for room in [&one, &two] {
-                let whom = json!({"user_id": "@bob:test"});
                 match before {
-                    "ban" => act(&alice, room, "ban", whom).await.ok(),
-                    "invite" => act(&alice, room, "invite", whom).await.ok(),
-                    "leave" => {
-                        act(&alice, room, "invite", whom).await.ok();
-                        act(&bob, room, "leave", json!({})).await.ok()
+                    "ban" => {
+                        let whom = json!({"user_id": "@bob:test"});
+                        alice.does(room, "ban", whom).await.ok();
                     }
-                    _ => Value::Null,
-                };
+                    "invite" => alice.invites(room, "@bob:test").await,
+                    "leave" => {
+                        alice.invites(room, "@bob:test").await;
+                        bob.leaves(room).await;
+                    }
+                    _ => {}
+                }
             }
             let asked = bob
                 .post(&format!("/{way}/{}", segment(&one)), &json!({}))
@@ -132,7 +123,7 @@ async fn a_membership_that_cannot_be_is_refused_and_changes_nothing() {
     let alice = stage.person("alice", "LAPTOP").await;
     let bob = stage.person("bob", "PHONE").await;
     let hall = room(&alice, "11", json!({"join_rule": "public"})).await;
-    act(&bob, &hall, "join", json!({})).await.ok();
+    bob.joins(&hall).await;
     let cases = [
         (
             "@bob:test",
@@ -237,7 +228,7 @@ async fn a_new_room_has_no_members_that_did_not_come_by_themselves() {
     }
     let made = alice.post("/createRoom", &wishes("invite")).await.ok();
     let room = made["room_id"].as_str().expect("a room id");
-    let invited = member(&alice, room, "@bob:test").await;
+    let invited = alice.membership(room, "@bob:test").await;
     assert_eq!(invited, json!({"membership": "invite"}));
     // Levels that leave the creator without the one to invite make no room with invites.
     let powerless =
@@ -257,17 +248,15 @@ async fn a_room_that_is_forgotten_on_one_device_is_left_on_all() {
     let bob = stage.person("bob", "PHONE").await;
     let tablet = stage.log_in("bob", "TABLET").await;
     let hall = room(&alice, "11", json!({"join_rule": "public"})).await;
-    act(&bob, &hall, "join", json!({})).await.ok();
+    bob.joins(&hall).await;
     let other = room(&alice, "11", json!({"join_rule": "invite"})).await;
-    act(&alice, &other, "invite", json!({"user_id": "@bob:test"}))
-        .await
-        .ok();
+    alice.invites(&other, "@bob:test").await;
     let first = tablet.get("/sync").await.ok();
     let since = |answer: &Value| answer["next_batch"].as_str().expect("a token").to_owned();
-    act(&bob, &hall, "forget", json!({}))
+    bob.does(&hall, "forget", json!({}))
         .await
         .is_refused(400, "M_UNKNOWN");
-    act(&bob, &other, "forget", json!({}))
+    bob.does(&other, "forget", json!({}))
         .await
         .is_refused(400, "M_UNKNOWN");
     let text = json!({"msgtype": "m.text", "body": "last words"});
@@ -276,8 +265,8 @@ async fn a_room_that_is_forgotten_on_one_device_is_left_on_all() {
 
     // One left and one declined, both forgotten before the other device asks.
     for room in [&hall, &other] {
-        act(&bob, room, "leave", json!({})).await.ok();
-        act(&bob, room, "forget", json!({})).await.ok();
+        bob.leaves(room).await;
+        bob.does(room, "forget", json!({})).await.ok();
     }
     let second = tablet.get(&format!("/sync?since={}", since(&first))).await;
     let second = second.ok();
@@ -290,8 +279,8 @@ async fn a_room_that_is_forgotten_on_one_device_is_left_on_all() {
     }
 
     // One that the other device knows to be left, and that is forgotten while it waits.
-    act(&bob, &hall, "join", json!({})).await.ok();
-    act(&bob, &hall, "leave", json!({})).await.ok();
+    bob.joins(&hall).await;
+    bob.leaves(&hall).await;
     let third = tablet.get(&format!("/sync?since={}", since(&second))).await;
     let third = third.ok();
     assert!(third["rooms"]["leave"].get(&hall).is_some());
@@ -299,13 +288,13 @@ async fn a_room_that_is_forgotten_on_one_device_is_left_on_all() {
     let path = format!("/sync?timeout=30000&since={}", since(&third));
     let (woken, ()) = futures_util::join!(tablet.get(&path), async {
         stage.quiet().await;
-        act(&bob, &hall, "forget", json!({})).await.ok();
+        bob.does(&hall, "forget", json!({})).await.ok();
     });
     let woken = woken.ok();
     let left = &woken["rooms"]["leave"][hall.as_str()];
     assert_eq!(left["timeline"]["events"], json!([]), "{woken}");
     // Again is no news.
-    act(&bob, &hall, "forget", json!({})).await.ok();
+    bob.does(&hall, "forget", json!({})).await.ok();
     let fourth = tablet.get(&format!("/sync?since={}", since(&woken))).await;
     assert!(fourth.ok().get("rooms").is_none());
     let all = "/sync?filter=%7B%22room%22:%7B%22include_leave%22:true%7D%7D";
@@ -325,7 +314,7 @@ async fn a_room_that_is_forgotten_on_one_device_is_left_on_all() {
             .await
             .is_refused(403, "M_FORBIDDEN");
     }
-    act(&bob, &hall, "join", json!({})).await.ok();
+    bob.joins(&hall).await;
     let page = bob.get(&format!("{room}/messages?dir=b")).await.ok();
     assert!(page.to_string().contains("last words"));
 }

@@ -10,23 +10,13 @@ use schema::inbox::{self, InboxRow};
 use schema::owed::{self, Owed};
 use schema::{Tx, device_log};
 use serde_json::{Value, json};
-use tests::{Person, Stage};
+use tests::{Person, Stage, TO_DEVICE, numbers};
 
 use crate::authority::registers_anew;
-use crate::to_device::{inbox_of, sends, taken};
+use crate::to_device::inbox_of;
 use actors::services::CarriesInterests;
 
 const PING: &str = "/_matrix/client/v1/appservice/irc/ping";
-
-fn numbers(events: &[Value]) -> Vec<i64> {
-    let numbers = events.iter().filter_map(|e| e["content"]["n"].as_i64());
-    numbers.collect()
-}
-
-async fn send(from: &Person, n: i64) {
-    let content = json!({"n": n});
-    sends(from, &n.to_string(), "@irc_bob:test", "GHOST", content).await;
-}
 
 /// What the sender of a service says of itself.
 async fn view(person: &Person, service: &str) -> Value {
@@ -94,7 +84,7 @@ async fn joins_that_do_not_concern_a_service_cost_it_nothing() {
     };
     let messages = async {
         for n in 0..20 {
-            send(&alice, n).await;
+            alice.sends_number("@irc_bob:test", "GHOST", n).await;
         }
     };
     tokio::join!(joins, messages);
@@ -102,7 +92,10 @@ async fn joins_that_do_not_concern_a_service_cost_it_nothing() {
     let after = gathered().await;
     assert_eq!(after[1..], before[1..], "the others are not concerned");
     assert!(after[0] - before[0] <= 20, "{before:?} {after:?}");
-    assert_eq!(numbers(&taken(&irc)), (0..20).collect::<Vec<_>>());
+    assert_eq!(
+        numbers(&irc.receiver.items(0, TO_DEVICE)),
+        (0..20).collect::<Vec<_>>()
+    );
 }
 
 #[actix_web::test]
@@ -129,7 +122,7 @@ async fn lines_about_strangers_hold_nothing_back() {
         .wake
         .services([&ServiceId::from("irc")], None);
     stage.quiet().await;
-    assert_eq!(numbers(&taken(&irc)), [1]);
+    assert_eq!(numbers(&irc.receiver.items(0, TO_DEVICE)), [1]);
     let after = view(&alice, "irc").await["gathered"].as_u64();
     assert_eq!(after, before.map(|n| n + 1), "it looked once");
 }
@@ -145,7 +138,7 @@ async fn a_row_that_cannot_be_sent_is_set_aside_and_what_follows_goes_on() {
     stage
         .step("a transaction is on its way, and behind it are rows that cannot be sent")
         .await;
-    send(&alice, 1).await;
+    alice.sends_number("@irc_bob:test", "GHOST", 1).await;
     stage.quiet().await;
     let store = stage.app().actors.env.store.clone();
     let write = store.write(|tx| {
@@ -154,14 +147,14 @@ async fn a_row_that_cannot_be_sent_is_set_aside_and_what_follows_goes_on() {
         owed::owe(tx, &Owed::new(&"irc".into(), gone, owed::EVENT))
     });
     write.await.expect("written");
-    send(&alice, 2).await;
+    alice.sends_number("@irc_bob:test", "GHOST", 2).await;
     stage
         .step("it is acknowledged, and the next one carries the rest")
         .await;
     irc.answers(200).await;
     irc.answers(200).await;
     stage.quiet().await;
-    assert_eq!(numbers(&taken(&irc)), [1, 2]);
+    assert_eq!(numbers(&irc.receiver.items(0, TO_DEVICE)), [1, 2]);
     let said = view(&alice, "irc").await;
     assert_eq!(
         (&said["state"], &said["acknowledged"]),
@@ -191,9 +184,9 @@ async fn a_row_that_cannot_be_sent_is_set_aside_and_what_follows_goes_on() {
     irc.receiver.at_once(Some(200));
     stage.restart().await;
     let alice = stage.again(&alice);
-    send(&alice, 3).await;
+    alice.sends_number("@irc_bob:test", "GHOST", 3).await;
     stage.quiet().await;
-    assert_eq!(numbers(&taken(&irc)), [1, 2, 3]);
+    assert_eq!(numbers(&irc.receiver.items(0, TO_DEVICE)), [1, 2, 3]);
     assert_eq!(view(&alice, "irc").await["set_aside"]["count"], 2);
 }
 
@@ -211,16 +204,18 @@ async fn a_panic_while_composing_stops_neither_the_acknowledgement_nor_what_foll
     irc.ghost_with_device("bob", "GHOST").await;
     stage.quiet().await;
     irc.receiver.at_once(None);
-    send(&alice, 1).await;
+    alice.sends_number("@irc_bob:test", "GHOST", 1).await;
     stage.quiet().await;
-    send(&alice, 2).await;
+    alice.sends_number("@irc_bob:test", "GHOST", 2).await;
     let poison = json!({"poison": true});
-    sends(&alice, "p", "@irc_bob:test", "GHOST", poison).await;
-    send(&alice, 3).await;
+    alice
+        .sends_to_device("p", "@irc_bob:test", "GHOST", poison)
+        .await;
+    alice.sends_number("@irc_bob:test", "GHOST", 3).await;
     irc.receiver.at_once(Some(200));
     irc.answers(200).await;
     stage.quiet().await;
-    assert_eq!(numbers(&taken(&irc)), [1, 2, 3]);
+    assert_eq!(numbers(&irc.receiver.items(0, TO_DEVICE)), [1, 2, 3]);
     let said = view(&alice, "irc").await;
     assert_eq!(said["set_aside"]["count"], 1, "{said}");
     let why = &said["set_aside"]["oldest"][0]["why"];
@@ -247,9 +242,9 @@ async fn an_acknowledgement_is_recorded_alone_where_what_comes_next_fails() {
     irc.ghost_with_device("bob", "GHOST").await;
     stage.quiet().await;
     irc.receiver.at_once(None);
-    send(&alice, 1).await;
+    alice.sends_number("@irc_bob:test", "GHOST", 1).await;
     stage.quiet().await;
-    send(&alice, 2).await;
+    alice.sends_number("@irc_bob:test", "GHOST", 2).await;
     stage.quiet().await;
     // The write that acknowledges and freezes fails; the one that only acknowledges does not.
     fails.store(true, Ordering::Relaxed);
@@ -263,7 +258,11 @@ async fn an_acknowledgement_is_recorded_alone_where_what_comes_next_fails() {
         .map(|r| r.path.clone())
         .collect();
     stage.restart().await;
-    assert_eq!(numbers(&taken(&irc)), [1, 2], "{ids:?}");
+    assert_eq!(
+        numbers(&irc.receiver.items(0, TO_DEVICE)),
+        [1, 2],
+        "{ids:?}"
+    );
 }
 
 #[actix_web::test]
@@ -276,24 +275,32 @@ async fn what_was_observed_and_delivered_is_not_copied_again_when_the_namespace_
     let bob = stage.person("irc_bob", "GHOST").await;
     let irc = stage.bridge_with("irc", shared.clone()).await;
     stage.quiet().await;
-    send(&alice, 1).await;
+    alice.sends_number("@irc_bob:test", "GHOST", 1).await;
     stage.quiet().await;
-    assert_eq!(numbers(&taken(&irc)), [1], "delivered as merely observed");
+    assert_eq!(
+        numbers(&irc.receiver.items(0, TO_DEVICE)),
+        [1],
+        "delivered as merely observed"
+    );
     irc.receiver.at_once(None);
-    send(&alice, 2).await;
+    alice.sends_number("@irc_bob:test", "GHOST", 2).await;
     stage.quiet().await;
-    send(&alice, 3).await;
+    alice.sends_number("@irc_bob:test", "GHOST", 3).await;
     registers_anew(&stage, &irc, &exclusive).await;
     stage.quiet().await;
     irc.receiver.at_once(Some(200));
     irc.answers(200).await;
     stage.quiet().await;
-    assert_eq!(numbers(&taken(&irc)), [1, 2, 3], "each exactly once");
+    assert_eq!(
+        numbers(&irc.receiver.items(0, TO_DEVICE)),
+        [1, 2, 3],
+        "each exactly once"
+    );
     // Once more, back and forth.
     registers_anew(&stage, &irc, &shared).await;
     registers_anew(&stage, &irc, &exclusive).await;
     stage.quiet().await;
-    assert_eq!(numbers(&taken(&irc)), [1, 2, 3]);
+    assert_eq!(numbers(&irc.receiver.items(0, TO_DEVICE)), [1, 2, 3]);
     assert_eq!(
         numbers(&inbox_of(&bob).await),
         [1, 2, 3],
@@ -339,13 +346,13 @@ async fn a_transaction_to_a_service_that_hangs_is_tried_again() {
     irc.ghost_with_device("bob", "GHOST").await;
     stage.quiet().await;
     irc.receiver.at_once(None);
-    send(&alice, 1).await;
+    alice.sends_number("@irc_bob:test", "GHOST", 1).await;
     irc.receiver.holds_requests(1).await;
     irc.receiver.at_once(Some(200));
     stage.advance(Duration::from_secs(60)).await;
     stage.advance(Duration::from_secs(1)).await;
     stage.quiet().await;
-    assert_eq!(numbers(&taken(&irc)), [1]);
+    assert_eq!(numbers(&irc.receiver.items(0, TO_DEVICE)), [1]);
     let said = view(&alice, "irc").await;
     assert_eq!(said["state"], "idle", "{said}");
 }

@@ -30,28 +30,11 @@ async fn stage_with(faults: Faults) -> Stage {
     Stage::with(&mscs::by_default(), |options| options.faults = faults).await
 }
 
-/// A room of the bridge's bot and a person.
-async fn room_with(irc: &Bridge, person: &Person) -> String {
-    let invite = json!({"invite": [irc.bot.user_id]});
-    let made = person.post("/createRoom", &invite).await.ok();
-    let room = made["room_id"].as_str().expect("a room").to_owned();
-    let join = format!("/rooms/{}/join", segment(&room));
-    irc.bot.post(&join, &json!({})).await.ok();
-    room
-}
-
-async fn says(person: &Person, room: &str, what: &str) {
-    let path = format!("/rooms/{}/send/m.x/{what}", segment(room));
-    person.put(&path, &json!({"body": what})).await.ok();
-}
-
 /// How often a service was told this.
 fn told(irc: &Bridge, what: &str) -> usize {
-    let taken = irc.receiver.taken(0);
-    let events = taken
-        .iter()
-        .flat_map(|t| t["events"].as_array().into_iter().flatten());
+    let events = irc.receiver.items(0, "events");
     events
+        .iter()
         .filter(|e| e["content"]["body"].as_str() == Some(what))
         .count()
 }
@@ -97,15 +80,17 @@ async fn a_key_or_signature_that_only_its_owner_sees_holds_up_no_service() {
     uploads_signing_keys(&alice, &[("master", &master)], &master).await;
     uploads_signing_keys(&bob, &[("master", &theirs)], &theirs).await;
     let rooms = [
-        (&irc, room_with(&irc, &alice).await),
-        (&xmpp, room_with(&xmpp, &bob).await),
+        (&irc, alice.gathers(&[&irc.bot]).await),
+        (&xmpp, bob.gathers(&[&xmpp.bot]).await),
     ];
     stage.quiet().await;
 
     // Only a new user-signing key.
     uploads_signing_keys(&alice, &[("user_signing", &user_signing)], &master).await;
     for (service, room) in &rooms {
-        says(&alice_or(&alice, &bob, service), room, "after-the-key").await;
+        alice_or(&alice, &bob, service)
+            .says(room, "after-the-key")
+            .await;
     }
     stage.quiet().await;
     for (service, _) in &rooms {
@@ -121,12 +106,9 @@ async fn a_key_or_signature_that_only_its_owner_sees_holds_up_no_service() {
     let answer = alice.post("/keys/signatures/upload", &upload).await.ok();
     assert_eq!(answer["failures"], json!({}));
     for (service, room) in &rooms {
-        says(
-            &alice_or(&alice, &bob, service),
-            room,
-            "after-the-signature",
-        )
-        .await;
+        alice_or(&alice, &bob, service)
+            .says(room, "after-the-signature")
+            .await;
     }
     stage.quiet().await;
     for (service, _) in &rooms {
@@ -146,7 +128,7 @@ async fn a_full_disk_refuses_writes_and_nothing_else_until_there_is_room() {
         let stage = stage_with(faults).await;
         let irc = stage.bridge("irc").await;
         let alice = stage.person("alice", "LAPTOP").await;
-        let room = room_with(&irc, &alice).await;
+        let room = alice.gathers(&[&irc.bot]).await;
         stage.quiet().await;
 
         full.store(true, Ordering::Release);
@@ -171,13 +153,13 @@ async fn a_write_that_fails_once_is_delivered_once() {
         let stage = stage_with(faults).await;
         let irc = stage.bridge("irc").await;
         let alice = stage.person("alice", "LAPTOP").await;
-        let room = room_with(&irc, &alice).await;
-        says(&alice, &room, "one").await;
+        let room = alice.gathers(&[&irc.bot]).await;
+        alice.says(&room, "one").await;
         // The acknowledgement and everything else that the server writes by itself fails for a while.
         on.store(true, Ordering::Release);
         stage.advance(Duration::from_secs(1)).await;
         on.store(false, Ordering::Release);
-        says(&alice, &room, "two").await;
+        alice.says(&room, "two").await;
         stage.advance(Duration::from_secs(60)).await;
         assert_eq!((told(&irc, "one"), told(&irc, "two")), (1, 1), "{fault:?}");
     }
@@ -190,17 +172,17 @@ async fn an_acknowledgement_that_cannot_be_written_lets_the_server_come_to_rest(
     let stage = stage_with(faults).await;
     let irc = stage.bridge("irc").await;
     let alice = stage.person("alice", "LAPTOP").await;
-    let room = room_with(&irc, &alice).await;
+    let room = alice.gathers(&[&irc.bot]).await;
     stage.quiet().await;
     irc.receiver.at_once(None);
-    says(&alice, &room, "one").await;
+    alice.says(&room, "one").await;
     stage.quiet().await;
     on.store(true, Ordering::Release);
     irc.answers(200).await;
     irc.receiver.at_once(Some(200));
     stage.advance(Duration::from_secs(5)).await;
     on.store(false, Ordering::Release);
-    says(&alice, &room, "two").await;
+    alice.says(&room, "two").await;
     stage.advance(Duration::from_secs(60)).await;
     assert_eq!((told(&irc, "one"), told(&irc, "two")), (1, 1));
 }

@@ -4,14 +4,13 @@
 
 use actors::wire::Naming;
 use serde_json::{Value, json};
-use tests::person::segment;
 use tests::signing::Key;
-use tests::{Bridge, Person, Stage};
+use tests::{Bridge, Person, Stage, TO_DEVICE, numbers};
 use understudy::serve::Options;
 use understudy::{experiments, mscs};
 
 use crate::counts;
-use crate::to_device::{inbox_of, sends, taken};
+use crate::to_device::inbox_of;
 
 /// Exactly these proposals and experiments are on.
 fn only(numbers: &[u16], names: &[&str]) -> impl FnOnce(&mut Options) {
@@ -24,11 +23,6 @@ fn only(numbers: &[u16], names: &[&str]) -> impl FnOnce(&mut Options) {
         options.hooks = hooks;
         options.proposals = numbers;
     }
-}
-
-fn numbers(events: &[Value]) -> Vec<i64> {
-    let numbers = events.iter().filter_map(|e| e["content"]["n"].as_i64());
-    numbers.collect()
 }
 
 /// The bodies of the messages that the bridge was told, each once.
@@ -44,39 +38,10 @@ fn said(bridge: &Bridge) -> Vec<String> {
 
 /// Whom the bridge was told about in this list, in its transactions after some.
 fn told(bridge: &Bridge, skip: usize, list: &str) -> Vec<String> {
-    let taken = bridge.receiver.taken(skip);
-    let users = taken.iter().flat_map(|t| {
-        let users = &t["org.matrix.msc3202.device_lists"][list];
-        users.as_array().cloned().unwrap_or_default()
-    });
-    let mut users: Vec<String> = users
-        .filter_map(|u| u.as_str().map(str::to_owned))
-        .collect();
+    let mut users = bridge.receiver.device_lists(skip, list);
     users.sort();
     users.dedup();
     users
-}
-
-async fn room(owner: &Person, guests: &[&Person]) -> String {
-    let invite: Vec<_> = guests.iter().map(|g| g.user_id.clone()).collect();
-    let body = json!({"invite": invite});
-    let made = owner.post("/createRoom", &body).await.ok();
-    let room = segment(made["room_id"].as_str().expect("a room"));
-    for guest in guests {
-        joins(guest, &room).await;
-    }
-    room
-}
-
-async fn joins(person: &Person, room: &str) {
-    let path = format!("/rooms/{room}/join");
-    person.post(&path, &json!({})).await.ok();
-}
-
-async fn says(person: &Person, room: &str, text: &str) {
-    let path = format!("/rooms/{room}/send/m.room.message/{text}");
-    let body = json!({"msgtype": "m.text", "body": text});
-    person.put(&path, &body).await.ok();
 }
 
 /// Let the back-off of a service end.
@@ -90,40 +55,52 @@ async fn messages_for_devices_wait_while_their_proposal_is_off() {
     let alice = stage.person("alice", "LAPTOP").await;
     let irc = stage.bridge("irc").await;
     let bob = irc.ghost_with_device("bob", "GHOST").await;
-    let room = room(&alice, &[&bob]).await;
+    let room = alice.gathers(&[&bob]).await;
     stage.quiet().await;
     irc.receiver.at_once(Some(500));
     let ghost = "@irc_bob:test";
-    sends(&alice, "1", ghost, "GHOST", json!({"n": 1})).await;
+    alice
+        .sends_to_device("1", ghost, "GHOST", json!({"n": 1}))
+        .await;
     stage.quiet().await;
     // More than a transaction takes: what waits must not limit what else is sent.
     for n in 2..150 {
-        sends(&alice, &n.to_string(), ghost, "GHOST", json!({"n": n})).await;
+        alice
+            .sends_to_device(&n.to_string(), ghost, "GHOST", json!({"n": n}))
+            .await;
     }
-    says(&alice, &room, "before").await;
+    alice.says(&room, "before").await;
     stage.quiet().await;
     let frozen = irc.receiver.received().last().cloned().expect("an attempt");
 
     stage.restart_with(only(&[3202], &[])).await;
     let alice = stage.again(&alice);
-    sends(&alice, "150", ghost, "GHOST", json!({"n": 150})).await;
-    says(&alice, &room, "meanwhile").await;
+    alice
+        .sends_to_device("150", ghost, "GHOST", json!({"n": 150}))
+        .await;
+    alice.says(&room, "meanwhile").await;
     irc.receiver.at_once(Some(200));
     retries(&stage).await;
     let attempts = irc.receiver.received();
     let again = attempts.iter().rfind(|r| r.path == frozen.path);
     assert_eq!(again.map(|r| &r.body), Some(&frozen.body), "to the byte");
-    assert_eq!(numbers(&taken(&irc)), [1], "what was frozen before");
+    assert_eq!(
+        numbers(&irc.receiver.items(0, TO_DEVICE)),
+        [1],
+        "what was frozen before"
+    );
     assert_eq!(said(&irc), ["before", "meanwhile"], "nothing else waits");
     let waiting = inbox_of(&stage.again(&bob)).await;
     assert_eq!(numbers(&waiting).first(), Some(&2), "nothing is deleted");
 
     stage.restart_with(only(&[3202, 4203], &[])).await;
     let alice = stage.again(&alice);
-    sends(&alice, "151", ghost, "GHOST", json!({"n": 151})).await;
+    alice
+        .sends_to_device("151", ghost, "GHOST", json!({"n": 151}))
+        .await;
     stage.quiet().await;
     let all: Vec<i64> = (1..=151).collect();
-    assert_eq!(numbers(&taken(&irc)), all);
+    assert_eq!(numbers(&irc.receiver.items(0, TO_DEVICE)), all);
     assert!(inbox_of(&stage.again(&bob)).await.is_empty());
 }
 
@@ -138,21 +115,21 @@ async fn device_lists_and_counts_are_told_when_their_proposal_is_on_again() {
     let irc = stage.bridge("irc").await;
     let bob = irc.ghost_with_device("bob", "GHOST").await;
     counts::upload(&bob, 0..3, false).await;
-    let room = room(&bob, &[&alice]).await;
+    let room = bob.gathers(&[&alice]).await;
     stage.quiet().await;
     irc.receiver.at_once(Some(500));
     let before = irc.receiver.count();
     stage.log_in("alice", "PHONE").await;
     stage.quiet().await;
     invites(&bob, &room, &carol).await;
-    joins(&carol, &room).await;
+    carol.joins(&room).await;
     stage.quiet().await;
 
     stage.restart_with(only(&[4203], &[])).await;
     let (alice, bob) = (stage.again(&alice), stage.again(&bob));
     let (carol, dave) = (stage.again(&carol), stage.again(&dave));
     invites(&bob, &room, &dave).await;
-    joins(&dave, &room).await;
+    dave.joins(&room).await;
     let leave = format!("/rooms/{room}/leave");
     carol.post(&leave, &json!({})).await.ok();
     counts::claim(&alice, "@irc_bob:test", "GHOST").await;
@@ -270,33 +247,45 @@ async fn copies_that_a_grant_gave_wait_while_it_is_withdrawn() {
     stage.person("bob", "PHONE").await;
     let anybody = json!({"namespaces": {"users": [{"exclusive": false, "regex": "@bob.*"}]}});
     let mirror = stage.bridge_with("mirror", anybody).await;
-    let room = room(&alice, &[&mirror.bot]).await;
+    let room = alice.gathers(&[&mirror.bot]).await;
     stage.quiet().await;
     mirror.receiver.at_once(Some(500));
-    sends(&alice, "1", "@bob:test", "PHONE", json!({"n": 1})).await;
+    alice
+        .sends_to_device("1", "@bob:test", "PHONE", json!({"n": 1}))
+        .await;
     stage.quiet().await;
     for n in 2..150 {
         let txn = n.to_string();
-        sends(&alice, &txn, "@bob:test", "PHONE", json!({"n": n})).await;
+        alice
+            .sends_to_device(&txn, "@bob:test", "PHONE", json!({"n": n}))
+            .await;
     }
     stage.quiet().await;
 
     stage.restart_with(observe(&[])).await;
     let alice = stage.again(&alice);
-    sends(&alice, "150", "@bob:test", "PHONE", json!({"n": 150})).await;
-    says(&alice, &room, "meanwhile").await;
+    alice
+        .sends_to_device("150", "@bob:test", "PHONE", json!({"n": 150}))
+        .await;
+    alice.says(&room, "meanwhile").await;
     mirror.receiver.at_once(Some(200));
     retries(&stage).await;
-    assert_eq!(numbers(&taken(&mirror)), [1], "what was frozen before");
+    assert_eq!(
+        numbers(&mirror.receiver.items(0, TO_DEVICE)),
+        [1],
+        "what was frozen before"
+    );
     assert_eq!(said(&mirror), ["meanwhile"], "nothing else waits");
 
     stage.restart_with(observe(&["mirror"])).await;
     let alice = stage.again(&alice);
-    sends(&alice, "151", "@bob:test", "PHONE", json!({"n": 151})).await;
+    alice
+        .sends_to_device("151", "@bob:test", "PHONE", json!({"n": 151}))
+        .await;
     stage.quiet().await;
     let granted: Vec<i64> = (1..150).chain([151]).collect();
     assert_eq!(
-        numbers(&taken(&mirror)),
+        numbers(&mirror.receiver.items(0, TO_DEVICE)),
         granted,
         "all but what came without a grant"
     );
@@ -312,7 +301,9 @@ async fn a_flag_that_a_registration_takes_back_has_what_is_owed_wait_too() {
     irc.receiver.at_once(Some(500));
     let ghost = "@irc_bob:test";
     for n in 1..3 {
-        sends(&alice, &n.to_string(), ghost, "GHOST", json!({"n": n})).await;
+        alice
+            .sends_to_device(&n.to_string(), ghost, "GHOST", json!({"n": n}))
+            .await;
         stage.quiet().await;
     }
     let file = stage.registration_file("irc");
@@ -323,10 +314,16 @@ async fn a_flag_that_a_registration_takes_back_has_what_is_owed_wait_too() {
     without["org.matrix.msc3202"] = json!(false);
     stage.register("irc", &without).await;
     irc.receiver.at_once(Some(200));
-    sends(&alice, "3", ghost, "GHOST", json!({"n": 3})).await;
+    alice
+        .sends_to_device("3", ghost, "GHOST", json!({"n": 3}))
+        .await;
     retries(&stage).await;
-    assert_eq!(numbers(&taken(&irc)), [1], "what was frozen before");
+    assert_eq!(
+        numbers(&irc.receiver.items(0, TO_DEVICE)),
+        [1],
+        "what was frozen before"
+    );
     stage.register("irc", &with).await;
     stage.quiet().await;
-    assert_eq!(numbers(&taken(&irc)), [1, 2, 3]);
+    assert_eq!(numbers(&irc.receiver.items(0, TO_DEVICE)), [1, 2, 3]);
 }

@@ -4,36 +4,6 @@ use serde_json::{Value, json};
 use tests::person::segment;
 use tests::{Person, Stage};
 
-async fn room(by: &Person, preset: &str) -> String {
-    let made = by
-        .post("/createRoom", &json!({ "preset": preset }))
-        .await
-        .ok();
-    made["room_id"].as_str().expect("a room id").to_owned()
-}
-
-async fn act(by: &Person, room: &str, what: &str, body: Value) {
-    by.post(&format!("/rooms/{}/{what}", segment(room)), &body)
-        .await
-        .ok();
-}
-
-async fn say(by: &Person, room: &str, text: &str) {
-    let path = format!(
-        "/rooms/{}/send/m.room.message/{}",
-        segment(room),
-        segment(text)
-    );
-    by.put(&path, &json!({"msgtype": "m.text", "body": text}))
-        .await
-        .ok();
-}
-
-async fn set(by: &Person, room: &str, kind: &str, content: Value) {
-    let path = format!("/rooms/{}/state/{kind}", segment(room));
-    by.put(&path, &content).await.ok();
-}
-
 async fn sync(by: &Person, since: Option<&str>, filter: &Value, query: &str) -> Value {
     let since = since.map_or_else(String::new, |since| format!("&since={since}"));
     let filter = segment(&filter.to_string());
@@ -96,14 +66,14 @@ async fn encryption_switched_on_between_two_messages_is_told_whatever_the_filter
         (json!({}), true),
     ];
     for (timeline, is_shown) in filters {
-        let hall = room(&alice, "public_chat").await;
-        act(&bob, &hall, "join", json!({})).await;
+        let hall = alice.creates(json!({"preset": "public_chat"})).await;
+        bob.joins(&hall).await;
         let filter = json!({"room": {"timeline": timeline, "state": {"lazy_load_members": true}}});
         let first = sync(&bob, None, &filter, "").await;
-        say(&alice, &hall, "before").await;
+        alice.says(&hall, "before").await;
         let algorithm = json!({"algorithm": "m.megolm.v1.aes-sha2"});
-        set(&alice, &hall, "m.room.encryption", algorithm).await;
-        say(&alice, &hall, "after").await;
+        alice.sets(&hall, "m.room.encryption", algorithm).await;
+        alice.says(&hall, "after").await;
         let told = sync(&bob, Some(next(&first)), &filter, "").await;
         let told = &told["rooms"]["join"][hall.as_str()];
         let is_in = |part: &str| {
@@ -141,18 +111,21 @@ async fn a_state_event_that_is_left_out_is_not_undone_by_an_older_one() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let bob = stage.person("bob", "PHONE").await;
-    let hall = room(&alice, "public_chat").await;
-    act(&bob, &hall, "join", json!({})).await;
+    let hall = alice.creates(json!({"preset": "public_chat"})).await;
+    bob.joins(&hall).await;
     let levels = json!({"users": {"@alice:test": 100, "@bob:test": 50}});
-    set(&alice, &hall, "m.room.power_levels", levels).await;
+    alice.sets(&hall, "m.room.power_levels", levels).await;
     let filter = json!({"room": {"timeline": {"not_senders": ["@bob:test"]}}});
     let mut held = std::collections::BTreeMap::new();
     let first = sync(&alice, None, &filter, "").await;
     applied(&mut held, &first["rooms"]["join"][hall.as_str()]);
-    set(&alice, &hall, "m.room.topic", json!({"topic": "one"})).await;
-    say(&alice, &hall, "between").await;
-    set(&bob, &hall, "m.room.topic", json!({"topic": "two"})).await;
-    say(&alice, &hall, "after").await;
+    alice
+        .sets(&hall, "m.room.topic", json!({"topic": "one"}))
+        .await;
+    alice.says(&hall, "between").await;
+    bob.sets(&hall, "m.room.topic", json!({"topic": "two"}))
+        .await;
+    alice.says(&hall, "after").await;
     let told = sync(&alice, Some(next(&first)), &filter, "").await;
     let told = &told["rooms"]["join"][hall.as_str()];
     applied(&mut held, told);
@@ -181,22 +154,18 @@ async fn state_that_changed_while_one_was_away_is_told_to_who_comes_back() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let bob = stage.person("bob", "PHONE").await;
-    let hall = room(&alice, "public_chat").await;
+    let hall = alice.creates(json!({"preset": "public_chat"})).await;
     let rule = json!({"history_visibility": "joined"});
-    set(&alice, &hall, "m.room.history_visibility", rule).await;
-    act(&bob, &hall, "join", json!({})).await;
+    alice.sets(&hall, "m.room.history_visibility", rule).await;
+    bob.joins(&hall).await;
     let first = sync(&bob, None, &json!({}), "").await;
-    act(&bob, &hall, "leave", json!({})).await;
-    say(&alice, &hall, "hidden").await;
-    set(
-        &alice,
-        &hall,
-        "m.room.topic",
-        json!({"topic": "set meanwhile"}),
-    )
-    .await;
-    act(&bob, &hall, "join", json!({})).await;
-    say(&alice, &hall, "seen").await;
+    bob.leaves(&hall).await;
+    alice.says(&hall, "hidden").await;
+    alice
+        .sets(&hall, "m.room.topic", json!({"topic": "set meanwhile"}))
+        .await;
+    bob.joins(&hall).await;
+    alice.says(&hall, "seen").await;
     let told = sync(&bob, Some(next(&first)), &json!({}), "").await;
     let told = &told["rooms"]["join"][hall.as_str()];
     assert_eq!(names(&told["state"]["events"]), ["set meanwhile"]);
@@ -209,23 +178,27 @@ async fn what_was_said_between_a_join_and_a_leave_is_told() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let bob = stage.person("bob", "PHONE").await;
-    let hall = room(&alice, "public_chat").await;
+    let hall = alice.creates(json!({"preset": "public_chat"})).await;
     let rule = json!({"history_visibility": "joined"});
-    set(&alice, &hall, "m.room.history_visibility", rule).await;
-    set(&alice, &hall, "m.room.topic", json!({"topic": "old"})).await;
+    alice.sets(&hall, "m.room.history_visibility", rule).await;
+    alice
+        .sets(&hall, "m.room.topic", json!({"topic": "old"}))
+        .await;
     let first = sync(&bob, None, &json!({}), "").await;
-    say(&alice, &hall, "before").await;
-    act(&bob, &hall, "join", json!({})).await;
-    say(&alice, &hall, "between").await;
+    alice.says(&hall, "before").await;
+    bob.joins(&hall).await;
+    alice.says(&hall, "between").await;
     let tag = json!({"tags": {"u.work": {}}});
     let data = format!(
         "/user/@bob:test/rooms/{}/account_data/m.tag",
         segment(&hall)
     );
     bob.put(&data, &tag).await.ok();
-    act(&bob, &hall, "leave", json!({})).await;
-    say(&alice, &hall, "secret").await;
-    set(&alice, &hall, "m.room.topic", json!({"topic": "secret"})).await;
+    bob.leaves(&hall).await;
+    alice.says(&hall, "secret").await;
+    alice
+        .sets(&hall, "m.room.topic", json!({"topic": "secret"}))
+        .await;
     for limit in [1, 3] {
         let filter = json!({"room": {"timeline": {"limit": limit}}});
         let told = sync(&bob, Some(next(&first)), &filter, "").await;
@@ -249,7 +222,10 @@ async fn what_was_said_between_a_join_and_a_leave_is_told() {
     }
     // A leave after that and a ban: only the ban is new.
     let second = sync(&bob, Some(next(&first)), &json!({}), "").await;
-    act(&alice, &hall, "ban", json!({"user_id": "@bob:test"})).await;
+    alice
+        .does(&hall, "ban", json!({"user_id": "@bob:test"}))
+        .await
+        .ok();
     let told = sync(&bob, Some(next(&second)), &json!({}), "").await;
     let left = &told["rooms"]["leave"][hall.as_str()];
     assert_eq!(list(&left["timeline"]["events"]).len(), 1);
@@ -275,10 +251,10 @@ async fn a_page_that_reaches_the_live_edge_can_be_gone_on_from() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let bob = stage.person("bob", "PHONE").await;
-    let hall = room(&alice, "public_chat").await;
-    act(&bob, &hall, "join", json!({})).await;
+    let hall = alice.creates(json!({"preset": "public_chat"})).await;
+    bob.joins(&hall).await;
     let first = sync(&alice, None, &json!({}), "").await;
-    say(&alice, &hall, "one").await;
+    alice.says(&hall, "one").await;
     let path = format!("/rooms/{}/messages?dir=f&from=", segment(&hall));
     let page = alice.get(&format!("{path}{}", next(&first))).await.ok();
     assert_eq!(names(&page["chunk"]), ["one"]);
@@ -287,13 +263,13 @@ async fn a_page_that_reaches_the_live_edge_can_be_gone_on_from() {
         .expect("where the next events will come");
     let empty = alice.get(&format!("{path}{end}")).await.ok();
     assert_eq!((&empty["chunk"], empty.get("end")), (&json!([]), None));
-    say(&alice, &hall, "two").await;
+    alice.says(&hall, "two").await;
     let page = alice.get(&format!("{path}{end}&limit=1")).await.ok();
     assert_eq!(names(&page["chunk"]), ["two"]);
 
     // After leaving there is nothing to go on to.
-    act(&bob, &hall, "leave", json!({})).await;
-    say(&alice, &hall, "three").await;
+    bob.leaves(&hall).await;
+    alice.says(&hall, "three").await;
     let page = bob.get(&format!("{path}{end}")).await.ok();
     assert_eq!(names(&page["chunk"]), ["two", "m.room.member"]);
     assert_eq!(page.get("end"), None);
@@ -313,7 +289,7 @@ async fn a_page_that_reaches_the_live_edge_can_be_gone_on_from() {
 async fn marks_on_events_that_nobody_knows_are_taken_and_have_no_effect() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
-    let hall = room(&alice, "private_chat").await;
+    let hall = alice.creates(json!({"preset": "private_chat"})).await;
     let path = format!("/rooms/{}", segment(&hall));
     let first = sync(&alice, None, &json!({}), "").await;
     let odd = [
@@ -393,8 +369,8 @@ async fn a_room_at_one_look_is_for_its_members() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let bob = stage.person("bob", "PHONE").await;
-    let hall = room(&alice, "private_chat").await;
-    say(&alice, &hall, "one").await;
+    let hall = alice.creates(json!({"preset": "private_chat"})).await;
+    alice.says(&hall, "one").await;
     let path = format!("/rooms/{}", segment(&hall));
     let tag = json!({"tags": {"u.work": {}}});
     let data = format!(
@@ -421,7 +397,7 @@ async fn a_room_at_one_look_is_for_its_members() {
         .any(|e| e["type"] == "m.room.create");
     assert!(create, "{seen}");
     let end = seen["messages"]["end"].as_str().expect("a token");
-    say(&alice, &hall, "two").await;
+    alice.says(&hall, "two").await;
     let page = alice
         .get(&format!("{path}/messages?dir=f&from={end}"))
         .await

@@ -1,29 +1,7 @@
 //! To-device messages: who gets them, who gets a copy, and what an acknowledgement deletes.
 
 use serde_json::{Value, json};
-use tests::{Bridge, Person, Stage};
-
-pub(crate) async fn sends(from: &Person, txn: &str, to: &str, device: &str, content: Value) {
-    from.put(
-        &format!("/sendToDevice/m.example/{txn}"),
-        &json!({"messages": {to: {device: content}}}),
-    )
-    .await
-    .ok();
-}
-
-/// Every to-device message that a bridge has taken.
-pub(crate) fn taken(bridge: &Bridge) -> Vec<Value> {
-    let all = bridge.receiver.taken(0);
-    all.iter()
-        .flat_map(|t| {
-            t["de.sorunome.msc2409.to_device"]
-                .as_array()
-                .cloned()
-                .unwrap_or_default()
-        })
-        .collect()
-}
+use tests::{Person, Stage, TO_DEVICE};
 
 pub(crate) async fn inbox_of(person: &Person) -> Vec<Value> {
     let sync = person.aside().get("/sync?timeout=0").await.ok();
@@ -69,11 +47,19 @@ async fn a_wildcard_reaches_every_device_and_no_stranger() {
     let alice = stage.person("alice", "LAPTOP").await;
     let bob = stage.person("bob", "PHONE").await;
     let tablet = stage.log_in("bob", "TABLET").await;
-    sends(&alice, "1", "@bob:test", "*", json!({"n": 1})).await;
-    sends(&alice, "2", "@bob:test", "GONE", json!({"n": 2})).await;
-    sends(&alice, "3", "@nobody:test", "*", json!({"n": 3})).await;
+    alice
+        .sends_to_device("1", "@bob:test", "*", json!({"n": 1}))
+        .await;
+    alice
+        .sends_to_device("2", "@bob:test", "GONE", json!({"n": 2}))
+        .await;
+    alice
+        .sends_to_device("3", "@nobody:test", "*", json!({"n": 3}))
+        .await;
     // The same transaction id is the same request, whatever it says now.
-    sends(&alice, "1", "@bob:test", "*", json!({"n": 4})).await;
+    alice
+        .sends_to_device("1", "@bob:test", "*", json!({"n": 4}))
+        .await;
     for device in [&bob, &tablet] {
         let inbox: Vec<_> = inbox_of(device)
             .await
@@ -95,9 +81,15 @@ async fn an_observed_message_is_copied_and_kept_until_its_device_acknowledges_it
             json!({"namespaces": {"users": [{"exclusive": false, "regex": "@bob.*"}]}}),
         )
         .await;
-    sends(&alice, "1", "@bob:test", "PHONE", json!({"n": 1})).await;
+    alice
+        .sends_to_device("1", "@bob:test", "PHONE", json!({"n": 1}))
+        .await;
     stage.quiet().await;
-    assert_eq!(taken(&mirror).len(), 1, "the service got its copy");
+    assert_eq!(
+        mirror.receiver.items(0, TO_DEVICE).len(),
+        1,
+        "the service got its copy"
+    );
 
     let first = bob.get("/sync?timeout=0").await.ok();
     assert_eq!(
@@ -120,7 +112,11 @@ async fn an_observed_message_is_copied_and_kept_until_its_device_acknowledges_it
             .is_none_or(Vec::is_empty)
     );
     assert!(inbox_of(&bob).await.is_empty());
-    assert_eq!(taken(&mirror).len(), 1, "the service gets it once");
+    assert_eq!(
+        mirror.receiver.items(0, TO_DEVICE).len(),
+        1,
+        "the service gets it once"
+    );
 }
 
 #[actix_web::test]
@@ -136,10 +132,12 @@ async fn two_services_one_exclusive_and_one_not_get_a_copy_each() {
         .await;
     let bob = irc.ghost_with_device("bob", "GHOST").await;
     stage.step("one message: the service that owns the ghost and the one that observes it get a copy each").await;
-    sends(&alice, "1", &bob.user_id, "GHOST", json!({"n": 1})).await;
+    alice
+        .sends_to_device("1", &bob.user_id, "GHOST", json!({"n": 1}))
+        .await;
     stage.quiet().await;
-    assert_eq!(taken(&irc).len(), 1);
-    assert_eq!(taken(&mirror).len(), 1);
+    assert_eq!(irc.receiver.items(0, TO_DEVICE).len(), 1);
+    assert_eq!(mirror.receiver.items(0, TO_DEVICE).len(), 1);
     assert!(
         inbox_of(&bob).await.is_empty(),
         "the service that decides over the device acknowledged it"
@@ -160,9 +158,13 @@ async fn a_deleted_device_takes_its_waiting_messages_with_it() {
     stage
         .step("a message is on its way, the bridge takes its time")
         .await;
-    sends(&alice, "1", &bob.user_id, "GHOST", json!({"n": "frozen"})).await;
+    alice
+        .sends_to_device("1", &bob.user_id, "GHOST", json!({"n": "frozen"}))
+        .await;
     stage.step("another one waits behind it").await;
-    sends(&alice, "2", &bob.user_id, "GHOST", json!({"n": "waits"})).await;
+    alice
+        .sends_to_device("2", &bob.user_id, "GHOST", json!({"n": "waits"}))
+        .await;
     stage
         .step("the device is deleted: what waited is gone, what was frozen is sent as it is")
         .await;
@@ -176,7 +178,9 @@ async fn a_deleted_device_takes_its_waiting_messages_with_it() {
     irc.receiver.at_once(Some(200));
     irc.answers(200).await;
     stage.quiet().await;
-    let got: Vec<_> = taken(&irc)
+    let got: Vec<_> = irc
+        .receiver
+        .items(0, TO_DEVICE)
         .into_iter()
         .map(|e| e["content"]["n"].clone())
         .collect();
@@ -201,7 +205,9 @@ async fn a_message_that_is_too_large_is_refused_and_changes_nothing() {
         .await
         .is_refused(413, "M_TOO_LARGE");
     assert!(inbox_of(&bob).await.is_empty());
-    sends(&alice, "1", "@bob:test", "PHONE", json!({})).await;
+    alice
+        .sends_to_device("1", "@bob:test", "PHONE", json!({}))
+        .await;
     assert_eq!(
         inbox_of(&bob).await.len(),
         1,

@@ -1,0 +1,147 @@
+//! How much a key backup may hold, and how it goes.
+
+use schema::backup;
+use serde_json::{Map, Value, json};
+use tests::person::segment;
+use tests::{Person, Stage};
+
+/// A new version of a backup with so many sessions in each of some rooms.
+async fn back_up(alice: &Person, rooms: &[usize]) {
+    let version = json!({"algorithm": "m.megolm_backup.v1", "auth_data": {}});
+    let made = alice.post("/room_keys/version", &version).await.ok();
+    let version = made["version"].as_str().expect("a version");
+    let session = json!({"first_message_index": 0, "forwarded_count": 0, "is_verified": true, "session_data": {}});
+    for (room, count) in rooms.iter().enumerate() {
+        let ids = (0..*count).map(|n| (format!("S{n:04}"), session.clone()));
+        let sessions: Map<String, Value> = ids.collect();
+        let path = format!("/room_keys/keys/!{room}:test?version={version}");
+        let body = json!({"sessions": sessions});
+        alice.put(&path, &body).await.ok();
+    }
+}
+
+/// How many sessions are stored in a version, deleted or not.
+async fn stored_sessions(stage: &Stage, user: &str, version: i64) -> usize {
+    let (store, user) = (&stage.app().actors.env.store, user.to_owned());
+    let sessions = store.read(move |db| backup::sessions(db, &user, version, &backup::Part::All));
+    sessions.await.expect("the sessions").len()
+}
+
+#[actix_web::test]
+async fn a_large_backup_comes_back_page_by_page() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let version = json!({"algorithm": "m.megolm_backup.v1", "auth_data": {}});
+    alice.post("/room_keys/version", &version).await.ok();
+    let session = json!({"first_message_index": 0, "forwarded_count": 0, "is_verified": true, "session_data": {}});
+    let sessions = |count: usize| -> Map<String, Value> {
+        let ids = (0..count).map(|n| format!("S{n:04}"));
+        ids.map(|id| (id, session.clone())).collect()
+    };
+    let rooms = json!({"rooms": {
+        "!a:test": {"sessions": sessions(450)},
+        "!b:test": {"sessions": sessions(200)},
+        "!c:test": {"sessions": sessions(1)},
+    }});
+    alice.put("/room_keys/keys?version=1", &rooms).await.ok();
+    assert_eq!(alice.get("/room_keys/keys?version=1").await.ok(), rooms);
+    for room in ["!a:test", "!b:test", "!c:test"] {
+        let path = format!("/room_keys/keys/{}?version=1", segment(room));
+        assert_eq!(alice.get(&path).await.ok(), rooms["rooms"][room]);
+    }
+    let none = alice.get("/room_keys/keys/!d:test?version=1").await.ok();
+    assert_eq!(none, json!({"sessions": {}}));
+    let unknown = alice.get("/room_keys/keys?version=2").await;
+    unknown.is_refused(404, "M_NOT_FOUND");
+    let many = json!({"sessions": sessions(5_001)});
+    let answer = alice.put("/room_keys/keys/!d:test?version=1", &many).await;
+    answer.is_refused(413, "M_TOO_LARGE");
+}
+
+#[actix_web::test]
+async fn a_deleted_backup_is_gone_at_once_and_emptied_piece_by_piece() {
+    let mut stage = Stage::new().await;
+    let mut alice = stage.person("alice", "LAPTOP").await;
+    back_up(&alice, &[900, 300, 1_100]).await;
+    back_up(&alice, &[2]).await;
+    // As if the server had ended before the first piece.
+    let (store, user) = (stage.app().actors.env.store.clone(), alice.user_id.clone());
+    let deleted = store.write_always(move |tx| backup::delete(tx, &user, 1));
+    deleted.await.expect("deleted");
+    for path in [
+        "/room_keys/version/1",
+        "/room_keys/keys?version=1",
+        "/room_keys/keys/!0:test?version=1",
+    ] {
+        alice.get(path).await.is_refused(404, "M_NOT_FOUND");
+    }
+    let user = alice.user_id.clone();
+    let piece = store.write_always(move |tx| backup::empty(tx, &user, 1, 1_000));
+    assert_eq!(piece.await.expect("a piece"), 1_000, "no more in a write");
+    assert_eq!(stored_sessions(&stage, &alice.user_id, 1).await, 1_300);
+    drop(store);
+    stage.restart().await;
+    alice = stage.again(&alice);
+    assert_eq!(stored_sessions(&stage, &alice.user_id, 1).await, 0);
+    assert_eq!(stored_sessions(&stage, &alice.user_id, 2).await, 2);
+    let left = stage.app().actors.env.store.read(backup::to_empty);
+    assert_eq!(left.await.expect("read"), None);
+
+    // What is deleted by request is emptied after the answer.
+    let version = alice.delete("/room_keys/version/2").await;
+    assert_eq!(version.status, 200);
+    stage.quiet().await;
+    assert_eq!(stored_sessions(&stage, &alice.user_id, 2).await, 0);
+}
+
+#[actix_web::test]
+async fn the_backups_of_a_deactivated_account_are_emptied() {
+    let stage = Stage::new().await;
+    let irc = stage.bridge("irc").await;
+    let bob = irc.ghost_with_device("bob", "GHOST").await;
+    back_up(&bob, &[1_001]).await;
+    back_up(&bob, &[3]).await;
+    bob.post("/account/deactivate", &json!({})).await.ok();
+    stage.quiet().await;
+    for version in [1, 2] {
+        assert_eq!(stored_sessions(&stage, &bob.user_id, version).await, 0);
+    }
+}
+
+#[actix_web::test]
+async fn a_backup_has_a_limit_in_bytes() {
+    const LIMIT: i64 = 1 << 30;
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    back_up(&alice, &[10]).await;
+    let (store, user) = (&stage.app().actors.env.store, alice.user_id.clone());
+    let bytes = store.read({
+        let user = user.clone();
+        move |db| backup::bytes(db, &user)
+    });
+    let bytes = bytes.await.expect("the bytes");
+    assert!((800..2_000).contains(&bytes), "of ten sessions: {bytes}");
+    // As if so much were stored: room for one session and not for two.
+    let fill = LIMIT - bytes - bytes * 3 / 20;
+    let filled = store.write_always(move |tx| backup::changed(tx, &user, 1, 0, fill));
+    filled.await.expect("filled");
+    let session = json!({"first_message_index": 0, "forwarded_count": 0, "is_verified": true, "session_data": {}});
+    let path = "/room_keys/keys/!new:test?version=1";
+    let two = json!({"sessions": {"A": session, "B": session}});
+    let before = alice.get("/room_keys/version/1").await.ok();
+    alice.put(path, &two).await.is_refused(413, "M_TOO_LARGE");
+    assert_eq!(alice.get("/room_keys/version/1").await.ok(), before);
+    assert_eq!(alice.get(path).await.ok(), json!({"sessions": {}}));
+    let one = json!({"sessions": {"A": session}});
+    alice.put(path, &one).await.ok();
+    alice.put(path, &two).await.is_refused(413, "M_TOO_LARGE");
+    // What is deleted makes room.
+    assert_eq!(
+        alice
+            .delete("/room_keys/keys/!0:test?version=1")
+            .await
+            .status,
+        200
+    );
+    alice.put(path, &two).await.ok();
+}
