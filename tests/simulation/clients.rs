@@ -360,6 +360,10 @@ impl World {
 
     /// Nobody types for longer than they said.
     fn check_typing(&mut self, synced: &Synced, body: &Value) -> Check {
+        if synced.from.is_none() {
+            // A client that begins anew knows of nobody that types.
+            self.devices[synced.device].sync.typing.clear();
+        }
         for (room, part) in body["rooms"]["join"].as_object().into_iter().flatten() {
             for event in list(&part["ephemeral"]["events"])
                 .iter()
