@@ -238,6 +238,29 @@ fn a_write_that_can_wait_shares_the_commit_of_a_later_one_and_runs_after_it() {
 }
 
 #[test]
+fn a_write_that_others_follow_from_shares_their_commit_and_runs_before_them() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(&folder);
+    let commits = Arc::new(AtomicUsize::new(0));
+    store.on_commit({
+        let commits = Arc::clone(&commits);
+        move |_| {
+            commits.fetch_add(1, Ordering::AcqRel);
+        }
+    });
+    let put = |value: i32| move |tx: &mut Tx<'_>| scratch::put(tx, 1, "last", &json!(value));
+    wait(async {
+        let first = store.write_with_next(put(1));
+        store.write(put(2)).await.expect("a write");
+        first.await.expect("what it follows from");
+        let last = store.read(|db| scratch::get(db, 1, "last")).await;
+        assert_eq!(last.expect("a read"), Some(json!(2)), "it ran first");
+        assert_eq!(commits.load(Ordering::Acquire), 1, "one commit for both");
+        store.write_with_next(put(3)).await.expect("it runs alone");
+    });
+}
+
+#[test]
 fn a_write_that_can_wait_runs_without_any_other() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = open(&folder);

@@ -111,7 +111,21 @@ impl Store {
         self.answer(self.enqueue(write, Turn::Later))
     }
 
-    /// Something waits now for a [`Store::write_later`].
+    /// Change something that other writes soon follow from: like [`Store::write_always`], in the order of calls, but in the commit of the
+    /// next write. Without any it runs after two milliseconds, or with [`Store::hurry`].
+    pub fn write_with_next<T, E, F>(
+        &self,
+        write: F,
+    ) -> impl Future<Output = Result<T, E>> + Send + 'static
+    where
+        T: Send + 'static,
+        E: WriteError,
+        F: Fn(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+    {
+        self.answer(self.enqueue(write, Turn::WithNext))
+    }
+
+    /// Something waits now for a [`Store::write_later`] or a [`Store::write_with_next`].
     pub fn hurry(&self) {
         // A writer that has stopped runs nothing any more.
         let _ = self.queue.send(Order::Hurry);

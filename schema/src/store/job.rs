@@ -114,6 +114,8 @@ pub(crate) enum Turn {
     Next,
     /// In a transaction of its own, after everything queued before it.
     Alone,
+    /// In the next transaction that other writes cause, in the order of the queue, or after a short time without one.
+    WithNext,
     /// At the end of the next transaction that other writes cause, or after a short time without one.
     Later,
 }

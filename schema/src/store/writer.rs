@@ -58,9 +58,11 @@ pub(crate) struct Writer {
     shared: Shared,
     /// Whether the last transaction failed for a reason of the engine: that is logged when it begins and when it ends.
     failing: bool,
-    /// The writes that wait for others, and since when the first of them waits.
-    later: Vec<Job>,
-    later_since: Option<Instant>,
+    /// The writes that wait for others: those that run before them, and those that run after them.
+    before: Vec<Job>,
+    after: Vec<Job>,
+    /// Since when the first of them waits.
+    waiting_since: Option<Instant>,
 }
 
 impl Writer {
@@ -69,8 +71,9 @@ impl Writer {
             conn,
             shared,
             failing: false,
-            later: Vec::new(),
-            later_since: None,
+            before: Vec::new(),
+            after: Vec::new(),
+            waiting_since: None,
         }
     }
 
@@ -102,11 +105,11 @@ impl Writer {
 
     /// The next order, or the end of the time that a write waits for others.
     fn wait(&mut self, queue: &Receiver<Order>) -> Result<Order, RecvTimeoutError> {
-        if self.later.is_empty() {
-            self.later_since = None;
+        if self.before.is_empty() && self.after.is_empty() {
+            self.waiting_since = None;
             return queue.recv().map_err(|_| RecvTimeoutError::Disconnected);
         }
-        let since = *self.later_since.get_or_insert_with(Instant::now);
+        let since = *self.waiting_since.get_or_insert_with(Instant::now);
         queue.recv_timeout(COMPANY.saturating_sub(since.elapsed()))
     }
 
@@ -117,21 +120,23 @@ impl Writer {
             match order {
                 Order::Write(job) => match job.turn {
                     Turn::Next => batch.push(job),
-                    Turn::Later => self.later.push(job),
+                    Turn::WithNext if batch.is_empty() => self.before.push(job),
+                    Turn::WithNext => batch.push(job),
+                    Turn::Later => self.after.push(job),
                     Turn::Alone => {
-                        self.commit_with_later(std::mem::take(&mut batch))?;
+                        self.commit_with_waiting(std::mem::take(&mut batch))?;
                         self.commit(vec![job])?;
                     }
                 },
                 Order::Hurry => hurry = true,
                 Order::Close => {
-                    self.commit_with_later(batch)?;
+                    self.commit_with_waiting(batch)?;
                     return Err(self.closed());
                 }
             }
         }
         if hurry || !batch.is_empty() {
-            self.commit_with_later(batch)?;
+            self.commit_with_waiting(batch)?;
         }
         Ok(())
     }
@@ -145,8 +150,10 @@ impl Writer {
     }
 
     /// Commit these writes, and with them those that waited for others.
-    fn commit_with_later(&mut self, mut jobs: Vec<Job>) -> Result<(), Stop> {
-        jobs.append(&mut self.later);
+    fn commit_with_waiting(&mut self, mut batch: Vec<Job>) -> Result<(), Stop> {
+        let mut jobs = std::mem::take(&mut self.before);
+        jobs.append(&mut batch);
+        jobs.append(&mut self.after);
         if jobs.is_empty() {
             return Ok(());
         }

@@ -40,9 +40,15 @@ enum Rest {
 /// When storage fails; nothing of the piece that failed is kept.
 pub(super) async fn run(env: &Env) -> Result<()> {
     let mut after_user = String::new();
+    let mut is_first = true;
     loop {
         let from = std::mem::take(&mut after_user);
-        let step = env.store.write_always(move |tx| step(tx, &from)).await?;
+        let write = move |tx: &mut Tx<'_>| step(tx, &from);
+        // A sender that the event has woken looks right after the first piece, in the same commit.
+        let step = match std::mem::take(&mut is_first) {
+            true => env.store.write_with_next(write).await?,
+            false => env.store.write_always(write).await?,
+        };
         // What it owes stands at earlier events, where a sender may have looked already: so no position is given.
         env.wake.services(&step.told, None);
         env.wake.pass_has_read(step.read);
