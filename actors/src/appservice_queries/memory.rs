@@ -1,6 +1,6 @@
 //! What services said lately, so that they are not asked the same again at once. Bounded, and forgotten by the Clock.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::services::Interests;
@@ -9,26 +9,31 @@ use schema::ServiceId;
 
 use super::messages::{Answer, Question};
 use super::rules;
+use crate::runtime::bounded::Bounded;
 
 /// A question to one service.
 pub(super) type Asked = Arc<(ServiceId, Question)>;
-
-/// How many answers are remembered. Beyond it, or beyond [`BYTES`], the one that would be forgotten next goes.
-const LIMIT: usize = 10_000;
 
 /// How many bytes remembered questions and answers may have together: what a service says can be long.
 const BYTES: usize = 8 << 20;
 
 /// The memory. Times are those of [`Clock::monotonic`](crate::Clock::monotonic).
-#[derive(Default)]
 pub(super) struct Memory {
-    answers: BTreeMap<Asked, (Answer, i64)>,
-    /// The same in the order in which they are forgotten.
-    ends: BTreeSet<(i64, Asked)>,
-    bytes: usize,
+    /// Each with the time until which it counts.
+    answers: Bounded<Asked, (Answer, i64)>,
     /// Endpoints that a service does not have, and until when that is believed.
     unsupported: BTreeMap<(ServiceId, &'static str), i64>,
     registrations: Option<Arc<Interests>>,
+}
+
+impl Default for Memory {
+    fn default() -> Memory {
+        Memory {
+            answers: Bounded::new(BYTES, |asked, (answer, _)| size(asked, answer)),
+            unsupported: BTreeMap::new(),
+            registrations: None,
+        }
+    }
 }
 
 impl Memory {
@@ -49,7 +54,7 @@ impl Memory {
     }
 
     /// What the service said to this, if it still counts.
-    pub(super) fn answer(&self, asked: &Asked, now: i64) -> Option<Answer> {
+    pub(super) fn answer(&mut self, asked: &Asked, now: i64) -> Option<Answer> {
         let (service, question) = &**asked;
         let unsupported = self
             .unsupported
@@ -59,7 +64,7 @@ impl Memory {
             return Some(Answer::Unsupported);
         }
         let (answer, until) = self.answers.get(asked)?;
-        (now < *until).then(|| answer.clone())
+        (now < until).then_some(answer)
     }
 
     /// Remember an answer for as long as the rules say.
@@ -74,23 +79,7 @@ impl Memory {
             self.unsupported.insert(endpoint, until);
             return;
         }
-        self.forget(asked);
-        self.bytes += size(asked, answer);
-        self.ends.insert((until, Arc::clone(asked)));
-        self.answers
-            .insert(Arc::clone(asked), (answer.clone(), until));
-        while let Some((end, first)) = self.ends.first().cloned()
-            && (end <= now || self.answers.len() > LIMIT || self.bytes > BYTES)
-        {
-            self.forget(&first);
-        }
-    }
-
-    fn forget(&mut self, asked: &Asked) {
-        if let Some((answer, end)) = self.answers.remove(asked) {
-            self.ends.remove(&(end, Arc::clone(asked)));
-            self.bytes -= size(asked, &answer);
-        }
+        self.answers.put(Arc::clone(asked), (answer.clone(), until));
     }
 }
 
@@ -137,28 +126,15 @@ mod tests {
     }
 
     #[test]
-    fn it_is_bounded_and_keeps_what_counts_longest() {
+    fn it_is_bounded_in_bytes() {
         let mut memory = Memory::default();
-        memory.learn(&asked(0), &Answer::failed("500"), 0);
-        for user in 1..=LIMIT {
-            memory.learn(&asked(user), &Answer::No, 0);
+        let long = Answer::Yes("x".repeat(BYTES / 3).into());
+        for user in 0..4 {
+            memory.learn(&asked(user), &long, 1);
+            assert!(memory.answers.bytes() <= BYTES);
         }
-        assert_eq!(memory.answers.len(), LIMIT);
-        assert_eq!(memory.ends.len(), LIMIT);
-        assert_eq!(memory.answer(&asked(0), 1), None);
-        memory.learn(&asked(0), &Answer::No, 100_000);
-        assert_eq!(memory.answers.len(), 1, "the others had their time");
-        assert_eq!(memory.bytes, size(&asked(0), &Answer::No));
-    }
-
-    #[test]
-    fn it_is_bounded_in_bytes_too() {
-        let mut memory = Memory::default();
-        let long = Answer::Yes("x".repeat(BYTES / 2).into());
-        memory.learn(&asked(1), &long, 0);
-        memory.learn(&asked(2), &long, 1);
-        assert_eq!(memory.answer(&asked(1), 2), None);
-        assert_eq!(memory.answer(&asked(2), 2), Some(long));
+        assert_eq!(memory.answer(&asked(0), 2), None);
+        assert_eq!(memory.answer(&asked(3), 2), Some(long));
     }
 
     #[test]

@@ -21,7 +21,7 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b':');
 
 /// A question to a service: one HTTP request towards it, `POST` with a body and `GET` without.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Question {
     /// Where the path begins, from `/_matrix` on. A service that does not know it is not asked there again for a while.
     pub endpoint: &'static str,
@@ -34,7 +34,7 @@ pub struct Question {
 }
 
 /// Whom the answer to a question serves. That there was none is remembered for a moment in any case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Sharing {
     /// It says whether something exists: everybody who asks meanwhile, and for a while afterwards.
     Remembered,

@@ -16,7 +16,6 @@
 //! [MSC3984](https://github.com/matrix-org/matrix-spec-proposals/pull/3984).
 
 mod claim;
-mod given;
 mod hooks;
 mod memory;
 mod messages;
@@ -38,8 +37,7 @@ use crate::key_store::KeyStore;
 use crate::runtime::life::Life;
 use crate::runtime::trace::caused_by;
 use crate::{Address, Env, Result, guarded};
-use given::GivenKeys;
-use memory::KeyAnswers;
+use memory::{GivenKeys, KeyAnswers};
 use messages::NAME;
 
 pub use hooks::{ClaimProxy, Proxies, Proxy, QueryProxy, Read};

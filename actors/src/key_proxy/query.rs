@@ -53,7 +53,7 @@ impl Parts {
         let (mut said, mut questions) = (BTreeMap::new(), Vec::new());
         let interests = self.env.store.interests();
         for (service, users) in owners(&interests, by, proxy.proxy, queried.keys()) {
-            let answers = self.answers.borrow();
+            let mut answers = self.answers.borrow_mut();
             let (known, unknown) = answers.known(&service, users, clock.monotonic());
             said.extend(known);
             if !unknown.is_empty() {

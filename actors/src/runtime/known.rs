@@ -1,66 +1,41 @@
 //! What has been looked up lately: whose token it is, which users and devices exist. Every request asks one of these.
 //!
-//! Only what exists is remembered, and never more than [`LIMIT`] twice over. What a write takes away is forgotten after its
-//! commit and before its reply, so a token that was revoked is not honoured by whoever asks after that.
+//! Only what exists is remembered, within [`BYTES`]. What a write takes away is forgotten after its commit and before its reply, so a
+//! revoked token is rejected as soon as the logout has been answered.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId};
 
+use crate::runtime::bounded::Bounded;
 use crate::runtime::identity::Identity;
 
-/// How many tokens, users or devices a generation holds. A few hundred bytes each: at most some megabytes in all.
-const LIMIT: usize = 4096;
+/// How many bytes of tokens, of users, of devices and of their last uses are remembered: some thousand each.
+const BYTES: usize = 2 << 20;
 
-/// A bounded memory in two generations: when the young one is full it becomes the old one, and the old one is forgotten.
-/// What is asked for stays, without a clock and without an order to keep.
-struct Generations<V> {
-    young: BTreeMap<String, V>,
-    old: BTreeMap<String, V>,
-}
-
-impl<V> Default for Generations<V> {
-    fn default() -> Self {
-        Generations {
-            young: BTreeMap::new(),
-            old: BTreeMap::new(),
-        }
-    }
-}
-
-impl<V: Clone> Generations<V> {
-    fn get(&mut self, key: &str) -> Option<V> {
-        if let Some(value) = self.young.get(key) {
-            return Some(value.clone());
-        }
-        let (key, value) = self.old.remove_entry(key)?;
-        self.put(key, value.clone());
-        Some(value)
-    }
-
-    fn put(&mut self, key: String, value: V) {
-        if self.young.len() >= LIMIT {
-            self.old = std::mem::take(&mut self.young);
-        }
-        self.young.insert(key, value);
-    }
-
-    fn forget(&mut self, key: &str) {
-        self.young.remove(key);
-        self.old.remove(key);
-    }
-}
-
-#[derive(Default)]
 struct Inner {
     /// How often something was forgotten.
     epoch: u64,
-    tokens: Generations<(OwnedUserId, OwnedDeviceId)>,
-    users: Generations<()>,
-    devices: Generations<()>,
+    tokens: Bounded<String, (OwnedUserId, OwnedDeviceId)>,
+    users: Bounded<String, ()>,
+    devices: Bounded<String, ()>,
     /// When a device's last use was handed on to be recorded, in milliseconds.
-    seen: Generations<i64>,
+    seen: Bounded<String, i64>,
+}
+
+impl Default for Inner {
+    fn default() -> Inner {
+        Inner {
+            epoch: 0,
+            tokens: Bounded::new(BYTES, |hash, (user, device)| {
+                hash.len() + user.as_str().len() + device.as_str().len()
+            }),
+            users: Bounded::new(BYTES, |user, ()| user.len()),
+            devices: Bounded::new(BYTES, |device, ()| device.len()),
+            seen: Bounded::new(BYTES, |device, _| device.len()),
+        }
+    }
 }
 
 /// A moment before a look-up. What was looked up is remembered only if nothing was forgotten since:
@@ -112,7 +87,10 @@ impl Known {
     }
 
     pub(crate) fn has_device(&self, user: &UserId, device: &DeviceId) -> bool {
-        self.lock().devices.get(&device_key(user, device)).is_some()
+        self.lock()
+            .devices
+            .get(device_key(user, device).as_str())
+            .is_some()
     }
 
     /// Whether the last use of this device that was handed on to be recorded is at least `every` milliseconds old. If so, the
@@ -125,7 +103,10 @@ impl Known {
         every: i64,
     ) -> bool {
         let (mut inner, key) = (self.lock(), device_key(user, device));
-        let news = inner.seen.get(&key).is_none_or(|at| now - at >= every);
+        let news = inner
+            .seen
+            .get(key.as_str())
+            .is_none_or(|at| now - at >= every);
         if news {
             inner.seen.put(key, now);
         }
@@ -164,12 +145,12 @@ impl Known {
         let mut inner = self.lock();
         inner.epoch += 1;
         for token in &gone.tokens {
-            inner.tokens.forget(token);
+            inner.tokens.forget(token.as_str());
         }
         for (user, device) in &gone.devices {
             let key = device_key(user, device);
-            inner.devices.forget(&key);
-            inner.seen.forget(&key);
+            inner.devices.forget(key.as_str());
+            inner.seen.forget(key.as_str());
         }
         for user in &gone.users {
             inner.users.forget(user.as_str());
@@ -236,17 +217,5 @@ mod tests {
             ..Gone::default()
         });
         assert!(seen(251));
-    }
-
-    #[test]
-    fn the_memory_is_bounded_and_keeps_what_is_asked_for() {
-        let mut generations = Generations::default();
-        generations.put("asked for".to_owned(), ());
-        for i in 0..3 * LIMIT {
-            generations.put(i.to_string(), ());
-            assert!(generations.get("asked for").is_some());
-        }
-        assert!(generations.young.len() + generations.old.len() <= 2 * LIMIT + 1);
-        assert!(generations.get("0").is_none());
     }
 }

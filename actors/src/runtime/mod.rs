@@ -3,6 +3,7 @@
 pub(crate) mod life;
 
 pub mod address;
+pub mod bounded;
 pub mod clock;
 pub mod env;
 pub mod error;

