@@ -1,7 +1,7 @@
 //! The main job on real input: an encrypted conversation between a person and a bridge's bot that is fed by nothing but
 //! transactions, through a bridge that fails and a server that is killed.
 //!
-//! `cargo run --release --example encrypted_bridge`
+//! `cargo run --release -p understudy-tests --example encrypted_bridge`
 
 use std::collections::BTreeMap;
 use std::path::Path;

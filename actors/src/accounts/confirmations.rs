@@ -8,6 +8,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use ruma::UserId;
 use schema::accounts;
 use sha2::{Digest, Sha256};
@@ -47,7 +49,7 @@ impl Purpose {
         let operation = Sha256::digest(format!("{user} {operation}"));
         Purpose {
             caller: user.to_string(),
-            operation: format!("{operation:x}"),
+            operation: STANDARD_NO_PAD.encode(operation),
         }
     }
 
@@ -140,7 +142,7 @@ fn fingerprint(auth: &Auth) -> String {
         hash.chain_update(part.len().to_be_bytes())
             .chain_update(part)
     });
-    format!("{:x}", hash.finalize())
+    STANDARD_NO_PAD.encode(hash.finalize())
 }
 
 /// Asks for confirmations and checks them. Clones share the open sessions.
