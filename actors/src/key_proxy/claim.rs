@@ -8,8 +8,7 @@ use ruma::OwnedUserId;
 use schema::ServiceId;
 
 use super::hooks::ClaimProxy;
-use super::messages::NAME;
-use super::messages::{Claim, Pending};
+use super::messages::{Claim, NAME, Pending};
 use super::rules::{add, owners};
 use super::{KeyProxy, Parts, log_dropped};
 use crate::appservice_queries::{Question, Sharing};

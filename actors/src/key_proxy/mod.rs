@@ -38,7 +38,7 @@ use crate::runtime::life::Life;
 use crate::runtime::trace::caused_by;
 use crate::{Address, Env, Result, guarded};
 use memory::{GivenKeys, KeyAnswers};
-use messages::NAME;
+use messages::{NAME, Told};
 
 pub use hooks::{ClaimProxy, Proxies, Proxy, QueryProxy, Read};
 pub use messages::*;

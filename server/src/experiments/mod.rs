@@ -4,25 +4,12 @@
 //! When one becomes a proposal it moves to [`mscs`](crate::mscs).
 
 pub mod account_data;
+mod sheet;
 
 use actors::services::Proposals;
-use actors::wire::{Body, Hooks, Pending};
+use actors::wire::Hooks;
 
-/// Everything an experiment may touch.
-pub struct Experiment {
-    /// What the operator calls it.
-    pub name: &'static str,
-    /// What it is.
-    pub title: &'static str,
-    /// What it switches on below the server: what services are owed.
-    pub switches: fn(&mut Proposals),
-    /// The keys of a registration that ask for it.
-    pub registration: &'static [&'static str],
-    /// Every name that it puts on the wire.
-    pub names: &'static [&'static str],
-    /// Extra keys in transactions to application services.
-    pub transaction: fn(&Pending, &mut Body),
-}
+pub use sheet::Experiment;
 
 /// Every experiment, in the order in which they add to a transaction, after the proposals.
 pub static ALL: &[Experiment] = &[account_data::EXPERIMENT];

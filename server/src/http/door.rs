@@ -1,7 +1,7 @@
 //! What an operator chooses about callers: whose addresses are believed, and how often each may do what.
 
 use super::address::Network;
-use super::limits::RateLimit;
+use super::limits::buckets::RateLimit;
 
 /// Which proxies are trusted, and which limits apply. By default no proxy is trusted and nothing is limited.
 #[derive(Debug, Clone, Default)]

@@ -17,7 +17,7 @@ use actors::wire::{Body, Pending};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::Experiment;
+use super::sheet::Experiment;
 
 /// The data sheet.
 pub const EXPERIMENT: Experiment = Experiment {

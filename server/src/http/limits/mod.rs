@@ -3,7 +3,7 @@
 
 mod attempts;
 mod bodies;
-mod buckets;
+pub(super) mod buckets;
 mod terms;
 
 use actors::key_store::{Wanted, rules};

@@ -18,7 +18,7 @@
 use actors::wire::{Body, DeviceLists, Name, Pending};
 use serde::Serialize;
 
-use super::Msc;
+use super::sheet::Msc;
 
 /// The data sheet.
 pub const MSC: Msc = Msc {

@@ -25,7 +25,7 @@ use actors::key_store::{Keys, OneTimeKeys, Wanted};
 use ruma::{DeviceId, OneTimeKeyAlgorithm, OwnedDeviceId, OwnedOneTimeKeyId, OwnedUserId, UserId};
 use serde_json::value::RawValue;
 
-use super::Msc;
+use super::sheet::Msc;
 
 /// The data sheet.
 pub const MSC: Msc = Msc {

@@ -27,7 +27,7 @@ use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::Msc;
+use super::sheet::Msc;
 
 /// The data sheet.
 pub const MSC: Msc = Msc {

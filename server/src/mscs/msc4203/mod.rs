@@ -13,7 +13,7 @@
 
 use actors::wire::{Body, Name, Pending};
 
-use super::Msc;
+use super::sheet::Msc;
 
 /// The data sheet.
 pub const MSC: Msc = Msc {

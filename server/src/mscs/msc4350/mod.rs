@@ -21,7 +21,7 @@ use actors::wire::{DeviceSigner, Name};
 use ruma::{CanonicalJsonObject, CanonicalJsonValue, OwnedDeviceId, OwnedUserId};
 use serde::Deserialize;
 
-use super::Msc;
+use super::sheet::Msc;
 
 /// The data sheet.
 pub const MSC: Msc = Msc {
