@@ -1,4 +1,4 @@
-//! The check that every change of a membership passes.
+//! The check that every change of a membership passes before it is authorised.
 
 use ruma::canonical_json::CanonicalJsonValue;
 use ruma::state_res::events::RoomPowerLevelsIntField;
@@ -11,22 +11,22 @@ use super::rules::draft::Draft;
 use super::rules::parsed;
 use crate::{Refusal, Result};
 
-/// Where a member event names the member whose level to invite admits a user to a restricted room. ([spec])
+/// The key of a member event's content that names the member with the level to invite who authorises a restricted join. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#restricted-rooms
 const AUTHORISED_BY: &str = "join_authorised_via_users_server";
 
-/// How many members are asked whether they may let somebody in, at most.
+/// The most joined members that [`host`] reads while it looks for one with the level to invite.
 const ASKED: i64 = 50;
 
-/// The check that every change of a membership passes before the authorisation rules see it, whichever request asks for it:
-/// the member event as it may be sent. ([spec])
+/// Prepare a member event, whichever request causes it, before the authorisation rules check it: validate the change and fill
+/// in the authorising member of a restricted join. Returns the event to send. ([spec])
 ///
-/// Only the server says which member admits a user to a restricted room; what a client writes there is dropped, since clients
-/// send back the content of the member event that they know.
+/// Only the server sets the authorising member. A value that a client sends is dropped, since clients send back the content
+/// of the member event that they know.
 ///
 /// # Errors
-/// What [`rules::check_membership`] refuses.
+/// Those of [`rules::check_membership`].
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#restricted-rooms
 pub(crate) fn checked(
@@ -58,8 +58,8 @@ pub(crate) fn checked(
     Ok(draft)
 }
 
-/// Who may let a user into a restricted room: somebody joined with the level to invite, if the user is joined to one of
-/// the rooms that the join rule names. ([spec])
+/// A member that can authorise a user's restricted join: joined, with the level to invite. `None` unless the user is joined
+/// to one of the rooms that the join rule names. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#restricted-rooms
 fn host(tx: &mut Tx<'_>, room: &Open<'_>, user: &UserId) -> Result<Option<OwnedUserId>> {

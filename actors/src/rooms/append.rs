@@ -1,5 +1,5 @@
-//! The one way into a room's history: an event is made, judged against the state it meets, and kept with all that follows
-//! from it, in one write. The writer is one thread, so nothing can come between the state that was read and the event.
+//! The only code that adds an event to a room: sign it, check it against the current state, and store it with everything
+//! that follows from it, in one write. Writes run one after another, so the state cannot change in between.
 
 use std::collections::BTreeSet;
 
@@ -31,10 +31,10 @@ use crate::services::{CarriesInterests, interested_in_room, owed_event};
 use crate::{Env, Refusal, Result};
 
 impl<'e> Open<'e> {
-    /// Make a room of a create event.
+    /// Create a room from its create event.
     ///
     /// # Errors
-    /// When the rules refuse the create event.
+    /// [`Refusal::Forbidden`] when the authorisation rules refuse the create event.
     pub(crate) fn create(
         env: &'e Env,
         tx: &mut Tx<'_>,
@@ -64,7 +64,7 @@ impl<'e> Open<'e> {
                 if rooms::room(tx, id.as_str())?.is_none() {
                     break id;
                 }
-                // The same user made the same room in the same millisecond: its id is taken.
+                // The room id is a hash of the create event, and the same user created an equal room in this millisecond.
                 draft.at += 1;
                 signed = Pen::of(env).sign(&draft, &place, &rules)?;
             },
@@ -90,10 +90,10 @@ impl<'e> Open<'e> {
         Ok(open)
     }
 
-    /// Append an event: its id, which for state that says nothing new is the id of the event that says it already.
+    /// Append an event and return its id. A state event equal to the current one is not stored again: the id is the current one's.
     ///
     /// # Errors
-    /// [`Refusal::Forbidden`] with the sentence of the rule that refuses it; what [`rules`] refuses in its shape.
+    /// [`Refusal::Forbidden`] with the text of the authorisation rule that refuses it; those of [`rules::check_shape`].
     pub(crate) fn append(
         &mut self,
         tx: &mut Tx<'_>,
@@ -136,7 +136,7 @@ impl<'e> Open<'e> {
         let signed = Pen::of(self.env).sign(draft, &place, &self.rules)?;
         let judged = Judged::draft(draft, &signed, &place, raw)?;
         if authorization.room_create_event_id_as_room_id {
-            // Nobody names the create event any more, but the rules still look at it.
+            // From version 12 on `auth_events` does not name the create event, but the rules still read it.
             allowed_by.extend(self.state(tx, "m.room.create", "")?);
         }
         if draft.kind == "m.room.create" {
@@ -178,7 +178,7 @@ impl<'e> Open<'e> {
         Ok(id)
     }
 
-    /// Keep an event that may be sent, and all that follows from it.
+    /// Store an event that passed all checks, and everything that follows from it.
     fn keep(
         &mut self,
         tx: &mut Tx<'_>,
@@ -227,8 +227,8 @@ impl<'e> Open<'e> {
         Ok(())
     }
 
-    /// A member event is kept: the membership follows, and with it the numbers of members, what the services are told of
-    /// device lists, and which services the event concerns: those with a member before or after it, and those of its user.
+    /// Update the membership and the member counts for a stored member event, and log the change for device lists. Returns the
+    /// services that are interested in the event: those with a member before or after it, and those of its user.
     fn member(
         &mut self,
         tx: &mut Tx<'_>,
@@ -295,7 +295,7 @@ impl<'e> Open<'e> {
         Ok(target)
     }
 
-    /// Strip an event of all that its room's history can do without.
+    /// Remove from an event what the redaction algorithm removes; nothing if it is redacted already.
     fn redact(&self, tx: &mut Tx<'_>, target: EventRow, by: &str) -> Result<()> {
         if target.redacted_by.is_some() {
             return Ok(());
@@ -305,7 +305,7 @@ impl<'e> Open<'e> {
             .map_err(|e| schema::Error::Damaged(format!("event {}: {e}", target.event_id)))?;
         events::redact(tx, &target.event_id, &serde_json::to_string(&object)?, by)?;
         relations::forget(tx, &target.room_id, Position(target.position))?;
-        // The names that a redacted member event gave are gone too.
+        // A redacted member event gives no display name or avatar any more.
         if target.kind == "m.room.member"
             && let Some(user) = &target.state_key
             && let Some(row) = memberships::get(tx, &target.room_id, user)?
@@ -322,9 +322,9 @@ impl<'e> Open<'e> {
     }
 }
 
-/// The services in whose namespaces a user is: they are owed the events that the user sends and the member events about the user.
-/// Only the creation of a room and a user's own member events are sent by a user that is not joined: the sender of any other event is
-/// a member by which these services are interested in the room already. ([spec])
+/// The services that have a user in their namespaces: they are sent the create events by the user and the member events about
+/// the user, even if the user is not joined. Every other event is sent by a joined member, through which these services are
+/// interested in the room already. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#registration
 fn services_of(tx: &Tx<'_>, user: &str) -> BTreeSet<ServiceId> {
@@ -333,7 +333,7 @@ fn services_of(tx: &Tx<'_>, user: &str) -> BTreeSet<ServiceId> {
     claims.map(|(service, _)| service.id.clone()).collect()
 }
 
-/// What an event that is no state says about another.
+/// The relation of a message event to another event.
 fn relation(event: &EventRow, content: &CanonicalJsonObject) -> Option<RelationRow> {
     if event.state_key.is_some() {
         return None;
@@ -349,7 +349,7 @@ fn relation(event: &EventRow, content: &CanonicalJsonObject) -> Option<RelationR
     })
 }
 
-/// Nobody annotates an event twice with the same. ([spec])
+/// Refuse an annotation that its sender has sent already: same event, type and key. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#avoiding-duplicate-annotations
 fn check_annotation(tx: &mut Tx<'_>, draft: &Draft) -> Result<()> {

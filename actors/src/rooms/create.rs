@@ -1,4 +1,4 @@
-//! Creating a room: everything it begins with, in one write.
+//! Creating a room with its initial state, in one write.
 
 use actix::{Context, Handler, ResponseFuture};
 use ruma::{OwnedRoomId, RoomAliasId, RoomId};
@@ -31,11 +31,11 @@ impl Handler<CreateRoom> for Rooms {
     }
 }
 
-/// Create the room that is planned. ([spec])
+/// Create a room from a plan. ([spec])
 ///
 /// # Errors
-/// [`Refusal::InvalidRoomState`] when the rules refuse what it was to begin with; what [`names::claim`] refuses of its alias;
-/// [`Refusal::Forbidden`] for an invite that may not be sent.
+/// [`Refusal::InvalidRoomState`] when the authorisation rules refuse the initial state; those of [`names::claim`] for the alias;
+/// [`Refusal::Forbidden`] when an invite is not allowed.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3createroom
 pub(crate) fn create(
@@ -51,7 +51,7 @@ pub(crate) fn create(
     let state = |kind: &str, key: &str, content| Draft::state(creator, kind, key, content, now);
     let server = &env.settings.server_name;
 
-    // From version 12 on the id is made from the create event.
+    // From version 12 on, the id is the hash of the create event.
     let id = match version {
         "12" => None,
         _ => Some(named_room(&format!("!{}:{server}", env.ids.room()))?),
@@ -104,7 +104,7 @@ fn named_alias(alias: &str) -> Result<ruma::OwnedRoomAliasId> {
         .map_err(|e| Refusal::InvalidParam(format!("{alias}: {e}").into()).into())
 }
 
-/// What the rules forbid as a room's beginning is the fault of what was asked for, not of who asks.
+/// A refusal by the authorisation rules while a room is created: the requested state is invalid, not the caller's permission.
 fn not_a_beginning(error: Error) -> Error {
     match error {
         Error::Refused(Refusal::Forbidden(rule)) => Refusal::InvalidRoomState(rule).into(),

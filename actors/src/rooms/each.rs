@@ -1,5 +1,5 @@
-//! What happens to a user in all of its rooms: one write for each, so that a user of a thousand rooms delays no other request.
-//! Each write looks at the profile and the membership as they are then.
+//! Changes to a user that need an event in each of its rooms. Each room gets a write of its own, so that a user in a thousand
+//! rooms does not delay other requests. Each write reads the profile and the membership anew.
 
 use actix::Recipient;
 use actix::{Context, Handler, ResponseFuture};
@@ -33,7 +33,7 @@ impl Handler<UserDeactivated> for Rooms {
 }
 
 impl Rooms {
-    /// Do the same in each room of a user: in the first before the reply, in the others after it.
+    /// Make a change in each room of a user: in the first [`PAGE`] rooms before the reply, in the others after it.
     fn in_each_room(&self, user: OwnedUserId, act: Act) -> ResponseFuture<Result<()>> {
         let env = self.env.clone();
         let mut rooms = EachRoom::new(env.clone(), self.device_lists.clone(), user, act);
@@ -53,20 +53,20 @@ impl Rooms {
     }
 }
 
-/// How many rooms are read at a time, and changed before the request is answered.
+/// How many rooms are read at a time, and how many are changed before the reply.
 const PAGE: i64 = 100;
 
-/// What is done in each room.
+/// The change to make in each room.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Act {
-    /// Tell the room the user's names.
+    /// Send a member event with the user's current display name and avatar.
     Rename,
     /// Leave it, decline the invite or take back the knock.
     Leave,
 }
 
 impl Act {
-    /// In rooms where the user has which membership.
+    /// The memberships of the user for which a room is changed.
     fn memberships(self) -> &'static [&'static str] {
         match self {
             Act::Rename => &["join"],
@@ -75,15 +75,15 @@ impl Act {
     }
 }
 
-/// The way through a user's rooms.
+/// An iteration over a user's rooms, in order of membership and id.
 pub(super) struct EachRoom {
     env: Env,
     device_lists: Recipient<MembershipChanged>,
     user: OwnedUserId,
     act: Act,
-    /// The memberships that are still to come, the one under way first.
+    /// The memberships not finished yet, the current one first.
     left: &'static [&'static str],
-    /// The last room of that one.
+    /// The id of the last room read for the current membership; empty at its start.
     last: String,
 }
 
@@ -104,10 +104,7 @@ impl EachRoom {
         }
     }
 
-    /// Go through the next rooms. Whether there may be more. A room that refuses is passed over.
-    ///
-    /// # Errors
-    /// When the database fails.
+    /// Change the next [`PAGE`] rooms. Returns whether more rooms may be left. A room that refuses the event is skipped.
     pub(super) async fn page(&mut self) -> Result<bool> {
         let mut done = 0;
         while done < PAGE {
@@ -130,16 +127,13 @@ impl EachRoom {
         Ok(true)
     }
 
-    /// Go through all that are left.
-    ///
-    /// # Errors
-    /// When the database fails.
+    /// Change all rooms that are left.
     pub(super) async fn rest(mut self) -> Result<()> {
         while self.page().await? {}
         Ok(())
     }
 
-    /// The next rooms, in order of membership and id.
+    /// The rows of the next rooms, at most `limit`; empty at the end.
     async fn next(&mut self, limit: i64) -> Result<Vec<MembershipRow>> {
         while let Some((membership, others)) = self.left.split_first() {
             let (user, last, membership) = (self.user.clone(), self.last.clone(), *membership);

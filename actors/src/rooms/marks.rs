@@ -21,12 +21,12 @@ impl Handler<MarkRead> for Rooms {
     }
 }
 
-/// The account data that says where a user's read marker is. ([spec])
+/// The account data type of a user's fully-read marker. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#mfully_read
 const FULLY_READ: &str = "m.fully_read";
 
-/// Set what a user says of how far it has read. Marks never move back; one that names no event of the room is passed over. ([spec])
+/// Store a user's receipts and fully-read marker. A mark never moves back. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#server-behaviour-3
 pub(crate) fn mark(tx: &mut Tx<'_>, msg: &MarkRead, now: i64, news: &mut News) -> Result<()> {
@@ -39,8 +39,8 @@ pub(crate) fn mark(tx: &mut Tx<'_>, msg: &MarkRead, now: i64, news: &mut News) -
         rules::check_event_id(&mark.event)?;
     }
     for mark in &msg.marks {
-        // Deviation: bridges mark events of elsewhere, and clients events that the server does not have yet. Such a mark has no
-        // effect and is no error.
+        // Deviation: bridges mark events of other servers, and clients mark events that the server has not received yet. Such a
+        // mark is ignored and is no error.
         let event = events::by_id(tx, &mark.event)?.filter(|e| e.room_id == room);
         let Some(event) = event else {
             continue;
@@ -76,7 +76,7 @@ pub(crate) fn mark(tx: &mut Tx<'_>, msg: &MarkRead, now: i64, news: &mut News) -
             }
         }
         match mark.kind {
-            // Nobody else may know of these.
+            // Private: only the user's own devices are notified.
             MarkKind::ReadPrivate | MarkKind::FullyRead => {
                 news.users.insert(msg.by.user.clone());
             }
@@ -88,7 +88,7 @@ pub(crate) fn mark(tx: &mut Tx<'_>, msg: &MarkRead, now: i64, news: &mut News) -
     Ok(())
 }
 
-/// The receipt type of a mark; the read marker is none.
+/// The receipt type of a mark; `None` for the fully-read marker, which is account data.
 fn kind(mark: MarkKind) -> Option<&'static str> {
     match mark {
         MarkKind::Read => Some("m.read"),
@@ -97,7 +97,7 @@ fn kind(mark: MarkKind) -> Option<&'static str> {
     }
 }
 
-/// The position of the event that the mark of this kind was at.
+/// The position of the event that this kind of mark is at now.
 fn before(tx: &mut Tx<'_>, room: &str, user: &str, mark: &Mark) -> Result<Option<i64>> {
     #[derive(serde::Deserialize)]
     struct FullyRead {

@@ -1,4 +1,4 @@
-//! Coming to rooms and going.
+//! Joins, knocks, invites, leaves, kicks, bans and unbans.
 
 use actix::{Context, Handler, ResponseFuture};
 use ruma::canonical_json::{CanonicalJsonObject, CanonicalJsonValue};
@@ -41,7 +41,7 @@ impl Handler<Forget> for Rooms {
     }
 }
 
-/// The content of a member event. Who is or may come to be in the room is there under the names of the profile. ([spec])
+/// The content of a member event; for a join, an invite or a knock, with the display name and avatar of the user's profile. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#mroommember
 pub(crate) fn content_for(
@@ -67,7 +67,7 @@ pub(crate) fn content_for(
     Ok(content)
 }
 
-/// Join a room, or knock on it.
+/// Join a room or knock on it; nothing changes if the user has that membership already.
 pub(crate) fn enter(
     env: &Env,
     tx: &mut Tx<'_>,
@@ -102,7 +102,7 @@ pub(crate) fn enter(
     Ok(id)
 }
 
-/// Change somebody's membership.
+/// Invite, kick, ban or unban a user, or leave.
 pub(crate) fn change(
     env: &Env,
     tx: &mut Tx<'_>,
@@ -132,7 +132,7 @@ pub(crate) fn change(
     Ok(())
 }
 
-/// Forget a room. That is news for the user's other devices; to forget it again is not. ([spec])
+/// Forget a room, and wake the user's other devices. Forgetting it again changes nothing. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3roomsroomidforget
 pub(crate) fn forget(tx: &mut Tx<'_>, msg: &Forget, news: &mut News) -> Result<()> {
@@ -141,7 +141,7 @@ pub(crate) fn forget(tx: &mut Tx<'_>, msg: &Forget, news: &mut News) -> Result<(
         .filter(|m| matches!(m.membership.as_str(), "leave" | "ban"));
     let Some(row) = gone else {
         return Err(
-            Refusal::Unknown("only a room that one has left can be forgotten".into()).into(),
+            Refusal::Unknown("you can forget a room only after you have left it".into()).into(),
         );
     };
     if !row.is_forgotten() {
@@ -152,7 +152,7 @@ pub(crate) fn forget(tx: &mut Tx<'_>, msg: &Forget, news: &mut News) -> Result<(
     Ok(())
 }
 
-/// Tell one room of a user's new names, if the user is still there.
+/// Send a member event with the user's current profile to a room, if the user is still joined.
 pub(crate) fn rename(
     env: &Env,
     tx: &mut Tx<'_>,

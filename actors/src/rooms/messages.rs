@@ -1,4 +1,4 @@
-//! What may be said to the keeper of rooms.
+//! The messages of the rooms actor.
 
 use actix::Message;
 use ruma::{
@@ -10,20 +10,20 @@ use serde_json::value::RawValue;
 
 use crate::{Identity, Result};
 
-/// What a client names instead of a new room's rules. ([spec])
+/// A named set of initial join rule, history visibility and guest access. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3createroom
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Preset {
-    /// Who is invited may join.
+    /// Invited users may join.
     Private,
-    /// The same, and who is invited at creation has the creator's power.
+    /// Like `Private`; users invited at creation get the creator's power level.
     Trusted,
-    /// Anyone may join.
+    /// Every user may join.
     Public,
 }
 
-/// A state event that a new room is to begin with.
+/// A state event for a new room.
 #[derive(Debug, Clone, Serialize)]
 pub struct InitialState {
     /// Its type.
@@ -34,7 +34,7 @@ pub struct InitialState {
     pub content: Box<RawValue>,
 }
 
-/// Create a room with all that it begins with, in one write: all of it or nothing. ([spec])
+/// Create a room with its initial state and invites, in one write: all or nothing. ([spec])
 ///
 /// Replies with the room's id.
 ///
@@ -42,35 +42,34 @@ pub struct InitialState {
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<OwnedRoomId>")]
 pub struct CreateRoom {
-    /// Who creates it, and joins it first.
+    /// The creator, who is also the first member.
     pub by: Identity,
-    /// The room version; `None` for the server's choice.
+    /// The room version; `None` for the server's default.
     pub version: Option<String>,
-    /// The rules to begin with; `None` for those that go with `public`.
+    /// `None` for [`Preset::Public`] if `public`, else [`Preset::Private`].
     pub preset: Option<Preset>,
-    /// Whether the directory lists it.
+    /// Whether the room directory lists it.
     pub public: bool,
-    /// Additions to the content of the create event.
+    /// Keys to add to the content of the create event.
     pub creation_content: Option<Box<RawValue>>,
-    /// State to begin with.
+    /// State events to send after those of the preset, in this order.
     pub initial_state: Vec<InitialState>,
-    /// Whom to invite.
+    /// Users to invite.
     pub invite: Vec<OwnedUserId>,
-    /// Whether the invites say that this is a direct chat.
+    /// Whether the invites have `is_direct` set.
     pub is_direct: bool,
     /// The room's name.
     pub name: Option<String>,
     /// The room's topic.
     pub topic: Option<String>,
-    /// The localpart of the room's first alias.
+    /// The localpart of the room's alias.
     pub alias: Option<String>,
-    /// What replaces the usual power levels, key by key.
+    /// Overrides for the default power levels, by top-level key.
     pub power_levels: Option<Box<RawValue>>,
 }
 
 impl CreateRoom {
-    /// A private room without anything.
-    #[must_use]
+    /// A private room with default state, without name, alias or invites.
     pub fn new(by: Identity) -> CreateRoom {
         CreateRoom {
             by,
@@ -97,31 +96,31 @@ impl CreateRoom {
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<OwnedEventId>")]
 pub struct SendEvent {
-    /// Who sends.
+    /// The sender.
     pub by: Identity,
-    /// To which room.
+    /// The room to send to.
     pub room: OwnedRoomId,
     /// The event type.
     pub kind: String,
-    /// The sender's own id for this request.
+    /// The transaction id that the client chose.
     pub txn: OwnedTransactionId,
     /// The content.
     pub content: Box<RawValue>,
-    /// The time to put on it, in milliseconds since the epoch; only a service may say.
+    /// The `origin_server_ts`, in milliseconds since the epoch; ignored unless an appservice sends. `None` for now.
     pub at: Option<i64>,
 }
 
-/// Set a piece of a room's state. ([spec])
+/// Send a state event. ([spec])
 ///
-/// Replies with the event's id: that of the event in force when it says the same already.
+/// Replies with the event's id; the id of the current state event if it has the same sender and content.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3roomsroomidstateeventtypestatekey
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<OwnedEventId>")]
 pub struct SetState {
-    /// Who sets it.
+    /// The sender.
     pub by: Identity,
-    /// In which room.
+    /// The room.
     pub room: OwnedRoomId,
     /// The event type.
     pub kind: String,
@@ -129,34 +128,34 @@ pub struct SetState {
     pub state_key: String,
     /// The content.
     pub content: Box<RawValue>,
-    /// The time to put on it, in milliseconds since the epoch; only a service may say.
+    /// The `origin_server_ts`, in milliseconds since the epoch; ignored unless an appservice sends. `None` for now.
     pub at: Option<i64>,
 }
 
-/// Strip an event of its content, once per transaction id. ([spec])
+/// Redact an event, once per transaction id. ([spec])
 ///
-/// Replies with the id of the redaction.
+/// Replies with the id of the redaction event.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3roomsroomidredacteventidtxnid
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<OwnedEventId>")]
 pub struct Redact {
-    /// Who redacts.
+    /// The sender of the redaction.
     pub by: Identity,
-    /// In which room.
+    /// The room.
     pub room: OwnedRoomId,
-    /// Which event.
+    /// The event to redact.
     pub event: OwnedEventId,
-    /// The sender's own id for this request.
+    /// The transaction id that the client chose.
     pub txn: OwnedTransactionId,
-    /// Why.
+    /// The `reason` in the event.
     pub reason: Option<String>,
 }
 
-/// How one comes to a room by oneself.
+/// How a user enters a room without being invited by this request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Entrance {
-    /// Be joined.
+    /// Become a joined member.
     Join,
     /// Ask to be invited.
     Knock,
@@ -164,165 +163,165 @@ pub enum Entrance {
 
 /// Join a room, or knock on it, by its id or an alias. ([spec])
 ///
-/// Replies with the room's id. Who is joined already is told so and nothing happens.
+/// Replies with the room's id. A user that has the membership already gets the same reply, and nothing is sent.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3joinroomidoralias
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<OwnedRoomId>")]
 pub struct Enter {
-    /// Who.
+    /// The user who asks.
     pub by: Identity,
-    /// Which room.
+    /// The room.
     pub room: OwnedRoomOrAliasId,
     /// Join or knock.
     pub how: Entrance,
-    /// Why.
+    /// The `reason` in the event.
     pub reason: Option<String>,
 }
 
-/// What is done about somebody's membership.
+/// A change to a membership other than join and knock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Action {
-    /// Invite.
+    /// To `invite`.
     Invite,
-    /// Leave by oneself; also how an invite is declined.
+    /// To `leave`, by the user itself; also how an invite is declined.
     Leave,
-    /// Make leave.
+    /// From `join`, `invite` or `knock` to `leave`, by another user.
     Kick,
-    /// Make leave and keep out.
+    /// To `ban`.
     Ban,
-    /// Keep out no longer.
+    /// From `ban` to `leave`.
     Unban,
 }
 
-/// Change somebody's membership in a room. ([spec])
+/// Change a user's membership in a room. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#room-membership
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<()>")]
 pub struct ChangeMembership {
-    /// Who does it.
+    /// The sender of the member event.
     pub by: Identity,
-    /// In which room.
+    /// The room.
     pub room: OwnedRoomId,
-    /// To whom; to leave, oneself.
+    /// The user whose membership changes; for [`Action::Leave`], the sender.
     pub user: OwnedUserId,
-    /// What.
+    /// The change.
     pub action: Action,
-    /// Why.
+    /// The `reason` in the event.
     pub reason: Option<String>,
 }
 
-/// Forget a room that the user has left: it is told of it no more, and may not read it. ([spec])
+/// Forget a room that the user has left: `/sync` no longer shows it, and the user can no longer read its history. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3roomsroomidforget
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<()>")]
 pub struct Forget {
-    /// Who.
+    /// The user who asks.
     pub by: Identity,
-    /// Which room.
+    /// The room.
     pub room: OwnedRoomId,
 }
 
-/// Name a room. ([spec])
+/// Create an alias for a room. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3directoryroomroomalias
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<()>")]
 pub struct PutAlias {
-    /// Who.
+    /// The user who asks.
     pub by: Identity,
-    /// The name.
+    /// The alias.
     pub alias: OwnedRoomAliasId,
     /// The room.
     pub room: OwnedRoomId,
 }
 
-/// Take a name from a room. ([spec])
+/// Delete an alias. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#delete_matrixclientv3directoryroomroomalias
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<()>")]
 pub struct DeleteAlias {
-    /// Who.
+    /// The user who asks.
     pub by: Identity,
-    /// The name.
+    /// The alias.
     pub alias: OwnedRoomAliasId,
 }
 
-/// List a room in the directory, or no longer. ([spec])
+/// Add a room to the directory or remove it. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3directorylistroomroomid
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<()>")]
 pub struct SetListed {
-    /// Who.
+    /// The user who asks.
     pub by: Identity,
-    /// Which room.
+    /// The room.
     pub room: OwnedRoomId,
-    /// Whether it is to be listed.
+    /// Whether the directory lists it from now on.
     pub listed: bool,
 }
 
-/// What a mark says about an event.
+/// The kinds of marks that say how far a user has read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum MarkKind {
-    /// Read up to here; the others may know.
+    /// `m.read`: a receipt that other members see.
     Read,
-    /// Read up to here; nobody else may know.
+    /// `m.read.private`: a receipt that only the user's own devices see.
     ReadPrivate,
-    /// The line above which the user has read everything.
+    /// `m.fully_read`: account data with the event up to which the user has read everything.
     FullyRead,
 }
 
-/// How far a user has read.
+/// A receipt or the fully-read marker.
 #[derive(Debug, Clone, Serialize)]
 pub struct Mark {
-    /// What it says.
+    /// Receipt or marker.
     pub kind: MarkKind,
-    /// About which event. An id that is none, or names nothing in the room, marks nothing.
+    /// The id of the event. A mark for an event that is not in the room is ignored.
     pub event: String,
-    /// In which thread: `main`, the id of its first event, or empty for no thread.
+    /// The thread: `main`, the id of its root event, or empty for an unthreaded receipt.
     pub thread: String,
 }
 
-/// Say how far one has read: receipts and the read marker. ([spec])
+/// Set receipts and the fully-read marker. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#receipts
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<()>")]
 pub struct MarkRead {
-    /// Who.
+    /// The user who asks.
     pub by: Identity,
-    /// In which room.
+    /// The room.
     pub room: OwnedRoomId,
-    /// What.
+    /// The marks to set.
     pub marks: Vec<Mark>,
 }
 
-/// A user's display name or avatar changed; the write that changed it is committed. Each room the user is joined to is told
-/// by a new member event. ([spec])
+/// A committed write changed a user's display name or avatar. A new member event is sent to each room that the user is joined
+/// to. ([spec])
 ///
-/// Replies when the first rooms are told; the others follow. A room that refuses the event is passed over.
+/// Replies after the first 100 rooms; the others follow. A room that refuses the event is skipped.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#events-on-change-of-profile-information
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<()>")]
 pub struct ProfileChanged {
-    /// Whose.
+    /// The user.
     pub user: OwnedUserId,
 }
 
-/// A user's account is given up; the write that gave it up is committed. The user leaves each room that it is joined to, declines
-/// each invite and takes back each knock. ([spec])
+/// A committed write deactivated a user's account. The user leaves each joined room, declines each invite and takes back each
+/// knock. ([spec])
 ///
-/// Replies when the first rooms are left; the others follow. A room that cannot be left is passed over.
+/// Replies after the first 100 rooms; the others follow. A room that refuses the event is skipped.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3accountdeactivate
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<()>")]
 pub struct UserDeactivated {
-    /// Whose.
+    /// The user.
     pub user: OwnedUserId,
 }

@@ -1,15 +1,15 @@
 //! Rooms: their events, state, memberships, aliases and receipts.
 //!
-//! *Owns* `rooms`, `events`, `room_state`, `memberships`, `aliases`, `receipts`; in the write of an event also what it
-//! logs for device lists and what it owes application services.
+//! *Owns* `rooms`, `events`, `room_state`, `memberships`, `aliases`, `receipts`; the write of an event also appends to the
+//! device-list log and adds the rows owed to application services.
 //!
-//! *Asks* nobody.
+//! *Asks* no actor.
 //!
-//! *Tells* `device_lists` that a membership changed, and [`Wake`](crate::runtime::wake::Wake): senders, and who waits on the room or is concerned.
+//! *Tells* `device_lists` that a membership changed, and [`Wake`](crate::runtime::wake::Wake): the senders, and the clients that wait on the room or user.
 //!
-//! *Promises* that each room's history is one line in which every event was allowed by the state before it; that an event,
-//! the state and membership it makes, and everything it owes are kept together or not at all; that a transaction id is
-//! answered alike however often it comes; that the cost of an event does not grow with the members of its room.
+//! *Promises* that each room's history is a single line in which each event was allowed by the state before it; that an event,
+//! the state and membership it sets, and everything owed for it are stored together or not at all; that a repeated transaction
+//! id gets the same answer; that the cost of an event does not grow with the number of members.
 //!
 //! *Spec* [Rooms](https://spec.matrix.org/v1.19/client-server-api/#rooms-1), [Events](https://spec.matrix.org/v1.19/client-server-api/#events),
 //! [room version 11](https://spec.matrix.org/v1.19/rooms/v11/), [room version 12](https://spec.matrix.org/v1.19/rooms/v12/).
@@ -42,7 +42,7 @@ use news::{News, announce};
 pub use messages::*;
 pub(crate) use rules::rules_of as version_rules;
 
-/// The actor.
+/// The actor that writes rooms.
 pub struct Rooms {
     env: Env,
     device_lists: Recipient<MembershipChanged>,
@@ -50,8 +50,7 @@ pub struct Rooms {
 }
 
 impl Rooms {
-    /// A keeper of rooms over this storage.
-    #[must_use]
+    /// `device_lists` is sent each change of a membership, after its commit.
     pub fn new(env: Env, device_lists: Recipient<MembershipChanged>) -> Rooms {
         Rooms {
             env,
@@ -60,7 +59,7 @@ impl Rooms {
         }
     }
 
-    /// Write, and after the commit tell the actors, services and clients that it concerns.
+    /// Run a write, and announce its [`News`] after the commit.
     fn commit<T: Send + 'static>(
         &self,
         write: impl Fn(&Env, &mut Tx<'_>, &mut News) -> Result<T> + Send + 'static,

@@ -40,7 +40,7 @@ impl Handler<SetListed> for Rooms {
     }
 }
 
-/// How many aliases of a room are listed.
+/// The most aliases of a room that are listed.
 pub(crate) const ALIASES: i64 = 1000;
 
 /// The room that an alias names.
@@ -53,10 +53,10 @@ pub(crate) fn resolve(db: &mut Conn, alias: &RoomAliasId) -> Result<OwnedRoomId>
     parsed(&row.room_id)
 }
 
-/// Name a room, if the alias may be used by who asks. Whether it was free. ([spec])
+/// Create an alias, if no namespace forbids it to the caller. Returns `false` if the alias is taken. ([spec])
 ///
 /// # Errors
-/// [`Refusal::Exclusive`], [`Refusal::InvalidParam`]
+/// [`Refusal::Exclusive`] when another service reserves the alias, or a service asks for one outside its namespaces.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#definition-registration
 pub(crate) fn claim(
@@ -87,10 +87,10 @@ pub(crate) fn claim(
     Ok(aliases::put(tx, &row)?)
 }
 
-/// A room may be called only by aliases that name it; those that it is called by already may stay. ([spec])
+/// Check a canonical alias event: each alias that it adds to those `before` must point to the room. ([spec])
 ///
 /// # Errors
-/// [`Refusal::InvalidParam`] for what is no alias, [`Refusal::BadAlias`] for one that names nothing or another room.
+/// [`Refusal::InvalidParam`] for invalid syntax, [`Refusal::BadAlias`] for an alias that does not point to this room.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3roomsroomidstateeventtypestatekey
 pub(crate) fn check_called(
@@ -110,10 +110,10 @@ pub(crate) fn check_called(
     Ok(())
 }
 
-/// Name a room for a client.
+/// Create an alias that a client asks for: on this server, for a room that exists and that the user is joined to.
 pub(crate) fn put(env: &Env, tx: &mut Tx<'_>, msg: &PutAlias) -> Result<()> {
     if msg.alias.server_name() != env.settings.server_name {
-        return Err(Refusal::InvalidParam("an alias of another server".into()).into());
+        return Err(Refusal::InvalidParam("the alias belongs to another server".into()).into());
     }
     rooms::room(tx, msg.room.as_str())?.ok_or(Refusal::NotFound(
         "there is no such room on this server".into(),
@@ -129,7 +129,7 @@ pub(crate) fn put(env: &Env, tx: &mut Tx<'_>, msg: &PutAlias) -> Result<()> {
     }
 }
 
-/// Take a name away: one's own, or with the level to set the room's main alias. ([spec])
+/// Delete an alias: by its creator, by the service that reserves it, or with the level to set the room's canonical alias. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#delete_matrixclientv3directoryroomroomalias
 pub(crate) fn delete(env: &Env, tx: &mut Tx<'_>, msg: &DeleteAlias) -> Result<()> {
@@ -152,7 +152,7 @@ pub(crate) fn delete(env: &Env, tx: &mut Tx<'_>, msg: &DeleteAlias) -> Result<()
     Ok(aliases::delete(tx, msg.alias.as_str())?)
 }
 
-/// List a room or no longer, with the level to set its main alias. ([spec])
+/// Add a room to the directory or remove it, with the level to set the room's canonical alias. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3directorylistroomroomid
 pub(crate) fn set_listed(env: &Env, tx: &mut Tx<'_>, msg: &SetListed) -> Result<()> {
@@ -163,12 +163,15 @@ pub(crate) fn set_listed(env: &Env, tx: &mut Tx<'_>, msg: &SetListed) -> Result<
     Ok(rooms::set_public(tx, msg.room.as_str(), msg.listed)?)
 }
 
-/// Who runs a room's names may set its main alias and is in the room.
+/// Refuse a user that is not joined or has not the level to set the room's canonical alias.
 fn check_level(env: &Env, tx: &mut Tx<'_>, room: &RoomId, by: &Identity) -> Result<()> {
     let powers = Open::room(env, tx, room)?.powers(tx)?;
     let joined = memberships::is_joined(tx, room.as_str(), by.user.as_str())?;
     if !joined || powers.of(&by.user) < powers.needed_for_state("m.room.canonical_alias") {
-        return Err(Refusal::Forbidden("you have not the level to name this room".into()).into());
+        return Err(Refusal::Forbidden(
+            "your power level is too low to set this room's canonical alias".into(),
+        )
+        .into());
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What a write did that others must know once it is committed.
+//! What a write did that senders, clients and `device_lists` are notified of after the commit.
 
 use std::collections::BTreeSet;
 
@@ -10,27 +10,27 @@ use crate::device_lists::MembershipChanged;
 use crate::runtime::wake::NewReceipt;
 use crate::{Env, tell};
 
-/// What a write did.
+/// The effects of one write.
 #[derive(Debug, Default)]
 pub(crate) struct News {
-    /// Who is owed something.
+    /// Services that are owed something new.
     pub(crate) services: BTreeSet<ServiceId>,
-    /// Rooms in which something happened.
+    /// Rooms whose waiting clients are woken.
     pub(crate) rooms: BTreeSet<OwnedRoomId>,
-    /// Users to whom something happened.
+    /// Users whose waiting clients are woken.
     pub(crate) users: BTreeSet<OwnedUserId>,
     /// The memberships that changed, in order.
     pub(crate) memberships: Vec<MembershipChanged>,
-    /// Who has read how far.
+    /// The public and private receipts that were set.
     pub(crate) receipts: Vec<NewReceipt>,
 }
 
-/// Tell what a committed write did.
+/// Notify of what a committed write did.
 pub(super) fn announce(env: &Env, device_lists: &Recipient<MembershipChanged>, news: News) {
     for fact in news.memberships {
         tell(env, "rooms", device_lists, "device_lists", fact);
     }
-    // A sender that is woken before the pass finds its cut held back, and is woken by the pass again.
+    // A sender woken before `device_lists` has processed the change holds the event back; `device_lists` wakes it again.
     env.wake.services(&news.services, Some(env.store.head()));
     env.wake.rooms(news.rooms.into_iter().collect());
     env.wake.users(news.users.into_iter().collect());

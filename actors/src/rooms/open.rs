@@ -1,4 +1,4 @@
-//! A room that is being written to, as it is read in the same write.
+//! A room's row and rules, read in the write that changes it.
 
 use ruma::room_version_rules::RoomVersionRules;
 use ruma::{OwnedRoomId, RoomId};
@@ -10,7 +10,7 @@ use super::rules::power::Powers;
 use super::rules::{parsed, rules_of};
 use crate::{Env, Refusal, Result};
 
-/// A room that is being written to: its row, read in the same write.
+/// A room in the write that changes it.
 pub(crate) struct Open<'e> {
     pub(super) env: &'e Env,
     pub(super) rules: RoomVersionRules,
@@ -19,20 +19,17 @@ pub(crate) struct Open<'e> {
 }
 
 impl<'e> Open<'e> {
-    /// Open a room for a user who wants to write to it.
+    /// Read a room for a user that wants to change it.
     ///
     /// # Errors
-    /// [`Refusal::Forbidden`] when there is no such room: who is not in a room is not told whether it exists.
+    /// [`Refusal::Forbidden`] when there is no such room: the same answer as for a user that is not a member.
     pub(crate) fn room(env: &'e Env, tx: &mut Tx<'_>, room_id: &RoomId) -> Result<Open<'e>> {
         let row = rooms::room(tx, room_id.as_str())?
             .ok_or(Refusal::Forbidden("you are not in this room".into()))?;
         Open::row(env, row)
     }
 
-    /// Open a room whose row is known.
-    ///
-    /// # Errors
-    /// When the row is damaged.
+    /// From a row that was read already.
     pub(crate) fn row(env: &'e Env, row: RoomRow) -> Result<Open<'e>> {
         Ok(Open {
             env,
@@ -47,20 +44,14 @@ impl<'e> Open<'e> {
         &self.id
     }
 
-    /// Who may what in the room now.
-    ///
-    /// # Errors
-    /// When the database fails or a stored event is damaged.
+    /// The current power levels.
     pub(crate) fn powers(&self, tx: &mut Tx<'_>) -> Result<Powers> {
         let create = self.state(tx, "m.room.create", "")?;
         let levels = self.state(tx, "m.room.power_levels", "")?;
         Powers::new(create, levels, &self.rules.authorization)
     }
 
-    /// A current state event, as the rules look at it.
-    ///
-    /// # Errors
-    /// When the database fails or the stored event is damaged.
+    /// A current state event, in the form that the authorisation rules read.
     pub(crate) fn state(&self, tx: &mut Tx<'_>, kind: &str, key: &str) -> Result<Option<Judged>> {
         events::state(tx, &self.row.room_id, kind, key)?
             .map(|row| Judged::stored(&row, &self.rules))

@@ -1,4 +1,4 @@
-//! Events in the server-server format: making, hashing and signing them.
+//! Building, hashing and signing events in the server-server format.
 
 use ruma::canonical_json::{CanonicalJsonObject, CanonicalJsonValue};
 use ruma::room_version_rules::RoomVersionRules;
@@ -9,7 +9,7 @@ use super::rules;
 use super::rules::draft::{Draft, Place, Signed};
 use crate::{Env, Error, Refusal, Result};
 
-/// What signs: the server's name and key.
+/// Signs events with the server's name and key.
 pub(crate) struct Pen<'a> {
     name: &'a OwnedServerName,
     key: &'a Ed25519KeyPair,
@@ -23,10 +23,10 @@ impl<'a> Pen<'a> {
         }
     }
 
-    /// Hash and sign a draft in its place. ([spec])
+    /// Build, hash and sign the event of a draft. ([spec])
     ///
     /// # Errors
-    /// [`Refusal::TooLarge`] for more than an event may have.
+    /// [`Refusal::TooLarge`] above [`EVENT_BYTES`](rules::EVENT_BYTES); [`Refusal::InvalidParam`] for an integer that JSON cannot hold.
     ///
     /// [spec]: https://spec.matrix.org/v1.19/server-server-api/#adding-hashes-and-signatures-to-outgoing-events
     pub(crate) fn sign(

@@ -1,4 +1,4 @@
-//! Messages, state and redactions that clients send.
+//! Sending message events, state events and redactions.
 
 use actix::{Context, Handler, ResponseFuture};
 use ruma::OwnedEventId;
@@ -54,7 +54,7 @@ impl Handler<Redact> for Rooms {
     }
 }
 
-/// Send a message event, unless this transaction id was answered before.
+/// Send a message event; a repeated transaction id gets the earlier answer.
 pub(crate) fn send(
     env: &Env,
     tx: &mut Tx<'_>,
@@ -78,7 +78,7 @@ pub(crate) fn send(
     })
 }
 
-/// Redact an event, unless this transaction id was answered before.
+/// Redact an event; a repeated transaction id gets the earlier answer.
 pub(crate) fn redact(
     env: &Env,
     tx: &mut Tx<'_>,
@@ -107,7 +107,7 @@ pub(crate) fn redact(
     })
 }
 
-/// Set a piece of state.
+/// Send a state event.
 pub(crate) fn set_state(
     env: &Env,
     tx: &mut Tx<'_>,
@@ -122,7 +122,7 @@ pub(crate) fn set_state(
     parsed(&id)
 }
 
-/// Do what a request asks once, and answer its repetitions alike. ([spec])
+/// Run `act` once per transaction id; a repetition gets the stored answer. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#transaction-identifiers
 fn once(
@@ -144,7 +144,7 @@ fn once(
     parsed(&id)
 }
 
-/// Services may date what they bring from elsewhere. ([spec])
+/// The `origin_server_ts` of an event: appservices may choose it. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#timestamp-massaging
 fn time(by: &Identity, wanted: Option<i64>, now: i64) -> i64 {

@@ -1,4 +1,4 @@
-//! What a user may see of a room, read for [`HistoryAccess`] to decide.
+//! Reads the rows from which [`HistoryAccess`] decides what a user may see of a room.
 
 use ruma::{RoomId, UserId};
 use schema::events::EventRow;
@@ -9,16 +9,13 @@ use crate::rooms::rules::visibility::{HistoryAccess, Present, StateAccess, Visib
 use crate::services::Interests;
 use crate::{Identity, Refusal, Result};
 
-/// The most changes of a room's rule, and of a user's membership, that are read at a time: as many as the events of the longest
-/// stretch that is looked at. What stands above them is not seen.
+/// The most changes of the history visibility, and of a user's membership, that are read for one stretch. Events after the last
+/// change that was read are treated as not visible.
 const CHANGES: i64 = 1000;
 
 const RULE: &str = "m.room.history_visibility";
 
-/// What a user may see of the events after a position and up to another.
-///
-/// # Errors
-/// When the database fails or a stored event is damaged.
+/// What a user may see of the events after `after` and up to `up_to`.
 pub fn access(
     db: &mut Conn,
     room_id: &str,
@@ -52,7 +49,7 @@ pub fn access(
     })
 }
 
-/// What a user is to a room now.
+/// A user's current relation to a room.
 pub(super) fn present(db: &mut Conn, room_id: &str, user_id: &str) -> Result<Present> {
     let rule = events::state(db, room_id, RULE, "")?;
     let is_world_readable = visibility_in(rule.as_ref()) == Visibility::WorldReadable;
@@ -71,7 +68,7 @@ pub(super) fn present(db: &mut Conn, room_id: &str, user_id: &str) -> Result<Pre
     ))
 }
 
-/// Up to when the caller may see a room's state; a service sees its present where one of its users is joined. ([spec])
+/// Up to when the caller may see a room's state. A service sees the current state if one of its users is joined. ([spec])
 ///
 /// # Errors
 /// [`Refusal::Forbidden`]
@@ -92,7 +89,7 @@ pub(super) fn state_access(
     state_access_of_user(db, &by.user, room_id)
 }
 
-/// The same for a user without a service.
+/// Like [`state_access`], for the user alone.
 pub(super) fn state_access_of_user(
     db: &mut Conn,
     user: &UserId,
@@ -103,7 +100,7 @@ pub(super) fn state_access_of_user(
         .ok_or_else(|| Refusal::Forbidden("you are not in this room".into()).into())
 }
 
-/// The rule of a room about its past that an event sets.
+/// The history visibility that a state event sets; `shared` for no event.
 pub(super) fn visibility_in(event: Option<&EventRow>) -> Visibility {
     #[derive(serde::Deserialize)]
     struct Content {

@@ -1,4 +1,4 @@
-//! Names of rooms, and the list of public ones.
+//! Aliases, and the room directory.
 
 use ruma::directory::{PublicRoomsChunk, PublicRoomsChunkInit, RoomTypeFilter};
 use ruma::room::RoomType;
@@ -15,7 +15,7 @@ use crate::rooms::rules::visibility::{StateAccess, Visibility};
 use crate::services::CarriesInterests;
 use crate::{Env, Identity, Refusal, Result};
 
-/// The most rooms of a page of the directory, and how many are looked at for a search.
+/// The most rooms that are read for a page of the directory or for a search.
 const PAGE: i64 = 500;
 
 /// The room that an alias names. ([spec])
@@ -29,7 +29,7 @@ pub async fn room_named(env: &Env, alias: &RoomAliasId) -> Result<OwnedRoomId> {
     env.store.read(move |db| names::resolve(db, &alias)).await
 }
 
-/// The aliases of a room, for a caller that may see its present state. ([spec])
+/// The aliases of a room, for a caller that may see its current state. ([spec])
 ///
 /// # Errors
 /// [`Refusal::Forbidden`]
@@ -71,27 +71,27 @@ pub async fn is_listed(env: &Env, room: &RoomId) -> Result<bool> {
 /// A page of the directory.
 #[derive(Debug)]
 pub struct PublicRooms {
-    /// The rooms, the largest first.
+    /// The rooms, largest first.
     pub chunk: Vec<PublicRoomsChunk>,
-    /// Where the next page begins.
+    /// The token of the next page.
     pub next: Option<String>,
     /// How many rooms the directory lists.
     pub total: i64,
 }
 
-/// Which rooms of the directory are asked for.
+/// Criteria for a page of the directory.
 #[derive(Debug, Default)]
 pub struct Which {
-    /// Those whose name, topic or main alias contains this.
+    /// Text that the name, topic or canonical alias contains, ignoring case.
     pub search: Option<String>,
-    /// Those of one of these types; empty for any.
+    /// Room types; empty for all.
     pub types: Vec<RoomTypeFilter>,
 }
 
-/// A page of the directory: rooms whose name, topic or main alias contains the search term, if there is one. ([spec])
+/// A page of the directory. ([spec])
 ///
 /// # Errors
-/// [`Refusal::InvalidParam`] for a token that is none.
+/// [`Refusal::InvalidParam`] for an invalid token.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3publicrooms
 pub async fn public_rooms(
@@ -137,7 +137,7 @@ fn parse_since(since: &str) -> Result<(i64, String)> {
         .split_once('_')
         .and_then(|(joined, room)| Some((joined.parse().ok()?, room.to_owned())))
         .filter(|(_, room)| !room.contains('\0'))
-        .ok_or_else(|| Refusal::InvalidParam("this is no token of this server".into()).into())
+        .ok_or_else(|| Refusal::InvalidParam("this token is not from this server".into()).into())
 }
 
 fn is_of_type(room: &PublicRoomsChunk, types: &[RoomTypeFilter]) -> bool {

@@ -1,4 +1,4 @@
-//! What is left of the events of users that wanted theirs erased, for readers that came later. ([spec])
+//! Redacts the events of users that asked for erasure, for readers that joined later. ([spec])
 //!
 //! [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3accountdeactivate
 
@@ -12,12 +12,12 @@ use crate::Result;
 use crate::rooms::rules::rules_of;
 use crate::rooms::rules::visibility::HistoryAccess;
 
-/// The senders among those of some events whose events a reader sees erased.
+/// Of the senders of some events, those that asked for erasure before the reader joined; with the position of the request.
 #[derive(Debug, Default)]
 pub(super) struct Erased(BTreeMap<String, Position>);
 
 impl Erased {
-    /// Look up the senders of events for a reader; without one, for a transaction, nothing is erased.
+    /// Look up the senders of events for a reader. `access` is the reader's; `None`, for an appservice transaction, erases nothing.
     pub(super) fn among(
         db: &mut Conn,
         rows: &[EventRow],
@@ -42,12 +42,12 @@ impl Erased {
         Ok(erased)
     }
 
-    /// Whether this event is shown erased.
+    /// Whether the reader sees this event redacted.
     pub(super) fn contains(&self, row: &EventRow) -> bool {
         self.0.contains_key(&row.sender)
     }
 
-    /// What is left of an event; `None` for all of it.
+    /// The redacted form of an event; `None` if the reader sees it whole or it is redacted already.
     pub(super) fn left_of(&self, db: &mut Conn, row: &EventRow) -> Result<Option<EventRow>> {
         if !self.contains(row) || row.redacted_by.is_some() {
             return Ok(None);

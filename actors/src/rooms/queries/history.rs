@@ -1,4 +1,4 @@
-//! The past of rooms, as far as each may see it.
+//! The history of rooms, as far as the caller may see it.
 
 use std::collections::BTreeSet;
 
@@ -18,38 +18,38 @@ use crate::{Env, Error, Identity, Refusal, Result};
 /// The most events of a page.
 const PAGE: usize = 1000;
 
-/// Which page of a room's history is asked for.
+/// Criteria for a page of a room's history.
 #[derive(Debug, Clone)]
 pub struct Page {
-    /// Begin here; `None` for the end from which the direction leads away.
+    /// Where the page begins; `None` for the newest event if `backwards`, else the oldest.
     pub from: Option<Position>,
-    /// Do not go past this.
+    /// Where the page ends at the latest.
     pub to: Option<Position>,
-    /// Newest first.
+    /// Whether the page is read newest first.
     pub backwards: bool,
-    /// At most so many events.
+    /// The most events.
     pub limit: usize,
-    /// Only such events.
+    /// Which events are wanted.
     pub filter: RoomEventFilter,
 }
 
-/// A page of history: tokens where it begins and where the next one does, and the events in between in client format.
+/// A page of history: events in client format, and tokens.
 #[derive(Debug)]
 pub struct Messages {
-    /// Where it begins.
+    /// The token where this page begins.
     pub start: String,
-    /// Where the next page begins; `None` at the edge.
+    /// The token of the next page; `None` if there is none.
     pub end: Option<String>,
-    /// The events, in the direction that was asked for.
+    /// The events, in the requested direction.
     pub chunk: Vec<Box<RawValue>>,
-    /// The member events of their senders, if the filter asks for members as they are needed.
+    /// The member events of the senders, if the filter asks for lazy-loaded members.
     pub state: Vec<Box<RawValue>>,
 }
 
 /// A page of a room's history. ([spec])
 ///
 /// # Errors
-/// [`Refusal::Forbidden`] for who has never been in the room.
+/// [`Refusal::Forbidden`] for a user that has never been in the room.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3roomsroomidmessages
 pub async fn messages(env: &Env, by: &Identity, room: &RoomId, page: Page) -> Result<Messages> {
@@ -95,8 +95,8 @@ fn read_page(
     let reader = Reader::new(by, room, now);
     let limit = page.limit.clamp(1, PAGE);
     let walked = reader.walk(db, &stretch, limit, &page.filter)?;
-    // Deviation: at the live edge a page that holds something has an end, where the next events will come, so that the client can
-    // go on later; Synapse answers the same. An empty page has none, nor has the last one that a user who left may see.
+    // Deviation: a forward page that reaches the newest event has an `end` token unless it is empty, so that the client can
+    // continue when more events come; Synapse does the same. The last page that a user who left may see has none.
     let goes_on = until == Position(i64::MAX) && !page.backwards && walked.looked_at > 0;
     let state = if page.filter.lazy_load_options.is_disabled() {
         Vec::new()
@@ -114,7 +114,7 @@ fn read_page(
 /// An event that a user may see.
 ///
 /// # Errors
-/// [`Refusal::NotFound`]: what one may not see is not there.
+/// [`Refusal::NotFound`], also when the user may not see it.
 fn visible(db: &mut Conn, by: &Identity, room: &RoomId, event: &EventId) -> Result<EventRow> {
     let missing = || Refusal::NotFound("there is no such event, or you may not see it".into());
     let row = events::by_id(db, event.as_str())?
@@ -151,24 +151,24 @@ pub async fn event(
         .await
 }
 
-/// An event and what stands around it.
+/// An event and the events around it.
 #[derive(Debug)]
 pub struct Context {
-    /// Where what stands before it begins: a page backwards from here goes on.
+    /// The token from which a backward page continues.
     pub start: String,
-    /// Where what stands after it ends: a page forwards from here goes on.
+    /// The token from which a forward page continues.
     pub end: String,
     /// The event.
     pub event: Box<RawValue>,
-    /// What stands before it, newest first.
+    /// The events before it, newest first.
     pub before: Vec<Box<RawValue>>,
-    /// What stands after it, oldest first.
+    /// The events after it, oldest first.
     pub after: Vec<Box<RawValue>>,
     /// The state as of the last of these events.
     pub state: Vec<Box<RawValue>>,
 }
 
-/// An event and what stands around it, at most `limit` events in all. ([spec])
+/// An event with at most `limit` events around it. ([spec])
 ///
 /// # Errors
 /// [`Refusal::NotFound`]
@@ -223,8 +223,8 @@ pub async fn context(
         .await
 }
 
-/// The state as of the last of these events, as far as the user may see it; where members are loaded as they are needed, with
-/// the member events of the senders only. A user who may see nothing but its own leave is shown that.
+/// The state as of the newest event in `all` whose state the user may see, as far as the user may see it; if the filter asks for
+/// lazy-loaded members, only the senders' member events. If there is no such event, the state is `event` alone (its own leave).
 fn context_state(
     db: &mut Conn,
     reader: &Reader<'_>,
@@ -247,16 +247,16 @@ fn context_state(
     reader.seen_as_of(db, then, state)
 }
 
-/// Which events about another are asked for.
+/// Criteria for the events that relate to an event.
 #[derive(Debug, Clone, Default)]
 pub struct Related {
-    /// Only those that relate in this way.
+    /// The relation type; `None` for all.
     pub rel_type: Option<String>,
-    /// Only those of this type.
+    /// The event type; `None` for all.
     pub kind: Option<String>,
 }
 
-/// Events that say something about another. ([spec])
+/// The events that relate to an event. ([spec])
 ///
 /// # Errors
 /// [`Refusal::NotFound`]
@@ -305,7 +305,7 @@ pub async fn related(
                     continue;
                 }
                 if rows.len() == limit {
-                    // The next page begins with this one.
+                    // The next page begins with this event.
                     end = Some(token(if backwards { at } else { at.before() }));
                     break;
                 }
@@ -321,8 +321,8 @@ pub async fn related(
         .await
 }
 
-/// The event of a room that is nearest to a time, at or before it or at or after it, as far as the user may see: its id and
-/// its time. ([spec])
+/// The id and `origin_server_ts` of the event nearest to a time, before it if `backwards`, else after it; only events that the
+/// user may see count. ([spec])
 ///
 /// # Errors
 /// [`Refusal::Forbidden`], [`Refusal::NotFound`]

@@ -1,4 +1,4 @@
-//! A room at one look, for clients that know no better way: its state, its last events, what the user keeps about it.
+//! `/rooms/{roomId}/initialSync`, a deprecated endpoint: a room's state, last events and account data in one answer.
 
 use ruma::RoomId;
 use schema::{Conn, Position, events, memberships, rooms, user_data};
@@ -13,32 +13,32 @@ use crate::rooms::rules::visibility::StateAccess;
 use crate::services::CarriesInterests;
 use crate::{Env, Identity, Result};
 
-/// How many of the last events are shown.
+/// How many of the newest events are shown.
 const MESSAGES: usize = 20;
 
-/// How many pieces of account data are shown.
+/// The most account data events that are shown.
 const ACCOUNT_DATA: i64 = 1000;
 
-/// A room at one look.
+/// The answer of [`initial_sync`].
 #[derive(Debug)]
 pub struct InitialSync {
-    /// The user's membership, if it has or had one.
+    /// The user's membership, if there is or was one.
     pub membership: Option<String>,
-    /// Where the events begin: a page backwards from here goes on.
+    /// The token from which a backward page continues.
     pub start: String,
-    /// Where they end.
+    /// The token of the newest event.
     pub end: String,
     /// The last events that the user may see, oldest first.
     pub chunk: Vec<Box<RawValue>>,
-    /// The state: of the present, or as it was when the user left.
+    /// The current state, or the state when the user left.
     pub state: Vec<Box<RawValue>>,
-    /// Whether the directory lists the room.
+    /// Whether the room directory lists the room.
     pub is_listed: bool,
     /// The user's account data for the room.
     pub account_data: Vec<Box<RawValue>>,
 }
 
-/// A room at one look, for a user that is or was joined to it. ([spec])
+/// The state and newest events of a room, for a user that is or was joined. ([spec])
 ///
 /// # Errors
 /// [`Refusal::Forbidden`](crate::Refusal::Forbidden)

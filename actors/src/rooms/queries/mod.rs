@@ -1,4 +1,4 @@
-//! What may be looked up about rooms without queueing behind writes, and how stored events are dressed for their readers.
+//! Reads about rooms, which do not wait for writes, and the formatting of stored events for their readers.
 
 mod access;
 mod directory;
@@ -33,7 +33,7 @@ use crate::rooms::rules::membership_in;
 use crate::services::Interests;
 use erased::Erased;
 
-/// State that tells someone who is not in a room what room it is, besides the member events of who invited and who is invited. ([spec])
+/// The state types in stripped state, besides the member events of the invited user and of the inviter. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#stripped-state
 const STRIPPED: [&str; 7] = [
@@ -46,11 +46,8 @@ const STRIPPED: [&str; 7] = [
     "m.room.encryption",
 ];
 
-/// Stored events in client format, each with what it replaced and what redacted it. `memberships` is the reader's membership
-/// at each event, in their order; empty leaves it out. `dress` says the rest.
-///
-/// # Errors
-/// When the database fails or a stored event is damaged.
+/// Stored events in client format, each with the state it replaced and its redaction. `memberships` holds the reader's membership
+/// at each event, in the order of `rows`, or is empty to leave it out.
 pub fn dressed(
     db: &mut Conn,
     rows: &[EventRow],
@@ -98,11 +95,8 @@ fn dressed_one(
     client_event(left.as_ref().unwrap_or(row), &dress)
 }
 
-/// The events at these positions, each with its position, as a transaction for a service carries them: with their room, and an invite of a user of
-/// the service with stripped state of the room. `now` is milliseconds since the epoch.
-///
-/// # Errors
-/// When the database fails or a stored event is damaged.
+/// The events at these positions for an appservice transaction: with `room_id`, and the invite of a user of the service with
+/// stripped state. `now` is milliseconds since the epoch.
 pub fn for_appservice(
     db: &mut Conn,
     interests: &Interests,
@@ -144,18 +138,15 @@ fn for_one_appservice(
     dressed_one(db, row, &Erased::default(), &dress)
 }
 
-/// Whom a member event invites, if that is what it does.
+/// The user that a member event invites; `None` for another event.
 fn invited_user(row: &EventRow) -> Result<Option<&str>> {
     let invites =
         row.kind == "m.room.member" && membership_in(content(row)?).as_deref() == Some("invite");
     Ok(row.state_key.as_deref().filter(|_| invites))
 }
 
-/// What someone who was invited to a room, or knocks on it, is shown of it: the state that says what room it is, the
-/// member event of the user itself and that of its sender. ([spec])
-///
-/// # Errors
-/// When the database fails or a stored event is damaged.
+/// The stripped state that a user who is invited to a room, or knocks on it, may see: the state that describes the room, the
+/// user's member event and that of its sender. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#stripped-state
 pub fn stripped_state(db: &mut Conn, room_id: &str, user_id: &str) -> Result<Vec<Box<RawValue>>> {

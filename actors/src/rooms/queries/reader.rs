@@ -1,4 +1,4 @@
-//! Reading a room's history for one user: what it may see of it, in client format.
+//! Reads a room's history for one user: filters by what the user may see, and formats for the client.
 
 use ruma::RoomId;
 use ruma::api::client::filter::RoomEventFilter;
@@ -14,35 +14,35 @@ use crate::rooms::rules::format::Dress;
 use crate::rooms::rules::visibility::HistoryAccess;
 use crate::{Identity, Result};
 
-/// The most events that are looked at for one page: a filter that lets nothing pass must not read the whole room.
+/// The most events that are read for one page, so that a filter that matches nothing does not read the whole room.
 pub(super) const LOOKED_AT: usize = 5000;
 
-/// A user who reads a room.
+/// A user that reads a room.
 pub(super) struct Reader<'a> {
     by: &'a Identity,
     room: &'a RoomId,
     now: i64,
 }
 
-/// A stretch of a room's history to be walked through.
+/// A range of a room's history.
 pub(super) struct Stretch {
-    /// After this.
+    /// Begins after this position.
     pub(super) low: Position,
-    /// Up to this.
+    /// Ends with this position.
     pub(super) high: Position,
-    /// Newest first.
+    /// Whether it is read newest first.
     pub(super) backwards: bool,
 }
 
-/// What was found on a walk.
+/// What [`Reader::walk`] read.
 pub(super) struct Walked {
-    /// The events that the user may see and the filter lets pass, without those of users that it ignores, in the direction of the walk.
+    /// The events that the user may see and the filter matches, without those of ignored users, in the direction of the range.
     pub(super) rows: Vec<EventRow>,
-    /// Where the walk ended: from here it goes on.
+    /// Where to continue.
     pub(super) end: Position,
-    /// Whether there may be more.
+    /// Whether the range may hold more.
     pub(super) more: bool,
-    /// How many events were looked at.
+    /// How many events were read.
     pub(super) looked_at: usize,
 }
 
@@ -52,12 +52,12 @@ impl<'a> Reader<'a> {
         Reader { by, room, now }
     }
 
-    /// The user's id.
+    /// The reading user's id.
     pub(super) fn user(&self) -> &'a str {
         self.by.user.as_str()
     }
 
-    /// What the user may see around these events.
+    /// What the user may see from the oldest of these events on.
     pub(super) fn access(&self, db: &mut Conn, rows: &[EventRow]) -> Result<HistoryAccess> {
         let oldest = rows.iter().map(|e| e.position).min().unwrap_or_default();
         self.access_since(db, Position(oldest).before())
@@ -68,7 +68,7 @@ impl<'a> Reader<'a> {
         access(db, room, user, after, Position(i64::MAX))
     }
 
-    /// Walk until `limit` events are found.
+    /// Read a range until `limit` events are found, or [`LOOKED_AT`] are read.
     pub(super) fn walk(
         &self,
         db: &mut Conn,
@@ -116,7 +116,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Events in client format, each with what the user was at the time.
+    /// Events in client format, each with the user's membership at the time.
     pub(super) fn show(&self, db: &mut Conn, rows: &[EventRow]) -> Result<Vec<Box<RawValue>>> {
         if rows.is_empty() {
             return Ok(Vec::new());
@@ -129,7 +129,7 @@ impl<'a> Reader<'a> {
         dressed(db, rows, &memberships, &self.dress(&access))
     }
 
-    /// Pieces of state in client format.
+    /// State events in client format.
     pub(super) fn show_state(
         &self,
         db: &mut Conn,
@@ -150,7 +150,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The member events of the senders of events, as of the newest of them whose state the user may see.
+    /// The member events of the senders of `rows`, as of the newest row whose state the user may see.
     pub(super) fn senders(&self, db: &mut Conn, rows: &[EventRow]) -> Result<Vec<EventRow>> {
         let Some(then) = self.newest_with_state(db, rows)? else {
             return Ok(Vec::new());
@@ -171,7 +171,7 @@ impl<'a> Reader<'a> {
         self.seen_as_of(db, then, found)
     }
 
-    /// What the user may see of the state as of an event. An invite that lets the user see the event opens no state of before it.
+    /// Keep of the state as of `then` what the user may see: a user who is only invited does not see state from before the invite.
     pub(super) fn seen_as_of(
         &self,
         db: &mut Conn,
@@ -185,7 +185,7 @@ impl<'a> Reader<'a> {
         Ok(state)
     }
 
-    /// The newest of these events whose state the user may see.
+    /// The position of the newest of these events whose state the user may see.
     pub(super) fn newest_with_state(
         &self,
         db: &mut Conn,

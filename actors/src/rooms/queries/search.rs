@@ -1,7 +1,7 @@
-//! Searching what was said in a user's rooms. ([spec])
+//! Search in the messages, names and topics of a user's rooms. ([spec])
 //!
-//! There is no index: the rooms that the user is joined to are read backwards, merged by time, until a page is full or enough
-//! was looked at; the next page goes on from there. What is encrypted cannot be searched, and rooms that were left are not.
+//! There is no index. The rooms that the user is joined to are read backwards, merged by position, until a page is full or
+//! [`LOOKED_AT`] events are read; the next page continues there. Encrypted events and rooms that the user left are not searched.
 //!
 //! [spec]: https://spec.matrix.org/v1.19/client-server-api/#server-side-search
 
@@ -31,47 +31,47 @@ const PAGE: usize = 50;
 /// The most events around a result, on each side.
 const AROUND: usize = 20;
 
-/// The most rooms that are searched at a time.
+/// The most rooms that one request searches.
 const ROOMS: usize = 200;
 
-/// The most events that are looked at for a page.
+/// The most events that are read for a page.
 const LOOKED_AT: usize = 10_000;
 
 /// How many events of a room are read at a time.
 const PIECE: i64 = 50;
 
-/// What is searched: the type of an event and the key of its content.
+/// What is searched: event types, each with the key of its content.
 const KEYS: [(&str, &str); 3] = [
     ("m.room.message", "body"),
     ("m.room.name", "name"),
     ("m.room.topic", "topic"),
 ];
 
-/// What is searched for.
+/// The criteria of a search.
 #[derive(Debug, Clone, Default)]
 pub struct Sought {
-    /// The words; each of them must be there.
+    /// Words that the text must all contain.
     pub term: String,
-    /// Which of `KEYS` are looked at, as `content.body`; empty for all.
+    /// Which of `KEYS` are searched, as `content.body`; empty for all.
     pub keys: Vec<String>,
-    /// Only such events.
+    /// Which events are wanted.
     pub filter: RoomEventFilter,
-    /// Newest first, rather than the best match.
+    /// Newest first, instead of best match first.
     pub by_time: bool,
-    /// How many events are wanted before and after each result, and whether with the names of their senders.
+    /// How many events to return before and after each result, and whether with the profiles of their senders.
     pub around: Option<(usize, usize, bool)>,
-    /// Whether the state of the rooms is wanted.
+    /// Whether to return the state of the rooms.
     pub state: bool,
-    /// By what the results are grouped: `room_id`, `sender`.
+    /// The keys to group results by: `room_id`, `sender`.
     pub groups: BTreeSet<String>,
-    /// The token of the page before.
+    /// The `next_batch` of the previous page.
     pub from: Option<String>,
 }
 
 /// Search, and answer the category `room_events` as JSON. ([spec])
 ///
 /// # Errors
-/// [`Refusal::InvalidParam`](crate::Refusal::InvalidParam) for a token that is none.
+/// [`Refusal::InvalidParam`](crate::Refusal::InvalidParam) for an invalid token.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3search
 pub async fn search(env: &Env, by: &Identity, sought: Sought) -> Result<Value> {
@@ -90,7 +90,7 @@ pub async fn search(env: &Env, by: &Identity, sought: Sought) -> Result<Value> {
                 found = find(db, &by, &sought, &words, &mut sources)?;
             }
             if !sought.by_time {
-                // Equal matches stay in order of time.
+                // The sort is stable: results of equal rank stay in order of time.
                 found.results.sort_by_key(|r| std::cmp::Reverse(r.rank));
             }
             answer(db, &by, &sought, &words, found, now)
@@ -101,7 +101,7 @@ pub async fn search(env: &Env, by: &Identity, sought: Sought) -> Result<Value> {
 /// An event that matches.
 struct Match {
     event: EventRow,
-    /// How often the words are in it.
+    /// How often the words occur in it.
     rank: usize,
 }
 
@@ -111,13 +111,13 @@ struct Found {
     next: Option<Position>,
 }
 
-/// The rooms that are searched, each with the events that were read of it, newest first.
+/// The rooms that are searched, each with the events that were read ahead, newest first.
 struct Sources(Vec<Source>);
 
 struct Source {
     room: String,
     rows: VecDeque<EventRow>,
-    /// What is read next is up to here; `None` when there is no more.
+    /// Where the next read begins, going back; `None` when the room is read to its start.
     up_to: Option<Position>,
 }
 
@@ -158,7 +158,7 @@ impl Sources {
         Ok(sources)
     }
 
-    /// The newest event that was not looked at.
+    /// The newest event, over all rooms, that was not returned yet.
     fn next(&mut self, db: &mut Conn) -> Result<Option<EventRow>> {
         let newest = self
             .0
@@ -236,7 +236,7 @@ fn find(
     Ok(found)
 }
 
-/// How often the words are in an event; `None` unless each of them is.
+/// How often the words occur in an event; `None` unless each of them does.
 fn rank(event: &EventRow, keys: &[String], words: &[String]) -> Option<usize> {
     let (_, key) = KEYS.iter().find(|(kind, _)| *kind == event.kind)?;
     let is_asked = |asked: &String| asked.strip_prefix("content.") == Some(key);
@@ -287,7 +287,7 @@ fn answer(
     Ok(answer)
 }
 
-/// What stands around a result.
+/// The events around a result.
 fn context(
     db: &mut Conn,
     reader: &Reader<'_>,
@@ -346,7 +346,7 @@ fn state(db: &mut Conn, by: &Identity, found: &Found, now: i64) -> Result<Value>
     Ok(serde_json::to_value(state)?)
 }
 
-/// The results by room or by sender.
+/// The results grouped by room or by sender.
 fn groups(found: &Found, wanted: &BTreeSet<String>) -> Map<String, Value> {
     let mut groups = Map::new();
     for key in wanted {

@@ -1,4 +1,4 @@
-//! State and members, for those who may see them.
+//! State and members of rooms, as far as the caller may see them.
 
 use ruma::{OwnedRoomId, RoomId, UserId};
 use schema::events::EventRow;
@@ -14,7 +14,7 @@ use crate::rooms::rules::{membership_in, parsed};
 use crate::services::CarriesInterests;
 use crate::{Env, Error, Identity, Refusal, Result};
 
-/// The most state events and members that are shown of a room.
+/// The most state events or members that are returned for a room.
 const MOST: i64 = 100_000;
 
 /// A room's state, each event in client format. ([spec])
@@ -35,7 +35,7 @@ pub async fn state(env: &Env, by: &Identity, room: &RoomId) -> Result<Vec<Box<Ra
         .await
 }
 
-/// One piece of a room's state: its content, and the whole event in client format. ([spec])
+/// One state event of a room: its content, and the whole event in client format. ([spec])
 ///
 /// # Errors
 /// [`Refusal::Forbidden`], [`Refusal::NotFound`]
@@ -70,7 +70,7 @@ pub async fn state_event(
         .await
 }
 
-/// The state of a room as far as it may be seen.
+/// The state events of a room, now or when the user left.
 pub(super) fn state_rows(
     db: &mut Conn,
     room: &RoomId,
@@ -84,13 +84,10 @@ pub(super) fn state_rows(
     })
 }
 
-/// How many joined rooms are read at once: a reader is free for others between two pages.
+/// How many joined rooms one read returns; between two pages the database connection is free for other reads.
 const JOINED_PAGE: usize = 100;
 
 /// The rooms a user is joined to. ([spec])
-///
-/// # Errors
-/// When the database fails.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3joined_rooms
 pub async fn joined_rooms(env: &Env, user: &UserId) -> Result<Vec<OwnedRoomId>> {
@@ -117,7 +114,7 @@ pub async fn joined_rooms(env: &Env, user: &UserId) -> Result<Vec<OwnedRoomId>> 
 /// The joined members of a room. ([spec])
 ///
 /// # Errors
-/// [`Refusal::Forbidden`] for who is not joined, and for a service none of whose users is.
+/// [`Refusal::Forbidden`] for a user that is not joined, and for a service without a joined user.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3roomsroomidjoined_members
 pub async fn joined_members(env: &Env, by: &Identity, room: &RoomId) -> Result<Vec<MembershipRow>> {
@@ -133,14 +130,14 @@ pub async fn joined_members(env: &Env, by: &Identity, room: &RoomId) -> Result<V
         .await
 }
 
-/// Which members are asked for.
+/// Criteria for the members of a room.
 #[derive(Debug, Clone, Default)]
 pub struct Members {
     /// As of this position; `None` for now.
     pub at: Option<Position>,
-    /// Only those with this membership.
+    /// Only members with this membership.
     pub with: Option<String>,
-    /// Only those without this membership.
+    /// Only members with another membership.
     pub without: Option<String>,
 }
 
@@ -178,14 +175,14 @@ pub async fn members(
         .await
 }
 
-/// Where the members as of a position may be seen: there, or else where the user's membership changed next. A client asks with
-/// the token of a timeline that begins with its own join.
+/// The position whose members to show for a request as of `at`: `at` if the user may see the state there, else the next change of
+/// the user's own membership. Clients ask with the token of a timeline that begins with their own join.
 ///
 /// # Errors
 /// [`Refusal::Forbidden`]
 fn first_seen(db: &mut Conn, by: &Identity, room: &RoomId, at: Position) -> Result<Position> {
     if state_access_of_user(db, &by.user, room).is_err() {
-        // A service that reads for another one of its users.
+        // A service reads with the rights of another of its users.
         return Ok(at);
     }
     let (id, user) = (room.as_str(), by.user.as_str());

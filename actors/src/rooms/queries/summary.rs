@@ -1,4 +1,4 @@
-//! What a room is, for a user that thinks of joining it, and the rooms of a space. ([spec])
+//! Summaries of rooms for users that have not joined them, and the rooms of a space. ([spec])
 //!
 //! [spec]: https://spec.matrix.org/v1.19/client-server-api/#spaces
 
@@ -19,13 +19,13 @@ use crate::{Env, Identity, Refusal, Result};
 /// The most rooms of a page of a space.
 const PAGE: usize = 50;
 
-/// The most rooms of a space that are looked at, and the most children of one room.
+/// The most rooms of a space that are read, and the most children of one room.
 const ROOMS: usize = 1000;
 
-/// What a room is, as JSON. ([spec])
+/// The summary of a room, as JSON. ([spec])
 ///
 /// # Errors
-/// [`Refusal::NotFound`] for a room that the caller may not know of.
+/// [`Refusal::NotFound`] for a room that does not exist or that the caller may not see a summary of.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv1room_summaryroomidoralias
 pub async fn summary(env: &Env, by: Option<&Identity>, room: &RoomId) -> Result<Value> {
@@ -49,7 +49,7 @@ pub async fn summary(env: &Env, by: Option<&Identity>, room: &RoomId) -> Result<
         .await
 }
 
-/// The summary of a room, if a user may know of it.
+/// The summary of a room; `None` if the user may not see it.
 fn of(db: &mut Conn, user: Option<&UserId>, row: &RoomRow) -> Result<Option<Map<String, Value>>> {
     let join_rules = events::state(db, &row.room_id, "m.room.join_rules", "")?;
     let rule = Rule::of(join_rules.as_ref())?;
@@ -73,10 +73,10 @@ fn of(db: &mut Conn, user: Option<&UserId>, row: &RoomRow) -> Result<Option<Map<
     Ok(Some(summary))
 }
 
-/// How a room is joined.
+/// The content of a join rules event.
 struct Rule {
     name: String,
-    /// The rooms whose members may join.
+    /// The rooms whose members a restricted room admits.
     rooms: Vec<String>,
 }
 
@@ -102,8 +102,8 @@ impl Rule {
     }
 }
 
-/// Whether a user may know what a room is: it may be joined or knocked on, or its present is open to the world, or the user is
-/// in it or invited. ([spec])
+/// Whether a user may see the summary of a room: the join rule lets the user join or knock, or the room is world-readable, or the
+/// user is joined or invited. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv1roomsroomidhierarchy
 fn may_know(db: &mut Conn, user: Option<&UserId>, row: &RoomRow, rule: &Rule) -> Result<bool> {
@@ -129,32 +129,32 @@ fn may_know(db: &mut Conn, user: Option<&UserId>, row: &RoomRow, rule: &Rule) ->
     Ok(false)
 }
 
-/// Which rooms of a space are asked for.
+/// Criteria for a page of the rooms of a space.
 #[derive(Debug, Clone)]
 pub struct SpacePage {
-    /// The token of the page before.
+    /// The token of this page; `None` for the first.
     pub from: Option<String>,
-    /// At most so many rooms.
+    /// The most rooms.
     pub limit: usize,
-    /// At most so deep below the space.
+    /// The most levels below the space.
     pub max_depth: Option<u64>,
-    /// Only children that the space suggests.
+    /// Only children that the space marks as suggested.
     pub suggested_only: bool,
 }
 
 /// The rooms of a space.
 #[derive(Debug)]
 pub struct Hierarchy {
-    /// The rooms, each with its children, the space itself first, depth first.
+    /// The rooms, the space itself first, in depth-first order, each with its `m.space.child` events.
     pub rooms: Vec<Value>,
-    /// Where the next page begins.
+    /// The token of the next page.
     pub next: Option<String>,
 }
 
 /// A page of the rooms of a space. ([spec])
 ///
 /// # Errors
-/// [`Refusal::Forbidden`], [`Refusal::InvalidParam`] for a token of another request.
+/// [`Refusal::Forbidden`], [`Refusal::InvalidParam`] for a token of a request with other criteria.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv1roomsroomidhierarchy
 pub async fn hierarchy(
@@ -192,7 +192,7 @@ pub async fn hierarchy(
 }
 
 impl SpacePage {
-    /// A token says how many rooms were shown, and of which request.
+    /// A token holds how many rooms the pages before had, and the criteria of the request.
     fn token(&self, shown: usize) -> String {
         let depth = self.max_depth.map_or("-".to_owned(), |d| d.to_string());
         format!("{shown}_{depth}_{}", self.suggested_only)
@@ -205,17 +205,21 @@ impl SpacePage {
         let shown = from.split('_').next().and_then(|n| n.parse().ok());
         shown
             .filter(|shown| *shown <= ROOMS && self.token(*shown) == *from)
-            .ok_or_else(|| Refusal::InvalidParam("this is no token of this request".into()))
+            .ok_or_else(|| {
+                Refusal::InvalidParam(
+                    "this token is not from a request with these parameters".into(),
+                )
+            })
     }
 }
 
-/// A walk through a space, depth first.
+/// A traversal of a space, depth first.
 struct Walk<'a> {
     user: &'a UserId,
     page: &'a SpacePage,
     seen: BTreeSet<String>,
     rooms: Vec<Value>,
-    /// It ends when so many rooms are found.
+    /// The number of rooms at which it ends.
     most: usize,
 }
 
@@ -251,7 +255,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// The children of a space in their order. ([spec])
+    /// The children of a space, sorted. ([spec])
     ///
     /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#ordering-of-children-within-a-space
     fn children(&self, db: &mut Conn, room: &RoomId) -> Result<Vec<Child>> {
@@ -269,17 +273,17 @@ impl Walk<'_> {
     }
 }
 
-/// A room of a space.
+/// A child of a space.
 struct Child {
     room: OwnedRoomId,
-    /// Those with an order come first; then the oldest.
+    /// The sort key: whether `order` is missing, `order`, time, room id.
     order: (bool, String, i64, String),
     is_suggested: bool,
     event: Value,
 }
 
 impl Child {
-    /// The child that a state event names; one without servers to join by was taken away.
+    /// The child that a state event names; `None` without `via`, which is how a child is removed.
     fn of(row: &EventRow) -> Result<Option<Child>> {
         let content: Value = serde_json::from_str(content(row)?.get())?;
         let key = row.state_key.clone().unwrap_or_default();

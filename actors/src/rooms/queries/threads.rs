@@ -1,4 +1,4 @@
-//! The threads of a room, and what an event that began one says of it. ([spec])
+//! The threads of a room, each as its root event with a summary of the replies. ([spec])
 //!
 //! [spec]: https://spec.matrix.org/v1.19/client-server-api/#threading
 
@@ -19,26 +19,26 @@ use crate::{Env, Identity, Result};
 /// The most threads of a page.
 const PAGE: usize = 100;
 
-/// The most threads that are looked at for a page.
+/// The most threads that are read for a page.
 const LOOKED_AT: usize = 1000;
 
 /// A page of a room's threads.
 #[derive(Debug)]
 pub struct Threads {
-    /// The events that began them, that of the newest reply first.
+    /// The root events, the thread with the newest reply first.
     pub chunk: Vec<Box<RawValue>>,
-    /// Where the next page begins.
+    /// The token of the next page.
     pub next: Option<String>,
 }
 
-/// Which threads of a room are asked for.
+/// Criteria for a page of threads.
 #[derive(Debug, Clone)]
 pub struct ThreadPage {
-    /// Those whose last reply is up to here.
+    /// Only threads whose last reply is at or before this position.
     pub from: Option<Position>,
-    /// Only those in which the user takes part.
+    /// Only threads in which the user participates.
     pub participated: bool,
-    /// At most so many.
+    /// The most threads.
     pub limit: usize,
 }
 
@@ -90,7 +90,7 @@ fn read(
     }
 }
 
-/// The event that began a thread, if the user may see it and it is one of those that are asked for.
+/// The root event of a thread in client format; `None` if the user may not see it or the criteria leave it out.
 fn shown(
     db: &mut Conn,
     reader: &Reader<'_>,
@@ -128,7 +128,7 @@ fn shown(
     Ok(Some(to_raw_value(&shown)?))
 }
 
-/// Whether a user began a thread or has replied in it. ([spec])
+/// Whether a user sent a thread's root event or a reply. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#server-side-aggregation-of-mthread-relationships
 fn takes_part(db: &mut Conn, user: &str, root: &EventRow) -> Result<bool> {

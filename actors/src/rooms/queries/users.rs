@@ -1,6 +1,6 @@
-//! The user directory: users that share a room with the caller, or are in a room of the directory. ([spec])
+//! The user directory: users that share a room with the caller, or are joined to a public room. ([spec])
 //!
-//! It is not an index of its own: what is looked at is bounded, and a user who is known by id is found however many there are.
+//! There is no index. The number of memberships that are read is limited; a user that is named by its full id is always found.
 //!
 //! [spec]: https://spec.matrix.org/v1.19/client-server-api/#user-directory
 
@@ -15,10 +15,10 @@ use crate::{Env, Result};
 /// The most users that one answer names.
 const MOST: usize = 50;
 
-/// The most memberships that are looked at for one answer.
+/// The most memberships that are read for one answer.
 const LOOKED_AT: usize = 10_000;
 
-/// The most rooms whose members are looked at, the caller's own and public ones each.
+/// The most rooms whose members are read, of the caller's own and of public ones each.
 const ROOMS: i64 = 200;
 
 /// A user of the directory.
@@ -26,25 +26,22 @@ const ROOMS: i64 = 200;
 pub struct FoundUser {
     /// The user's id.
     pub user: OwnedUserId,
-    /// Its display name.
+    /// The display name in the profile.
     pub display_name: Option<String>,
-    /// Its avatar.
+    /// The `mxc:` URI of the avatar.
     pub avatar_url: Option<String>,
 }
 
-/// What was found in the directory.
+/// The result of a search in the user directory.
 #[derive(Debug)]
 pub struct FoundUsers {
-    /// In order of how well they match, then of id.
+    /// The best matches first, then by id.
     pub users: Vec<FoundUser>,
-    /// Whether there may be more.
+    /// Whether there may be more matches.
     pub limited: bool,
 }
 
-/// The users whose id or display name contains a text, whatever its case; the caller is not among them. ([spec])
-///
-/// # Errors
-/// When the database fails.
+/// The users other than the caller whose id or display name contains a text, ignoring case. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3user_directorysearch
 pub async fn users(env: &Env, by: &UserId, term: &str, limit: usize) -> Result<FoundUsers> {
@@ -70,14 +67,14 @@ pub async fn users(env: &Env, by: &UserId, term: &str, limit: usize) -> Result<F
 struct Search<'a> {
     by: &'a str,
     term: &'a str,
-    /// How many memberships may still be looked at.
+    /// How many memberships may still be read.
     left: usize,
-    /// Users, each with how well it matches: the smaller, the better.
+    /// The rank of each match; a smaller one is better.
     found: BTreeMap<String, u8>,
 }
 
 impl Search<'_> {
-    /// The user whose id or localpart this is.
+    /// Find the user whose id or localpart is the search term.
     fn named(&mut self, db: &mut Conn, server: &str) -> Result<()> {
         let local = self.term.trim_start_matches('@');
         let id = if local.contains(':') {
@@ -95,7 +92,7 @@ impl Search<'_> {
         Ok(())
     }
 
-    /// The members of the caller's rooms, then those of public ones.
+    /// Search the members of the caller's rooms, then those of public rooms.
     fn in_rooms(&mut self, db: &mut Conn) -> Result<()> {
         let own = schema::sync::joined_rooms(db, self.by, "", ROOMS)?;
         let public = rooms::public(db, None, ROOMS)?;
@@ -151,7 +148,7 @@ impl Search<'_> {
     }
 }
 
-/// How well a user matches a text in lower case: its beginning, or somewhere; `None` for not at all.
+/// The rank of a user for a search term in lower case: 1 for a prefix, 2 for a match elsewhere, `None` for no match.
 fn rank(user_id: &str, display_name: Option<&str>, term: &str) -> Option<u8> {
     let texts = [
         Some(user_id.trim_start_matches('@').to_lowercase()),

@@ -1,27 +1,27 @@
-//! An event on its way into a room: as it is asked for, its place, and as it is signed.
+//! The stages of an event before it is stored: draft, place in the room, signed.
 
 use ruma::canonical_json::CanonicalJsonObject;
 use ruma::{OwnedEventId, OwnedUserId, RoomId, UserId};
 
-/// An event to be sent, before it has a place in its room.
+/// An event to be sent, before its place in the room is known.
 #[derive(Debug, Clone)]
 pub(crate) struct Draft {
-    /// Its type.
+    /// The event type.
     pub(crate) kind: String,
-    /// Its state key, if it is to be state.
+    /// The state key; `None` for a message event.
     pub(crate) state_key: Option<String>,
-    /// Who sends it.
+    /// The user that sends it.
     pub(crate) sender: OwnedUserId,
-    /// Its content.
+    /// The content.
     pub(crate) content: CanonicalJsonObject,
-    /// When, in milliseconds since the epoch.
+    /// The `origin_server_ts`, in milliseconds since the epoch.
     pub(crate) at: i64,
-    /// The device it was sent from and the transaction id it was sent with.
+    /// The sending device and its transaction id.
     pub(crate) origin: Option<(String, String)>,
 }
 
 impl Draft {
-    /// A state event.
+    /// A draft of a state event.
     pub(crate) fn state(
         sender: &UserId,
         kind: &str,
@@ -40,22 +40,22 @@ impl Draft {
     }
 }
 
-/// Where in its room an event stands.
+/// The place of an event in its room's event graph.
 pub(crate) struct Place<'a> {
-    /// Its room; none for the create event of a version where the room's id is made from it.
+    /// The room; `None` for a create event from whose hash the room id is made.
     pub(crate) room: Option<&'a RoomId>,
-    /// The event before it.
+    /// The previous event, for `prev_events`.
     pub(crate) after: Option<&'a str>,
-    /// One more than the depth of that.
+    /// The depth of the previous event, plus one.
     pub(crate) depth: i64,
-    /// The ids of the state events that allow it.
+    /// The ids of the state events that authorise it.
     pub(crate) auth_events: Vec<&'a str>,
 }
 
-/// An event with hashes, signature and id, before the authorisation rules have judged it.
+/// An event with hashes, signature and id, before it is authorised.
 pub(crate) struct Signed {
-    /// Its id: the hash of itself.
+    /// The event id, made from its reference hash.
     pub(crate) id: OwnedEventId,
-    /// The whole event, canonical JSON.
+    /// The whole event as canonical JSON.
     pub(crate) json: String,
 }

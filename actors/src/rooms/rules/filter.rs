@@ -1,14 +1,13 @@
-//! Which events of a room a client wants to see.
+//! Client filters on room events.
 
 use ruma::api::client::filter::{RoomEventFilter, UrlFilter};
 use schema::events::EventRow;
 
 use crate::rooms::rules::format::content;
 
-/// Whether a filter lets an event pass. ([spec])
+/// Whether an event matches a filter. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#filtering
-#[must_use]
 pub(crate) fn lets_pass(filter: &RoomEventFilter, event: &EventRow) -> bool {
     let kind = |patterns: &[String]| patterns.iter().any(|p| matches(p, &event.kind));
     let room = event.room_id.as_str();
@@ -40,8 +39,7 @@ fn has_url(event: &EventRow) -> bool {
     content(event).is_ok_and(|c| serde_json::from_str::<Content>(c.get()).is_ok())
 }
 
-/// Whether a type matches a pattern, in which `*` stands for anything.
-#[must_use]
+/// Whether an event type matches a pattern, in which `*` matches any characters.
 pub(crate) fn matches(pattern: &str, text: &str) -> bool {
     let Some((head, mut rest)) = pattern.split_once('*') else {
         return pattern == text;

@@ -1,4 +1,4 @@
-//! Events as clients and application services see them: pure, from stored rows.
+//! The format of events for clients and application services, made from stored rows.
 
 use schema::events::EventRow;
 use serde::Serialize;
@@ -7,14 +7,14 @@ use serde_json::value::RawValue;
 use crate::Result;
 use crate::rooms::rules::visibility::HistoryAccess;
 
-/// How an event is shown, and what the row alone does not say. `Dress::default()` shows the bare event.
+/// How to format an event, and the data that its own row does not hold. The default formats the event alone.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Dress<'a> {
-    /// Whether the room id is written: everywhere but inside `/sync`.
+    /// Whether to write `room_id`: everywhere except in `/sync`.
     pub room_id: bool,
-    /// The time to which `unsigned.age` counts, in milliseconds since the epoch; `None` writes no age.
+    /// The current time for `unsigned.age`, in milliseconds since the epoch; `None` writes no age.
     pub now: Option<i64>,
-    /// The user and device that read: an event that they sent carries their transaction id.
+    /// The reading user and device: events that they sent carry `unsigned.transaction_id`.
     pub reader: Option<(&'a str, &'a str)>,
     /// The state event that this one replaced.
     pub replaced: Option<&'a EventRow>,
@@ -22,9 +22,9 @@ pub struct Dress<'a> {
     pub redaction: Option<&'a EventRow>,
     /// The reader's membership at the time of the event.
     pub membership: Option<&'a str>,
-    /// What the reader may see of what the event names: the state that it replaced, and what redacted it. `None` for all of it.
+    /// What the reader may see, which limits `replaced` and `redaction`; `None` for everything.
     pub access: Option<&'a HistoryAccess>,
-    /// For an invite: stripped state of the room.
+    /// Stripped state of the room, for an invite.
     pub invite_room_state: Option<&'a [Box<RawValue>]>,
 }
 
@@ -88,15 +88,12 @@ impl Unsigned<'_> {
     }
 }
 
-/// A stored event in the format that clients know ([spec]): what only servers need is left out, what they need besides is in `unsigned`.
-///
-/// # Errors
-/// When the stored event is damaged.
+/// A stored event in client format ([spec]), without the fields that only servers use.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#room-event-format
 pub fn client_event(row: &EventRow, dress: &Dress<'_>) -> Result<Box<RawValue>> {
     let content = content(row)?;
-    // Clients of before version 11 of rooms look for it at the top level.
+    // Before room version 11 `redacts` was a top-level field, and clients still read it there.
     let redacts = if row.kind == "m.room.redaction" {
         serde_json::from_str::<Redacts<'_>>(content.get())?.redacts
     } else {
@@ -142,10 +139,7 @@ pub fn client_event(row: &EventRow, dress: &Dress<'_>) -> Result<Box<RawValue>> 
     Ok(serde_json::value::to_raw_value(&shown)?)
 }
 
-/// State as someone sees it who is not in the room: type, state key, sender, content. ([spec])
-///
-/// # Errors
-/// When the stored event is damaged.
+/// A state event in stripped format: type, state key, sender, content. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#stripped-state
 pub fn stripped_event(row: &EventRow) -> Result<Box<RawValue>> {
@@ -164,10 +158,7 @@ pub fn stripped_event(row: &EventRow) -> Result<Box<RawValue>> {
     })?)
 }
 
-/// The content of a stored event, as its bytes are.
-///
-/// # Errors
-/// When the stored event is damaged.
+/// The content of a stored event, byte for byte.
 pub fn content(row: &EventRow) -> Result<&RawValue> {
     content_of(row)
 }

@@ -1,4 +1,4 @@
-//! An event as the authorisation rules look at it.
+//! The form of an event that ruma's authorisation rules read.
 
 use ruma::events::TimelineEventType;
 use ruma::room_version_rules::RoomVersionRules;
@@ -14,7 +14,7 @@ use super::format::content;
 use super::parsed;
 use crate::Result;
 
-/// An event as the authorisation rules look at it.
+/// An event in the form that the authorisation rules read.
 #[derive(Debug, Clone)]
 pub(crate) struct Judged {
     id: OwnedEventId,
@@ -29,10 +29,7 @@ pub(crate) struct Judged {
 }
 
 impl Judged {
-    /// An event that is to be sent.
-    ///
-    /// # Errors
-    /// When an id in it is damaged.
+    /// From an event that is not stored yet.
     pub(crate) fn draft(
         draft: &Draft,
         signed: &Signed,
@@ -52,10 +49,7 @@ impl Judged {
         })
     }
 
-    /// A stored state event.
-    ///
-    /// # Errors
-    /// When the stored event is damaged.
+    /// From a stored state event.
     pub(crate) fn stored(row: &EventRow, rules: &RoomVersionRules) -> Result<Judged> {
         let hidden =
             row.kind == "m.room.create" && rules.authorization.room_create_event_id_as_room_id;
@@ -72,7 +66,7 @@ impl Judged {
             state_key: row.state_key.clone(),
             content: content(row)?.to_owned(),
             at: milliseconds(row.origin_server_ts),
-            // No rule asks what a state event followed.
+            // No rule reads the previous event of a state event.
             after: None,
         })
     }
@@ -82,7 +76,7 @@ impl Judged {
         &self.content
     }
 
-    /// Whether it is the state under this type and state key.
+    /// Whether it is the state event of this type and state key.
     pub(crate) fn is(&self, kind: &str, state_key: &str) -> bool {
         self.name == kind && self.state_key.as_deref() == Some(state_key)
     }
@@ -120,7 +114,7 @@ impl state_res::Event for Judged {
         Box::new(self.after.iter())
     }
     fn auth_events(&self) -> Box<dyn DoubleEndedIterator<Item = &OwnedEventId> + '_> {
-        // The server chose them; the rules about others' choices are not asked.
+        // The server chose the auth events itself, so the rules that validate them are not checked.
         Box::new(std::iter::empty())
     }
     fn redacts(&self) -> Option<&OwnedEventId> {

@@ -1,4 +1,4 @@
-//! What the specification demands of rooms, as values in and values out. What it demands of events is ruma's to say.
+//! The specification's rules for rooms, as pure functions. The authorisation rules of events are ruma's.
 
 pub(crate) mod draft;
 pub(crate) mod filter;
@@ -23,7 +23,7 @@ use super::messages::Action;
 use crate::runtime::lengths::NAME;
 use crate::{Refusal, Result};
 
-/// The rules of a room version that this server speaks.
+/// The rules of a room version that this server supports.
 ///
 /// # Errors
 /// [`Refusal::UnsupportedRoomVersion`]
@@ -35,7 +35,7 @@ pub(crate) fn rules_of(version: &str) -> Result<RoomVersionRules> {
     }
 }
 
-/// What a client sent as an event's content, as canonical JSON: an object without floats or integers that others could not read.
+/// The content that a client sent, as canonical JSON: an object without floats or integers beyond 2⁵³.
 ///
 /// # Errors
 /// [`Refusal::BadJson`]
@@ -54,10 +54,7 @@ pub(crate) fn membership_in(content: &RawValue) -> Option<String> {
     Some(content.membership)
 }
 
-/// An identifier that was checked when it was stored.
-///
-/// # Errors
-/// When it is damaged.
+/// Parse an identifier that was validated before it was stored.
 pub(crate) fn parsed<T>(text: &str) -> Result<T>
 where
     T: for<'a> TryFrom<&'a str>,
@@ -66,12 +63,12 @@ where
         .map_err(|_| schema::Error::Damaged(format!("{text:?} is not an identifier")).into())
 }
 
-/// The most bytes an event may have, signatures included. ([spec])
+/// The most bytes that an event may have as canonical JSON, signatures included. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#size-limits
 pub const EVENT_BYTES: usize = 65_536;
 
-/// An event is at most [`EVENT_BYTES`] long. ([spec])
+/// Refuse an event longer than [`EVENT_BYTES`]. ([spec])
 ///
 /// # Errors
 /// [`Refusal::TooLarge`]
@@ -87,16 +84,15 @@ pub fn check_size(bytes: usize) -> Result<()> {
     Ok(())
 }
 
-/// Whom a piece of state invites, if it does. ([spec])
+/// The user that a state event invites; `None` for another event. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#mroommember
-#[must_use]
 pub fn invited<'a>(kind: &str, state_key: &'a str, content: &RawValue) -> Option<&'a UserId> {
     let invites = kind == "m.room.member" && membership_in(content).as_deref() == Some("invite");
     invites.then(|| state_key.try_into().ok()).flatten()
 }
 
-/// A type, a state key, a client's transaction id: at most [`NAME`] long, and without U+0000. ([spec])
+/// Refuse an event type, state key or transaction id that is longer than [`NAME`] bytes or contains U+0000. ([spec])
 ///
 /// # Errors
 /// [`Refusal::TooLarge`], [`Refusal::InvalidParam`]
@@ -112,7 +108,7 @@ pub fn check_name(what: &str, text: &str) -> Result<()> {
     check_nul(what, text)
 }
 
-/// An event id that a user marks as read: opaque but for its sigil and its length. ([spec])
+/// Refuse an invalid event id in a receipt: event ids are opaque except for their sigil and length. ([spec])
 ///
 /// # Errors
 /// [`Refusal::InvalidParam`]
@@ -120,12 +116,12 @@ pub fn check_name(what: &str, text: &str) -> Result<()> {
 /// [spec]: https://spec.matrix.org/v1.19/appendices/#event-ids
 pub(crate) fn check_event_id(id: &str) -> Result<()> {
     if !id.starts_with('$') || id.len() > NAME || id.contains('\0') {
-        return Err(Refusal::InvalidParam("this is no event id".into()).into());
+        return Err(Refusal::InvalidParam("this is not an event id".into()).into());
     }
     Ok(())
 }
 
-/// One of the two databases cannot keep U+0000 in a text, so neither is asked to.
+/// Refuse U+0000 in a text for a column: PostgreSQL cannot store it.
 ///
 /// # Errors
 /// [`Refusal::InvalidParam`]
@@ -136,7 +132,7 @@ pub fn check_nul(what: &str, text: &str) -> Result<()> {
     Ok(())
 }
 
-/// The parts of an event that its columns hold are such that they can be held.
+/// Refuse an event whose fields do not fit into their columns.
 pub(crate) fn check_shape(draft: &Draft) -> Result<()> {
     check_name("the event type", &draft.kind)?;
     if draft.kind.is_empty() {
@@ -155,10 +151,10 @@ pub(crate) fn check_shape(draft: &Draft) -> Result<()> {
     Ok(())
 }
 
-/// Only users of this server can be members: it does not federate.
+/// Refuse a member of another server, since this server does not federate.
 ///
 /// # Errors
-/// [`Refusal::InvalidParam`] for what is no user id, [`Refusal::Forbidden`] for a user of another server.
+/// [`Refusal::InvalidParam`] for an invalid user id, [`Refusal::Forbidden`] for a user of another server.
 pub(crate) fn check_local(state_key: &str, server: &ServerName) -> Result<()> {
     let user = <&UserId>::try_from(state_key)
         .map_err(|e| Refusal::InvalidParam(format!("{state_key:?}: {e}").into()))?;
@@ -168,8 +164,8 @@ pub(crate) fn check_local(state_key: &str, server: &ServerName) -> Result<()> {
     Ok(())
 }
 
-/// What the authorisation rules leave open about a change of another user's membership: a user can be made to leave only from a
-/// room that it is in, invited to, knocking on or banned from.
+/// Refuse what the authorisation rules would allow: an unknown membership, and a leave, sent by another user, of a user that is
+/// not joined, invited, knocking or banned.
 ///
 /// # Errors
 /// [`Refusal::InvalidParam`] for an unknown membership, [`Refusal::Forbidden`]
@@ -183,8 +179,8 @@ pub(crate) fn check_membership(by_self: bool, before: &str, after: &str) -> Resu
     Ok(())
 }
 
-/// A kick or ban lifted only where there is something to lift: what the authorisation rules let pass as a leave that changes
-/// nothing is refused. ([kick], [unban])
+/// Refuse a kick of a user that is not in the room and an unban of a user that is not banned; the authorisation rules would
+/// allow both. ([kick], [unban])
 ///
 /// # Errors
 /// [`Refusal::Forbidden`]
@@ -202,7 +198,7 @@ pub fn check_action(action: Action, membership: &str) -> Result<()> {
     Err(Refusal::Forbidden(refused.into()).into())
 }
 
-/// The rooms whose members a restricted room admits. ([spec])
+/// The rooms whose members may join a restricted room. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#restricted-rooms
 pub(crate) fn rooms_that_admit(join_rules: &RawValue) -> Vec<String> {
@@ -229,22 +225,22 @@ pub(crate) fn rooms_that_admit(join_rules: &RawValue) -> Vec<String> {
         .collect()
 }
 
-/// Whether a state event says what a draft would say again: same sender, same content. Such a draft is answered with the old event.
+/// Whether a draft would repeat the current state event: same sender, same content.
 pub(crate) fn says_the_same(old: &EventRow, draft: &Draft, new: &RawValue) -> Result<bool> {
-    // Both are canonical, so equal contents are equal texts.
+    // Both are canonical JSON, so equal contents have equal texts.
     Ok(old.sender == draft.sender.as_str() && content(old)?.get() == new.get())
 }
 
-/// The display name and avatar in a member event; what is no text is none.
+/// The display name and avatar in the content of a member event; a value that is not a string counts as missing.
 pub(crate) fn names_in(content: &RawValue) -> (Option<String>, Option<String>) {
     let content: serde_json::Value = serde_json::from_str(content.get()).unwrap_or_default();
     let text = |key: &str| content.get(key).and_then(|v| v.as_str()).map(str::to_owned);
     (text("displayname"), text("avatar_url"))
 }
 
-/// What a message's content says about another event: that event's id, how, and the key of an annotation. ([spec])
+/// The `m.relates_to` of an event: the related event's id, the relation type, and the key of an annotation. ([spec])
 ///
-/// What is longer than a name may be relates to nothing.
+/// `None` also when one of them is longer than [`NAME`].
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#forming-relationships-between-events
 pub(crate) fn relation_in(content: &CanonicalJsonObject) -> Option<(String, String, String)> {
@@ -261,10 +257,10 @@ pub(crate) fn relation_in(content: &CanonicalJsonObject) -> Option<(String, Stri
     Some((parent, rel_type, key))
 }
 
-/// The names by which a canonical alias event calls its room. ([spec])
+/// The aliases in a canonical alias event. ([spec])
 ///
 /// # Errors
-/// [`Refusal::InvalidParam`] for what is no text.
+/// [`Refusal::InvalidParam`] for an alias that is not a string.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#mroomcanonical_alias
 pub(crate) fn aliases_in(content: &CanonicalJsonObject) -> Result<BTreeSet<String>> {
@@ -272,30 +268,29 @@ pub(crate) fn aliases_in(content: &CanonicalJsonObject) -> Result<BTreeSet<Strin
     let mut names = match content.get("alt_aliases") {
         None | Some(Null) => Vec::new(),
         Some(Array(names)) => names.clone(),
-        Some(_) => return Err(Refusal::InvalidParam("alt_aliases is no list".into()).into()),
+        Some(_) => return Err(Refusal::InvalidParam("alt_aliases is not a list".into()).into()),
     };
     names.extend(content.get("alias").filter(|a| **a != Null).cloned());
     names
         .into_iter()
         .map(|name| match name {
             String(name) => Ok(name),
-            _ => Err(Refusal::InvalidParam("an alias is no text".into()).into()),
+            _ => Err(Refusal::InvalidParam("an alias is not a string".into()).into()),
         })
-        // An empty alias is how clients take it away.
+        // Clients remove the alias with an empty string.
         .filter(|name| !matches!(name, Ok(name) if name.is_empty()))
         .collect()
 }
 
-/// A place between two events, as clients are given it and give it back: `s` and the position of the event before it. ([spec])
-/// A `since` token of `/sync` is one too.
+/// A pagination token: `s` and the position of the event before the place it points to. ([spec])
+/// A `since` token of `/sync` is a valid one.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3roomsroomidmessages
-#[must_use]
 pub fn token(before: Position) -> String {
     format!("s{before}")
 }
 
-/// The position in a token; what follows it in a `since` token of `/sync` is passed over.
+/// The position in a token; the rest of a `since` token of `/sync` is ignored.
 ///
 /// # Errors
 /// [`Refusal::InvalidParam`]
@@ -306,7 +301,7 @@ pub fn parse_token(token: &str) -> Result<Position> {
         .and_then(|position| position.parse().ok())
         .filter(|position| *position >= 0)
         .map(Position)
-        .ok_or_else(|| Refusal::InvalidParam("this is no token of this server".into()).into())
+        .ok_or_else(|| Refusal::InvalidParam("this token is not from this server".into()).into())
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What a new room begins with: pure, from what is wished by who creates it.
+//! The initial state of a new room, computed from the request.
 
 use std::collections::BTreeSet;
 
@@ -10,21 +10,21 @@ use crate::rooms::messages::{CreateRoom, Preset};
 use crate::rooms::rules::canonical;
 use crate::{Refusal, Result};
 
-/// A state event before it has a sender and a place: type, state key, content.
+/// A state event without its sender: type, state key, content.
 pub(crate) type Wish = (String, String, CanonicalJsonObject);
 
-/// The events that a new room begins with, apart from its creator's join, its alias and the invites. ([spec])
+/// The initial events of a room, except the creator's join, the alias and the invites. ([spec])
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     /// The content of the create event.
     pub(crate) create: CanonicalJsonObject,
-    /// The content of the power levels.
+    /// The content of the power levels event.
     pub(crate) power_levels: CanonicalJsonObject,
-    /// What follows them, and the alias after them, in this order.
+    /// The state events after the power levels and the alias, in this order.
     pub(crate) state: Vec<Wish>,
 }
 
-/// Plan a room. ([spec])
+/// The initial events for a request. ([spec])
 ///
 /// # Errors
 /// [`Refusal::BadJson`], [`Refusal::InvalidParam`]
@@ -73,7 +73,7 @@ pub(crate) fn plan(wishes: &CreateRoom, version: &str) -> Result<Plan> {
     ];
     let mut state: Vec<Wish> = Vec::new();
     for (kind, content) in by_preset {
-        // What the client wishes takes the place of what the preset gives.
+        // An event of the client's initial state replaces the preset's.
         if !initial
             .iter()
             .any(|(k, key, _)| k == kind && key.is_empty())
@@ -100,8 +100,8 @@ pub(crate) fn plan(wishes: &CreateRoom, version: &str) -> Result<Plan> {
     })
 }
 
-/// What the client adds to the create event, without what is the server's to say; in version 12 a trusted chat's invitees are
-/// creators too. ([spec])
+/// The content of the create event: what the client asks for, except the keys that the server sets. In version 12 the invited
+/// users of a trusted private chat become additional creators. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3createroom
 fn create_content(
@@ -135,7 +135,7 @@ fn create_content(
     Ok(content)
 }
 
-/// The levels a room begins with. Creators of version 12 are above all levels and must not be named. ([spec])
+/// The initial power levels. Version 12 gives creators an infinite level and does not allow to name them. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#mroompower_levels
 fn power_levels_content(
@@ -151,7 +151,7 @@ fn power_levels_content(
             users.insert(user.to_string(), json!(100));
         }
     }
-    // A room that anyone may enter keeps invites to those who run it.
+    // Anyone may join a public room, so inviting needs a moderator's level there.
     let invite = if preset == Preset::Public { 50 } else { 0 };
     let mut content = object(json!({
         "users": users,
@@ -180,7 +180,7 @@ fn power_levels_content(
     Ok(content)
 }
 
-/// JSON of our own as canonical JSON.
+/// Convert JSON made by the server to canonical JSON.
 pub(crate) fn object(value: Value) -> Result<CanonicalJsonObject> {
     match CanonicalJsonValue::try_from(value) {
         Ok(CanonicalJsonValue::Object(object)) => Ok(object),

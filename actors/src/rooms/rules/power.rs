@@ -1,4 +1,4 @@
-//! Power levels: who may what in a room, and what a new room begins with.
+//! Power levels of a room.
 
 use std::collections::BTreeSet;
 
@@ -11,10 +11,10 @@ use schema::events::EventRow;
 use super::judged::Judged;
 use crate::{Error, Refusal, Result};
 
-/// More than any number: what a creator has where the version of the room puts creators above all levels.
+/// A creator's level in room versions that put creators above all levels.
 pub(crate) const INFINITE: i64 = i64::MAX;
 
-/// Who may what in a room, as of some state of it.
+/// The power levels of a room, as of some state of it.
 pub(crate) struct Powers {
     creators: BTreeSet<OwnedUserId>,
     levels: Option<RoomPowerLevelsEvent<Judged>>,
@@ -22,10 +22,7 @@ pub(crate) struct Powers {
 }
 
 impl Powers {
-    /// From a room's create and power level events.
-    ///
-    /// # Errors
-    /// When the create event is missing or damaged.
+    /// From a room's create event and power levels event.
     pub(crate) fn new(
         create: Option<Judged>,
         levels: Option<Judged>,
@@ -51,7 +48,7 @@ impl Powers {
             return INFINITE;
         }
         match &self.levels {
-            // A level that cannot be read gives no power.
+            // An invalid level counts as 0.
             Some(levels) => levels
                 .user_power_level(user, &self.rules)
                 .map_or(0, i64::from),
@@ -59,7 +56,7 @@ impl Powers {
         }
     }
 
-    /// The level that one of the named actions needs.
+    /// The level that an action needs.
     pub(crate) fn needed(&self, action: RoomPowerLevelsIntField) -> i64 {
         let default = action.default_value();
         self.levels
@@ -69,7 +66,7 @@ impl Powers {
             .into()
     }
 
-    /// The level that sending a state event of this type needs.
+    /// The level that a state event of this type needs.
     pub(crate) fn needed_for_state(&self, kind: &str) -> i64 {
         self.levels
             .as_ref()
@@ -81,7 +78,7 @@ impl Powers {
             .into()
     }
 
-    /// Everybody who is named with a level of their own, creators first.
+    /// All users that have a level of their own, creators first.
     pub(crate) fn named(&self) -> Vec<OwnedUserId> {
         let users = self
             .levels
@@ -95,7 +92,7 @@ impl Powers {
     }
 }
 
-/// One's own events may be redacted, and with the level for it those of others; never what the room stands on. ([spec])
+/// Refuse a redaction of the create event, and of another user's event without the level to redact. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3roomsroomidredacteventidtxnid
 pub(crate) fn check_redaction(target: &EventRow, sender: &UserId, powers: &Powers) -> Result<()> {
@@ -105,9 +102,10 @@ pub(crate) fn check_redaction(target: &EventRow, sender: &UserId, powers: &Power
     if target.sender != sender.as_str()
         && powers.of(sender) < powers.needed(RoomPowerLevelsIntField::Redact)
     {
-        return Err(
-            Refusal::Forbidden("you have not the level to redact others' events".into()).into(),
-        );
+        return Err(Refusal::Forbidden(
+            "your power level is too low to redact events of other users".into(),
+        )
+        .into());
     }
     Ok(())
 }

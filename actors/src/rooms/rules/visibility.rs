@@ -1,25 +1,24 @@
-//! What a user may see of a room: decided here, once, for everything that shows events or state. Pure.
+//! What a user may see of a room's events and state. The only such decision in the server; pure.
 
 use schema::Position;
 
-/// The rule of a room about its past. ([spec])
+/// The history visibility of a room: which users may see an event. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#room-history-visibility
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Visibility {
-    /// Who was joined when it happened.
+    /// Users that were joined at the event.
     Joined,
-    /// Who was joined or invited when it happened.
+    /// Users that were joined or invited at the event.
     Invited,
-    /// Who is joined then or at any later time.
+    /// Users that were joined at the event or at any later time.
     Shared,
-    /// Everybody.
+    /// All users.
     WorldReadable,
 }
 
 impl Visibility {
-    /// The rule by its name; an unknown one is the default, `shared`.
-    #[must_use]
+    /// Parse `history_visibility`; an unknown value counts as the default, `shared`.
     pub fn named(name: Option<&str>) -> Visibility {
         match name {
             Some("joined") => Visibility::Joined,
@@ -30,42 +29,40 @@ impl Visibility {
     }
 }
 
-/// A user's relation to a room as it is now.
+/// A user's current relation to a room.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Present {
     /// Whether the user is joined.
     pub is_joined: bool,
-    /// Where the user last ceased to be joined; 0 for never.
+    /// Where the user was last no longer joined; 0 for never.
     pub left_at: Position,
     /// Where the user last forgot the room; 0 for never.
     pub forgotten_at: Position,
-    /// Whether everybody may see the room's present.
+    /// Whether the room is world-readable now.
     pub is_world_readable: bool,
 }
 
 /// Up to when a user may see a room's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StateAccess {
-    /// As it is.
+    /// The current state.
     Now,
-    /// As it was when the user left.
+    /// The state when the user left.
     Until(Position),
 }
 
 impl Present {
-    /// Whether the user forgot the room and has not joined it since: what it could see as a member is closed to it. ([spec])
+    /// Whether the user forgot the room and has not joined it since; the user may then see nothing that needs a membership. ([spec])
     ///
     /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3roomsroomidforget
-    #[must_use]
     pub fn has_forgotten(&self) -> bool {
         !self.is_joined && self.forgotten_at > self.left_at
     }
 
-    /// Up to when the user may see the room's state: its present if the user is joined or the room is open to the world, after
-    /// leaving what it was then. `None` for nothing of it. ([spec])
+    /// Up to when the user may see the room's state: the current state if the user is joined or the room is world-readable, after
+    /// leaving the state at that time. `None` for no state. ([spec])
     ///
     /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3roomsroomidstate
-    #[must_use]
     pub fn state(&self) -> Option<StateAccess> {
         if self.is_joined || self.is_world_readable {
             Some(StateAccess::Now)
@@ -77,24 +74,23 @@ impl Present {
     }
 }
 
-/// What a user may see of a stretch of a room's history. **Everything that shows events or past state asks this and nothing
-/// else.** It is made of how the room's rule and the user's membership came about; each list begins with what was in force before
-/// the stretch.
+/// What a user may see of a range of a room's history. **All code that shows events or past state decides with this and nothing
+/// else.** It is computed from the changes of the room's history visibility and of the user's membership; each list begins with
+/// the value in force before the range.
 #[derive(Debug, Clone, Default)]
 pub struct HistoryAccess {
-    /// Since when which rule was in force, oldest first.
+    /// The history visibility from each position on, oldest first.
     pub rules: Vec<(Position, Visibility)>,
-    /// Since when the user had which membership, oldest first.
+    /// The user's membership from each position on, oldest first.
     pub memberships: Vec<(Position, String)>,
-    /// The lists are complete after the first position and up to the second; nothing is seen outside.
+    /// The range in which the lists are complete: after the first position, up to the second. Nothing outside is visible.
     pub known: (Position, Position),
-    /// What the user is to the room now.
+    /// The user's current relation to the room.
     pub present: Present,
 }
 
 impl HistoryAccess {
-    /// The user's membership at a position, the event there included; `leave` for none, as clients are told.
-    #[must_use]
+    /// The user's membership at a position, after the event there; `leave` for none, which is what clients expect.
     pub fn membership(&self, at: Position) -> &str {
         self.last(at).unwrap_or("leave")
     }
@@ -111,21 +107,19 @@ impl HistoryAccess {
             .map_or(Visibility::Shared, |(_, rule)| *rule)
     }
 
-    /// Whether the user may see the event at a position: where it may see the state there, and the event by which it left,
-    /// declined an invite, took back a knock or was banned. ([spec])
+    /// Whether the user may see the event at a position: if it may see the state there, or the event is its own leave, declined
+    /// invite, withdrawn knock or ban. ([spec])
     ///
     /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#server-behaviour-5
-    #[must_use]
     pub fn sees(&self, at: Position) -> bool {
         self.is_own_end(at) || self.sees_state(at)
     }
 
     /// Whether the user may see the room's state as of the event at a position. ([spec])
     ///
-    /// An event that changes the rule, or the user's own membership, counts for the user who may see what was before or after it.
+    /// For an event that changes the history visibility or the user's own membership, the more permissive of before and after counts.
     ///
     /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#server-behaviour-5
-    #[must_use]
     pub fn sees_state(&self, at: Position) -> bool {
         self.knows(at)
             && [at.before(), at].into_iter().any(|rule| {
@@ -135,11 +129,10 @@ impl HistoryAccess {
             })
     }
 
-    /// Whether the user may see all state as of the event at a position: it was joined there, or the room was open to the world. Others,
-    /// an invited user among them, see of the state there those events that they may see. ([spec])
+    /// Whether the user may see all state as of the event at a position: it was joined there, or the room was world-readable. Other
+    /// users, also invited ones, see of that state only the events that they may see. ([spec])
     ///
     /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#server-behaviour-5
-    #[must_use]
     pub fn sees_whole_state(&self, at: Position) -> bool {
         self.knows(at)
             && [at.before(), at].into_iter().any(|then| {
@@ -148,16 +141,14 @@ impl HistoryAccess {
             })
     }
 
-    /// Whether the user may see the state that the event at a position replaced: where it could see the state just before, and
-    /// its own membership.
-    #[must_use]
+    /// Whether the user may see the state event that the event at a position replaced: if it could see the state just before, or the
+    /// event is one of its own member events.
     pub fn sees_replaced(&self, at: Position) -> bool {
         let before = at.before();
         self.own(at).is_some() || (self.knows(at) && self.allows(self.rule(before), before, at))
     }
 
-    /// Whether the user was joined at this position or at any time before it, as far as that is known.
-    #[must_use]
+    /// Whether the user was joined at this position or at any time before it, within the known range.
     pub fn has_been_joined_by(&self, at: Position) -> bool {
         let mut before = self.memberships.iter().take_while(|(p, _)| *p <= at);
         before.any(|(_, membership)| membership == "join")
@@ -189,7 +180,7 @@ impl HistoryAccess {
         matches!(self.own(at), Some("leave" | "ban"))
     }
 
-    /// The membership that the event at a position gives to the user, if it is one of its member events.
+    /// The membership that the event at a position sets, if it is a member event of this user.
     fn own(&self, at: Position) -> Option<&str> {
         let found = self.memberships.binary_search_by_key(&at, |(p, _)| *p);
         found.ok().map(|i| self.memberships[i].1.as_str())
