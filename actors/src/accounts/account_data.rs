@@ -1,5 +1,5 @@
-//! Account data, and the appservices that an experiment has told when it changes: owed in the write that makes the change, one row for
-//! each piece, however often it changes.
+//! Storing account data, and owing it to the application services for which the account-data experiment is on. The row is owed in
+//! the write that stores the data, and there is one row per user, room and type, however often the data changes.
 
 use std::collections::BTreeSet;
 
@@ -10,17 +10,17 @@ use schema::{Conn, Position, ServiceId, Tx};
 use crate::Result;
 use crate::services::{AccountDataKind, CarriesInterests, Interests, Service};
 
-/// A piece of account data that was put.
+/// The result of [`put`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Put {
-    /// Its place in the order.
+    /// The position of the stored data.
     pub(crate) position: Position,
     /// The services that are owed it.
     pub(crate) services: BTreeSet<ServiceId>,
 }
 
 // ANCHOR: put
-/// Part of a write: put a piece of account data where there may be an older one. `room_id` is empty for none.
+/// Part of a write: store account data in place of any older content. `room_id` is empty for global data.
 pub(crate) fn put(
     tx: &mut Tx<'_>,
     user_id: &str,
@@ -39,7 +39,7 @@ pub(crate) fn put(
     Ok(Put { position, services })
 }
 
-/// The services that are told of a user's account data.
+/// The services that are sent a user's account data.
 fn told<'a>(
     interests: &'a Interests,
     user_id: &str,
@@ -54,7 +54,7 @@ fn told<'a>(
 }
 // ANCHOR_END: put
 
-/// A piece as it is owed. The key is the user, the room and the type, the item the content.
+/// The owed row of a piece of account data. Its key is user, room and type; its item is the content.
 fn owed(service: &Service, told: &AccountDataKind, data: &DataRow, position: Position) -> Owed {
     Owed {
         key: owed::key(&[&data.user_id, &data.room_id, &data.kind]),
@@ -63,7 +63,7 @@ fn owed(service: &Service, told: &AccountDataKind, data: &DataRow, position: Pos
     }
 }
 
-/// Part of a back-fill: owe a service what changed of a user's account data after a position, while the experiment was off for it.
+/// Part of a back-fill: owe a service the account data of a user that changed after a position, while the experiment was off.
 pub(crate) fn owe_missed(
     tx: &mut Tx<'_>,
     interests: &Interests,
@@ -80,8 +80,8 @@ pub(crate) fn owe_missed(
     Ok(())
 }
 
-/// A registration has changed, or the experiment is on again for the service: it is not told any more of users that it does not claim
-/// so now, nor what is gone meanwhile, but for what is in a frozen transaction.
+/// After a change of the registration or of the experiment's switch: forget owed account data of users that the service no longer
+/// claims, and of data that was deleted meanwhile. A frozen transaction keeps its rows.
 pub(crate) fn retain_owed(db: &mut Conn, interests: &Interests, service: &ServiceId) -> Result<()> {
     let Some(told) = interests.service(service).and_then(|s| s.account_data) else {
         return Ok(());
@@ -98,7 +98,7 @@ pub(crate) fn retain_owed(db: &mut Conn, interests: &Interests, service: &Servic
     Ok(())
 }
 
-/// An account is given up: no service is told of its account data any more.
+/// Part of a deactivation: no service is sent the user's account data any more.
 pub(crate) fn forget_owed(tx: &mut Tx<'_>, user_id: &str) -> Result<()> {
     let interests = tx.interests();
     for (service, told) in told(&interests, user_id) {

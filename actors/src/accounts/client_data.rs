@@ -1,4 +1,4 @@
-//! What clients keep with an account: profile, account data, tags, filters, push rules.
+//! Data that clients store with an account: profile, account data, tags, filters, push rules.
 
 use actix::{Context, Handler, ResponseFuture};
 use base64::Engine as _;
@@ -15,16 +15,16 @@ use super::{Accounts, rules};
 use crate::runtime::lengths::NAME;
 use crate::{Refusal, Result, guarded};
 
-/// The largest piece of account data, tag list or filter, in bytes.
+/// The largest content of account data, of tags or of a filter, in bytes.
 const CONTENT_BYTES: usize = 65_536;
 
-/// The most pieces of account data and filters that a user may keep: more than any client makes, less than fills a disk.
+/// The most pieces of account data, and the most filters, that a user may store: far more than clients create.
 const KEPT: i64 = 10_000;
 
-/// The most bytes of account data that a user may keep, rooms included: a first sync brings all of it at once.
+/// The most bytes of account data that a user may store, for all rooms together: the first `/sync` sends all of it at once.
 const ACCOUNT_BYTES: i64 = 16 << 20;
 
-/// Types that are written by the server alone. ([spec])
+/// Account data types that only the server writes. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3useruseridaccount_datatype
 const MANAGED: [&str; 2] = ["m.fully_read", push_rules::KIND];
@@ -70,17 +70,20 @@ impl Handler<SetAccountData> for Accounts {
 fn put(tx: &mut Tx<'_>, msg: &SetAccountData) -> Result<Put> {
     rules::own(&msg.who.user, &msg.user)?;
     if MANAGED.contains(&msg.kind.as_str()) {
-        let text = format!("{} is written by the server", msg.kind);
+        let text = format!(
+            "{} is written by the server; use its own endpoint",
+            msg.kind
+        );
         return Err(Refusal::ManagedByServer(text.into()).into());
     }
     if !msg.content.get().trim_start().starts_with('{') {
-        return Err(Refusal::BadJson("account data is an object".into()).into());
+        return Err(Refusal::BadJson("account data must be an object".into()).into());
     }
     let room = msg.room.as_ref().map_or("", |room| room.as_str());
     keep(tx, msg.user.as_str(), room, &msg.kind, msg.content.get())
 }
 
-/// Part of a write: put account data within its limits.
+/// Part of a write: store account data, within the limits.
 fn keep(tx: &mut Tx<'_>, user: &str, room: &str, kind: &str, content: &str) -> Result<Put> {
     if kind.is_empty() || kind.len() > NAME || room.len() > NAME {
         return Err(Refusal::InvalidParam("a type has 1 to 255 bytes".into()).into());
@@ -92,7 +95,10 @@ fn keep(tx: &mut Tx<'_>, user: &str, room: &str, kind: &str, content: &str) -> R
     }
     let stored = user_data::get(tx, user, room, kind)?;
     if stored.is_none() && user_data::count(tx, user)? >= KEPT {
-        return Err(Refusal::TooMany("too much account data".into()).into());
+        return Err(Refusal::TooMany(
+            "this account has 10,000 pieces of account data, which is the most".into(),
+        )
+        .into());
     }
     let before = stored.as_ref().map_or(0, String::len);
     if content.len() > before {
@@ -131,7 +137,7 @@ fn tag(tx: &mut Tx<'_>, msg: &SetTag) -> Result<Put> {
     keep(tx, user, room, "m.tag", &content)
 }
 
-/// The content of `m.tag` with one tag put or taken away; the others stay as they are.
+/// The content of `m.tag` with one tag set, or removed if `info` is `None`; the other tags stay.
 fn tagged(stored: Option<&str>, tag: &str, info: Option<Value>) -> Result<String> {
     let mut content: Map<String, Value> = match stored {
         Some(json) => serde_json::from_str(json)?,
@@ -141,7 +147,7 @@ fn tagged(stored: Option<&str>, tag: &str, info: Option<Value>) -> Result<String
         .entry("tags")
         .or_insert_with(|| Value::Object(Map::new()));
     if !tags.is_object() {
-        // A client may have put anything into account data.
+        // `m.tag` can be set as account data too, with any content.
         *tags = Value::Object(Map::new());
     }
     if let Some(tags) = tags.as_object_mut() {
@@ -168,7 +174,10 @@ impl Handler<SetFilter> for Accounts {
                 return Ok(id);
             }
             if user_data::count_filters(tx, user)? >= KEPT {
-                return Err(Refusal::TooMany("too many filters".into()).into());
+                return Err(Refusal::TooMany(
+                    "this account has 10,000 filters, which is the most".into(),
+                )
+                .into());
             }
             user_data::put_filter(tx, user, &id, &msg.filter)?;
             Ok(id)
@@ -177,7 +186,8 @@ impl Handler<SetFilter> for Accounts {
     }
 }
 
-/// The id of a filter follows from its text: a client that begins again does not pile them up. Never begins with `{`.
+/// The id of a filter is a hash of its text, so that a client that uploads the same filter again does not add a row. It never
+/// begins with `{`, which marks an inline filter.
 fn filter_id(filter: &str) -> String {
     URL_SAFE_NO_PAD.encode(&Sha256::digest(filter)[..12])
 }

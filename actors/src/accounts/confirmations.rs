@@ -1,6 +1,6 @@
-//! Interactive authentication: what is open, for whom and for what. ([spec])
+//! User-interactive authentication: the open sessions, and the check of a stage. ([spec])
 //!
-//! In memory only: a restart makes a client begin again, which it can.
+//! Sessions are in memory only. After a restart the client begins a new one.
 //!
 //! [spec]: https://spec.matrix.org/v1.19/client-server-api/#user-interactive-authentication-api
 
@@ -20,32 +20,31 @@ use super::rules;
 use crate::runtime::error::Challenge;
 use crate::{Env, Refusal, Result};
 
-/// How many sessions are open at most. The caller with the most makes room.
+/// The most open sessions. Above it, the caller with the most sessions loses its oldest.
 const LIMIT: usize = 10_000;
 
-/// How many sessions each caller has open at most: a household that registers behind one address.
+/// The most open sessions of one caller. It leaves room for several users that register behind one address.
 const OF_ONE: usize = 100;
 
-/// How long a session stays open, in milliseconds: a quarter of an hour to type a password, or to repeat a request whose answer
-/// was lost.
+/// How long a session stays open, in milliseconds: long enough to type a password, or to repeat a request whose answer was lost.
 const OPEN_FOR: i64 = 15 * 60 * 1000;
 
-const IN_NO_FLOW: &str = "this stage is in none of the flows";
+const IN_NO_FLOW: &str = "this authentication type is not in the flows of this request";
 const THIRD_PARTY: &str =
-    "no mail address and no telephone number belongs to an account here; use m.id.user";
+    "this server does not support log-in by email address or phone number; use m.id.user";
 
-/// A user or an address, and what it wants to do.
+/// The caller and the operation for which a session is opened.
 #[derive(Debug, Clone)]
 pub(super) struct Purpose {
-    /// The user or address that opened the session: open sessions are counted and limited for each.
+    /// The user id or IP address that opened the session; open sessions are limited for each.
     caller: String,
-    /// What a session was opened for. It counts for nothing else.
+    /// The operation that is confirmed. The session is valid for no other.
     operation: String,
 }
 
 impl Purpose {
     fn of_user(user: &UserId, operation: &str) -> Purpose {
-        // An operation may name a thousand devices: its hash is as good, and short.
+        // An operation may name a thousand devices, so keep only its hash.
         let operation = Sha256::digest(format!("{user} {operation}"));
         Purpose {
             caller: user.to_string(),
@@ -53,7 +52,7 @@ impl Purpose {
         }
     }
 
-    /// To register, from this address. The session is not bound to the address: a telephone has another one a minute later.
+    /// A registration from this IP address. The session may be continued from another address, since a phone's address changes.
     pub(super) fn registration(address: &str) -> Purpose {
         Purpose {
             caller: address.to_owned(),
@@ -64,12 +63,12 @@ impl Purpose {
 
 struct Session {
     purpose: Purpose,
-    /// Which of all sessions it is, in the order in which they were opened.
+    /// The number of this session in the order of opening.
     number: u64,
     until: i64,
-    /// The request, as a hash, that passed in this session.
+    /// The fingerprint of the request that was confirmed in this session.
     passed: Option<String>,
-    /// What a registration was answered.
+    /// The answer to the registration that was confirmed in this session.
     registered: Option<Registered>,
 }
 
@@ -77,7 +76,7 @@ struct Session {
 #[derive(Default)]
 struct Sessions {
     all: BTreeMap<String, Session>,
-    /// How many were opened so far.
+    /// How many sessions were opened since the start.
     opened: u64,
 }
 
@@ -130,7 +129,7 @@ impl Sessions {
     }
 }
 
-/// What tells a repeated request from another: the request and what it was confirmed with.
+/// A hash that is equal for a repeated request: of the request and the password that it was confirmed with.
 fn fingerprint(auth: &Auth) -> String {
     let confirmed = match &auth.stage {
         Stage::Password { user, password } => (user.as_str(), password.reveal()),
@@ -138,14 +137,14 @@ fn fingerprint(auth: &Auth) -> String {
     };
     let parts = [auth.request.reveal(), confirmed.0, confirmed.1];
     let hash = parts.iter().fold(Sha256::new(), |hash, part| {
-        // With its length: no two lists of parts are the same text.
+        // The length separates the parts: no two lists of parts give the same input.
         hash.chain_update(part.len().to_be_bytes())
             .chain_update(part)
     });
     STANDARD_NO_PAD.encode(hash.finalize())
 }
 
-/// Asks for confirmations and checks them. Clones share the open sessions.
+/// Requests and checks confirmations. Clones share the open sessions.
 #[derive(Clone)]
 pub(super) struct Confirmations {
     env: Env,
@@ -162,10 +161,10 @@ impl Confirmations {
         }
     }
 
-    /// The user confirms with the password, or is told how to.
+    /// Succeed if `auth` holds the user's password, else refuse with the stages that are needed.
     ///
-    /// A request that is repeated in its session passes again: its first answer may be lost, and the password may be another one
-    /// since.
+    /// A request repeated in its session passes again, because its first answer may have been lost; by then the password may have
+    /// changed.
     pub(super) async fn by_password(
         &self,
         user: &UserId,
@@ -200,7 +199,7 @@ impl Confirmations {
         self.settle(purpose, flow, session, fingerprint, failed)
     }
 
-    /// A caller without an account goes on, in two steps.
+    /// Succeed if `auth` completes `m.login.dummy`: for a caller without an account, the second of two requests.
     pub(super) fn by_dummy(&self, purpose: Purpose, auth: Option<&Auth>) -> Result<()> {
         let flow = "m.login.dummy";
         let session = self.session(&purpose, flow, auth)?;
@@ -215,7 +214,7 @@ impl Confirmations {
         self.settle(purpose, flow, session, fingerprint, failed)
     }
 
-    /// What the same registration was answered in this session: the answer may be lost.
+    /// The earlier answer to the same registration in this session, which may have been lost.
     pub(super) fn registered(&self, auth: Option<&Auth>) -> Option<Registered> {
         let (auth, now) = (auth?, self.env.clock.monotonic());
         let purpose = Purpose::registration("");
@@ -225,7 +224,7 @@ impl Confirmations {
         session.registered.clone().filter(|_| same)
     }
 
-    /// Remember what a registration is answered.
+    /// Store the answer to a registration in its session.
     pub(super) fn remember(&self, session: Option<&str>, registered: &Registered) {
         let (purpose, now) = (Purpose::registration(""), self.env.clock.monotonic());
         let mut sessions = self.sessions.borrow_mut();
@@ -235,9 +234,9 @@ impl Confirmations {
         }
     }
 
-    /// The hash to compare with: `None` when somebody else was named, or there is no password.
+    /// The password hash to compare with: `None` if `typed` names another user, or the user has no password.
     async fn hash_of(&self, user: &UserId, typed: &str) -> Result<Option<String>> {
-        // Ids of people are in lower case, whatever they type; those of services' users need not be.
+        // Ids of persons are in lower case, however they are typed; those of an appservice's users need not be.
         let server = &self.env.settings.server_name;
         let named = [typed.to_owned(), typed.to_ascii_lowercase()]
             .iter()
@@ -248,7 +247,7 @@ impl Confirmations {
         Ok(hash.filter(|_| named))
     }
 
-    /// The session that the client names, as far as it is open for this purpose; one that is not is a failed stage.
+    /// The session that the client names, if it is open for this purpose; refused if it is not.
     fn session(
         &self,
         purpose: &Purpose,
@@ -298,7 +297,7 @@ impl Confirmations {
         Ok(())
     }
 
-    /// What the client must do, in the session that is open or in a new one.
+    /// The refusal that lists the flows, in the given session or a new one.
     fn challenge(
         &self,
         purpose: Purpose,
@@ -306,7 +305,7 @@ impl Confirmations {
         session: Option<String>,
         failed: Option<&'static str>,
     ) -> crate::Error {
-        // Each flow is of one stage: with the stage, the request is done.
+        // Each flow has one stage, so an unfinished session has completed none.
         let completed = session.is_some().then(Vec::new);
         let session = session.unwrap_or_else(|| {
             let id = self.env.ids.opaque("session");
@@ -346,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn who_opens_many_sessions_ends_only_its_own() {
+    fn a_caller_that_opens_many_sessions_closes_only_its_own() {
         let mut sessions = Sessions::default();
         sessions.open("alice's".to_owned(), purpose("192.0.2.1", "register"), 0);
         for n in 0..2 * OF_ONE {

@@ -1,4 +1,4 @@
-//! Devices: named, made by services, deleted with all that is theirs.
+//! Devices: renaming, creation by application services, deletion with all their data.
 
 use std::collections::BTreeSet;
 
@@ -24,7 +24,7 @@ pub(super) fn all(db: &mut Conn, user: &str) -> Result<Vec<String>> {
     Ok(devices.into_iter().map(|d| d.device.device_id).collect())
 }
 
-/// Part of a write: delete these devices, as far as they exist.
+/// Part of a write: delete those of these devices that exist.
 pub(super) fn delete(tx: &mut Tx<'_>, user: &str, devices: &[String]) -> Result<Changed> {
     let gone = forget(tx, user, devices)?;
     if gone.is_empty() {
@@ -43,8 +43,8 @@ fn forget(tx: &mut Tx<'_>, user: &str, devices: &[String]) -> Result<Vec<GoneDev
     Ok(sessions::forget_devices(tx, user, devices, decide)?)
 }
 
-/// Part of a write: no device is called like one of the user's cross-signing keys, or signatures could be taken for
-/// those of the other. ([spec])
+/// Part of a write: refuse a device id that equals one of the user's cross-signing keys, since a signature of one could be taken
+/// for a signature of the other. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3login
 pub(super) fn free_name(db: &mut Conn, user: &str, device: &str) -> Result<()> {
@@ -55,7 +55,7 @@ pub(super) fn free_name(db: &mut Conn, user: &str, device: &str) -> Result<()> {
     Ok(())
 }
 
-/// Part of a write: there is room for another device. Logging in to one that exists needs none.
+/// Part of a write: refuse a new device above the limit. An existing device may always be used.
 pub(super) fn room_for(db: &mut Conn, user: &str, device: &str) -> Result<()> {
     if accounts::count_devices(db, user)? >= rules::DEVICES
         && !accounts::has_device(db, user, device)?
@@ -89,7 +89,7 @@ fn put(tx: &mut Tx<'_>, msg: &PutDevice) -> Result<(bool, Changed)> {
     rules::device_id(device)?;
     rules::device_name(name)?;
     if !accounts::has_device(tx, user, device)? {
-        // People's devices are made by logging in.
+        // A person's device is created by logging in.
         let Some(service) = &msg.who.appservice else {
             return Err(Refusal::NotFound("no such device".into()).into());
         };
@@ -116,15 +116,18 @@ fn put(tx: &mut Tx<'_>, msg: &PutDevice) -> Result<(bool, Changed)> {
 impl Handler<DeleteDevices> for Accounts {
     type Result = ResponseFuture<Result<()>>;
 
-    /// The write is queued only when the request is confirmed.
+    /// Queues the write only after the request is confirmed.
     fn handle(&mut self, msg: DeleteDevices, _: &mut Context<Self>) -> Self::Result {
         let (env, after) = (self.env.clone(), self.after.clone());
         let confirmations = self.confirmations.clone();
         guarded(&self.env, "accounts", async move {
-            // In order and once each: it names the operation, so it must not depend on how the client lists them.
+            // Sorted and without duplicates, because the list is part of the operation and a repeated request may order it differently.
             let devices: BTreeSet<String> = msg.devices.iter().map(ToString::to_string).collect();
             if devices.len() > AT_ONCE {
-                return Err(Refusal::TooMany("at most 1000 devices at once".into()).into());
+                return Err(Refusal::TooMany(
+                    "one request can delete at most 1,000 devices".into(),
+                )
+                .into());
             }
             let (who, devices) = (msg.who, Vec::from_iter(devices));
             if who.appservice.is_none() {
@@ -162,7 +165,7 @@ impl Handler<Confirm> for Accounts {
 impl Handler<ChangePassword> for Accounts {
     type Result = ResponseFuture<Result<()>>;
 
-    /// The write is queued only when the request is confirmed and the new password hashed.
+    /// Queues the write only after the request is confirmed and the new password is hashed.
     fn handle(&mut self, msg: ChangePassword, _: &mut Context<Self>) -> Self::Result {
         let (env, after) = (self.env.clone(), self.after.clone());
         let (confirmations, passwords) = (self.confirmations.clone(), self.passwords.clone());
@@ -195,7 +198,7 @@ impl Handler<ChangePassword> for Accounts {
 impl Handler<Deactivate> for Accounts {
     type Result = ResponseFuture<Result<()>>;
 
-    /// The write is queued only when the request is confirmed. A service need not confirm for its users, who have no password.
+    /// Queues the write only after the request is confirmed. An application service need not confirm: its users have no password.
     fn handle(&mut self, msg: Deactivate, _: &mut Context<Self>) -> Self::Result {
         let (env, after) = (self.env.clone(), self.after.clone());
         let confirmations = self.confirmations.clone();

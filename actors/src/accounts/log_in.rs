@@ -13,14 +13,14 @@ use super::{Accounts, Changed, devices, rules};
 use crate::services::CarriesInterests;
 use crate::{Env, Refusal, Result, Secret, guarded};
 
-/// One text for a user who is not here, one without a password, and a wrong password.
+/// The same answer for an unknown user, a user without a password and a wrong password.
 pub(super) const WRONG: Refusal =
     Refusal::Forbidden(std::borrow::Cow::Borrowed("wrong user or password"));
 
 impl Handler<LogIn> for Accounts {
     type Result = ResponseFuture<Result<LoggedIn>>;
 
-    /// The write is queued only after the password is hashed: log-ins may overtake one another, and each stands for itself.
+    /// Queues the write only after the password is hashed, so log-ins may finish in another order than they came.
     fn handle(&mut self, msg: LogIn, _: &mut Context<Self>) -> Self::Result {
         let (env, passwords) = (self.env.clone(), self.passwords.clone());
         let after = self.after.clone();
@@ -42,11 +42,11 @@ impl Handler<LogIn> for Accounts {
     }
 }
 
-/// Who says to be whom, and what the write must still find true.
+/// A log-in that was checked before the write, with what the write checks again.
 enum Claimed {
-    /// The password with this hash was right.
+    /// The password matched this hash.
     Password { user: OwnedUserId, hash: String },
-    /// The service says so.
+    /// An application service logs in for the user.
     Service {
         user: OwnedUserId,
         service: ServiceId,
@@ -70,7 +70,7 @@ async fn claimed(env: &Env, passwords: &Passwords, by: Credentials) -> Result<Cl
             Ok(Claimed::Service { user, service })
         }
         Credentials::Password { user, password } => {
-            // People's names are in lower case, whatever they type.
+            // Localparts of persons are in lower case, however they are typed.
             let user = rules::meant(server, &user.to_ascii_lowercase());
             let row = match user.clone() {
                 None => None,
@@ -84,7 +84,7 @@ async fn claimed(env: &Env, passwords: &Passwords, by: Credentials) -> Result<Cl
             let hash = row.and_then(|row| row.password_hash);
             let right = passwords.matches(password, hash.clone()).await?;
             match (user, hash) {
-                // Only the right password tells what became of an account.
+                // Reveal that an account is deactivated only to a caller with the right password.
                 _ if right && given_up => Err(Refusal::UserDeactivated.into()),
                 (Some(user), Some(hash)) if right => Ok(Claimed::Password { user, hash }),
                 _ => Err(WRONG.into()),
@@ -93,13 +93,13 @@ async fn claimed(env: &Env, passwords: &Passwords, by: Credentials) -> Result<Cl
     }
 }
 
-/// Part of the write: what was checked outside is still so.
+/// Part of the write: check again what was checked before it.
 fn admit(tx: &mut Tx<'_>, claim: &Claimed) -> Result<Maker> {
     let user = claim.user();
     match claim {
         Claimed::Password { hash, .. } => {
             let row = accounts::user(tx, user.as_str())?;
-            // The password may have changed, or the account ended, while this one was hashed.
+            // The password may have changed, or the account been deactivated, while the password was hashed.
             match row {
                 Some(row) if row.password_hash.as_ref() == Some(hash) => {
                     if row.deactivated {
@@ -130,7 +130,7 @@ pub(super) struct NewSession {
 }
 
 impl NewSession {
-    /// Draw a token, and a device id where none was given.
+    /// Generate a token, and a device id unless one is given.
     pub(super) fn draw(
         env: &Env,
         device: Option<OwnedDeviceId>,
@@ -147,7 +147,7 @@ impl NewSession {
         })
     }
 
-    /// Part of the write: the device is there, with this token and no other.
+    /// Part of the write: create the device if it is missing, and replace its token.
     pub(super) fn store(
         &self,
         tx: &mut Tx<'_>,
@@ -170,7 +170,7 @@ impl NewSession {
         Ok(changed)
     }
 
-    /// As it is answered.
+    /// The answer to the client.
     pub(super) fn logged_in(self, user: OwnedUserId) -> LoggedIn {
         LoggedIn {
             user,
@@ -198,7 +198,7 @@ impl Handler<LogOutAll> for Accounts {
 }
 
 impl Accounts {
-    /// Delete the devices that the write chooses.
+    /// Delete the devices that `which` returns.
     fn delete(
         &self,
         user: OwnedUserId,

@@ -1,4 +1,4 @@
-//! What may be said to the keeper of accounts.
+//! The messages of the accounts actor.
 
 use actix::Message;
 use ruma::{OwnedDeviceId, OwnedRoomId, OwnedUserId};
@@ -11,25 +11,25 @@ use crate::{Identity, Result, Secret};
 
 pub use super::rules::push_rules::PushRuleChange;
 
-/// What a client sends to confirm a request: one stage of interactive authentication. ([spec])
+/// The `auth` of a request: one stage of user-interactive authentication. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#user-interactive-authentication-api
 #[derive(Debug, Clone, Serialize)]
 pub struct Auth {
-    /// The session that an earlier 401 named.
+    /// The session from an earlier 401 answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
     /// The stage.
     pub stage: Stage,
-    /// The rest of the request, in an order that does not depend on the client: what tells a repeated request from another.
+    /// The rest of the request, in a fixed order of keys; a repeated request is recognised by it.
     #[serde(skip)]
     pub request: Secret,
 }
 
-/// One stage of interactive authentication.
+/// A stage of user-interactive authentication.
 #[derive(Debug, Clone, Serialize)]
 pub enum Stage {
-    /// None: the client asks how far its session is.
+    /// No stage: the client asks for the state of its session.
     Poll,
     /// `m.login.dummy`
     Dummy,
@@ -40,94 +40,94 @@ pub enum Stage {
         /// The password.
         password: Secret,
     },
-    /// `m.login.password` for a mail address or a telephone number, which belong to no account here.
+    /// `m.login.password` with an email address or a phone number, which this server does not support.
     ThirdPartyPassword,
-    /// Any other: never enough.
+    /// Any other stage; it always fails.
     Other,
 }
 
-/// Check that the user confirms a request that no message of this actor carries, such as new cross-signing keys.
+/// Check the confirmation of a request that another actor handles, such as new cross-signing keys.
 ///
-/// A session counts for the user and the operation that it was opened for. Application services need not confirm.
-/// Answers [`crate::Refusal::Unconfirmed`] with what is still needed.
+/// A session is valid for the user and operation that it was opened for. Application services need not confirm.
+/// Replies [`crate::Refusal::Unconfirmed`] with the flows when a stage is missing.
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<()>")]
 pub struct Confirm {
-    /// Who asks.
+    /// The user who asks.
     pub who: Identity,
-    /// For what, in words that tell one request from another.
+    /// A text that identifies the request to confirm.
     pub operation: String,
-    /// What came with the request.
+    /// The `auth` of the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auth: Option<Auth>,
 }
 
-/// A device that has just got an access token.
+/// A device with its new access token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoggedIn {
-    /// Whose.
+    /// The user.
     pub user: OwnedUserId,
-    /// Its id.
+    /// The id.
     pub device: OwnedDeviceId,
-    /// Its token, which is stored nowhere in this form.
+    /// The access token; the database holds only its hash.
     pub token: Secret,
 }
 
 /// A new account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registered {
-    /// Its id.
+    /// The id.
     pub user: OwnedUserId,
-    /// Its first device, unless none was wanted.
+    /// Its first device, unless the log-in is inhibited.
     pub login: Option<LoggedIn>,
 }
 
-/// Who registers.
+/// The caller of a registration.
 #[derive(Debug, Clone, Serialize)]
 pub enum Registrant {
     /// A person, who confirms with `m.login.dummy`.
     Person {
-        /// What came with the request.
+        /// The `auth` of the request.
         #[serde(skip_serializing_if = "Option::is_none")]
         auth: Option<Auth>,
-        /// The password to be.
+        /// The new password.
         #[serde(skip_serializing_if = "Option::is_none")]
         password: Option<Secret>,
-        /// The address that asks: open sessions are counted by it.
+        /// The IP address of the client; open sessions are limited by it.
         #[serde(skip)]
         address: String,
     },
-    /// A service, for a user of its own; it need not confirm.
+    /// An application service, for a user in its namespaces; it need not confirm.
     Service(ServiceId),
-    /// The operator of this server, for a person: closed registration stays closed for everybody else.
+    /// The operator of the server, for a person; allowed also when registration is closed.
     Operator {
-        /// The password to be.
+        /// The new password.
         password: Secret,
     },
 }
 
-/// Make an account, and a device with a token unless that is inhibited. ([spec])
+/// Create an account, and a device with a token unless that is inhibited. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3register
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<Registered>")]
 pub struct Register {
-    /// Who registers.
+    /// The caller of the registration.
     pub by: Registrant,
-    /// The localpart; a person who leaves it out gets one.
+    /// The localpart; for a person, generated if missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub username: Option<String>,
-    /// The id of the first device; made up where it is missing.
+    /// The id of the first device; generated if missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<OwnedDeviceId>,
-    /// What to call that device.
+    /// The display name of that device.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub display_name: Option<String>,
-    /// Make no device and no token.
+    /// Create no device and no token.
     pub inhibit_login: bool,
 }
 
-/// Whether a person could register this localpart now. Refused as the registration would be. ([spec])
+/// Check whether a person could register this localpart now; refused as the registration would be. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3registeravailable
 #[derive(Debug, Clone, Serialize, Message)]
@@ -137,48 +137,48 @@ pub struct Available {
     pub username: String,
 }
 
-/// What a log-in is based on. `user` is a localpart or a full user id.
+/// The credentials of a log-in. `user` is a localpart or a full user id.
 #[derive(Debug, Clone, Serialize)]
 pub enum Credentials {
     /// A person's password.
     Password {
-        /// Who.
+        /// The user.
         user: String,
         /// The password.
         password: Secret,
     },
-    /// The token of a service that the user belongs to.
+    /// The token of an application service that claims the user.
     Service {
         /// The service.
         service: ServiceId,
-        /// Who.
+        /// The user.
         user: String,
     },
 }
 
-/// Give a device a new token; the device is made if it is missing, and keeps its keys if not. ([spec])
+/// Give a device a new token. A missing device is created; an existing one keeps its keys. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3login
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<LoggedIn>")]
 pub struct LogIn {
-    /// What the log-in is based on.
+    /// Password, or application service.
     pub credentials: Credentials,
-    /// The device; made up where it is missing.
+    /// The device id; generated if missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<OwnedDeviceId>,
-    /// What to call a device that is new.
+    /// The display name, if the device is new.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub display_name: Option<String>,
 }
 
-/// Delete the device that asks, and its token. Without a device there is nothing to end. ([spec])
+/// Delete the device that asks, and its token; nothing if the identity has no device. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3logout
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<()>")]
 pub struct LogOut {
-    /// Who.
+    /// The user.
     pub who: Identity,
 }
 
@@ -188,141 +188,141 @@ pub struct LogOut {
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<()>")]
 pub struct LogOutAll {
-    /// Who.
+    /// The user.
     pub who: Identity,
 }
 
-/// Name a device. A service makes it if it is missing. Answers whether it was made. ([spec])
+/// Set the display name of a device; an application service also creates a missing one. Replies whether it was created. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3devicesdeviceid
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<bool>")]
 pub struct PutDevice {
-    /// Who.
+    /// The user.
     pub who: Identity,
     /// The device.
     pub device: OwnedDeviceId,
-    /// What to call it; stays as it is where this is missing.
+    /// The display name; `None` leaves it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub display_name: Option<String>,
 }
 
-/// Delete devices, as far as they exist, with all that is theirs. A person confirms with the password. ([spec])
+/// Delete devices with their keys, messages and tokens; those that do not exist are ignored. A person confirms with the password. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3delete_devices
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<()>")]
 pub struct DeleteDevices {
-    /// Who.
+    /// The user.
     pub who: Identity,
-    /// Which.
+    /// The devices to delete.
     pub devices: Vec<OwnedDeviceId>,
-    /// What came with the request.
+    /// The `auth` of the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auth: Option<Auth>,
 }
 
-/// Change the password, confirmed with the old one; by choice, delete every other device. ([spec])
+/// Change the password, confirmed with the old one; if asked for, delete all other devices. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3accountpassword
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<()>")]
 pub struct ChangePassword {
-    /// Who.
+    /// The user.
     pub who: Identity,
-    /// The password to be.
+    /// The new password.
     pub new_password: Secret,
-    /// Whether every other device is deleted.
+    /// Whether to delete all other devices.
     pub logout_devices: bool,
-    /// What came with the request.
+    /// The `auth` of the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auth: Option<Auth>,
 }
 
-/// Give the account up, confirmed with the password: devices, profile, account data, cross-signing keys
-/// and backups go, the id stays taken. ([spec])
+/// Deactivate the account, confirmed with the password: devices, profile, account data, cross-signing keys and backups are
+/// deleted, and the user id stays taken. ([spec])
 ///
-/// The rooms are left by another message, to another actor.
+/// The rooms actor makes the user leave its rooms, on a message of its own.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3accountdeactivate
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<()>")]
 pub struct Deactivate {
-    /// Who.
+    /// The user.
     pub who: Identity,
-    /// Whether users that join a room from now on see what is left of a redacted event.
+    /// Whether users that join a room later see this user's events only in redacted form.
     pub erase: bool,
-    /// What came with the request.
+    /// The `auth` of the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auth: Option<Auth>,
 }
 
-/// Set or take away one field of a profile. ([spec])
+/// Set or remove one field of a profile. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3profileuseridkeyname
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<()>")]
 pub struct SetProfile {
-    /// Who asks.
+    /// The user who asks.
     pub who: Identity,
-    /// Whose profile.
+    /// The owner of the profile.
     pub user: OwnedUserId,
-    /// Which field.
+    /// The name of the field.
     pub field: String,
-    /// To what; `None` takes it away.
+    /// The value; `None` removes the field.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<serde_json::Value>,
 }
 
-/// Put account data, global or of a room. Answers its position. ([spec])
+/// Store account data, global or of a room. Replies with its position. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3useruseridaccount_datatype
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<Position>")]
 pub struct SetAccountData {
-    /// Who asks.
+    /// The user who asks.
     pub who: Identity,
-    /// Whose.
+    /// The user.
     pub user: OwnedUserId,
-    /// For which room.
+    /// The room; `None` for global data.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub room: Option<OwnedRoomId>,
     /// The event type.
     pub kind: String,
-    /// An object, as its bytes came.
+    /// The content, an object, byte for byte as received.
     pub content: Box<RawValue>,
 }
 
-/// Put a tag on a room, or take it away: `m.tag` is account data of the room. ([spec])
+/// Set a tag of a room, or remove it: `m.tag` is account data of the room. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3useruseridroomsroomidtagstag
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<()>")]
 pub struct SetTag {
-    /// Who asks.
+    /// The user who asks.
     pub who: Identity,
-    /// Whose.
+    /// The user.
     pub user: OwnedUserId,
-    /// Which room.
+    /// The room.
     pub room: OwnedRoomId,
     /// The tag.
     pub tag: String,
-    /// What is said of it; `None` takes it away.
+    /// The value of the tag, such as its `order`; `None` removes the tag.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub info: Option<serde_json::Value>,
 }
 
-/// Keep a filter. Answers its id: the same filter has the same id. ([spec])
+/// Store a filter. Replies with its id; an equal filter gets the same id. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3useruseridfilter
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<String>")]
 pub struct SetFilter {
-    /// Who asks.
+    /// The user who asks.
     pub who: Identity,
-    /// Whose.
+    /// The user.
     pub user: OwnedUserId,
-    /// The filter, an object.
+    /// The filter as JSON.
     pub filter: String,
 }
 
@@ -332,28 +332,28 @@ pub struct SetFilter {
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<()>")]
 pub struct ChangePushRules {
-    /// Whose.
+    /// The user.
     pub who: Identity,
-    /// How.
+    /// The change.
     pub change: PushRuleChange,
 }
 
-/// A device was used: by its own token, or by a service that names it. Nothing depends on it, so it may be lost. ([spec])
+/// A device was used, by its own token or by an application service that acts for it. Losing this message does no harm. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#identity-assertion
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "()")]
 pub struct DeviceSeen {
-    /// Whose.
+    /// The user.
     pub user: OwnedUserId,
-    /// Which.
+    /// The device.
     pub device: OwnedDeviceId,
-    /// Where the request came from.
+    /// The IP address of the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ip: Option<String>,
 }
 
-/// Forget what client transaction ids were answered more than a day ago. The actor says it to itself, by the clock.
+/// Forget the answers to client transactions older than a day. The actor sends it to itself, by the clock.
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "()")]
 pub struct PruneTransactions;

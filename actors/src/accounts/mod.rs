@@ -1,15 +1,15 @@
-//! Accounts: users, their devices and tokens, their profiles and what clients keep with them.
+//! Accounts: users, devices, access tokens, profiles, and the data that clients store with an account.
 //!
 //! *Owns* `users`, `erased_users`, `devices`, `access_tokens`, `account_data`, `filters`, `client_transactions`.
-//! The write that deletes a device also deletes what other actors keep for it: keys, inbox, copies, counts.
+//! The write that deletes a device also deletes rows of other actors for it: keys, inbox, copies, counts.
 //!
-//! *Asks* nobody.
+//! *Asks* no actor.
 //!
-//! *Tells* `device_lists` [`KeysChanged`], and [`Wake`](crate::runtime::wake::Wake): the `/sync` requests that wait,
-//! and the services that are owed account data.
+//! *Tells* `device_lists` [`KeysChanged`], and [`Wake`](crate::runtime::wake::Wake): the `/sync` requests that wait, and the
+//! senders of services that are owed account data.
 //!
-//! *Promises* that a token is worth nothing once its end has been answered; that nothing of a deleted device is left
-//! when the deletion is answered; that neither the error nor the time of a failed log-in tells whether the user exists.
+//! *Promises* that a revoked token is rejected as soon as the logout has been answered; that nothing of a deleted device is left
+//! when the deletion is answered; that neither the error nor the duration of a failed log-in reveals whether the user exists.
 //!
 //! *Spec* [Client authentication](https://spec.matrix.org/v1.19/client-server-api/#client-authentication),
 //! [Device management](https://spec.matrix.org/v1.19/client-server-api/#device-management),
@@ -48,16 +48,16 @@ use passwords::Passwords;
 pub use messages::*;
 pub use seen::seen;
 
-/// How often old answers to client transactions are looked for.
+/// How often old answers to client transactions are deleted.
 const PRUNE_EVERY: Duration = Duration::from_secs(60 * 60);
 
-/// How long the answer to a client transaction is remembered, in milliseconds: clients repeat a request for minutes, not for days.
+/// How long the answer to a client transaction is kept, in milliseconds: clients repeat a request for minutes, not for days.
 const REMEMBER: i64 = 24 * 60 * 60 * 1000;
 
-/// The most rooms of a user that are woken when its devices change; who shares only others learns with the next event.
+/// The most rooms of a user whose waiting clients are woken when its devices change; other rooms' clients see it with their next event.
 const ROOMS: i64 = 10_000;
 
-/// The actor.
+/// The actor that writes accounts.
 pub struct Accounts {
     env: Env,
     passwords: Passwords,
@@ -67,8 +67,7 @@ pub struct Accounts {
 }
 
 impl Accounts {
-    /// A keeper of accounts over this storage, and whom it tells about devices.
-    #[must_use]
+    /// `keys_changed` is sent each change of a device, after its commit.
     pub fn new(env: Env, keys_changed: Recipient<KeysChanged>) -> Accounts {
         let passwords = Passwords::new(env.clone());
         Accounts {
@@ -111,7 +110,7 @@ impl Handler<PruneTransactions> for Accounts {
             .write_always(move |tx| Ok::<_, Error>(client_transactions::prune(tx, before)?));
         let done = async move {
             if let Err(error) = write.await {
-                tracing::warn!(%error, "old answers were not forgotten; they are tried again in an hour");
+                tracing::warn!(%error, "could not delete old answers to client transactions; trying again in an hour");
             }
             drop(busy);
         };
@@ -123,18 +122,18 @@ impl Handler<PruneTransactions> for Accounts {
 /// What a committed write did to the devices of a user.
 #[derive(Debug, Default)]
 struct Changed {
-    /// Devices that are gone, with their tokens.
+    /// Deleted devices, with their tokens.
     gone: Vec<GoneDevice>,
-    /// Tokens that are worth nothing any more, of devices that stay.
+    /// Revoked tokens of devices that stay.
     tokens: Vec<String>,
-    /// The line that the write appended to the log of device lists.
+    /// The position of the line that the write appended to the device-list log.
     listed: Option<Position>,
-    /// Where the user is joined, when it has.
+    /// The rooms that the user is joined to, if `listed` is set.
     rooms: Vec<OwnedRoomId>,
 }
 
 impl Changed {
-    /// Part of the write: where those are who must hear of a new line in the log.
+    /// Part of the write, after a line was appended to the log: record its position and the rooms whose clients it concerns.
     fn listed(mut self, tx: &mut Tx<'_>, user: &str) -> Result<Changed> {
         let rooms = memberships::of_user(tx, user, "join", "", ROOMS)?;
         self.rooms = rooms
@@ -146,7 +145,7 @@ impl Changed {
     }
 }
 
-/// What follows a commit that changed devices: forget what was known, then tell and wake.
+/// Updates the cache and notifies others after a commit that changed devices.
 #[derive(Clone)]
 struct After {
     env: Env,
@@ -154,7 +153,7 @@ struct After {
 }
 
 impl After {
-    /// Before the reply, so that nobody who has the reply finds a token honoured that is gone.
+    /// Must run before the reply: once a client has the reply, a revoked token must not be accepted from the cache.
     fn commit(&self, user: &OwnedUserId, changed: Changed) {
         let devices: Vec<OwnedDeviceId> = changed
             .gone

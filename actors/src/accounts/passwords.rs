@@ -1,4 +1,4 @@
-//! Hashing passwords, off the actor's thread and a few at a time.
+//! Password hashing, outside the actor's thread.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::{Env, Error, Result, Secret};
 /// How many passwords are hashed at once: each takes megabytes of memory and a core.
 const AT_ONCE: usize = 2;
 
-/// Hashes and checks passwords, a few at a time.
+/// Hashes and verifies passwords, at most [`AT_ONCE`] at a time.
 #[derive(Clone)]
 pub(super) struct Passwords {
     env: Env,
@@ -26,7 +26,7 @@ impl Passwords {
         }
     }
 
-    /// The text that is stored: algorithm, cost, salt and hash.
+    /// The text to store: algorithm, cost, salt and hash.
     pub(super) async fn hash(&self, password: Secret) -> Result<String> {
         let (cost, salt) = (self.cost()?, self.env.ids.bytes::<16>("salt"));
         self.work(move || {
@@ -37,8 +37,8 @@ impl Passwords {
         .await
     }
 
-    /// Whether this is the password with that hash. Without a hash it is not, and takes as long to say so:
-    /// the time of an answer does not tell which accounts exist.
+    /// Whether the password has this hash. `None` is never matched but takes as long, so that the duration of an answer does not
+    /// reveal which accounts exist.
     pub(super) async fn matches(&self, password: Secret, hash: Option<String>) -> Result<bool> {
         let cost = self.cost()?;
         self.work(move || {

@@ -1,4 +1,4 @@
-//! Registration: by a person in two steps, by a service for its users, by the operator.
+//! Registration: by a person in two requests, by an application service for its users, by the operator.
 
 use actix::{Context, Handler, ResponseFuture};
 use ruma::OwnedUserId;
@@ -20,7 +20,7 @@ use crate::{Env, Refusal, Result, Secret, guarded};
 impl Handler<Register> for Accounts {
     type Result = ResponseFuture<Result<Registered>>;
 
-    /// The write is queued only when the request is confirmed and the password hashed; it checks again what was checked before.
+    /// Queues the write only after the request is confirmed and the password is hashed; the write repeats the checks made before.
     fn handle(&mut self, msg: Register, _: &mut Context<Self>) -> Self::Result {
         let (env, after) = (self.env.clone(), self.after.clone());
         let (confirmations, passwords) = (self.confirmations.clone(), self.passwords.clone());
@@ -85,7 +85,7 @@ impl Handler<Available> for Accounts {
     }
 }
 
-/// What the same request was answered before, as long as that is still so.
+/// The earlier answer to the same request, if its token or account still exists.
 async fn answered(
     env: &Env,
     confirmations: &Confirmations,
@@ -101,7 +101,7 @@ async fn answered(
     Ok(Some(before).filter(|_| holds))
 }
 
-/// A person is told that a name cannot be had before anything must be confirmed.
+/// Check the localpart first, so that a person learns that it is taken before anything must be confirmed.
 async fn confirmed(
     env: &Env,
     confirmations: &Confirmations,
@@ -115,7 +115,7 @@ async fn confirmed(
     if let Some(username) = username {
         free(env, username).await?;
     }
-    // Not bound to the name: a client may learn the flows before a person has typed one.
+    // The session is not bound to the localpart: a client may ask for the flows before a person has typed one.
     confirmations.by_dummy(purpose, auth)
 }
 
@@ -160,7 +160,7 @@ async fn of_service(env: &Env, service: ServiceId, username: Option<String>) -> 
     let username = username.ok_or_else(|| Refusal::MissingParam("username".into()))?;
     let server = &env.settings.server_name;
     let user = match rules::service_user(server, &username) {
-        // Bridges register their users again as they start, and those from before the grammar too.
+        // Bridges register their users again at each start, also those with ids from before the grammar for new users.
         Err(_) if exists(env, rules::meant(server, &username)).await? => {
             return Err(Refusal::UserInUse.into());
         }
@@ -180,7 +180,7 @@ async fn exists(env: &Env, user: Option<OwnedUserId>) -> Result<bool> {
 }
 
 impl Newcomer {
-    /// The write: the account, its push rules when it is a person's, its first device when one is wanted.
+    /// The write: store the account, a person's default push rules, and the first device if one is wanted.
     fn store(&self, tx: &mut Tx<'_>, session: Option<&NewSession>, now: i64) -> Result<Changed> {
         let maker = self.admit(&tx.interests(), session.is_some())?;
         let row = UserRow {
@@ -192,7 +192,7 @@ impl Newcomer {
             return Err(Refusal::UserInUse.into());
         }
         if maker == Maker::Person {
-            // Clients wait for these in their first sync. The users of services get along without, a million of them too.
+            // Clients expect push rules in their first sync. An appservice's users, of which there may be a million, do not need the row.
             let rules = push_rules::Content {
                 global: Ruleset::server_default(&self.user),
             };

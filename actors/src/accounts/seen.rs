@@ -1,6 +1,6 @@
-//! When devices were last used. ([spec])
+//! The time and address at which each device was last used. ([spec])
 //!
-//! Every request of a device is a use of it, its own or one of a service that masquerades as it; one in five minutes is recorded.
+//! Every request of a device counts, also one of an application service that acts for it; at most one in five minutes is written.
 //!
 //! [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3devices
 
@@ -10,11 +10,11 @@ use schema::sessions;
 use super::{Accounts, DeviceSeen};
 use crate::{Actors, Error, Identity, tell};
 
-/// How old the last recorded use is at least when another one is recorded, in milliseconds: people read it as "a few minutes ago".
+/// The shortest time between two writes for a device, in milliseconds. Users see it as "a few minutes ago".
 const EVERY: i64 = 5 * 60 * 1000;
 
 // ANCHOR: seen
-/// The device of this identity is in use. Costs a look at memory; a write now and then, which nobody waits for.
+/// Record a use of the device. Usually only a lookup in memory; now and then a write, which the request does not wait for.
 pub fn seen(actors: &Actors, who: &Identity, ip: Option<&str>) {
     let (env, Some(device)) = (&actors.env, &who.device) else {
         return;
@@ -40,14 +40,14 @@ impl Handler<DeviceSeen> for Accounts {
         let (now, busy) = (self.env.clock.now(), self.env.trace.busy());
         let write = self.env.store.write_always(move |tx| {
             let (user, device) = (msg.user.as_str(), msg.device.as_str());
-            // What was recorded before a restart, or fell out of memory, is not recorded again.
+            // The memory is lost at a restart and bounded, so the row decides whether the last write is recent.
             let before = now - EVERY;
             sessions::seen(tx, user, device, now, before, msg.ip.as_deref())?;
             Ok::<_, Error>(())
         });
         let done = async move {
             if let Err(error) = write.await {
-                tracing::warn!(%error, "when a device was last used was not recorded");
+                tracing::warn!(%error, "could not record when a device was last used");
             }
             drop(busy);
         };

@@ -1,7 +1,7 @@
-//! Which users a user ignores: the account data `m.ignored_user_list`. ([spec])
+//! The users that a user ignores: the account data `m.ignored_user_list`. ([spec])
 //!
-//! What they say is kept from the user in `/sync`, histories, threads and searches; state is not, nor is an event that is asked
-//! for by its id. To-device messages are not either: they carry keys for what is no longer ignored one day.
+//! Their message events are left out of `/sync`, history, threads and search. State events are not, nor is an event requested by
+//! its id, nor are to-device messages: those carry keys for events that become visible when the user is no longer ignored.
 //!
 //! [spec]: https://spec.matrix.org/v1.19/client-server-api/#ignoring-users
 
@@ -12,7 +12,7 @@ use schema::{Conn, user_data};
 
 use crate::Result;
 
-/// The account data that holds the list.
+/// The account data type that holds the list.
 pub const KIND: &str = "m.ignored_user_list";
 
 /// The users that a user ignores.
@@ -20,10 +20,7 @@ pub const KIND: &str = "m.ignored_user_list";
 pub struct Ignored(BTreeSet<String>);
 
 impl Ignored {
-    /// The list of a user, as it is now. What cannot be read ignores no user: clients may put anything into account data.
-    ///
-    /// # Errors
-    /// When the database fails.
+    /// The current list of a user. Invalid content ignores no user, since clients may store any account data.
     pub fn of(db: &mut Conn, user_id: &str) -> Result<Ignored> {
         let content = user_data::get(db, user_id, "", KIND)?;
         let mut ignored = content.map_or_else(Ignored::default, |json| Ignored::parse(&json));
@@ -37,22 +34,19 @@ impl Ignored {
         Ignored(users.into_iter().flat_map(|u| u.keys().cloned()).collect())
     }
 
-    /// Whether there is no such user.
-    #[must_use]
+    /// Whether no user is ignored.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether this user is one of them.
-    #[must_use]
+    /// Whether this user is ignored.
     pub fn contains(&self, user_id: &str) -> bool {
         self.0.contains(user_id)
     }
 
-    /// Whether an event is kept from the user: one of a room's timeline, not its state. ([spec])
+    /// Whether an event is hidden: a message event of an ignored user. ([spec])
     ///
     /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#ignoring-users
-    #[must_use]
     pub fn hides(&self, event: &EventRow) -> bool {
         event.state_key.is_none() && self.contains(&event.sender)
     }

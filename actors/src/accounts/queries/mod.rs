@@ -1,4 +1,4 @@
-//! What may be looked up without queueing behind writes: whose token, which users and devices exist.
+//! Reads about accounts, which do not wait for writes.
 
 pub mod ignored;
 
@@ -17,15 +17,12 @@ use crate::accounts::rules::profile::Profile;
 use crate::accounts::rules::{self, push_rules};
 use crate::{Env, Error, Identity, Refusal, Result, Secret};
 
-/// The form in which a token is stored: a token has enough chance in it that one plain hash hides it.
+/// The stored form of a token. Tokens are random enough that one unsalted hash protects them.
 pub(crate) fn token_hash(token: &Secret) -> String {
     STANDARD_NO_PAD.encode(Sha256::digest(token.reveal()))
 }
 
-/// Whose access token this is: a user on a device, or nobody's. Tokens of application services are not known here.
-///
-/// # Errors
-/// When the database fails.
+/// The user and device of an access token. `None` also for tokens of application services.
 pub async fn who(env: &Env, token: &Secret) -> Result<Option<Identity>> {
     let hash = token_hash(token);
     if let Some(known) = env.known.token(&hash) {
@@ -51,10 +48,7 @@ pub async fn who(env: &Env, token: &Secret) -> Result<Option<Identity>> {
     }))
 }
 
-/// Whether this account exists here and has not been deactivated.
-///
-/// # Errors
-/// When the database fails.
+/// Whether this account exists and is not deactivated.
 pub async fn user_exists(env: &Env, user: &UserId) -> Result<bool> {
     if env.known.has_user(user) {
         return Ok(true);
@@ -72,9 +66,6 @@ pub async fn user_exists(env: &Env, user: &UserId) -> Result<bool> {
 }
 
 /// Whether this user has this device.
-///
-/// # Errors
-/// When the database fails.
 pub async fn device_exists(env: &Env, user: &UserId, device: &DeviceId) -> Result<bool> {
     if env.known.has_device(user, device) {
         return Ok(true);
@@ -91,16 +82,13 @@ pub async fn device_exists(env: &Env, user: &UserId, device: &DeviceId) -> Resul
     Ok(exists)
 }
 
-/// A user id that the database holds.
+/// Parse a user id from the database.
 pub(crate) fn parse_user(id: &str) -> Result<ruma::OwnedUserId> {
     UserId::parse(id)
         .map_err(|e| Error::Storage(schema::Error::Damaged(format!("user id {id:?}: {e}"))))
 }
 
 /// All devices of a user, in order of id. ([spec])
-///
-/// # Errors
-/// When the database fails.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3devices
 pub async fn devices(env: &Env, user: &UserId) -> Result<Vec<DeviceRow>> {
@@ -131,7 +119,7 @@ pub async fn device(env: &Env, user: &UserId, device: &DeviceId) -> Result<Devic
 /// All fields of a user's profile. ([spec])
 ///
 /// # Errors
-/// [`Refusal::NotFound`] for a user who is not here.
+/// [`Refusal::NotFound`] for an unknown or deactivated user.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3profileuserid
 pub async fn profile(env: &Env, user: &UserId) -> Result<Map<String, Value>> {
@@ -148,7 +136,7 @@ pub async fn profile(env: &Env, user: &UserId) -> Result<Map<String, Value>> {
 /// One field of a user's profile. ([spec])
 ///
 /// # Errors
-/// [`Refusal::NotFound`] for a user who is not here and a field that is not set.
+/// [`Refusal::NotFound`] for an unknown user, or a field that is not set.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3profileuseridkeyname
 pub async fn profile_field(env: &Env, user: &UserId, field: &str) -> Result<Value> {
@@ -158,10 +146,10 @@ pub async fn profile_field(env: &Env, user: &UserId, field: &str) -> Result<Valu
         .ok_or_else(|| Refusal::NotFound("this field is not set".into()).into())
 }
 
-/// The content of a piece of account data, global or of a room. ([spec])
+/// The content of account data, global or of a room. ([spec])
 ///
 /// # Errors
-/// [`Refusal::Forbidden`] for somebody else's, [`Refusal::NotFound`]
+/// [`Refusal::Forbidden`] when another user owns it, [`Refusal::NotFound`]
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3useruseridaccount_datatype
 pub async fn account_data(
@@ -195,16 +183,16 @@ async fn stored(
     Ok(content.map(RawValue::from_string).transpose()?)
 }
 
-/// The content of a room's `m.tag`: no tags where nothing is stored. ([spec])
+/// The tags in a room's `m.tag`; empty if nothing is stored. ([spec])
 ///
 /// # Errors
-/// [`Refusal::Forbidden`] for somebody else's.
+/// [`Refusal::Forbidden`] when another user owns it.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3useruseridroomsroomidtags
 pub async fn tags(env: &Env, asker: &UserId, owner: &UserId, room: &RoomId) -> Result<Tags> {
     rules::own(asker, owner)?;
     let content = stored(env, owner, Some(room), "m.tag").await?;
-    // A client may have put anything there; what is no list of tags is none.
+    // A client may store any content; invalid content counts as no tags.
     let content = content.and_then(|raw| serde_json::from_str::<TagEventContent>(raw.get()).ok());
     Ok(content.map(|content| content.tags).unwrap_or_default())
 }
@@ -212,7 +200,7 @@ pub async fn tags(env: &Env, asker: &UserId, owner: &UserId, room: &RoomId) -> R
 /// A filter, as JSON. ([spec])
 ///
 /// # Errors
-/// [`Refusal::Forbidden`] for somebody else's, [`Refusal::NotFound`]
+/// [`Refusal::Forbidden`] when another user owns it, [`Refusal::NotFound`]
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3useruseridfilterfilterid
 pub async fn filter(env: &Env, asker: &UserId, owner: &UserId, filter_id: &str) -> Result<String> {
@@ -224,10 +212,7 @@ pub async fn filter(env: &Env, asker: &UserId, owner: &UserId, filter_id: &str) 
         .ok_or_else(|| Refusal::NotFound("no such filter".into()).into())
 }
 
-/// The push rules of a user: as stored, else the server's defaults. ([spec])
-///
-/// # Errors
-/// When the database fails.
+/// The stored push rules of a user, or the server's defaults. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3pushrules
 pub async fn push_rules(env: &Env, user: &UserId) -> Result<Ruleset> {

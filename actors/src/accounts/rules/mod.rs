@@ -1,4 +1,4 @@
-//! What the specification demands of names, devices and registrations. Pure.
+//! The specification's rules for user ids, devices and registration, as pure functions.
 
 pub mod profile;
 pub mod push_rules;
@@ -10,13 +10,13 @@ use crate::runtime::lengths::NAME;
 use crate::services::{Interests, Service};
 use crate::{Refusal, Result};
 
-/// The longest name of a device, in characters: what other servers allow.
+/// The longest display name of a device, in characters: Synapse's limit.
 const DEVICE_NAME_CHARS: usize = 100;
 
-/// The longest password, in bytes: hashing it costs in proportion.
+/// The longest password, in bytes, since the cost of hashing grows with it.
 const PASSWORD_BYTES: usize = 512;
 
-/// Localparts that people choose are of `a-z0-9._=-/+`, in lower case whatever was typed. ([spec])
+/// The id of a new person: its localpart is of `a-z0-9._=-/+`, converted to lower case. ([spec])
 ///
 /// # Errors
 /// [`Refusal::InvalidUsername`]
@@ -26,8 +26,8 @@ pub fn person(server: &ServerName, typed: &str) -> Result<OwnedUserId, Refusal> 
     new_user(server, &typed.to_ascii_lowercase())
 }
 
-/// A service gives new users localparts of the same characters, and keeps upper case: bridges have always used it. Users with
-/// other characters who exist already go on working. ([spec])
+/// The id of a new user of an application service: its localpart is of the same characters, and of upper case, which bridges have
+/// always used. Existing users with other characters stay valid. ([spec])
 ///
 /// Deviation: the grammar for new users has no upper case.
 ///
@@ -59,10 +59,9 @@ fn whole(server: &ServerName, localpart: &str) -> Result<OwnedUserId, Refusal> {
     UserId::parse(id).map_err(|e| Refusal::InvalidUsername(e.to_string().into()))
 }
 
-/// Who is meant at a log-in: `user` is a localpart or a full user id of this server. ([spec])
+/// The user that a log-in names: `user` is a localpart or a full user id of this server. `None` for an invalid id. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#matrix-user-id
-#[must_use]
 pub fn meant(server: &ServerName, user: &str) -> Option<OwnedUserId> {
     let id = if user.starts_with('@') {
         UserId::parse(user).ok()?
@@ -72,7 +71,7 @@ pub fn meant(server: &ServerName, user: &str) -> Option<OwnedUserId> {
     (id.server_name() == server && !id.as_str().contains('\0')).then_some(id)
 }
 
-/// A person may not take a user id that a service claims for itself alone. ([spec])
+/// Refuse a person's registration of a user id in an exclusive namespace. ([spec])
 ///
 /// # Errors
 /// [`Refusal::Exclusive`]
@@ -87,10 +86,10 @@ pub fn open_to_people(interests: &Interests, user: &UserId) -> Result<(), Refusa
     }
 }
 
-/// A service acts only for users that it claims and that no other service claims for itself alone. ([spec])
+/// Refuse a service that acts for a user that it does not claim, or that another service claims exclusively. ([spec])
 ///
 /// # Errors
-/// [`Refusal::UnknownToken`] when the service is not there any more; [`Refusal::Exclusive`]
+/// [`Refusal::UnknownToken`] when the service is no longer registered; [`Refusal::Exclusive`]
 ///
 /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#server-admin-style-permissions
 pub fn service_acts_for<'a>(
@@ -113,7 +112,7 @@ pub fn service_acts_for<'a>(
     }
 }
 
-/// A service that manages its devices itself has promised not to log in. ([spec])
+/// Refuse a log-in of a service whose registration says that it creates devices without logging in (MSC4190). ([spec])
 ///
 /// # Errors
 /// [`Refusal::AppserviceLoginUnsupported`]
@@ -128,10 +127,10 @@ pub fn may_log_in(service: &Service) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// How many devices a user may have: a message to all of them, and a list of them, is bounded by it.
+/// The most devices of a user; it bounds a message to all of them and the list of them.
 pub const DEVICES: i64 = 1_000;
 
-/// A device id is any text of a reasonable length that a path can carry.
+/// Refuse a device id that is empty, longer than [`NAME`] bytes, or contains U+0000.
 ///
 /// # Errors
 /// [`Refusal::InvalidParam`]
@@ -144,7 +143,7 @@ pub fn device_id(id: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The name of a device is shown to others and kept short.
+/// Refuse a device's display name that is too long or contains U+0000.
 ///
 /// # Errors
 /// [`Refusal::TooMany`], [`Refusal::InvalidParam`]
@@ -158,7 +157,7 @@ pub fn device_name(name: Option<&str>) -> Result<(), Refusal> {
     no_nul(name)
 }
 
-/// U+0000 is in no text that is stored: one of the two databases has no place for it.
+/// Refuse U+0000 in a text to store: PostgreSQL cannot store it.
 ///
 /// # Errors
 /// [`Refusal::InvalidParam`]
@@ -169,7 +168,7 @@ pub fn no_nul(text: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// A password is something, and not so long that hashing it is an attack. ([spec])
+/// Refuse an empty password, and one so long that hashing it costs too much. ([spec])
 ///
 /// # Errors
 /// [`Refusal::WeakPassword`], [`Refusal::InvalidParam`]
@@ -177,7 +176,9 @@ pub fn no_nul(text: &str) -> Result<(), Refusal> {
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#password-based
 pub fn password(password: &str) -> Result<(), Refusal> {
     if password.is_empty() {
-        return Err(Refusal::WeakPassword("a password is not empty".into()));
+        return Err(Refusal::WeakPassword(
+            "the password must not be empty".into(),
+        ));
     }
     if password.len() > PASSWORD_BYTES {
         return Err(Refusal::InvalidParam(
@@ -187,7 +188,7 @@ pub fn password(password: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Profiles, account data and filters are written by their owner alone. ([spec])
+/// Refuse access to another user's profile, account data or filters. ([spec])
 ///
 /// # Errors
 /// [`Refusal::Forbidden`]
@@ -211,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_people_may_be_called() {
+    fn persons_have_lower_case_localparts() {
         let server = server_name!("test");
         let long = "x".repeat(250);
         let cases = [
@@ -232,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn what_services_may_call_their_users() {
+    fn users_of_services_may_have_upper_case_localparts() {
         let server = server_name!("test");
         let cases = [
             ("irc_bob", true),
@@ -257,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_meant_at_a_log_in() {
+    fn a_log_in_names_a_user_of_this_server() {
         let server = server_name!("test");
         let cases = [
             ("alice", Some("@alice:test")),
@@ -287,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn who_may_be_whom() {
+    fn an_exclusive_namespace_excludes_persons_and_other_services() {
         let interests = interests();
         // user, people, irc, mirror
         let cases = [
@@ -315,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn devices_and_passwords() {
+    fn device_ids_names_and_passwords_have_limits() {
         let (id, name, secret) = ("x".repeat(256), "ä".repeat(101), "x".repeat(513));
         assert!(device_id("A/B=").is_ok() && device_id(&id[1..]).is_ok());
         assert!(device_id("").is_err() && device_id(&id).is_err() && device_id("a\0").is_err());

@@ -1,4 +1,4 @@
-//! Profiles: which fields there may be and how large they are. Pure. ([spec])
+//! Profiles: names of fields and sizes. Pure. ([spec])
 //!
 //! [spec]: https://spec.matrix.org/v1.19/client-server-api/#profiles
 
@@ -12,13 +12,13 @@ use crate::{Refusal, Result};
 /// The largest profile, in bytes of JSON.
 const PROFILE_BYTES: usize = 65_536;
 
-/// The longest display name, in characters: what other servers allow.
+/// The longest display name, in characters: Synapse's limit.
 const NAME_CHARS: usize = 256;
 
-/// The longest avatar URL, in characters: what other servers allow.
+/// The longest avatar URL, in characters: Synapse's limit.
 const AVATAR_CHARS: usize = 1000;
 
-/// A profile as it is stored: two fields of their own and an object of the others.
+/// A profile as it is stored: two columns, and a JSON object of the other fields.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Profile {
     /// `displayname`
@@ -30,10 +30,10 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// The profile of an account.
+    /// From the row of an account.
     ///
     /// # Errors
-    /// When the stored text is not an object.
+    /// When the stored text is not a JSON object.
     pub fn of(row: UserRow) -> Result<Profile> {
         Ok(Profile {
             display_name: row.display_name,
@@ -42,8 +42,7 @@ impl Profile {
         })
     }
 
-    /// All fields, as clients see them.
-    #[must_use]
+    /// All fields as one object.
     pub fn fields(self) -> Map<String, Value> {
         let mut fields = self.others;
         if let Some(name) = self.display_name {
@@ -55,9 +54,9 @@ impl Profile {
         fields
     }
 
-    /// The profile with one field set, or taken away. ([spec])
+    /// The profile with one field set, or removed if `value` is `None`. ([spec])
     ///
-    /// An empty display name or avatar is none: clients clear them so.
+    /// An empty display name or avatar removes it, which is how clients clear them.
     ///
     /// # Errors
     /// [`Refusal::KeyTooLarge`], [`Refusal::ProfileTooLarge`], [`Refusal::InvalidParam`], [`Refusal::BadJson`]
@@ -85,7 +84,7 @@ impl Profile {
     }
 }
 
-/// The name of a field follows the grammar for namespaced identifiers. ([spec])
+/// Refuse a field name that is not a namespaced identifier. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/appendices/#common-namespaced-identifier-grammar
 fn check_name(field: &str) -> Result<(), Refusal> {
@@ -128,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields() {
+    fn fields_are_checked_and_limited() {
         let long = "x".repeat(NAME + 1);
         let cases: &[(&str, Option<Value>, Result<Value, &str>)] = &[
             (

@@ -1,6 +1,6 @@
-//! Push rules: the server's defaults and what a user makes of them. Pure; the rules are ruma's. ([spec])
+//! Push rules: the server's defaults and a user's changes, as a pure function over ruma's rule set. ([spec])
 //!
-//! Nothing here sends a notification: clients evaluate the rules themselves.
+//! This server sends no push notifications: clients evaluate the rules themselves.
 //!
 //! [spec]: https://spec.matrix.org/v1.19/client-server-api/#push-rules
 
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{Refusal, Result};
 
-/// The account data that holds a user's rules.
+/// The account data type that holds a user's rules.
 pub const KIND: &str = "m.push_rules";
 
 /// The largest set of rules, in bytes of JSON.
@@ -22,41 +22,41 @@ const RULES_BYTES: usize = 65_536;
 /// One change of a user's push rules.
 #[derive(Debug, Clone, Serialize)]
 pub enum PushRuleChange {
-    /// Add a rule or replace one, placed by `before` and `after`.
+    /// Add or replace a rule, at a place given by `before` and `after`.
     Put {
         /// The rule.
         #[serde(serialize_with = "name_of")]
         rule: NewPushRule,
-        /// The rule that is to come after it.
+        /// The id of the rule to place it before.
         #[serde(skip_serializing_if = "Option::is_none")]
         before: Option<String>,
-        /// The rule that is to come before it.
+        /// The id of the rule to place it after.
         #[serde(skip_serializing_if = "Option::is_none")]
         after: Option<String>,
     },
-    /// Delete a rule that is not the server's.
+    /// Delete a rule; the server's default rules cannot be deleted.
     Delete {
-        /// Its kind.
+        /// The kind of the rule.
         kind: RuleKind,
-        /// Its id.
+        /// The id of the rule.
         rule_id: String,
     },
-    /// Switch a rule on or off.
+    /// Enable or disable a rule.
     Enable {
-        /// Its kind.
+        /// The kind of the rule.
         kind: RuleKind,
-        /// Its id.
+        /// The id of the rule.
         rule_id: String,
-        /// On or off.
+        /// Whether it is enabled from now on.
         enabled: bool,
     },
-    /// Say what a rule does.
+    /// Set the actions of a rule.
     SetActions {
-        /// Its kind.
+        /// The kind of the rule.
         kind: RuleKind,
-        /// Its id.
+        /// The id of the rule.
         rule_id: String,
-        /// What it does.
+        /// The new actions.
         actions: Vec<Action>,
     },
 }
@@ -68,12 +68,12 @@ fn name_of<S: Serializer>(rule: &NewPushRule, serializer: S) -> Result<S::Ok, S:
 /// The content of `m.push_rules`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Content {
-    /// The one scope there is.
+    /// The only scope that the specification defines.
     pub global: Ruleset,
 }
 
 impl Content {
-    /// The rules of a user: as stored, else the server's defaults.
+    /// The stored rules of a user, or the server's defaults.
     ///
     /// # Errors
     /// When the stored text is damaged.
@@ -86,7 +86,7 @@ impl Content {
         })
     }
 
-    /// The rules after a change, as stored.
+    /// The rules after a change, as JSON to store.
     ///
     /// # Errors
     /// [`Refusal::NotFound`], [`Refusal::InvalidParam`], [`Refusal::Unknown`], [`Refusal::TooLarge`]
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn changes() {
+    fn changes_keep_the_default_rules_and_the_order() {
         let (master, cake) = (".m.rule.master", "cake");
         let delete = |kind, id: &str| PushRuleChange::Delete {
             kind,
