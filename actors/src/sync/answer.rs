@@ -1,4 +1,4 @@
-//! A request to `/sync` from its arrival to its answer.
+//! Answering a request to `/sync`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use super::{online, rules};
 use crate::to_device_inbox::Acknowledge;
 use crate::{Actors, Identity, Refusal, Result, ask};
 
-/// The longest that a request waits, whatever the client says: shorter than what stands between usually bears.
+/// The longest time that a request waits, whatever its `timeout`: reverse proxies usually allow that long.
 const LONGEST: Duration = Duration::from_secs(300);
 
 /// A request to `/sync`. ([spec])
@@ -27,36 +27,36 @@ const LONGEST: Duration = Duration::from_secs(300);
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync
 #[derive(Debug, Clone)]
 pub struct Question {
-    /// Who asks.
+    /// The user and device that sync.
     pub by: Identity,
-    /// The token of the last answer; `None` at first.
+    /// The token of the last answer; `None` for an initial sync.
     pub since: Option<String>,
-    /// The id of a filter, or a filter itself: that begins with `{`.
+    /// The id of a stored filter, or an inline filter, which begins with `{`.
     pub filter: Option<String>,
-    /// Whether the whole state of every room is wanted, whatever is new.
+    /// Whether to send the whole state of every room.
     pub full_state: bool,
-    /// How long to wait for news.
+    /// How long to wait for something new.
     pub timeout: Duration,
-    /// Where state is wanted.
+    /// The field and the point in time of a room's state.
     pub state_at: StateAt,
-    /// What the request says of the user's presence; `offline` says nothing.
+    /// The presence to set while the request is under way; `offline` leaves it.
     pub presence: String,
 }
 
-/// What is known before anything is looked for.
+/// A request with its token and filter parsed.
 struct Prepared {
     ask: Ask,
-    /// Messages that this request acknowledges are still there.
+    /// Set if the inbox still holds to-device messages that `since` acknowledges: up to where.
     acknowledges: Option<Position>,
-    /// Looking may take long: at first, where everything is wanted, and after a long time.
+    /// Whether gathering may take long: for an initial sync, a full state, or an old token.
     slow: bool,
 }
 
-/// Answer a request to `/sync`, as JSON: at once if there is something new, else as soon as there is, else when the time is over.
-/// `outside` is held while the request waits.
+/// Answer a request to `/sync` as JSON: at once if there is something new, else when there is, else when the timeout ends.
+/// The value that `outside` returns is held while the request waits.
 ///
 /// # Errors
-/// [`Refusal::InvalidParam`] for a token that was never handed out or a filter that cannot be read.
+/// [`Refusal::InvalidParam`] for an invalid token or filter.
 // ANCHOR: answer
 pub async fn answer<P>(
     actors: &Actors,
@@ -65,7 +65,7 @@ pub async fn answer<P>(
 ) -> Result<String> {
     let env = &actors.env;
     let by = question.by.clone();
-    // Nobody waits for a first answer, or for one that holds everything.
+    // An initial sync or a full state is answered at once.
     let at_once = question.since.is_none() || question.full_state;
     let timeout = question.timeout.min(LONGEST);
     rules::check_presence(&question.presence, None)?;
@@ -103,7 +103,7 @@ pub async fn answer<P>(
             Found::Answer(json) => return Ok(json),
             Found::Nothing { seen, rooms } => (seen, rooms),
         };
-        // Only who may wait is told that there is nothing.
+        // `gather` finds nothing only if it need not answer.
         let Some(mut end) = end_of_wait.take() else {
             continue;
         };
@@ -118,7 +118,7 @@ pub async fn answer<P>(
             }
         };
         drop((parked, place));
-        // Woken, it looks again and may wait on; at the end of the time, it looks for the last time.
+        // After a wake, gather again with the rest of the timeout; after the timeout, gather for the last time.
         if let Some(busy) = woken {
             drop(busy);
             if (&mut end).now_or_never().is_none() {
@@ -129,7 +129,7 @@ pub async fn answer<P>(
 }
 // ANCHOR_END: answer
 
-/// A request to `/sync` under way.
+/// Marks a request to `/sync` as under way until it is dropped.
 struct Request {
     fleeting: Arc<Fleeting>,
     user: OwnedUserId,
@@ -141,7 +141,7 @@ impl Drop for Request {
     }
 }
 
-/// A request to `/sync` begins, with this presence: say so if that is news.
+/// Begin a request to `/sync`: set the user's presence if that changes it.
 async fn begin(actors: &Actors, user: &OwnedUserId, state: &str) -> Result<Option<Request>> {
     if state == online::OFFLINE {
         return Ok(None);
@@ -166,7 +166,7 @@ async fn begin(actors: &Actors, user: &OwnedUserId, state: &str) -> Result<Optio
     Ok(Some(request))
 }
 
-/// Read the token and the filter, and find out whether there is anything to acknowledge.
+/// Parse the token and the filter, and find out whether there is anything to acknowledge.
 fn prepare(db: &mut Conn, question: Question) -> Result<Prepared> {
     let Question {
         by,
@@ -190,7 +190,7 @@ fn prepare(db: &mut Conn, question: Question) -> Result<Prepared> {
     let since = since.as_deref().map(Token::parse).transpose()?;
     let head = schema::sync::head(db)?;
     let acknowledges = match (since, &device) {
-        // A token above the head was never handed out by this database: it acknowledges nothing.
+        // A token above the head is not from this database (a backup was restored): it acknowledges nothing.
         (Some(since), Some(device)) if since.to_device <= head => {
             schema::sync::waits_up_to(db, &user, device, since.to_device)?
                 .then_some(since.to_device)

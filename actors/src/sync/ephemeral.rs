@@ -1,4 +1,4 @@
-//! What a transaction carries of typing, receipts and presence.
+//! Ephemeral events for appservice transactions: typing, receipts and presence.
 
 use actix::{Context, Handler};
 use serde_json::value::RawValue;
@@ -14,7 +14,7 @@ impl Handler<TakeEphemeral> for Sync {
         self.pending
             .take(&msg.service, msg.limit, &self.fleeting, now)
             .unwrap_or_else(|error| {
-                tracing::error!(service = %msg.service, %error, "what is fleeting was dropped");
+                tracing::error!(service = %msg.service, %error, "dropped ephemeral events");
                 Vec::new()
             })
     }

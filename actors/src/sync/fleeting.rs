@@ -1,8 +1,8 @@
-//! What is never written down: who is typing and who is online.
+//! State that is only in memory: typing and presence.
 //!
-//! A change takes a position all the same, in a write that stores nothing else: so the tokens of clients order it like everything
-//! else, and no answer needs a memory of what each client was told. The memory is changed inside that write, before its commit:
-//! who sees the position sees the change. A restart forgets all of it.
+//! A change still takes a position, in a write that stores nothing else. So client tokens order it like every other change, and
+//! the server need not record what each client was sent. The memory is changed inside that write, before its commit, so that a
+//! reader that sees the position sees the change. A restart loses all of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,7 +12,7 @@ use schema::Position;
 use super::online::Online;
 use super::queries::unread::Memory;
 
-/// How many rooms and users are remembered before those of which there is nothing to say are forgotten.
+/// The number of rooms, and of users, above which those without typing users, or offline, are dropped.
 const LIMIT: usize = 4096;
 
 /// A user's presence. ([spec])
@@ -22,20 +22,20 @@ const LIMIT: usize = 4096;
 pub struct Presence {
     /// `online`, `unavailable` or `offline`.
     pub state: String,
-    /// What the user says about it.
+    /// The status message.
     pub message: Option<String>,
-    /// When it was set, by [`Clock::monotonic`](crate::Clock::monotonic): only how long ago that was is ever said.
+    /// When it was set, by [`Clock::monotonic`](crate::Clock::monotonic): only the time since then is sent.
     pub since: i64,
 }
 
-/// Something and where in the order it changed last.
+/// A value and the position of its last change.
 #[derive(Debug, Clone)]
 struct Changed<T> {
     at: Position,
     now: T,
 }
 
-/// Things by name, and the names in the order of their last change.
+/// Values by name, and the names in the order of their last change.
 #[derive(Debug)]
 struct Ordered<T> {
     by_name: BTreeMap<String, Changed<T>>,
@@ -52,7 +52,7 @@ impl<T> Default for Ordered<T> {
 }
 
 impl<T: Clone> Ordered<T> {
-    /// Go back to what was known of a name before: the write that changed it was rolled back.
+    /// Restore the earlier value of a name, after the write that changed it was rolled back.
     fn restore(&mut self, name: &str, before: Option<Changed<T>>) {
         if let Some(undone) = self.by_name.remove(name) {
             self.order.remove(&(undone.at, name.to_owned()));
@@ -102,7 +102,7 @@ struct Inner {
     presence: Ordered<Presence>,
 }
 
-/// Who is typing and who is online.
+/// The users that are typing, and the presence of users.
 #[derive(Debug, Default)]
 pub struct Fleeting {
     inner: Mutex<Inner>,
@@ -112,21 +112,21 @@ pub struct Fleeting {
 
 impl Fleeting {
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        // Nothing is left half done by a panic: each change is one assignment.
+        // A panic leaves nothing half done, since each change is one assignment.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What was counted lately for clients.
+    /// The cache of unread counts.
     pub(super) fn unread(&self) -> &Memory {
         &self.unread
     }
 
-    /// Which users are online because they sync.
+    /// The users that have a request to `/sync` under way.
     pub(super) fn online(&self) -> &Online {
         &self.online
     }
 
-    /// The user is typing in a room until a time, or is not. A position is taken only if that is news; then it is returned.
+    /// Set until when a user is typing in a room; `None` for not typing. Takes and returns a position only if the user began or stopped.
     pub(super) fn set_typing(
         &self,
         room: &str,
@@ -157,7 +157,7 @@ impl Fleeting {
         Some(at)
     }
 
-    /// How to undo the next change of who is typing in a room.
+    /// A function that undoes the next change of a room's typing users.
     pub(super) fn undo_typing(&self, room: &str) -> impl FnOnce(&Fleeting) + Send + 'static {
         let (room, before) = (
             room.to_owned(),
@@ -166,7 +166,7 @@ impl Fleeting {
         move |fleeting| fleeting.inner().typing.restore(&room, before)
     }
 
-    /// How to undo the next change of a user's presence.
+    /// A function that undoes the next change of a user's presence.
     pub(super) fn undo_presence(&self, user: &str) -> impl FnOnce(&Fleeting) + Send + 'static {
         let (user, before) = (
             user.to_owned(),
@@ -175,7 +175,7 @@ impl Fleeting {
         move |fleeting| fleeting.inner().presence.restore(&user, before)
     }
 
-    /// Whether the user's typing in a room has ended by now without a word.
+    /// Whether the user's typing in a room has expired.
     pub(super) fn has_typing_ended(&self, room: &str, user: &str, now: i64) -> bool {
         let inner = self.inner();
         inner
@@ -185,8 +185,7 @@ impl Fleeting {
             .is_some_and(|until| *until <= now)
     }
 
-    /// Who is typing in a room, in order.
-    #[must_use]
+    /// The ids of the users that are typing in a room, sorted.
     pub fn typing(&self, room: &str) -> Vec<String> {
         let inner = self.inner();
         inner
@@ -196,13 +195,12 @@ impl Fleeting {
             .unwrap_or_default()
     }
 
-    /// The rooms in which somebody began or ceased to type after a position and up to another, in that order.
-    #[must_use]
+    /// The rooms in which a user began or stopped typing after a position and up to another, in that order.
     pub fn rooms_with_typing(&self, after: Position, up_to: Position) -> Vec<String> {
         self.inner().typing.changed(after, up_to)
     }
 
-    /// The user is online, or is not. Whether that is news; only then a position is taken.
+    /// Set a user's presence. Returns whether it changed; only then a position is taken.
     pub(super) fn set_presence(
         &self,
         user: &str,
@@ -229,14 +227,12 @@ impl Fleeting {
         is_news
     }
 
-    /// A user's presence; `None` when the user never said.
-    #[must_use]
+    /// A user's presence; `None` if it was never set.
     pub fn presence(&self, user: &str) -> Option<Presence> {
         self.inner().presence.get(user).cloned()
     }
 
     /// The users whose presence changed after a position and up to another, in that order.
-    #[must_use]
     pub fn users_with_presence(&self, after: Position, up_to: Position) -> Vec<String> {
         self.inner().presence.changed(after, up_to)
     }
@@ -251,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_change_of_who_is_typing_takes_a_position() {
+    fn only_the_beginning_and_the_end_of_typing_take_a_position() {
         let fleeting = Fleeting::default();
         let untaken = || -> Position { panic!("no position is taken") };
         assert_eq!(fleeting.set_typing("!r", "@a", None, untaken), None);
@@ -288,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn what_there_is_nothing_to_say_of_is_forgotten_in_the_end() {
+    fn rooms_without_typing_users_are_dropped_above_the_limit() {
         let fleeting = Fleeting::default();
         for i in 0..=LIMIT {
             let room = format!("!{i}");
@@ -303,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn presence_said_again_is_no_news() {
+    fn the_same_presence_again_is_no_change() {
         let fleeting = Fleeting::default();
         let online = |since| Presence {
             state: "online".to_owned(),

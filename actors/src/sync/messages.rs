@@ -1,4 +1,4 @@
-//! What may be said to `sync`.
+//! The messages of the `sync` actor.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,20 +13,20 @@ use super::waiters::Waiters;
 use crate::Result;
 use crate::runtime::trace::Busy;
 
-/// Wait for news for a user, or from the rooms it is joined to. Replies at once with the wait itself; news that came after what
-/// the user has seen end it at once.
+/// Wait for a wake of a user or of a room that it is joined to. Replies at once with the wait; if there was such a wake after `seen`,
+/// the wait is over already.
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<Wait>")]
 pub struct Watch {
-    /// Who.
+    /// The user.
     pub user: OwnedUserId,
-    /// The ids of the rooms it is joined to.
+    /// The ids of the rooms that the user is joined to.
     pub rooms: Vec<String>,
-    /// Everything up to here has been looked at.
+    /// The position up to which the request has gathered.
     pub seen: Position,
 }
 
-/// A wait under way; dropped, it is given up.
+/// A wait; dropping it ends it.
 pub struct Wait {
     id: u64,
     woken: oneshot::Receiver<Busy>,
@@ -42,14 +42,14 @@ impl Wait {
         Wait { id, woken, among }
     }
 
-    /// Resolves when there may be news. What it gives says that the consequences of the wake are under way.
+    /// Resolves when there may be something new. The value marks the consequences of the wake as under way until it is dropped.
     pub async fn woken(&mut self) -> Option<Busy> {
         (&mut self.woken).await.ok()
     }
 }
 
 impl Drop for Wait {
-    /// A client that hangs up must not be remembered until the next news of a quiet room.
+    /// Without this, a request whose client hung up would stay in memory until the next wake of its user or rooms.
     fn drop(&mut self) {
         self.among
             .lock()
@@ -58,59 +58,59 @@ impl Drop for Wait {
     }
 }
 
-/// Say that one is typing in a room, for a while, or is not. ([spec])
+/// Set whether a user is typing in a room. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3roomsroomidtypinguserid
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<()>")]
 pub struct SetTyping {
-    /// Who.
+    /// The user.
     pub user: OwnedUserId,
-    /// In which room.
+    /// The room.
     pub room: OwnedRoomId,
-    /// For how long unless it is said again; `None` for no longer.
+    /// For how long, unless it is set again; `None` to stop.
     #[serde(rename = "for")]
     pub time: Option<Duration>,
 }
 
-/// Say that one is online, or is not. ([spec])
+/// Set a user's presence. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3presenceuseridstatus
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<()>")]
 pub struct SetPresence {
-    /// Who.
+    /// The user.
     pub user: OwnedUserId,
     /// `online`, `unavailable` or `offline`.
     pub state: String,
-    /// What to say about it.
+    /// The status message.
     pub message: Option<String>,
 }
 
-/// A user syncs, and is online for as long as it does. ([spec])
+/// A request to `/sync` begins; the user has this presence while requests are under way. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<()>")]
 pub struct Syncing {
-    /// Who.
+    /// The user.
     pub user: OwnedUserId,
     /// `online` or `unavailable`.
     pub state: String,
-    /// Whether the user did not sync before.
+    /// Whether the user had no request under way before.
     pub is_first: bool,
 }
 
-/// How is it going?
+/// Ask for the sizes of the actor's memory.
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<View>")]
 pub struct Observe;
 
-/// `sync`, seen from outside.
+/// The sizes of the actor's memory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct View {
-    /// How many requests wait for news.
+    /// The number of waiting requests.
     pub waiting: usize,
-    /// How many words on typing, receipts and presence wait for each service.
+    /// The number of updates of typing, receipts and presence that wait for each service.
     pub pending: std::collections::BTreeMap<String, usize>,
 }

@@ -1,14 +1,14 @@
-//! Answers to `/sync`: who waits for what, and what is never written down.
+//! `/sync`: waiting requests, typing, presence, and the answers.
 //!
-//! *Owns* no table: the waiters, typing and presence, and what services have still to be told of these and of receipts, all in
-//! memory.
+//! *Owns* no table. In memory it holds the waiting requests, typing, presence, and the ephemeral events not yet sent to
+//! application services.
 //!
-//! *Asks* nobody. A request to `/sync` asks `to_device_inbox` to delete what its `since` acknowledges.
+//! *Asks* no actor. The future that answers `/sync` asks `to_device_inbox` to delete what its `since` acknowledges.
 //!
-//! *Tells* [`Wake`](crate::runtime::wake::Wake): who waits in a room where somebody types, and the senders of services that want to know.
+//! *Tells* [`Wake`](crate::runtime::wake::Wake): requests that wait in a room where typing changes, and the senders of services that receive ephemeral events.
 //!
-//! *Promises* that whoever waits is woken by whatever is committed after what it has seen; that a wake costs no more than those
-//! it concerns; that two answers in a row leave nothing out between them.
+//! *Promises* that a waiting request is woken by every commit that concerns it after what it has seen; that a wake costs in
+//! proportion to the requests it concerns; that no change falls between two successive answers.
 //!
 //! *Spec* [Syncing](https://spec.matrix.org/v1.19/client-server-api/#syncing),
 //! [Typing](https://spec.matrix.org/v1.19/client-server-api/#typing-notifications),
@@ -52,10 +52,10 @@ pub use queries::devices::DeviceLists;
 pub use rules::filter::Filter;
 pub use rules::token::Token;
 
-/// The actor.
+/// The actor that holds waiting requests, typing and presence.
 pub struct Sync {
     env: Env,
-    /// Shared with the waits themselves, which take themselves out when they are given up.
+    /// Shared with each [`Wait`], which removes itself when it is dropped.
     waiters: Arc<Mutex<Waiters<Busy>>>,
     pending: Pending,
     fleeting: Arc<Fleeting>,
@@ -63,8 +63,7 @@ pub struct Sync {
 }
 
 impl Sync {
-    /// Nobody waits yet.
-    #[must_use]
+    /// Without waiting requests.
     pub fn new(env: Env, fleeting: Arc<Fleeting>) -> Sync {
         Sync {
             env,
@@ -79,7 +78,7 @@ impl Sync {
         self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Of these services, those that are sent what is fleeting.
+    /// Those of these services that receive ephemeral events.
     fn listening(&self, services: BTreeSet<ServiceId>) -> BTreeSet<ServiceId> {
         let interests = self.env.store.interests();
         let listens = |id: &ServiceId| {

@@ -1,4 +1,4 @@
-//! Which users are online because they sync: while a request to `/sync` is under way, and for a short time after it. ([spec])
+//! The users that are online because of requests to `/sync`: while one is under way, and for a short time after it. ([spec])
 //!
 //! [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync
 
@@ -6,27 +6,27 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// How long a user that syncs no more stays online; it may be twice as long.
+/// How long a user stays online after its last request; up to twice as long.
 pub(super) const GRACE: Duration = Duration::from_secs(30);
 
-/// The most users that are online because they sync; what others say by their requests is passed over.
+/// The most users that are online because of requests; for further users `/sync` does not set the presence.
 const MOST: usize = 10_000;
 
-/// The presence that changes nothing. ([spec])
+/// The `set_presence` value that changes nothing. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync
 pub(super) const OFFLINE: &str = "offline";
 
-/// A user that syncs.
+/// A user with requests.
 #[derive(Debug, Default)]
 struct User {
-    /// How many of its requests are under way.
+    /// The number of its requests under way.
     requests: usize,
-    /// Whether it asked since it was last looked at.
+    /// Whether a request began or ended since the last [`Online::is_over`].
     asked: bool,
 }
 
-/// Which users sync.
+/// The users with requests to `/sync`.
 #[derive(Debug, Default)]
 pub(super) struct Online(Mutex<BTreeMap<String, User>>);
 
@@ -35,7 +35,7 @@ impl Online {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A request begins. Whether it is the first of a user that was not online; `None` when too many are.
+    /// A request begins. Returns whether the user was not online; `None` if too many users are.
     pub(super) fn begin(&self, user: &str) -> Option<bool> {
         let mut users = self.users();
         let is_first = !users.contains_key(user);
@@ -55,7 +55,7 @@ impl Online {
         }
     }
 
-    /// Whether the user has not synced since this was last asked; then it is forgotten.
+    /// Whether the user had no request since the last call; then it is removed.
     pub(super) fn is_over(&self, user: &str) -> bool {
         let mut users = self.users();
         let Some(known) = users.get_mut(user) else {

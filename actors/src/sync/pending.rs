@@ -1,5 +1,5 @@
-//! What application services have still to be told of typing, receipts and presence: in memory, one word for each thing,
-//! only while it is fresh, and nothing for a service that is down. ([spec])
+//! Ephemeral events that wait for application services: typing, receipts and presence. They are in memory only, one update for each
+//! subject, dropped when they are old or the service is down. ([spec])
 //!
 //! [spec]: https://spec.matrix.org/v1.19/application-service-api/#pushing-ephemeral-data
 
@@ -13,52 +13,52 @@ use super::rules::{self, Receipt};
 use crate::Result;
 use crate::runtime::wake::NewReceipt;
 
-/// How long a word is worth anything, in milliseconds. What a service that is slow did not take by then is dropped.
+/// How long an update is kept, in milliseconds. What a slow service did not take by then is dropped.
 const FRESH: i64 = 30_000;
 
-/// How many words wait for one service. Beyond that the oldest are dropped.
+/// The most updates that wait for one service. Above it the oldest are dropped.
 const MOST: usize = 1000;
 
-/// What a word is about. The order is that in which they are sent.
+/// What an update is about. They are sent in this order.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Subject {
-    /// Who is typing in a room.
+    /// The typing users of a room.
     Typing(String),
-    /// How far a user has read in a room: its receipt of a type, in a thread.
+    /// A user's receipt in a room: of a type, in a thread.
     Receipt {
         room: String,
         user: String,
         kind: String,
         thread: String,
     },
-    /// Whether a user is online.
+    /// The presence of a user.
     Presence(String),
 }
 
-/// The last word on something. Only of a receipt it is kept what was said: who types and who is online is known.
+/// The latest update of a subject. Only receipts store a payload; typing and presence are read when sent.
 #[derive(Debug)]
 struct Word {
-    /// When it was said, by [`Clock::monotonic`](crate::Clock::monotonic).
+    /// When it came, by [`Clock::monotonic`](crate::Clock::monotonic).
     at: i64,
     receipt: Option<Receipt>,
 }
 
-/// The words that wait, by service.
+/// The waiting updates, by service.
 #[derive(Debug, Default)]
 pub(super) struct Pending(BTreeMap<ServiceId, BTreeMap<Subject, Word>>);
 
 impl Pending {
-    /// Somebody began or ceased to type in a room.
+    /// A user began or stopped typing in a room.
     pub(super) fn typing(&mut self, service: &ServiceId, room: &str, now: i64) {
         self.say(service, Subject::Typing(room.to_owned()), None, now);
     }
 
-    /// A user came or went.
+    /// A user's presence changed.
     pub(super) fn presence(&mut self, service: &ServiceId, user: &str, now: i64) {
         self.say(service, Subject::Presence(user.to_owned()), None, now);
     }
 
-    /// A user has read.
+    /// A user set a receipt.
     pub(super) fn receipt(&mut self, service: &ServiceId, receipt: &NewReceipt, now: i64) {
         let subject = Subject::Receipt {
             room: receipt.room.to_string(),
@@ -70,7 +70,7 @@ impl Pending {
     }
 
     // ANCHOR: say
-    /// The last word on something is the one that counts, so a storm is one word; beyond [`MOST`] the oldest goes.
+    /// Each subject keeps only its latest update, so a burst is one update. Above [`MOST`] the oldest is dropped.
     fn say(&mut self, service: &ServiceId, subject: Subject, receipt: Option<Receipt>, at: i64) {
         let words = self.0.entry(service.clone()).or_default();
         if words.len() >= MOST && !words.contains_key(&subject) {
@@ -83,15 +83,15 @@ impl Pending {
     }
     // ANCHOR_END: say
 
-    /// Nothing waits for this service any more.
+    /// Drop what waits for a service.
     pub(super) fn forget(&mut self, service: &ServiceId) {
         self.0.remove(service);
     }
 
-    /// Take what waits for a service, as its transaction carries it: with the room, at most `limit` events. The rest stays.
+    /// Take at most `limit` events for a transaction of a service, each with its room. The rest stays.
     ///
     /// # Errors
-    /// When an id is damaged.
+    /// When an event cannot be written as JSON.
     pub(super) fn take(
         &mut self,
         service: &ServiceId,
@@ -136,7 +136,7 @@ impl Pending {
         Ok(taken)
     }
 
-    /// How many words wait for each service.
+    /// The number of updates that wait for each service.
     pub(super) fn sizes(&self) -> BTreeMap<String, usize> {
         self.0
             .iter()
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_word_on_each_thing_is_taken_once() {
+    fn the_latest_update_of_each_subject_is_taken_once() {
         let (mut pending, fleeting) = (Pending::default(), Fleeting::default());
         fleeting.set_typing("!r:test", "@a:test", Some(99), || Position(1));
         pending.typing(&service(), "!r:test", 5);
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crowd_that_reads_is_one_event_and_bounded() {
+    fn receipts_of_many_users_are_one_event_and_bounded() {
         let (mut pending, fleeting) = (Pending::default(), Fleeting::default());
         for i in 0..MOST as i64 + 10 {
             let mut read = receipt(&format!("@{i}:test"), "$1", i);
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_read_in_several_threads_is_in_as_many_events() {
+    fn receipts_of_a_user_in_several_threads_are_as_many_events() {
         let (mut pending, fleeting) = (Pending::default(), Fleeting::default());
         for thread in ["", "main", "$thread"] {
             let mut read = receipt("@a:test", "$1", 1);
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_stale_or_too_much_is_dropped() {
+    fn old_updates_and_those_above_the_limit_are_dropped() {
         let (mut pending, fleeting) = (Pending::default(), Fleeting::default());
         for i in 0..=MOST as i64 {
             pending.typing(&service(), &format!("!{i}:test"), i);

@@ -1,4 +1,4 @@
-//! Presence: as a user sets it, and as its requests to `/sync` begin and end.
+//! Setting presence: by request, and when requests to `/sync` begin and end.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::{SetPresence, Sync, Syncing, online, rules};
 use crate::services::CarriesInterests;
 use crate::{Error, Result, guarded};
 
-/// How many rooms hear of a change of presence: who is in more is a bot.
+/// The most rooms of a user that are woken when its presence changes; a user in more rooms is usually a bot.
 const PRESENCE_ROOMS: i64 = 1000;
 
 impl Handler<SetPresence> for Sync {
@@ -87,7 +87,7 @@ impl Handler<Syncing> for Sync {
 }
 
 impl Sync {
-    /// A user that syncs no more is offline after a while.
+    /// Set a user to offline when it has had no request to `/sync` for a while.
     fn watch_sync(&self, user: OwnedUserId, ctx: &mut Context<Self>) {
         let end = self.env.clock.sleep(online::GRACE).into_actor(self);
         ctx.spawn(end.map(|(), this, ctx| {

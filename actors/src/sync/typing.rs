@@ -1,4 +1,4 @@
-//! Typing: for a while at most, unless it is repeated.
+//! Setting typing, and ending it when it expires.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::{SetTyping, Sync};
 use crate::services::{CarriesInterests, interested_in_room};
 use crate::{Refusal, Result, guarded};
 
-/// For how long typing is believed at most, whatever the client says.
+/// The longest time that a user counts as typing, whatever `timeout` the client sends.
 const TYPING: Duration = Duration::from_secs(120);
 
 impl Handler<SetTyping> for Sync {
@@ -56,7 +56,7 @@ impl Handler<SetTyping> for Sync {
 }
 
 impl Sync {
-    /// Somebody began or ceased to type: everybody in the room hears of it.
+    /// Notify services and waiting clients that typing in a room changed.
     fn typed(&mut self, room: OwnedRoomId, services: BTreeSet<ServiceId>) {
         let (services, now) = (self.listening(services), self.env.clock.monotonic());
         for service in &services {
@@ -66,7 +66,7 @@ impl Sync {
         self.env.wake.rooms(vec![room]);
     }
 
-    /// Typing that was not said again ends by itself.
+    /// End a user's typing if it has expired.
     fn end_typing(&mut self, room: OwnedRoomId, user: OwnedUserId, ctx: &mut Context<Self>) {
         let now = self.env.clock.monotonic();
         if !self
@@ -87,14 +87,16 @@ impl Sync {
             match done {
                 Ok(Some(services)) => this.typed(room, services),
                 Ok(None) => {}
-                Err(error) => tracing::error!(%error, "typing could not be ended"),
+                Err(error) => {
+                    tracing::error!(%error, "could not end an expired typing notification")
+                }
             }
             drop(busy);
         }));
     }
 }
 
-/// Part of a write: the user is typing until a time, or is not. Whom to tell, if that is news.
+/// Part of a write: set until when a user is typing. Returns the services to notify; `None` if nothing changed.
 fn set_typing(
     tx: &mut Tx<'_>,
     fleeting: &Arc<Fleeting>,

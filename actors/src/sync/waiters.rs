@@ -1,7 +1,7 @@
-//! Requests that wait for news, found by what the news is about: the cost of a wake is that of the requests it concerns.
+//! Waiting requests, indexed by user and room, so that a wake costs in proportion to the requests that it concerns.
 //!
-//! Memory is bounded in bytes. Where there is no room left to remember a wake, or the rooms of a request, the request is woken
-//! more often than it would have to be: it looks again and finds nothing.
+//! Memory is bounded in bytes. If a wake, or the rooms of a request, do not fit, requests are woken more often than necessary: they
+//! gather again and find nothing.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -9,19 +9,19 @@ use std::sync::Arc;
 use schema::Position;
 use tokio::sync::oneshot;
 
-/// How many past wakes are remembered for those who begin to wait just after them.
+/// The most past wakes that are kept, for requests that begin to wait just after them.
 const RECENT: usize = 256;
 
-/// How many bytes of past wakes are remembered. A bot in 10,000 rooms fills half of this with one change of its keys.
+/// The most bytes of past wakes. A bot in 10,000 rooms fills half of this with one change of its keys.
 const RECENT_BYTES: usize = 2 << 20;
 
-/// How many bytes the rooms of waiting requests may take, all together. A request beyond it is woken by every room.
+/// The most bytes of the rooms of all waiting requests. Above it a request is woken by every room.
 const ROOM_BYTES: usize = 32 << 20;
 
-/// What an id takes in a tree, besides its text: pointers, lengths, and its share of the tree.
+/// The bytes that an id takes in a tree besides its text: pointers, lengths, and its share of the nodes.
 const ENTRY: usize = 64;
 
-/// What a wake speaks of: ids of users and rooms.
+/// The users and rooms that a wake concerns.
 #[derive(Debug, Clone, Default)]
 struct News {
     users: BTreeSet<String>,
@@ -41,9 +41,9 @@ impl News {
 
 /// The rooms of a waiting request.
 enum Rooms {
-    /// These; each id is held once for all requests that wait in the room.
+    /// These; requests in the same room share its id.
     These(Vec<Arc<str>>),
-    /// There was no room to remember them.
+    /// Too many to store: any room wakes the request.
     Any,
 }
 
@@ -53,7 +53,7 @@ struct Waiter<T> {
     wake: oneshot::Sender<T>,
 }
 
-/// Those who wait, by user and by room. `T` is what they are given when they are woken.
+/// The waiting requests. `T` is the value sent to a woken request.
 pub(super) struct Waiters<T> {
     next: u64,
     waiting: BTreeMap<u64, Waiter<T>>,
@@ -61,12 +61,12 @@ pub(super) struct Waiters<T> {
     by_room: BTreeMap<Arc<str>, BTreeSet<u64>>,
     /// The requests that any room wakes.
     by_any_room: BTreeSet<u64>,
-    /// What `by_room` and the rooms of the waiters take.
+    /// The estimated bytes of `by_room` and of the rooms of the requests.
     room_bytes: usize,
-    /// The last wakes, each with the head at the time: what it spoke of is not above that.
+    /// The last wakes, each with the head at the time; what a wake is about is not above that head.
     recent: VecDeque<(Position, News)>,
     recent_bytes: usize,
-    /// The head at the last wake that is no longer remembered.
+    /// The head at the newest wake that was dropped.
     forgotten: Position,
 }
 
@@ -87,9 +87,9 @@ impl<T> Default for Waiters<T> {
 }
 
 impl<T> Waiters<T> {
-    /// Whether someone who has seen everything up to `seen` may have missed a wake that was for them.
+    /// Whether a request that has gathered up to `seen` may have missed a wake that concerns it.
     pub(super) fn has_missed(&self, user: &str, rooms: &[String], seen: Position) -> bool {
-        // Heads only grow, so the first that was seen ends the search.
+        // Heads only grow, so stop at the first wake at or below `seen`.
         seen < self.forgotten
             || self
                 .recent
@@ -99,7 +99,7 @@ impl<T> Waiters<T> {
                 .any(|(_, news)| news.concern(user, rooms))
     }
 
-    /// Someone waits. The number is theirs until they are woken or give up.
+    /// Add a request. The id is valid until it is woken or removed.
     pub(super) fn add(
         &mut self,
         user: String,
@@ -115,7 +115,7 @@ impl<T> Waiters<T> {
     }
 
     fn list_rooms(&mut self, id: u64, rooms: Vec<String>) -> Rooms {
-        // As if no other request waited in them: an upper bound that needs no look-ups.
+        // Count each room in full, also if other requests wait in it: an upper bound without lookups.
         let bytes: usize = rooms.iter().map(|room| room_size(room)).sum();
         if self.room_bytes + bytes > ROOM_BYTES {
             self.by_any_room.insert(id);
@@ -133,7 +133,7 @@ impl<T> Waiters<T> {
         Rooms::These(listed)
     }
 
-    /// Someone waits no longer.
+    /// Remove a request.
     pub(super) fn remove(&mut self, id: u64) {
         drop(self.take(id));
     }
@@ -155,7 +155,7 @@ impl<T> Waiters<T> {
         Some(waiter.wake)
     }
 
-    /// Take out everybody whom these news concern, and remember them for those who come too late. `head` is the present one.
+    /// Remove and return the requests that a wake concerns, and keep the wake for requests that come just after it.
     pub(super) fn woken<'a>(
         &mut self,
         users: impl Iterator<Item = &'a str>,
@@ -180,8 +180,8 @@ impl<T> Waiters<T> {
         found.into_iter().filter_map(|id| self.take(id)).collect()
     }
 
-    /// Remember a wake. The oldest ones go where there are too many, this one too where it is too large: then all that have not
-    /// seen its head look again.
+    /// Keep a wake. The oldest ones are dropped above the limits, and this one too if it is larger than them: then every request that
+    /// has gathered up to less than its head gathers again.
     fn remember(&mut self, head: Position, news: News) {
         self.recent_bytes += news.size();
         self.recent.push_back((head, news));
@@ -193,7 +193,7 @@ impl<T> Waiters<T> {
         }
     }
 
-    /// How many wait.
+    /// The number of waiting requests.
     pub(super) fn len(&self) -> usize {
         self.waiting.len()
     }
@@ -220,7 +220,7 @@ fn unlist<K: Ord + std::borrow::Borrow<str>>(
 mod tests {
     use super::*;
 
-    /// A small generator, so that a failing schedule can be run again.
+    /// A small random generator with a seed, so that a failing schedule can be repeated.
     struct Dice(u64);
 
     impl Dice {
@@ -239,9 +239,9 @@ mod tests {
         }
     }
 
-    /// The index wakes exactly whom a search through everybody would find, whatever comes in which order.
+    /// The index wakes exactly the requests that a linear search would find, whatever the schedule.
     #[test]
-    fn the_index_agrees_with_a_search_through_everybody() {
+    fn the_index_agrees_with_a_linear_search() {
         for seed in 0..200 {
             let mut dice = Dice(seed);
             let mut waiters = Waiters::<()>::default();
@@ -270,7 +270,7 @@ mod tests {
                             Position(step),
                         );
                         for sender in senders {
-                            sender.send(()).expect("whoever is woken waits");
+                            sender.send(()).expect("a woken request waits");
                         }
                         twin.retain(|_, (user, theirs, woken)| {
                             let expected =
@@ -314,7 +314,7 @@ mod tests {
         );
         assert!(waiters.has_missed("u1", &rooms[7..8], Position(255)));
         assert!(!waiters.has_missed("u1", &rooms, Position(256)));
-        // One wake that is larger than all that may be remembered.
+        // One wake that is larger than the limit.
         let many: Vec<String> = (0..4)
             .flat_map(|n| rooms.iter().map(move |r| format!("{n}{r}")))
             .collect();

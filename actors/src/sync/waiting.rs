@@ -1,4 +1,4 @@
-//! Requests that wait, and the wakes that end their waiting.
+//! The handlers that add a waiting request and that wake requests.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ impl Handler<WakeSync> for Sync {
         let rooms = msg.rooms.iter().map(|room| room.as_str());
         let woken = self.waiters().woken(users, rooms, self.env.store.head());
         for wake in woken {
-            // Who has just given up does not hear it.
+            // The request may have ended in the meantime.
             let _ = wake.send(self.env.trace.busy());
         }
     }
@@ -32,7 +32,7 @@ impl Handler<Watch> for Sync {
             let mut waiters = self.waiters();
             if waiters.has_missed(msg.user.as_str(), &msg.rooms, msg.seen) {
                 let _ = wake.send(self.env.trace.busy());
-                0 // nobody's number
+                0 // the id of no request
             } else {
                 waiters.add(msg.user.to_string(), msg.rooms, wake)
             }

@@ -1,4 +1,4 @@
-//! What a client asks, prepared, and the stretch of history that the answer covers.
+//! A parsed request to `/sync`, and the range of positions that its answer covers.
 
 use schema::{Conn, Position, memberships};
 
@@ -8,7 +8,7 @@ use crate::runtime::clock::Times;
 use crate::sync::rules::filter::Filter;
 use crate::sync::rules::token::Token;
 
-/// Where a room's state stands in an answer, as the client asked for it. (MSC4222, [spec])
+/// The field of an answer that holds a room's state, and its point in time. (MSC4222, [spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,16 +17,16 @@ pub enum StateAt {
     Start,
     /// In `state_after`, as of its end.
     End,
-    /// The same under the name before it was stable.
+    /// In `org.matrix.msc4222.state_after`, as of its end.
     EndUnstable,
 }
 
-/// What a client asks, prepared.
+/// A request to `/sync` with its token and filter parsed.
 #[derive(Debug, Clone)]
 pub(crate) struct Ask {
     pub(crate) user: String,
     pub(crate) device: Option<String>,
-    /// How far it has come; `None` at first.
+    /// `None` for an initial sync.
     pub(crate) since: Option<Token>,
     pub(crate) filter: Filter,
     pub(crate) full_state: bool,
@@ -34,31 +34,31 @@ pub(crate) struct Ask {
 }
 
 impl Ask {
-    /// After which position something is new.
+    /// The position after which changes are new to the client.
     pub(crate) fn after(&self) -> Position {
         self.since.map_or(Position::START, |since| since.position)
     }
 
-    /// User and device, as events remember who sent them.
+    /// The user and device, for [`unsigned.transaction_id`](crate::rooms::rules::format).
     pub(crate) fn reader(&self) -> Option<(&str, &str)> {
         Some((&self.user, self.device.as_deref()?))
     }
 }
 
-/// The stretch of history that an answer covers.
+/// The range of positions that an answer covers.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stretch<'a> {
-    /// After this.
+    /// Begins after this position.
     pub(crate) after: Position,
-    /// Up to this.
+    /// Ends with this position.
     pub(crate) head: Position,
-    /// The time.
+    /// The current time.
     pub(crate) now: Times,
-    /// The users that the user ignores.
+    /// The users that the syncing user ignores.
     pub(crate) ignored: &'a Ignored,
 }
 
-/// The user's membership in a room when it last asked; `None` for none, and at first.
+/// The user's membership in a room at `since`; `None` for none, and for an initial sync.
 pub(crate) fn was(db: &mut Conn, ask: &Ask, room_id: &str) -> Result<Option<String>> {
     match ask.since {
         Some(since) => Ok(memberships::as_of(db, room_id, &ask.user, since.position)?),

@@ -1,4 +1,4 @@
-//! Whose devices a client must look up again, and whom it need not track any more, between two positions.
+//! The users whose devices a client must query again, or need not track any more, between two positions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,44 +15,37 @@ use crate::sync::rules::{self, Happened, Word};
 /// How many rooms, or members of a room, are read at a time.
 const PIECE: i64 = 1000;
 
-/// What a client is told about device lists. ([spec])
+/// The `device_lists` of an answer. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#extensions-to-sync
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct DeviceLists {
-    /// Whose devices to look up again, in order.
+    /// Users whose devices to query again, sorted.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub changed: Vec<String>,
-    /// Whom to track no longer, in order.
+    /// Users to stop tracking, sorted.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub left: Vec<String>,
 }
 
 impl DeviceLists {
-    /// Whether there is nothing to say.
-    #[must_use]
+    /// Whether both lists are empty.
     pub fn is_empty(&self) -> bool {
         self.changed.is_empty() && self.left.is_empty()
     }
 }
 
-/// How many lines of the log are read one by one. Beyond that, or where the log begins only after the token, the answer is found
-/// from the rooms of the user: what it costs depends on them, and not on what others do.
+/// The most log lines that are read one by one. If there are more, or the log was pruned beyond the token, the answer is computed
+/// from the members of the user's rooms, so that its cost does not depend on the activity of other users.
 pub(crate) const LINES: i64 = 1000;
 
-/// Whether the answer must be found from the user's rooms.
-///
-/// # Errors
-/// When the database fails.
+/// Whether the answer must be computed from the user's rooms.
 pub(crate) fn is_long_ago(db: &mut Conn, after: Position) -> Result<bool> {
     Ok(after < device_log::pruned_up_to(db)? || device_log::is_longer(db, after, LINES)?)
 }
 
-/// What is said to a user after a position and up to another. The verdict is that of the present: what matters to a client
-/// is the net effect.
-///
-/// # Errors
-/// When the database fails or a stored event is damaged.
+/// The device lists of a user after a position and up to another. Whether two users share a room is decided by the present, since
+/// only the net effect matters to a client.
 pub(crate) fn changes(
     db: &mut Conn,
     me: &str,
@@ -86,13 +79,13 @@ pub(crate) fn changes(
     Ok(lists)
 }
 
-/// What the log has told so far.
+/// What was found in the log so far.
 struct Found<'a> {
     me: &'a str,
     after: Position,
-    /// room → (whether I was joined, whether I am)
+    /// room → (whether the user was joined at `after`, whether it is now)
     own: BTreeMap<String, (bool, bool)>,
-    /// (room, user) of members that have been looked at: a second line on them says nothing more.
+    /// (room, user) of members that were compared; a second line about them changes nothing.
     looked_at: BTreeSet<(String, String)>,
     happened: BTreeMap<String, Happened>,
 }
@@ -108,21 +101,21 @@ impl Found<'_> {
                     self.member(db, &line.room_id, &line.user_id)?;
                 }
             }
-            // What only the others themselves see, and what only services count.
+            // Other users' private changes, and lines that only concern services.
             Kind::Private | Kind::Gained | Kind::Lost => {}
         }
         Ok(())
     }
 
-    /// The keys of a user look different to me.
+    /// The signatures on `subject`'s keys changed for this user alone.
     fn private(&mut self, subject: &str) {
-        // Lines of an older version do not say whose: then it is oneself.
+        // Lines written by an older version have no subject: then it is the user itself.
         let subject = if subject.is_empty() { self.me } else { subject };
         self.happened(subject).own_view = true;
     }
 
-    /// Look at the members of the user's rooms, and of those that the user left, instead of at all lines of the log. For each member
-    /// found the log says whether the keys changed, unless it was pruned beyond the token: then every member counts as changed.
+    /// Compare the members of the user's rooms, and of rooms that the user left, instead of reading all lines of the log. Whether a
+    /// member's keys changed is looked up in the log; if it was pruned beyond the token, every member counts as changed.
     fn look_in_rooms(&mut self, db: &mut Conn, up_to: Position) -> Result<()> {
         let (me, after) = (self.me, self.after);
         let span = (after >= device_log::pruned_up_to(db)?).then_some((after, up_to));
@@ -161,7 +154,7 @@ impl Found<'_> {
         Ok(())
     }
 
-    /// Those in a room whose keys changed, or who came, since the token.
+    /// Members of a room whose keys changed, or who joined, since the token.
     fn news_in(&mut self, db: &mut Conn, room: &str, up_to: Position) -> Result<()> {
         for user in schema::sync::changed_in(db, room, (self.after, up_to))? {
             self.happened(&user).keys = true;
@@ -197,7 +190,7 @@ impl Found<'_> {
         Ok(())
     }
 
-    /// Whether I was joined to a room, and whether I am.
+    /// Whether the user was joined to a room at `after`, and whether it is now.
     fn my_part_in(&mut self, db: &mut Conn, room: &str) -> Result<(bool, bool)> {
         if let Some(known) = self.own.get(room) {
             return Ok(*known);
@@ -205,7 +198,7 @@ impl Found<'_> {
         let is = memberships::get(db, room, self.me)?;
         let is_joined = is.as_ref().is_some_and(|m| m.membership == "join");
         let was_joined = match is {
-            // Untouched since.
+            // Not changed since `after`.
             Some(m) if m.position <= self.after.0 => is_joined,
             Some(_) => {
                 memberships::as_of(db, room, self.me, self.after)?.as_deref() == Some("join")
@@ -216,7 +209,7 @@ impl Found<'_> {
         Ok((was_joined, is_joined))
     }
 
-    /// I came to a room or went from it: that concerns everybody who is there.
+    /// The user joined or left a room, which concerns every member.
     fn everybody_in(&mut self, db: &mut Conn, room: &str, came: bool) -> Result<()> {
         let mut last = String::new();
         loop {

@@ -1,11 +1,11 @@
-//! Lists of events as an answer carries them.
+//! Lists of events in an answer.
 
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::Result;
 
-/// Events under their key.
+/// An object with a list under `events`.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Events {
     pub(crate) events: Vec<Box<RawValue>>,
@@ -23,7 +23,7 @@ impl From<Vec<Box<RawValue>>> for Events {
     }
 }
 
-/// A piece of account data as an event.
+/// Account data in the format of an event.
 pub(crate) fn data_event(kind: &str, content: &str) -> Result<Box<RawValue>> {
     #[derive(Serialize)]
     struct Data<'a> {

@@ -1,4 +1,4 @@
-//! One look at everything that may be new for a client, in one snapshot: from cheap to dear, and nothing twice.
+//! Gathers everything that is new for a client, in one snapshot of the database.
 
 use std::collections::BTreeMap;
 
@@ -21,12 +21,12 @@ use crate::runtime::clock::Times;
 use crate::sync::fleeting::Fleeting;
 use crate::sync::rules::token::Token;
 
-/// What a look came to.
+/// The result of [`gather`].
 #[derive(Debug)]
 pub(crate) enum Found {
     /// The answer, as JSON.
     Answer(String),
-    /// Nothing new up to here, in these rooms.
+    /// Nothing new up to this position; the user is joined to these rooms.
     Nothing { seen: Position, rooms: Vec<String> },
 }
 
@@ -61,9 +61,9 @@ struct Answer {
     to_device: Events,
     #[serde(skip_serializing_if = "DeviceLists::is_empty")]
     device_lists: DeviceLists,
-    /// With an explicit zero: some clients top up only what is named.
+    /// Contains an explicit zero: some clients upload keys only for algorithms that are listed.
     device_one_time_keys_count: BTreeMap<String, i64>,
-    /// There even when empty: its presence says that the server knows fallback keys.
+    /// Sent even when empty: the field tells clients that the server supports fallback keys.
     device_unused_fallback_key_types: Vec<String>,
     #[serde(skip_serializing_if = "Events::is_empty")]
     account_data: Events,
@@ -73,7 +73,7 @@ struct Answer {
     rooms: Rooms,
 }
 
-/// Look at everything. `must_answer` says that nothing new is an answer too; `now` labels events, and measures how long ago somebody was online.
+/// Gather an answer. If `must_answer`, also when nothing is new.
 pub(crate) fn gather(
     db: &mut Conn,
     fleeting: &Fleeting,
@@ -95,7 +95,7 @@ pub(crate) fn gather(
     };
     let device_lists = match ask.since {
         Some(since) => devices::changes(db, &ask.user, since.position, head)?,
-        // A first answer brings everything that there is to know otherwise.
+        // An initial sync needs none: the client queries the devices of all members anyway.
         None => DeviceLists::default(),
     };
     let (account_data, by_room) = personal::sorted(ask, data)?;
@@ -160,7 +160,7 @@ fn rooms(
                 why.is_new = was.as_deref() != Some("join");
                 why.moved = true;
             }
-            // An invite from a user that is ignored waits until it is no longer.
+            // An invite by an ignored user is held back until the user is no longer ignored.
             "invite" if stretch.ignored.contains(&row.sender) => {}
             "invite" | "knock" => {
                 let shown = Stripped::of(&row, stripped_state(db, &row.room_id, &ask.user)?);
@@ -191,10 +191,10 @@ fn rooms(
     Ok(rooms)
 }
 
-/// The user's own memberships that are news, and those in rooms that it forgot. At first that is every one of the present, and
-/// past ones only if they were asked for.
+/// The user's own memberships that changed, and those in rooms that it forgot; for an initial sync all current memberships, and
+/// past ones only if the filter asks for them.
 ///
-/// When the user ignores other users than before, every invite is news: it may have been kept from the client.
+/// If the ignored users changed, every invite is included, since it may have been held back before.
 fn own_memberships(
     db: &mut Conn,
     ask: &Ask,
@@ -230,7 +230,7 @@ fn own_memberships(
     Ok(found)
 }
 
-/// The user's memberships of one kind.
+/// The user's current memberships of one kind.
 fn present(db: &mut Conn, ask: &Ask, membership: &str) -> Result<Vec<MembershipRow>> {
     all(|last: Option<&MembershipRow>| {
         let after = last.map_or("", |row| row.room_id.as_str());
@@ -244,7 +244,7 @@ fn present(db: &mut Conn, ask: &Ask, membership: &str) -> Result<Vec<MembershipR
     })
 }
 
-/// The user's memberships in rooms that it forgot on another device, where they were no news for this one besides.
+/// The user's memberships in rooms that it forgot on another device, except those that are new to this one anyway.
 fn forgotten(db: &mut Conn, ask: &Ask, head: Position) -> Result<Vec<MembershipRow>> {
     let mut found = all(|last: Option<&MembershipRow>| {
         let after = last.map_or(ask.after(), |row| Position(row.forgotten_at));
@@ -260,7 +260,7 @@ fn forgotten(db: &mut Conn, ask: &Ask, head: Position) -> Result<Vec<MembershipR
     Ok(found)
 }
 
-/// Find the other rooms that the user is joined to and that may have news, each with why.
+/// Add the rooms that the user is joined to and that may have something new, each with the reason.
 fn add_rooms_with_news(
     db: &mut Conn,
     fleeting: &Fleeting,

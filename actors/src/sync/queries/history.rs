@@ -1,4 +1,4 @@
-//! What is shown of a room's history, and the state that goes with it.
+//! The timeline of a room in an answer, and the state that goes with it.
 
 use schema::events::EventRow;
 use schema::{Conn, Position, events};
@@ -17,7 +17,7 @@ use crate::sync::rules::token::Token;
 /// The most state events of a room that are sent.
 const STATE: i64 = 100_000;
 
-/// The part of a room's history that is shown.
+/// The `timeline` of a room.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Timeline {
     pub(crate) events: Vec<Box<RawValue>>,
@@ -25,28 +25,28 @@ pub(crate) struct Timeline {
     pub(crate) prev_batch: String,
 }
 
-/// What is shown of a room's history.
+/// A room's timeline and state.
 #[derive(Debug, Default)]
 pub(crate) struct History {
     pub(crate) timeline: Timeline,
     pub(crate) state: Vec<Box<RawValue>>,
-    /// Whether somebody's membership is part of it.
+    /// Whether a member event is part of them.
     pub(crate) has_members: bool,
     /// The users whose member events are part of the timeline.
     pub(crate) members: Vec<String>,
 }
 
-/// How a room's history is asked for.
+/// The part of a room's history to read.
 pub(crate) struct Wanted {
-    /// Events after this.
+    /// Events after this position.
     pub(crate) after: Position,
-    /// Events up to this.
+    /// Events up to this position.
     pub(crate) up_to: Position,
-    /// All state, not only what changed.
+    /// Whether to read all state, not only what changed.
     pub(crate) whole_state: bool,
-    /// State up to this: of a room that the user left, what it was then.
+    /// State up to this position; for a room that the user left, the position of the leave.
     pub(crate) state_up_to: Position,
-    /// Whether what the user may see must be looked up: its membership changed.
+    /// Whether the user's membership changed, so that its access must be checked for each event.
     pub(crate) moved: bool,
 }
 
@@ -59,7 +59,7 @@ pub(crate) fn history(
     stretch: &Stretch<'_>,
 ) -> Result<History> {
     let limit = ask.filter.timeline_limit();
-    // Where something is left out, more is read than is shown.
+    // If events may be filtered out, read more than the limit.
     let read = if ask.filter.wants_whole_timeline() && stretch.ignored.is_empty() {
         limit + 1
     } else {
@@ -112,7 +112,7 @@ pub(crate) fn history(
     })
 }
 
-/// An event as this client reads it.
+/// An event in client format.
 fn shown(
     db: &mut Conn,
     ask: &Ask,
@@ -132,8 +132,8 @@ fn shown(
     Ok(shown.swap_remove(0))
 }
 
-/// The state that goes with a timeline: as of its start or its end, and what is left out of it either way. `rows` is the stretch
-/// of history it was cut from, when that was read in full. ([spec])
+/// The state that goes with a timeline: as of its start or its end, with the state events filtered out of it. `rows` is the range
+/// that the timeline was cut from, if it was read in full. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync
 fn state(

@@ -1,4 +1,4 @@
-//! What may be looked up besides a sync itself.
+//! Reads for `/sync`, `/keys/changes` and presence, which do not wait for writes.
 
 pub(super) mod ask;
 pub(super) mod devices;
@@ -18,10 +18,10 @@ use crate::sync::fleeting::Presence;
 use crate::sync::rules::token::Token;
 use crate::{Actors, Env, Error, Refusal, Result};
 
-/// Whose devices changed between two tokens, and who need not be tracked any more. ([spec])
+/// The users whose devices changed between two tokens, and those that need not be tracked any more. ([spec])
 ///
 /// # Errors
-/// [`Refusal::InvalidParam`] for a token that was never handed out.
+/// [`Refusal::InvalidParam`] for an invalid token.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3keyschanges
 pub async fn key_changes(env: &Env, user: &UserId, from: &str, to: &str) -> Result<DeviceLists> {
@@ -39,10 +39,10 @@ pub async fn key_changes(env: &Env, user: &UserId, from: &str, to: &str) -> Resu
     }
 }
 
-/// A user's presence, for who shares a room with it. A user that never said anything is offline. ([spec])
+/// A user's presence, for a user that shares a room with it; offline if it was never set. ([spec])
 ///
 /// # Errors
-/// [`Refusal::NotFound`] for who is not here; [`Refusal::Forbidden`] for a stranger.
+/// [`Refusal::NotFound`] for an unknown user; [`Refusal::Forbidden`] without a common room.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3presenceuseridstatus
 pub async fn presence(actors: &Actors, by: &UserId, of: &UserId) -> Result<Presence> {

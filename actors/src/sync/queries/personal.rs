@@ -1,4 +1,4 @@
-//! What is the user's own in an answer: to-device messages, account data, presence, key counts.
+//! The parts of an answer that belong to no room: to-device messages, account data, presence, key counts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +18,7 @@ use crate::sync::fleeting::Fleeting;
 use crate::sync::rules;
 use crate::{Error, Result};
 
-/// To-device messages in one answer. The next request fetches the rest at once. ([spec])
+/// The most to-device messages in one answer; the next request gets the rest at once. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#extensions-to-sync
 const TO_DEVICE: usize = 100;
@@ -26,7 +26,7 @@ const TO_DEVICE: usize = 100;
 /// Account data by room.
 pub(crate) type ByRoom = BTreeMap<String, Vec<Box<RawValue>>>;
 
-/// What waits for the device, and how far that goes.
+/// The to-device messages for the device, and the position up to which the answer holds them.
 pub(crate) fn to_device(db: &mut Conn, ask: &Ask, head: Position) -> Result<(Events, Position)> {
     #[derive(Serialize)]
     struct Message<'a> {
@@ -53,7 +53,7 @@ pub(crate) fn to_device(db: &mut Conn, ask: &Ask, head: Position) -> Result<(Eve
             r#type: &row.kind,
         })?)
     };
-    // A damaged row must not keep the device from everything that follows.
+    // A damaged row must not block the messages after it.
     let readable = |row: &InboxRow| match message(row) {
         Ok(event) => Some(event),
         Err(error) => {
@@ -65,7 +65,7 @@ pub(crate) fn to_device(db: &mut Conn, ask: &Ask, head: Position) -> Result<(Eve
     Ok((events.into(), end))
 }
 
-/// Account data, global and of every room, that is new.
+/// Account data, global and of every room, that changed.
 pub(crate) fn account_data(db: &mut Conn, ask: &Ask, head: Position) -> Result<Vec<DataRow>> {
     all(|last: Option<&DataRow>| {
         let after = last.map_or(ask.after(), |row| Position(row.position));
@@ -79,7 +79,7 @@ pub(crate) fn account_data(db: &mut Conn, ask: &Ask, head: Position) -> Result<V
     })
 }
 
-/// Global account data, and that of each room. A first answer has push rules whether the user has any of its own or not. ([spec])
+/// Account data split into global and by room. An initial sync has push rules even if none are stored. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#push-rules
 pub(crate) fn sorted(ask: &Ask, rows: Vec<DataRow>) -> Result<(Events, ByRoom)> {
@@ -108,8 +108,8 @@ pub(crate) fn sorted(ask: &Ask, rows: Vec<DataRow>) -> Result<(Events, ByRoom)> 
     Ok((global.into(), by_room))
 }
 
-/// The users that share a room with the syncing user and whose presence changed, and those that are online of the users that have
-/// just `arrived` in such a room. ([spec])
+/// Presence events of users that share a room with the syncing user: those that changed, and those of users that have just joined
+/// a common room (`arrived`). ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#presence
 pub(crate) fn presence<'a>(
@@ -142,7 +142,7 @@ pub(crate) fn presence<'a>(
     Ok(events.into())
 }
 
-/// One-time keys left and fallback keys unused on the device.
+/// The device's number of one-time keys, and the algorithms of its unused fallback keys.
 pub(crate) fn counts(db: &mut Conn, ask: &Ask) -> Result<(BTreeMap<String, i64>, Vec<String>)> {
     let mut one_time = BTreeMap::from([(SIGNED_CURVE25519.to_owned(), 0)]);
     let known = match &ask.device {

@@ -1,11 +1,11 @@
-//! Reading much in pieces.
+//! Reading long lists in pages.
 
 use crate::Result;
 
 /// How many rows are read at a time.
 pub(crate) const PIECE: usize = 1000;
 
-/// Read piece by piece, each after the last row of the one before, until there is no more.
+/// Read page by page, each after the last row of the previous one, until a page is not full.
 pub(crate) fn all<T>(mut piece: impl FnMut(Option<&T>) -> Result<Vec<T>>) -> Result<Vec<T>> {
     let mut found: Vec<T> = Vec::new();
     loop {

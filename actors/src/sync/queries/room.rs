@@ -1,4 +1,4 @@
-//! What one room adds to an answer.
+//! The parts of an answer for one room.
 
 use std::collections::BTreeMap;
 
@@ -19,12 +19,12 @@ use crate::sync::fleeting::Fleeting;
 use crate::sync::rules::token::Token;
 use crate::sync::rules::{self, Receipt};
 
-/// After whom a client may name a room that has no name. ([spec])
+/// The most members after whom a client names a room without a name. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#calculating-the-display-name-for-a-room
 const HEROES: usize = 5;
 
-/// State under the key that was asked for.
+/// State under the requested field.
 #[derive(Debug, Default)]
 struct State {
     before: Option<Events>,
@@ -40,7 +40,7 @@ impl State {
                 before: events.filter(|e| !e.is_empty()),
                 ..State::default()
             },
-            // There even when empty: so the client knows that it was understood.
+            // Sent even when empty: the field tells the client that the server supports it.
             StateAt::End => State {
                 after: events,
                 ..State::default()
@@ -63,24 +63,24 @@ struct Summary {
     invited: i64,
 }
 
-/// Why a room that the user is joined to may be in the answer.
+/// The reasons for a joined room to be in the answer.
 #[derive(Debug, Default)]
 pub(crate) struct Why {
-    /// The user was not joined before.
+    /// The user was not joined at `since`.
     pub(crate) is_new: bool,
-    /// The user's own membership changed, perhaps away and back: not everything there is may be read.
+    /// The user's own membership changed, perhaps to leave and back, so its access must be checked for each event.
     pub(crate) moved: bool,
-    /// Somebody began or ceased to type.
+    /// A user began or stopped typing.
     pub(crate) typing: bool,
-    /// There are receipts.
+    /// There are new receipts.
     pub(crate) receipts: bool,
-    /// There are events.
+    /// There are new events.
     pub(crate) events: bool,
-    /// Its account data changed.
+    /// The user's account data for the room that changed.
     pub(crate) account_data: Vec<Box<RawValue>>,
 }
 
-/// A room that the user is in.
+/// A room that the user is joined to.
 #[derive(Debug, Serialize)]
 pub(crate) struct Joined {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -103,12 +103,12 @@ pub(crate) struct Joined {
     unread_notifications: Option<Unread>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     unread_thread_notifications: BTreeMap<String, Unread>,
-    /// Users that came to the room, or that the user has just met there.
+    /// Users whose presence to send: they joined the room, or were in it when the syncing user joined.
     #[serde(skip)]
     pub(crate) arrived: Vec<String>,
 }
 
-/// A room that the user is no longer in.
+/// A room that the user left or was banned from.
 #[derive(Debug, Serialize)]
 pub(crate) struct Left {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -149,7 +149,7 @@ impl Stripped {
     }
 }
 
-/// A room that the user is in, if there is anything to say of it.
+/// A room that the user is joined to; `None` if nothing is new.
 pub(crate) fn joined(
     db: &mut Conn,
     fleeting: &Fleeting,
@@ -225,8 +225,8 @@ pub(crate) fn joined(
     }))
 }
 
-/// A room that the user is no longer in: what happened up to its going. Of a room that it never joined, or has forgotten since, it
-/// sees its own leave only. ([spec])
+/// A room that the user left: the events up to its leave. If the user never joined it, or has forgotten it since, only its own
+/// leave event. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#syncing
 pub(crate) fn left(
@@ -237,7 +237,7 @@ pub(crate) fn left(
     stretch: &Stretch<'_>,
 ) -> Result<Left> {
     let (gone, left_at) = (Position(row.position), Position(row.left_at));
-    // Before the first request of a client nothing has happened that it knows of.
+    // Not joined since `after`. Includes a user that never joined (`left_at` is 0) in an initial sync (`after` is 0).
     let is_closed = row.is_forgotten() || left_at <= ask.after();
     let is_known = was(db, ask, &row.room_id)?.as_deref() == Some("join");
     let wanted = Wanted {
@@ -277,7 +277,7 @@ fn ephemeral(
     if (why.typing || why.is_new) && ask.filter.wants_ephemeral(room_id, "m.typing") {
         let mut users = fleeting.typing(room_id);
         users.retain(|user| !stretch.ignored.contains(user));
-        // To who has just come, nobody is what it expects.
+        // A client that just joined assumes that no user is typing, so skip an empty list.
         if !(why.is_new && users.is_empty()) {
             events.push(to_raw_value(&rules::typing(None, &users))?);
         }
@@ -325,7 +325,7 @@ fn whole_account_data(
         .collect()
 }
 
-/// How many are in the room, and after whom it may be named if it has no name. ([spec])
+/// The number of members, and the heroes if the room has no name. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync
 fn summary(db: &mut Conn, ask: &Ask, room_id: &str) -> Result<Option<Summary>> {

@@ -1,12 +1,12 @@
-//! How many events a user has not read, by its push rules. ([spec])
+//! The unread counts of a room, by the user's push rules. ([spec])
 //!
-//! Counted when a client asks, over what came after the user's receipts: nothing is done when an event is sent, so a room costs
-//! nothing for members that never ask. What was counted is remembered, so that the next answer looks at new events only.
+//! They are counted when a client syncs, over the events after the user's receipts. Sending an event does not update any count, so
+//! members that never sync cost nothing. Counts are cached, so that the next answer counts new events only.
 //!
-//! Of what is encrypted only the rules that look at the outside of an event are known to apply, `.m.rule.encrypted` above all. So
-//! an encrypted event counts as a notification where a rule says so, but whether it is a highlight is not known: then
-//! `highlight_count` is left out. Where encrypted events are unread and none of them notifies, `notification_count` is left out
-//! too: an explicit zero makes matrix-js-sdk clear the count that it found by decrypting.
+//! For an encrypted event only the rules that do not read its content can be evaluated, above all `.m.rule.encrypted`. So it counts
+//! as a notification if such a rule says so, but whether it is a highlight is unknown, and `highlight_count` is left out. If there
+//! are unread encrypted events and no event notifies, `notification_count` is left out too: an explicit zero makes matrix-js-sdk
+//! clear the count that it found by decrypting.
 //!
 //! [spec]: https://spec.matrix.org/v1.19/client-server-api/#receiving-notifications
 
@@ -36,27 +36,27 @@ use crate::rooms::version_rules;
 use crate::runtime::bounded::{Bounded, ENTRY};
 use crate::{Error, Result};
 
-/// The most events of a room that are counted. Deviation: what is unread beyond them is not.
+/// The most events of a room that are counted. Deviation: older unread events are not counted.
 const EVENTS: usize = 500;
 
-/// The most events that are looked at for one answer. Rooms beyond them are left without a count.
+/// The most events that are read for one answer. Further rooms have no counts.
 const IN_ALL: usize = 10_000;
 
-/// The most receipts of a user in a room that are looked at.
+/// The most receipts of a user in a room that are read.
 const RECEIPTS: i64 = 1000;
 
-/// The most threads of a room whose counts are remembered.
+/// The most threads of a room whose counts are cached.
 const THREADS: usize = 100;
 
-/// How many bytes of counts are remembered: those of some ten thousand rooms and users.
+/// The size of the cache in bytes: enough for some ten thousand pairs of user and room.
 const REMEMBERED: usize = 8 << 20;
 
-/// The thread of events that are in none. ([spec])
+/// The thread id of events outside of threads. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#threaded-read-receipts
 const MAIN: &str = "main";
 
-/// What is unread, as clients are told.
+/// Unread counts as clients get them; `None` for an unknown one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Unread {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -65,14 +65,14 @@ pub(crate) struct Unread {
     notification_count: Option<u64>,
 }
 
-/// What is unread in a room, in all or outside of threads, and in each thread if that was asked for.
+/// The unread counts of a room: all events, or, by thread, those outside of threads and those of each thread.
 #[derive(Debug, Default)]
 pub(crate) struct RoomUnread {
     pub(crate) room: Option<Unread>,
     pub(crate) threads: BTreeMap<String, Unread>,
 }
 
-/// Unread events of a thread.
+/// The numbers of unread events in a thread.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Count {
     notifications: u64,
@@ -100,7 +100,7 @@ impl Count {
 
 type Counts = BTreeMap<String, Count>;
 
-/// Counts up to a position, and what they rest on.
+/// Cached counts up to a position; valid while `basis` is the same.
 #[derive(Debug, Clone)]
 struct Known {
     basis: u64,
@@ -108,7 +108,7 @@ struct Known {
     counts: Counts,
 }
 
-/// What was counted lately, by user and room.
+/// The cache of counts, by user and room.
 #[derive(Debug)]
 pub(crate) struct Memory(Mutex<Bounded<(String, String), Known>>);
 
@@ -137,14 +137,14 @@ impl Memory {
     }
 }
 
-/// Counts for one answer.
+/// Counts unread events for one answer.
 pub(crate) struct Counter<'a> {
     user: &'a str,
     ignored: &'a Ignored,
     memory: &'a Memory,
-    /// The user's rules, and a fingerprint of all that the counts of every room rest on; read when they are needed.
+    /// The user's push rules, and a fingerprint of them and of the ignored users; read when first needed.
     rules: Option<(Rc<Ruleset>, u64)>,
-    /// How many events may still be looked at.
+    /// How many events may still be read.
     left: usize,
 }
 
@@ -159,7 +159,7 @@ impl<'a> Counter<'a> {
         }
     }
 
-    /// What is unread in a room up to a position; nothing where too much was counted before.
+    /// The unread counts of a room up to a position; none if [`IN_ALL`] events were read already.
     pub(crate) fn room(
         &mut self,
         db: &mut Conn,
@@ -185,7 +185,7 @@ impl<'a> Counter<'a> {
         let mut rows = self.unseen(db, room_id, known.up_to, head)?;
         let is_redaction = |row: &EventRow| row.kind == "m.room.redaction";
         if rows.iter().any(is_redaction) && known.up_to != marks.all {
-            // What was counted may be redacted now.
+            // A counted event may be redacted now, so count again.
             known.counts.clear();
             rows = self.unseen(db, room_id, marks.all, head)?;
         }
@@ -227,7 +227,7 @@ impl<'a> Counter<'a> {
         Ok(rows)
     }
 
-    /// Count an event. What the user sends itself is read up to there; what came before it joined it need not read. ([spec])
+    /// Count an event. An event by the user marks its thread as read up to there; a member event of the user marks all as read. ([spec])
     ///
     /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#receiving-notifications
     fn count(
@@ -266,12 +266,12 @@ fn fingerprint(basis: &impl Hash) -> u64 {
     hasher.finish()
 }
 
-/// How far a user has read.
+/// The positions of a user's receipts.
 #[derive(Debug, Default, PartialEq, Eq, Hash)]
 struct Marks {
-    /// In all threads.
+    /// The unthreaded receipt.
     all: Position,
-    /// In single ones.
+    /// The receipts of threads.
     threads: BTreeMap<String, Position>,
 }
 
@@ -300,7 +300,7 @@ impl Marks {
     }
 }
 
-/// The thread that an event is in: the id of the event that began it, or `main`.
+/// The thread that an event is in: the id of its root event, or `main`.
 fn thread(row: &EventRow) -> String {
     #[derive(serde::Deserialize)]
     struct Relation {
@@ -320,7 +320,7 @@ fn thread(row: &EventRow) -> String {
     }
 }
 
-/// What the rules say of an event. They are evaluated without waiting: nothing is asked of anyone.
+/// Evaluate the push rules for an event. ruma's function is async only for conditions that this server does not use.
 fn judge(row: &EventRow, rules: &Ruleset, context: &PushConditionRoomCtx) -> Count {
     let Ok(json) = RawValue::from_string(row.pdu.clone()) else {
         return Count::default();
@@ -339,7 +339,7 @@ fn judge(row: &EventRow, rules: &Ruleset, context: &PushConditionRoomCtx) -> Cou
     }
 }
 
-/// What of a room the rules look at.
+/// The properties of a room that push rules can refer to.
 fn context(db: &mut Conn, room_id: &str, user: &str) -> Result<PushConditionRoomCtx> {
     let joined = rooms::room(db, room_id)?.map_or(0, |room| room.joined);
     let name = memberships::get(db, room_id, user)?.and_then(|row| row.display_name);
@@ -365,7 +365,7 @@ fn context(db: &mut Conn, room_id: &str, user: &str) -> Result<PushConditionRoom
     )))
 }
 
-/// The users that have every power, where the version of the room knows such.
+/// The creators of a room, for room versions in which their power is infinite.
 fn creators(db: &mut Conn, room_id: &str) -> Result<RoomPowerLevelsRules> {
     let version = rooms::room(db, room_id)?.map_or_else(String::new, |room| room.version);
     let rules = version_rules(&version)?;
@@ -380,7 +380,7 @@ fn creators(db: &mut Conn, room_id: &str) -> Result<RoomPowerLevelsRules> {
     Ok(RoomPowerLevelsRules::new(&rules.authorization, creators))
 }
 
-/// Counts as clients are told them: in one sum, or each thread for itself. ([spec])
+/// Counts as clients get them: one sum, or one for each thread. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync
 fn told(counts: &Counts, by_thread: bool) -> RoomUnread {
@@ -406,7 +406,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_known_is_not_told() {
+    fn counts_that_encryption_hides_are_left_out() {
         let count = |notifications, highlights, encrypted| Count {
             notifications,
             highlights,

@@ -1,4 +1,4 @@
-//! What a client wants to be told: a filter, as far as it is honoured.
+//! The `/sync` filter of a client, as far as it is supported.
 
 use ruma::api::client::filter::{self, FilterDefinition, RoomEventFilter};
 use schema::events::EventRow;
@@ -6,28 +6,28 @@ use schema::events::EventRow;
 use crate::rooms::rules::filter::{lets_pass, matches};
 use crate::{Refusal, Result};
 
-/// How many events of a room an answer carries when the client does not say. ([spec])
+/// The default number of timeline events of a room. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#syncing
 const TIMELINE: usize = 10;
 
-/// How many it carries at most, whatever the client says.
+/// The largest number of timeline events of a room.
 const MOST: usize = 100;
 
 /// A client's filter. ([spec])
 ///
-/// Deviation: `event_fields`, `event_format` and `lazy_load_members` are read and not applied: more is sent than was asked for,
-/// which the last of them allows.
+/// Deviation: `event_fields`, `event_format` and `lazy_load_members` are accepted and ignored: more is sent than was asked for, which
+/// the specification allows for the last of them.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#filtering
 #[derive(Debug, Clone, Default)]
 pub struct Filter(FilterDefinition);
 
 impl Filter {
-    /// Read a filter from JSON.
+    /// Parse a filter from JSON.
     ///
     /// # Errors
-    /// [`Refusal::InvalidParam`] when it is none.
+    /// [`Refusal::InvalidParam`] for an invalid filter.
     pub fn parse(json: &str) -> Result<Filter> {
         serde_json::from_str(json).map(Filter).map_err(|e| {
             let why = format!(
@@ -38,14 +38,12 @@ impl Filter {
         })
     }
 
-    /// Whether rooms that the user has left are part of a first answer.
-    #[must_use]
+    /// Whether an initial sync includes rooms that the user has left.
     pub fn includes_left(&self) -> bool {
         self.0.room.include_leave
     }
 
-    /// How many events of a room are wanted.
-    #[must_use]
+    /// The most timeline events of a room.
     pub fn timeline_limit(&self) -> usize {
         self.0
             .room
@@ -55,8 +53,7 @@ impl Filter {
             .map_or(TIMELINE, |limit| limit.min(MOST))
     }
 
-    /// Whether anything of this room is wanted.
-    #[must_use]
+    /// Whether this room is wanted.
     pub fn wants_room(&self, room_id: &str) -> bool {
         let room = &self.0.room;
         listed(room.rooms.as_deref(), &room.not_rooms, |r| {
@@ -64,14 +61,12 @@ impl Filter {
         })
     }
 
-    /// Whether what is unread in threads is wanted for each thread.
-    #[must_use]
+    /// Whether unread counts are wanted for each thread.
     pub fn wants_thread_counts(&self) -> bool {
         self.0.room.timeline.unread_thread_notifications
     }
 
     /// Whether every event of a room's timeline is wanted.
-    #[must_use]
     pub fn wants_whole_timeline(&self) -> bool {
         let f = &self.0.room.timeline;
         f.types.is_none()
@@ -84,25 +79,21 @@ impl Filter {
     }
 
     /// Whether this event is wanted in a timeline.
-    #[must_use]
     pub fn wants_event(&self, event: &EventRow) -> bool {
         lets_pass(&self.0.room.timeline, event)
     }
 
     /// Whether this event is wanted as state.
-    #[must_use]
     pub fn wants_state(&self, event: &EventRow) -> bool {
         lets_pass(&self.0.room.state, event)
     }
 
     /// Whether typing or receipts of a room are wanted.
-    #[must_use]
     pub fn wants_ephemeral(&self, room_id: &str, kind: &str) -> bool {
         wants(&self.0.room.ephemeral, room_id, kind)
     }
 
-    /// Whether this account data is wanted; `room_id` is empty for none.
-    #[must_use]
+    /// Whether this account data is wanted; `room_id` is empty for global data.
     pub fn wants_account_data(&self, room_id: &str, kind: &str) -> bool {
         if room_id.is_empty() {
             wants_global(&self.0.account_data, kind, None)
@@ -112,7 +103,6 @@ impl Filter {
     }
 
     /// Whether this user's presence is wanted.
-    #[must_use]
     pub fn wants_presence(&self, user_id: &str) -> bool {
         wants_global(&self.0.presence, "m.presence", Some(user_id))
     }
@@ -132,7 +122,7 @@ fn wants_global(f: &filter::Filter, kind: &str, sender: Option<&str>) -> bool {
         })
 }
 
-/// In the list, if there is one, and not in the other: what is in both is out.
+/// Whether an item is in the first list, if there is one, and not in the second.
 fn listed<T>(only: Option<&[T]>, not: &[T], is: impl Fn(&T) -> bool) -> bool {
     only.is_none_or(|only| only.iter().any(&is)) && !not.iter().any(&is)
 }
@@ -159,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn filters() {
+    fn a_filter_selects_rooms_events_and_data() {
         let filter = Filter::parse(
             r#"{"room": {"rooms": ["!a:test", "!b:test"], "not_rooms": ["!b:test"],
                 "timeline": {"limit": 1000, "types": ["m.room.*"], "not_types": ["m.room.topic"], "not_senders": ["@spam:test"]},

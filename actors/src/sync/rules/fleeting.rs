@@ -1,4 +1,4 @@
-//! How typing, receipts and presence read, and who may hear of them.
+//! The format of typing, receipt and presence events, and which services may receive them.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::services::{Claim, Service};
 use crate::sync::Presence;
 use crate::{Refusal, Result};
 
-/// An event that is never stored, as clients and services read it.
+/// An ephemeral event, in the format of clients and services.
 #[derive(Debug, Serialize)]
 pub struct Fleet<'a, C> {
     content: C,
@@ -27,10 +27,9 @@ pub struct TypingContent<'a> {
     user_ids: &'a [String],
 }
 
-/// Who is typing in a room ([spec]); the room is named to services only.
+/// The typing event of a room ([spec]); `room_id` is written for services only.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#mtyping
-#[must_use]
 pub fn typing<'a>(room_id: Option<&'a str>, users: &'a [String]) -> Fleet<'a, TypingContent<'a>> {
     Fleet {
         content: TypingContent { user_ids: users },
@@ -40,18 +39,18 @@ pub fn typing<'a>(room_id: Option<&'a str>, users: &'a [String]) -> Fleet<'a, Ty
     }
 }
 
-/// A receipt.
+/// A read receipt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
-    /// Who has read.
+    /// The user that has read.
     pub user: String,
     /// `m.read` or `m.read.private`.
     pub kind: String,
-    /// Up to which event.
+    /// The id of the event up to which it has read.
     pub event: String,
-    /// When, in milliseconds since the epoch.
+    /// The time, in milliseconds since the epoch.
     pub ts: i64,
-    /// The thread, `main`, or empty for none.
+    /// The thread: the id of its root, `main`, or empty for an unthreaded receipt.
     pub thread: String,
 }
 
@@ -80,22 +79,20 @@ impl From<&NewReceipt> for Receipt {
 }
 
 impl Receipt {
-    /// Who has read.
-    #[must_use]
+    /// The user that has read.
     pub fn user(&self) -> &str {
         &self.user
     }
 
-    /// Whether this user may know of it: a private one is its owner's alone. ([spec])
+    /// Whether this user may see it: a private receipt is visible to its own user only. ([spec])
     ///
     /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#private-read-receipts
-    #[must_use]
     pub fn is_for(&self, user: &str) -> bool {
         self.kind != "m.read.private" || self.user == user
     }
 }
 
-/// When and where in the threads a user has read.
+/// The time and thread of a receipt.
 #[derive(Debug, Serialize)]
 pub struct Read<'a> {
     #[serde(skip_serializing_if = "str::is_empty")]
@@ -103,14 +100,13 @@ pub struct Read<'a> {
     ts: i64,
 }
 
-/// event → type → user → when.
+/// event → receipt type → user → time and thread.
 type ReceiptContent<'a> = BTreeMap<&'a str, BTreeMap<&'a str, BTreeMap<&'a str, Read<'a>>>>;
 
-/// The receipts of a room ([spec]); the room is named to services only. An event has room for one receipt of a user and type on
-/// the same message: who has read it in several threads is in as many events.
+/// The receipt events of a room ([spec]); `room_id` is written for services only. One event can hold only one receipt per user, type
+/// and message, so a user's receipts on one message in several threads are in as many events.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#mreceipt
-#[must_use]
 pub fn receipts<'a>(
     room_id: Option<&'a str>,
     receipts: &'a [Receipt],
@@ -145,20 +141,19 @@ pub fn receipts<'a>(
 }
 
 // ANCHOR: is_privy
-/// Whether a service may hear what a user lets nobody else know: a private receipt, or presence without a common room. Its own
-/// users are its business ([spec]); whom it merely observes, only where the administrator lets it.
+/// Whether a service may receive a user's private data: a private receipt, or presence without a common room. It may for its own
+/// users ([spec]), and for users that it only observes if the administrator allows it.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#pushing-ephemeral-data
-#[must_use]
 pub fn is_privy(service: &Service, claim: Option<Claim>) -> bool {
     claim.is_some_and(|claim| claim.is_exclusive() || service.observes)
 }
 // ANCHOR_END: is_privy
 
-/// The longest status message, in bytes: everybody in the user's rooms is told it.
+/// The longest status message, in bytes: it is sent to every member of the user's rooms.
 const STATUS_BYTES: usize = 1024;
 
-/// What a user may say of itself ([spec]); a state that nobody knows would be passed on to everybody.
+/// Refuse an unknown presence state and a too long status message. ([spec])
 ///
 /// # Errors
 /// [`Refusal::InvalidParam`]
@@ -166,7 +161,7 @@ const STATUS_BYTES: usize = 1024;
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3presenceuseridstatus
 pub fn check_presence(state: &str, message: Option<&str>) -> Result<()> {
     if !matches!(state, "online" | "unavailable" | "offline") {
-        let text = "presence is online, unavailable or offline";
+        let text = "presence must be online, unavailable or offline";
         return Err(Refusal::InvalidParam(text.into()).into());
     }
     if message.is_some_and(|message| message.len() > STATUS_BYTES) {
@@ -186,10 +181,9 @@ pub struct PresenceContent<'a> {
     status_msg: Option<&'a str>,
 }
 
-/// A user's presence at a time, in milliseconds since the epoch. ([spec])
+/// The presence event of a user; `now` is by [`Clock::monotonic`](crate::Clock::monotonic). ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#mpresence
-#[must_use]
 pub fn presence<'a>(
     user_id: &'a str,
     presence: &'a Presence,
@@ -220,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn how_what_is_fleeting_reads() {
+    fn ephemeral_events_have_the_format_of_the_specification() {
         let receipt = |user: &str, kind: &str, thread: &str| Receipt {
             user: user.to_owned(),
             kind: kind.to_owned(),
@@ -254,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn who_hears_what_is_private() {
+    fn private_data_is_for_the_services_own_users_and_observed_ones() {
         let value = serde_json::json!({"id": "a", "url": null, "as_token": "a", "hs_token": "a", "sender_localpart": "a",
             "namespaces": {}});
         for observes in [true, false] {
@@ -272,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_of_oneself() {
+    fn presence_states_and_status_messages_are_checked() {
         assert!(check_presence("online", Some("here")).is_ok());
         assert!(check_presence("unavailable", Some(&"x".repeat(STATUS_BYTES))).is_ok());
         assert!(check_presence("busy", None).is_err() && check_presence("", None).is_err());

@@ -1,4 +1,4 @@
-//! What the specification demands of a sync: which part of a history is shown, whose devices changed, and how what is fleeting reads.
+//! The specification's rules for `/sync`, as pure functions: the timeline and its state, device lists, ephemeral events.
 
 pub(super) mod filter;
 mod fleeting;
@@ -11,27 +11,26 @@ use schema::events::EventRow;
 
 pub use fleeting::*;
 
-/// The part of a room's history that one answer carries.
+/// The timeline of a room in one answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timeline<'a> {
     /// The events, oldest first.
     pub events: Vec<&'a EventRow>,
-    /// Whether there are more of them before the first than were asked for.
+    /// Whether there are wanted events between `since` and the first one that are not included.
     pub limited: bool,
-    /// The place just before the first event: where to go on backwards, and whose state `state` is.
+    /// The position just before the first event: where to paginate backwards from, and the point in time of `state`.
     pub start: Position,
-    /// The state events after that place that are not shown, newest first. The client learns of them from `state`.
+    /// The state events after `start` that are not wanted, newest first. The client gets them in `state`.
     pub left_out: Vec<&'a EventRow>,
 }
 
-/// The last `limit` wanted events of a stretch of history, given newest first and perhaps cut short. ([spec])
+/// The last `limit` wanted events of a range of history, given newest first and perhaps cut short. ([spec])
 ///
-/// `head` is where the stretch ends: a timeline without events starts there. A client that applies `state` first and then the
-/// events of the timeline (`state_first`) must not be shown a state event that is older than one that is left out: the timeline
-/// begins after it.
+/// `head` is the end of the range: a timeline without events starts there. A client that applies `state` before the timeline
+/// (`state_first`) must not get a state event in the timeline that is older than an unwanted one in `state`, so the timeline begins
+/// after such an event.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#syncing
-#[must_use]
 pub fn timeline(
     newest_first: &[EventRow],
     cut_short: bool,
@@ -69,8 +68,7 @@ pub fn timeline(
     }
 }
 
-/// Of a stretch of history, the last event under each type and state key, in order of position.
-#[must_use]
+/// The last event for each type and state key, in order of position.
 pub fn latest_state<'a>(events: impl Iterator<Item = &'a EventRow>) -> Vec<&'a EventRow> {
     let mut latest: BTreeMap<(&str, &str), &EventRow> = BTreeMap::new();
     for event in events {
@@ -87,34 +85,33 @@ pub fn latest_state<'a>(events: impl Iterator<Item = &'a EventRow>) -> Vec<&'a E
     latest
 }
 
-/// What happened to a user, as far as whoever syncs may have to hear of its devices.
+/// The changes of a user that can matter to the device lists of the syncing user.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Happened {
-    /// Its device list changed.
+    /// The user's device list changed.
     pub keys: bool,
-    /// Its keys look different to the syncing user alone, by that user's signature: the two need not share a room for that.
+    /// The syncing user's own signatures on the user's keys changed; for that the two need not share a room.
     pub own_view: bool,
-    /// It and the syncing user are now in a room where they were not both before.
+    /// The two now share a room that they did not share before.
     pub met: bool,
-    /// It and whoever syncs are no longer both in a room.
+    /// The two no longer share a room that they shared before.
     pub parted: bool,
 }
 
-/// What a client is told about a user's devices.
+/// The list of `device_lists` that a user is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Word {
-    /// Look them up again.
+    /// Query the user's devices again.
     Changed,
-    /// Track them no longer.
+    /// Stop tracking the user's devices.
     Left,
 }
 
-/// What to say of a user's devices, given what happened and whether the two share a room now. ([spec])
+/// The list that a user belongs in, given its changes and whether the two share a room now. ([spec])
 ///
 /// Rooms that are not encrypted count too: a client may turn encryption on at any time.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#tracking-the-device-list-for-a-user
-#[must_use]
 pub fn word(happened: Happened, share_a_room: bool) -> Option<Word> {
     if happened.own_view {
         Some(Word::Changed)
@@ -125,8 +122,7 @@ pub fn word(happened: Happened, share_a_room: bool) -> Option<Word> {
     }
 }
 
-/// Whether a membership makes two users share the room, one of them being joined.
-#[must_use]
+/// Whether a user with this membership shares the room with its joined members.
 pub fn is_present(membership: Option<&str>) -> bool {
     matches!(membership, Some("join" | "invite"))
 }
@@ -156,7 +152,7 @@ mod tests {
     type History = (&'static [i64], bool, usize, &'static [i64], bool, i64);
 
     #[test]
-    fn the_end_of_a_history_is_shown() {
+    fn a_timeline_holds_the_newest_wanted_events() {
         // (positions newest first, cut short, limit) → (shown, limited, start)
         let cases: &[History] = &[
             (&[], false, 10, &[], false, 99),
@@ -165,7 +161,7 @@ mod tests {
             (&[7, 5, 3], false, 2, &[5, 7], true, 4),
             (&[7, 5], true, 2, &[5, 7], true, 4),
             (&[7], false, 0, &[], true, 99),
-            // An odd one out is not wanted: it counts neither as shown nor as left out.
+            // Even positions are not wanted: they count neither as included nor towards the limit.
             (&[8, 7, 5], false, 2, &[5, 7], false, 4),
             (&[8], false, 10, &[], false, 99),
             (&[8], true, 10, &[], true, 99),
@@ -185,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_of_a_timeline_is_named() {
+    fn unwanted_state_events_of_a_timeline_are_listed() {
         let topic = |position| event(position, "m.room.topic", Some(""));
         let name = |position| event(position, "m.room.name", Some(""));
         let message = |position| event(position, "m.room.message", None);
@@ -198,7 +194,7 @@ mod tests {
             (left_out, found.start.0, found.limited),
             (vec![8, 6], 4, false)
         );
-        // What stands before the timeline is not left out of it.
+        // State events before the start are not listed.
         let found = timeline(&rows, false, 1, Position(99), true, |e| {
             e.state_key.is_none()
         });
@@ -206,7 +202,7 @@ mod tests {
             (found.left_out.len(), found.start.0, found.limited),
             (0, 8, true)
         );
-        // The topic that is shown is older than the one that is not: it would win.
+        // The topic at 6 would replace the newer, unwanted one at 8, so the timeline starts after it.
         let rows = [message(9), topic(8), message(7), topic(6), message(5)];
         let found = timeline(&rows, false, 10, Position(99), true, |e| e.position != 8);
         let shown: Vec<i64> = found.events.iter().map(|e| e.position).collect();
@@ -221,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn state_is_the_last_word_on_each_key() {
+    fn the_latest_event_of_each_key_is_the_state() {
         let events = [
             event(1, "m.room.topic", Some("")),
             event(2, "m.room.member", Some("@a:test")),
@@ -238,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_of_devices() {
+    fn device_lists_follow_the_net_change() {
         let happened = |keys, met, parted| Happened {
             keys,
             own_view: false,
@@ -249,10 +245,10 @@ mod tests {
             (happened(true, false, false), true, Some(Word::Changed)),
             (happened(true, false, false), false, None),
             (happened(false, true, false), true, Some(Word::Changed)),
-            // Met in a room and gone again before anybody asked.
+            // They shared a room for a while between the two requests.
             (happened(false, true, false), false, None),
             (happened(false, false, true), false, Some(Word::Left)),
-            // Another room is left.
+            // They still share another room.
             (happened(false, false, true), true, None),
             (happened(true, false, true), false, Some(Word::Left)),
             (happened(false, true, true), true, Some(Word::Changed)),
@@ -264,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_present() {
+    fn joined_and_invited_users_share_a_room() {
         let cases = [
             (Some("join"), true),
             (Some("invite"), true),

@@ -1,23 +1,22 @@
-//! The tokens that a client gives back: where in the one order it has come to.
+//! The `since` and `next_batch` tokens of `/sync`.
 
 use schema::Position;
 
 use crate::{Refusal, Result};
 
-/// How far a client has come: `s<position>`, and `_<position>` where its to-device messages end before the rest.
+/// How far a client has synced: `s<position>`, and `_<position>` if the answer held only a part of its to-device messages.
 ///
-/// The same token is a place in a room's history: an event at or below its position is before it.
+/// It is also a valid pagination token of a room: it points just after the event at its position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Token {
-    /// Everything up to here has been answered, but perhaps for to-device messages.
+    /// Everything up to here was sent, except perhaps to-device messages.
     pub position: Position,
-    /// To-device messages up to here have been answered. Never above `position` in a token that was handed out.
+    /// To-device messages up to here were sent. At most `position` in a token from this server.
     pub to_device: Position,
 }
 
 impl Token {
-    /// A token that says the same of everything.
-    #[must_use]
+    /// A token with one position for everything.
     pub fn at(position: Position) -> Token {
         Token {
             position,
@@ -25,10 +24,10 @@ impl Token {
         }
     }
 
-    /// Read a token.
+    /// Parse a token.
     ///
     /// # Errors
-    /// [`Refusal::InvalidParam`] for text that was never handed out.
+    /// [`Refusal::InvalidParam`] for an invalid token.
     pub fn parse(text: &str) -> Result<Token> {
         let number = |digits: &str| -> Option<Position> {
             let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
@@ -47,8 +46,7 @@ impl Token {
         parts().ok_or_else(|| Refusal::InvalidParam("this is not a token of a sync".into()).into())
     }
 
-    /// The token as it counts below a head: one from after a restored backup stands at the head.
-    #[must_use]
+    /// The token, limited to a head: a token can be above it after a backup was restored.
     pub fn below(self, head: Position) -> Token {
         Token {
             position: self.position.min(head),
@@ -91,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_never_handed_out_is_refused() {
+    fn invalid_tokens_are_refused() {
         for text in [
             "",
             "s",
@@ -111,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_from_the_future_stands_at_the_head() {
+    fn a_token_above_the_head_counts_as_the_head() {
         let token = Token::parse("s90_50").expect("a token");
         assert_eq!(token.below(Position(60)).to_string(), "s60_50");
         assert_eq!(token.below(Position(40)).to_string(), "s40");
