@@ -1,7 +1,7 @@
-//! Which names each service uses and was sent, where there is a stable one and one before: counted since the server started.
+//! Counts which names each appservice uses and receives, where a name has a stable form and an older one.
 //!
-//! In memory only. What is counted are names from tables and the beginnings of paths that have a route, so there are few; a name
-//! that is known costs a look-up and no allocation.
+//! The counts start with the server and are kept in memory only. The counted names come from tables and from the prefixes of
+//! paths that have a route, so there are few of them. Counting a known name costs a look-up and no allocation.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,48 +11,48 @@ use crate::services::Registration;
 use schema::ServiceId;
 use serde::Serialize;
 
-/// Names of one topic that are counted, far above what the tables hold.
+/// The most names counted for one topic, far more than the tables hold.
 const NAMES: usize = 64;
 
-/// What a name is a name for.
+/// What a counted name belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Topic {
-    /// The version of the API: how a path begins.
+    /// The API version, as the prefix of a path.
     Path,
-    /// Where the access token stands.
+    /// How the access token is passed.
     Token,
-    /// The query parameter that names the device that a service acts on.
+    /// The query parameter that names the device on which an appservice acts.
     Device,
-    /// The way in which a service logs in or registers.
+    /// The login or registration type that an appservice uses.
     Login,
-    /// The key of a transaction. Said by the server; all others are used by the service.
+    /// A key of a transaction. The server sends it; every other topic counts what appservices use.
     Transaction,
 }
 
-/// How often, by topic and name.
+/// The number of uses, by topic and name.
 type Counts = BTreeMap<Topic, BTreeMap<Box<str>, u64>>;
 
-/// The dialects of all services; clones share them.
+/// The dialects of all appservices; clones share the counts.
 #[derive(Debug, Clone, Default)]
 pub struct Dialects(Arc<Mutex<BTreeMap<ServiceId, Counts>>>);
 
-/// One service's dialect.
+/// The names that one appservice uses and receives.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Dialect {
-    /// Whose.
+    /// The id of the appservice.
     pub service: ServiceId,
-    /// The keys with which its registration asks for something.
+    /// The keys of its registration that opt in to a feature.
     pub registration: Vec<String>,
-    /// What it used in its requests, and how often.
+    /// The names that it used in its requests, with the number of uses.
     pub used: Counts,
-    /// The keys of its transactions, and in how many each was; a transaction counts once, however often it is tried.
+    /// The keys of its transactions, with the number of transactions that had each. Retries of a transaction do not count.
     pub sent: BTreeMap<Box<str>, u64>,
 }
 
 impl Dialects {
     // ANCHOR: count
-    /// Count that a service used, or was sent, these names.
+    /// Count one use of each of these names by the appservice, or one transaction key sent to it.
     pub fn count<'a>(
         &self,
         service: &ServiceId,
@@ -71,14 +71,13 @@ impl Dialects {
                 *count += 1;
             } else if known.len() < NAMES {
                 known.insert(name.into(), 1);
-                tracing::debug!(%service, ?topic, name, "a name is spoken for the first time");
+                tracing::debug!(%service, ?topic, name, "first use of a name");
             }
         }
     }
     // ANCHOR_END: count
 
-    /// What is known of a service's dialect.
-    #[must_use]
+    /// The dialect of an appservice so far.
     pub fn of(&self, registration: &Registration) -> Dialect {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut used = all.get(&registration.id).cloned().unwrap_or_default();
@@ -92,8 +91,7 @@ impl Dialects {
     }
 }
 
-/// How a path of the client-server API begins, up to its version; an unstable one names its proposal.
-#[must_use]
+/// The prefix of a client-server API path up to its version. For an unstable path it includes the name of the proposal.
 pub fn version(path: &str) -> Option<&str> {
     let rest = path.strip_prefix("/_matrix/client/")?;
     let mut segments = rest.split('/');
@@ -138,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_nobody_expected_do_not_fill_the_memory() {
+    fn unexpected_names_do_not_fill_the_memory() {
         let (dialects, irc) = (Dialects::default(), service());
         for n in 0..1000 {
             dialects.count(&irc.id, [(Topic::Path, n.to_string().as_str())]);
@@ -147,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_says_its_version() {
+    fn the_version_of_a_path_is_found() {
         let cases = [
             ("/_matrix/client/v3/sync", Some("/_matrix/client/v3")),
             ("/_matrix/client/r0/rooms/a/b", Some("/_matrix/client/r0")),

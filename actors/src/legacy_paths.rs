@@ -1,7 +1,7 @@
-//! The paths of the application service API before it had versions. ([spec])
+//! The paths that the application service API had before it was versioned. ([spec])
 //!
-//! A service that does not know an endpoint under its present path is asked under the one before. What is there is remembered for
-//! each service and endpoint, and the present path is tried again now and then.
+//! An appservice that does not know an endpoint at its present path is tried at the older one. The path that worked is
+//! remembered for each appservice and endpoint; after a while the present path is tried first again.
 //!
 //! [spec]: https://spec.matrix.org/v1.19/application-service-api/#legacy-routes
 
@@ -13,7 +13,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use schema::ServiceId;
 use serde::Deserialize;
 
-/// Each endpoint, and where it was before. A ping has no older path.
+/// Each endpoint with its present and its older path. A ping has no older path.
 const ENDPOINTS: [(&str, &str); 4] = [
     ("/_matrix/app/v1/transactions/", "/transactions/"),
     ("/_matrix/app/v1/users/", "/users/"),
@@ -24,10 +24,11 @@ const ENDPOINTS: [(&str, &str); 4] = [
     ),
 ];
 
-/// How long a service is asked under the older path before the present one is tried again: it learns one with its next version.
+/// How long the older path is tried first. After that the present path is tried again, because the appservice may have been
+/// updated.
 const REMEMBERED: Duration = Duration::from_secs(60 * 60);
 
-/// The endpoint of a path, and the older path.
+/// The endpoint of a path, and the same path in its older form.
 pub(crate) fn older(path: &str) -> Option<(&'static str, String)> {
     ENDPOINTS.iter().find_map(|(now, before)| {
         let rest = path.strip_prefix(now)?;
@@ -35,7 +36,8 @@ pub(crate) fn older(path: &str) -> Option<(&'static str, String)> {
     })
 }
 
-/// The same path with the token in its query: what read the older paths may read no header. ([spec])
+/// The same path with the access token in its query: an appservice that only knows the older paths may not read the header.
+/// ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#legacy-authorization
 pub(crate) fn with_token(path: &str, token: &str) -> String {
@@ -45,8 +47,8 @@ pub(crate) fn with_token(path: &str, token: &str) -> String {
 }
 
 // ANCHOR: is_unknown
-/// Whether an answer says that the service does not know the path: 405, 404 `M_UNRECOGNIZED`, or a 404 that is no Matrix error.
-/// Any other error, `M_NOT_FOUND` above all, is the answer. ([spec])
+/// Whether an answer means that the appservice does not know the path: 405, 404 `M_UNRECOGNIZED`, or a 404 that is no Matrix
+/// error. Any other error, such as `M_NOT_FOUND`, is the answer to the request. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#unknown-routes
 pub(crate) fn is_unknown(status: u16, body: &str) -> bool {
@@ -59,7 +61,7 @@ pub(crate) fn is_unknown(status: u16, body: &str) -> bool {
 }
 // ANCHOR_END: is_unknown
 
-/// Which services are asked under which older paths. One entry for each service and endpoint.
+/// Which appservices use the older path of which endpoints, each with the time until which that is remembered.
 #[derive(Default)]
 pub(crate) struct LegacyPaths(Mutex<BTreeMap<(ServiceId, &'static str), i64>>);
 
@@ -75,14 +77,14 @@ impl LegacyPaths {
         until.is_some_and(|until| now < until)
     }
 
-    /// The older path is the one that the service knows.
+    /// Remember that the appservice knows the older path.
     pub(crate) fn remember(&self, service: &ServiceId, endpoint: &'static str, now: i64) {
         let time = i64::try_from(REMEMBERED.as_millis()).unwrap_or(i64::MAX);
         let key = (service.clone(), endpoint);
         self.lock().insert(key, now.saturating_add(time));
     }
 
-    /// It is not.
+    /// Try the present path first again.
     pub(crate) fn forget(&self, service: &ServiceId, endpoint: &'static str) {
         self.lock().remove(&(service.clone(), endpoint));
     }
@@ -122,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_unknown_path_is_asked_again() {
+    fn only_an_unknown_path_is_tried_again() {
         let cases = [
             (404, "<h1>not found</h1>", true),
             (404, "", true),

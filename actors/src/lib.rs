@@ -1,8 +1,9 @@
-//! What understudy decides: one actor for each question, typed messages between them, pure rules inside.
+//! The actors that decide what the server does, the typed messages between them, and the pure rules that they apply.
 //!
-//! `services` says which appservices a fact concerns. Every other folder but `runtime` is an actor: `mod.rs` is the actor and its
-//! state, `messages.rs` its messages, a file for each verb holds the handler and its write, `rules` the pure decisions, `queries` the
-//! reads that do not queue. All stand on `runtime`. This crate knows no HTTP server.
+//! `services` finds the appservices that a fact concerns. Every other folder but `runtime` is an actor: `mod.rs` holds the
+//! actor and its state, `messages.rs` its messages, one file for each verb its handler and its write, `rules` the pure
+//! decisions, and `queries` the reads that do not wait for the mailbox. All of them build on `runtime`. This crate contains no
+//! HTTP server.
 
 mod legacy_paths;
 

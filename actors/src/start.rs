@@ -1,4 +1,4 @@
-//! How the actors come to life, in which order, and how they are given to those who ask them.
+//! Starts the actors in order, and holds their addresses.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -42,73 +42,74 @@ can_be_asked!(
     Sync,
 );
 
-/// Every actor that may be asked. Clones are cheap.
+/// The addresses of all actors that answer requests. Clones are cheap.
 #[derive(Clone)]
 pub struct Actors {
-    /// What they all share: reads go through `env.store`.
+    /// The shared environment. Reads go through `env.store`.
     pub env: Env,
     /// Users, devices, tokens, profiles, account data.
     pub accounts: Address<Accounts>,
     /// Device keys, one-time keys, cross-signing, backups.
     pub key_store: Address<KeyStore>,
-    /// Keys that services keep themselves.
+    /// Keys that appservices keep themselves.
     pub key_proxy: Address<KeyProxy>,
-    /// What the proposals that are on say of such keys.
+    /// The hooks of the enabled proposals for keys that appservices keep.
     pub key_proxies: key_proxy::Proxies,
     /// Rooms, events, memberships, aliases, receipts.
     pub rooms: Address<Rooms>,
-    /// Who must track whose devices.
+    /// Which users' devices each appservice tracks.
     pub device_lists: Address<DeviceLists>,
     /// To-device messages.
     pub to_device_inbox: Address<ToDeviceInbox>,
-    /// Registrations, and the senders they start.
+    /// Registrations, and the senders started for them.
     pub appservices: Address<Appservices>,
-    /// Questions to services, outside transactions.
+    /// Requests to appservices outside transactions.
     pub appservice_queries: Address<AppserviceQueries>,
-    /// Long-polls, typing, presence.
+    /// Waiting `/sync` requests, typing, presence.
     pub sync: Address<Sync>,
-    /// Typing and presence, for the reads of `sync`.
+    /// Typing and presence, for the reads in `sync`.
     pub fleeting: Arc<Fleeting>,
 }
 
-/// What is needed to start.
+/// The parameters of [`start`].
 pub struct Parts {
-    /// The database, open.
+    /// An open database.
     pub store: Store,
-    /// Time.
+    /// The source of time.
     pub clock: Clock,
-    /// Identifiers.
+    /// The source of identifiers.
     pub ids: Ids,
-    /// Where messages are recorded.
+    /// The record of messages between actors.
     pub trace: Trace,
-    /// What the operator chose.
+    /// The operator's configuration.
     pub settings: Settings,
-    /// What the enabled proposals do.
+    /// The hooks of the enabled proposals.
     pub hooks: Hooks,
-    /// What they say of keys that services keep themselves.
+    /// The hooks of the enabled proposals for keys that appservices keep.
     pub key_proxies: key_proxy::Proxies,
-    /// Which faults of the actors a test injects.
+    /// The faults that a test injects into the actors.
     pub faults: Faults,
-    /// The folder of registration files, watched; `None` for none.
+    /// The folder of registration files, which is watched for changes; `None` for no folder.
     pub appservices: Option<PathBuf>,
-    /// Called when the process cannot keep its promises any more.
+    /// Called with a reason when the process must end because it can no longer keep its guarantees.
     pub fatal: Arc<dyn Fn(&str) + Send + std::marker::Sync>,
 }
 
 impl Actors {
-    /// Stop the senders, finish what is queued, and let go of the database. What is owed is on the disk.
+    /// Stop the senders, finish the queued writes, and close the database. What is still owed to appservices stays in the
+    /// database.
     pub async fn stop(&self) {
         self.env.stopping.stop();
-        // An actor that is gone has nothing to stop.
+        // A dead actor has nothing to stop.
         let _ = ask_as("stop", &self.appservices, crate::appservices::StopSenders).await;
         self.env.store.close();
     }
 }
 
-/// Start every actor on the current arbiter and read what the last run left to do.
+/// Start every actor on the current arbiter, and resume what the last run left unfinished.
 ///
 /// # Errors
-/// When the database fails, or belongs to a server of another name.
+/// The database fails, or belongs to a server with another name.
 pub async fn start(parts: Parts) -> Result<Actors> {
     let signing_key = signing_key(&parts).await?;
     let env = Env::new(Inner {
@@ -179,8 +180,8 @@ pub async fn start(parts: Parts) -> Result<Actors> {
         Some(Ephemeral::kept_by(sync.addr())),
     );
     let appservices = Address::new(keeper.start(), "appservices", env.clone());
-    // Registrations first: what is written or passed before they are in force would be owed to nobody. A file that cannot be taken
-    // stops nothing: the last good version of its service is in force.
+    // Load the registrations first: a fact written before they are in force would be owed to no appservice. An invalid file
+    // does not prevent the start; the last valid version of its registration stays in force.
     ask_as("start", &appservices, Reload).await?;
     Ok(Actors {
         env,
@@ -198,8 +199,8 @@ pub async fn start(parts: Parts) -> Result<Actors> {
     })
 }
 
-/// The key that signs events: made once with the database, derived from the seed in a seeded run.
-/// The same write pins the server's name: a database belongs to one.
+/// The key that signs events. It is created with the database, or derived from the seed in a seeded run. The same write records
+/// the server's name, since a database belongs to one server.
 async fn signing_key(parts: &Parts) -> Result<Ed25519KeyPair> {
     let seed: [u8; 32] = parts.ids.bytes("signing key");
     let name = parts.settings.server_name.to_string();
@@ -239,7 +240,7 @@ async fn signing_key(parts: &Parts) -> Result<Ed25519KeyPair> {
     Ed25519KeyPair::from_der(&der, "1".into()).map_err(|e| damaged(&e))
 }
 
-/// An Ed25519 private key as PKCS#8 version 1 wraps it: a fixed head and the seed. ([rfc])
+/// An Ed25519 private key in PKCS#8 version 1: a fixed header and the seed. ([rfc])
 ///
 /// [rfc]: https://www.rfc-editor.org/rfc/rfc8410#section-7
 fn pkcs8(seed: &[u8; 32]) -> Vec<u8> {

@@ -1,4 +1,4 @@
-//! The HTTP requests to application services: the one place that knows the client.
+//! HTTP requests to appservices. No other file uses the HTTP client.
 
 use std::error::Error as _;
 use std::future::pending;
@@ -12,23 +12,24 @@ use crate::legacy_paths::{self, LegacyPaths};
 use crate::services::{Registration, Service};
 use crate::{Clock, Refusal, Result};
 
-/// How long a service may take to answer a transaction.
+/// How long an appservice may take to answer a transaction.
 const TRANSACTION: Duration = Duration::from_secs(60);
 
-/// How long a service may take to answer a ping: less than a request waits for an actor, and than a client for its answer.
+/// How long an appservice may take to answer a ping: shorter than the time-out of a request to an actor, and than that of a
+/// typical client.
 const PING: Duration = Duration::from_secs(20);
 
-/// How long a connection may take to come about.
+/// The time-out for establishing a connection.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// How much of the answer to a transaction is read: enough to say what was wrong.
+/// How many bytes of the answer to a transaction are read: enough to show an error.
 const EXCERPT: usize = 1_000;
 
-/// The longest answer to a question. A client waits for it, and the server holds it in memory.
+/// The largest answer to a question, in bytes. The server holds it in memory while a client waits.
 const ANSWER: usize = 1 << 20;
 
-/// The HTTP client, shared by all who speak to services and built on first use: loading the roots of TLS takes longer than the
-/// server's start.
+/// The HTTP client, shared by all requests to appservices. It is built on first use, because loading the TLS root certificates
+/// takes longer than starting the server.
 #[derive(Clone, Default)]
 pub struct Transport {
     plain: Arc<OnceLock<Client>>,
@@ -36,14 +37,14 @@ pub struct Transport {
     legacy: Arc<LegacyPaths>,
 }
 
-/// What a service answered.
+/// The answer of an appservice.
 #[derive(Debug)]
 pub struct Answer {
-    /// The status.
+    /// The HTTP status.
     pub status: u16,
-    /// The body, or its beginning.
+    /// The body, or its first bytes.
     pub body: String,
-    /// The older path under which it was asked, if it was: without the token.
+    /// The older path, without the token, if the request was sent to it.
     pub(crate) legacy: Option<String>,
 }
 
@@ -54,15 +55,15 @@ impl Transport {
         if let Some(client) = cell.get() {
             return Ok(client);
         }
-        // Already installed is as good.
+        // An error means that a provider is installed already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let builder = Client::builder()
             .no_proxy()
             .http1_only()
             .connect_timeout(CONNECT)
-            // A redirect would carry the token elsewhere.
+            // A redirect would send the token to another place.
             .redirect(reqwest::redirect::Policy::none());
-        // Without TLS there is no need to read the system's certificates.
+        // Without TLS the system's certificates are not needed.
         let builder = if secure {
             builder
         } else {
@@ -74,7 +75,7 @@ impl Transport {
         Ok(cell.get_or_init(|| client))
     }
 
-    /// Send a frozen transaction: exactly these bytes. ([spec])
+    /// Send a frozen transaction, byte for byte. ([spec])
     ///
     /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#put_matrixappv1transactionstxnid
     pub(crate) async fn transaction(
@@ -94,7 +95,7 @@ impl Transport {
         self.under_either_path(service, clock, &path, attempt).await
     }
 
-    /// Ask whether the service is there. ([spec])
+    /// Ping the appservice. ([spec])
     ///
     /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#post_matrixappv1ping
     pub(crate) async fn ping(
@@ -107,8 +108,8 @@ impl Transport {
         status_and_excerpt(with_json(request, body), clock.sleep(PING)).await
     }
 
-    /// Ask a service something outside transactions: `POST` with a body, `GET` without. The answer is whole. How long to wait
-    /// is the asker's to say, by the Clock: dropping the future ends the request.
+    /// Send a request outside transactions, `POST` with a body or `GET` without, and read the whole answer. The caller sets the
+    /// time-out with the clock; dropping the future ends the request.
     pub(crate) async fn question(
         &self,
         service: &Service,
@@ -129,8 +130,8 @@ impl Transport {
     }
 
     // ANCHOR: under_either_path
-    /// Ask under the present path; where the service does not know it, under the one before, if there is one. What it knows is
-    /// remembered for a while, and then tried first.
+    /// Try the present path, and the older path if the appservice does not know the present one. The path that worked is
+    /// remembered for a while and tried first.
     async fn under_either_path<A: Future<Output = Result<Answer>>>(
         &self,
         service: &Service,
@@ -164,13 +165,13 @@ impl Transport {
                 if older_first {
                     self.legacy.forget(&service.id, endpoint);
                 } else {
-                    tracing::info!(service = %service.id, endpoint, "it knows the path from before version 1 only");
+                    tracing::info!(service = %service.id, endpoint, "the application service only knows the older path");
                     self.legacy
                         .remember(&service.id, endpoint, clock.monotonic());
                 }
                 Ok(other)
             }
-            // It knows neither: the first answer counts.
+            // It knows neither path: return the first answer.
             Ok(_) | Err(_) => {
                 self.legacy.forget(&service.id, endpoint);
                 Ok(answer)
@@ -179,7 +180,7 @@ impl Transport {
     }
     // ANCHOR_END: under_either_path
 
-    /// Ask with any token and any body, to examine a service.
+    /// Send a request with any token and any body, to examine an appservice.
     ///
     /// # Errors
     /// [`Refusal::UrlNotSet`], [`Refusal::ConnectionFailed`], [`Refusal::ConnectionTimeout`].
@@ -210,8 +211,7 @@ impl Transport {
     }
 }
 
-/// Send it. The status decides, as soon as it is there; the body only explains a failure, and reading it
-/// lets the connection be used again.
+/// Send the request. The status decides; the body only explains a failure, and reading it allows the connection to be reused.
 async fn status_and_excerpt(
     request: RequestBuilder,
     too_late: impl Future<Output = ()>,
@@ -235,12 +235,14 @@ async fn status_and_excerpt(
     })
 }
 
-/// Send it, and read the whole answer.
+/// Send the request and read the whole answer.
 async fn whole_answer(request: RequestBuilder) -> Result<Answer> {
     let mut response = request.send().await.map_err(refusal)?;
     let (body, whole) = read(&mut response, ANSWER).await;
     if !whole {
-        return Err(Refusal::ConnectionFailed("the answer is cut off or too long".into()).into());
+        return Err(
+            Refusal::ConnectionFailed("the answer is incomplete or too long".into()).into(),
+        );
     }
     Ok(Answer {
         status: response.status().as_u16(),
@@ -255,7 +257,7 @@ fn with_json(request: RequestBuilder, body: Bytes) -> RequestBuilder {
         .body(body)
 }
 
-/// The body up to this many bytes, and whether that is all of it.
+/// The body up to `limit` bytes, and whether that is all of it.
 async fn read(response: &mut Response, limit: usize) -> (String, bool) {
     let mut text = Vec::new();
     let whole = loop {
@@ -276,7 +278,7 @@ fn refusal(error: reqwest::Error) -> Refusal {
     if error.is_timeout() {
         return Refusal::ConnectionTimeout;
     }
-    // The innermost cause is what a person can act on: "connection refused", "no such host".
+    // The innermost cause is the most useful one: "connection refused", "no such host".
     let mut cause: &dyn std::error::Error = &error;
     while let Some(inner) = cause.source() {
         cause = inner;

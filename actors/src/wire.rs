@@ -1,4 +1,4 @@
-//! What a proposal may touch: names on the wire, the body they go into, and the hooks that put them there.
+//! What a proposal can change: names on the wire, the JSON body that uses them, and the hooks that add them.
 
 use std::collections::BTreeMap;
 
@@ -9,16 +9,16 @@ use serde_json::value::RawValue;
 use crate::Refusal;
 use crate::services::Registration;
 
-/// A name on the wire, before and after its proposal is accepted. Written once, in the proposal's table.
+/// A name on the wire in its unstable and its stable form. Each proposal lists its names once, in a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Name {
-    /// What is sent until the proposal is accepted.
+    /// The name until the proposal is accepted.
     pub unstable: &'static str,
-    /// What it will be called.
+    /// The name after that.
     pub stable: &'static str,
 }
 
-/// Which of a name's two forms are written.
+/// Which forms of a name are written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Naming {
@@ -27,11 +27,11 @@ pub enum Naming {
     Unstable,
     /// Only the stable name.
     Stable,
-    /// Both.
+    /// Both names, with the same value.
     Both,
 }
 
-/// A JSON object that is written once, key by key; raw parts keep their bytes.
+/// A JSON object that is written key by key. Raw values keep their bytes.
 #[derive(Debug, Clone, Default)]
 pub struct Body {
     naming: Naming,
@@ -40,7 +40,6 @@ pub struct Body {
 
 impl Body {
     /// An empty object.
-    #[must_use]
     pub fn new(naming: Naming) -> Body {
         Body {
             naming,
@@ -48,7 +47,7 @@ impl Body {
         }
     }
 
-    /// Write a value under a proposal's name, in the chosen forms; skips `null`, `[]` and `{}`.
+    /// Add a value under a proposal's name, in the chosen forms. `null`, `[]` and `{}` are skipped.
     pub fn put<T: Serialize + ?Sized>(&mut self, name: Name, value: &T) {
         let Ok(json) = serde_json::to_string(value) else {
             return;
@@ -66,20 +65,19 @@ impl Body {
         }
     }
 
-    /// Write a value under a stable key, empty or not.
+    /// Add a value under a stable key, even if it is empty.
     pub fn put_always<T: Serialize + ?Sized>(&mut self, key: &'static str, value: &T) {
         if let Ok(json) = serde_json::to_string(value) {
             self.entries.push((key, json));
         }
     }
 
-    /// The keys that were written, in order.
+    /// The keys that were added, in order.
     pub fn names(&self) -> impl Iterator<Item = &'static str> {
         self.entries.iter().map(|(key, _)| *key)
     }
 
     /// The object as text.
-    #[must_use]
     pub fn into_json(self) -> String {
         let length: usize = self
             .entries
@@ -102,16 +100,16 @@ impl Body {
     }
 }
 
-/// A to-device message as a transaction carries it. (MSC4203)
+/// A to-device message in a transaction. (MSC4203)
 #[derive(Debug, Serialize)]
 pub struct ToDeviceEvent {
     /// The event type.
     pub r#type: String,
-    /// Who sent it.
+    /// The sender's user id.
     pub sender: String,
-    /// Who receives it.
+    /// The recipient's user id.
     pub to_user_id: String,
-    /// On which device.
+    /// The recipient's device id.
     pub to_device_id: String,
     /// The content, byte for byte as it was sent.
     pub content: Box<RawValue>,
@@ -120,87 +118,86 @@ pub struct ToDeviceEvent {
 /// Device-list changes. (MSC3202)
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
 pub struct DeviceLists {
-    /// Whose devices to look up again.
+    /// Users whose devices must be queried again.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub changed: Vec<String>,
-    /// Whom to stop tracking.
+    /// Users who need not be tracked any more.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub left: Vec<String>,
 }
 
-/// An item of a kind that a proposal composes itself.
+/// An owed item of a kind that a proposal composes itself.
 #[derive(Debug)]
 pub struct OwedItem {
-    /// The parts of its key, as it was owed.
+    /// The parts of the key under which it was owed.
     pub key: Vec<String>,
-    /// What it holds.
+    /// The item as JSON.
     pub value: Box<RawValue>,
 }
 
-/// user → device → what is said of it.
+/// A value for each device, by user and device id.
 pub type PerDevice<T> = BTreeMap<OwnedUserId, BTreeMap<OwnedDeviceId, T>>;
 
-/// Everything that one transaction will carry, before it has names.
+/// The content of one transaction before it is written as JSON.
 #[derive(Debug)]
 pub struct Pending {
-    /// For whom.
+    /// The registration of the receiving appservice.
     pub registration: Registration,
     /// Room events in client format, with `room_id`.
     pub events: Vec<Box<RawValue>>,
-    /// Typing, receipts, presence.
+    /// Typing, receipts and presence.
     pub ephemeral: Vec<Box<RawValue>>,
     /// To-device messages.
     pub to_device: Vec<ToDeviceEvent>,
     /// Device-list changes.
     pub device_lists: DeviceLists,
-    /// Items of other kinds, by kind.
+    /// Items of the proposals' own kinds, by kind.
     pub others: BTreeMap<String, Vec<OwedItem>>,
-    /// Unclaimed one-time keys by algorithm; zero is said.
+    /// Unclaimed one-time keys by algorithm, with an explicit zero where there are none.
     pub one_time_key_counts: PerDevice<BTreeMap<String, i64>>,
-    /// Algorithms with an unused fallback key; none is said as an empty list.
+    /// Algorithms with an unused fallback key; an empty list where there are none.
     pub unused_fallback_key_types: PerDevice<Vec<String>>,
 }
 
-/// A device of another user that signs for a device without keys of its own.
+/// A device of another user that signs the keys of a device which has none of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceSigner {
-    /// Whose device signs.
+    /// The owner of the signing device.
     pub user: OwnedUserId,
-    /// Which device: it signs as `ed25519:` and this id.
+    /// The id of the signing device. Its key id is `ed25519:` and this id.
     pub device: OwnedDeviceId,
     /// Its public key, base64.
     pub public_key: String,
 }
 
 impl DeviceSigner {
-    /// The name under which it signs.
-    #[must_use]
+    /// The key id of its signatures.
     pub fn key_id(&self) -> String {
         format!("ed25519:{}", self.device)
     }
 }
 
-/// Which device of another user signs for the device with these keys: none, or one, or why the keys cannot be taken in.
+/// Finds the device of another user that signs for the device with these keys, if there is one. An error refuses the keys.
 pub type FindDeviceSigner = fn(&CanonicalJsonObject) -> Result<Option<DeviceSigner>, Refusal>;
 
-/// What the enabled proposals add, in order.
+/// The hooks of the enabled proposals, in order.
 #[derive(Debug, Clone, Default)]
 pub struct Hooks {
-    /// Which form of a proposal's names is written.
+    /// Which forms of a proposal's names are written.
     pub naming: Naming,
-    /// Extra keys in transactions.
+    /// Functions that add keys to a transaction.
     pub transaction: Vec<fn(&Pending, &mut Body)>,
-    /// The keys of a registration that ask for an experiment that is off.
+    /// Registration keys that opt in to an experiment which is off.
     pub off: Vec<&'static str>,
-    /// Who else signs for a device.
+    /// Functions that find another user's device which signs for a device.
     pub device_signer: Vec<FindDeviceSigner>,
 }
 
 impl Hooks {
-    /// The device of another user that signs for the device with these keys, by the first proposal that finds one.
+    /// The device of another user that signs for the device with these keys, as found by the first proposal that finds one.
     ///
     /// # Errors
-    /// Why a proposal does not take the keys in.
+    /// A proposal refuses the keys.
     pub fn device_signer(
         &self,
         keys: &CanonicalJsonObject,
@@ -220,7 +217,7 @@ mod tests {
     };
 
     #[test]
-    fn names_are_written_as_chosen_and_nothing_empty_is() {
+    fn names_are_written_in_the_chosen_forms_and_empty_values_are_skipped() {
         let cases = [
             (
                 Naming::Unstable,

@@ -1,4 +1,4 @@
-//! How actors are spoken to: [`ask`] where the answer or the commit matters, [`tell`] for facts and nudges.
+//! Sending messages to actors: [`ask`] waits for an answer, [`tell`] sends a notification and does not wait.
 
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use tokio::time::timeout;
 use crate::runtime::trace::{self, short};
 use crate::{Env, Error, Result};
 
-/// How long an answer may take before the asker gives up. Long enough for a slow disk, shorter than a client's patience.
+/// How long to wait for an answer. Long enough for a slow disk, shorter than the time-outs of clients.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// An actor that may be asked.
+/// The address of an actor that answers requests.
 pub struct Address<A: Actor> {
     addr: Addr<A>,
     name: &'static str,
@@ -34,38 +34,35 @@ impl<A: Actor> Clone for Address<A> {
 }
 
 impl<A: Actor<Context = Context<A>>> Address<A> {
-    /// Name an actor's address.
-    #[must_use]
+    /// The address of an actor, with the name under which it is traced.
     pub fn new(addr: Addr<A>, name: &'static str, env: Env) -> Address<A> {
         Address { addr, name, env }
     }
 
-    /// The address itself, for an actor that needs a `Recipient` of one message.
-    #[must_use]
+    /// The underlying address, for an actor that needs a `Recipient` of one message.
     pub fn addr(&self) -> &Addr<A> {
         &self.addr
     }
 
-    /// The actor's name, as traced.
-    #[must_use]
+    /// The actor's name in the trace.
     pub fn name(&self) -> &'static str {
         self.name
     }
 }
 
-/// A question to an actor: what the actor tells and writes because of it is recorded under the request that caused it.
+/// A request to an actor. The messages and writes that it causes are recorded under the request that caused it.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Asked<A: Actor>(Box<dyn FnOnce(&mut A, &mut A::Context) + Send>);
 
 impl<A: Actor> Asked<A> {
-    /// Have the actor handle it.
+    /// Run the handler on the actor.
     pub(crate) fn put(self, actor: &mut A, ctx: &mut A::Context) {
         (self.0)(actor, ctx);
     }
 }
 
-/// Lets actors be asked.
+/// Implement the traits that let an actor receive [`Asked`].
 macro_rules! can_be_asked {
     ($($actor:ty),+ $(,)?) => {$(
         impl ::actix::Handler<$crate::runtime::address::Asked<$actor>> for $actor {
@@ -83,11 +80,11 @@ macro_rules! can_be_asked {
 }
 pub(crate) use can_be_asked;
 
-/// Ask an actor on behalf of a request, and wait for the answer.
+/// Send a message to an actor on behalf of a request, and wait for the answer.
 ///
 /// # Errors
-/// What the actor answers; [`Error::Slow`] without an answer in time; [`Error::Failed`] when it is gone. A core actor
-/// that is gone ends the process: starting again loses nothing.
+/// The error of the handler; [`Error::Slow`] without an answer in time; [`Error::Failed`] when the handler panicked or the
+/// actor has died. A dead actor ends the process: a restart loses no data.
 pub async fn ask<A, M, T>(to: &Address<A>, message: M) -> Result<T>
 where
     A: Actor<Context = Context<A>> + Handler<M> + Handler<Asked<A>>,
@@ -97,7 +94,7 @@ where
     ask_as("http", to, message).await
 }
 
-/// Ask an actor on behalf of another, and wait for the answer. Errors as for [`ask`].
+/// Send a message to an actor on behalf of another actor, and wait for the answer.
 ///
 /// # Errors
 /// As for [`ask`].
@@ -111,7 +108,7 @@ where
     to.env.trace.told(from, to.name, &message);
     let ((tell, answer), cause) = (oneshot::channel(), trace::cause());
     let handle = move |actor: &mut A, ctx: &mut Context<A>| {
-        // An asker that has given up is not answered.
+        // Skip the work if the caller no longer waits.
         if !tell.is_closed() {
             trace::within(cause, || actor.handle(message, ctx).handle(ctx, Some(tell)));
         }
@@ -124,7 +121,7 @@ where
         Ok(Ok(answer)) => answer,
         Err(_) | Ok(Err(MailboxError::Timeout)) => Err(Error::Slow(to.name)),
         Ok(Err(MailboxError::Closed)) => {
-            // A handler that was dropped looks the same: only an address that leads nowhere is a dead actor.
+            // A dropped handler looks the same: the actor is dead only if its address is disconnected.
             if !to.addr.connected() {
                 (to.env.fatal)(&format!("the actor {} has died", to.name));
             }
@@ -133,8 +130,8 @@ where
     }
 }
 
-/// Tell an actor a fact whose row is committed already. A full mailbox loses the word, not the fact: start-up and the next
-/// word read the row.
+/// Notify an actor of a fact whose row is already committed. A full mailbox drops the message but not the fact: the next
+/// message, or the next start, leads the actor to the row.
 pub fn tell<M>(env: &Env, from: &'static str, to: &Recipient<M>, name: &'static str, message: M)
 where
     M: Message + Serialize + Send + 'static,
@@ -146,12 +143,12 @@ where
             from,
             to = name,
             what = short::<M>(),
-            "a hint was dropped; the row it speaks of is on the disk"
+            "a notification was dropped; its row is in the database"
         );
     }
 }
 
-/// The answer of a handler: what it began is under way until it ends, and a panic is an error for its asker alone.
+/// Run the future of a handler. It counts as work under way until it ends; a panic becomes an error for its caller alone.
 pub fn guarded<T: 'static>(
     env: &Env,
     name: &'static str,
@@ -163,7 +160,10 @@ pub fn guarded<T: 'static>(
         let answer = answer.await;
         drop(busy);
         answer.unwrap_or_else(|_| {
-            tracing::error!(actor = name, "a handler panicked; its asker is told");
+            tracing::error!(
+                actor = name,
+                "a handler panicked; its caller receives an error"
+            );
             Err(Error::Failed(name))
         })
     })

@@ -1,21 +1,21 @@
-//! A memory of what can be found out again, bounded in bytes.
+//! A cache bounded in bytes.
 
 use std::borrow::Borrow;
 #[expect(
     clippy::disallowed_types,
-    reason = "a cache: its order is never seen, and its hash is keyed because strangers choose the keys"
+    reason = "a cache: its order is never seen, and its hash is keyed because untrusted users choose the keys"
 )]
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::mem;
 
-/// What an entry takes besides its key and value: its place in a table that is half full, and two allocations.
+/// The bytes that an entry takes besides its key and value: its slot in a half-full table, and two allocations.
 pub const ENTRY: usize = 112;
 
 // ANCHOR: bounded
-/// A cache in two generations. An entry that is read moves to the young generation. When that is full it becomes the old one, and
-/// the entries that were not read since the last time are dropped. No order of use is kept and nothing is searched for eviction;
-/// the bound holds by construction.
+/// A cache in two generations. Reading an entry moves it to the young generation. When the young generation is full it becomes
+/// the old one, and the entries of the former old generation, which were not read meanwhile, are dropped. There is no list in
+/// order of use and no search at eviction, and the bound always holds.
 pub struct Bounded<K, V> {
     young: Generation<K, V>,
     old: Generation<K, V>,
@@ -41,8 +41,7 @@ impl<K, V> Default for Generation<K, V> {
 }
 
 impl<K: Eq + Hash, V: Clone> Bounded<K, V> {
-    /// At most so many bytes, where `size` is what a key and its value take besides [`ENTRY`].
-    #[must_use]
+    /// A cache of at most this many bytes. `size` returns what a key and its value take besides [`ENTRY`].
     pub fn new(bytes: usize, size: fn(&K, &V) -> usize) -> Bounded<K, V> {
         Bounded {
             young: Generation::default(),
@@ -52,7 +51,7 @@ impl<K: Eq + Hash, V: Clone> Bounded<K, V> {
         }
     }
 
-    /// The value of a key, if it is remembered.
+    /// The cached value of a key.
     pub fn get<Q>(&mut self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
@@ -67,7 +66,7 @@ impl<K: Eq + Hash, V: Clone> Bounded<K, V> {
         Some(value)
     }
 
-    /// Remember a value. One that is larger than a generation is not remembered.
+    /// Cache a value. A value larger than a generation is not cached.
     pub fn put(&mut self, key: K, value: V) {
         self.forget(&key);
         let bytes = ENTRY + (self.size)(&key, &value);
@@ -75,7 +74,7 @@ impl<K: Eq + Hash, V: Clone> Bounded<K, V> {
             return;
         }
         if self.young.bytes + bytes > self.most {
-            // The old table is emptied and used again: the next entries need one of its size.
+            // Reuse the allocation of the old table, since the next generation needs the same size.
             mem::swap(&mut self.young, &mut self.old);
             self.young.entries.clear();
             self.young.bytes = 0;
@@ -84,7 +83,7 @@ impl<K: Eq + Hash, V: Clone> Bounded<K, V> {
         self.young.entries.insert(key, value);
     }
 
-    /// Forget a key.
+    /// Remove a key.
     pub fn forget<Q>(&mut self, key: &Q)
     where
         K: Borrow<Q>,
@@ -97,14 +96,13 @@ impl<K: Eq + Hash, V: Clone> Bounded<K, V> {
         }
     }
 
-    /// Forget everything.
+    /// Remove all entries.
     pub fn clear(&mut self) {
         self.young = Generation::default();
         self.old = Generation::default();
     }
 
-    /// How many bytes it holds.
-    #[must_use]
+    /// The number of bytes in use.
     pub fn bytes(&self) -> usize {
         self.young.bytes + self.old.bytes
     }
@@ -127,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_bounded_in_bytes_and_keeps_what_is_read() {
+    fn the_cache_is_bounded_in_bytes_and_keeps_entries_that_are_read() {
         let mut memory = memory();
         memory.put("read often".to_owned(), 1);
         for n in 0..1_000 {
@@ -141,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_put_again_or_forgotten_is_counted_once() {
+    fn an_entry_that_is_replaced_or_removed_is_counted_once() {
         let mut memory = memory();
         for n in 0..1_000 {
             memory.put("a".to_owned(), n);

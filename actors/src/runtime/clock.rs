@@ -1,4 +1,4 @@
-//! Time: the system's, or one that a test moves by hand. Nothing else reads a clock.
+//! Time: the system's clock, or one that a test moves by hand. No other file reads a clock.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock, Mutex};
@@ -6,21 +6,21 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::oneshot;
 
-/// Where time comes from. There are two times, and both are read here alone:
+/// The source of time. It has two kinds of time:
 ///
-/// - [`Clock::now`] is the wall clock: a label for people, for events and for rows. An operator or a time server can set it back or
-///   forth at any moment.
-/// - [`Clock::monotonic`] only grows, and is worth nothing after the process has ended. Every duration is measured by it: back-off,
-///   time-outs, typing, rate limits, how long something is remembered. [`Clock::sleep`] waits by it.
+/// - [`Clock::now`] is the wall clock, for time stamps in events, in rows and for people. It can jump in either direction when
+/// an operator or a time server sets it.
+/// - [`Clock::monotonic`] only grows, and has no meaning after the process has ended. Every duration is measured with it:
+/// back-off, time-outs, typing, rate limits, how long something is cached. [`Clock::sleep`] waits by it.
 #[derive(Clone)]
 pub enum Clock {
-    /// The machine's.
+    /// The system's clock.
     System,
-    /// Stands still until [`Clock::advance`].
+    /// A clock that stands still until [`Clock::advance`].
     Manual(Arc<Manual>),
 }
 
-/// Both times of a moment.
+/// The wall clock and the monotonic clock, read together.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Times {
     /// [`Clock::now`].
@@ -43,8 +43,7 @@ struct ManualState {
 }
 
 impl Clock {
-    /// A clock that stands still at this time, in milliseconds since the epoch.
-    #[must_use]
+    /// A clock that stands still at `now`, in milliseconds since the epoch.
     pub fn manual(now: i64) -> Clock {
         Clock::Manual(Arc::new(Manual {
             state: Mutex::new(ManualState {
@@ -56,8 +55,8 @@ impl Clock {
         }))
     }
 
-    /// Milliseconds since the epoch, by the wall clock. For labels only: a difference of two of these is not a duration.
-    #[must_use]
+    /// The wall clock, in milliseconds since the epoch. Use it for time stamps only: the difference of two readings is not a
+    /// duration.
     pub fn now(&self) -> i64 {
         match self {
             #[expect(
@@ -75,9 +74,8 @@ impl Clock {
     }
 
     /// Milliseconds since an arbitrary moment of this process. It never goes back.
-    #[must_use]
     pub fn monotonic(&self) -> i64 {
-        /// When the process first asked.
+        /// The time of the first call.
         static START: LazyLock<Instant> = LazyLock::new(Instant::now);
         match self {
             Clock::System => millis(START.elapsed()),
@@ -93,7 +91,7 @@ impl Clock {
         }
     }
 
-    /// Resolves when this much time has passed.
+    /// A future that resolves after `time`.
     pub fn sleep(&self, time: Duration) -> impl Future<Output = ()> + Send + use<> {
         let waiting = match self {
             Clock::System => None,
@@ -107,21 +105,21 @@ impl Clock {
                 )]
                 None => tokio::time::sleep(time).await,
                 Some(woken) => {
-                    // The clock is never dropped before its sleepers; if it were, time would have ended.
+                    // An error means that the clock was dropped; that happens only at the end of a test.
                     let _ = woken.await;
                 }
             }
         }
     }
 
-    /// Move a manual clock on and wake who has waited long enough. Nothing on the system's clock.
+    /// Advance a manual clock and wake the sleepers that are due. No effect on the system's clock.
     pub fn advance(&self, time: Duration) {
         if let Clock::Manual(manual) = self {
             manual.advance(time);
         }
     }
 
-    /// Set the wall clock of a manual clock, forth or back: no time passes. Nothing on the system's clock.
+    /// Set the wall clock of a manual clock without any time passing. No effect on the system's clock.
     pub fn set_wall(&self, now: i64) {
         if let Clock::Manual(manual) = self
             && let Ok(mut state) = manual.state.lock()
@@ -130,8 +128,7 @@ impl Clock {
         }
     }
 
-    /// Whether somebody moves this clock by hand.
-    #[must_use]
+    /// Whether this is a manual clock.
     pub fn is_manual(&self) -> bool {
         matches!(self, Clock::Manual(_))
     }
@@ -164,7 +161,7 @@ impl Manual {
         let due = std::mem::replace(&mut state.waiting, later);
         drop(state);
         for wake in due.into_values() {
-            // Whoever gave up waiting is not there to hear it.
+            // The receiver may have been dropped.
             let _ = wake.send(());
         }
     }
@@ -195,7 +192,7 @@ mod tests {
     }
 
     #[actix::test]
-    async fn the_wall_clock_may_be_set_and_no_duration_notices() {
+    async fn setting_the_wall_clock_changes_no_duration() {
         let clock = Clock::manual(1_000_000);
         let sleep = clock.sleep(Duration::from_secs(1));
         clock.set_wall(0);

@@ -1,4 +1,4 @@
-//! What every actor is given: storage, time, identifiers, whom to wake, where to be seen.
+//! The environment that every actor receives: storage, time, identifiers, wake-ups, the trace.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -17,56 +17,56 @@ use crate::services::Proposals;
 use crate::wire::Hooks;
 use crate::{Clock, Ids};
 
-/// What the operator chose.
+/// The operator's configuration.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The server's name: the part after the colon of its users' ids.
+    /// The server name: the part of user ids after the colon.
     pub server_name: OwnedServerName,
-    /// Services that may see messages to users whom they merely observe; `None` lets each of them.
+    /// Appservices that may receive messages to users in their non-exclusive namespaces; `None` allows all.
     pub observe: Option<Vec<ServiceId>>,
-    /// Which proposals fill transactions.
+    /// The enabled proposals that add to transactions.
     pub proposals: Proposals,
-    /// Whether anybody may register; application services always may.
+    /// Whether anyone may register. Appservices always may.
     pub open_registration: bool,
-    /// Whether a user that syncs is online when its request does not say otherwise.
+    /// Whether a `/sync` request without `set_presence` makes its user online.
     pub presence: bool,
-    /// What argon2 spends on a password: KiB of memory and passes.
+    /// The cost of the argon2 password hash: KiB of memory, and passes.
     pub password_cost: (u32, u32),
-    /// The room version of a room whose creator does not choose.
+    /// The version of a new room whose creator does not choose one.
     pub default_room_version: String,
 }
 
-/// What every actor is given. Clones are cheap.
+/// The environment that every actor receives. Clones are cheap.
 #[derive(Clone)]
 pub struct Env(Arc<Inner>);
 
-/// The parts of [`Env`], read through it.
+/// The fields of [`Env`], which dereferences to this.
 pub struct Inner {
     /// The database.
     pub store: Store,
-    /// Time.
+    /// The source of time.
     pub clock: Clock,
-    /// Identifiers.
+    /// The source of identifiers.
     pub ids: Ids,
-    /// Tokens, users and devices that were looked up lately.
+    /// A cache of tokens, users and devices.
     pub known: Known,
-    /// Who is to be woken.
+    /// The wake-ups of senders and of waiting `/sync` requests.
     pub wake: Wake,
-    /// Which names each service uses and was sent.
+    /// The names that each appservice uses and receives.
     pub dialects: Dialects,
-    /// Where messages are recorded, and how much is under way.
+    /// The record of messages, and the count of work under way.
     pub trace: Trace,
-    /// What the operator chose.
+    /// The operator's configuration.
     pub settings: Settings,
-    /// What the enabled proposals do.
+    /// The hooks of the enabled proposals.
     pub hooks: Hooks,
-    /// The key that signs events, kept in the database.
+    /// The key that signs events. It is stored in the database.
     pub signing_key: Ed25519KeyPair,
-    /// Which faults a test injects.
+    /// The faults that a test injects.
     pub faults: Faults,
-    /// Whether the server is being stopped.
+    /// The signal that the server is shutting down.
     pub stopping: Stopping,
-    /// Called when the process cannot keep its promises any more.
+    /// Called with a reason when the process must end because it can no longer keep its guarantees.
     pub fatal: Arc<dyn Fn(&str) + Send + Sync>,
 }
 
@@ -83,7 +83,7 @@ impl Deref for Env {
     }
 }
 
-/// Says that the server is being stopped, to who waits for something else.
+/// A signal that the server is shutting down, for tasks that wait for something else.
 #[derive(Clone)]
 pub struct Stopping(Arc<tokio::sync::watch::Sender<bool>>);
 
@@ -94,16 +94,16 @@ impl Default for Stopping {
 }
 
 impl Stopping {
-    /// It is.
+    /// Send the signal.
     pub fn stop(&self) {
         self.0.send_replace(true);
     }
 
-    /// Resolves when it is.
+    /// A future that resolves when the server is shutting down.
     pub fn stopped(&self) -> impl Future<Output = ()> + Send + 'static {
         let mut heard = self.0.subscribe();
         async move {
-            // The sender lives as long as anybody who could wait.
+            // An error means that the environment is gone, so the server has stopped.
             let _ = heard.wait_for(|stopping| *stopping).await;
         }
     }

@@ -1,20 +1,20 @@
-//! Why an actor did not do what it was asked: a rule said no, or something below is broken.
+//! Why an actor did not do what it was asked to: a rule refused it, or something failed.
 
 use std::borrow::Cow;
 
-/// A result of an actor.
+/// The result of a message to an actor.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// An actor did not do what it was asked, and nothing of it was done.
+/// The request failed, and nothing of it was done.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A rule said no.
+    /// A rule refused the request.
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// Storage failed.
     #[error(transparent)]
     Storage(#[from] schema::Error),
-    /// No answer in time; trying again may help.
+    /// No answer in time. The caller may try again.
     #[error("{0} did not answer in time")]
     Slow(&'static str),
     /// The handler panicked, or the actor has stopped.
@@ -37,9 +37,9 @@ impl From<serde_json::Error> for Error {
     }
 }
 
-/// What a rule says when it says no: each is one Matrix error, and its text is a lower-case fragment.
+/// A refusal by a rule. Each is one Matrix error, and its text is a lower-case fragment.
 ///
-/// The server crate holds the only table from these to status and `errcode`.
+/// The server crate maps them to HTTP status and `errcode`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// 403 `M_FORBIDDEN`
@@ -66,10 +66,10 @@ pub enum Refusal {
     /// 400 `M_WEAK_PASSWORD`
     #[error("{0}")]
     WeakPassword(Cow<'static, str>),
-    /// 400 `M_UNKNOWN_DEVICE`: an application service named a device that does not exist.
+    /// 400 `M_UNKNOWN_DEVICE`: an appservice named a device that does not exist.
     #[error("unknown device")]
     UnknownDevice,
-    /// 400 `M_UNKNOWN`: the request needs a device and has none.
+    /// 400 `M_UNKNOWN`: the request needs a device, and its token has none.
     #[error("this request needs a device")]
     NoDevice,
     /// 400 `M_APPSERVICE_LOGIN_UNSUPPORTED`
@@ -78,7 +78,7 @@ pub enum Refusal {
     /// 400 `M_BAD_JSON`
     #[error("{0}")]
     BadJson(Cow<'static, str>),
-    /// 405 `M_BAD_JSON`: this type is managed by the server.
+    /// 405 `M_BAD_JSON`: the server manages this type itself.
     #[error("{0}")]
     ManagedByServer(Cow<'static, str>),
     /// 400 `M_MISSING_PARAM`
@@ -93,16 +93,16 @@ pub enum Refusal {
     /// 413 `M_TOO_LARGE`
     #[error("{0}")]
     TooLarge(Cow<'static, str>),
-    /// 400 `M_TOO_LARGE`: more of something than may be kept.
+    /// 400 `M_TOO_LARGE`: a limit on the number of something is reached.
     #[error("{0}")]
     TooMany(Cow<'static, str>),
     /// 400 `M_ROOM_IN_USE`
     #[error("this alias is taken")]
     RoomInUse,
-    /// 400 `M_BAD_ALIAS`: a room is to be called by a name that is not its own.
+    /// 400 `M_BAD_ALIAS`: the alias does not point to this room.
     #[error("{0} does not name this room")]
     BadAlias(String),
-    /// 409 `M_UNKNOWN`: the alias exists.
+    /// 409 `M_UNKNOWN`: the alias exists already.
     #[error("this alias is taken")]
     AliasTaken,
     /// 400 `M_UNSUPPORTED_ROOM_VERSION`
@@ -117,7 +117,7 @@ pub enum Refusal {
     /// 403 `M_WRONG_ROOM_KEYS_VERSION`
     #[error("not the current backup version")]
     WrongBackupVersion {
-        /// The version that is current.
+        /// The current version.
         current: String,
     },
     /// 400 `M_URL_NOT_SET`
@@ -128,7 +128,7 @@ pub enum Refusal {
     BadStatus {
         /// Its HTTP status.
         status: u16,
-        /// Its body, cut to a readable length.
+        /// The start of its body.
         body: String,
     },
     /// 502 `M_CONNECTION_FAILED`
@@ -140,10 +140,10 @@ pub enum Refusal {
     /// 429 `M_LIMIT_EXCEEDED`
     #[error("too many requests")]
     LimitExceeded {
-        /// Try again after this many milliseconds.
+        /// The time to wait before the next attempt, in milliseconds.
         retry_after_ms: u64,
     },
-    /// 400 `M_KEY_TOO_LARGE`: the name of a profile field.
+    /// 400 `M_KEY_TOO_LARGE`: the name of a profile field is too long.
     #[error("{0}")]
     KeyTooLarge(Cow<'static, str>),
     /// 400 `M_PROFILE_TOO_LARGE`
@@ -159,15 +159,15 @@ pub enum Refusal {
     Unknown(Cow<'static, str>),
 }
 
-/// What a user must do before a request is carried out, as the body of the 401 says it.
+/// What a user must do to confirm a request; the body of the 401.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Challenge {
-    /// The session to name when the request is repeated.
+    /// The session id to send when the request is repeated.
     pub session: String,
-    /// The ways to confirm: each is a list of stages.
+    /// The ways to confirm, each a list of stages.
     pub flows: Vec<Vec<&'static str>>,
-    /// The stages that are done, where the client named a session that is open.
+    /// The completed stages, if the client named an open session.
     pub completed: Option<Vec<&'static str>>,
-    /// Why the stage that was tried failed, said as 401 `M_FORBIDDEN` beside the flows; `None` when none was tried.
+    /// Why the last stage failed, sent as `M_FORBIDDEN` with the flows; `None` if no stage was tried.
     pub failed: Option<&'static str>,
 }

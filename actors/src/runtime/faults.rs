@@ -1,58 +1,59 @@
-//! Where a test can make the senders and the hints fail: the end of the process around a request to a service, a hint that is lost.
+//! Points at which a test can inject a fault: the process ends around a request to an appservice, or a notification is lost.
 //!
-//! Without faults, which is the default, each point costs one branch. The faults of the storage are in [`schema::faults`].
+//! Without faults, which is the default, each point costs one branch. Faults of the storage are in [`schema::faults`].
 
 use std::sync::Arc;
 
 /// A point at which a fault can be injected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Point {
-    /// A sender has a body that is on the disk, and its request is not sent yet.
+    /// A sender has stored a transaction body, and has not sent the request yet.
     BeforeRequest,
-    /// A service has answered a request, and nothing of the answer is remembered yet.
+    /// An appservice has answered a request, and nothing of the answer is recorded yet.
     AfterAnswer,
-    /// A service has answered a 2xx, and the write that records it is not queued yet.
+    /// An appservice has answered with a 2xx, and the write that records it is not queued yet.
     BeforeRecord,
-    /// That write is committed, and neither its sender nor the inbox, which deletes what was delivered, knows it yet.
+    /// The write that records the 2xx is committed. The sender and the inbox, which deletes the delivered messages, do not know
+    /// it yet.
     AfterRecord,
-    /// A hint is about to be given to a sender.
+    /// A notification is about to be sent to a sender.
     SenderHint,
-    /// A hint of the storage is about to be given to `device_lists`.
+    /// The storage is about to notify `device_lists`.
     LogHint,
 }
 
-/// What goes wrong at a [`Point`].
+/// The fault at a [`Point`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Fault {
-    /// Nothing.
+    /// No fault.
     #[default]
     None,
-    /// A sender behaves as in a process that was killed: it goes no further. The rest of the process is the test's to end. At the
-    /// points of hints, nothing.
+    /// The sender stops as if the process had been killed. The test must end the rest of the process. No effect at the points
+    /// of notifications.
     End,
-    /// The hint is lost. At the points of a sender, nothing.
+    /// The notification is lost. No effect at the points of a sender.
     Lose,
 }
 
-/// Chooses the fault at each point. Called from the actors and from the writer of the storage.
+/// Chooses the fault at each point. It is called by the actors and by the writer of the storage.
 type Choose = dyn Fn(Point) -> Fault + Send + Sync;
 
-/// Which faults the actors have: none, unless a test chooses them.
+/// The injected faults: none, unless a test chooses some.
 #[derive(Clone, Default)]
 pub struct Faults(Option<Arc<Choose>>);
 
 impl Faults {
-    /// The faults that this function chooses, point by point.
+    /// Faults chosen by a function, for each point.
     pub fn chosen_by(choose: impl Fn(Point) -> Fault + Send + Sync + 'static) -> Faults {
         Faults(Some(Arc::new(choose)))
     }
 
-    /// Whether the hint of this point is lost.
+    /// Whether the notification at this point is lost.
     pub(crate) fn lose(&self, point: Point) -> bool {
         self.at(point) == Fault::Lose
     }
 
-    /// Pass this point, unless the process ends at it: then this never resolves.
+    /// Go past this point. Never resolves if the injected fault ends the process here.
     pub(crate) async fn pass(&self, point: Point) {
         if self.at(point) == Fault::End {
             std::future::pending().await

@@ -1,4 +1,4 @@
-//! Who acts.
+//! The user on whose behalf a request acts.
 
 use ruma::{OwnedDeviceId, OwnedUserId};
 use schema::ServiceId;
@@ -6,21 +6,21 @@ use serde::Serialize;
 
 use crate::{Refusal, Result};
 
-/// Who acts: a user, perhaps on a device, perhaps played by an application service.
+/// The user of a request, with the device and the appservice if there are any.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Identity {
     /// The user.
     pub user: OwnedUserId,
-    /// The device whose token this is, or which the service named.
+    /// The device of the token, or the one that the appservice named.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<OwnedDeviceId>,
-    /// The application service whose token this is.
+    /// The appservice whose token was used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub appservice: Option<ServiceId>,
 }
 
 impl Identity {
-    /// The device, where the request needs one.
+    /// The device, for a request that needs one.
     ///
     /// # Errors
     /// [`Refusal::NoDevice`]
@@ -28,8 +28,7 @@ impl Identity {
         self.device.as_ref().ok_or_else(|| Refusal::NoDevice.into())
     }
 
-    /// Under whose name client transaction ids are remembered: the device, or the service and user where there is none.
-    #[must_use]
+    /// The scope of client transaction ids: the device, or the appservice and the user where there is no device.
     pub fn transaction_sender(&self) -> String {
         match (&self.device, &self.appservice) {
             (Some(device), _) => {

@@ -1,4 +1,4 @@
-//! Identifiers and chance: drawn from the system, or counted from a seed. Nothing else draws a random number.
+//! Identifiers and random bytes, from the system or derived from a seed. No other file draws random numbers.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -7,12 +7,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
-/// Where identifiers come from.
+/// The source of identifiers.
 #[derive(Clone)]
 pub enum Ids {
-    /// The system's randomness.
+    /// The system's random numbers.
     Random,
-    /// Counted per kind from a seed: the same run gives the same identifiers.
+    /// Counted for each kind from a seed, so that a run can be repeated exactly.
     Counted(Arc<Counted>),
 }
 
@@ -23,8 +23,7 @@ pub struct Counted {
 }
 
 impl Ids {
-    /// Identifiers that repeat with the seed.
-    #[must_use]
+    /// Identifiers that are the same in every run with this seed.
     pub fn counted(seed: u64) -> Ids {
         Ids::Counted(Arc::new(Counted {
             seed,
@@ -32,9 +31,8 @@ impl Ids {
         }))
     }
 
-    /// A text that cannot be guessed (192 bits), or the next of its kind, such as `session1`.
-    /// Letters, digits, `-` and `_` only.
-    #[must_use]
+    /// A string that cannot be guessed (192 bits), or the next of its kind in a seeded run, such as `session1`. It holds
+    /// letters, digits, `-` and `_` only.
     pub fn opaque(&self, kind: &str) -> String {
         match self {
             Ids::Random => URL_SAFE_NO_PAD.encode(self.bytes::<24>(kind)),
@@ -42,8 +40,7 @@ impl Ids {
         }
     }
 
-    /// A device id: ten capital letters, or `DEVICE1`.
-    #[must_use]
+    /// A device id: ten capital letters, or `DEVICE1` in a seeded run.
     pub fn device(&self) -> String {
         match self {
             Ids::Random => self
@@ -55,8 +52,7 @@ impl Ids {
         }
     }
 
-    /// The localpart of a room id of a version that does not derive it: eighteen letters, or `room1`.
-    #[must_use]
+    /// The localpart of a room id, for room versions that do not derive it: eighteen letters, or `room1` in a seeded run.
     pub fn room(&self) -> String {
         match self {
             Ids::Random => {
@@ -73,8 +69,7 @@ impl Ids {
         }
     }
 
-    /// Random bytes, or the next of this kind derived from the seed.
-    #[must_use]
+    /// Random bytes, or bytes derived from the seed, the kind and a counter.
     pub fn bytes<const N: usize>(&self, kind: &str) -> [u8; N] {
         let mut bytes = [0; N];
         match self {

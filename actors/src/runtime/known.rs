@@ -1,7 +1,7 @@
-//! What has been looked up lately: whose token it is, which users and devices exist. Every request asks one of these.
+//! A cache of recent look-ups that every request needs: the owner of a token, and whether a user or a device exists.
 //!
-//! Only what exists is remembered, within [`BYTES`]. What a write takes away is forgotten after its commit and before its reply, so a
-//! revoked token is rejected as soon as the logout has been answered.
+//! Only what exists is cached, within [`BYTES`]. What a write removes is dropped from the cache after the commit and before the
+//! reply, so a revoked token is rejected as soon as the logout has been answered.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,16 +11,16 @@ use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId};
 use crate::runtime::bounded::Bounded;
 use crate::runtime::identity::Identity;
 
-/// How many bytes of tokens, of users, of devices and of their last uses are remembered: some thousand each.
+/// The bytes of each of the four caches (tokens, users, devices, last uses): some thousand entries each.
 const BYTES: usize = 2 << 20;
 
 struct Inner {
-    /// How often something was forgotten.
+    /// How often entries were removed.
     epoch: u64,
     tokens: Bounded<String, (OwnedUserId, OwnedDeviceId)>,
     users: Bounded<String, ()>,
     devices: Bounded<String, ()>,
-    /// When a device's last use was handed on to be recorded, in milliseconds.
+    /// When the last use of a device was passed on to be recorded, in milliseconds.
     seen: Bounded<String, i64>,
 }
 
@@ -38,12 +38,12 @@ impl Default for Inner {
     }
 }
 
-/// A moment before a look-up. What was looked up is remembered only if nothing was forgotten since:
-/// the look-up may have seen what the write took away.
+/// The state of the cache before a look-up. The result is cached only if nothing was removed since, because the look-up may
+/// have read a row that the write removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Before(u64);
 
-/// What a write took away.
+/// What a write removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Gone {
     /// Hashes of tokens.
@@ -54,18 +54,18 @@ pub(crate) struct Gone {
     pub(crate) users: BTreeSet<OwnedUserId>,
 }
 
-/// What has been looked up lately.
+/// The cache.
 #[derive(Default)]
 pub struct Known(Mutex<Inner>);
 
-/// User ids hold no U+0000, so the pair cannot be mistaken for another.
+/// User ids hold no U+0000, so two different pairs cannot have the same key.
 fn device_key(user: &UserId, device: &DeviceId) -> String {
     format!("{user}\0{device}")
 }
 
 impl Known {
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // Nothing between lock and unlock leaves it half changed.
+        // Every change is complete when the lock is released, even after a panic.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -93,8 +93,8 @@ impl Known {
             .is_some()
     }
 
-    /// Whether the last use of this device that was handed on to be recorded is at least `every` milliseconds old. If so, the
-    /// one of now counts as handed on.
+    /// Whether the last recorded use of this device is at least `every` milliseconds old. If so, now becomes its last recorded
+    /// use.
     pub(crate) fn is_seen_again(
         &self,
         user: &UserId,
@@ -140,7 +140,7 @@ impl Known {
         }
     }
 
-    /// These are gone: their write is committed.
+    /// Remove what a committed write removed.
     pub(crate) fn forget(&self, gone: &Gone) {
         let mut inner = self.lock();
         inner.epoch += 1;
@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_gone_is_not_known_and_is_not_learned_from_an_older_look() {
+    fn a_removed_entry_is_not_cached_again_by_an_older_look_up() {
         let (known, alice, laptop) = (
             Known::default(),
             user_id!("@alice:test"),
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_use_is_handed_on_once_in_a_while() {
+    fn the_use_of_a_device_is_recorded_at_intervals() {
         let (known, alice, laptop) = (
             Known::default(),
             user_id!("@alice:test"),
@@ -211,7 +211,7 @@ mod tests {
             [seen(0), seen(99), seen(100), seen(199), seen(250)],
             [true, false, true, false, true]
         );
-        // Another device may be made under the same id.
+        // A new device may get the same id.
         known.forget(&Gone {
             devices: BTreeSet::from([(alice.to_owned(), laptop.to_owned())]),
             ..Gone::default()

@@ -1,4 +1,4 @@
-//! How long the texts may be that become part of a database index: one limit, and one table of exceptions in how they are refused.
+//! The length limit of texts that become part of a database index, and how a text that is too long is refused.
 //!
 //! The specification limits identifiers, event types, state keys and names of profile fields to 255 bytes ([spec]). This server applies
 //! the same limit where the specification has none: transaction ids, device ids, types of account data, tags, filter ids, ids of keys,
@@ -9,13 +9,13 @@
 
 use crate::Refusal;
 
-/// The most bytes of an identifier, a type, or another text by which something is found.
+/// The most bytes of an identifier, a type, or another text that serves as a key.
 pub const NAME: usize = 255;
 
-/// Makes a refusal that says why.
+/// Makes a refusal from its reason.
 type Refuse = fn(std::borrow::Cow<'static, str>) -> Refusal;
 
-/// How a path variable that is too long is refused, where that is not [`Refusal::InvalidParam`].
+/// The refusals of path variables that are too long, where they differ from [`Refusal::InvalidParam`].
 const REFUSALS: [(&str, Refuse); 3] = [
     // https://spec.matrix.org/v1.19/client-server-api/#size-limits
     ("event_type", Refusal::TooLarge),
@@ -24,10 +24,10 @@ const REFUSALS: [(&str, Refuse); 3] = [
     ("field", Refusal::KeyTooLarge),
 ];
 
-/// The decoded value of a path variable has at most [`NAME`] bytes: every variable of a path names something.
+/// Check that the decoded value of a path variable has at most [`NAME`] bytes. Every path variable is an identifier.
 ///
 /// # Errors
-/// [`Refusal::InvalidParam`], or the refusal that the table has for this variable.
+/// [`Refusal::InvalidParam`], or the refusal for this variable in the table.
 pub fn check_variable(variable: &str, value: &str) -> Result<(), Refusal> {
     if value.len() <= NAME {
         return Ok(());
@@ -36,7 +36,7 @@ pub fn check_variable(variable: &str, value: &str) -> Result<(), Refusal> {
     let refusal = refusal.map_or(Refusal::InvalidParam as Refuse, |(_, refusal)| *refusal);
     let bytes = value.len();
     Err(refusal(
-        format!("{variable} has {bytes} bytes; {NAME} is the most").into(),
+        format!("{variable} has {bytes} bytes; at most {NAME} are allowed").into(),
     ))
 }
 

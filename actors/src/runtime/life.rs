@@ -1,7 +1,8 @@
-//! The death of an actor ends the process: starting again loses nothing, and an actor that is missing loses what it is told.
+//! Ends the process when an actor dies. A restart loses no data; without the restart, the messages to the dead actor would be
+//! lost.
 //!
-//! actix restarts no actor that has panicked, in a handler or in a future that it spawned. When an actor that answers questions
-//! dies, the next question fails and shows it; when an actor that only receives notifications dies, nothing would show it.
+//! actix does not restart an actor that has panicked, in a handler or in a future that it spawned. The death of an actor that
+//! answers requests shows in the next request. The death of an actor that only receives notifications would not show.
 
 use std::sync::Arc;
 
@@ -10,12 +11,12 @@ use tokio::sync::oneshot;
 
 use crate::Env;
 
-/// A part of an actor, dropped with it.
+/// A field of an actor, dropped together with it.
 #[derive(Default)]
 pub(crate) struct Life(Option<oneshot::Sender<()>>);
 
 impl Life {
-    /// End the process when this actor dies before the server is being stopped. Called by the actor when it starts.
+    /// End the process if this actor dies before the server shuts down. The actor calls this when it starts.
     pub(crate) fn watch<A>(&mut self, ctx: &mut Context<A>, env: &Env, name: &'static str)
     where
         A: Actor<Context = Context<A>>,
@@ -36,13 +37,13 @@ impl Life {
     {
         let (alive, dropped) = oneshot::channel();
         self.0 = Some(alive);
-        // An actor ends when nothing can speak to it any more. This address keeps it from that, so that an end is a death.
+        // An actor stops when its last address is dropped. This address prevents that, so that a stop is always a death.
         let address = ctx.address();
         actix_rt::spawn(async move {
             tokio::select! {
                 biased;
                 () = stopped => {}
-                // An error by design: nothing is ever sent.
+                // The channel closes without a value: nothing is ever sent.
                 _ = dropped => died(),
             }
             drop(address);
@@ -104,7 +105,7 @@ mod tests {
         }
     }
 
-    /// Whether the death of an actor that was told this is noticed. Nothing else has its address.
+    /// Whether the death of an actor that received this message is noticed. There is no other address of the actor.
     async fn is_noticed(told: Told, stop_first: bool) -> bool {
         let died = Rc::new(Cell::new(false));
         let (stop, stopped) = oneshot::channel();
@@ -131,7 +132,7 @@ mod tests {
     }
 
     #[actix_rt::test]
-    async fn a_death_is_noticed_and_an_end_is_none() {
+    async fn the_death_of_an_actor_is_noticed_and_a_shutdown_is_not_a_death() {
         assert!(is_noticed(Told::PanicHere, false).await);
         assert!(is_noticed(Told::PanicInAFuture, false).await);
         assert!(!is_noticed(Told::Nothing, false).await);

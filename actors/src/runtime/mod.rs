@@ -1,4 +1,4 @@
-//! What every actor stands on: addresses, time, identifiers, errors, the trace, and the messages that wake.
+//! The base of every actor: addresses, time, identifiers, errors, the trace, and wake-ups.
 
 pub(crate) mod life;
 

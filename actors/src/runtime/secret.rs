@@ -1,15 +1,14 @@
-//! A text that must not be seen.
+//! A string that must not appear in logs.
 
 use serde::{Deserialize, Serialize, Serializer};
 
-/// A password, a token: shown as `…` wherever it is printed, logged or traced.
+/// A password or a token. It prints as `…` in debug output, in logs and in the trace.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
 
 impl Secret {
-    /// The text itself; say why when you log it, and do not.
-    #[must_use]
+    /// The secret itself. Do not log it.
     pub fn reveal(&self) -> &str {
         &self.0
     }

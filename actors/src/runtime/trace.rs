@@ -1,8 +1,8 @@
-//! Every message between actors, and what each write did, with the request that caused it; and how much is under way.
+//! Records every message between actors and what each write did, with the request that caused it, and counts the work under
+//! way.
 //!
-//! The ring of messages exists only in a development server. It keeps each message as the JSON text that is shown, is bounded in
-//! bytes, and parses nothing: a development server pays one serialization for each message. Passwords and tokens are
-//! [`Secret`](crate::Secret)s and show as `…`.
+//! Only a development server keeps the messages, in a ring bounded in bytes. Each message is serialized once and kept as JSON
+//! text. Passwords and tokens are [`Secret`](crate::Secret)s and show as `…`.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -15,35 +15,34 @@ tokio::task_local! {
     static CAUSE: Arc<str>;
 }
 
-/// Run a future as the consequence of something: the messages it sends are recorded under it.
+/// Run a future with a cause: the messages that it sends are recorded under it.
 pub async fn caused_by<F: Future>(cause: Arc<str>, future: F) -> F::Output {
     CAUSE.scope(cause, future).await
 }
 
-/// Call a function as the consequence of something.
+/// Call a function with a cause.
 pub(crate) fn within<T>(cause: Arc<str>, call: impl FnOnce() -> T) -> T {
     CAUSE.sync_scope(cause, call)
 }
 
-/// What the current task is a consequence of; empty when that is not known.
-#[must_use]
+/// The cause of the current task; empty if it has none.
 pub fn cause() -> Arc<str> {
     CAUSE.try_with(Arc::clone).unwrap_or_else(|_| "".into())
 }
 
-/// One message, as it was sent.
+/// A recorded message.
 #[derive(Debug, Clone, Serialize)]
 pub struct Seen {
-    /// Counts up from 1.
+    /// The number of the message, counted from 1.
     pub number: u64,
-    /// The request or service behind it.
+    /// The request or appservice that caused it.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub cause: Arc<str>,
-    /// Who sent it.
+    /// The sending actor.
     pub from: &'static str,
-    /// To whom.
+    /// The receiving actor.
     pub to: &'static str,
-    /// The message's name.
+    /// The message type.
     pub what: &'static str,
     /// The message, as JSON text.
     pub body: Arc<RawValue>,
@@ -55,7 +54,7 @@ struct Ring {
     seen: VecDeque<Seen>,
 }
 
-/// What a message takes in the ring besides its text, in bytes: about the size of its entry and of its allocations.
+/// The bytes that a message takes in the ring besides its text: its entry and its allocations.
 const ENTRY: usize = 160;
 
 impl Seen {
@@ -75,7 +74,7 @@ struct Inner {
 #[derive(Clone)]
 pub struct Trace(Arc<Inner>);
 
-/// While it lives, something is under way.
+/// A guard that counts as work under way until it is dropped.
 pub struct Busy(Trace, i64);
 
 impl Drop for Busy {
@@ -86,8 +85,7 @@ impl Drop for Busy {
 }
 
 impl Trace {
-    /// Keep at most this many bytes of messages; 0 keeps none.
-    #[must_use]
+    /// A record of at most `limit` bytes of messages; 0 keeps none.
     pub fn new(limit: usize) -> Trace {
         Trace(Arc::new(Inner {
             limit,
@@ -101,13 +99,14 @@ impl Trace {
         }))
     }
 
-    /// Something begins; it ends when the guard is dropped.
+    /// Count one piece of work as under way until the guard is dropped.
     #[must_use]
     pub fn busy(&self) -> Busy {
         self.count(1)
     }
 
-    /// Something that is under way now waits for the world outside: a long-poll for news, a bridge for its story.
+    /// Until the guard is dropped, do not count one piece of work that is under way, because it waits for something outside: a
+    /// `/sync` request for news, or an appservice for its answer.
     #[must_use]
     pub fn parked(&self) -> Busy {
         self.count(-1)
@@ -119,20 +118,17 @@ impl Trace {
         Busy(self.clone(), more)
     }
 
-    /// How much is under way and does not wait for the world outside.
-    #[must_use]
+    /// The number of pieces of work under way that do not wait for something outside.
     pub fn under_way(&self) -> i64 {
         self.0.busy.load(Ordering::Acquire)
     }
 
-    /// Grows with everything that happens: unchanged means that nothing did.
-    #[must_use]
+    /// A number that grows with every recorded action: if it is unchanged, nothing happened.
     pub fn version(&self) -> u64 {
         self.0.version.load(Ordering::Acquire)
     }
 
     /// Whether messages are kept.
-    #[must_use]
     pub fn is_on(&self) -> bool {
         self.0.limit > 0
     }
@@ -142,7 +138,7 @@ impl Trace {
         self.record(cause(), from, to, short::<M>(), message);
     }
 
-    /// Record a message of this name.
+    /// Record a message under this name.
     pub(crate) fn told_as(
         &self,
         from: &'static str,
@@ -153,7 +149,7 @@ impl Trace {
         self.record(cause(), from, to, what, body);
     }
 
-    /// A write is queued now: what records what it did, once it is committed.
+    /// Called when a write is queued. The returned report records what it did, once it is committed.
     pub(crate) fn writes(&self, closure: &'static str) -> schema::Report {
         let (trace, cause) = (self.clone(), cause());
         Box::new(move |rows| {
@@ -175,7 +171,7 @@ impl Trace {
         if self.0.limit == 0 {
             return;
         }
-        // A message that has no JSON form is recorded as null: the record must not fail what it records.
+        // A message that cannot be serialized is recorded as null, so that recording never fails.
         let body: Arc<RawValue> = to_raw_value(message)
             .unwrap_or_else(|_| RawValue::NULL.to_owned())
             .into();
@@ -201,8 +197,7 @@ impl Trace {
         }
     }
 
-    /// The messages after a number, oldest first; those that the ring has dropped are missing.
-    #[must_use]
+    /// The messages after a number, oldest first, without those that the ring has dropped.
     pub fn after(&self, number: u64) -> Vec<Seen> {
         self.0.ring.lock().map_or_else(
             |_| Vec::new(),
@@ -217,14 +212,14 @@ impl Trace {
     }
 }
 
-/// The module of this crate, an actor's, in which a closure of this type stands, or another crate.
+/// The module of this crate (an actor) in which a closure of this type was defined, or the name of another crate.
 fn module(closure: &'static str) -> &'static str {
     let path = closure.trim_start_matches(['<', '&']);
     let of_this_crate = path.strip_prefix("actors::").unwrap_or(path);
     of_this_crate.split("::").next().unwrap_or(path)
 }
 
-/// The last segment of a type's name, without its parameters.
+/// The last segment of a type name, without its parameters.
 pub(crate) fn short<T: ?Sized>() -> &'static str {
     let name = std::any::type_name::<T>();
     let name = name.split('<').next().unwrap_or(name);
@@ -236,7 +231,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_ring_is_bounded_and_counts_on() {
+    fn the_ring_is_bounded_and_numbers_keep_growing() {
         let trace = Trace::new(4 * (ENTRY + 1));
         for i in 0..10 {
             trace.told("a", "b", &i);

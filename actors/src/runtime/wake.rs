@@ -1,4 +1,5 @@
-//! Which senders and which waiting clients a commit concerns. Owners know this file, never the actors that they wake.
+//! Wakes the senders and the waiting `/sync` requests that a commit concerns. The owners of data use this file and do not know
+//! the actors that it wakes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -13,17 +14,17 @@ use serde::{Serialize, Serializer};
 use crate::runtime::faults::{Faults, Point};
 use crate::runtime::trace::{self, Trace};
 
-/// To a service's sender: there may be something for the service. Many are as good as one, and one at most is in its mailbox.
+/// To the sender of an appservice: there may be something to send. At most one is in its mailbox, since one serves for many.
 #[derive(Debug, Default, Message)]
 #[rtype(result = "()")]
 pub struct WakeSender(Option<Arc<AtomicI64>>);
 
-/// In a [`WakeSender`]: no hint is in the mailbox.
+/// The value in a [`WakeSender`] when none is in the mailbox.
 const NONE: i64 = -1;
 
 impl WakeSender {
-    /// What the service is owed up to here is committed: a sender that has looked that far need not look again. None for what has
-    /// no position, such as typing. What is committed after this is called needs another hint.
+    /// The position up to which the owed items are committed: a sender that has looked that far need not look again. `None` for
+    /// items without a position, such as typing. Items that are committed after this call need another message.
     pub(crate) fn up_to(mut self) -> Option<Position> {
         let up_to = self.0.take()?.swap(NONE, Ordering::AcqRel);
         (up_to != i64::MAX).then_some(Position(up_to))
@@ -44,81 +45,81 @@ impl Serialize for WakeSender {
     }
 }
 
-/// To `sync`: there may be something new for who waits on these users or in these rooms.
+/// To `sync`: there may be something new for the requests that wait on these users or in these rooms.
 #[derive(Debug, Clone, Default, Serialize, Message)]
 #[rtype(result = "()")]
 pub struct WakeSync {
-    /// Users with news of their own.
+    /// Users with something new of their own.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub users: Vec<OwnedUserId>,
-    /// Rooms with news for everybody in them.
+    /// Rooms with something new for every member.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rooms: Vec<OwnedRoomId>,
 }
 
-/// To `sync`: a user has read up to an event, and the receipt is on the disk. Services hear of it, if they listen.
+/// To `sync`: a user has sent a read receipt, and it is committed. It is passed on to the appservices that want receipts.
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "()")]
 pub struct NewReceipt {
-    /// In which room.
+    /// The room.
     pub room: OwnedRoomId,
-    /// Who.
+    /// The user.
     pub user: OwnedUserId,
     /// `m.read` or `m.read.private`.
     pub kind: String,
-    /// Up to which event.
+    /// The event up to which the user has read.
     pub event: String,
-    /// When, in milliseconds since the epoch.
+    /// The time, in milliseconds since the epoch.
     pub ts: i64,
     /// The thread, `main`, or empty for none.
     pub thread: String,
 }
 
-/// To `to_device_inbox`: a service has acknowledged a transaction, and the sender's write has recorded it. Said by the sender, and for each service
-/// at start from what was recorded: a message that was lost costs room on the disk until then, and nothing else. A repeated one changes
-/// nothing.
+/// To `to_device_inbox`: an appservice has acknowledged a transaction, and the sender's write has recorded it. It is sent by
+/// the sender, and at start for each appservice from what was recorded: until then a lost message only costs disk space. A
+/// repeated one changes nothing.
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "()")]
 pub struct Acknowledged {
-    /// The service.
+    /// The appservice.
     pub service: ServiceId,
-    /// The transaction's id; none at start.
+    /// The id of the transaction; `None` at start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub txn: Option<i64>,
-    /// The position of the first to-device message in it.
+    /// The position of the first to-device message in the transaction.
     pub from: Position,
-    /// The position up to which it carried everything.
+    /// The position up to which the transaction carried everything.
     pub up_to: Position,
 }
 
 impl Acknowledged {
-    /// What this, and what follows from it, is recorded under: the transaction.
+    /// The cause under which this message and its consequences are recorded: the transaction.
     pub(crate) fn cause(&self) -> Arc<str> {
         let cause = |txn| format!("transaction {} {txn}", self.service);
         self.txn.map(cause).unwrap_or_default().into()
     }
 }
 
-/// The services that an open line of the device-list log holds back.
+/// The appservices that an open line of the device-list log holds back.
 #[derive(Default)]
 struct Held {
-    /// How far the pass has read, as far as this process knows.
+    /// The position up to which the pass has read, as far as this process knows.
     read: Position,
-    /// Which line each waits for.
+    /// The position of the line that each appservice waits for.
     waiting: BTreeMap<ServiceId, Position>,
 }
 
-/// A sender, and whether a hint is in its mailbox.
+/// The address of a sender, and whether a [`WakeSender`] is in its mailbox.
 struct Sender {
     to: Recipient<WakeSender>,
-    /// Up to where the hint in its mailbox speaks, if one is there.
+    /// The position in the [`WakeSender`] that is in the mailbox, or [`NONE`].
     waits: Arc<AtomicI64>,
 }
 
-/// The senders of the services, and the services whose hint is missing.
+/// The senders of all appservices, and the appservices whose wake-up is missing.
 ///
-/// No delivery rests on one hint: a service that is owed something by a commit, and is given no hint for it by the request that made the
-/// commit, is given one after the next commit, whatever that is about.
+/// No delivery depends on a single wake-up: if a commit owes something to an appservice and the request behind it sends no
+/// wake-up, the next commit of any request sends one.
 #[derive(Default)]
 pub(crate) struct Senders {
     all: RwLock<BTreeMap<ServiceId, Sender>>,
@@ -127,7 +128,7 @@ pub(crate) struct Senders {
 }
 
 impl Senders {
-    /// Give each of these services' senders a hint. The mailbox's bound is not asked: one hint at most is in it.
+    /// Wake the senders of these appservices. `do_send` ignores the mailbox's capacity; at most one of these messages is in it.
     fn hint(&self, services: &BTreeSet<&ServiceId>, up_to: Option<Position>) {
         let up_to = up_to.map_or(i64::MAX, |position| position.0);
         let Ok(senders) = self.all.read() else {
@@ -150,8 +151,8 @@ impl Senders {
         }
     }
 
-    /// A commit owes these services something. Those that an earlier commit owed something, and that were given no hint since, are
-    /// given one now.
+    /// A commit owes something to these appservices. Wake those that an earlier commit owed something and that were not woken
+    /// since.
     pub(crate) fn owed_is_committed(&self, owed: &BTreeSet<ServiceId>) {
         let late = std::mem::replace(&mut *self.unhinted(), owed.clone());
         if !late.is_empty() {
@@ -164,7 +165,7 @@ impl Senders {
     }
 }
 
-/// The register of who is to be woken.
+/// Wakes senders and `sync`.
 #[derive(Default)]
 pub struct Wake {
     senders: Arc<Senders>,
@@ -181,7 +182,7 @@ impl Wake {
         let _ = self.senders.faults.set(faults);
     }
 
-    /// The senders, for the storage to say what is committed.
+    /// The senders, which the storage notifies after each commit.
     pub(crate) fn senders(&self) -> Arc<Senders> {
         Arc::clone(&self.senders)
     }
@@ -208,8 +209,8 @@ impl Wake {
         }
     }
 
-    /// There is something for these services, or there may be, up to a position; none for what has no position. Called after the commit
-    /// that put it there.
+    /// Wake the senders of these appservices: there may be something to send up to a position, or something without a position.
+    /// Call it after the commit.
     pub fn services<'a>(
         &self,
         services: impl IntoIterator<Item = &'a ServiceId>,
@@ -237,7 +238,7 @@ impl Wake {
         self.senders.hint(&services, up_to);
     }
 
-    /// There may be something new for these users' clients. Called after the commit that put it there.
+    /// Wake the `/sync` requests of these users. Call it after the commit.
     pub fn users(&self, users: Vec<OwnedUserId>) {
         self.sync(WakeSync {
             users,
@@ -245,7 +246,7 @@ impl Wake {
         });
     }
 
-    /// There may be something new for everybody in these rooms. Called after the commit that put it there.
+    /// Wake the `/sync` requests of everyone in these rooms. Call it after the commit.
     pub fn rooms(&self, rooms: Vec<OwnedRoomId>) {
         self.sync(WakeSync {
             users: Vec::new(),
@@ -253,18 +254,18 @@ impl Wake {
         });
     }
 
-    /// A user has read. Called after the commit, besides waking who waits in the room.
+    /// Pass on a read receipt. Call it after the commit, in addition to waking the room.
     pub fn receipt(&self, receipt: NewReceipt) {
         if let Some(sync) = self.receipts.get() {
             if let Some(trace) = self.trace.get() {
                 trace.told("wake", "sync", &receipt);
             }
-            // What is fleeting may be lost when there is too much of everything.
+            // A receipt may be dropped when the mailbox is full.
             let _ = sync.try_send(receipt);
         }
     }
 
-    /// A service has acknowledged a transaction with to-device messages, and that is on the disk.
+    /// An appservice has acknowledged a transaction with to-device messages, and that is committed.
     pub(crate) fn acknowledged(&self, fact: Acknowledged) {
         if let Some(inbox) = self.inbox.get() {
             if let Some(trace) = self.trace.get() {
@@ -280,7 +281,8 @@ impl Wake {
         if let Some(sync) = self.sync.get()
             && !(news.users.is_empty() && news.rooms.is_empty())
         {
-            // Unlike a sender's wake this one says who: none may be dropped, so the bound of the mailbox is not asked.
+            // Unlike a [`WakeSender`], each of these messages has its own content. `do_send` ignores the mailbox's capacity, so
+            // that none is dropped.
             if let Some(trace) = self.trace.get() {
                 trace.told("wake", "sync", &news);
             }
@@ -288,8 +290,8 @@ impl Wake {
         }
     }
 
-    /// This service is held back by a line of the device-list log: wake it when the pass has read that line. The pass may have
-    /// read it since the service looked; then it is woken now.
+    /// Hold an appservice back until the pass has read this line of the device-list log, then wake it. If the pass has read the
+    /// line already, wake it now.
     pub(crate) fn hold(&self, service: &ServiceId, line: Position) {
         let Ok(mut held) = self.held.lock() else {
             return;
@@ -302,8 +304,8 @@ impl Wake {
         self.wake("held back", [service], Some(line));
     }
 
-    /// The device-list pass has read up to here, and what follows from it is committed: the services that waited for it look again,
-    /// and no others.
+    /// The device-list pass has read up to here, and its results are committed. Wake the appservices that waited for that, and
+    /// no others.
     pub(crate) fn pass_has_read(&self, up_to: Position) {
         let Ok(mut held) = self.held.lock() else {
             return;
@@ -342,7 +344,7 @@ mod tests {
     }
 
     #[actix::test]
-    async fn a_hint_that_is_lost_is_given_after_the_next_commit() {
+    async fn a_lost_wake_up_is_sent_after_the_next_commit() {
         let (wake, irc, woken) = (Wake::default(), ServiceId::from("irc"), Arc::default());
         let sender = Counter(Arc::clone(&woken)).start();
         wake.set_sender(irc.clone(), sender.clone().recipient());
@@ -352,7 +354,11 @@ mod tests {
         };
         let (owed, senders) = (BTreeSet::from([irc.clone()]), wake.senders());
         senders.owed_is_committed(&owed);
-        assert_eq!(woken().await, 0, "the request that owes it gives the hint");
+        assert_eq!(
+            woken().await,
+            0,
+            "the request that owes it wakes the sender"
+        );
         senders.owed_is_committed(&BTreeSet::new());
         assert_eq!(woken().await, 1, "it did not");
         senders.owed_is_committed(&owed);
@@ -362,7 +368,7 @@ mod tests {
     }
 
     #[actix::test]
-    async fn one_hint_at_most_is_in_a_mailbox() {
+    async fn at_most_one_wake_up_is_in_a_mailbox() {
         let (wake, irc, woken) = (Wake::default(), ServiceId::from("irc"), Arc::default());
         let sender = Counter(Arc::clone(&woken)).start();
         wake.set_sender(irc.clone(), sender.clone().recipient());
@@ -382,7 +388,7 @@ mod tests {
         let sender = Counter(Arc::clone(&woken)).start();
         wake.set_sender(irc.clone(), sender.clone().recipient());
         let woken = async || {
-            // Behind all that was sent before.
+            // Queued behind all earlier messages.
             let _ = sender.send(WakeSender::default()).await;
             woken.swap(0, Ordering::Relaxed) - 1
         };
@@ -390,7 +396,7 @@ mod tests {
         wake.hold(&irc, Position(9));
         wake.pass_has_read(Position(5));
         wake.pass_has_read(Position(8));
-        assert_eq!(woken().await, 0, "other lines are no business of its");
+        assert_eq!(woken().await, 0, "other lines do not concern it");
         wake.pass_has_read(Position(9));
         wake.pass_has_read(Position(12));
         assert_eq!(woken().await, 1);
