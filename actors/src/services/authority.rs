@@ -1,4 +1,4 @@
-//! Which service decides over a device, and by which rule: its acknowledgement of a message is then the device's.
+//! Whether an appservice decides over a device: if it does, its acknowledgement of a message counts as the device's.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,22 +8,21 @@ use schema::accounts::Addressed;
 use super::claim::Claim;
 use super::interests::Interests;
 
-/// The rule by which a service decides over a device. Where several rules hold, the first of them is named.
+/// The rule by which an appservice decides over a device. If several rules apply, the first one is named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Authority {
-    /// The user is the service's own sender.
+    /// The user is the appservice's own sender.
     Sender,
-    /// The first of the service's patterns that matches the user is exclusive.
+    /// The first of the appservice's patterns that matches the user is exclusive.
     ExclusiveNamespace,
-    /// The service registered the account, and the device was not made by a person's own login.
+    /// The appservice registered the account, and the device was not created by a user's own login.
     RegisteredAccount,
-    /// The service created the device, on any account.
+    /// The appservice created the device, on any account.
     CreatedDevice,
 }
 
 impl Authority {
-    /// The rule's name, as it is stored and shown.
-    #[must_use]
+    /// The name of the rule, as it is stored and shown.
     pub fn name(self) -> &'static str {
         match self {
             Authority::Sender => "sender",
@@ -35,13 +34,13 @@ impl Authority {
 }
 
 // ANCHOR: authority
-/// Whether a service decides over a device, and by which rule: so that its acknowledgement is the device's. ([design])
+/// Whether an appservice decides over a device, and by which rule: its acknowledgement then counts as the device's. ([design])
 ///
-/// Every device of its sender and of users in its exclusive namespaces; on other accounts that it registered, every
-/// device that no person's own login made; else only a device that it created. `claim` is how its namespaces claim the user.
+/// It decides over every device of its sender and of the users in its exclusive namespaces; on other accounts that it
+/// registered, over every device that no user's own login created; elsewhere only over devices that it created. `claim` says
+/// how its namespaces claim the user.
 ///
 /// [design]: https://github.com/matrix-org/matrix-spec-proposals/pull/4203
-#[must_use]
 pub fn authority(claim: Option<Claim>, service: &ServiceId, to: &Addressed) -> Option<Authority> {
     let is_it = |id: &Option<String>| id.as_deref() == Some(service.as_str());
     match claim {
@@ -58,9 +57,8 @@ pub fn authority(claim: Option<Claim>, service: &ServiceId, to: &Addressed) -> O
 }
 // ANCHOR_END: authority
 
-/// Every present service that may have something to do with this device, by its namespaces, by the account or by the device;
-/// each with how its namespaces claim the user, if they do. One match for all of them.
-#[must_use]
+/// Every present appservice that a device may concern, through its namespaces, the account or the device, each with how its
+/// namespaces claim the user. The patterns are matched once for all appservices.
 pub fn concerned(interests: &Interests, to: &Addressed) -> BTreeMap<ServiceId, Option<Claim>> {
     let by_row = [to.account_of.as_deref(), to.device.appservice_id.as_deref()];
     let by_row = by_row
@@ -74,8 +72,7 @@ pub fn concerned(interests: &Interests, to: &Addressed) -> BTreeMap<ServiceId, O
     services
 }
 
-/// Every present service that decides over this device.
-#[must_use]
+/// Every present appservice that decides over this device.
 pub fn authorities(interests: &Interests, to: &Addressed) -> BTreeSet<ServiceId> {
     concerned(interests, to)
         .into_iter()
@@ -84,8 +81,7 @@ pub fn authorities(interests: &Interests, to: &Addressed) -> BTreeSet<ServiceId>
         .collect()
 }
 
-/// Every present service that is told the key counts of this device.
-#[must_use]
+/// Every present appservice that receives the key counts of this device.
 pub fn told_counts(interests: &Interests, to: &Addressed) -> BTreeSet<ServiceId> {
     let mut services = authorities(interests, to);
     services.retain(|id| interests.service(id).is_some_and(|s| s.takes_device_lists));

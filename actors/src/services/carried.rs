@@ -1,4 +1,4 @@
-//! Where the compiled interests are: the storage carries them as the companion of its tables.
+//! Access to the compiled interests, which the storage carries and swaps together with its tables.
 
 use std::sync::{Arc, LazyLock};
 
@@ -9,9 +9,9 @@ use super::interests::Interests;
 /// The interests of a server without registrations.
 static NONE: LazyLock<Arc<Interests>> = LazyLock::new(Arc::default);
 
-/// Knows the interests: the storage as last committed, a write as of its place in the order.
+/// A source of the interests: the storage has the last committed ones, a write those at its place in the order.
 pub trait CarriesInterests {
-    /// The compiled namespaces of all present services.
+    /// The compiled namespaces of all present appservices.
     fn interests(&self) -> Arc<Interests>;
 }
 
@@ -31,7 +31,7 @@ fn of(companion: Companion) -> Arc<Interests> {
     companion.downcast().unwrap_or_else(|_| Arc::clone(&NONE))
 }
 
-/// From the next write on, these are the interests. Only in a closure given to [`Store::write_alone`]: the commit swaps them.
+/// Replace the interests from the next write on. Only for a closure given to [`Store::write_alone`]: the commit swaps them.
 pub fn swap_interests(tx: &mut Tx<'_>, new: impl Into<Arc<Interests>>) {
     let new: Arc<Interests> = new.into();
     tx.swap_companion(new);

@@ -3,7 +3,7 @@
 /// How a namespace claims a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Claim {
-    /// The service's own user; always exclusive.
+    /// The user is the appservice's own sender, which is always exclusive.
     Sender,
     /// The first pattern that matches is exclusive.
     Exclusive,
@@ -12,8 +12,7 @@ pub enum Claim {
 }
 
 impl Claim {
-    /// Whether no other service and no person may be this user.
-    #[must_use]
+    /// Whether no other appservice and no person may use this user id.
     pub fn is_exclusive(self) -> bool {
         self != Claim::Shared
     }

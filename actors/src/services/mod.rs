@@ -1,8 +1,8 @@
-//! Who is concerned: the registrations of appservices, what their namespaces claim, what is in force of them, and which of them
-//! decides over a device.
+//! Which appservices a fact concerns: their registrations, what their namespaces claim, which of their features are in force,
+//! and which of them decides over a device.
 //!
-//! Pure, but for [`interested_in_room`], which reads. The storage carries the compiled [`Interests`], so that they change in the commit
-//! that changes the registrations.
+//! Pure, except for [`interested_in_room`], which reads. The storage carries the compiled [`Interests`], so that they change in
+//! the same commit as the registrations.
 
 mod authority;
 mod carried;

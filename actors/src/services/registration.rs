@@ -1,4 +1,4 @@
-//! What a registration file says, unknown keys kept aside. ([spec])
+//! The content of a registration file; unknown keys are kept separately. ([spec])
 //!
 //! [spec]: https://spec.matrix.org/v1.19/application-service-api/#registration
 
@@ -8,25 +8,25 @@ use serde::{Deserialize, Serialize};
 
 use schema::ServiceId;
 
-/// Asks for typing, receipts and presence under their stable name.
+/// Opts in to typing, receipts and presence, under the stable name.
 pub const RECEIVE_EPHEMERAL: &str = "receive_ephemeral";
-/// Asks for the same under the name before.
+/// Opts in to the same, under the older name.
 pub const PUSH_EPHEMERAL: &str = "de.sorunome.msc2409.push_ephemeral";
-/// Asks for device-list changes and key counts.
+/// Opts in to device-list changes and key counts.
 pub const MSC3202: &str = "org.matrix.msc3202";
-/// Promises to make devices with `PUT /devices` and not to log in.
+/// Says that the appservice creates devices with `PUT /devices` and does not log in.
 pub const MSC4190: &str = "io.element.msc4190";
 
-/// One pattern of a namespace.
+/// A pattern of a namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Namespace {
-    /// Whether the service alone may create what matches.
+    /// Whether only the appservice may create matching users, aliases or rooms.
     pub exclusive: bool,
-    /// A regular expression, anchored at the start and not at the end, as registrations in the wild expect.
+    /// A regular expression. It is anchored at the start and not at the end, as existing registrations expect.
     pub regex: String,
 }
 
-/// The three lists of patterns.
+/// The patterns of an appservice.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Namespaces {
     /// Matched against full user ids of this server.
@@ -40,69 +40,70 @@ pub struct Namespaces {
     pub rooms: Vec<Namespace>,
 }
 
-/// Of which devices a transaction tells the key counts. [`CountsPolicy::Recipients`] unless a service of a development server
-/// chooses by `org.understudy.counts`, so that the three can be compared.
+/// The devices whose key counts a transaction carries. It is [`CountsPolicy::Recipients`], unless a registration on a
+/// development server chooses with `org.understudy.counts`, so that the three can be compared.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CountsPolicy {
-    /// Those whose counts changed, those that receive a message in it, and the sender's own.
+    /// The devices whose counts changed, those that receive a message in the transaction, and those of the appservice's sender.
     #[default]
     Recipients,
-    /// Those whose counts changed.
+    /// The devices whose counts changed.
     Changed,
-    /// Every device with keys that the service decides over, in every transaction: costs in proportion to all of them.
+    /// Every device with keys over which the appservice decides, in every transaction. The cost grows with their number.
     Always,
 }
 
 /// A registration as it stands in its file.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Registration {
-    /// Unique id of the service.
+    /// The unique id of the appservice.
     pub id: ServiceId,
-    /// Where transactions go. The key must be there; `null` means that nothing is ever sent.
+    /// The base URL for requests to the appservice. The key must be present; with `null` nothing is ever sent.
     #[serde(deserialize_with = "Option::deserialize")]
     pub url: Option<String>,
-    /// What the service authenticates with towards the server.
+    /// The token with which the appservice authenticates to the server.
     pub as_token: String,
-    /// What the server authenticates with towards the service.
+    /// The token with which the server authenticates to the appservice.
     pub hs_token: String,
-    /// The localpart of the service's own user.
+    /// The localpart of the appservice's own user.
     pub sender_localpart: String,
-    /// What the service is interested in.
+    /// The users, aliases and rooms that concern the appservice.
     pub namespaces: Namespaces,
-    /// Whether the service's users (not its sender) are rate-limited; default true.
+    /// Whether the appservice's users, except its sender, are rate-limited. The default is true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_limited: Option<bool>,
-    /// Third-party protocols the service offers.
+    /// The third-party protocols that the appservice offers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocols: Option<Vec<String>>,
-    /// Typing, receipts, presence in transactions, under the stable name. (v1.13)
+    /// Typing, receipts and presence in transactions, under the stable name. (v1.13)
     #[serde(default)]
     pub receive_ephemeral: bool,
-    /// The same under the name before it was stable.
+    /// The same, under the older name.
     #[serde(default, rename = "de.sorunome.msc2409.push_ephemeral")]
     pub push_ephemeral: bool,
     /// Device-list changes and key counts in transactions.
     #[serde(default, rename = "org.matrix.msc3202")]
     pub msc3202: bool,
-    /// The service creates devices with `PUT /devices` and promises not to log in.
+    /// The appservice creates devices with `PUT /devices` and does not log in.
     #[serde(default, rename = "io.element.msc4190")]
     pub msc4190: bool,
-    /// Of which devices it wants to be told key counts: this server's own key, for comparison, read by a development server only.
+    /// The devices whose key counts the appservice wants. A key of this server alone, for comparison; only a development server
+    /// reads it.
     #[serde(
         default,
         rename = "org.understudy.counts",
         skip_serializing_if = "Option::is_none"
     )]
     pub counts: Option<CountsPolicy>,
-    /// Keys this server does not know; proposals read theirs here.
+    /// Keys that this server does not know. Proposals read theirs here.
     #[serde(flatten)]
     pub other: BTreeMap<String, serde_json::Value>,
 }
 
 impl std::fmt::Debug for Registration {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // The tokens stay out of every log.
+        // Keep the tokens out of the logs.
         f.debug_struct("Registration")
             .field("id", &self.id)
             .field("url", &self.url)
@@ -112,14 +113,13 @@ impl std::fmt::Debug for Registration {
 }
 
 impl Registration {
-    /// Whether the service asked for to-device messages: any of the three opt-in flags in use. (MSC4203 has none of its own.)
-    #[must_use]
+    /// Whether the registration opts in to to-device messages, with any of the three flags in use. (MSC4203 defines none of its
+    /// own.)
     pub fn wants_to_device(&self) -> bool {
         self.receive_ephemeral || self.push_ephemeral || self.msc3202
     }
 
-    /// The patterns of users that are not the service's alone: a user that matches only these is merely observed.
-    #[must_use]
+    /// The non-exclusive user patterns: a user who matches only these is merely observed.
     pub fn shared_users(&self) -> Vec<&str> {
         let users = self.namespaces.users.iter();
         users
@@ -128,16 +128,14 @@ impl Registration {
             .collect()
     }
 
-    /// Where to send `path` (which begins with `/_matrix`), or `None` when the service has no URL.
-    #[must_use]
+    /// The URL for a `path` that begins with `/_matrix`, or `None` if the appservice has no URL.
     pub fn endpoint(&self, path: &str) -> Option<String> {
         self.url
             .as_ref()
             .map(|url| format!("{}{path}", url.trim_end_matches('/')))
     }
 
-    /// The keys that ask for something: those that say yes and either ask for ephemeral data or are a proposal's.
-    #[must_use]
+    /// The keys that opt in to something: those that are true and either concern ephemeral data or belong to a proposal.
     pub fn opted_in(&self) -> Vec<String> {
         let own = [RECEIVE_EPHEMERAL, PUSH_EPHEMERAL, MSC3202, MSC4190];
         let others = self.other.keys().map(String::as_str);
@@ -151,8 +149,7 @@ impl Registration {
         keys
     }
 
-    /// Whether a key that says yes or no says yes, also one that this server does not know.
-    #[must_use]
+    /// Whether a boolean key is true, even one that this server does not know.
     pub fn says(&self, key: &str) -> bool {
         match key {
             RECEIVE_EPHEMERAL => self.receive_ephemeral,

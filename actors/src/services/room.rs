@@ -1,4 +1,4 @@
-//! Which appservices an event of a room concerns.
+//! Which appservices something in a room concerns.
 
 use std::collections::BTreeSet;
 
@@ -7,10 +7,8 @@ use schema::{Conn, Position, ServiceId, aliases, service_rooms};
 
 use super::interests::Interests;
 
-/// The services that something in this room concerns by the room alone: by a joined member, the room's id, or an alias.
-///
-/// # Errors
-/// When storage fails.
+/// The appservices that something in this room concerns: those with a joined member in it, or with a pattern for its id or one
+/// of its aliases.
 pub fn interested_in_room(
     db: &mut Conn,
     interests: &Interests,
@@ -28,8 +26,7 @@ pub fn interested_in_room(
     Ok(found)
 }
 
-/// What each of these services is owed for the event at this position, as far as anything is ever sent to it.
-#[must_use]
+/// The items that these appservices are owed for the event at this position. Appservices without a URL are owed nothing.
 pub fn owed_event(
     interests: &Interests,
     event: Position,

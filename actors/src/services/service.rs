@@ -1,4 +1,4 @@
-//! A registered appservice, and what of its registration is in force.
+//! A registered appservice, and which features of its registration are in force.
 
 use schema::owed::{self, Owed};
 use schema::{Position, ServiceId};
@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 use super::claim::Claim;
 use super::registration::{CountsPolicy, Registration};
 
-/// How an experiment tells appservices what changes in account data: a kind of what is owed that is its own.
+/// How an experiment sends changes of account data to appservices: as an owed kind of its own.
 #[derive(Debug)]
 pub struct AccountDataKind {
-    /// The kind under which a piece of account data is owed.
+    /// The kind under which account data is owed.
     pub kind: &'static str,
-    /// Whether a registration asks for it.
+    /// Whether a registration opts in.
     pub is_wanted: fn(&Registration) -> bool,
-    /// Whether a service is told of the account data of a user that it claims like this.
+    /// Whether an appservice with this claim on a user receives the user's account data.
     pub is_told: fn(Claim) -> bool,
 }
 
@@ -26,39 +26,38 @@ impl PartialEq for AccountDataKind {
 
 impl Eq for AccountDataKind {}
 
-/// Which of the proposals, and of this server's own experiments, that fill transactions are switched on.
+/// The enabled proposals, and experiments of this server, that add to transactions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Proposals {
     /// MSC4203: to-device messages.
     pub to_device: bool,
     /// MSC3202: device lists and key counts.
     pub device_lists: bool,
-    /// Whether a registration may choose of which devices the counts are told: in a development server.
+    /// Whether a registration may choose the devices whose counts it receives, on a development server.
     pub counts_policies: bool,
-    /// What an experiment tells services of account data.
+    /// The experiment that sends account data to appservices.
     pub account_data: Option<&'static AccountDataKind>,
 }
 
-/// What of a registration is in force: what it asks for, as far as this start of the server has it switched on. Kept with the
-/// service, so that a start that switches something on or off is a change of its registration.
+/// The features of a registration that are in force: those that it opts in to and that this start of the server has enabled. It
+/// is stored with the appservice, so that enabling or disabling a feature counts as a change of its registration.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct InForce {
-    /// Whether it is sent to-device messages: a URL, an opt-in flag, the proposal on.
+    /// Whether to-device messages are sent to it: it has a URL and an opt-in flag, and the proposal is on.
     pub to_device: bool,
-    /// Whether it is sent device lists and key counts: a URL, the opt-in flag, the proposal on.
+    /// Whether device lists and key counts are sent to it: it has a URL and the opt-in flag, and the proposal is on.
     pub device_lists: bool,
-    /// Whether it is sent account data: a URL, the opt-in flag, the experiment on.
+    /// Whether account data is sent to it: it has a URL and the opt-in flag, and the experiment is on.
     pub account_data: bool,
-    /// Whether the administrator lets it see messages to users that it merely observes.
+    /// Whether the configuration lets it receive messages to users that it merely observes.
     pub observes: bool,
-    /// Of which devices it is told key counts.
+    /// The devices whose key counts it receives.
     pub counts: CountsPolicy,
 }
 
 impl InForce {
-    /// What is in force of a registration, given what is switched on and whether the service may observe.
-    #[must_use]
+    /// The features of a registration that are in force, given those that are enabled and whether the appservice may observe.
     pub fn of(registration: &Registration, observes: bool, on: Proposals) -> InForce {
         let reachable = registration.url.is_some();
         let counts = registration.counts.filter(|_| on.counts_policies);
@@ -74,8 +73,7 @@ impl InForce {
         }
     }
 
-    /// Whether a kind of what is owed is on that was off: what was missed meanwhile has to be given later.
-    #[must_use]
+    /// Whether a feature is on now that was off before: what the appservice missed meanwhile must be sent later.
     pub fn has_more_than(self, before: InForce) -> bool {
         (self.to_device && !before.to_device)
             || (self.device_lists && !before.device_lists)
@@ -83,36 +81,34 @@ impl InForce {
     }
 }
 
-/// A registered service that is present.
+/// A registered appservice whose file is present.
 #[derive(Debug)]
 pub struct Service {
     /// Its id.
     pub id: ServiceId,
-    /// Its own user, a full user id.
+    /// The full user id of its own user.
     pub sender: String,
     /// Its registration.
     pub registration: Registration,
-    /// Whether the administrator lets it see messages to users that it merely observes.
+    /// Whether the configuration lets it receive messages to users that it merely observes.
     pub observes: bool,
-    /// Whether it is sent to-device messages: a URL, an opt-in flag, the proposal on.
+    /// Whether to-device messages are sent to it: it has a URL and an opt-in flag, and the proposal is on.
     pub takes_to_device: bool,
-    /// Whether it is sent device lists and key counts: a URL, the opt-in flag, the proposal on.
+    /// Whether device lists and key counts are sent to it: it has a URL and the opt-in flag, and the proposal is on.
     pub takes_device_lists: bool,
-    /// Of which devices it is told key counts.
+    /// The devices whose key counts it receives.
     pub counts: CountsPolicy,
-    /// What it is sent of account data: a URL, the opt-in flag, the experiment on.
+    /// How account data is sent to it, if it has a URL and the opt-in flag, and the experiment is on.
     pub account_data: Option<&'static AccountDataKind>,
 }
 
 impl Service {
     /// Whether anything is ever sent to it.
-    #[must_use]
     pub fn is_reachable(&self) -> bool {
         self.registration.url.is_some()
     }
 
-    /// Whether what it is owed of this kind is sent to it now.
-    #[must_use]
+    /// Whether owed items of this kind are sent to it now.
     pub fn takes(&self, kind: &str) -> bool {
         match kind {
             owed::EVENT => self.is_reachable(),
@@ -123,8 +119,7 @@ impl Service {
         }
     }
 
-    /// The kinds of what is sent to it now.
-    #[must_use]
+    /// The kinds of owed items that are sent to it now.
     pub fn kinds(&self) -> Vec<&'static str> {
         let all = [
             owed::EVENT,
@@ -139,8 +134,7 @@ impl Service {
         all.filter(|kind| self.takes(kind)).collect()
     }
 
-    /// An item of a kind that it is owed: it waits, or it is marked as off.
-    #[must_use]
+    /// An owed item of a kind. It waits to be sent, or is marked as off if the kind is off.
     pub fn owed(&self, position: Position, kind: &str) -> Owed {
         Owed {
             txn: (!self.takes(kind)).then_some(owed::OFF),

@@ -1,11 +1,11 @@
-//! A bounded memory of answers: who claims the users that were asked about lately.
+//! A bounded cache of which appservices claim a user.
 //!
-//! It can be wrong about nothing: patterns do not change while it lives, and a change of the registrations compiles new
-//! interests with a memory of their own.
+//! An entry cannot be outdated: the patterns do not change while the cache exists, and a change of the registrations compiles
+//! new interests with a new cache.
 
 #[expect(
     clippy::disallowed_types,
-    reason = "a cache; its order is never seen, and names are chosen by strangers, so their hash is keyed"
+    reason = "a cache; its order is never seen, and untrusted users choose the names, so the hash is keyed"
 )]
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -14,29 +14,30 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::services::claim::Claim;
 
-/// Who claims a user: indices into the services, ascending, each with how.
+/// The appservices that claim a user: indices in ascending order, each with how it claims the user.
 pub(super) type Answer = Arc<[(u32, Claim)]>;
 
-/// Users remembered at most.
+/// The most users in the cache.
 const ENTRIES: usize = 32_768;
 
-/// What they may take at most, in bytes.
+/// The most bytes of the cache.
 const BYTES: usize = 4 << 20;
 
-/// Parts with a lock each, so that the writer, the readers and the requests seldom meet. A power of two.
+/// The number of parts. Each has its own lock, so that the writer, the readers and the requests seldom wait for each other. A
+/// power of two.
 const PARTS: usize = 16;
 
-/// What an entry takes besides its name and its answer: its place in a table that is half full, and two allocations.
+/// The bytes that an entry takes besides its name and its answer: its slot in a half-full table, and two allocations.
 const OVERHEAD: usize = 112;
 
 // ANCHOR: memory
-/// What was answered lately, in parts. Each part has two generations: what is asked for moves to the young one; when that is full
-/// it becomes the old one, and what nobody asked for since the last time is forgotten, at most a thousand entries at once. Nothing
-/// is kept in order of use and nothing is searched for what to evict; the bound holds by construction.
+/// The cache, in parts. Each part has two generations. Reading an entry moves it to the young generation; when that is full it
+/// becomes the old one, and the entries of the former old generation are dropped, at most a thousand at once. There is no list
+/// in order of use and no search at eviction, and the bound always holds.
 pub(super) struct Memory {
     hasher: RandomState,
     parts: [Mutex<Part>; PARTS],
-    /// What one generation of one part may hold.
+    /// The limit of one generation of one part.
     bound: Size,
 }
 
@@ -54,7 +55,7 @@ struct Generation {
 }
 // ANCHOR_END: memory
 
-/// How much a memory holds.
+/// A number of entries and of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Size {
     pub(super) entries: usize,
@@ -71,7 +72,7 @@ impl Default for Memory {
 }
 
 impl Memory {
-    /// A memory that never holds more than this.
+    /// A cache that never holds more than this.
     pub(super) fn of(all: Size) -> Memory {
         Memory {
             hasher: RandomState::new(),
@@ -83,20 +84,20 @@ impl Memory {
         }
     }
 
-    /// The answer for this name: remembered, or found out now and remembered.
+    /// The answer for this name, from the cache or computed now.
     pub(super) fn recall(&self, name: &str, find_out: impl FnOnce() -> Answer) -> Answer {
         let part = &self.parts[self.part(name)];
         let lock = || part.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = lock().recall(name, self.bound) {
             return known;
         }
-        // Not under the lock: two threads may find the same out at once, and remember the same.
+        // Computed without the lock: two threads may compute the same answer at once.
         let answer = find_out();
         lock().keep(name.into(), Arc::clone(&answer), self.bound);
         answer
     }
 
-    /// Which part a name belongs to: the upper bits of the hash; the table inside uses the lower ones.
+    /// The part of a name, from the upper bits of its hash; the table inside uses the lower ones.
     #[expect(
         clippy::cast_possible_truncation,
         reason = "only so many bits are left as there are parts"
@@ -105,7 +106,7 @@ impl Memory {
         (self.hasher.hash_one(name) >> (u64::BITS - PARTS.ilog2())) as usize
     }
 
-    /// What it holds now.
+    /// The current size.
     #[cfg(test)]
     pub(super) fn size(&self) -> Size {
         let (mut entries, mut bytes) = (0, 0);
@@ -145,7 +146,7 @@ impl Part {
 }
 
 impl Generation {
-    /// Forget everything, and keep the table: the next as many need it just so.
+    /// Remove all entries and keep the allocation, since the next generation needs the same size.
     fn forget(&mut self) {
         self.answers.clear();
         self.bytes = 0;

@@ -1,7 +1,8 @@
-//! Which appservices a user, an alias or a room concerns: the namespaces of all registrations, compiled into one set that a commit swaps.
+//! Which appservices a user, an alias or a room concerns: the namespaces of all registrations, compiled into one set that a
+//! commit swaps.
 //!
-//! Nothing here is proportional to the users of a namespace: a user id is matched against the patterns, never looked up among users.
-//! What was answered lately is remembered, within bounds; the services are found by id, by sender and by token in trees.
+//! No cost grows with the number of users in a namespace: a user id is matched against the patterns. Recent answers are cached;
+//! appservices are looked up by id, sender and token in trees.
 
 mod memory;
 mod patterns;
@@ -19,13 +20,13 @@ use memory::{Answer, Memory};
 use patterns::Patterns;
 pub use patterns::{anchored, check_pattern};
 
-/// All present services and their compiled namespaces. Immutable: a change of the registrations makes a new one.
+/// All present appservices and their compiled namespaces. Immutable: a change of the registrations creates a new one.
 #[derive(Debug, Default)]
 pub struct Interests {
     server_name: String,
     services: Vec<Arc<Service>>,
     by_id: BTreeMap<ServiceId, u32>,
-    /// By the hash of the token: how long a look-up takes tells nothing about the token.
+    /// Keyed by the hash of the token, so that the time of a look-up reveals nothing about the token.
     by_token: BTreeMap<[u8; 32], u32>,
     by_sender: BTreeMap<String, Vec<u32>>,
     users: Patterns,
@@ -34,7 +35,7 @@ pub struct Interests {
     claims: Memory,
 }
 
-/// The services that claim a user, each with how.
+/// The appservices that claim a user, each with how it claims the user.
 #[derive(Debug)]
 pub struct Claims<'a> {
     services: &'a [Arc<Service>],
@@ -53,7 +54,7 @@ impl<'a> IntoIterator for Claims<'a> {
     }
 }
 
-/// One after the other of [`Claims`].
+/// The iterator of [`Claims`].
 #[derive(Debug)]
 pub struct ClaimsIter<'a> {
     claims: Claims<'a>,
@@ -71,10 +72,11 @@ impl<'a> Iterator for ClaimsIter<'a> {
 }
 
 impl Interests {
-    /// Compile the namespaces of these registrations; the flag says whether a service may observe.
+    /// Compile the namespaces of these registrations. The flag says whether the appservice may observe users in its
+    /// non-exclusive namespaces.
     ///
     /// # Errors
-    /// When a pattern is not a regular expression, or all together are too large.
+    /// A pattern is not a regular expression, or all patterns together are too large.
     pub fn compile(
         server_name: &str,
         registrations: Vec<(Registration, bool)>,
@@ -124,22 +126,19 @@ impl Interests {
         &self.services[service as usize]
     }
 
-    /// Every present service.
-    #[must_use]
+    /// Every present appservice.
     pub fn services(&self) -> &[Arc<Service>] {
         &self.services
     }
 
-    /// The present service with this id.
-    #[must_use]
+    /// The present appservice with this id.
     pub fn service(&self, id: &ServiceId) -> Option<&Arc<Service>> {
         self.by_id.get(id).map(|i| self.at(*i))
     }
 
-    /// The present service that authenticates with this token.
-    #[must_use]
+    /// The present appservice that authenticates with this token.
     pub fn by_token(&self, as_token: &str) -> Option<&Arc<Service>> {
-        // Without services, no token needs to be hashed.
+        // Without appservices there is no need to hash the token.
         if self.by_token.is_empty() {
             return None;
         }
@@ -147,8 +146,7 @@ impl Interests {
     }
 
     // ANCHOR: claims
-    /// Every service that claims this user, each with how. No service claims a user of another server.
-    #[must_use]
+    /// Every appservice that claims this user, each with how. Users of other servers are claimed by none.
     pub fn in_user(&self, user_id: &str) -> Claims<'_> {
         Claims {
             services: &self.services,
@@ -156,8 +154,7 @@ impl Interests {
         }
     }
 
-    /// How this service claims this user, if it does.
-    #[must_use]
+    /// How this appservice claims this user, if it does.
     pub fn claim(&self, service: &ServiceId, user_id: &str) -> Option<Claim> {
         let service = *self.by_id.get(service)?;
         let claims = self.claims_on(user_id);
@@ -165,7 +162,7 @@ impl Interests {
         found.ok().map(|i| claims[i].1)
     }
 
-    /// The services that claim this user: from memory, or matched now.
+    /// The appservices that claim this user, from the cache or matched now.
     fn claims_on(&self, user_id: &str) -> Answer {
         if self.services.is_empty() || !self.is_local(user_id) {
             return Answer::default();
@@ -173,7 +170,7 @@ impl Interests {
         self.claims.recall(user_id, || self.matched(user_id))
     }
 
-    /// The services that claim this user: by a pattern, or as its sender.
+    /// The appservices that claim this user by a pattern, or as their sender.
     fn matched(&self, user_id: &str) -> Answer {
         let mut found: Vec<(u32, Claim)> = self.users.matches(user_id).collect();
         for service in self.by_sender.get(user_id).into_iter().flatten() {
@@ -183,15 +180,14 @@ impl Interests {
             }
         }
         if found.is_empty() {
-            // All users that no service claims share one answer.
+            // All users without an appservice share one empty answer.
             return Answer::default();
         }
         found.into()
     }
     // ANCHOR_END: claims
 
-    /// The service that alone may be this user, if there is one.
-    #[must_use]
+    /// The appservice that claims this user exclusively, if there is one.
     pub fn exclusive_owner(&self, user_id: &str) -> Option<&Arc<Service>> {
         self.in_user(user_id)
             .into_iter()
@@ -199,8 +195,7 @@ impl Interests {
             .map(|(s, _)| s)
     }
 
-    /// Every service with a pattern for this alias, and whether it is exclusive.
-    #[must_use]
+    /// Every appservice with a pattern for this alias, and whether the pattern is exclusive.
     pub fn in_alias(&self, alias: &str) -> Vec<(&Arc<Service>, bool)> {
         let matches = self.aliases.matches(alias);
         matches
@@ -208,21 +203,18 @@ impl Interests {
             .collect()
     }
 
-    /// Every service with a pattern for this room id.
-    #[must_use]
+    /// Every appservice with a pattern for this room id.
     pub fn in_room_id(&self, room_id: &str) -> Vec<&Arc<Service>> {
         let matches = self.rooms.matches(room_id);
         matches.map(|(i, _)| self.at(i)).collect()
     }
 
-    /// Whether any service has alias patterns at all; without, no alias needs to be looked up.
-    #[must_use]
+    /// Whether any appservice has alias patterns. If none has, no alias needs to be looked up.
     pub fn has_alias_patterns(&self) -> bool {
         !self.aliases.is_empty()
     }
 
     /// Whether this user belongs to this server.
-    #[must_use]
     pub fn is_local(&self, user_id: &str) -> bool {
         user_id
             .split_once(':')

@@ -1,30 +1,31 @@
-//! The patterns of one kind of namespace, of all services, in one set.
+//! The patterns of one kind of namespace, of all appservices, in one set.
 
 use regex::{RegexSet, RegexSetBuilder};
 
 use crate::services::claim::Claim;
 use crate::services::registration::Namespace;
 
-/// What the compiled patterns may take, in bytes; a set that needs more is refused.
+/// The most bytes of the compiled patterns. A larger set is refused.
 const PROGRAM: usize = 64 << 20;
 
-/// What each thread that matches may keep of the automaton that it builds while it goes, in bytes.
+/// The most bytes that each matching thread keeps of the automaton, which it builds as it matches.
 ///
-/// It takes what it needs: some KiB for a few services, nearly 5 MiB for a thousand with patterns like `@irc_.*:example\.org`.
-/// The crate's own limit of 2 MiB makes exactly those start over and over again: 54 µs a user instead of 0.6.
+/// The automaton takes only what it needs: some KiB for a few appservices, nearly 5 MiB for a thousand with patterns like
+/// `@irc_.*:example\.org`. With the regex crate's default limit of 2 MiB the latter are rebuilt again and again: 54 µs for each
+/// user id instead of 0.6.
 const AUTOMATON: usize = 32 << 20;
 
 // ANCHOR: patterns
-/// One kind of pattern of all services, in one set.
+/// One kind of pattern of all appservices, in one set.
 #[derive(Debug, Default)]
 pub(super) struct Patterns {
     set: RegexSet,
-    /// For each pattern: whose it is (an index into the services), and what it claims.
+    /// For each pattern the index of its appservice, and the claim that it makes.
     of: Vec<(u32, Claim)>,
 }
 
 impl Patterns {
-    /// Compile the lists of all services, each under its index.
+    /// Compile the lists of all appservices, each with its index.
     pub(super) fn compile<'a>(
         all: impl Iterator<Item = (u32, &'a [Namespace])>,
     ) -> Result<Patterns, String> {
@@ -48,10 +49,10 @@ impl Patterns {
         Ok(Patterns { set, of })
     }
 
-    /// Each service with a matching pattern, by index, ascending; the first of its patterns that matches says how it claims. One
-    /// pass over the id, whatever the number of patterns.
+    /// Each appservice with a matching pattern, by index in ascending order, with the claim of the first of its patterns that
+    /// matches. One pass over the id, whatever the number of patterns.
     pub(super) fn matches(&self, id: &str) -> impl Iterator<Item = (u32, Claim)> {
-        // Without patterns there is nothing to allocate either.
+        // Without patterns, allocate nothing.
         let matched = (!self.of.is_empty()).then(|| self.set.matches(id));
         let mut last = None;
         matched.into_iter().flatten().filter_map(move |pattern| {
@@ -60,14 +61,13 @@ impl Patterns {
         })
     }
 
-    /// Whether there is none.
+    /// Whether there are no patterns.
     pub(super) fn is_empty(&self) -> bool {
         self.of.is_empty()
     }
 }
 
-/// A pattern as it is compiled: registrations are written for engines that match at the start of the id and do not ask for its end.
-#[must_use]
+/// A pattern as it is compiled: anchored at the start of the id and not at its end, as existing registrations expect.
 pub fn anchored(regex: &str) -> String {
     format!("^(?:{regex})")
 }
@@ -76,7 +76,7 @@ pub fn anchored(regex: &str) -> String {
 /// Check one pattern as it will be compiled.
 ///
 /// # Errors
-/// A sentence that says what the pattern gets wrong.
+/// A sentence that says what is wrong with the pattern.
 pub fn check_pattern(regex: &str) -> Result<(), String> {
     regex::Regex::new(&anchored(regex))
         .map(drop)

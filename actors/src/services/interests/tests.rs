@@ -1,4 +1,4 @@
-//! Who claims whom: cases, and the whole against a twin that tries each pattern of each service.
+//! Tests of the claims, and a comparison with an implementation that tries each pattern of each appservice.
 
 use super::memory::Size;
 use super::*;
@@ -52,7 +52,7 @@ fn claims() {
             "@irc_bob:test",
             &[("irc", Claim::Exclusive), ("mirror", Claim::Shared)],
         ),
-        // The first pattern that matches decides.
+        // The first matching pattern decides.
         (
             "@irc_open_1:test",
             &[("irc", Claim::Exclusive), ("mirror", Claim::Shared)],
@@ -63,7 +63,7 @@ fn claims() {
         ),
         ("@mirror:test", &[("mirror", Claim::Sender)]),
         ("@alice:test", &[("mirror", Claim::Shared)]),
-        // Anchored at the start, and only users of this server.
+        // Patterns are anchored at the start, and only users of this server are claimed.
         ("@x@irc_bob:test", &[("mirror", Claim::Shared)]),
         ("@irc_bob:elsewhere", &[]),
     ];
@@ -91,7 +91,7 @@ fn url_must_be_present_but_may_be_null() {
     assert!(serde_json::from_value::<Registration>(null).is_ok_and(|r| r.url.is_none()));
 }
 
-/// Chance that repeats with its seed.
+/// A random number generator with a seed.
 struct Dice(u64);
 
 impl Dice {
@@ -108,7 +108,7 @@ impl Dice {
     }
 }
 
-/// Services with up to three patterns each, some of which match nobody, everybody, or what another's match.
+/// Appservices with up to three patterns each. Some patterns match no user, some every user, some the same users as another's.
 fn some_services(dice: &mut Dice) -> Vec<(Registration, bool)> {
     let patterns = [
         "@irc_.*",
@@ -133,7 +133,7 @@ fn some_services(dice: &mut Dice) -> Vec<(Registration, bool)> {
     (0..dice.below(8) + 1).map(|n| one((n, dice))).collect()
 }
 
-/// Tries each pattern of each service by itself.
+/// A simple implementation that tries each pattern by itself.
 struct Twin(Vec<(Registration, Vec<(regex::Regex, Claim)>)>);
 
 impl Twin {
@@ -156,7 +156,7 @@ impl Twin {
         if !user.ends_with(":test") {
             return Vec::new();
         }
-        // At the start of the id, not further on.
+        // The match must begin at the start of the id.
         let fits =
             |pattern: &regex::Regex| pattern.find(user).is_some_and(|found| found.start() == 0);
         let claim = |(r, patterns): &(Registration, Vec<(regex::Regex, Claim)>)| {
@@ -174,14 +174,14 @@ impl Twin {
 }
 
 #[test]
-fn what_is_remembered_is_what_each_pattern_says() {
+fn cached_claims_are_those_of_the_patterns() {
     for seed in 0..30 {
         let mut dice = Dice(seed);
         let all = some_services(&mut dice);
         let twin = Twin::of(&all);
         let mut interests =
             Interests::compile("test", all.clone(), Proposals::default()).expect("patterns");
-        // Seldom room for everybody: remembered, forgotten and found out anew.
+        // Often too small for all users, so that entries are cached, dropped and computed again.
         let entries = [0, 64, 1_024][dice.below(3)];
         interests.claims = Memory::of(Size {
             entries,
@@ -225,7 +225,7 @@ fn what_is_remembered_is_what_each_pattern_says() {
 }
 
 #[test]
-fn a_memory_stays_within_its_bounds_and_forgets_first_what_nobody_asks_for() {
+fn a_cache_stays_within_its_bounds_and_drops_unread_entries_first() {
     let bound = Size {
         entries: 320,
         bytes: 64 << 10,
@@ -251,7 +251,7 @@ fn a_memory_stays_within_its_bounds_and_forgets_first_what_nobody_asks_for() {
         "and is used: {:?}",
         memory.size()
     );
-    assert_eq!(asked_again, 1, "what is asked for stays");
+    assert_eq!(asked_again, 1, "an entry that is read stays");
 }
 
 #[test]
@@ -282,7 +282,7 @@ fn an_answer_larger_than_the_memory_is_given_and_not_kept() {
 }
 
 #[test]
-fn threads_that_ask_at_once_hear_the_same() {
+fn concurrent_threads_get_the_same_answer() {
     let interests = compiled();
     let expected: Vec<_> = (0..500).map(|n| n % 3 == 0).collect();
     std::thread::scope(|threads| {
