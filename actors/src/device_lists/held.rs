@@ -1,4 +1,4 @@
-//! What an open line of the device-list log holds back.
+//! What an open line of the device-list log holds back. A line is open until the pass has read it.
 
 use std::collections::BTreeSet;
 
@@ -8,33 +8,34 @@ use schema::{Conn, Position, service_rooms, tracked};
 use crate::Result;
 use crate::services::{Interests, Service};
 
-/// The most open lines that are looked at for one service. Where more are open, the next one counts as one that concerns it.
+/// The most open lines that are checked for one appservice. If there are more, the next line is assumed to concern it.
 const OPEN: usize = 200;
 
-/// A line of the log that the pass has not read yet, and that concerns a service.
+/// A line of the log that the pass has not read yet, and that concerns an appservice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct OpenLine {
-    /// Its place in the order.
+    /// The position of the line.
     pub(crate) position: Position,
-    /// The event that it is about, if there is one, or the line itself: nothing from here on may be sent to the service.
+    /// The position of the event that the line is about, or of the line itself. Nothing at or above it may be sent to the
+    /// appservice.
     pub(crate) covers: Position,
 }
 
 impl OpenLine {
     /// The position up to which a transaction may go.
-    #[must_use]
     pub(crate) fn settled_up_to(held: Option<OpenLine>, head: Position) -> Position {
         held.map_or(head, |line| line.covers.before().min(head))
     }
 }
 
 // ANCHOR: held_by
-/// The first open line that concerns this service, up to a position. No transaction of the service is cut above what it covers, so
-/// that an event travels with the device-list changes that follow from it.
+/// The first open line up to `head` that concerns this appservice. No transaction of the appservice goes above the position
+/// that the line covers, so that an event travels with the device-list changes that follow from it.
 ///
-/// A line concerns the services that the pass may tell something because of it: those that track its user, those with a member in
-/// its room or, for changed keys, in any room of the user, those of which it is an own user; and of a first or last member the
-/// service alone. What was true when the line was written and is not any more has left an open line of its own.
+/// A line concerns the appservices to which the pass may owe something because of it: those that track its user; those with a
+/// member in its room or, for changed keys, in any room of the user; those of which the user is an own user. The line of a
+/// first or last member concerns only the appservice that it names. If such a condition has ended since the line was written,
+/// the change that ended it has an open line of its own.
 pub(crate) fn held_by(
     db: &mut Conn,
     interests: &Interests,

@@ -1,13 +1,13 @@
-//! What may be said to the keeper of device lists. Each fact has a durable copy: the line of the log that the same write appended.
+//! Messages to `device_lists`. Each fact has a durable copy: the line of the log that the same write appended.
 //!
-//! No fact can be forgotten: the storage itself sends [`LogAppended`] after each commit that appended to the log.
+//! No notification can be forgotten: the storage itself sends [`LogAppended`] after each commit that appended to the log.
 
 use actix::Message;
 use ruma::{OwnedRoomId, OwnedUserId};
 use schema::Position;
 use serde::Serialize;
 
-/// The device-list log has grown. Sent by the storage after the commit, so that no write can append to the log and forget to say so.
+/// The device-list log has grown. The storage sends this after the commit, so no write has to send it.
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "()")]
 pub struct LogAppended;
@@ -20,7 +20,7 @@ pub struct MembershipChanged {
     pub room: OwnedRoomId,
     /// The user.
     pub user: OwnedUserId,
-    /// What it is now: `join`, `leave`, `invite`, `knock` or `ban`.
+    /// The new membership: `join`, `leave`, `invite`, `knock` or `ban`.
     pub membership: String,
     /// The position of the event.
     pub position: Position,
@@ -36,12 +36,12 @@ pub struct KeysChanged {
     pub position: Position,
 }
 
-/// Forget what the log says of long ago. Sent by the actor itself, every hour.
+/// Delete old lines of the log. The actor sends this to itself every hour.
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "()")]
 pub struct PruneLog;
 
-/// A service's namespaces changed; the write that changed them logged which rooms it gained and lost.
+/// An appservice's namespaces changed. The write that changed them has logged the rooms that the appservice gained and lost.
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "()")]
 pub struct InterestAdded;

@@ -1,14 +1,15 @@
-//! Device lists: whom each application service must track, and what it has still to be told.
+//! Device lists: which users each application service must track, and which changes it is still owed.
 //!
-//! *Owns* `tracked`, the cursor over `device_list_log`. (The log and the count of members per room are
-//! written by the writes that make the facts: their own row is their durable copy.)
+//! *Owns* `tracked`, and the cursor over `device_list_log`. (The log, and the count of members per room, are written by the
+//! writes that they record: their own row is their durable copy.)
 //!
-//! *Asks* nobody.
+//! *Asks* no actor.
 //!
-//! *Tells* [`Wake`](crate::runtime::wake::Wake): senders, after its pass is committed; so a leave and its `left` travel together.
+//! *Tells* [`Wake`](crate::runtime::wake::Wake) which senders to wake after a pass is committed, so that a leave and its `left`
+//! travel together.
 //!
-//! *Promises* that after any schedule of events, drained, a service has been told to track exactly those who share a room
-//! with a joined member of it; a lost hint or a crash delays that, and nothing more.
+//! *Promises* that after any sequence of events, when all is read and sent, an appservice tracks exactly the users who share a
+//! room with one of its joined members; a lost notification or a crash only delays that.
 //!
 //! *Spec* [Tracking the device list for a user](https://spec.matrix.org/v1.19/client-server-api/#tracking-the-device-list-for-a-user),
 //! [MSC3202](https://github.com/matrix-org/matrix-spec-proposals/pull/3202).
@@ -31,26 +32,25 @@ use crate::{Env, Error};
 
 pub use messages::*;
 
-/// How long to wait before a pass that failed is tried again.
+/// The delay before a failed pass is repeated.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// The actor.
 pub struct DeviceLists {
     env: Env,
-    /// Whether the registrations are in force. A pass that knew no services would find none to tell, and move its cursor on.
+    /// Whether the registrations are in force. Without them a pass would find no appservice and move its cursor on.
     ready: bool,
-    /// A pass is running.
+    /// Whether a pass is running.
     running: bool,
-    /// The registrations changed while it was.
+    /// Whether the registrations changed during the pass.
     again: bool,
-    /// Up to here the log has been read, or is being read by the pass that is running.
+    /// The position up to which the log has been read, or is being read by the running pass.
     read: Option<Position>,
     life: Life,
 }
 
 impl DeviceLists {
-    /// A keeper of device lists over this storage.
-    #[must_use]
+    /// The actor for the device lists in this storage.
     pub fn new(env: Env) -> DeviceLists {
         DeviceLists {
             env,
@@ -62,20 +62,20 @@ impl DeviceLists {
         }
     }
 
-    /// Whether a line may be committed that no pass has read or is reading.
+    /// Whether there may be a committed line that no pass has read or is reading.
     fn is_behind(&self) -> bool {
         self.read
             .is_none_or(|read| read < self.env.store.device_list_log())
     }
 
-    /// There may be new lines. Hints that come during a pass, or for what it has read already, cost nothing.
+    /// There may be new lines. Repeated notifications, and those for lines already read, cost nothing.
     fn hint(&mut self, ctx: &mut Context<Self>) {
         if self.ready && !self.running && self.is_behind() {
             self.run(ctx);
         }
     }
 
-    /// Read the log from the cursor to the head. One pass at a time.
+    /// Read the log from the cursor to its end. Only one pass runs at a time.
     fn run(&mut self, ctx: &mut Context<Self>) {
         if self.running {
             self.again = true;
@@ -92,7 +92,7 @@ impl DeviceLists {
                 Err(error) => Some(error),
             };
             if let Some(error) = &failed {
-                tracing::error!(%error, "a device-list pass failed; it is tried again");
+                tracing::error!(%error, "a device-list pass failed and will be repeated");
                 let _waiting = env.trace.parked();
                 env.clock.sleep(AGAIN).await;
             }
@@ -119,14 +119,14 @@ impl Actor for DeviceLists {
         let hinted = AtomicI64::new(self.env.store.device_list_log().0);
         let faults = self.env.faults.clone();
         self.env.store.on_device_list_log(move |end| {
-            // A hint that was lost is given after the next commit, whatever that is about.
+            // A lost notification is made up for after the next commit, whatever it is about.
             if end.0 <= hinted.load(Ordering::Acquire) || faults.lose(Point::LogHint) {
                 return;
             }
             hinted.store(end.0, Ordering::Release);
             if let Some(log) = log.upgrade() {
                 trace.told("store", "device_lists", &LogAppended);
-                // A mailbox that is full of hints is as good as one more: the log's end is read when the last of them is handled.
+                // A full mailbox already holds notifications: the log is read to its end when the last of them is handled.
                 let _ = log.try_send(LogAppended);
             }
         });

@@ -1,4 +1,4 @@
-//! The log of device lists forgets what is older than any token that is still in use.
+//! Deletes lines of the device-list log that are older than any token in use.
 
 use std::time::Duration;
 
@@ -8,20 +8,21 @@ use schema::{Position, device_log};
 use super::{DeviceLists, PruneLog};
 use crate::{Env, Error, Result};
 
-/// How often.
+/// The interval between two deletions.
 const EVERY: Duration = Duration::from_secs(3600);
 
-/// How many days the log goes back at least. A client with an older token is told of everybody that it shares a room with.
+/// The days for which lines are kept at least. A client with an older token is told that all users it shares a room with have
+/// changed.
 const DAYS: i64 = 30;
 
-/// Milliseconds of a day.
+/// The milliseconds of a day.
 const DAY: i64 = 86_400_000;
 
-/// How many lines are deleted in one write: others wait for no more.
+/// The most lines deleted in one write, so that other writes do not wait long.
 const PIECE: i64 = 1000;
 
 impl DeviceLists {
-    /// Prune in an hour.
+    /// Schedule the next deletion.
     pub(super) fn prune_later(&self, ctx: &mut Context<Self>) {
         let sleep = self.env.clock.sleep(EVERY).into_actor(self);
         ctx.spawn(sleep.map(|(), _, ctx| ctx.notify(PruneLog)));
@@ -36,7 +37,7 @@ impl Handler<PruneLog> for DeviceLists {
         let busy = env.trace.busy();
         let pruned = async move {
             if let Err(error) = prune(&env).await {
-                tracing::warn!(%error, "the log of device lists was not pruned; it is tried again in an hour");
+                tracing::warn!(%error, "the log of device lists was not pruned; the next attempt is in an hour");
             }
             drop(busy);
         };

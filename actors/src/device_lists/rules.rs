@@ -1,26 +1,26 @@
-//! Whom a service is told to track, and to stop tracking.
+//! Which users an appservice starts and stops tracking.
 
-/// What a service is told about a user.
+/// What an appservice is told about a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Look up the user's devices again, and track them from now on.
+    /// Query the user's devices again, and track them from now on.
     Changed,
     /// Stop tracking the user.
     Left,
-    /// Nothing.
+    /// The appservice need not be told anything.
     Nothing,
 }
 
-/// What is true of a service and a user at the moment of the pass.
+/// The state of an appservice and a user at the time of the pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Present {
-    /// The user is the service's own: its sender, or in one of its user namespaces.
+    /// The user is the appservice's own: its sender, or in one of its user namespaces.
     pub own: bool,
-    /// The service has been told to track the user.
+    /// The appservice tracks the user, as far as it has been told.
     pub tracked: bool,
-    /// The service has a joined member in a room where the user is joined or invited.
+    /// The appservice has a joined member in a room where the user is joined or invited.
     pub shares: bool,
-    /// The user's devices, keys or signatures changed since the service was last told.
+    /// The user's devices, keys or signatures changed since the last verdict.
     pub keys_changed: bool,
 }
 
@@ -28,12 +28,11 @@ pub struct Present {
 /// A user is in `changed` when their devices changed or when they come to share a room, and in `left` when no shared room
 /// remains. ([spec], for application services [MSC3202])
 ///
-/// The verdict is about the present, not about the moment of the event: what matters is the net effect, and a pass that is
-/// repeated after a crash comes to the same. A service's own users are always tracked and never `left`.
+/// The verdict depends on the present state, not on the state at the event: only the net effect matters, and a pass that is
+/// repeated after a crash has the same result. An appservice's own users are always tracked and never `left`.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#tracking-the-device-list-for-a-user
 /// [MSC3202]: https://github.com/matrix-org/matrix-spec-proposals/pull/3202
-#[must_use]
 pub fn verdict(present: Present) -> Verdict {
     match present {
         Present {

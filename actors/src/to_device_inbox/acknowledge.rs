@@ -1,4 +1,4 @@
-//! Emptying the inbox of what was acknowledged: by a device, or by the service that decides over it.
+//! Deletes acknowledged messages: acknowledged by a device, or by the appservice that decides over it.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::{Acknowledge, Acknowledged, ToDeviceInbox};
 use crate::runtime::trace;
 use crate::{Error, Result, guarded};
 
-/// How long to wait before a write that failed is tried again.
+/// The delay before a failed write is repeated.
 const AGAIN: Duration = Duration::from_secs(1);
 
 impl Handler<Acknowledge> for ToDeviceInbox {
@@ -17,7 +17,7 @@ impl Handler<Acknowledge> for ToDeviceInbox {
 
     fn handle(&mut self, msg: Acknowledge, _: &mut Context<Self>) -> Self::Result {
         let write = self.env.store.write(move |tx| {
-            // A token above the head was never handed out: it acknowledges nothing.
+            // A token above the head was never issued, so it acknowledges nothing.
             if msg.up_to <= tx.head() {
                 inbox::acknowledge_device(tx, msg.user.as_str(), msg.device.as_str(), msg.up_to)?;
             }
@@ -31,21 +31,22 @@ impl Handler<Acknowledge> for ToDeviceInbox {
 impl Handler<Acknowledged> for ToDeviceInbox {
     type Result = ();
 
-    /// The sender's own write has recorded the 2xx, so nothing between these positions is ever sent to the service again: the rows can go.
+    /// The sender's write has recorded the 2xx, so nothing between these positions is ever sent to the appservice again and the
+    /// rows can be deleted.
     fn handle(&mut self, msg: Acknowledged, ctx: &mut Context<Self>) {
         let (env, busy) = (self.env.clone(), self.env.trace.busy());
         let cause = msg.cause();
         let empty = async move {
             loop {
                 let (service, from, up_to) = (msg.service.clone(), msg.from, msg.up_to);
-                // These rows are dead: their deletion is not worth a commit of its own.
+                // The rows are never read again; their deletion can wait for the next commit.
                 let write = env.store.write_later(move |tx| {
                     Ok::<_, Error>(inbox::acknowledge_service(tx, &service, from, up_to)?)
                 });
                 match write.await {
                     Ok(()) | Err(Error::Storage(schema::Error::Stopped)) => break,
                     Err(error) => {
-                        tracing::error!(service = %msg.service, %error, "an inbox could not be emptied; it is tried again");
+                        tracing::error!(service = %msg.service, %error, "acknowledged messages could not be deleted; the next attempt follows");
                         let _waiting = env.trace.parked();
                         env.clock.sleep(AGAIN).await;
                     }

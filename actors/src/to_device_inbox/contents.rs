@@ -1,4 +1,4 @@
-//! The contents of one deposit: each is stored once, however many devices and services receive it.
+//! The contents of one deposit. A large content with several recipients is stored once.
 
 use std::collections::BTreeMap;
 
@@ -8,22 +8,23 @@ use schema::inbox::{self, SharedContent};
 use super::rules::{self, Delivery};
 use crate::Result;
 
-/// How a content of the deposit is stored.
+/// Where a content is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
-    /// In each row.
+    /// In the row of each recipient.
     InRows,
-    /// Once, and not stored yet.
+    /// In a shared row, which is not written yet.
     Once,
-    /// Once, under this id.
+    /// In the shared row with this id.
     Stored(i64),
 }
 
-/// The contents of a deposit, by where their text stands in the request: equal texts of different targets are not compared.
+/// The contents of a deposit, keyed by the address of their text in the request. Equal texts at different addresses are not
+/// compared.
 pub(super) struct Contents(BTreeMap<*const u8, Place>);
 
 impl Contents {
-    /// Count the rows that each content would be in.
+    /// Count the recipients of each content.
     pub(super) fn of(deliveries: &[Delivery<'_>]) -> Contents {
         let mut rows: BTreeMap<*const u8, (usize, usize)> = BTreeMap::new();
         for delivery in deliveries {
@@ -42,7 +43,8 @@ impl Contents {
         )
     }
 
-    /// What the row at this position holds: the content itself, or the id of the shared one, which the first row stores.
+    /// The value for the row at this position: the content itself, or the id of the shared row, which the first recipient's row
+    /// creates.
     pub(super) fn store(
         &mut self,
         tx: &mut Tx<'_>,

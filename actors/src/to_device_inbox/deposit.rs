@@ -1,4 +1,4 @@
-//! Depositing messages: each into the inbox of every device that it addresses, with what services are owed of it.
+//! Deposits messages into the inbox of each addressed device, and owes copies to appservices.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use super::{Deposit, ToDeviceInbox};
 use crate::services::{CarriesInterests, Service};
 use crate::{Result, guarded};
 
-/// What a deposit did, for those to be woken.
+/// The result of a deposit, with the users and appservices to wake.
 struct Deposited {
     position: Position,
     users: Vec<OwnedUserId>,
@@ -97,7 +97,7 @@ fn deposit(tx: &mut Tx<'_>, msg: &Deposit, now: i64) -> Result<Deposited> {
 }
 // ANCHOR_END: deposit
 
-/// What a service is owed of the message at this position, with the rule by which it is.
+/// The copy of the message at this position that an appservice is owed, with the rule that grants it.
 fn copy(service: &Service, message: Position, interest: Interest) -> Owed {
     Owed {
         why: interest.rule().to_owned(),

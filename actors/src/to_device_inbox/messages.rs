@@ -1,4 +1,4 @@
-//! What may be said to the to-device inbox.
+//! Messages to the to-device inbox.
 
 use std::collections::BTreeMap;
 
@@ -12,12 +12,12 @@ use crate::{Identity, Result};
 
 pub use crate::runtime::wake::Acknowledged;
 
-/// Which devices of a user a message is for.
+/// The addressed devices of a user.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Target {
     /// One device.
     Device(OwnedDeviceId),
-    /// Every device the user has when the message arrives: `*` on the wire.
+    /// Every device that the user has when the message arrives: `*` on the wire.
     All,
 }
 
@@ -33,36 +33,36 @@ impl Serialize for Target {
     }
 }
 
-/// user → device or all → content, each content as its bytes came.
+/// user → device or all → content; contents keep their bytes.
 pub type Messages = BTreeMap<OwnedUserId, BTreeMap<Target, Box<RawValue>>>;
 
 /// Put each message into the inbox of each addressed device, once per transaction id. ([spec])
 ///
-/// Replies with the position of the last row; by then the rows are on disk. A repeated `txn` from the same sender
-/// replies again and deposits nothing. Messages to devices that do not exist are dropped.
+/// Replies with the position of the last row; by then the rows are committed. A repeated `txn` of the same sender deposits
+/// nothing and gets a reply again. Messages to devices that do not exist are dropped.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3sendtodeviceeventtypetxnid
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<Position>")]
 pub struct Deposit {
-    /// Who sends.
+    /// The sender.
     pub from: Identity,
-    /// The sender's own id for this request.
+    /// The client's transaction id of this request.
     pub txn: OwnedTransactionId,
     /// The event type, any text.
     pub event_type: String,
-    /// What, to whom.
+    /// The contents for each user and device.
     pub messages: Messages,
 }
 
-/// A device has received everything up to this position: its `since` says so.
+/// A device has received everything up to this position, as its `since` token shows.
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<()>")]
 pub struct Acknowledge {
-    /// Whose device.
+    /// The owner of the device.
     pub user: OwnedUserId,
-    /// Which device.
+    /// The device.
     pub device: OwnedDeviceId,
-    /// Up to where.
+    /// The position up to which it has received everything.
     pub up_to: Position,
 }

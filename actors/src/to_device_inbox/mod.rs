@@ -1,13 +1,15 @@
 //! The to-device inbox: one row for each message and device.
 //!
-//! *Owns* `inbox`, `shared_contents`; shares `client_transactions`. Owes messages to services in `owed`.
+//! *Owns* `inbox`, `shared_contents`; shares `client_transactions`. Owes copies of messages to appservices in `owed`.
 //!
-//! *Asks* nobody.
+//! *Asks* no actor.
 //!
-//! *Tells* [`Wake`](crate::runtime::wake::Wake): the senders of services that are owed a message, and the `/sync` requests that wait.
+//! *Tells* [`Wake`](crate::runtime::wake::Wake) to wake the senders of appservices that are owed a copy, and waiting `/sync`
+//! requests.
 //!
-//! *Promises* that an answered message is on the disk, once; that nothing leaves before it is acknowledged: by `since`
-//! for a device, by [`Acknowledged`], which follows a 2xx, for the service that decides over the device.
+//! *Promises* that a message is stored once and committed before the reply; that no message is deleted before it is
+//! acknowledged: by the `since` of a device, or by [`Acknowledged`], which follows a 2xx, for the appservice that decides over
+//! the device.
 //!
 //! *Spec* [Send-to-Device messaging](https://spec.matrix.org/v1.19/client-server-api/#send-to-device-messaging),
 //! [MSC4203](https://github.com/matrix-org/matrix-spec-proposals/pull/4203).
@@ -34,8 +36,7 @@ pub struct ToDeviceInbox {
 }
 
 impl ToDeviceInbox {
-    /// An inbox over this storage.
-    #[must_use]
+    /// The inbox in this storage.
     pub fn new(env: Env) -> ToDeviceInbox {
         ToDeviceInbox {
             env,
@@ -50,7 +51,7 @@ impl Actor for ToDeviceInbox {
     fn started(&mut self, ctx: &mut Context<Self>) {
         self.life.watch(ctx, &self.env, "to_device_inbox");
         ctx.set_mailbox_capacity(4096);
-        // What was acknowledged before the last end, and perhaps not said to this actor.
+        // The deletions that the last run recorded and may not have done.
         let (env, busy) = (self.env.clone(), self.env.trace.busy());
         let rows = async move { env.store.read(appservices::all).await };
         ctx.spawn(rows.into_actor(self).map(|rows, _, ctx| {

@@ -1,4 +1,4 @@
-//! What may be looked up: who gets copies of messages to a device, by which rule, and what waits now.
+//! Reads: which appservices get copies of messages to a device, by which rule, and what waits now.
 
 use ruma::{DeviceId, UserId};
 use schema::owed::{self, Owed};
@@ -9,15 +9,15 @@ use super::rules::{self, Interest, Withheld};
 use crate::services::{CarriesInterests, Interests};
 use crate::{Env, Error, Refusal, Result};
 
-/// Messages and copies that an explanation shows of each; the numbers beside them count all.
+/// The most messages, and the most copies, in an explanation. The counts beside them include all.
 const SHOWN: i64 = 50;
 
-/// A service that gets copies of messages to a device.
+/// An appservice that gets copies of messages to a device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Observer {
     /// Its id.
     pub service: String,
-    /// The user id of its own user: whom a person may ask about it.
+    /// The user id of its sender, which users can contact about it.
     pub sender: String,
     /// `explicit` or `implicit`.
     pub interest: &'static str,
@@ -25,19 +25,16 @@ pub struct Observer {
     pub rule: &'static str,
 }
 
-/// A device, and who gets copies of messages to it.
+/// A device and the appservices that get copies of messages to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Observed {
     /// The device.
     pub device_id: String,
-    /// The services, in order of id.
+    /// The appservices, in order of id.
     pub observers: Vec<Observer>,
 }
 
-/// Which services get copies of messages to each device of a user, as of now.
-///
-/// # Errors
-/// When storage fails.
+/// Which appservices get copies of messages to each device of a user, as of now.
 pub async fn observers(env: &Env, user: &UserId) -> Result<Vec<Observed>> {
     let (interests, user) = (env.store.interests(), user.to_string());
     let devices = env
@@ -63,76 +60,76 @@ fn observer(interests: &Interests, id: &schema::ServiceId, interest: Interest) -
     })
 }
 
-/// What becomes of a message to a device.
+/// What happens to a message to a device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Explanation {
-    /// Whose device.
+    /// The owner of the device.
     pub user_id: String,
-    /// Which device.
+    /// The device.
     pub device_id: String,
-    /// Every registered service, in order of id: what it would get of a message that came now.
+    /// Every registered appservice, in order of id, with what it would get of a message that arrived now.
     pub services: Vec<Standing>,
-    /// What waits in the device's inbox.
+    /// The messages that wait in the device's inbox.
     pub inbox: Waiting<InboxMessage>,
-    /// What waits for services.
+    /// The copies that wait for appservices.
     pub copies: Waiting<Copy>,
 }
 
-/// What a service would get.
+/// What an appservice would get.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Standing {
     /// Its id.
     pub service: String,
     /// Whether it would get a copy.
     pub copy: bool,
-    /// `explicit` or `implicit`, where it is interested.
+    /// `explicit` or `implicit`, if it is interested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interest: Option<&'static str>,
-    /// The rule by which it is.
+    /// The rule that makes it interested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<&'static str>,
-    /// Why it gets none.
+    /// Why it gets no copy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why_not: Option<Withheld>,
 }
 
-/// How many there are, and the oldest of them.
+/// The number of waiting items, and the oldest of them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Waiting<T> {
-    /// All of them.
+    /// The number of all items.
     pub count: i64,
-    /// The oldest.
+    /// The oldest items.
     pub oldest: Vec<T>,
 }
 
 /// A message that waits in an inbox.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct InboxMessage {
-    /// Its place in the order.
+    /// Its position.
     pub position: i64,
-    /// Its type.
+    /// The event type.
     pub r#type: String,
-    /// Who sent it.
+    /// The sender's user id.
     pub sender: String,
 }
 
-/// A copy that waits for a service.
+/// A copy that waits for an appservice.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Copy {
     /// The position of the message.
     pub position: i64,
-    /// For which service.
+    /// The appservice.
     pub service: String,
-    /// `explicit` or `implicit`, as decided when the message came.
+    /// `explicit` or `implicit`, as decided when the message arrived.
     pub interest: &'static str,
     /// The rule by which it was decided.
     pub rule: String,
-    /// The transaction in which it is frozen.
+    /// The id of the frozen transaction that contains it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transaction: Option<i64>,
 }
 
-/// Explain what becomes of a message to a device, and what waits for it now.
+/// Explain what happens to a message to a device, and what waits for the device now.
 ///
 /// # Errors
 /// [`Refusal::NotFound`] when there is no such device.

@@ -1,4 +1,5 @@
-//! The pass over the log: each line names who may have to be told; the present decides what.
+//! The pass over the device-list log. Each line names the appservices and users that may be affected; the present state decides
+//! what an appservice is owed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,44 +13,44 @@ use super::rules::{Present, Verdict, verdict};
 use crate::services::{CarriesInterests, Interests, Service};
 use crate::{Env, Error, Result};
 
-/// Lines of the log in one write, and people in one write when a whole room must be asked about.
+/// The most lines of the log in one write, and the most users in one write when a whole room is checked.
 const PIECE: i64 = 500;
 
-/// What one write of the pass came to.
+/// The result of one write of the pass.
 struct Step {
-    /// The services that are owed something by it.
+    /// The appservices that it owes something.
     told: BTreeSet<ServiceId>,
-    /// Where the cursor stands now.
+    /// The position of the cursor after it.
     read: Position,
     rest: Rest,
 }
 
-/// What there is still to do.
+/// What is left to do.
 enum Rest {
-    /// Nothing: the cursor stands at the head of the log.
+    /// Nothing: the cursor is at the end of the log.
     Nothing,
-    /// There is more to read.
+    /// There are more lines to read.
     More,
-    /// In the middle of a room, after this user; the cursor has not moved past the line.
+    /// A room is partly checked, up to this user; the cursor has not moved past the line.
     InRoom(String),
 }
 
-/// Read the log from the cursor to the head, piece by piece, and wake the senders of the services that are owed something by it.
+/// Read the log from the cursor to its end, in pieces, and wake the senders of the appservices that are owed something.
 ///
 /// # Errors
-/// When storage fails; nothing of the piece that failed is kept.
+/// The database fails; the failed piece has no effect, those before it stay.
 pub(super) async fn run(env: &Env) -> Result<()> {
     let mut after_user = String::new();
     let mut is_first = true;
     loop {
         let from = std::mem::take(&mut after_user);
         let write = move |tx: &mut Tx<'_>| step(tx, &from);
-        // A sender that the event has woken looks right after the first piece, in the same commit.
+        // Commit the first piece together with the look of a sender that the same event has woken.
         let step = match std::mem::take(&mut is_first) {
             true => env.store.write_with_next(write).await?,
             false => env.store.write_always(write).await?,
         };
-        // What it owes stands at earlier events, where a sender may have looked already: so no position is given.
+        // The items are owed at positions of earlier events, where a sender may have looked already. So no position is given.
         env.wake.services(&step.told, None);
         env.wake.pass_has_read(step.read);
         match step.rest {
@@ -61,7 +62,7 @@ pub(super) async fn run(env: &Env) -> Result<()> {
 }
 
 // ANCHOR: step
-/// One write: answers and cursor together, so that a crash repeats all of it or nothing.
+/// One write stores the answers and advances the cursor, so a crash repeats all of it or nothing.
 fn step(tx: &mut Tx<'_>, after_user: &str) -> Result<Step> {
     let interests = tx.interests();
     let cursor = device_log::cursor(tx)?;
@@ -88,7 +89,7 @@ fn step(tx: &mut Tx<'_>, after_user: &str) -> Result<Step> {
         return Ok(Step { told, read, rest });
     }
 
-    // A run of lines about single people: each pair of service and user is asked about once.
+    // Consecutive lines about single users: each pair of appservice and user is decided once.
     let run: Vec<&LogEntry> = lines
         .iter()
         .take_while(|l| !matches!(l.kind, Kind::Gained | Kind::Lost))
@@ -97,7 +98,7 @@ fn step(tx: &mut Tx<'_>, after_user: &str) -> Result<Step> {
     for line in &run {
         let keys = line.kind == Kind::Keys;
         for service in candidates(tx, &interests, line)? {
-            // The word goes with the first event that it may follow from: what it says is true already.
+            // The change is owed at the earliest event that it may follow from, since it is already true.
             let (changed, follows) = pairs
                 .entry((service, &line.user_id))
                 .or_insert((false, line.covers));
@@ -117,8 +118,8 @@ fn step(tx: &mut Tx<'_>, after_user: &str) -> Result<Step> {
 }
 // ANCHOR_END: step
 
-/// The services that a line about one person may concern: those that track the person, those whose own user it is, those with
-/// a member in the room, and, when devices changed, those that share any room.
+/// The appservices that a line about one user may concern: those that track the user, those whose own user it is, those with a
+/// member in the room, and, for changed keys, those that share any room with the user.
 fn candidates(
     tx: &mut Tx<'_>,
     interests: &Interests,
@@ -146,7 +147,7 @@ fn candidates(
     Ok(services)
 }
 
-/// Ask about one service and one user, and owe the answer in the same write.
+/// Decide about one appservice and one user, and owe the answer in the same write.
 fn decide(
     tx: &mut Tx<'_>,
     interests: &Interests,
@@ -171,7 +172,7 @@ fn decide(
     Ok(())
 }
 
-/// Owe the service a verdict, at the event that it follows from. Whether the service is owed anything by it.
+/// Owe the appservice the verdict, at the event that it follows from. Returns whether anything is owed.
 pub(crate) fn owe(
     tx: &mut Tx<'_>,
     service: &Service,
@@ -187,9 +188,8 @@ pub(crate) fn owe(
     Ok(true)
 }
 
-/// A service gained its first member in a room, or lost its last: ask about every user that is in the room, or left it since, a piece at a
-/// time.
-/// Answers the last user asked about while there may be more.
+/// An appservice gained its first member in a room, or lost its last: decide about every user who is in the room, or has left
+/// it since, a piece at a time. Returns the last user of the piece while there may be more.
 fn whole_room(
     tx: &mut Tx<'_>,
     interests: &Interests,
@@ -201,14 +201,14 @@ fn whole_room(
     let Some(service) = service.filter(|s| s.takes_device_lists) else {
         return Ok(None);
     };
-    // Users that left after the service's last member are asked about here too: the `left` belongs to the event that ended the sharing, which
-    // nothing holds back once this line is read.
+    // Users who left after the appservice's last member are included: their `left` belongs to the event that ended the sharing,
+    // which nothing holds back once this line is read.
     let at = InRoom {
         room_id: &line.room_id,
         changed_after: line.position,
         after_user,
     };
-    // The first piece goes with the event. All of a large room at one place would be more than a transaction may carry.
+    // The first piece travels with the event. The whole of a large room at one position could exceed the size of a transaction.
     let follows = after_user.is_empty().then_some(line.covers);
     let asked = ask_about(tx, interests, service, at, (PIECE, follows))?;
     if asked.told {
@@ -217,18 +217,18 @@ fn whole_room(
     Ok(asked.last)
 }
 
-/// What came of asking about a piece of a room.
+/// The result of checking a piece of a room.
 #[derive(Debug, Default)]
 pub(crate) struct Asked {
-    /// How many people were asked about.
+    /// The number of users in the piece.
     pub(crate) people: usize,
-    /// The last of them.
+    /// The last user in the piece.
     pub(crate) last: Option<String>,
-    /// Whether the service is told about any.
+    /// Whether the appservice is owed anything about them.
     pub(crate) told: bool,
 }
 
-/// Ask about the people of a room, so many at most, and owe the answers in the same write, with the event that they follow from.
+/// Decide about at most `limit` users of a room, and owe the answers in the same write, at the event that they follow from.
 pub(crate) fn ask_about(
     tx: &mut Tx<'_>,
     interests: &Interests,

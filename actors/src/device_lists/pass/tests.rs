@@ -1,5 +1,5 @@
-//! After any schedule of joins, leaves, new devices, deliveries and interrupted passes, a service has been told to track
-//! exactly those who share a room with a joined member of it.
+//! After any sequence of joins, leaves, new devices, deliveries and interrupted passes, an appservice tracks exactly the users
+//! who share a room with one of its joined members.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -44,7 +44,7 @@ fn interests() -> Interests {
     Interests::compile("test", all, proposals).expect("patterns compile")
 }
 
-/// The position up to which a transaction of this service may go.
+/// The position up to which a transaction of this appservice may go.
 fn settled(tx: &mut Tx<'_>, service: &ServiceId) -> Result<Position> {
     let (interests, head) = (tx.interests(), tx.head());
     let about = interests.service(service).expect("it is registered");
@@ -52,20 +52,20 @@ fn settled(tx: &mut Tx<'_>, service: &ServiceId) -> Result<Position> {
     Ok(OpenLine::settled_up_to(line, head))
 }
 
-/// A bridge that follows what it is told.
+/// An appservice that applies the changes that it receives.
 #[derive(Default)]
 struct Bridge {
     tracks: BTreeSet<String>,
 }
 
 impl Bridge {
-    /// One transaction: everything owed up to a cut, acknowledged.
+    /// Deliver one transaction: everything owed up to a position, acknowledged.
     fn takes(&mut self, tx: &mut Tx<'_>, service: &ServiceId, txn: i64) -> Result<()> {
         let cut = settled(tx, service)?;
         for row in owed::waiting(tx, service, Position::START, cut, 1000)? {
             let user = row.key;
             if row.item == owed::LEFT {
-                // For somebody whose `changed` it overtook while both waited, it says nothing new.
+                // If it overtook a `changed` of the same user while both waited, it changes nothing.
                 self.tracks.remove(&user);
             } else {
                 self.tracks.insert(user);
@@ -105,7 +105,7 @@ pub(crate) fn move_to(tx: &mut Tx<'_>, room: &str, user: &str, word: &str) -> Re
     Ok(())
 }
 
-/// A whole pass, in the writes that [`run`] makes.
+/// A whole pass, in the same writes as [`run`].
 pub(crate) fn drain(tx: &mut Tx<'_>) -> Result<()> {
     let mut after = String::new();
     for _ in 0..10_000 {
@@ -118,7 +118,7 @@ pub(crate) fn drain(tx: &mut Tx<'_>) -> Result<()> {
     panic!("the pass does not end");
 }
 
-/// Who shares a room with a joined member of the service, found by looking at everything.
+/// The users who share a room with a joined member of the appservice, found by checking everything.
 fn brute(
     all: &BTreeMap<(&str, &str), &str>,
     interests: &Interests,
@@ -142,7 +142,7 @@ fn brute(
         .collect()
 }
 
-/// An empty store in which the services are in force; its folder goes when it is dropped.
+/// An empty store with the appservices in force. Its folder is deleted when the first value is dropped.
 async fn opened() -> (tempfile::TempDir, Store) {
     let folder = tempfile::tempdir().expect("a folder");
     let url = format!("sqlite:{}", folder.path().join("db").display());
@@ -156,7 +156,7 @@ async fn opened() -> (tempfile::TempDir, Store) {
 }
 
 #[actix::test]
-async fn what_a_service_was_told_is_who_shares_a_room() {
+async fn a_service_tracks_exactly_the_users_who_share_a_room() {
     for seed in 0..12u64 {
         let (_folder, store) = opened().await;
         let (compiled, own) = (interests(), interests());
@@ -227,7 +227,7 @@ async fn the_bot_and_the_user_leave_at_nearly_the_same_time() {
         move_to(tx, ROOMS[0], "@alice:test", "join")?;
         drain(tx)?;
         Bridge::default().takes(tx, &irc, 1)?;
-        // Both are gone before any pass looks.
+        // Both have left before any pass runs.
         move_to(tx, ROOMS[0], "@ircbot:test", "leave")?;
         move_to(tx, ROOMS[0], "@alice:test", "leave")?;
         let head = tx.head();
@@ -246,7 +246,7 @@ async fn the_bot_and_the_user_leave_at_nearly_the_same_time() {
 }
 
 #[actix::test]
-async fn the_last_leave_of_a_service_tells_of_those_who_left_after_it() {
+async fn the_last_leave_of_a_service_includes_users_who_left_after_it() {
     let (_folder, store) = opened().await;
     let schedule = store.write_always(|tx| {
         let irc = ServiceId::from("irc");
@@ -254,7 +254,7 @@ async fn the_last_leave_of_a_service_tells_of_those_who_left_after_it() {
         move_to(tx, ROOMS[0], "@alice:test", "join")?;
         drain(tx)?;
         Bridge::default().takes(tx, &irc, 1)?;
-        // Both are gone before any pass looks, and a transaction is made in the middle of the pass.
+        // Both have left before any pass runs, and a transaction is made in the middle of the pass.
         move_to(tx, ROOMS[0], "@ircbot:test", "leave")?;
         let ended = tx.head();
         move_to(tx, ROOMS[0], "@alice:test", "leave")?;
@@ -273,7 +273,7 @@ async fn the_last_leave_of_a_service_tells_of_those_who_left_after_it() {
 }
 
 #[actix::test]
-async fn a_later_open_line_does_not_part_a_leave_and_its_left() {
+async fn a_later_open_line_does_not_separate_a_leave_from_its_left() {
     let (_folder, store) = opened().await;
     for leaver in ["@alice:test", "@ircbot:test"] {
         let schedule = store.write_always(move |tx| {
@@ -283,7 +283,7 @@ async fn a_later_open_line_does_not_part_a_leave_and_its_left() {
             move_to(tx, ROOMS[1], "@ircbot:test", "leave")?;
             drain(tx)?;
             Bridge::default().takes(tx, &irc, 1)?;
-            // No pass looks before the service has its first member in another room.
+            // No pass runs before the appservice has its first member in another room.
             move_to(tx, ROOMS[0], leaver, "leave")?;
             let left = memberships::get(tx, ROOMS[0], leaver)?.map(|m| m.position);
             move_to(tx, ROOMS[1], "@ircbot:test", "join")?;
@@ -294,7 +294,7 @@ async fn a_later_open_line_does_not_part_a_leave_and_its_left() {
                     Rest::InRoom(user) => user,
                     _ => String::new(),
                 };
-                // A transaction between the writes of the pass: with the leave, and without the join.
+                // A transaction between the writes of the pass contains the leave and not the join.
                 let cut = settled(tx, &irc)?;
                 if Some(cut.0) >= left {
                     assert!(Some(cut.0) < joined, "the pass is in the middle");

@@ -1,4 +1,5 @@
-//! Who gets a message, and who gets a copy of it: decided when it arrives, from what is true then.
+//! Which devices get a message, and which appservices get a copy. Decided when the message arrives, from the state at that
+//! time.
 
 use schema::ServiceId;
 use schema::accounts::Addressed;
@@ -10,22 +11,23 @@ use crate::Refusal;
 use crate::runtime::lengths;
 use crate::services::{Authority, Claim, Interests, Service, authority, concerned};
 
-/// The largest content of one message, in bytes: as large as a room event may be.
+/// The largest content of one message, in bytes: the limit of a room event.
 pub const CONTENT: usize = 65_536;
 
-/// How many devices one request may address. Clients send to 20 to 250 at once; it bounds how long others wait for the writer.
+/// The most devices that one request may address. Clients send to 20 to 250 at once; the limit bounds how long other writes
+/// wait.
 pub const RECIPIENTS: usize = 5_000;
 
-/// How many bytes a content may take besides its first row before it is stored apart, once. Below this the rows are cheaper.
+/// The bytes that the copies of a content may take before it is stored once in a shared row. Below this, separate rows are
+/// cheaper.
 const REPEATED: usize = 4_096;
 
-/// Whether a content of so many bytes that is in so many rows is stored once for all of them.
-#[must_use]
+/// Whether a content of `bytes` bytes in `rows` rows is stored once for all of them.
 pub fn is_shared(rows: usize, bytes: usize) -> bool {
     rows.saturating_sub(1).saturating_mul(bytes) > REPEATED
 }
 
-/// A request addresses so many devices at most, whether it names them or says `*`.
+/// Check that a request addresses at most [`RECIPIENTS`] devices, named or by `*`.
 ///
 /// # Errors
 /// [`Refusal::TooLarge`]
@@ -38,27 +40,26 @@ pub fn check_recipients(devices: usize) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// How a service comes by a copy of a message.
+/// Why an appservice gets a copy of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Interest {
-    /// The service decides over the device, by this rule: its acknowledgement is the device's.
+    /// The appservice decides over the device, by this rule: its acknowledgement counts as the device's.
     Explicit(Authority),
-    /// The service observes the user, and this lets it: the inbox keeps the message.
+    /// The appservice observes the user, as permitted by this: the message stays in the inbox.
     Implicit(Consent),
 }
 
-/// What lets a service see messages to a user whom it merely observes.
+/// What permits an appservice to receive messages to a user whom it merely observes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Consent {
-    /// The service registered the account and may act as it: it can see what it likes there.
+    /// The appservice registered the account and may act as it.
     OwnAccount,
-    /// The administrator's configuration names the service: `observe`.
+    /// The configuration names the appservice in `observe`.
     Granted,
 }
 
 impl Interest {
     /// `explicit` or `implicit`.
-    #[must_use]
     pub fn kind(self) -> &'static str {
         match self {
             Interest::Explicit(_) => "explicit",
@@ -66,8 +67,7 @@ impl Interest {
         }
     }
 
-    /// The rule's name, as it is stored with a copy and shown.
-    #[must_use]
+    /// The name of the rule, as it is stored with a copy and shown.
     pub fn rule(self) -> &'static str {
         match self {
             Interest::Explicit(authority) => authority.name(),
@@ -76,8 +76,7 @@ impl Interest {
         }
     }
 
-    /// The kind under which the service is owed the message.
-    #[must_use]
+    /// The kind under which the copy is owed.
     pub fn owed_as(self) -> &'static str {
         match self {
             Interest::Explicit(_) => owed::TO_DEVICE,
@@ -87,24 +86,23 @@ impl Interest {
     }
 }
 
-/// Why a service gets no copy.
+/// Why an appservice gets no copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Withheld {
-    /// No namespace of it matches the user, and neither account nor device are its own.
+    /// None of its namespaces matches the user, and it created neither the account nor the device.
     NotInterested,
-    /// It would merely observe the user, and the configuration does not grant it that.
+    /// It would merely observe the user, and the configuration does not permit that.
     NotGranted,
     /// Its registration has no URL: nothing is ever sent to it.
     NoUrl,
-    /// Its registration asks for no to-device messages.
+    /// Its registration does not opt in to to-device messages.
     NotAskedFor,
-    /// The proposal that would carry the copy is switched off.
+    /// The proposal that carries to-device messages is off.
     ProposalOff,
 }
 
 impl Withheld {
-    /// The reason's name, as it is shown.
-    #[must_use]
+    /// The name of the reason, as it is shown.
     pub fn name(self) -> &'static str {
         match self {
             Withheld::NotInterested => "not_interested",
@@ -122,14 +120,14 @@ impl Serialize for Withheld {
     }
 }
 
-/// One message for one device, and the services that get a copy.
+/// One message for one device, and the appservices that get a copy.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Delivery<'a> {
     /// The device.
     pub to: &'a Addressed,
     /// The content, byte for byte as it was sent.
     pub content: &'a str,
-    /// Who gets a copy, in order of id.
+    /// The appservices that get a copy, in order of id.
     pub copies: Vec<(ServiceId, Interest)>,
 }
 
@@ -169,11 +167,11 @@ pub fn fan_out<'a>(
 }
 
 // ANCHOR: interest
-/// How a service is interested in messages to this device, if it is. ([MSC4203])
+/// Why an appservice is interested in messages to this device, if it is. ([MSC4203])
 ///
-/// Explicit by authority. Else implicit, where a namespace of the service matches the user, and either the account is one that
-/// the service registered, or the administrator grants that it observes.
-/// `claim` is how its namespaces claim the user.
+/// It is explicit if the appservice decides over the device. Otherwise it is implicit if a namespace of the appservice matches
+/// the user, and the appservice registered the account or the configuration permits it to observe. `claim` says how its
+/// namespaces claim the user.
 ///
 /// [MSC4203]: https://github.com/matrix-org/matrix-spec-proposals/pull/4203
 pub fn interest(
@@ -193,7 +191,7 @@ pub fn interest(
     }
 }
 
-/// A copy is made only for a service that would be sent it.
+/// A copy is made only for an appservice to which it would be sent.
 pub fn deliverable(service: &Service) -> Result<(), Withheld> {
     match &service.registration {
         _ if service.takes_to_device => Ok(()),
@@ -203,9 +201,8 @@ pub fn deliverable(service: &Service) -> Result<(), Withheld> {
     }
 }
 
-/// The service whose acknowledgement of a message is the device's, of those that get it: the first by id that decides over the device.
-/// Empty where none does.
-#[must_use]
+/// The appservice whose acknowledgement counts as the device's: of those that get a copy, the first by id that decides over the
+/// device. Empty if there is none.
 pub fn decided_by(copies: &[(ServiceId, Interest)]) -> String {
     let mut deciding = copies
         .iter()
@@ -215,7 +212,7 @@ pub fn decided_by(copies: &[(ServiceId, Interest)]) -> String {
         .map_or_else(String::new, |(id, _)| id.to_string())
 }
 
-/// The services that get a copy of a message to this device, in order of id.
+/// The appservices that get a copy of a message to this device, in order of id.
 pub fn copies(to: &Addressed, interests: &Interests) -> Vec<(ServiceId, Interest)> {
     concerned(interests, to)
         .into_iter()
@@ -228,7 +225,7 @@ pub fn copies(to: &Addressed, interests: &Interests) -> Vec<(ServiceId, Interest
 }
 // ANCHOR_END: interest
 
-/// The type and the transaction id fit where they are stored.
+/// Check the length of the event type and the transaction id.
 ///
 /// # Errors
 /// [`Refusal::TooLarge`] for the type, [`Refusal::InvalidParam`] for the transaction id.
@@ -238,7 +235,7 @@ pub fn check_names(event_type: &str, txn: &str) -> Result<(), Refusal> {
 }
 
 // ANCHOR: custom
-/// What a message may say: any JSON object of at most 65,536 bytes, as they came; its type is any text. ([spec])
+/// Check that each content is a JSON object of at most 65,536 bytes. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3sendtodeviceeventtypetxnid
 pub fn check_contents(messages: &Messages) -> Result<(), Refusal> {

@@ -82,7 +82,7 @@ fn device(
     }
 }
 
-/// What it is about, the device, and who gets a copy.
+/// A description, the device, and the appservices that get a copy.
 type Case = (&'static str, Addressed, &'static [(&'static str, Interest)]);
 
 #[test]
@@ -155,7 +155,7 @@ fn authority_is_per_device() {
 }
 
 #[test]
-fn who_gets_no_copy_is_told_why() {
+fn a_service_without_a_copy_has_a_reason() {
     let interests = interests();
     let why = |id: &str, to: &Addressed| {
         let service = interests.service(&id.into()).expect("a service");
@@ -205,7 +205,7 @@ fn a_content_is_an_object_of_at_most_65_536_bytes() {
 }
 
 #[test]
-fn a_content_that_would_be_repeated_is_stored_once() {
+fn a_large_content_with_several_recipients_is_stored_once() {
     let cases = [
         (1, 65_536, false),
         (2, 600, false),
@@ -224,7 +224,7 @@ fn a_content_that_would_be_repeated_is_stored_once() {
 }
 
 #[test]
-fn a_wildcard_is_every_device_and_a_name_beats_it() {
+fn a_wildcard_addresses_every_device_except_those_addressed_by_name() {
     let devices = [
         device("@alice:test", "A", None, None, true),
         device("@alice:test", "B", None, None, true),
