@@ -81,7 +81,7 @@ impl Handler<DeleteSessions> for KeyStore {
     }
 }
 
-/// A version that exists.
+/// The row of a backup version, if it exists.
 pub(super) fn find(db: &mut Conn, user: &UserId, version: &str) -> Result<VersionRow> {
     let number = rule::parse_version(version)?;
     let found = backup::version(db, user.as_str(), number)?;
@@ -104,7 +104,7 @@ pub(super) fn delete(tx: &mut Tx<'_>, msg: &DeleteBackup) -> Result<()> {
     Ok(backup::delete(tx, msg.user.as_str(), version.version)?)
 }
 
-/// The form of each key, before the write.
+/// Check each key before the write.
 pub(super) fn check(msg: &StoreSessions) -> Result<Vec<SessionRow>> {
     let version = rule::parse_version(&msg.version)?;
     rule::check_count(msg.rooms.values().map(|sessions| sessions.len()).sum())?;
@@ -129,7 +129,7 @@ pub(super) fn check(msg: &StoreSessions) -> Result<Vec<SessionRow>> {
     Ok(rows)
 }
 
-/// Store what is better than what is there.
+/// Store the keys that are better than the stored ones.
 pub(super) fn store(
     tx: &mut Tx<'_>,
     msg: &StoreSessions,
@@ -170,7 +170,7 @@ pub(super) fn store(
 }
 
 fn quality(row: &SessionRow) -> Quality {
-    // Stored from the same type; the largest value of a damaged row loses against any other.
+    // Rows are written from a `u32`; a value out of range means a damaged row, and the largest value loses every comparison.
     let number = |n: i64| u32::try_from(n).unwrap_or(u32::MAX);
     Quality {
         first_message_index: number(row.first_message_index),
@@ -187,7 +187,7 @@ pub(super) fn delete_sessions(tx: &mut Tx<'_>, msg: &DeleteSessions) -> Result<B
     state(tx, &version, (-gone, -bytes), gone > 0)
 }
 
-/// The state of the version after a write that changed something or nothing: so many sessions and bytes more.
+/// The state of the version after a write that added this many sessions and bytes, perhaps none.
 fn state(
     tx: &mut Tx<'_>,
     version: &VersionRow,
@@ -206,7 +206,7 @@ fn state(
 }
 
 impl Part {
-    /// The part as storage names it.
+    /// The part in the type that the storage uses.
     pub(super) fn as_stored(&self) -> Result<backup::Part<'_>> {
         Ok(match self {
             Part::All => backup::Part::All,

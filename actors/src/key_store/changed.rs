@@ -1,4 +1,4 @@
-//! Whom a write concerns: collected in it, told and woken after its commit.
+//! What a write has changed: collected during the write, announced after its commit.
 
 use std::collections::BTreeSet;
 
@@ -12,10 +12,11 @@ use crate::device_lists::KeysChanged;
 use crate::services::{CarriesInterests, told_counts};
 use crate::{Env, Result, tell};
 
-/// How many rooms of a user are woken when its keys change; whoever waits in another hears of it with the next thing there.
+/// The most rooms of a user whose `/sync` requests are woken when the user's keys change. Those in other rooms get the change
+/// with their next response.
 const ROOMS: i64 = 10_000;
 
-/// Whom a write concerns.
+/// The devices, users and rooms that a write concerns.
 #[derive(Debug, Default)]
 pub(super) struct Changed {
     services: BTreeSet<ServiceId>,
@@ -25,7 +26,7 @@ pub(super) struct Changed {
 }
 
 impl Changed {
-    /// The key counts of a device of this user changed: the write owes them to the services that decide over it.
+    /// The key counts of a device of this user changed: owe them to the appservices that decide over the device.
     pub(super) fn counts(&mut self, tx: &mut Tx<'_>, to: &Addressed, user: &UserId) -> Result<()> {
         let services = told_counts(&tx.interests(), to);
         counts::owe_counts(tx, &services, &to.device)?;
@@ -34,7 +35,7 @@ impl Changed {
         Ok(())
     }
 
-    /// The user's keys changed for everybody: the write logs it.
+    /// The user's keys changed for everyone: append that to the log.
     pub(super) fn device_lists(&mut self, tx: &mut Tx<'_>, user: &UserId) -> Result<()> {
         let position = device_log::keys_changed(tx, user.as_str())?;
         let rooms = memberships::of_user(tx, user.as_str(), "join", "", ROOMS)?;
@@ -50,7 +51,7 @@ impl Changed {
         Ok(())
     }
 
-    /// The keys of `subject` look different to this user and to no other: the write logs it.
+    /// The keys of `subject` changed for this user alone: append that to the log.
     pub(super) fn private(&mut self, tx: &mut Tx<'_>, user: &UserId, subject: &str) -> Result<()> {
         let position = device_log::private_keys_changed(tx, user.as_str(), subject)?;
         self.users.insert(user.to_owned());
@@ -61,7 +62,7 @@ impl Changed {
         Ok(())
     }
 
-    /// The write is committed.
+    /// Send the notifications, once the write is committed.
     pub(super) fn announce(self, env: &Env, to: &Recipient<KeysChanged>) {
         for fact in self.device_lists {
             tell(env, "key_store", to, "device_lists", fact);

@@ -34,19 +34,19 @@ impl Handler<ClaimFallback> for KeyStore {
     }
 }
 
-/// Where a key may be taken from.
+/// The keys that a claim may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum From {
-    /// The one-time keys only.
+    /// One-time keys only.
     OneTime,
-    /// The one-time keys, else the fallback key.
+    /// A one-time key, or else the fallback key.
     Any,
     /// The fallback key only.
     Fallback,
 }
 
 // ANCHOR: claim
-/// Take a key from each device; what was found, and whom the changed counts concern.
+/// Take a key from each device. Returns what was found and what changed.
 pub(super) fn claim(tx: &mut Tx<'_>, wanted: &Wanted, from: From) -> Result<(Claimed, Changed)> {
     let (mut claimed, mut changed) = (Claimed::default(), Changed::default());
     for (user, devices) in wanted {

@@ -1,13 +1,14 @@
-//! A deleted backup is gone at once for readers; what was in it is deleted afterwards, piece by piece: no write waits for all of it.
+//! Deletes the sessions of deleted backups in pieces, so that no write takes long. Readers see a backup as deleted at once.
 
 use schema::backup;
 
 use crate::{Env, Error, Result};
 
-/// How many sessions are deleted in one write.
+/// The most sessions deleted in one write.
 const PIECE: i64 = 1000;
 
-/// Begin to delete what is left in deleted backups. What fails is tried again after the next deletion and at the next start.
+/// Start deleting the sessions that are left of deleted backups. A failure is made up for at the next deletion or the next
+/// start.
 pub(crate) fn empty_backups(env: &Env) {
     let (env, busy) = (env.clone(), env.trace.busy());
     actix_rt::spawn(async move {
@@ -15,7 +16,7 @@ pub(crate) fn empty_backups(env: &Env) {
             biased;
             () = env.stopping.stopped() => {}
             done = empty(&env) => if let Err(error) = done {
-                tracing::warn!(%error, "a deleted backup was not emptied; it is tried again at the next start");
+                tracing::warn!(%error, "a deleted backup was not emptied; the next attempt is at the next start");
             }
         }
         drop(busy);

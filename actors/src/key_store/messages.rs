@@ -1,4 +1,4 @@
-//! What may be said to the keeper of keys.
+//! Messages to the key store.
 
 use std::collections::BTreeMap;
 
@@ -9,99 +9,99 @@ use serde_json::value::RawValue;
 
 use crate::{Identity, Refusal, Result};
 
-/// One-time or fallback keys by id, each as its bytes came.
+/// One-time or fallback keys by id, each with its original bytes.
 pub type Keys = BTreeMap<OwnedOneTimeKeyId, Box<RawValue>>;
 
-/// How many one-time keys of each algorithm wait to be claimed. `signed_curve25519` is always named, with 0 if there is none.
+/// The number of unclaimed one-time keys of each algorithm. `signed_curve25519` is always included, with 0 if there are none.
 pub type Counts = BTreeMap<OneTimeKeyAlgorithm, UInt>;
 
-/// Put the identity keys of a device where the old ones are, add one-time keys behind those that are there, replace
-/// fallback keys. All or nothing. ([spec])
+/// Replace the identity keys of a device, add one-time keys behind the existing ones, and replace fallback keys, all or
+/// nothing. ([spec])
 ///
-/// What is there already in the same form changes nothing. Answers how many one-time keys there are now;
-/// [`Refusal::NoDevice`] without a device, [`Refusal::TooMany`] beyond the limit of an algorithm,
-/// [`Refusal::Unknown`] when the id of a one-time key is taken by another.
+/// Keys that are stored already change nothing. Replies with the number of one-time keys; [`Refusal::NoDevice`] without a
+/// device, [`Refusal::TooMany`] beyond the limit of an algorithm, [`Refusal::Unknown`] if another one-time key has the same id.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3keysupload
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<Counts>")]
 pub struct Upload {
-    /// Whose keys these are: the user and the device.
+    /// The user and the device that own the keys.
     pub from: Identity,
-    /// The identity keys, as their bytes came.
+    /// The identity keys, with their original bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device_keys: Option<Box<RawValue>>,
-    /// Keys that are each given away once.
+    /// One-time keys: each is given away once.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub one_time_keys: Keys,
-    /// Keys that are given away when there are no others, one for each algorithm.
+    /// Fallback keys, one for each algorithm: given away when there are no one-time keys.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub fallback_keys: Keys,
 }
 
-/// user → device → the algorithm of which a key is wanted.
+/// user → device → the algorithm of the wanted key.
 pub type Wanted = BTreeMap<OwnedUserId, BTreeMap<OwnedDeviceId, OneTimeKeyAlgorithm>>;
 
-/// user → device → the key that was claimed, by its id.
+/// user → device → the claimed key, by its id.
 pub type OneTimeKeys = BTreeMap<OwnedUserId, BTreeMap<OwnedDeviceId, Keys>>;
 
-/// Take a key from each of these devices: the oldest one-time key, which nobody gets again; else, if asked for, its fallback
-/// key. ([spec])
+/// Take a key from each of these devices: the oldest one-time key, which is never given away again, or else its fallback key if
+/// that is allowed. ([spec])
 ///
-/// All in one write: of two that ask for the last key, one gets it.
+/// All in one write: of two claims for the last key, one gets it.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3keysclaim
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<Claimed>")]
 pub struct Claim {
-    /// From which devices.
+    /// The devices from which keys are claimed.
     pub wanted: Wanted,
-    /// Whether a fallback key will do. Where not, whoever asks can look elsewhere for what is missing and then [`ClaimFallback`].
+    /// Whether to take a fallback key where there is no one-time key. If not, the caller can look for the missing keys
+    /// elsewhere and then send [`ClaimFallback`].
     pub or_fallback: bool,
 }
 
-/// Take the fallback key of each of these devices, for whom no one-time key was found here or elsewhere.
+/// Take the fallback key of each of these devices, after no one-time key was found here or elsewhere.
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<Claimed>")]
 pub struct ClaimFallback {
-    /// From which devices.
+    /// The devices from which keys are claimed.
     pub wanted: Wanted,
 }
 
-/// What was claimed.
+/// The result of a claim.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Claimed {
-    /// The keys.
+    /// The claimed keys.
     pub one_time_keys: OneTimeKeys,
-    /// The part of what was wanted for which there was no key.
+    /// The part of `wanted` without a key.
     pub missing: Wanted,
 }
 
-/// Put cross-signing keys where the old ones are. All or nothing. ([spec])
+/// Replace cross-signing keys, all or nothing. ([spec])
 ///
-/// What is there already changes nothing. A new key besides an existing master key must be confirmed by its owner:
-/// without it the answer is [`SigningUploaded::MustBeConfirmed`] and nothing is changed. Application services need not confirm.
+/// Keys that are stored already change nothing. If there is a master key, the owner must confirm new keys: without that the
+/// reply is [`SigningUploaded::MustBeConfirmed`] and nothing changes. Application services need not confirm.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3keysdevice_signingupload
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<SigningUploaded>")]
 pub struct UploadSigning {
-    /// Whose keys these are.
+    /// The owner of the keys.
     pub from: Identity,
     /// Whether the owner has confirmed the request.
     pub confirmed: bool,
-    /// The key that signs the two others, as its bytes came.
+    /// The key that signs the two others, with its original bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub master_key: Option<Box<RawValue>>,
     /// The key that signs the user's own devices.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub self_signing_key: Option<Box<RawValue>>,
-    /// The key that signs the master keys of others.
+    /// The key that signs the master keys of other users.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user_signing_key: Option<Box<RawValue>>,
 }
 
-/// What became of an upload of cross-signing keys.
+/// The result of an upload of cross-signing keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum SigningUploaded {
     /// The keys are in force.
@@ -110,30 +110,31 @@ pub enum SigningUploaded {
     MustBeConfirmed,
 }
 
-/// Keep signatures over keys: each object is a key as it is stored, with signatures of the sender's keys over it. ([spec])
+/// Store signatures over keys. Each object is a stored key with signatures by the sender's keys over it. ([spec])
 ///
-/// Each signature is verified. Answers which objects were refused, and why; the others are kept.
+/// Each signature is verified. Replies with the refused objects and the reasons; the others are stored.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3keyssignaturesupload
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<Failures>")]
 pub struct UploadSignatures {
-    /// Who signed.
+    /// The user whose keys made the signatures.
     pub from: Identity,
-    /// user → device id or public key → the signed key, as its bytes came.
+    /// user → device id or public key → the signed key, with its original bytes.
     pub signed: BTreeMap<OwnedUserId, BTreeMap<String, Box<RawValue>>>,
 }
 
-/// user → device id or public key → why its signatures were not kept.
+/// user → device id or public key → why its signatures were refused.
 pub type Failures = BTreeMap<OwnedUserId, BTreeMap<String, Refusal>>;
 
-/// Begin a new version of the sender's key backup, which becomes the current one. Answers its name. ([spec])
+/// Create a new version of the sender's key backup, which becomes the current one. Replies with the name of the version.
+/// ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3room_keysversion
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<String>")]
 pub struct CreateBackup {
-    /// Whose backup.
+    /// The owner of the backup.
     pub user: OwnedUserId,
     /// An object with `algorithm` and `auth_data`.
     pub description: Box<RawValue>,
@@ -145,30 +146,30 @@ pub struct CreateBackup {
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<()>")]
 pub struct UpdateBackup {
-    /// Whose backup.
+    /// The owner of the backup.
     pub user: OwnedUserId,
-    /// Which version.
+    /// The name of the version.
     pub version: String,
-    /// An object with `algorithm`, `auth_data` and perhaps `version`, which must be the same.
+    /// An object with `algorithm`, `auth_data` and optionally `version`, which must be the same.
     pub description: Box<RawValue>,
 }
 
-/// Delete a version and all that is in it. ([spec])
+/// Delete a version and its sessions. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#delete_matrixclientv3room_keysversionversion
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<()>")]
 pub struct DeleteBackup {
-    /// Whose backup.
+    /// The owner of the backup.
     pub user: OwnedUserId,
-    /// Which version.
+    /// The name of the version.
     pub version: String,
 }
 
-/// room → session → the encrypted key, as its bytes came.
+/// room → session → the encrypted key, with its original bytes.
 pub type Sessions = BTreeMap<OwnedRoomId, BTreeMap<String, Box<RawValue>>>;
 
-/// Store keys of sessions in the current version; of two keys of a session the better one stays. ([spec])
+/// Store session keys in the current version. If a session has a key already, the better one stays. ([spec])
 ///
 /// [`Refusal::WrongBackupVersion`] when another version is current.
 ///
@@ -176,44 +177,44 @@ pub type Sessions = BTreeMap<OwnedRoomId, BTreeMap<String, Box<RawValue>>>;
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<BackupState>")]
 pub struct StoreSessions {
-    /// Whose backup.
+    /// The owner of the backup.
     pub user: OwnedUserId,
-    /// In which version.
+    /// The name of the version.
     pub version: String,
-    /// The keys.
+    /// The keys to store.
     pub rooms: Sessions,
 }
 
-/// Which sessions of a backup are meant.
+/// A selection of the sessions in a backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub enum Part {
-    /// All of them.
+    /// All sessions.
     All,
-    /// Those of one room.
+    /// The sessions of one room.
     Room(OwnedRoomId),
     /// One session of one room.
     Session(OwnedRoomId, String),
 }
 
-/// Delete keys of sessions from a version. ([spec])
+/// Delete session keys from a version. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#delete_matrixclientv3room_keyskeys
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<BackupState>")]
 pub struct DeleteSessions {
-    /// Whose backup.
+    /// The owner of the backup.
     pub user: OwnedUserId,
-    /// From which version.
+    /// The name of the version.
     pub version: String,
-    /// Which of them.
+    /// The sessions to delete.
     pub part: Part,
 }
 
 /// The state of a backup version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BackupState {
-    /// Changes whenever what is stored changes.
+    /// A value that changes whenever the stored sessions change.
     pub etag: String,
-    /// How many sessions are stored.
+    /// The number of stored sessions.
     pub count: UInt,
 }

@@ -1,15 +1,15 @@
-//! The key store: what lets others encrypt to a device, and trust it.
+//! The key store: the public keys of devices and users, with their signatures, and key backups.
 //!
 //! *Owns* `device_keys`, `one_time_keys`, `claimed_keys`, `fallback_keys`, `cross_signing_keys`, `key_signatures`, `backup_versions`,
 //! `backup_sessions`.
 //!
-//! *Asks* nobody.
+//! *Asks* no actor.
 //!
-//! *Tells* `device_lists`: [`KeysChanged`]; and [`Wake`](crate::runtime::wake::Wake): the services that are owed counts, the users
-//! whose clients see a change, the rooms of a user whose keys changed.
+//! *Tells* `device_lists` [`KeysChanged`]; and [`Wake`](crate::runtime::wake::Wake) to wake the senders of appservices that are
+//! owed counts, and the `/sync` requests of users who see a change or share a room with a user whose keys changed.
 //!
-//! *Promises* that a one-time key is given away once, the oldest first; that who decides over a device is owed its counts in
-//! the write that changed them; that keys come out as their bytes went in; that a signature is kept only when it verifies.
+//! *Promises* that a one-time key is given away once, the oldest first; that the appservices which decide over a device are
+//! owed its counts in the write that changed them; that keys keep their bytes; that only verified signatures are stored.
 //!
 //! *Spec* [End-to-end encryption](https://spec.matrix.org/v1.19/client-server-api/#end-to-end-encryption),
 //! [Cross-signing](https://spec.matrix.org/v1.19/client-server-api/#cross-signing),
@@ -44,8 +44,7 @@ pub struct KeyStore {
 }
 
 impl KeyStore {
-    /// A key store over this storage, which tells `device_lists` whose keys changed.
-    #[must_use]
+    /// The key store in this storage; it notifies `device_lists` of changed keys.
     pub fn new(env: Env, device_lists: Recipient<KeysChanged>) -> KeyStore {
         KeyStore {
             env,
@@ -54,7 +53,7 @@ impl KeyStore {
         }
     }
 
-    /// One write, and after its commit the word to those whom it concerns. What was refused before needs no write.
+    /// Run one write, and send its notifications after the commit. A request that the checks refused needs no write.
     fn change<T, W>(&self, checked: Result<W>) -> ResponseFuture<Result<T>>
     where
         T: Send + 'static,

@@ -1,4 +1,4 @@
-//! What may be looked up without queueing behind writes: the keys of users as a reader sees them, and backups.
+//! Reads that do not wait for writes: the keys of users as a reader sees them, and backups.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,27 +17,27 @@ use super::{BackupState, Part, Sessions};
 use crate::wire::{DeviceSigner, Hooks};
 use crate::{Env, Error, Identity, Refusal, Result};
 
-/// user → which devices; all of them where the list is empty.
+/// user → device ids; all devices of the user if the list is empty.
 pub type Queried = BTreeMap<OwnedUserId, Vec<OwnedDeviceId>>;
 
-/// The keys of users as one reader sees them. Each is as its owner uploaded it, with what the server adds.
+/// The keys of users as one reader sees them. Each has the bytes that its owner uploaded, plus what the server adds.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct UserKeys {
-    /// Identity keys of devices. Each user of this server that was asked for is there.
+    /// Identity keys of devices. Every requested user of this server has an entry.
     pub device_keys: BTreeMap<OwnedUserId, BTreeMap<OwnedDeviceId, Box<RawValue>>>,
     /// Master keys.
     pub master_keys: BTreeMap<OwnedUserId, Box<RawValue>>,
     /// Self-signing keys.
     pub self_signing_keys: BTreeMap<OwnedUserId, Box<RawValue>>,
-    /// User-signing keys: the reader's own and no others.
+    /// User-signing keys: only the reader's own.
     pub user_signing_keys: BTreeMap<OwnedUserId, Box<RawValue>>,
 }
 
-/// The keys of these users: their devices', and the cross-signing keys. A reader sees the signatures of each key's owner and
-/// its own. ([spec])
+/// The keys of these users' devices, and their cross-signing keys. The reader sees signatures by each key's owner and by the
+/// reader. ([spec])
 ///
 /// # Errors
-/// [`Refusal::TooMany`] for more users than are answered at once; when the database fails.
+/// [`Refusal::TooMany`] for more than [`QUERIED`](super::rules::upload::QUERIED) users.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3keysquery
 pub async fn query_keys(env: &Env, reader: &Identity, queried: Queried) -> Result<UserKeys> {
@@ -99,7 +99,7 @@ pub async fn query_keys(env: &Env, reader: &Identity, queried: Queried) -> Resul
 }
 
 // ANCHOR: signers
-/// The signatures over these devices of other users' devices that sign for them: everybody sees those.
+/// The signatures over these devices by other users' devices that sign for them. Every reader sees them.
 fn signatures_for_devices(
     db: &mut Conn,
     hooks: &Hooks,
@@ -107,7 +107,7 @@ fn signatures_for_devices(
 ) -> Result<Vec<SignatureRow>> {
     let mut signers: BTreeMap<(&str, &str), DeviceSigner> = BTreeMap::new();
     for row in devices.iter().filter(|_| !hooks.device_signer.is_empty()) {
-        // What was stored before the proposal was on may be malformed: then nobody signs for it.
+        // Keys stored before the proposal was on may not fit it: then no device signs for this one.
         let found = canonical(&row.json).map(|keys| hooks.device_signer(&keys));
         if let Ok(Ok(Some(signer))) = found {
             signers.insert((&row.user_id, &row.device_id), signer);
@@ -133,7 +133,7 @@ fn user_id(stored: &str) -> Result<&UserId> {
         .map_err(|e| schema::Error::Damaged(format!("user id {stored:?}: {e}")).into())
 }
 
-/// Signatures in order of the key that they are over.
+/// Signatures, in order of the key that they cover.
 struct Signatures(Vec<SignatureRow>);
 
 impl Signatures {
@@ -153,21 +153,21 @@ fn key_of(row: &SignatureRow) -> (&str, &str) {
     (&row.target_user, &row.target_key)
 }
 
-/// A version of a backup.
+/// A version of a key backup.
 #[derive(Debug, Clone)]
 pub struct Backup {
     /// Its name.
     pub version: String,
     /// An object with `algorithm` and `auth_data`.
     pub description: Box<RawValue>,
-    /// What is stored in it.
+    /// The state of its sessions.
     pub state: BackupState,
 }
 
-/// A version of a user's backup; the current one where none is named. ([spec])
+/// A version of a user's backup, or the current one if `version` is `None`. ([spec])
 ///
 /// # Errors
-/// [`Refusal::NotFound`]; when the database fails.
+/// [`Refusal::NotFound`]
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3room_keysversion
 pub async fn backup(env: &Env, user: &UserId, version: Option<String>) -> Result<Backup> {
@@ -199,10 +199,10 @@ pub async fn backup(env: &Env, user: &UserId, version: Option<String>) -> Result
     })
 }
 
-/// One key of a session. ([spec])
+/// The key of one session. ([spec])
 ///
 /// # Errors
-/// [`Refusal::NotFound`]; when the database fails.
+/// [`Refusal::NotFound`]
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3room_keyskeysroomidsessionid
 pub async fn session(
@@ -220,10 +220,10 @@ pub async fn session(
         .ok_or(Refusal::NotFound("there is no such session".into()))?)
 }
 
-/// How many sessions are read at a time: at most some 12 MiB, as a rule 200 KiB.
+/// The most sessions in one read: usually 200 KiB, at most about 12 MiB.
 const PAGE: i64 = 200;
 
-/// A page of the stored sessions, and whether more follow.
+/// A page of stored sessions.
 #[derive(Debug)]
 pub struct Page {
     /// Room, session and key, in order of room and session.
@@ -232,10 +232,10 @@ pub struct Page {
     pub is_last: bool,
 }
 
-/// A page of the keys in a version of a user's backup, of all rooms or of one, after a session of a room. ([spec])
+/// A page of the session keys in a version of a user's backup, of all rooms or of one, after a session of a room. ([spec])
 ///
 /// # Errors
-/// [`Refusal::NotFound`] without such a version; when the database fails.
+/// [`Refusal::NotFound`] if there is no such version.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3room_keyskeys
 pub async fn page(
@@ -258,10 +258,10 @@ pub async fn page(
         .await
 }
 
-/// The keys of sessions in a version of a user's backup; rooms without any are not named. ([spec])
+/// The session keys in a version of a user's backup, without rooms that have none. ([spec])
 ///
 /// # Errors
-/// [`Refusal::NotFound`] without such a version; when the database fails.
+/// [`Refusal::NotFound`] if there is no such version.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3room_keyskeys
 pub async fn sessions(env: &Env, user: &UserId, version: String, part: Part) -> Result<Sessions> {

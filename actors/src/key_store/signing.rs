@@ -1,4 +1,4 @@
-//! Uploading signing keys and signatures.
+//! Handles uploads of cross-signing keys and of signatures.
 
 use std::collections::BTreeSet;
 
@@ -36,7 +36,7 @@ impl Handler<UploadSignatures> for KeyStore {
     }
 }
 
-/// The uploaded keys, the master key first; each has the right form.
+/// The uploaded keys, the master key first. Their form is checked.
 pub(super) fn parse(msg: &UploadSigning) -> Result<Vec<SigningKey>> {
     [
         (&msg.master_key, Usage::Master),
@@ -49,7 +49,7 @@ pub(super) fn parse(msg: &UploadSigning) -> Result<Vec<SigningKey>> {
     .collect()
 }
 
-/// Put these keys in force, as far as they are new.
+/// Store the keys that are new.
 pub(super) fn upload(
     tx: &mut Tx<'_>,
     msg: &UploadSigning,
@@ -68,7 +68,7 @@ pub(super) fn upload(
     }
 
     let (mut shared, mut private) = (false, false);
-    // Others whose master keys lose a signature that only this user sees.
+    // Other users whose master keys lose a signature that only this user sees.
     let mut unsigned = BTreeSet::new();
     for key in keys {
         let before = stored(key.usage);
@@ -81,7 +81,7 @@ pub(super) fn upload(
             Usage::UserSigning => private = true,
         }
         if key.usage == Usage::Master && before.is_some_and(|b| b.public_key != key.public_key) {
-            // What the old master key signed and this request does not replace is signed by nobody now.
+            // A key that the old master key signed and that this request does not replace is not signed any more.
             for usage in [Usage::SelfSigning, Usage::UserSigning] {
                 if let Some(orphan) = stored(usage)
                     && !keys.iter().any(|k| k.usage == usage)
@@ -104,7 +104,8 @@ pub(super) fn upload(
     Ok((SigningUploaded::Done, changed))
 }
 
-/// The self-signing and user-signing keys are signed by the master key of the request, or else by the stored one. ([spec])
+/// Check that the self-signing and the user-signing key are signed by the master key of the request, or else by the stored one.
+/// ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3keysdevice_signingupload
 fn check_signed_by_master(
@@ -123,14 +124,14 @@ fn check_signed_by_master(
     Ok(())
 }
 
-/// Answers the other users whose keys lose a signature.
+/// Store a key. Returns the other users whose keys lose a signature.
 fn put(
     tx: &mut Tx<'_>,
     user: &UserId,
     key: &SigningKey,
     before: Option<&SigningKeyRow>,
 ) -> Result<Vec<String>> {
-    // Both kinds of keys are named in one map: a device and a key of the same name could not be told apart.
+    // Signatures name device ids and public keys in one map, so a key must not have the same name as a device.
     if accounts::has_device(tx, user.as_str(), &key.public_key)? {
         return Err(Refusal::Forbidden(
             "the public key is the id of one of the user's devices".into(),
@@ -151,7 +152,7 @@ fn put(
     Ok(unsigned)
 }
 
-/// The signatures over a key and by it are void. Answers the other users whose keys lose a signature.
+/// Delete the signatures over a key and by it. Returns the other users whose keys lose a signature.
 fn forget(tx: &mut Tx<'_>, user: &UserId, key: &SigningKeyRow) -> Result<Vec<String>> {
     signing_keys::forget_signatures_over(tx, user.as_str(), &key.public_key)?;
     let id = format!("ed25519:{}", key.public_key);
@@ -160,7 +161,7 @@ fn forget(tx: &mut Tx<'_>, user: &UserId, key: &SigningKeyRow) -> Result<Vec<Str
     Ok(unsigned)
 }
 
-/// Keep the signatures that are right; why the others are not kept.
+/// Store the valid signatures. Returns why the others were refused.
 pub(super) fn upload_signatures(
     tx: &mut Tx<'_>,
     msg: &UploadSignatures,
@@ -168,7 +169,7 @@ pub(super) fn upload_signatures(
 ) -> Result<(Failures, Changed)> {
     let me = &msg.from.user;
     let mut failures = Failures::new();
-    // Whose keys look different to everybody, and whose to the sender alone.
+    // Users whose keys changed for everyone, and users whose keys changed for the sender alone.
     let (mut shared, mut private) = (BTreeSet::new(), BTreeSet::new());
     for (user, objects) in &msg.signed {
         for (key, object) in objects {
@@ -208,8 +209,8 @@ pub(super) fn upload_signatures(
     Ok((failures, changed))
 }
 
-/// The signature that this object adds to a device of another user for which one of the sender's devices signs.
-/// `None` where none does: then it is about cross-signing.
+/// The signature that this object adds to a device of another user for which one of the sender's devices signs. `None` if it is
+/// no such device: then the object is about cross-signing.
 fn signature_for_device(
     tx: &mut Tx<'_>,
     hooks: &Hooks,
@@ -244,8 +245,8 @@ fn signature_for_device(
 
 /// The signatures that this object adds to a stored key. ([spec])
 ///
-/// One's own device is signed by one's self-signing key, one's own master key by one's devices, the master key of another
-/// by one's user-signing key. Whatever else is in the object is not looked at.
+/// A user's own device is signed by the self-signing key, the user's own master key by the user's devices, and another user's
+/// master key by the user-signing key. Other signatures in the object are ignored.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3keyssignaturesupload
 fn signatures(
@@ -273,7 +274,7 @@ fn signatures(
                 continue;
             };
             let device = keys::device_keys(tx, me.as_str(), device)?;
-            // Also what is no device: the object may carry older signatures of keys that are gone.
+            // Skip unknown devices too: the object may contain older signatures of deleted keys.
             let Some(public_key) = device.and_then(|d| rule::device_signing_key(&d, id)) else {
                 continue;
             };

@@ -1,4 +1,4 @@
-//! Uploading keys: identity keys, one-time keys and fallback keys of one device.
+//! Handles uploads of a device's identity keys, one-time keys and fallback keys.
 
 use actix::{Context, Handler, ResponseFuture};
 use schema::accounts::Addressed;
@@ -20,7 +20,7 @@ impl Handler<Upload> for KeyStore {
     }
 }
 
-/// What needs no database to be seen: the form of the keys, and whose they are.
+/// The checks that need no database: the form of the keys, and their owner.
 pub(super) fn check(msg: &Upload, hooks: &Hooks) -> Result<()> {
     let device = msg.from.needs_device()?;
     if let Some(json) = &msg.device_keys {
@@ -35,7 +35,7 @@ pub(super) fn check(msg: &Upload, hooks: &Hooks) -> Result<()> {
 }
 
 // ANCHOR: upload
-/// Take in the keys of a device: how many one-time keys it has now, and whom the change concerns.
+/// Store the keys of a device. Returns the number of its one-time keys, and what changed.
 pub(super) fn upload(tx: &mut Tx<'_>, msg: &Upload) -> Result<(Counts, Changed)> {
     let (user, device) = (msg.from.user.as_str(), msg.from.needs_device()?.as_str());
     let to = accounts::device(tx, user, device)?.ok_or_else(|| gone(&msg.from))?;
@@ -64,7 +64,7 @@ pub(super) fn upload(tx: &mut Tx<'_>, msg: &Upload) -> Result<(Counts, Changed)>
 }
 // ANCHOR_END: upload
 
-/// The device went between the request and its write.
+/// The refusal if the device was deleted between the request and its write.
 fn gone(from: &Identity) -> Refusal {
     match from.appservice {
         Some(_) => Refusal::UnknownDevice,
@@ -72,7 +72,7 @@ fn gone(from: &Identity) -> Refusal {
     }
 }
 
-/// Identity keys with another signed part are another device, as far as its signatures go.
+/// Store identity keys. If the signed part has changed, signatures over and by the old keys are deleted.
 fn put_device_keys(
     tx: &mut Tx<'_>,
     to: &Addressed,
@@ -90,8 +90,8 @@ fn put_device_keys(
     Ok(())
 }
 
-/// Whether any of the uploaded fallback keys is new. One that is there already keeps being used or unused, and one that was
-/// handed out before another took its place comes back as used.
+/// Store fallback keys. Returns whether any is new. A stored one stays used or unused; one that was claimed and later replaced
+/// counts as used when it is uploaded again.
 fn put_fallback_keys(tx: &mut Tx<'_>, to: &Addressed, msg: &Upload) -> Result<bool> {
     let (user, device) = (&to.device.user_id, &to.device.device_id);
     let claimed = keys::claimed(tx, user, device, &rule::hashes(&msg.fallback_keys))?;
@@ -116,7 +116,7 @@ fn put_fallback_keys(tx: &mut Tx<'_>, to: &Addressed, msg: &Upload) -> Result<bo
     Ok(any)
 }
 
-/// The counts afterwards, and whether any of the uploaded one-time keys was new.
+/// Store one-time keys. Returns the counts afterwards, and whether any of the keys was new.
 fn add_one_time_keys(tx: &mut Tx<'_>, to: &Addressed, msg: &Upload) -> Result<(Counts, bool)> {
     let (user, device) = (&to.device.user_id, &to.device.device_id);
     if msg.one_time_keys.is_empty() {

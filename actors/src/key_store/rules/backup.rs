@@ -1,4 +1,4 @@
-//! What a backup of room keys keeps.
+//! Which session keys a backup stores.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -6,19 +6,19 @@ use serde_json::value::RawValue;
 use super::check_identifier;
 use crate::{Refusal, Result};
 
-/// The largest encrypted key of a session, in bytes. Real ones have about 1,000.
+/// The largest encrypted session key, in bytes. Typical ones have about 1,000.
 const SESSION: usize = 65_536;
 
-/// How many sessions a version may hold: more than a busy account collects in many years.
+/// The most sessions in a version: more than a busy account collects in many years.
 pub const SESSIONS: i64 = 1_000_000;
 
-/// The most bytes of sessions that an account may keep, all versions together.
+/// The most bytes of sessions of an account, in all versions together.
 pub const BYTES: i64 = 1 << 30;
 
-/// How many sessions may be stored at once. Clients send 100 to 200; it bounds how long others wait for the writer.
+/// The most sessions in one request. Clients send 100 to 200; the limit bounds how long other writes wait.
 pub const STORED_AT_ONCE: usize = 5_000;
 
-/// A request stores so many sessions at most.
+/// Check that a request stores at most [`STORED_AT_ONCE`] sessions.
 ///
 /// # Errors
 /// [`Refusal::TooLarge`]
@@ -33,31 +33,30 @@ pub fn check_count(sessions: usize) -> Result<()> {
 /// The largest `auth_data`, in bytes.
 const AUTH_DATA: usize = 65_536;
 
-/// How good a key of a session is. The rest of it is encrypted.
+/// The properties that decide which of two keys of a session is better. The rest of a key is encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub struct Quality {
-    /// From which message on it decrypts.
+    /// The index of the first message that it decrypts.
     pub first_message_index: u32,
-    /// How often it was forwarded before it came here.
+    /// How often it was forwarded.
     pub forwarded_count: u32,
-    /// Whether its owner verified the device that it came from.
+    /// Whether the owner verified the device from which it came.
     pub is_verified: bool,
 }
 
-/// Whether a new key of a session takes the place of the stored one: a verified one does of an unverified one; else one that
-/// decrypts from an earlier message; else one that was forwarded less often. ([spec])
+/// Whether a new key of a session replaces the stored one: a verified key is better than an unverified one; then one that
+/// decrypts from an earlier message; then one that was forwarded less often. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#backup-algorithm-mmegolm_backupv1curve25519-aes-sha2
-#[must_use]
 pub fn is_better(new: Quality, stored: Quality) -> bool {
     let rank = |q: Quality| (!q.is_verified, q.first_message_index, q.forwarded_count);
     rank(new) < rank(stored)
 }
 
-/// How good an uploaded key of a session is. ([spec])
+/// The quality of an uploaded session key. ([spec])
 ///
 /// # Errors
-/// [`Refusal::BadJson`] when it is not such a key, [`Refusal::TooLarge`].
+/// [`Refusal::BadJson`] if it is not a session key, [`Refusal::TooLarge`].
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3room_keyskeysroomidsessionid
 pub fn quality(json: &RawValue) -> Result<Quality> {
@@ -86,18 +85,18 @@ pub fn quality(json: &RawValue) -> Result<Quality> {
     })
 }
 
-/// What describes a version: how its keys are encrypted, and what that needs.
+/// The description of a version: the algorithm of its keys and the data that the algorithm needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Description {
     /// The algorithm.
     pub algorithm: String,
-    /// A JSON object, as its bytes came.
+    /// A JSON object, with its original bytes.
     pub auth_data: String,
-    /// The version that the sender means.
+    /// The version that the request names.
     pub version: Option<String>,
 }
 
-/// The description of a version has an algorithm and an object for it. ([spec])
+/// Parse the description of a version, which has an algorithm and an object with its data. ([spec])
 ///
 /// # Errors
 /// [`Refusal::MissingParam`], [`Refusal::BadJson`], [`Refusal::InvalidParam`], [`Refusal::TooLarge`].
@@ -135,7 +134,7 @@ pub fn description(json: &RawValue) -> Result<Description> {
     })
 }
 
-/// An update names the version that it is for, if it names one, and its algorithm stays. ([spec])
+/// Check that an update names its own version, if it names one, and keeps the algorithm. ([spec])
 ///
 /// # Errors
 /// [`Refusal::InvalidParam`]
@@ -153,7 +152,7 @@ pub fn check_update(update: &Description, version: &str, algorithm: &str) -> Res
     Ok(())
 }
 
-/// The number behind the name of a version. A name that this server never gives names nothing.
+/// The number of a version, from its name. Names in another form than this server's do not exist.
 ///
 /// # Errors
 /// [`Refusal::NotFound`]

@@ -1,4 +1,4 @@
-//! What the specification demands of keys: pure functions, one file for each kind.
+//! The specification's requirements on keys, as pure functions, one file for each kind.
 
 pub mod backup;
 pub(super) mod present;
@@ -12,7 +12,7 @@ use ruma::{CanonicalJsonObject, CanonicalJsonValue};
 use crate::runtime::lengths::NAME;
 use crate::{Refusal, Result};
 
-/// An identifier is not empty, no longer than 255 bytes, and holds no U+0000, which one of the databases cannot store.
+/// Check that an identifier is not empty, has at most 255 bytes, and holds no U+0000, which PostgreSQL cannot store.
 ///
 /// # Errors
 /// [`Refusal::InvalidParam`]
@@ -26,10 +26,10 @@ pub fn check_identifier(id: &str, what: &'static str) -> Result<()> {
     Ok(())
 }
 
-/// A key object in the one form in which objects are compared and signed. ([spec])
+/// Parse a key object into its canonical form, in which objects are compared and signed. ([spec])
 ///
 /// # Errors
-/// [`Refusal::BadJson`] when it is no object, or holds a number that the canonical form has not.
+/// [`Refusal::BadJson`] if it is no object, or holds a number that canonical JSON does not allow.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/appendices/#canonical-json
 pub fn canonical(json: &str) -> Result<CanonicalJsonObject> {
@@ -37,17 +37,15 @@ pub fn canonical(json: &str) -> Result<CanonicalJsonObject> {
         .map_err(|e| Refusal::BadJson(format!("not a canonical JSON object: {e}").into()).into())
 }
 
-/// Whether two texts are the same JSON. Text that has no canonical form is the same only byte for byte.
-#[must_use]
+/// Whether two texts are the same JSON. Texts without a canonical form are compared byte for byte.
 pub fn is_same(a: &str, b: &str) -> bool {
     let value = |json| serde_json::from_str::<CanonicalJsonValue>(json).ok();
     a == b || value(a).is_some_and(|a| value(b).is_some_and(|b| a == b))
 }
 
-/// Whether two objects are the same where a signature covers them: all but `signatures` and `unsigned`. ([spec])
+/// Whether two objects have the same signed part: everything except `signatures` and `unsigned`. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/appendices/#signing-details
-#[must_use]
 pub fn is_same_signed_part(a: &CanonicalJsonObject, b: &CanonicalJsonObject) -> bool {
     signed_part(a).eq(signed_part(b))
 }
@@ -70,7 +68,7 @@ mod tests {
             (r#"{"a":1,"b":[2]}"#, r#"{ "b": [2], "a": 1 }"#, true),
             (r#"{"a":1}"#, r#"{"a":2}"#, false),
             (r#""key""#, r#""key""#, true),
-            // No canonical form: only the bytes can say.
+            // Without a canonical form, the bytes are compared.
             (r#"{"a":1.5}"#, r#"{"a":1.5}"#, true),
             (r#"{"a":1.5}"#, r#"{"a": 1.5}"#, false),
         ];
@@ -80,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn signatures_do_not_cover_themselves() {
+    fn signatures_are_not_part_of_what_is_signed() {
         let object = |json| canonical(json).expect("canonical");
         let key = object(r#"{"keys":{"a":"b"},"signatures":{"x":{}},"unsigned":{"n":1}}"#);
         assert!(is_same_signed_part(&key, &object(r#"{"keys":{"a":"b"}}"#)));

@@ -1,5 +1,5 @@
-//! Stored keys as a reader sees them: with signatures and a display name that are stored beside them, and otherwise as
-//! their bytes came.
+//! Stored keys as a reader sees them: with the separately stored signatures and display name, and otherwise with their original
+//! bytes.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::Result;
 
 type Object<'a> = BTreeMap<String, &'a RawValue>;
 
-/// A cross-signing key, with signatures added to those that are in it.
+/// A cross-signing key, with further signatures added.
 pub(crate) fn signing_key(json: String, more: &[SignatureRow]) -> Result<Box<RawValue>> {
     if more.is_empty() {
         return Ok(RawValue::from_string(json)?);
@@ -22,8 +22,8 @@ pub(crate) fn signing_key(json: String, more: &[SignatureRow]) -> Result<Box<Raw
     Ok(to_raw_value(&object)?)
 }
 
-/// The identity keys of a device, with signatures added and the device's name in `unsigned`: what a client says there
-/// about its name is not believed. ([spec])
+/// The identity keys of a device, with further signatures, and with the device's display name in `unsigned`. It replaces a name
+/// that the client uploaded there. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3keysquery
 pub(crate) fn device_keys(
@@ -88,17 +88,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_added_disturbs_nothing_else() {
+    fn additions_leave_the_other_bytes_unchanged() {
         let more = signature("@alice:test", "ed25519:K");
         let cases: &[(&str, Option<&str>, &[SignatureRow], &str)] = &[
-            // Nothing to add: byte for byte.
+            // Nothing to add: the bytes stay.
             (
                 r#"{ "b": 1.50, "a": {"x" : "é"} }"#,
                 None,
                 &[],
                 r#"{ "b": 1.50, "a": {"x" : "é"} }"#,
             ),
-            // Unknown fields keep their bytes, whatever their order.
+            // Unknown fields keep their bytes and their order.
             (
                 r#"{"signatures":{},"org.example": 1.50}"#,
                 Some("my \"laptop\""),

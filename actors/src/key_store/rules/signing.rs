@@ -1,4 +1,4 @@
-//! Which cross-signing keys and signatures are taken in: a signature is believed when it has been verified.
+//! Which cross-signing keys and signatures are stored: only signatures that verify.
 
 use ruma::encryption::{CrossSigningKey, KeyUsage};
 use ruma::serde::Base64;
@@ -10,16 +10,16 @@ use super::{canonical, check_identifier, is_same_signed_part};
 use crate::wire::DeviceSigner;
 use crate::{Refusal, Result};
 
-/// The largest key object, in bytes: as large as a room event may be.
+/// The largest key object, in bytes: the limit of a room event.
 const KEY: usize = 65_536;
 
-/// How many signatures of one user over one key are looked at.
+/// The most signatures of one user over one key that are checked.
 const SIGNATURES: usize = 100;
 
-/// How many signed objects may be uploaded at once. Verifying a signature costs some 0.05 ms of the writer's time.
+/// The most signed objects in one upload. Verifying a signature takes about 0.05 ms of the writer's time.
 const OBJECTS: usize = 500;
 
-/// An upload has so many signed objects at most.
+/// Check that an upload has at most 500 signed objects.
 ///
 /// # Errors
 /// [`Refusal::TooMany`]
@@ -30,22 +30,21 @@ pub fn check_objects(objects: usize) -> Result<()> {
     Ok(())
 }
 
-/// What a cross-signing key is for. ([spec])
+/// The purpose of a cross-signing key. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#cross-signing
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Usage {
-    /// It signs the two others, and stands for the user.
+    /// The master key signs the two others and identifies the user.
     Master,
-    /// It signs the user's own devices.
+    /// The self-signing key signs the user's own devices.
     SelfSigning,
-    /// It signs the master keys of others.
+    /// The user-signing key signs the master keys of other users.
     UserSigning,
 }
 
 impl Usage {
     /// Its name on the wire and in the database.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Usage::Master => "master",
@@ -55,32 +54,31 @@ impl Usage {
     }
 }
 
-/// A cross-signing key that has the right form.
+/// A cross-signing key whose form has been checked.
 #[derive(Debug, Clone)]
 pub struct SigningKey {
-    /// What it is for.
+    /// Its purpose.
     pub usage: Usage,
-    /// The public key, base64 as its owner wrote it.
+    /// The public key, in base64 as its owner wrote it.
     pub public_key: String,
-    /// The object.
+    /// The parsed object.
     pub object: CanonicalJsonObject,
-    /// The object, as its bytes came.
+    /// The object with its original bytes.
     pub json: String,
 }
 
 impl SigningKey {
-    /// The name under which it signs.
-    #[must_use]
+    /// The key id of its signatures.
     pub fn id(&self) -> String {
         format!("ed25519:{}", self.public_key)
     }
 }
 
-/// A cross-signing key is its user's, names its usage, and has exactly one public key, of Ed25519, under its own name.
-/// ([spec])
+/// Parse a cross-signing key: it belongs to the user, names its usage, and has exactly one public key, an Ed25519 key whose id
+/// contains the key itself. ([spec])
 ///
 /// # Errors
-/// [`Refusal::BadJson`], [`Refusal::TooLarge`]; [`Refusal::InvalidParam`] for what has the form and says the wrong thing.
+/// [`Refusal::BadJson`], [`Refusal::TooLarge`]; [`Refusal::InvalidParam`] for a well-formed object with wrong content.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3keysdevice_signingupload
 pub fn parse_signing_key(json: &RawValue, usage: Usage, user: &UserId) -> Result<SigningKey> {
@@ -122,7 +120,7 @@ fn decode(base64: &str) -> Option<Vec<u8>> {
         .map(Base64::into_inner)
 }
 
-/// The signatures of a user over an object: the id of the key and the signature, base64.
+/// The signatures of a user over an object: pairs of key id and signature in base64.
 pub fn signatures_of<'a>(
     object: &'a CanonicalJsonObject,
     user: &UserId,
@@ -146,10 +144,9 @@ pub fn signatures_of<'a>(
         .filter_map(text)
 }
 
-/// Whether this is a signature of the public key over the object. ([spec])
+/// Whether this is a valid signature by the public key over the object. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/appendices/#checking-for-a-signature
-#[must_use]
 pub fn verifies(object: &CanonicalJsonObject, public_key: &str, signature: &str) -> bool {
     let (Some(key), Some(signature), Ok(signed)) = (
         decode(public_key),
@@ -162,10 +159,10 @@ pub fn verifies(object: &CanonicalJsonObject, public_key: &str, signature: &str)
     verify_canonical_json_bytes(&algorithm, &key, &signature, signed.as_bytes()).is_ok()
 }
 
-/// The signature over the object of this user's key, verified.
+/// The signature of this user's key over the object, verified.
 ///
 /// # Errors
-/// [`Refusal::InvalidSignature`] when there is none, or it is wrong.
+/// [`Refusal::InvalidSignature`] if it is missing or wrong.
 pub fn signature_by<'a>(
     object: &'a CanonicalJsonObject,
     user: &UserId,
@@ -175,7 +172,7 @@ pub fn signature_by<'a>(
     let signature = signatures_of(object, user)
         .find(|(key, _)| *key == id)
         .ok_or(Refusal::InvalidSignature(
-            "the key that must sign has not signed".into(),
+            "the signature of the required key is missing".into(),
         ))?
         .1;
     if !verifies(object, public_key, signature) {
@@ -184,10 +181,10 @@ pub fn signature_by<'a>(
     Ok(signature)
 }
 
-/// The signature over a device's keys of the other device that signs for it, if it is there: then it is right.
+/// The signature over a device's keys by another device that signs for it, verified; `None` if it is missing.
 ///
 /// # Errors
-/// [`Refusal::InvalidSignature`] when it is wrong.
+/// [`Refusal::InvalidSignature`] if it is wrong.
 pub fn signature_for_device<'a>(
     object: &'a CanonicalJsonObject,
     signer: &DeviceSigner,
@@ -202,26 +199,24 @@ pub fn signature_for_device<'a>(
     }
 }
 
-/// Which of the stored keys the uploaded ones change: those whose signed part is another, or is there for the first time.
-#[must_use]
+/// Whether an uploaded key is new: there is no stored key, or its signed part is different.
 pub fn is_new_key(stored: Option<&str>, uploaded: &SigningKey) -> bool {
     let same = |json| canonical(json).is_ok_and(|k| is_same_signed_part(&k, &uploaded.object));
     !stored.is_some_and(same)
 }
 
-/// New keys besides an existing master key must be confirmed by their owner; the first ones need not, nor what is there
-/// already. Application services never confirm. ([spec])
+/// Whether the owner must confirm an upload: only if there is a master key already and one of the keys is new. Application
+/// services never confirm. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3keysdevice_signingupload
-#[must_use]
 pub fn must_be_confirmed(has_master: bool, any_new: bool, is_appservice: bool) -> bool {
     has_master && any_new && !is_appservice
 }
 
-/// A signed object that was uploaded is the stored key with signatures, and nothing else. ([spec])
+/// Check that an uploaded signed object is the stored key, with nothing but signatures added. ([spec])
 ///
 /// # Errors
-/// [`Refusal::InvalidSignature`] when the key has another content, [`Refusal::BadJson`] when it is no object.
+/// [`Refusal::InvalidSignature`] if the content differs, [`Refusal::BadJson`] if it is no object.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3keyssignaturesupload
 pub fn same_key(uploaded: &RawValue, stored: &str) -> Result<CanonicalJsonObject, Refusal> {
@@ -241,8 +236,7 @@ pub fn same_key(uploaded: &RawValue, stored: &str) -> Result<CanonicalJsonObject
     Ok(object)
 }
 
-/// The id of the device that a key id names: `ed25519:DEVICE`.
-#[must_use]
+/// The device id in a key id such as `ed25519:DEVICE`.
 pub fn device_of(key_id: &str) -> Option<&str> {
     let device = key_id.strip_prefix("ed25519:")?;
     check_identifier(device, "a device id")
@@ -250,8 +244,7 @@ pub fn device_of(key_id: &str) -> Option<&str> {
         .then_some(device)
 }
 
-/// The Ed25519 key of a device, from its identity keys.
-#[must_use]
+/// The Ed25519 key in a device's identity keys.
 pub fn device_signing_key(device_keys: &str, key_id: &str) -> Option<String> {
     let keys: ruma::encryption::DeviceKeys = serde_json::from_str(device_keys).ok()?;
     keys.keys
@@ -267,7 +260,7 @@ mod tests {
     #[test]
     fn who_must_confirm() {
         let cases = [
-            // (has a master key, anything new, is an application service)
+            // (has a master key, any key is new, is an application service)
             (false, true, false, false),
             (true, false, false, false),
             (true, true, false, true),

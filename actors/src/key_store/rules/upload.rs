@@ -1,4 +1,4 @@
-//! Which device keys, one-time keys and fallback keys are taken in.
+//! Which device keys, one-time keys and fallback keys are accepted.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,38 +14,37 @@ use super::super::messages::{Counts, Keys, Wanted};
 use super::{canonical, check_identifier, is_same};
 use crate::{Refusal, Result};
 
-/// How many one-time keys of one algorithm a device may have waiting. Clients keep 50 to 100.
+/// The most unclaimed one-time keys of one algorithm on a device. Clients keep 50 to 100.
 pub const PER_ALGORITHM: usize = 500;
 
-/// How many one-time keys a device may have waiting in all: made-up algorithms are no way around the limit.
+/// The most unclaimed one-time keys of a device in all, so that made-up algorithms do not circumvent the limit.
 pub const PER_DEVICE: usize = 2 * PER_ALGORITHM;
 
-/// How many hashes of handed-out keys of a device are kept at least: the newest. A device lives through 100 uploads of 50 keys
-/// before the oldest is forgotten.
+/// The fewest hashes of claimed keys that are kept for a device: the newest ones. They cover 100 uploads of 50 keys.
 pub const CLAIMED_KEPT: i64 = 5_000;
 
-/// How many fallback keys a device may have: a few algorithms, one key each.
+/// The most fallback keys of a device: a few algorithms with one key each.
 pub const FALLBACK_KEYS: i64 = 10;
 
-/// From how many devices keys may be claimed at once: several times the largest encrypted rooms in one request, and a
-/// bound on how long others wait for the writer.
+/// The most devices in one claim: several times the largest encrypted rooms. The limit bounds how long other writes wait.
 pub const CLAIMED: usize = 5_000;
 
-/// Of how many users keys may be queried at once. Clients ask for 250.
+/// The most users in one key query. Clients ask for 250.
 pub const QUERIED: usize = 5_000;
 
-/// The largest object of identity keys, in bytes: as large as a room event may be.
+/// The largest object of identity keys, in bytes: the limit of a room event.
 const DEVICE_KEYS: usize = 65_536;
 
-/// The largest one-time key, in bytes. Real ones have about 200.
+/// The largest one-time key, in bytes. Typical ones have about 200.
 const ONE_TIME_KEY: usize = 8_192;
 
-/// Identity keys have the form of the specification, and are of the user and the device that upload them. ([spec])
+/// Check that identity keys have the form of the specification, and belong to the user and the device that upload them.
+/// ([spec])
 ///
-/// Answers them in the form in which they are signed.
+/// Returns them in canonical form.
 ///
 /// # Errors
-/// [`Refusal::BadJson`], [`Refusal::InvalidParam`] when they are somebody else's, [`Refusal::TooLarge`].
+/// [`Refusal::BadJson`], [`Refusal::InvalidParam`] if they belong to another user or device, [`Refusal::TooLarge`].
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3keysupload
 pub fn check_device_keys(
@@ -67,7 +66,7 @@ pub fn check_device_keys(
     canonical(json.get())
 }
 
-/// A signed key, as far as its form matters here: what else is in it is its owner's business.
+/// A signed key, as far as its form is checked here; other fields are allowed.
 #[derive(Deserialize)]
 struct SignedKey<'a> {
     #[serde(borrow)]
@@ -76,8 +75,8 @@ struct SignedKey<'a> {
     signatures: &'a RawValue,
 }
 
-/// One-time and fallback keys have ids and a form that others can use: a signed key is an object with `key` and
-/// `signatures`, a key of another algorithm an object or a text. ([spec])
+/// Check that one-time and fallback keys have valid ids and a valid form: a signed key is an object with `key` and
+/// `signatures`, a key of another algorithm an object or a string. ([spec])
 ///
 /// # Errors
 /// [`Refusal::InvalidParam`], [`Refusal::BadJson`], [`Refusal::TooLarge`], [`Refusal::TooMany`].
@@ -108,7 +107,7 @@ pub fn check_keys(keys: &Keys) -> Result<()> {
     Ok(())
 }
 
-/// There is at most one fallback key for an algorithm. ([spec])
+/// Check that there is at most one fallback key for each algorithm. ([spec])
 ///
 /// # Errors
 /// [`Refusal::InvalidParam`]
@@ -125,7 +124,7 @@ pub fn check_fallback_keys(keys: &Keys) -> Result<()> {
     Ok(())
 }
 
-/// There is room for a fallback key of another algorithm.
+/// Check that the device may have a fallback key of another algorithm.
 ///
 /// # Errors
 /// [`Refusal::TooMany`]
@@ -136,7 +135,7 @@ pub fn check_fallback_count(known: i64) -> Result<()> {
     Ok(())
 }
 
-/// A claim names devices and algorithms that can exist, and not too many of them.
+/// Check that a claim names valid devices and algorithms, and not too many devices.
 ///
 /// # Errors
 /// [`Refusal::TooMany`], [`Refusal::InvalidParam`].
@@ -151,7 +150,7 @@ pub fn check_claim(wanted: &Wanted) -> Result<()> {
     Ok(())
 }
 
-/// A query is for so many users at most.
+/// Check that a query names at most [`QUERIED`] users.
 ///
 /// # Errors
 /// [`Refusal::TooMany`]
@@ -162,13 +161,12 @@ pub fn check_query(users: usize) -> Result<()> {
     Ok(())
 }
 
-/// A key id in its two parts: algorithm and name.
-#[must_use]
+/// The algorithm and the name in a key id.
 pub fn split(id: &str) -> (&str, &str) {
     id.split_once(':').unwrap_or((id, ""))
 }
 
-/// The key itself, without what signs it. Text that is no signed key stands for itself.
+/// The key without its signatures. Text that is no signed key is returned unchanged.
 fn key_itself(json: &str) -> Cow<'_, str> {
     #[derive(Deserialize)]
     struct Signed<'a> {
@@ -181,15 +179,13 @@ fn key_itself(json: &str) -> Cow<'_, str> {
     }
 }
 
-/// Whether two uploaded keys are the same key, whatever signs them: a client that did not hear the answer to its upload signs
-/// the key again.
-#[must_use]
+/// Whether two uploaded keys are the same apart from their signatures: a client that got no answer to its upload signs the key
+/// again.
 pub fn is_same_key(a: &str, b: &str) -> bool {
     key_itself(a) == key_itself(b) || is_same(a, b)
 }
 
-/// What is remembered of a key that was handed out: 64 bits of a hash of its algorithm, its id and the key itself.
-#[must_use]
+/// The stored trace of a claimed key: 64 bits of a hash of its algorithm, its id and the key itself.
 pub fn hash(algorithm: &str, key_id: &str, json: &str) -> i64 {
     let mut sha = Sha256::new();
     for part in [algorithm, key_id, &key_itself(json)] {
@@ -203,7 +199,6 @@ pub fn hash(algorithm: &str, key_id: &str, json: &str) -> i64 {
 }
 
 /// The hashes of uploaded keys.
-#[must_use]
 pub fn hashes(keys: &Keys) -> Vec<i64> {
     keys.iter()
         .map(|(id, key)| {
@@ -213,14 +208,14 @@ pub fn hashes(keys: &Keys) -> Vec<i64> {
         .collect()
 }
 
-/// Which of the uploaded one-time keys are new, in the order in which they will be given away: those of an earlier upload
-/// come first ([spec]), those of one upload in order of their ids.
+/// The new ones among the uploaded one-time keys, in the order in which they will be claimed: keys of an earlier upload come
+/// first ([spec]), keys of one upload in order of their ids.
 ///
-/// A key that is there already is not new, whatever signs it; nor is one whose hash is in `claimed`: it was handed out, and a
-/// one-time key is handed out once. An id that waits never changes its key.
+/// A stored key is not new, even with other signatures. A key whose hash is in `claimed` is not new either: it was claimed, and
+/// a one-time key is given away only once. An id of an unclaimed key cannot get another key.
 ///
 /// # Errors
-/// [`Refusal::Unknown`] when an id has another key, [`Refusal::TooMany`] beyond [`PER_ALGORITHM`] or [`PER_DEVICE`].
+/// [`Refusal::Unknown`] if an id has another key, [`Refusal::TooMany`] beyond [`PER_ALGORITHM`] or [`PER_DEVICE`].
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#one-time-and-fallback-keys
 pub fn new_one_time_keys(
@@ -241,7 +236,7 @@ pub fn new_one_time_keys(
             Some(json) if is_same_key(json, key.get()) => {}
             Some(_) => {
                 return Err(Refusal::Unknown(
-                    format!("one-time key {id} exists already and is another").into(),
+                    format!("one-time key {id} exists already with another key").into(),
                 )
                 .into());
             }
@@ -263,9 +258,8 @@ pub fn new_one_time_keys(
     Ok(new)
 }
 
-/// The counts as they are told: `signed_curve25519` is named even if there is none, since clients make new keys only when
-/// they are told the number.
-#[must_use]
+/// The counts as clients receive them: `signed_curve25519` is included even if it is zero, since clients make new keys only
+/// when they see the number.
 pub fn counts<'a>(per_algorithm: impl IntoIterator<Item = (&'a str, i64)>) -> Counts {
     let mut counts = Counts::from([(OneTimeKeyAlgorithm::SignedCurve25519, UInt::from(0_u32))]);
     for (algorithm, count) in per_algorithm {
@@ -385,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_was_handed_out_is_not_new() {
+    fn a_claimed_key_is_not_new() {
         let signed = |by: &str| format!(r#"{{"key":"x","signatures":{{"@a:b":{{"{by}":"s"}}}}}}"#);
         let claimed = BTreeSet::from([hash("a", "1", &signed("old"))]);
         let new = |id: &str, json: &str| {
@@ -393,7 +387,7 @@ mod tests {
             new.len()
         };
         assert_eq!(new("a:1", &signed("fresh")), 0);
-        // A device that began anew counts its keys from the start again: another key under the same id is another key.
+        // A reset device counts its key ids from the start again: another key under the same id is a new key.
         assert_eq!(new("a:1", r#"{"key":"y"}"#), 1);
         assert_eq!(new("a:2", &signed("old")), 1);
         assert_eq!(new("b:1", &signed("old")), 1);
@@ -407,7 +401,7 @@ mod tests {
             (&[], Some(&[])),
             (&[("a:1", r#"{"key":"x"}"#)], Some(&[])),
             (&[("a:1", r#"{ "key": "x" }"#)], Some(&[])),
-            // Signed again by a client that did not hear the answer to its first upload.
+            // Signed again by a client that got no answer to its first upload.
             (
                 &[(
                     "a:1",
@@ -437,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_room_for_so_many() {
+    fn the_number_of_keys_is_limited() {
         let many = |algorithm: &str, from: usize, to: usize| -> Keys {
             (from..to)
                 .map(|i| {
@@ -454,7 +448,7 @@ mod tests {
             refusal(new(&full, &many("a", 500, 501))),
             Some(Refusal::TooMany(_))
         ));
-        // Repeating what is there takes no room, and another algorithm has its own.
+        // Repeated keys do not count again, and each algorithm has its own limit.
         assert!(new(&full, &many("a", 0, 10)).is_ok_and(|new| new.is_empty()));
         let both = new(&full, &many("b", 0, PER_ALGORITHM)).expect("another algorithm");
         let all = [full, both].concat();
@@ -462,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn none_is_said() {
+    fn zero_is_included_in_the_counts() {
         let zero = counts([]);
         assert_eq!(
             zero.get(&OneTimeKeyAlgorithm::SignedCurve25519),

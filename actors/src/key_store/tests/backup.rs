@@ -97,7 +97,7 @@ async fn versions_come_and_go() {
     ));
     let current = backup(env, &alice.user, None).await.expect("a version");
     assert_eq!(current.version, "1");
-    // A number is never used again.
+    // The number of a deleted version is not used again.
     assert_eq!(create(&stage, &alice).await, "3");
 }
 
@@ -113,7 +113,7 @@ async fn the_better_key_of_a_session_stays() {
             .expect("stored"),
         state("1", 2)
     );
-    // Not better: nothing changes, the etag neither.
+    // Not better: neither the key nor the etag changes.
     assert_eq!(
         put(&[("S", session(5))]).await.expect("stored"),
         state("1", 2)

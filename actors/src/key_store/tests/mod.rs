@@ -1,4 +1,4 @@
-//! The actor on a real store: what it answers, what it leaves behind, what it owes.
+//! Tests of the actor on a real store: its replies, the stored rows, and what appservices are owed.
 
 mod backup;
 mod one_time;
@@ -65,7 +65,7 @@ async fn stage() -> Stage {
 }
 
 impl Stage {
-    /// A user, if it is new, with a device of this name.
+    /// A device of this user; the user is created if necessary.
     async fn device(&self, user: &str, device: &str) -> Identity {
         let who = Identity {
             user: OwnedUserId::try_from(user).expect("a user id"),
@@ -83,7 +83,7 @@ impl Stage {
         who
     }
 
-    /// A service that decides over every user whose name begins with `irc_`, and asks for counts.
+    /// An appservice that decides over every user whose name begins with `irc_`, and receives counts.
     async fn service(&self) {
         let registration: Registration = serde_json::from_value(json!({"id": "irc", "url": "http://localhost:1",
             "as_token": "a", "hs_token": "h", "sender_localpart": "ircbot", "org.matrix.msc3202": true,
@@ -124,7 +124,7 @@ impl Stage {
             .expect("an answer")
     }
 
-    /// The devices whose counts the service is owed.
+    /// The devices whose counts the appservice is owed.
     async fn owed(&self) -> Vec<String> {
         let read = |db: &mut schema::Conn| {
             let irc = ServiceId::from("irc");
@@ -136,7 +136,7 @@ impl Stage {
         counts.map(device).collect()
     }
 
-    /// What the log of device lists says, oldest first.
+    /// The lines of the device-list log, oldest first.
     async fn logged(&self) -> Vec<(device_log::Kind, String)> {
         let read = |db: &mut schema::Conn| {
             device_log::log_after(db, Position::START, Position(i64::MAX), 100)
@@ -145,7 +145,7 @@ impl Stage {
         log.into_iter().map(|e| (e.kind, e.user_id)).collect()
     }
 
-    /// The log since it had so many lines.
+    /// The lines of the log after the first `lines`.
     async fn logged_since(&self, lines: usize) -> Vec<(device_log::Kind, String)> {
         self.logged().await.split_off(lines)
     }
@@ -166,7 +166,7 @@ fn refusal<T: std::fmt::Debug>(result: Result<T>) -> Refusal {
     }
 }
 
-/// Identity keys without a key: enough where nobody verifies them.
+/// Identity keys without a key: enough for tests that verify nothing.
 fn identity(of: &Identity) -> Value {
     json!({"user_id": of.user, "device_id": of.device, "algorithms": ["m.megolm.v1.aes-sha2"],
         "keys": {}, "signatures": {}})

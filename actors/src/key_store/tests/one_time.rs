@@ -11,7 +11,7 @@ fn count(counts: &Counts) -> u64 {
     counts[&OneTimeKeyAlgorithm::SignedCurve25519].into()
 }
 
-/// The names of what was claimed from this device.
+/// The names of the keys claimed from this device.
 fn names(claimed: &Claimed, of: &Identity) -> Vec<String> {
     let device = of.device.as_ref().expect("a device");
     let keys = claimed
@@ -60,7 +60,7 @@ async fn keys_come_out_as_they_went_in() {
         value(&seen.device_keys[&alice.user][alice.needs_device().expect("one")]),
         object
     );
-    // Every user of this server is answered for, devices without keys are not named.
+    // Every user of this server has an entry; devices without keys have none.
     let users: Vec<(&str, usize)> = seen
         .device_keys
         .iter()
@@ -71,7 +71,7 @@ async fn keys_come_out_as_they_went_in() {
         [("@alice:test", 1), ("@bob:test", 0), ("@nobody:test", 0)]
     );
 
-    // The same once more, written in another way, changes nothing.
+    // The same keys in another notation change nothing.
     let log = stage.logged().await;
     message.device_keys = Some(
         RawValue::from_string(
@@ -135,7 +135,7 @@ async fn a_key_that_was_claimed_is_never_handed_out_again() {
     stage.ask(first.clone()).await.expect("taken in");
     assert_eq!(names(&claim(&stage, &alice).await, &alice), ["A"]);
 
-    // The client did not hear the answer, signs its keys again and uploads them again.
+    // The client got no answer, signs its keys again and uploads them again.
     let mut again = first.clone();
     for key in again.one_time_keys.values_mut() {
         let mut signed: Value = serde_json::from_str(key.get()).expect("a key");
@@ -145,7 +145,7 @@ async fn a_key_that_was_claimed_is_never_handed_out_again() {
     assert_eq!(count(&stage.ask(again).await.expect("accepted")), 0);
     assert_eq!(names(&claim(&stage, &alice).await, &alice), ["F"]);
 
-    // A fallback key that another took the place of comes back as used.
+    // A fallback key that was replaced and is uploaded again counts as used.
     let mut other = upload(&alice);
     other.fallback_keys = keys(&["G"]);
     stage.ask(other).await.expect("taken in");
@@ -227,18 +227,18 @@ async fn counts_are_owed_when_they_change_and_only_then() {
     assert_eq!(stage.owed().await, ["GHOST"]);
     settle().await.expect("settled");
 
-    // Nothing new, nobody's business, no key: nothing is owed.
+    // A repeated upload, an upload by a user of no appservice, and one without keys owe nothing.
     stage.ask(message).await.expect("taken in");
     claim(&stage, &alice).await;
     assert!(stage.owed().await.is_empty());
 
-    // The one-time key, then the fallback key for the first time: owed; for the second time: not.
+    // Claiming the one-time key, and the fallback key for the first time, owes counts; claiming it again does not.
     for owed in [true, true, false] {
         assert_eq!(names(&claim(&stage, &ghost).await, &ghost).len(), 1);
         assert_eq!(stage.owed().await.len(), usize::from(owed));
         settle().await.expect("settled");
     }
-    // The identical fallback key stays used, another one is unused.
+    // The same fallback key stays used; another one is unused.
     for (name, owed) in [("F", false), ("G", true)] {
         let mut message = upload(&ghost);
         message.fallback_keys = keys(&[name]);
@@ -280,7 +280,7 @@ async fn another_source_can_be_asked_before_the_fallback_key() {
     assert_eq!(second.missing, wanted(&[(&alice.user, "NONE")]));
 }
 
-/// A device as a list of names and one more: what the store must be the same as.
+/// A simple implementation to compare with: a device as a queue of names and a fallback key.
 #[derive(Default)]
 struct Twin {
     waiting: VecDeque<String>,
@@ -308,7 +308,7 @@ async fn claims_take_what_a_plain_queue_would_give() {
         let which = draw(3);
         let (device, twin) = (&devices[which], &mut twins[which]);
         match draw(8) {
-            // Names in an order of their own: an upload is older than the next, whatever its keys are called.
+            // The names have a random order: an earlier upload comes first, whatever its keys are called.
             0 => {
                 let fresh: Vec<String> = (0..draw(4))
                     .map(|i| format!("{:03}-{step}-{i}", draw(1000)))

@@ -7,7 +7,7 @@ use ruma::signatures::{Ed25519KeyPair, sign_json};
 
 use super::*;
 
-/// A key pair that signs under its public key, or under a device's name.
+/// A key pair that signs as its public key, or as a device.
 struct Pair {
     pair: Ed25519KeyPair,
     public: String,
@@ -37,7 +37,7 @@ fn signing_key(user: &UserId, usage: &str, key: &Pair) -> Value {
     json!({"user_id": user, "usage": [usage], "keys": {id: key.public}})
 }
 
-/// A person with a device and all three keys.
+/// A user with a device and all three cross-signing keys.
 struct Person {
     who: Identity,
     device: Pair,
@@ -110,7 +110,7 @@ impl Person {
     }
 }
 
-/// Who signed a key, with which keys.
+/// The users and keys that signed a key.
 fn signers(key: &RawValue) -> Vec<String> {
     let signatures = value(key)["signatures"].clone();
     let all = signatures.as_object().into_iter().flatten();
@@ -132,7 +132,7 @@ async fn the_first_keys_need_no_confirmation_and_new_ones_do() {
     let mut alice = Person::new(&stage, "@alice:test", "LAPTOP").await;
     let log = stage.logged().await.len();
     alice.bootstrap(&stage).await;
-    // The same again is no change.
+    // Uploading the same keys again changes nothing.
     alice.bootstrap(&stage).await;
     assert_eq!(
         stage.logged_since(log).await,
@@ -151,7 +151,7 @@ async fn the_first_keys_need_no_confirmation_and_new_ones_do() {
         first.user_signing_key.as_deref().map(RawValue::get)
     );
 
-    // A new user-signing key is nobody else's business.
+    // A new user-signing key concerns only its owner.
     new.confirmed = true;
     let outcome = stage.ask(new).await.expect("an answer");
     assert_eq!(outcome, SigningUploaded::Done);
@@ -256,7 +256,7 @@ async fn signatures_are_seen_by_the_owner_and_the_signer() {
         let failures = stage.ask(message.clone()).await.expect("an answer");
         assert!(failures.is_empty(), "{failures:?}");
     }
-    // Once, and for those who share rooms: what only the owner sees goes with it.
+    // The repeated upload logs nothing. One line is for the owner alone, one for the users who share rooms.
     assert_eq!(
         stage.logged_since(log).await,
         [
@@ -284,7 +284,7 @@ async fn signatures_are_seen_by_the_owner_and_the_signer() {
             vec![]
         };
         assert_eq!(over_bob, expected);
-        // One user alone is another query; it answers the same.
+        // A query for one user takes another path in the code; the result is the same.
         let alone = stage.query(reader, &["@bob:test"]).await;
         assert_eq!(signers(&alone.master_keys[bob.user()]), expected);
     }
@@ -326,7 +326,7 @@ async fn only_what_verifies_is_kept() {
             alice.master_key(),
             "signature",
         ),
-        // Another's device is not signed, only the master key; and that by the user-signing key.
+        // Only the master key of another user is signed, not a device, and only by the user-signing key.
         (
             bob.user(),
             "PHONE",
@@ -391,7 +391,7 @@ async fn a_new_master_key_drops_what_the_old_ones_signed() {
     let message = bob.signatures(&[(alice.user(), &alice.master.public, over_alice)]);
     assert!(stage.ask(message).await.expect("an answer").is_empty());
 
-    // The user-signing key is not replaced: the new master key has not signed it, so it goes.
+    // The user-signing key is not replaced; the new master key has not signed it, so it is deleted.
     alice.master = pair(None);
     alice.self_signing = pair(None);
     let mut message = alice.signing();
