@@ -1,5 +1,5 @@
-//! Bringing new registrations into force: one write, alone in its batch, and short. What is long about it, counting members, is
-//! done before it by reading; giving a service what it missed is done after it, page by page ([`super::back_fill`]).
+//! Brings new registrations into force in one short write, alone in its batch. Counting members takes long, so it is done by
+//! reads before the write. What an appservice missed is added afterwards, page by page ([`super::back_fill`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,29 +18,29 @@ use crate::services::{
 };
 use crate::{Error, Refusal, Result, Settings};
 
-/// Under which key the server keeps the names of files that say nothing about any service it knows.
+/// The key under which the server stores the names of broken files that belong to no known appservice.
 pub(super) const STRANGERS: &str = "registration_strangers";
 
-/// How many joined members each service has in each room.
+/// The number of joined members of each appservice in each room.
 type Members = BTreeMap<ServiceId, BTreeMap<String, i64>>;
 
-/// Members as they were counted by reading, page by page, while everything else went on.
+/// Members that were counted by reads, page by page, while the server went on.
 #[derive(Clone)]
 pub(super) struct Counted {
-    /// The head when the counting began: rooms whose members changed since then are counted again.
+    /// The head when the counting began. Rooms whose members changed since are counted again.
     since: Position,
     members: Members,
 }
 
 // ANCHOR: count
-/// Count the joined members of these services in each room, in many short snapshots: nobody waits for it.
+/// Count the joined members of these appservices in each room, in many short snapshots that block no write.
 pub(super) async fn count(
     store: &Store,
     interests: &Arc<Interests>,
     services: &BTreeSet<ServiceId>,
 ) -> Result<Counted> {
     let since = store.read(sync::head).await?;
-    // A service without members has an empty count, not none: what was counted before it must go.
+    // An appservice without members gets an empty count, so that its old count is deleted.
     let mut members: Members = services
         .iter()
         .map(|id| (id.clone(), BTreeMap::new()))
@@ -72,7 +72,7 @@ pub(super) async fn count(
     Ok(Counted { since, members })
 }
 
-/// Of these services, those whose user this is.
+/// The appservices among these that claim this user.
 fn members_of(interests: &Interests, services: &BTreeSet<ServiceId>, user: &str) -> Vec<ServiceId> {
     let claimed = interests.in_user(user).into_iter();
     claimed
@@ -81,19 +81,18 @@ fn members_of(interests: &Interests, services: &BTreeSet<ServiceId>, user: &str)
         .collect()
 }
 
-/// What is to be written down: the plan, and what was prepared for it beside the writer.
+/// The plan, and what was prepared for it before the write.
 pub(super) struct Change {
     pub(super) plan: Arc<Plan>,
-    /// The compiled namespaces and the counted members; `None` where only names of files are not what they were.
+    /// The compiled namespaces and the counted members; `None` if only file names have changed.
     pub(super) news: Option<(Arc<Interests>, Counted)>,
     pub(super) settings: Settings,
     pub(super) now: i64,
 }
 
-/// Store the registrations and the members, mark whom to give what it missed, and swap the interests, all in one write: the
-/// members that were counted are on the disk together with the registration that they were counted for, or not at all.
-/// Everything committed before this write is counted or back-filled, everything after it sees the new interests; so nothing
-/// falls between.
+/// Store the registrations and the members, mark the appservices to back-fill, and swap the interests, all in one write. The
+/// members are stored together with the registration for which they were counted, or not at all. Everything committed before
+/// this write is counted or back-filled, and everything after it uses the new interests, so nothing is missed.
 pub(super) fn apply(tx: &mut Tx<'_>, change: &Change) -> Result<()> {
     let Change { plan, news, .. } = change;
     let before: BTreeMap<ServiceId, ServiceRow> = appservices::all(tx)?
@@ -170,8 +169,8 @@ fn in_force(in_force: InForce, account_data_until: Option<Position>) -> Result<S
     Ok(serde_json::to_string(&last)?)
 }
 
-/// The position up to which the service was owed account data when that was last on: now, when this change switches it off; what
-/// a back-fill that is not finished says; else as it was written down.
+/// The position up to which the appservice was owed account data when that was last on: now, if this change switches it off;
+/// the position in an unfinished back-fill, if there is one; else the stored one.
 fn account_data_until(
     tx: &mut Tx<'_>,
     id: &ServiceId,
@@ -189,8 +188,8 @@ fn account_data_until(
     Ok(Some(under_way.unwrap_or(tx.head())))
 }
 
-/// Where this change switches device lists off for a service, remember up to which line of their log it was told: what the pass has not
-/// read yet, it is not told by the pass. A back-fill that is not finished has still to tell what came after an earlier end.
+/// If this change switches device lists off for an appservice, store the last line of the log that the pass has read for it;
+/// later lines the pass will not tell it. An unfinished back-fill still has to cover what came after an earlier end.
 fn note_end_of_lists(
     tx: &mut Tx<'_>,
     id: &ServiceId,
@@ -205,7 +204,7 @@ fn note_end_of_lists(
     Ok(tracked::set_told_until(tx, id, told)?)
 }
 
-/// The members as of this write: rooms in which somebody came or went since the counting began are counted again, whole.
+/// The members as of this write: rooms whose members changed since the counting began are counted again.
 fn recounted(tx: &mut Tx<'_>, interests: &Interests, counted: &Counted) -> Result<Members> {
     let mut members = counted.members.clone();
     if members.is_empty() {
@@ -227,16 +226,16 @@ fn recounted(tx: &mut Tx<'_>, interests: &Interests, counted: &Counted) -> Resul
 }
 // ANCHOR_END: count
 
-/// Whether the operator lets a service observe.
+/// Whether the configuration lets an appservice observe.
 pub(super) fn may_observe(settings: &Settings, id: &ServiceId) -> bool {
     let observe = settings.observe.as_ref();
     observe.is_none_or(|list| list.contains(id))
 }
 
-/// Compile the interests of these registrations as the operator allows them.
+/// Compile the interests of these registrations, as the configuration permits them.
 ///
 /// # Errors
-/// Why they cannot be compiled.
+/// The reason why they cannot be compiled.
 pub(super) fn compile<'a>(
     registrations: impl Iterator<Item = &'a Registration>,
     settings: &Settings,
@@ -250,7 +249,7 @@ pub(super) fn compile<'a>(
     .map_err(|why| format!("namespaces: {why}"))
 }
 
-/// What was in force when the server stopped, compiled anew: for a command on a server that does not run.
+/// Compile again what was in force when the server stopped, for a command that runs without the server.
 pub(super) fn restore(tx: &mut Tx<'_>, settings: &Settings) -> Result<()> {
     let rows = appservices::all(tx)?;
     let present = rows.iter().filter(|row| row.present);

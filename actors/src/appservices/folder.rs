@@ -1,4 +1,4 @@
-//! The folder of registration files: reading it, and hearing of its changes from the operating system.
+//! The folder of registration files: reads it, and watches it for changes.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -20,13 +20,13 @@ use super::rules::parse::{self, Broken};
 /// The largest registration file that is read, in bytes.
 pub const LARGEST: u64 = 1 << 20;
 
-/// A file's name, and its registration or why it has none.
+/// The name of a file, with its registration or the reason why it has none.
 pub type File = (String, Result<Registration, Broken>);
 
-/// Every registration file of the folder, in order of name: `*.yaml` and `*.yml`, hidden ones left out.
+/// Every registration file of the folder, in order of name: `*.yaml` and `*.yml`, without hidden files.
 ///
 /// # Errors
-/// When the folder itself cannot be read. A file that cannot is its own problem.
+/// The folder cannot be read. A file that cannot be read has its error in the list.
 pub fn read(folder: &Path) -> Result<Vec<File>, String> {
     let failed = |e: std::io::Error| format!("cannot read the folder of registrations: {e}");
     let mut files = Vec::new();
@@ -36,7 +36,7 @@ pub fn read(folder: &Path) -> Result<Vec<File>, String> {
             continue;
         };
         let is_yaml = path.extension().is_some_and(|e| e == "yaml" || e == "yml");
-        // A file that has gone since the folder was listed is not there; a link to nowhere is.
+        // A file that was deleted since the folder was listed is skipped; a link without a target is an error.
         if is_yaml && !name.starts_with('.') && path.symlink_metadata().is_ok() {
             let text = read_text(&path).map_err(Broken::unreadable);
             files.push((name, text.and_then(|text| parse::read(&text))));
@@ -49,11 +49,11 @@ pub fn read(folder: &Path) -> Result<Vec<File>, String> {
 /// The text of a registration file.
 ///
 /// # Errors
-/// Why it cannot be read, or that it is too large to be one.
+/// The reason why it cannot be read, or that it is too large.
 pub fn read_text(path: &Path) -> Result<String, String> {
     let file = std::fs::metadata(path).map_err(|e| e.to_string())?;
     if file.is_dir() {
-        return Err("this is a folder; name the files in it".to_owned());
+        return Err("this is a folder; give the path of a file".to_owned());
     }
     let size = file.len();
     if size > LARGEST {
@@ -62,33 +62,33 @@ pub fn read_text(path: &Path) -> Result<String, String> {
     std::fs::read_to_string(path).map_err(|e| e.to_string())
 }
 
-/// How long the folder must be quiet before it is read, so that many changes at once are read together.
+/// How long the folder must be unchanged before it is read, so that many changes lead to one reading.
 const QUIET: Duration = Duration::from_millis(25);
 
-/// However much happens, the folder is read this often at least.
+/// The longest time between a change and the reading, even if changes go on.
 const LONGEST: Duration = Duration::from_millis(500);
 
-/// A watch on the folder, as long as it lives.
+/// A watch on the folder, until it is dropped.
 pub(super) struct Watch {
     _watcher: RecommendedWatcher,
     moved: Arc<AtomicBool>,
 }
 
 impl Watch {
-    /// Tell `to` whenever the folder changes, once for many changes.
+    /// Send `to` a message whenever the folder changes; several changes at once lead to one message.
     pub(super) fn start(folder: &Path, to: Recipient<FolderChanged>) -> Result<Watch, String> {
         let (nudge, nudges) = sync_channel(1);
         let moved = Arc::new(AtomicBool::new(false));
         let (itself, gone) = (folder.to_owned(), Arc::clone(&moved));
         let heard = move |event: notify::Result<notify::Event>| {
-            // What was not understood may have been anything.
+            // An event that could not be parsed may have been a change.
             if event.as_ref().is_ok_and(|e| !matters(e)) {
                 return;
             }
             if event.is_ok_and(|e| e.paths.contains(&itself)) {
                 gone.store(true, Ordering::Release);
             }
-            // One nudge that waits says as much as many.
+            // A full channel already holds a message, which is enough.
             let _ = nudge.try_send(());
         };
         let mut watcher = notify::recommended_watcher(heard).map_err(|e| e.to_string())?;
@@ -104,26 +104,26 @@ impl Watch {
         })
     }
 
-    /// Whether the folder itself was removed or renamed: then another one may stand in its place, which is not watched.
+    /// Whether the folder itself was removed or renamed. Another folder may then have its path, which is not watched.
     pub(super) fn is_over(&self) -> bool {
         self.moved.load(Ordering::Acquire)
     }
 }
 
-/// Wait until the folder is quiet, then say once that it changed. Real time: it is the operating system that is waited for.
+/// Wait until the folder is quiet, then send one message. This uses real time, since it waits for the operating system.
 fn pass_on(nudges: &Receiver<()>, to: &Recipient<FolderChanged>) {
     while nudges.recv().is_ok() {
         let begun = Instant::now();
         while begun.elapsed() < LONGEST && nudges.recv_timeout(QUIET).is_ok() {}
-        // Where the mailbox is full it is tried again: a change that is not passed on would not be seen.
+        // Repeat if the mailbox is full, since no other message would report the change.
         while let Err(SendError::Full(_)) = to.try_send(FolderChanged) {
             std::thread::park_timeout(QUIET);
         }
     }
 }
 
-/// Whether a file may have come, changed or gone, or become readable. Where the system says when a writer is done, a half-written
-/// file is not read; a link is whole when it is made.
+/// Whether an event may be a file that was created, changed, deleted or made readable. Where the system reports that a file was
+/// closed after writing, only that counts, so a half-written file is not read. A link is complete when it is created.
 fn matters(event: &notify::Event) -> bool {
     match event.kind {
         EventKind::Access(AccessKind::Close(AccessMode::Write))
@@ -135,7 +135,7 @@ fn matters(event: &notify::Event) -> bool {
     }
 }
 
-/// Whether this is a second name of a file that is there already.
+/// Whether this is a link to a file.
 fn is_link(path: &Path) -> bool {
     let is_link = |file: std::fs::Metadata| file.is_symlink() || file.nlink() > 1;
     path.symlink_metadata().is_ok_and(is_link)
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_file_is_a_problem_of_its_own() {
+    fn a_path_that_is_no_readable_file_is_reported_as_a_problem() {
         const GOOD: &str =
             "id: irc\nurl: null\nas_token: a\nhs_token: h\nsender_localpart: bot\nnamespaces: {}\n";
         let folder = tempfile::tempdir().expect("a folder");

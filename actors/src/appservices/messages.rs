@@ -1,4 +1,4 @@
-//! What may be said to the keeper of registrations.
+//! Messages to `appservices`.
 
 use actix::Message;
 use schema::ServiceId;
@@ -7,37 +7,37 @@ use serde::Serialize;
 use crate::Result;
 use crate::appservice_sender::{Pinging, View};
 
-/// Read the folder again. Replies when what is in it is in force: registered, compiled, its senders started.
+/// Read the folder again. The reply comes when its content is in force: registered and compiled, with its senders started.
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<Loaded>")]
 pub struct Reload;
 
-/// What a reading of the folder came to.
+/// The result of reading the folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Loaded {
-    /// The services that are in force now, in order of id.
+    /// The appservices in force now, in order of id.
     pub services: Vec<ServiceId>,
-    /// Files that could not be taken. Each service's last good version stays in force.
+    /// The files that were refused. The last valid version of each of their registrations stays in force.
     pub problems: Vec<Problem>,
-    /// How often the folder has been read since the server started. One reading answers everybody who asked before it began.
+    /// The number of readings since the server started. One reading answers every request that was sent before it began.
     pub readings: u64,
 }
 
-/// What could not be taken of the files when they were read last?
+/// Get the problems of the last reading.
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<Vec<Problem>>")]
 pub struct Problems;
 
-/// A file that could not be taken, and why: one line for the person who wrote it.
+/// A file that was refused, and the reason in one line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
-    /// The file's name in its folder, or the folder.
+    /// The name of the file, or the folder.
     pub file: String,
-    /// What is wrong with it.
+    /// What is wrong with the file.
     pub why: String,
     /// What is in force instead.
     pub instead: String,
-    /// The services whose last good version stays in force because of it.
+    /// The appservices whose last valid version stays in force because of this problem.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub kept: Vec<ServiceId>,
 }
@@ -48,35 +48,35 @@ impl std::fmt::Display for Problem {
     }
 }
 
-/// Ask a service whether it is there; a success ends its back-off. Replies at once with what will bring the answer.
+/// Ping an appservice; a success ends its back-off. Replies at once with a future of the result.
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<Pinging>")]
 pub struct Ping {
-    /// Which service.
+    /// The appservice to ping.
     pub service: ServiceId,
-    /// Passed on to the service.
+    /// The transaction id to send in the ping.
     pub transaction_id: Option<String>,
 }
 
-/// End a service's back-off: try now.
+/// End the back-off of an appservice and send its transaction now.
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<()>")]
 pub struct RetryNow {
-    /// Which service.
+    /// The appservice.
     pub service: ServiceId,
 }
 
-/// How is every sender doing?
+/// Get the state of every sender.
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<Vec<View>>")]
 pub struct Status;
 
-/// Stop every sender: no new attempt is made. For a server that is being stopped.
+/// Stop every sender: no new attempt is made. Sent when the server shuts down.
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<()>")]
 pub struct StopSenders;
 
-/// The folder changed; said by the operating system, once for many changes.
+/// The folder has changed. Sent by the watch, once for several changes.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub(super) struct FolderChanged;

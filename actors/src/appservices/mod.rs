@@ -2,13 +2,14 @@
 //!
 //! *Owns* `appservices`, `back_fills`; swaps the compiled [`Interests`].
 //!
-//! *Asks* the senders it starts.
+//! *Asks* the senders that it starts.
 //!
-//! *Tells* `device_lists` that a service's members are counted anew.
+//! *Tells* `device_lists` when the members of an appservice have been counted again.
 //!
-//! *Promises* that a registration file that appears, changes or goes is in force without a restart, one reading for many
-//! changes, and that a reading that fails is repeated; that a broken file takes back nothing, at a start neither; that what a service is owed outlives its file; that one service never has two senders; that a service which
-//! comes late is given what waits for it before anything newer, over any crash, while nobody else waits.
+//! *Promises* that a registration file that appears, changes or disappears takes effect without a restart, with one reading for
+//! several changes, and that a failed reading is repeated; that a broken file withdraws no registration, even at a start; that
+//! items owed to an appservice are kept when its file is gone; that an appservice never has two senders; that a new appservice
+//! gets waiting messages before newer ones, whatever crashes in between, and without delaying other appservices.
 //!
 //! *Spec* [Registration](https://spec.matrix.org/v1.19/application-service-api/#registration).
 
@@ -55,36 +56,35 @@ pub struct Appservices {
     ephemeral: Option<appservice_sender::Ephemeral>,
     senders: BTreeMap<ServiceId, Addr<AppserviceSender>>,
     readings: Readings,
-    /// Services are being given what they missed.
+    /// Whether a back-fill is running.
     back_filling: bool,
-    /// More of them came meanwhile.
+    /// Whether more appservices need a back-fill since it began.
     again: bool,
     life: Life,
 }
 
-/// Readings of the folder: one at a time, each for all who asked before it began.
+/// The readings of the folder. One runs at a time, and answers every request that was sent before it began.
 #[derive(Default)]
 struct Readings {
-    /// How many have begun.
+    /// The number of readings begun.
     count: u64,
     under_way: bool,
-    /// Somebody asked, or the folder changed, since the last one began.
+    /// Whether there was a request or a change of the folder since the last reading began.
     again: bool,
     waiting: Vec<oneshot::Sender<Result<Loaded>>>,
-    /// One has brought registrations into force, or found that there are none.
+    /// Whether a reading has brought registrations into force, or found that there are none.
     has_served: bool,
-    /// How many have failed one after the other.
+    /// The number of consecutive failed readings.
     failed: u32,
     retry: Option<SpawnHandle>,
-    /// What the last one could not take.
+    /// The problems of the last reading.
     problems: Vec<Problem>,
-    /// No more of them: the server is being stopped.
+    /// Whether readings have ended, because the server is shutting down.
     over: bool,
 }
 
 impl Appservices {
-    /// A keeper of the registrations in this folder.
-    #[must_use]
+    /// The actor for the registrations in this folder.
     pub fn new(
         env: Env,
         folder: Option<PathBuf>,
@@ -114,10 +114,10 @@ impl Appservices {
             .ok_or_else(|| Refusal::NotFound("no such application service".into()).into())
     }
 
-    /// Read the folder: now, or when the reading is over that is under way.
+    /// Read the folder now, or after the current reading.
     fn read(&mut self, ctx: &mut Context<Self>) {
         if self.readings.over {
-            // Dropping the channels fails the requests that wait for this reading: there will be none.
+            // Dropping the channels fails the requests that wait for this reading, which will not happen.
             self.readings.waiting.clear();
             return;
         }
@@ -130,7 +130,7 @@ impl Appservices {
         if let Some(retry) = self.readings.retry.take() {
             ctx.cancel_future(retry);
         }
-        // Watched first: what changes while the folder is read is read again.
+        // Start the watch first, so that changes during the reading lead to another one.
         let is_watched = self.watch_folder(ctx);
         let waiting = std::mem::take(&mut self.readings.waiting);
         let (env, folder) = (self.env.clone(), self.folder.clone());
@@ -159,7 +159,7 @@ impl Appservices {
         }));
     }
 
-    /// Have the operating system report changes of the folder. Returns whether it does.
+    /// Watch the folder for changes. Returns whether that worked.
     fn watch_folder(&mut self, ctx: &mut Context<Self>) -> bool {
         let Some(folder) = &self.folder else {
             return true;
@@ -168,7 +168,7 @@ impl Appservices {
             self.watch = match Watch::start(folder, ctx.address().recipient()) {
                 Ok(watch) => Some(watch),
                 Err(why) => {
-                    tracing::error!(folder = %folder.display(), why, "the folder of registrations cannot be watched; it is tried again");
+                    tracing::error!(folder = %folder.display(), why, "the folder of registrations cannot be watched; the next attempt follows");
                     None
                 }
             };
@@ -176,7 +176,7 @@ impl Appservices {
         self.watch.is_some()
     }
 
-    /// A reading failed, or not all of it worked: read again, after a while that grows.
+    /// A reading failed or was incomplete: read again after a delay that grows.
     fn read_later(&mut self, ctx: &mut Context<Self>) {
         if self.readings.over {
             return;
@@ -191,8 +191,8 @@ impl Appservices {
         self.readings.retry = Some(ctx.spawn(retry));
     }
 
-    /// The registrations that were read are in force: start, change and stop senders, then tell `device_lists` and the senders that
-    /// changed. Without a folder no sender is started: that is a command on a server that does not run.
+    /// The registrations are in force: start, update and stop senders, and then notify `device_lists` and the updated senders.
+    /// Without a folder no sender is started: that is a command that runs without the server.
     fn in_force(&mut self, outcome: Option<Outcome>, ctx: &mut Context<Self>) -> Loaded {
         let interests = self.env.store.interests();
         if let Some(outcome) = &outcome {
@@ -203,12 +203,12 @@ impl Appservices {
                 self.back_fill(ctx);
             }
         }
-        // Once at the start in any case: nothing is read of the log before it.
+        // Send it at least once, at the start: before that `device_lists` reads nothing.
         let is_first = !std::mem::replace(&mut self.readings.has_served, true);
         if is_first || outcome.as_ref().is_some_and(|o| o.is_new) {
             let trace = &self.env.trace;
             trace.told("appservices", "device_lists", &InterestAdded);
-            // Without it no pass begins: nothing says it again, so the bound of the mailbox is not asked.
+            // Without this message no pass begins, and it is not repeated. `do_send` ignores the mailbox's capacity.
             self.device_lists.do_send(InterestAdded);
         }
         if let Some(outcome) = outcome {
@@ -221,30 +221,30 @@ impl Appservices {
         }
     }
 
-    /// Say aloud which files could not be taken, once for each fault.
+    /// Log the files that were refused, once for each fault.
     fn report(&mut self, problems: &[Problem]) {
         for problem in problems {
             if !self.readings.problems.contains(problem) {
                 let Problem {
                     file, why, instead, ..
                 } = problem;
-                tracing::error!(file, why, instead, "a registration was not taken");
+                tracing::error!(file, why, instead, "a registration file was refused");
             }
         }
         self.readings.problems = problems.to_vec();
     }
 
-    /// Everybody who asked before the reading began is told what came of it.
+    /// Reply to every request that was sent before the reading began.
     fn answer(waiting: Vec<oneshot::Sender<Result<Loaded>>>, loaded: Result<Loaded>) {
         if let Err(error) = &loaded {
-            tracing::error!(%error, "the registrations could not be read; it is tried again");
+            tracing::error!(%error, "the registrations could not be read; the next attempt follows");
         }
         let mut waiting = waiting.into_iter();
         let again = || match &loaded {
             Ok(loaded) => Ok(loaded.clone()),
             Err(_) => Err(Error::Failed("appservices")),
         };
-        // A request that timed out has dropped its channel: sending to it fails, and that is fine.
+        // A request that timed out has dropped its channel; the failed send is ignored.
         let first = waiting.next();
         for tell in waiting {
             let _ = tell.send(again());
@@ -254,10 +254,10 @@ impl Appservices {
         }
     }
 
-    /// Start a sender for each service that has none, tell the others what they are now, and stop those whose file is gone.
+    /// Start a sender for each appservice that has none, update the others, and stop the senders of those whose file is gone.
     #[expect(
         clippy::disallowed_methods,
-        reason = "not hints: nothing says them again, so the bound of the mailbox is not asked"
+        reason = "these messages are not repeated, so they must not be dropped when the mailbox is full"
     )]
     fn bring_in_line(&mut self, interests: &Interests, plan: &Plan) {
         for service in interests.services() {
@@ -277,7 +277,7 @@ impl Appservices {
             }
         }
         for id in &plan.gone {
-            tracing::info!(service = %id, "its file is gone; what it is owed is kept");
+            tracing::info!(service = %id, "its registration file is gone; items that it is owed are kept");
             self.env.wake.remove_sender(id);
             if let Some(sender) = self.senders.get(id) {
                 sender.do_send(appservice_sender::Pause);
@@ -285,7 +285,7 @@ impl Appservices {
         }
     }
 
-    /// Give services what they missed, beside everything else; one at a time.
+    /// Run the back-fill concurrently, for one appservice at a time.
     fn back_fill(&mut self, ctx: &mut Context<Self>) {
         self.again = self.back_filling;
         if self.back_filling {
@@ -323,33 +323,33 @@ impl Appservices {
     }
 }
 
-/// Say aloud who may read along.
+/// Log the appservice, and whether it receives messages to users that it merely observes.
 fn announce(service: &Service) {
     let shared = service.registration.shared_users();
     tracing::info!(service = %service.id, url = service.registration.url.as_deref().unwrap_or("none"), sender = service.sender, "registered");
     match (shared.is_empty(), service.observes) {
         (true, _) => {}
         (false, true) => {
-            tracing::warn!(service = %service.id, namespaces = ?shared, "is granted copies of messages to users whom it merely observes")
+            tracing::warn!(service = %service.id, namespaces = ?shared, "receives copies of messages to users in its non-exclusive namespaces, because observe permits it")
         }
         (false, false) => {
-            tracing::info!(service = %service.id, namespaces = ?shared, "gets no copies of messages to users whom it merely observes: observe does not name it")
+            tracing::info!(service = %service.id, namespaces = ?shared, "receives no copies of messages to users in its non-exclusive namespaces; add it to observe to permit that")
         }
     }
 }
 
-/// Say aloud which grants are nobody's.
+/// Log the ids in `observe` that are not registered.
 fn warn_of_grants(env: &Env, interests: &Interests) {
     for id in rules::unknown_observers(env.settings.observe.as_deref(), interests) {
         tracing::warn!(service = %id, "observe names an application service that is not registered");
     }
 }
 
-/// Say which of this server's own keys a registration has in vain.
+/// Log the keys of this server's own in a registration that have no effect.
 fn warn_of_unheard(service: &Service, env: &Env) {
     let chosen = service.registration.counts.is_some();
     if chosen && !env.settings.proposals.counts_policies {
-        tracing::warn!(service = %service.id, "org.understudy.counts is heard in a development server only");
+        tracing::warn!(service = %service.id, "org.understudy.counts has an effect on a development server only");
     }
     for key in env
         .hooks
@@ -456,7 +456,7 @@ impl Handler<StopSenders> for Appservices {
         let senders: Vec<_> = self.senders.values().cloned().collect();
         guarded(&self.env, "appservices", async move {
             for sender in senders {
-                // A sender that is gone sends nothing.
+                // A sender that has stopped sends nothing.
                 let _ = sender.send(appservice_sender::Pause).await;
             }
             Ok(())

@@ -1,5 +1,5 @@
-//! One reading of the folder: what is in it, what is to be in force, and bringing that into force. Files are read and patterns
-//! compiled on a thread of their own: the actors go on meanwhile.
+//! One reading of the folder: reads the files, decides what is to be in force, and brings it into force. Files are read and
+//! patterns compiled on a separate thread, so the actors go on meanwhile.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -15,23 +15,23 @@ use super::rules::{self, Known, Plan};
 use crate::services::{CarriesInterests, InForce, Interests, Registration, registration_of};
 use crate::{Env, Error, Result, Settings};
 
-/// What came of a reading.
+/// The result of a reading.
 pub(super) struct Outcome {
     pub(super) plan: Arc<Plan>,
-    /// Whether what is in force now is not what was in force before.
+    /// Whether the registrations in force have changed.
     pub(super) is_new: bool,
     /// Whether the folder could be read.
     pub(super) folder_was_read: bool,
 }
 
-/// A plan, and its interests where they had to be compiled.
+/// A plan, with its interests if they had to be compiled.
 struct Prepared {
     plan: Plan,
     interests: Option<Interests>,
     folder_was_read: bool,
 }
 
-/// Read the folder and bring what is in it into force.
+/// Read the folder and bring its content into force.
 pub(super) async fn read(env: &Env, folder: PathBuf) -> Result<Outcome> {
     let known = env.store.read(known).await?;
     let before = known.strangers.clone();
@@ -69,17 +69,14 @@ pub(super) async fn read(env: &Env, folder: PathBuf) -> Result<Outcome> {
     })
 }
 
-/// What was in force when the server stopped, as it is: for a command on a server that does not run.
+/// Bring back into force what was in force when the server stopped, for a command that runs without the server.
 pub(super) async fn restore(env: &Env) -> Result<()> {
     let settings = env.settings.clone();
     let write = move |tx: &mut schema::Tx<'_>| change::restore(tx, &settings);
     env.store.write_alone(write).await
 }
 
-/// What was there before.
-///
-/// # Errors
-/// When the database fails.
+/// The stored registrations, to compare a folder with.
 pub fn known(db: &mut schema::Conn) -> Result<Known> {
     let strangers = server_info::get(db, STRANGERS)?;
     Ok(Known {
@@ -91,7 +88,6 @@ pub fn known(db: &mut schema::Conn) -> Result<Known> {
 }
 
 /// What a start would bring into force.
-#[must_use]
 pub fn planned(folder: &Path, known: &Known, settings: &Settings) -> Plan {
     let files = folder::read(folder);
     plan(folder, &files, known, settings)
@@ -114,12 +110,12 @@ fn plan(
     }
 }
 
-/// Read the files and compile what is to be in force, unless that is what is in force already.
+/// Read the files, and compile their registrations unless exactly those are in force already.
 fn prepare(folder: &Path, mut known: Known, settings: &Settings, current: &Interests) -> Prepared {
     let mut files = folder::read(folder);
     loop {
         let plan = plan(folder, &files, &known, settings);
-        // The compiled set of a server that has just started is empty, whatever the rows say.
+        // After a start the compiled set is empty, whatever the rows contain.
         let compiled: BTreeSet<&ServiceId> = current.services().iter().map(|s| &s.id).collect();
         let is_stale = !plan.in_force.keys().eq(compiled);
         let compiled = (is_stale || !plan.changed.is_empty() || !plan.gone.is_empty()).then(|| {
@@ -144,8 +140,8 @@ fn prepare(folder: &Path, mut known: Known, settings: &Settings, current: &Inter
     }
 }
 
-/// The patterns of all services together cannot be compiled: of those that changed, else of all, the one with the longest is
-/// refused. Whether there was one.
+/// All patterns together cannot be compiled: refuse the registration with the longest pattern, among the changed ones if there
+/// are any, else among all. Returns whether there was one.
 fn refuse_largest(plan: &Plan, files: &mut [File], known: &mut Known, why: String) -> bool {
     let length = |r: &Registration| -> usize {
         let spaces = &r.namespaces;
@@ -177,7 +173,7 @@ fn refuse_largest(plan: &Plan, files: &mut [File], known: &mut Known, why: Strin
                 id: Some(id.clone()),
             });
         }
-        // Its last good version, which was in force once: it is left out of this run, and its row stays.
+        // The registration is a stored one, which was in force before: leave it out of this run, and keep its row.
         _ => known.rows.retain(|row| row.appservice_id != id.as_str()),
     }
     true

@@ -177,8 +177,14 @@ fn who_may_observe_is_said_by_the_log_and_by_the_list() {
     assert!(stopped.success());
     server.wait().expect("it ends");
     let line = |words: &[&str]| said.iter().any(|l| words.iter().all(|w| l.contains(w)));
-    assert!(line(&["WARN", "mirror", "is granted copies"]), "{said:?}");
-    assert!(line(&["nosy", "observe does not name it"]), "{said:?}");
+    assert!(
+        line(&["WARN", "mirror", "because observe permits it"]),
+        "{said:?}"
+    );
+    assert!(
+        line(&["nosy", "add it to observe to permit that"]),
+        "{said:?}"
+    );
     assert!(line(&["WARN", "mirorr", "not registered"]), "{said:?}");
 
     let list = understudy()

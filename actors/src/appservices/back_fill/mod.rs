@@ -1,8 +1,9 @@
-//! Giving a service what it missed: messages that wait in the inboxes of devices it decides over, whose devices to track, and the
-//! key counts and account data of its own users.
+//! Back-fill: owes an appservice what it missed. This is the messages that wait in inboxes of devices over which it decides,
+//! the users to track, and the key counts and account data of its own users.
 //!
-//! Each page is a short write of its own, so nobody waits long for it; where it stands is a row, so a crash goes on from there.
-//! Meanwhile nothing new is frozen for the service: it gets the older messages before the newer ones.
+//! Each page is a short write of its own, so other writes do not wait long. The progress is stored in a row, so a restart
+//! continues from there. Until the back-fill is done no new transaction is frozen for the appservice, so it gets older messages
+//! before newer ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -23,22 +24,22 @@ use crate::device_lists::{
 use crate::services::{Authority, CarriesInterests, Interests, Service, authority};
 use crate::{Env, Error, Result};
 
-/// Rows looked at in one page: a few milliseconds on either engine.
+/// The most rows read in one page: a few milliseconds on either database.
 const PAGE: i64 = 500;
 
-/// Rooms looked at in one page, people or not.
+/// The most rooms in one page, even if they are empty.
 const ROOMS: usize = 250;
 
-/// How long to wait before a page that failed is tried again.
+/// The delay before a failed page is repeated.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Give every service that is registered what it missed, and wake each when it has it all.
+/// Back-fill every registered appservice, and wake the sender of each that is done.
 pub(super) async fn run(env: &Env) {
     loop {
         match some(env).await {
             Ok(()) | Err(Error::Storage(schema::Error::Stopped)) => return,
             Err(error) => {
-                tracing::error!(%error, "a page of a back-fill failed; it is tried again");
+                tracing::error!(%error, "a page of a back-fill failed and will be repeated");
                 let _waiting = env.trace.parked();
                 env.clock.sleep(AGAIN).await;
             }
@@ -48,7 +49,8 @@ pub(super) async fn run(env: &Env) {
 
 async fn some(env: &Env) -> Result<()> {
     for service in env.store.read(back_fill::under_way).await? {
-        // The row of a service whose file is gone stays until it comes back, which begins again, or is forgotten.
+        // If the file of an appservice is gone, its row stays. It starts again when the file returns, or is deleted with the
+        // appservice.
         while env.store.interests().service(&service).is_some() {
             let id = service.clone();
             if !env.store.write_always(move |tx| page(tx, &id)).await? {
@@ -61,14 +63,14 @@ async fn some(env: &Env) -> Result<()> {
 }
 
 // ANCHOR: page
-/// One page. Whether there may be more.
+/// Process one page. Returns whether there may be more.
 pub(super) fn page(tx: &mut Tx<'_>, service: &ServiceId) -> Result<bool> {
     let interests = tx.interests();
     let (Some(now), Some(about)) = (back_fill::get(tx, service)?, interests.service(service))
     else {
         return Ok(false);
     };
-    // A kind of what is owed that is off is passed over; when it is on again, the back-fill begins again.
+    // Kinds that are off are skipped; when one is on again, the back-fill starts again.
     let next = match &now.stage {
         Stage::Inbox(after) if about.takes_to_device => {
             inboxes(tx, &interests, about, &now, *after)?.or(Some(Stage::Tracked(String::new())))
@@ -93,8 +95,8 @@ pub(super) fn page(tx: &mut Tx<'_>, service: &ServiceId) -> Result<bool> {
     Ok(more)
 }
 
-/// Messages that wait for devices which the service decides over now. One that it has a copy of stays as it was decided; what
-/// it merely observes begins with the next message.
+/// Messages that wait for devices over which the appservice decides now. A copy that it has already stays as it was decided.
+/// Users whom it merely observes are not included: it gets copies of their new messages only.
 fn inboxes(
     tx: &mut Tx<'_>,
     interests: &Interests,
@@ -127,9 +129,10 @@ fn inboxes(
 }
 // ANCHOR_END: page
 
-/// Users that the service was told to track, its own users of this registration or of an earlier one included: one that is not its
-/// own and shares no room with it any more is `left`; any other is `changed` if the service was told nothing for a while. A `left` that
-/// still waits for a user that is its own again becomes `changed`: it may have replaced one.
+/// Users that the appservice tracks, including its own users under this registration or an earlier one. A user who is not its
+/// own and shares no room with it any more becomes `left`. Any other user becomes `changed` if the appservice received no
+/// device lists for a while. A waiting `left` of a user who is its own again becomes `changed`, because it may have replaced a
+/// `changed`.
 fn tracked(
     tx: &mut Tx<'_>,
     interests: &Interests,
@@ -160,7 +163,7 @@ fn tracked(
     Ok(Some(Stage::Tracked(end)))
 }
 
-/// Up to where lists in order are known, each of which is a page at most.
+/// The last user up to which both lists are complete; each list is one page at most.
 fn end_of(pages: [&Vec<String>; 2]) -> Option<String> {
     let is_full = |page: &&&Vec<String>| i64::try_from(page.len()).is_ok_and(|n| n >= PAGE);
     let lasts = |full: bool| {
@@ -170,7 +173,7 @@ fn end_of(pages: [&Vec<String>; 2]) -> Option<String> {
     lasts(true).min().or(lasts(false).max()).cloned()
 }
 
-/// The people in the rooms where the service has a member, as if it had just joined each.
+/// The users in the rooms where the appservice has a member, as if its member had just joined.
 fn rooms(
     tx: &mut Tx<'_>,
     interests: &Interests,
@@ -198,8 +201,8 @@ fn rooms(
     Ok(Some(Stage::Rooms(room, after)))
 }
 
-/// Of all accounts, what the service missed about its own users while it was told nothing: that their keys changed, how many keys
-/// the devices have that it decides over, and account data.
+/// What the appservice missed about its own users, for all accounts: changed keys, the key counts of devices over which it
+/// decides, and account data.
 fn its_accounts(
     tx: &mut Tx<'_>,
     interests: &Interests,
@@ -227,8 +230,8 @@ fn its_accounts(
     Ok(page.last().cloned().map(Stage::Accounts))
 }
 
-/// Owe the service the counts of those users' devices that it decides over, and a look at the keys of those of its own that have keys,
-/// or whose keys changed while it was told nothing: of a device that is gone, only the log says so.
+/// Owe the appservice the key counts of these users' devices over which it decides, and `changed` for its own users who have
+/// keys or whose keys changed while it received nothing. The deletion of a device shows only in the log.
 fn keys_of(tx: &mut Tx<'_>, interests: &Interests, about: &Service, users: &[&str]) -> Result<()> {
     let claim = |user: &str| interests.claim(&about.id, user);
     let own: Vec<&str> = users

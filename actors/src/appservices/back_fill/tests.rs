@@ -1,5 +1,6 @@
-//! Over any schedule of registrations, memberships, pages and crashes: every waiting message of a device that the service
-//! decides over has one copy, the members are counted right, and the service tracks who shares a room with it.
+//! After any sequence of registrations, memberships, pages and crashes: every message that waits for a device over which the
+//! appservice decides has one copy, the members are counted correctly, and the appservice tracks the users who share a room
+//! with it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,7 +30,7 @@ const USERS: [&str; 5] = [
 const ROOMS: [&str; 4] = ["!a:test", "!b:test", "!c:test", "!d:test"];
 const WORDS: [&str; 4] = ["join", "join", "leave", "invite"];
 
-/// What the file of the service says at one time or another.
+/// The namespaces that the file of the appservice has at different times.
 const NAMESPACES: [&str; 4] = [
     "{users: [{exclusive: true, regex: '@irc_.*'}]}",
     "{users: [{exclusive: true, regex: '@irc_a.*'}, {exclusive: false, regex: '@irc_.*'}]}",
@@ -64,9 +65,9 @@ fn settings(proposals: Proposals) -> Settings {
 struct House {
     folder: tempfile::TempDir,
     store: Store,
-    /// What the file says; `None` when it is gone.
+    /// The text of the file; `None` if there is no file.
     file: Option<String>,
-    /// What this start has switched on.
+    /// The proposals that this start has enabled.
     on: Proposals,
 }
 
@@ -87,7 +88,7 @@ impl House {
         Store::open(&url, &Options::default()).expect("the store opens")
     }
 
-    /// The process dies and another one starts.
+    /// Kill the process and start another one.
     async fn crash(&mut self) {
         self.store.close();
         self.store = House::store(&self.folder);
@@ -101,8 +102,8 @@ impl House {
         self.store.write_always(write).await.expect("a write")
     }
 
-    /// What the keeper of registrations does when the folder changes; something may happen after it has counted. Where that says
-    /// so, nothing comes of it: the process dies, or the write fails.
+    /// Read the folder as the actor does after a change. `meanwhile` runs after the members are counted. If it returns `false`,
+    /// the reading has no effect: the process dies, or the write fails.
     async fn read_folder(&self, meanwhile: impl AsyncFnOnce(&House) -> bool) {
         let known = self.store.read(known).await.expect("rows");
         let file = self.file.iter();
@@ -153,14 +154,14 @@ fn message(tx: &mut Tx<'_>, user: &str) -> InboxRow {
     }
 }
 
-/// A message waits that nobody has a copy of.
+/// Deposit a message without any copy.
 fn deposit(tx: &mut Tx<'_>, user: &str) -> Result<()> {
     let row = message(tx, user);
     inbox::append(tx, vec![row]);
     Ok(())
 }
 
-/// A message arrives, and who gets a copy is decided as it always is.
+/// Deposit a message, with copies decided as usual.
 fn arrives(tx: &mut Tx<'_>, user: &str) -> Result<()> {
     let (row, interests) = (message(tx, user), tx.interests());
     let to = accounts::device(tx, user, "D")?.expect("a device");
@@ -191,7 +192,7 @@ fn person(tx: &mut Tx<'_>, user: &str) -> Result<()> {
 }
 
 #[actix::test]
-async fn a_crash_between_two_pages_loses_and_doubles_nothing() {
+async fn a_crash_between_two_pages_loses_and_repeats_nothing() {
     let mut house = House::open();
     house
         .write(|tx| {
@@ -236,7 +237,7 @@ async fn a_crash_between_two_pages_loses_and_doubles_nothing() {
         "one page: {}",
         first.len()
     );
-    // A message that came after the registration has its copy already.
+    // A message that arrived after the registration has its copy already.
     house.write(|tx| deposit(tx, "@irc_a:test")).await;
 
     house.crash().await;
@@ -271,7 +272,7 @@ async fn members_are_not_counted_for_a_registration_that_never_comes_into_force(
         members.into_keys().collect::<Vec<_>>()
     };
     let before = house.file.clone();
-    // Its users would be others; what the write would have done is not done, and the file says again what it said.
+    // The new registration has other users. Its write fails, and the file then has its old text again.
     house.says(NAMESPACES[2]).await;
     house.read_folder(async |_| false).await;
     house.file = before;
@@ -307,7 +308,7 @@ async fn after_any_schedule_of_registrations_the_service_is_where_it_would_be_ha
                 7 => house.write(drain).await,
                 8 => drop(house.write(|tx| page(tx, &irc())).await),
                 9 => house.crash().await,
-                // Another start, which has something else switched on.
+                // A restart with other proposals enabled.
                 12 => {
                     house.on.to_device = random(2) == 0;
                     house.on.device_lists = random(2) == 0;
@@ -348,7 +349,7 @@ async fn after_any_schedule_of_registrations_the_service_is_where_it_would_be_ha
         house.write(drain).await;
         house.pages().await;
         check(&house, seed).await;
-        // In the end its users go one namespace after the other, and those who shared a room with them only must be `left`.
+        // At the end its users leave the namespaces one by one, and users who shared a room only with them must become `left`.
         for namespaces in [NAMESPACES[random(3)], NAMESPACES[random(3)], NAMESPACES[3]] {
             house.says(namespaces).await;
             house.read_folder(async |_| true).await;
@@ -359,7 +360,7 @@ async fn after_any_schedule_of_registrations_the_service_is_where_it_would_be_ha
     }
 }
 
-/// What the service is owed about users, and whether it is `left`.
+/// The device-list changes that the appservice is owed, by user, and whether each is a `left`.
 async fn words(house: &House) -> BTreeMap<String, bool> {
     let end = Position(i64::MAX);
     let owed = house.write(move |tx| Ok(owed::waiting(tx, &irc(), Position::START, end, 99)?));
@@ -370,7 +371,7 @@ async fn words(house: &House) -> BTreeMap<String, bool> {
     words.collect()
 }
 
-/// A service that gets no more changes of a user's devices is told `left`, so that it does not trust an outdated list.
+/// An appservice that no longer gets changes of a user's devices receives `left`, so that it does not trust an outdated list.
 #[actix::test]
 async fn a_user_that_is_its_own_no_more_is_left_unless_they_share_a_room() {
     let mut house = House::open();
@@ -396,7 +397,7 @@ async fn a_user_that_is_its_own_no_more_is_left_unless_they_share_a_room() {
     assert_eq!(words(&house).await, [(a, true), (b, false)].into());
 }
 
-/// A `left` replaces a `changed` that waits. When the user is its own again before either was sent, the change would be lost.
+/// A `left` replaces a waiting `changed`. If the user becomes its own again before either is sent, the change must not be lost.
 #[actix::test]
 async fn a_user_that_is_its_own_again_before_left_was_sent_is_changed() {
     let mut house = House::open();
@@ -420,7 +421,8 @@ async fn a_user_that_is_its_own_again_before_left_was_sent_is_changed() {
     }
 }
 
-/// Between the write that records a 2xx and the one that empties the inbox, a change of the registration finds a row that nothing is owed of.
+/// Between the write that records a 2xx and the one that deletes the inbox rows, a changed registration finds a row for which
+/// nothing is owed.
 #[actix::test]
 async fn a_message_that_was_acknowledged_is_not_owed_again_before_the_inbox_is_emptied() {
     let mut house = House::open();
@@ -432,7 +434,7 @@ async fn a_message_that_was_acknowledged_is_not_owed_again_before_the_inbox_is_e
             person(tx, "@irc_a:test")?;
             arrives(tx, "@irc_a:test")?;
             assert_eq!(owed::count_messages(tx, &irc())?, 1);
-            // What the record of the 2xx does to a transaction's rows.
+            // What recording a 2xx does to the owed rows of a transaction.
             Ok(owed::forget_service(tx, &irc())?)
         })
         .await;
@@ -462,7 +464,7 @@ fn two_lists_are_known_up_to_the_end_of_the_shorter_page() {
     assert_eq!(end_of([&full, &names(PAGE, "b")]).as_ref(), full.last());
 }
 
-/// Compare what is stored with what a look at everything says.
+/// Compare the stored state with a complete computation.
 async fn check(house: &House, seed: u64) {
     house
         .write(move |tx| {

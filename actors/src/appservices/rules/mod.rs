@@ -1,7 +1,7 @@
-//! Which registrations are in force, given what is in the folder and what was in force before.
+//! Which registrations are in force, given the content of the folder and what was in force before.
 //!
-//! A service is known by its `id`, wherever its file stands. A broken file takes back nothing: the last good version of its
-//! service stays in force. What is in force keeps its tokens and its sender against who comes later.
+//! An appservice is identified by its `id`, whatever the name of its file. A broken file withdraws no registration: the last
+//! valid version stays in force. A registration in force keeps its tokens and its sender if a later one claims the same.
 
 pub(crate) mod parse;
 
@@ -19,66 +19,65 @@ use crate::services::{
 
 pub use super::rules::parse::parse;
 
-/// What was there before the folder was read.
+/// What was stored before the folder was read.
 #[derive(Debug, Clone, Default)]
 pub struct Known {
-    /// Every service ever registered and not forgotten.
+    /// Every appservice that was ever registered and not deleted.
     pub rows: Vec<ServiceRow>,
-    /// Names of broken files that said nothing about any of them.
+    /// The names of broken files that belong to no known appservice.
     pub strangers: BTreeSet<String>,
 }
 
-/// A registration, the file that it came from or that keeps it, and what of it is switched on.
+/// A registration, its file (or the broken file that keeps it in force), and its features in force.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Held {
-    /// The file's name.
+    /// The name of the file.
     pub file: String,
     /// The registration.
     pub registration: Registration,
-    /// What of it is in force.
+    /// The features of it that are in force.
     pub in_force: InForce,
 }
 
-/// What must be done to bring the registrations in line with the folder.
+/// The changes that bring the registrations in line with the folder.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Plan {
     /// Registrations in force, in order of id.
     pub in_force: BTreeMap<ServiceId, Held>,
-    /// Services whose file is gone.
+    /// Appservices whose file is gone.
     pub gone: Vec<ServiceId>,
-    /// Services whose registration, or what of it is switched on, is not what it was; or that come (back).
+    /// Appservices that are new or back, or whose registration or features in force have changed.
     pub changed: BTreeSet<ServiceId>,
-    /// Services whose file has another name now, and that are what they were.
+    /// Appservices whose file was renamed and that have not changed otherwise.
     pub moved: BTreeSet<ServiceId>,
-    /// Of the changed services, those whose members and messages are not what they were: to be counted anew and given what they
-    /// missed.
+    /// The changed appservices whose users or messages may be different: their members are counted again, and they are
+    /// back-filled.
     pub recounted: BTreeSet<ServiceId>,
-    /// Of these, the services that were not told about device lists for a while.
+    /// Those of them that received no device lists for a while.
     pub away: BTreeSet<ServiceId>,
-    /// Names of broken files that say nothing about any service.
+    /// The names of broken files that belong to no known appservice.
     pub strangers: BTreeSet<String>,
-    /// Files that could not be taken.
+    /// Files that were refused.
     pub problems: Vec<Problem>,
 }
 
-/// A version of a service that may come into force.
+/// A version of a registration that may come into force.
 #[derive(Debug, Clone, PartialEq)]
 struct Version {
     file: String,
     registration: Registration,
 }
 
-/// What is being worked out.
+/// The state of the computation of a [`Plan`].
 struct Plans {
-    /// The last good version of each service that was present.
+    /// The last valid version of each appservice that was present.
     stored: BTreeMap<ServiceId, Version>,
-    /// What is going to be in force.
+    /// The versions chosen to be in force.
     chosen: BTreeMap<ServiceId, Version>,
     problems: Vec<Problem>,
 }
 
-/// Compare the folder with what was known. Files are in order of name.
-#[must_use]
+/// Compare the folder with what is stored. The files are in order of name.
 pub fn plan(
     files: Vec<File>,
     known: &Known,
@@ -113,8 +112,7 @@ pub fn plan(
     plans.compared(known, strangers, switched_on)
 }
 
-/// The folder cannot be read: what was in force stays in force.
-#[must_use]
+/// The plan if the folder cannot be read: everything in force stays in force.
 pub fn without_folder(
     folder: String,
     why: String,
@@ -141,7 +139,7 @@ pub fn without_folder(
 }
 
 impl Plans {
-    /// Of the good files with one id, the one that it came from before decides, else the first.
+    /// Of several valid files with one id, use the file that it came from before, else the first.
     fn choose(&mut self, id: ServiceId, mut versions: Vec<Version>) {
         let before = self.stored.get(&id);
         let first = versions
@@ -159,15 +157,15 @@ impl Plans {
         self.chosen.insert(id, chosen);
     }
 
-    /// Each broken file keeps the services that it was the file of or that it names, unless a good file says what they are.
-    /// Answers the names of those that say nothing about any service.
+    /// A broken file keeps the appservices in force that it was the file of, or whose id it contains, unless a valid file has
+    /// their id. Returns the names of the broken files that belong to no appservice.
     fn keep(
         &mut self,
         broken: Vec<(String, Broken)>,
         strangers_before: &BTreeSet<String>,
     ) -> BTreeSet<String> {
         let mut strangers = Vec::new();
-        // Where two keep the same one, the file that it came from has it.
+        // If two broken files would keep the same appservice, its former file does.
         let (theirs, others): (Vec<_>, Vec<_>) = broken
             .into_iter()
             .partition(|(file, _)| self.stored.values().any(|v| v.file == *file));
@@ -193,7 +191,8 @@ impl Plans {
         self.keep_renamed(strangers, strangers_before)
     }
 
-    /// A service whose file is gone while a broken one has come may have been renamed and broken at once: it is kept, too.
+    /// If the file of an appservice is gone while a broken one is new, the file may have been renamed and broken at once: keep
+    /// the appservice in force.
     fn keep_renamed(
         &mut self,
         strangers: Vec<(String, Broken)>,
@@ -206,7 +205,7 @@ impl Plans {
                 .keys()
                 .filter(|id| !self.chosen.contains_key(*id));
             let missing: BTreeSet<ServiceId> = missing.cloned().collect();
-            // A file that names another service is that one's.
+            // A file with the id of another appservice belongs to that one.
             if missing.is_empty() || broken.id.is_some() || strangers_before.contains(&file) {
                 self.problems.push(Problem {
                     file: file.clone(),
@@ -252,8 +251,8 @@ impl Plans {
         });
     }
 
-    /// No two services have the same value here. Who had it before keeps it; else the first file has it. Who does not get it keeps
-    /// its last good version, if it has one, which may be in the way of another: so this is repeated.
+    /// No two appservices have the same value. The one that had it before keeps it, else the first file gets it. The other one
+    /// keeps its last valid version, if there is one. That may conflict with a third one, so this is repeated.
     fn settle(&mut self, what: &str, value: fn(&Registration) -> &String) {
         while let Some((loser, winner)) = self.conflict(value) {
             let Some(refused) = self.chosen.remove(&loser) else {
@@ -283,7 +282,7 @@ impl Plans {
         }
     }
 
-    /// A service that cannot have this value, and the one that has it.
+    /// An appservice that cannot have its value, and the one that has it.
     fn conflict(&self, value: fn(&Registration) -> &String) -> Option<(ServiceId, ServiceId)> {
         let had = |id: &ServiceId, wanted: &String| {
             let before = self.stored.get(id);
@@ -302,7 +301,7 @@ impl Plans {
         })
     }
 
-    /// What is not as it was.
+    /// Compare the chosen versions with the stored ones.
     fn compared(
         self,
         known: &Known,
@@ -363,15 +362,14 @@ fn quoted(ids: &[ServiceId]) -> String {
     ids.join(", ")
 }
 
-/// What of a registration decides who its users are and what it is sent about them.
+/// The parts of a registration that decide which users are its own and what it receives about them.
 fn interest(r: &Registration) -> (&[Namespace], &str, bool, bool, bool) {
     let users = &r.namespaces.users;
     let (url, to_device) = (r.url.is_some(), r.wants_to_device());
     (users, &r.sender_localpart, url, to_device, r.msc3202)
 }
 
-/// The services that `observe` names and that are not registered: most likely misspelt.
-#[must_use]
+/// The appservices in `observe` that are not registered, probably because of a typing error.
 pub fn unknown_observers<'a>(
     observe: Option<&'a [ServiceId]>,
     interests: &Interests,

@@ -1,4 +1,4 @@
-//! A table of folders: what is there, what was there before, what is in force.
+//! A table of folders: the stored registrations, the files, and the resulting plan.
 
 use super::*;
 
@@ -51,7 +51,7 @@ fn file(line: &str) -> File {
     (name.to_owned(), read)
 }
 
-/// What was in force (`FILE: REGISTRATION`, `gone FILE: REGISTRATION`, `stranger FILE`), and the files now.
+/// The plan for what was in force (`FILE: REGISTRATION`, `gone FILE: REGISTRATION`, `stranger FILE`) and the present files.
 fn planned(before: &[&str], now: &[&str]) -> Plan {
     let mut known = Known::default();
     for line in before {
@@ -73,10 +73,10 @@ fn planned(before: &[&str], now: &[&str]) -> Plan {
     )
 }
 
-/// What the case shows, what was in force, the files now, and the plan in words.
+/// A description, what was in force, the present files, and the plan as text.
 type Case<'a> = (&'a str, &'a [&'a str], &'a [&'a str], &'a [&'a str]);
 
-/// The plan in words.
+/// The plan as text.
 fn words(plan: &Plan) -> String {
     let mut words = Vec::new();
     for (id, held) in &plan.in_force {
@@ -98,7 +98,7 @@ fn words(plan: &Plan) -> String {
 }
 
 #[test]
-fn a_service_is_known_by_its_id_and_a_broken_file_takes_back_nothing() {
+fn a_service_is_identified_by_its_id_and_a_broken_file_withdraws_nothing() {
     const STAYS: &str = "the last good version of \"irc\" stays in force";
     const NOTHING: &str = "nothing is in force from it";
     let cases: &[Case<'_>] = &[
@@ -336,7 +336,7 @@ fn what_is_in_force_keeps_its_token_and_its_sender() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_read_takes_back_nothing() {
+fn a_folder_that_cannot_be_read_withdraws_nothing() {
     let known = Known {
         rows: vec![row("irc", "a.yaml", true), row("old", "b.yaml", false)],
         strangers: ["z.yaml".to_owned()].into(),
@@ -350,7 +350,7 @@ fn a_folder_that_cannot_be_read_takes_back_nothing() {
 }
 
 #[test]
-fn what_a_start_switches_on_and_off_is_a_change_of_the_registration() {
+fn enabling_or_disabling_a_feature_is_a_change_of_the_registration() {
     let registration = good("irc");
     let all = InForce {
         to_device: true,
@@ -360,7 +360,8 @@ fn what_a_start_switches_on_and_off_is_a_change_of_the_registration() {
         ..InForce::default()
     };
     type Change = fn(&mut InForce);
-    // What was different before; whether that is a change now, and has the service given what it missed, and was away.
+    // The feature that was different before; and whether the change is one of the registration, needs a back-fill, and means
+    // that device lists were missed.
     let cases: &[(&str, Change, (bool, bool, bool))] = &[
         ("nothing", |_| {}, (false, false, false)),
         ("to-device", |b| b.to_device = false, (true, true, false)),
@@ -414,7 +415,7 @@ fn what_a_start_switches_on_and_off_is_a_change_of_the_registration() {
 }
 
 #[test]
-fn only_what_concerns_users_has_them_counted_again() {
+fn members_are_counted_again_only_if_the_users_may_be_different() {
     let before = good("a");
     let change = |change: fn(&mut Registration)| {
         let mut after = before.clone();
@@ -441,7 +442,7 @@ fn only_what_concerns_users_has_them_counted_again() {
 }
 
 #[test]
-fn a_grant_to_nobody_is_named() {
+fn a_grant_to_an_unregistered_service_is_reported() {
     let interests = Interests::compile("test", vec![(good("irc"), true)], Default::default());
     let interests = interests.expect("patterns");
     let observe = ["irc".into(), "ircc".into()];

@@ -1,5 +1,5 @@
-//! Reading the text of one registration file. Generators of all ages write them: what is unambiguous is accepted, the rest is
-//! refused with one line.
+//! Parses a registration file. Files from old generators are accepted where they are unambiguous; otherwise the file is refused
+//! with a message of one line.
 
 use schema::ServiceId;
 use serde::Deserialize;
@@ -10,34 +10,33 @@ use crate::services::{
     MSC3202, MSC4190, PUSH_EPHEMERAL, RECEIVE_EPHEMERAL, Registration, check_pattern,
 };
 
-/// Why a file is no registration.
+/// Why a file is not a valid registration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Broken {
-    /// One line that says what is wrong and, for the syntax, where.
+    /// One line that says what is wrong and, for a syntax error, where.
     pub why: String,
-    /// The id of the service that the file means, as far as it can be read.
+    /// The id of the appservice in the file, as far as it can be read.
     pub id: Option<ServiceId>,
 }
 
 impl Broken {
-    /// A file of which nothing can be read.
-    #[must_use]
+    /// A file that cannot be read at all.
     pub fn unreadable(why: impl Into<String>) -> Broken {
         let why = why.into();
         Broken { why, id: None }
     }
 }
 
-/// Keys that say yes or no; `null` says no.
+/// Boolean keys; `null` means false.
 const FLAGS: [&str; 4] = [RECEIVE_EPHEMERAL, PUSH_EPHEMERAL, MSC3202, MSC4190];
 
-/// How the keys of experiments begin; they say yes or no too.
+/// The prefix of experiments' keys, which are boolean too.
 const EXPERIMENTS: &str = "org.understudy.";
 
-/// The one key of this server's own that is no flag.
+/// The one key of this server's own that is not boolean.
 const COUNTS: &str = "org.understudy.counts";
 
-/// Keys whose value is a text, whatever it looks like: `0123` is not a number here.
+/// Keys whose value is a string even if it looks like something else: `0123` is not a number here.
 #[derive(Deserialize)]
 struct Texts {
     id: Option<String>,
@@ -46,18 +45,18 @@ struct Texts {
     sender_localpart: Option<String>,
 }
 
-/// Read one registration file.
+/// Parse a registration file.
 ///
 /// # Errors
-/// A sentence that says what is wrong and, for the syntax, where.
+/// A sentence that says what is wrong and, for a syntax error, where.
 pub fn parse(text: &str) -> Result<Registration, String> {
     read(text).map_err(|broken| broken.why)
 }
 
-/// Read one registration file.
+/// Parse a registration file.
 ///
 /// # Errors
-/// What is wrong with it, and whose registration it was meant to be.
+/// What is wrong with it, and the id of the appservice if it can be read.
 pub(crate) fn read(text: &str) -> Result<Registration, Broken> {
     registration(text).map_err(|why| Broken {
         why: why.replace('\n', " "),
@@ -73,7 +72,7 @@ fn registration(text: &str) -> Result<Registration, String> {
         let why = e.to_string();
         let is_number = why.contains("128");
         why + if is_number {
-            "; a text stands in quotes"
+            "; put a string in quotes"
         } else {
             ""
         }
@@ -103,7 +102,7 @@ fn registration(text: &str) -> Result<Registration, String> {
     Ok(registration)
 }
 
-/// YAML as JSON. Tags, which older generators in Python write, say nothing that matters here.
+/// Convert YAML to JSON. Tags, which old generators in Python write, are ignored.
 fn json(value: Yaml) -> Value {
     match value {
         Yaml::Null => Value::Null,
@@ -123,7 +122,7 @@ fn json(value: Yaml) -> Value {
     }
 }
 
-/// What must be a text is one, also where it looks like a number.
+/// Take the values of string keys from the text of the file, so that a number stays as it is written.
 fn texts(text: &str, keys: &mut Map<String, Value>) -> Result<(), String> {
     let read: Option<Texts> = serde_yaml_ng::from_str(text).ok();
     let as_written = read.map_or([None, None, None, None], |t| {
@@ -137,17 +136,18 @@ fn texts(text: &str, keys: &mut Map<String, Value>) -> Result<(), String> {
             (Some(Value::Number(_) | Value::Bool(_)), Some(written)) => {
                 keys.insert(name.to_owned(), written.into());
             }
-            (Some(_), _) => return Err(format!("{name} must be a text")),
+            (Some(_), _) => return Err(format!("{name} must be a string")),
         }
     }
     Ok(())
 }
 
-/// The key must be there. Older generators write an empty text for a service that nothing is sent to.
+/// Check the URL. The key must be present. Old generators write an empty string for an appservice without URL.
 fn url(keys: &mut Map<String, Value>) -> Result<(), String> {
     let url = match keys.get("url") {
         None => {
-            let why = "missing field `url`: a service that nothing is sent to says `url: null`";
+            let why =
+                "missing field `url`: write `url: null` if nothing is to be sent to the service";
             return Err(why.to_owned());
         }
         Some(Value::Null) => Value::Null,
@@ -155,13 +155,13 @@ fn url(keys: &mut Map<String, Value>) -> Result<(), String> {
             "" => Value::Null,
             url => url.into(),
         },
-        Some(other) => return Err(format!("url {other} must be a text or null")),
+        Some(other) => return Err(format!("url {other} must be a string or null")),
     };
     keys.insert("url".to_owned(), url);
     Ok(())
 }
 
-/// `yes`, `no`, `on` and `off` are texts in YAML 1.2 and booleans in the YAML before it.
+/// Convert `yes`, `no`, `on` and `off`, which are strings in YAML 1.2 and booleans in older versions.
 fn flag(keys: &mut Map<String, Value>, name: &str) -> Result<(), String> {
     let Some(value) = keys.get(name) else {
         return Ok(());
@@ -186,7 +186,7 @@ fn yes_or_no(value: &Value) -> Option<bool> {
     }
 }
 
-/// A list that is `null` or missing is empty, and so are namespaces that are `null`, or `[]` as PHP writes an empty map.
+/// A list that is `null` or missing is empty. So are namespaces that are `null`, or `[]`, as PHP writes an empty map.
 fn namespaces(keys: &mut Map<String, Value>) -> Result<(), String> {
     let mut spaces = match keys.remove("namespaces") {
         None => return Err("missing field `namespaces`".to_owned()),
@@ -205,7 +205,7 @@ fn namespaces(keys: &mut Map<String, Value>) -> Result<(), String> {
                     let exclusive = pattern.get("exclusive").and_then(yes_or_no);
                     let (Some(exclusive), true) = (exclusive, is_whole) else {
                         return Err(format!(
-                            "namespaces.{name}: {pattern} must have a regex, which is a text, and exclusive, which is true or false"
+                            "namespaces.{name}: {pattern} must have a regex, which is a string, and exclusive, which is true or false"
                         ));
                     };
                     pattern["exclusive"] = exclusive.into();
@@ -218,7 +218,7 @@ fn namespaces(keys: &mut Map<String, Value>) -> Result<(), String> {
     Ok(())
 }
 
-/// The id in a text that need not be YAML as a whole: what stands behind `id` at the top.
+/// The id in a text that need not be valid YAML: the value of `id` at the top level.
 fn id_in(text: &str) -> Option<ServiceId> {
     #[derive(Deserialize)]
     struct Id {
@@ -246,7 +246,7 @@ fn id_in(text: &str) -> Option<ServiceId> {
     (!id.is_empty() && !id.starts_with(['[', '{', '&', '*', '!'])).then(|| id.into())
 }
 
-/// What a registration must keep beyond its shape. ([spec])
+/// The requirements on a registration besides its types. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#registration
 fn check(registration: &Registration) -> Result<(), String> {
@@ -311,13 +311,13 @@ fn check_url(url: &str) -> Result<(), String> {
     }
     if url.contains(['?', '#']) || url.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err(format!(
-            "url {url:?} must have no query, no fragment and no spaces: paths are put behind it"
+            "url {url:?} must have no query, no fragment and no spaces, since paths are appended to it"
         ));
     }
     let port = host.rsplit_once(':').map(|(_, port)| port);
     match port.filter(|port| !port.ends_with(']')) {
         Some(port) if !port.is_empty() && port.parse::<u16>().is_err() => {
-            Err(format!("url {url:?}: {port:?} is no port"))
+            Err(format!("url {url:?}: {port:?} is not a valid port"))
         }
         _ => Ok(()),
     }

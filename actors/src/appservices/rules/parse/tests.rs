@@ -1,4 +1,4 @@
-//! Files as they are written: what is accepted, and the one line that says why not.
+//! Registration files as they occur: which are accepted, and the message for those that are not.
 
 use super::*;
 
@@ -8,7 +8,7 @@ fn yaml(id: &str, token: &str, more: &str) -> String {
     )
 }
 
-/// The usual file with one thing written another way.
+/// The usual file with one replacement.
 fn with(from: &str, to: &str) -> String {
     let text = yaml("irc", "t", "").replace(from, to);
     assert!(text.contains(to), "{from}");
@@ -26,7 +26,7 @@ fn bad_files_say_what_is_wrong() {
         ("- id: irc".to_owned(), "a map of keys"),
         ("id: irc".to_owned(), "missing field `as_token`"),
         (with("id: irc", "id: ~"), "missing field `id`"),
-        (with("id: irc", "id: [irc]"), "id must be a text"),
+        (with("id: irc", "id: [irc]"), "id must be a string"),
         (with("url: null\n", ""), "missing field `url`"),
         (with("url: null", "url: 7"), "url 7"),
         (with("url: null", "url: localhost:29300"), "url"),
@@ -55,7 +55,7 @@ fn bad_files_say_what_is_wrong() {
         (yaml("irc", "t", "id: irc"), "duplicate"),
         (
             yaml("irc", "123456789012345678901234", ""),
-            "a text stands in quotes",
+            "put a string in quotes",
         ),
         (
             yaml("irc", "t", "receive_ephemeral: maybe"),
@@ -74,7 +74,7 @@ fn bad_files_say_what_is_wrong() {
 }
 
 #[test]
-fn what_older_generators_write_means_what_it_says() {
+fn files_of_old_generators_are_accepted() {
     let usual = parse(&yaml("irc", "t", "")).expect("a registration");
     let same = [
         with("url: null", "url: ''"),
@@ -108,7 +108,7 @@ fn what_older_generators_write_means_what_it_says() {
 }
 
 #[test]
-fn a_text_that_looks_like_a_number_is_taken_as_it_is_written() {
+fn a_string_that_looks_like_a_number_stays_as_it_is_written() {
     for token in [
         "0123",
         "48e7",
@@ -124,7 +124,7 @@ fn a_text_that_looks_like_a_number_is_taken_as_it_is_written() {
 }
 
 #[test]
-fn a_broken_file_tells_its_id_where_that_can_be_read() {
+fn the_id_of_a_broken_file_is_found_if_it_can_be_read() {
     let cases = [
         (with("url: null", "url: 7"), Some("irc")),
         (with("namespaces: {}", "namespaces: {"), Some("irc")),
@@ -146,7 +146,7 @@ fn a_broken_file_tells_its_id_where_that_can_be_read() {
 }
 
 #[test]
-fn real_registrations_are_taken_with_all_their_flags() {
+fn real_registrations_are_accepted_with_all_their_flags() {
     let text = yaml(
         "irc",
         "t",
