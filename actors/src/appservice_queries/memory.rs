@@ -1,4 +1,4 @@
-//! What services said lately, so that they are not asked the same again at once. Bounded, and forgotten by the Clock.
+//! A bounded cache of recent answers of appservices.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,17 +11,17 @@ use super::messages::{Answer, Question};
 use super::rules;
 use crate::runtime::bounded::Bounded;
 
-/// A question to one service.
+/// A question to one appservice.
 pub(super) type Asked = Arc<(ServiceId, Question)>;
 
-/// How many bytes remembered questions and answers may have together: what a service says can be long.
+/// The most bytes of questions and answers in the cache.
 const BYTES: usize = 8 << 20;
 
-/// The memory. Times are those of [`Clock::monotonic`](crate::Clock::monotonic).
+/// The cache. Times are those of [`Clock::monotonic`](crate::Clock::monotonic).
 pub(super) struct Memory {
-    /// Each with the time until which it counts.
+    /// The answers, each with the time until which it is valid.
     answers: Bounded<Asked, (Answer, i64)>,
-    /// Endpoints that a service does not have, and until when that is believed.
+    /// Endpoints that an appservice does not know, with the time until which that is assumed.
     unsupported: BTreeMap<(ServiceId, &'static str), i64>,
     registrations: Option<Arc<Interests>>,
 }
@@ -37,13 +37,13 @@ impl Default for Memory {
 }
 
 impl Memory {
-    /// Whether what is remembered was said under these registrations.
+    /// Whether the cached answers were given under these registrations.
     pub(super) fn belongs_to(&self, interests: &Arc<Interests>) -> bool {
         let known = self.registrations.as_ref();
         known.is_some_and(|known| Arc::ptr_eq(known, interests))
     }
 
-    /// These registrations are in force: others may have had another URL, and everything is asked anew.
+    /// New registrations are in force, perhaps with other URLs: clear the cache.
     pub(super) fn begin_with(&mut self, interests: &Arc<Interests>) {
         if !self.belongs_to(interests) {
             *self = Memory {
@@ -53,7 +53,7 @@ impl Memory {
         }
     }
 
-    /// What the service said to this, if it still counts.
+    /// The cached answer, if it is still valid.
     pub(super) fn answer(&mut self, asked: &Asked, now: i64) -> Option<Answer> {
         let (service, question) = &**asked;
         let unsupported = self
@@ -67,7 +67,7 @@ impl Memory {
         (now < until).then_some(answer)
     }
 
-    /// Remember an answer for as long as the rules say.
+    /// Cache an answer for the time that the rules set.
     pub(super) fn learn(&mut self, asked: &Asked, answer: &Answer, now: i64) {
         let (service, question) = &**asked;
         let Some(time) = rules::remembered_for(question.sharing, answer) else {
@@ -105,20 +105,20 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_counts_for_its_time() {
+    fn an_answer_is_valid_for_its_time() {
         let mut memory = Memory::default();
         memory.learn(&asked(1), &Answer::No, 1_000);
         assert_eq!(memory.answer(&asked(1), 60_999), Some(Answer::No));
         assert_eq!(memory.answer(&asked(1), 61_000), None);
         assert_eq!(memory.answer(&asked(2), 1_000), None);
-        // Learned again: the later end counts, and the earlier one takes nothing away.
+        // Cached again: the later end is valid, and the earlier one has no effect.
         memory.learn(&asked(1), &Answer::No, 50_000);
         memory.learn(&asked(3), &Answer::No, 61_000);
         assert_eq!(memory.answer(&asked(1), 61_000), Some(Answer::No));
     }
 
     #[test]
-    fn an_endpoint_that_is_not_there_is_not_there_for_anybody() {
+    fn an_unsupported_endpoint_is_unsupported_for_every_question() {
         let mut memory = Memory::default();
         memory.learn(&asked(1), &Answer::Unsupported, 0);
         assert_eq!(memory.answer(&asked(2), 599_999), Some(Answer::Unsupported));
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn other_registrations_are_asked_anew() {
+    fn new_registrations_clear_the_cache() {
         let mut memory = Memory::default();
         let (first, second) = (Arc::default(), Arc::default());
         memory.begin_with(&first);

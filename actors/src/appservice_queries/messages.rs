@@ -1,4 +1,4 @@
-//! What may be said to the actor that puts questions to services.
+//! Messages to the actor that sends questions to appservices.
 
 use std::sync::Arc;
 
@@ -11,7 +11,8 @@ use tokio::sync::oneshot;
 
 use crate::runtime::trace::Busy;
 
-/// What stands for itself in a segment of a path; `@` and `:` do, so that a user id stays readable in the service's log.
+/// Characters that are not percent-encoded in a path segment. `@` and `:` are among them, so that a user id stays readable in
+/// the appservice's log.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
@@ -20,51 +21,49 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'@')
     .remove(b':');
 
-/// A question to a service: one HTTP request towards it, `POST` with a body and `GET` without.
+/// A question to an appservice: one HTTP request, `POST` with a body or `GET` without.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Question {
-    /// Where the path begins, from `/_matrix` on. A service that does not know it is not asked there again for a while.
+    /// The start of the path, from `/_matrix` on. If the appservice does not know the endpoint, no request is sent there for a
+    /// while.
     pub endpoint: &'static str,
-    /// What follows, percent-encoded: more segments of the path, a query. Often empty where there is a body.
+    /// The percent-encoded rest of the path and the query. Often empty if there is a body.
     pub rest: String,
-    /// The JSON to post.
+    /// The JSON body to post.
     pub body: Option<String>,
-    /// Whom its answer serves.
+    /// Which other requests get the answer.
     pub sharing: Sharing,
 }
 
-/// Whom the answer to a question serves. That there was none is remembered for a moment in any case.
+/// Which other requests get the answer to a question. A missing answer is cached for a moment in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Sharing {
-    /// It says whether something exists: everybody who asks meanwhile, and for a while afterwards.
+    /// All requests with the same question, and later ones for a while: the answer says whether something exists.
     Remembered,
-    /// Everybody who asks the same while the request is under way; afterwards the service is asked anew.
+    /// Requests with the same question while it is under way. Later ones send it again.
     Joined,
-    /// Only who asked: what it holds can be used once.
+    /// Only the request that asked: the answer can be used once.
     Alone,
 }
 
 impl Question {
-    /// Does this user exist, and if not, will you make it? ([spec])
+    /// Whether a user exists; the appservice may create it. ([spec])
     ///
     /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#get_matrixappv1usersuserid
-    #[must_use]
     pub fn user(user: &UserId) -> Question {
         Question::existence("/_matrix/app/v1/users/", user.as_str())
     }
 
-    /// Does this alias exist, and if not, will you make it and its room? ([spec])
+    /// Whether an alias exists; the appservice may create it and its room. ([spec])
     ///
     /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#get_matrixappv1roomsroomalias
-    #[must_use]
     pub fn alias(alias: &RoomAliasId) -> Question {
         Question::existence("/_matrix/app/v1/rooms/", alias.as_str())
     }
 
-    /// What is this network called, and what has a user or a room there? ([spec])
+    /// The description of a third-party protocol, and the fields of its users and rooms. ([spec])
     ///
     /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#get_matrixappv1thirdpartyprotocolprotocol
-    #[must_use]
     pub fn protocol(protocol: &str) -> Question {
         Question::existence("/_matrix/app/v1/thirdparty/protocol/", protocol)
     }
@@ -78,8 +77,7 @@ impl Question {
         }
     }
 
-    /// A look-up: `segment` follows the endpoint, then the query.
-    #[must_use]
+    /// A look-up. The path is the endpoint and `segment`, followed by the query.
     pub fn look_up<'a>(
         endpoint: &'static str,
         segment: &str,
@@ -100,8 +98,7 @@ impl Question {
         }
     }
 
-    /// A question that posts this JSON.
-    #[must_use]
+    /// A question with a JSON body.
     pub fn post(endpoint: &'static str, body: String, sharing: Sharing) -> Question {
         Question {
             endpoint,
@@ -111,14 +108,13 @@ impl Question {
         }
     }
 
-    /// The whole path, with its query.
-    #[must_use]
+    /// The whole path with its query.
     pub fn path(&self) -> String {
         format!("{}{}", self.endpoint, self.rest)
     }
 }
 
-/// In a trace it looks like the request that it is: `GET /_matrix/app/v1/users/@irc_bob:example.org`.
+/// Serialized for the trace as the request: `GET /_matrix/app/v1/users/@irc_bob:example.org`.
 impl Serialize for Question {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match &self.body {
@@ -128,16 +124,17 @@ impl Serialize for Question {
     }
 }
 
-/// What came of a question.
+/// The result of a question.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub enum Answer {
-    /// A 2xx, and its whole body: not necessarily JSON.
+    /// A 2xx with its whole body, which need not be JSON.
     Yes(Arc<str>),
-    /// What was asked about does not exist.
+    /// The user, alias or other thing does not exist.
     No,
-    /// The service does not know the endpoint.
+    /// The appservice does not know the endpoint.
     Unsupported,
-    /// None, and why: no time, no connection, an error, or more under way than the service may be asked at once.
+    /// There is no answer, for this reason: a time-out, no connection, an error, or too many requests under way to the
+    /// appservice.
     Failed(Arc<str>),
 }
 
@@ -147,29 +144,29 @@ impl Answer {
     }
 }
 
-/// Put a question to a service, once for everybody who asks it meanwhile.
+/// Send a question to an appservice, once for all requests that send it at the same time.
 ///
-/// Replies at once, with the answer where it is remembered and else with what will bring it. Never refused: a service that is
-/// not there, has no `url` or is asked too much at once has not answered.
+/// Replies at once, with the answer if it is cached and else with a future of it. Never an error: an appservice that is not
+/// registered, has no `url` or has too many requests under way gives the answer [`Answer::Failed`].
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "crate::Result<Pending>")]
 pub struct Ask {
-    /// Whom.
+    /// The appservice.
     pub service: ServiceId,
-    /// What.
+    /// The question.
     pub question: Question,
 }
 
-/// An answer that is there or under way.
+/// An answer, or a future of it.
 #[derive(Debug)]
 pub enum Pending {
-    /// It is remembered.
+    /// The cached answer.
     Known(Answer),
-    /// It will come.
+    /// The answer will be sent on this channel.
     Asked(oneshot::Receiver<Told>),
 }
 
-/// An answer on its way to who asked: something is under way until it has arrived.
+/// An answer on its way to the caller. It counts as work under way until it arrives.
 pub struct Told(
     pub(super) Answer,
     #[expect(dead_code, reason = "a guard")] pub(super) Busy,
@@ -182,34 +179,35 @@ impl std::fmt::Debug for Told {
 }
 
 impl Pending {
-    /// The answer, when it is there.
+    /// The answer, once it is there.
     pub async fn answer(self) -> Answer {
         match self {
             Pending::Known(answer) => answer,
-            Pending::Asked(told) => told
-                .await
-                .map_or_else(|_| Answer::failed("the server stops"), |told| told.0),
+            Pending::Asked(told) => told.await.map_or_else(
+                |_| Answer::failed("the server is shutting down"),
+                |told| told.0,
+            ),
         }
     }
 }
 
-/// What came of a question, as a development server records it among the messages.
+/// The result of a question, as a development server records it in the trace.
 #[derive(Debug, Clone, Serialize)]
 pub struct Answered {
-    /// Which service was asked.
+    /// The appservice.
     pub service: ServiceId,
-    /// What.
+    /// The question.
     pub question: Question,
-    /// How many had asked by then.
+    /// The number of requests that waited for the answer.
     pub askers: usize,
-    /// What it said.
+    /// The answer.
     pub answer: Answer,
 }
 
-/// What kind of thing is looked up.
+/// What is looked up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// People.
+    /// Users.
     User,
     /// Rooms.
     Location,

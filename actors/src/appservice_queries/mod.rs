@@ -1,14 +1,16 @@
-//! Questions to application services outside transactions: does this user exist, whose is this alias, who is that on IRC?
+//! Questions to application services outside transactions: whether a user or an alias exists, and look-ups in third-party
+//! networks.
 //!
-//! *Owns* no tables; in memory the questions under way and what was answered lately.
+//! *Owns* no tables; in memory the questions under way and recent answers.
 //!
-//! *Asks* nobody. It is asked by the route before its own ask: no owner ever waits for a service, since the service calls back.
+//! *Asks* no actor. A request handler asks it before it sends its message to an owner of data, so an owner never waits for an
+//! appservice, which may call back.
 //!
-//! *Tells* nobody.
+//! *Tells* no actor.
 //!
-//! *Promises* that who asks the same at the same time waits for one request; that a service is asked [`rules::UNDER_WAY`] things
-//! at once and no more; that every question is answered within [`rules::PATIENCE`]; that what a service does not know, or fails
-//! to say, is not asked again at once.
+//! *Promises* that the same question at the same time is one request; that at most [`rules::UNDER_WAY`] requests to an
+//! appservice are under way; that every question is answered within [`rules::PATIENCE`]; that a question without an answer is
+//! not sent again at once.
 //!
 //! *Spec* [Querying](https://spec.matrix.org/v1.19/application-service-api/#querying),
 //! [Third-party networks](https://spec.matrix.org/v1.19/application-service-api/#third-party-networks).
@@ -45,17 +47,17 @@ pub struct AppserviceQueries {
     env: Env,
     transport: Transport,
     memory: Memory,
-    /// Who waits for the answer to a question that others may join.
+    /// The requests that wait for the answer to a question which others may join.
     joined: BTreeMap<Asked, Vec<oneshot::Sender<Told>>>,
-    /// How many requests to each service are under way; those with none are not here.
+    /// The number of requests under way to each appservice; those with none have no entry.
     under_way: BTreeMap<ServiceId, usize>,
     life: Life,
 }
 
-/// Ask a service something and wait for its answer, on behalf of a request.
+/// Send a question to an appservice on behalf of a request, and wait for the answer.
 ///
 /// # Errors
-/// When the actor is gone. That the service does not answer is an [`Answer`].
+/// The actor is gone. A missing answer is an [`Answer`], not an error.
 pub async fn put(
     queries: &Address<AppserviceQueries>,
     service: &ServiceId,
@@ -64,7 +66,7 @@ pub async fn put(
     put_as("http", queries, service, question).await
 }
 
-/// The same on behalf of an actor.
+/// Send a question to an appservice on behalf of an actor, and wait for the answer.
 ///
 /// # Errors
 /// As for [`put`].
@@ -79,9 +81,9 @@ pub async fn put_as(
     Ok(pending.answer().await)
 }
 
-/// Wait for the questions of one request until all are answered or [`rules::PATIENCE`] is over: several at once to each service,
-/// so that one that hangs keeps the request from asking no other. What is still under way then is remembered for whoever asks
-/// next.
+/// Wait for the questions of one request until all are answered or [`rules::PATIENCE`] is over. Several are sent to each
+/// appservice at once, so that one slow answer does not block the others. The answers that come later are cached for later
+/// requests.
 async fn patiently<T, W: Future<Output = Result<T>>>(
     env: &Env,
     waits: impl Iterator<Item = (ServiceId, W)>,
@@ -102,7 +104,7 @@ async fn patiently<T, W: Future<Output = Result<T>>>(
         Ok(())
     };
     tokio::select! {
-        // In this order: the questions under way end at the same time, and what they make room for must not be asked any more.
+        // The order matters: the questions under way end at the same time, and no further ones may start in their place.
         biased;
         () = too_late => Ok(()),
         done = all => done,
@@ -110,8 +112,7 @@ async fn patiently<T, W: Future<Output = Result<T>>>(
 }
 
 impl AppserviceQueries {
-    /// Nothing is known, nothing is under way.
-    #[must_use]
+    /// An actor with an empty cache.
     pub fn new(env: Env, transport: Transport) -> AppserviceQueries {
         AppserviceQueries {
             env,
@@ -124,7 +125,7 @@ impl AppserviceQueries {
     }
 
     // ANCHOR: request
-    /// One request, beside the mailbox: whoever else asks is heard meanwhile, the service itself above all.
+    /// Send one request concurrently, so the actor stays responsive, especially to the appservice's own calls.
     fn request(
         &self,
         service: Arc<Service>,
@@ -143,13 +144,13 @@ impl AppserviceQueries {
                     Err(error) => Answer::failed(error.to_string()),
                 },
                 () = too_late => Answer::failed("no answer in time"),
-                () = stopped => Answer::failed("the server stops"),
+                () = stopped => Answer::failed("the server is shutting down"),
             }
         }
     }
     // ANCHOR_END: request
 
-    /// The answer is here: remember it, and tell everybody who asked.
+    /// An answer has arrived: cache it, and pass it to all requests that wait for it.
     fn answered(
         &mut self,
         interests: &Arc<Interests>,
@@ -165,7 +166,7 @@ impl AppserviceQueries {
                 under_way.remove();
             }
         }
-        // What was said under other registrations says nothing now.
+        // Answers given under other registrations are not cached.
         if self.memory.belongs_to(interests) {
             self.memory
                 .learn(asked, &answer, self.env.clock.monotonic());
@@ -175,7 +176,7 @@ impl AppserviceQueries {
             None => self.joined.remove(asked).unwrap_or_default(),
         };
         if let Answer::Failed(why) = &answer {
-            tracing::warn!(%service, path = question.path(), why = &**why, "a question was not answered");
+            tracing::warn!(%service, path = question.path(), why = &**why, "the application service did not answer a question");
         }
         let record = Answered {
             service: service.clone(),
@@ -187,7 +188,7 @@ impl AppserviceQueries {
             .trace
             .told("appservice_queries", "service", &record);
         for asker in askers {
-            // Whoever gave up waiting is not there to hear it.
+            // The caller may have given up waiting.
             let _ = asker.send(Told(answer.clone(), self.env.trace.busy()));
         }
         drop(busy);

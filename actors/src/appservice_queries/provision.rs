@@ -1,17 +1,16 @@
-//! Having services make what a request names and nobody knows, before the request goes on.
+//! Lets appservices create the users and aliases that a request names, before the request goes on.
 
 use super::messages::Answer;
 use super::queries::Unknown;
 use super::{AppserviceQueries, patiently, put};
 use crate::{Address, Env, Result};
 
-/// Ask about each of these, several at once, and wait for the answers: no longer than [`PATIENCE`](super::rules::PATIENCE) for
-/// all of them.
+/// Ask about each of these, several at once, and wait for the answers, at most [`PATIENCE`](super::rules::PATIENCE) in all.
 ///
-/// Afterwards what was unknown is there, or it is not: whoever asked looks again, and goes on with what there is.
+/// Afterwards each of them exists or does not: the caller looks again and goes on.
 ///
 /// # Errors
-/// When the actor is gone. A service that does not answer is no error: what it might have made stays unknown.
+/// The actor is gone. A missing answer is no error: the user or alias stays unknown.
 pub async fn provision(
     env: &Env,
     queries: &Address<AppserviceQueries>,
@@ -24,7 +23,7 @@ pub async fn provision(
     patiently(env, waits, |()| ()).await
 }
 
-/// One service after the other, until one has made it: two that both try would be in each other's way.
+/// Ask one appservice after another until one has created it, so that two never try to create the same.
 async fn ask_in_turn(queries: &Address<AppserviceQueries>, unknown: Unknown) -> Result<()> {
     for service in &unknown.services {
         let answer = put(queries, service, unknown.question.clone()).await?;

@@ -1,4 +1,4 @@
-//! What must be asked before a request can go on: users and aliases that nobody knows and that a service might make.
+//! Finds users and aliases in a request that do not exist and that an appservice might create.
 
 use std::collections::BTreeMap;
 
@@ -11,23 +11,20 @@ use super::rules;
 use crate::services::CarriesInterests;
 use crate::{Env, Error, Result};
 
-/// Something that does not exist, and the services that might make it, in the order in which to ask them.
+/// A user or alias that does not exist, and the appservices that might create it, in the order in which to ask them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unknown {
-    /// What to ask.
+    /// The question to send.
     pub question: Question,
-    /// Whom.
+    /// The appservices to ask.
     pub services: Vec<ServiceId>,
 }
 
 // ANCHOR: unknown_users
-/// Which of these users do not exist although a service might make them.
+/// Which of these users do not exist, although an appservice might create them.
 ///
-/// Costs a look at what is known for each name, a match against the compiled namespaces for each of the others, and one read for
-/// all of those that are in one. A deactivated user exists: it cannot be made again.
-///
-/// # Errors
-/// When the database fails.
+/// Costs a look at the cache for each user, a match against the namespaces for each that is not cached, and one read for all
+/// that match. A deactivated user exists, since it cannot be created again.
 pub async fn unknown_users<'a>(
     env: &Env,
     asker: Option<&ServiceId>,
@@ -69,10 +66,7 @@ pub async fn unknown_users<'a>(
 }
 // ANCHOR_END: unknown_users
 
-/// Whether this alias names nothing although a service might make it.
-///
-/// # Errors
-/// When the database fails.
+/// Returns the alias if it does not exist, although an appservice might create it.
 pub async fn unknown_alias(
     env: &Env,
     asker: Option<&ServiceId>,

@@ -1,4 +1,4 @@
-//! Who is asked about whom, what an answer means, and how long it counts. Pure.
+//! Which appservices are asked about a user or an alias, what an answer means, and how long it is valid. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,41 +14,41 @@ use serde_json::{Map, Value};
 
 use super::messages::{Answer, Kind, Sharing};
 
-/// How long a service may take to answer a question, and a request to wait for all of its own. A client waits meanwhile: long
-/// enough for a service that makes an account, a device and keys, shorter than anybody's patience. ([spec])
+/// The time-out of a question, and of all questions of one request together. A client waits meanwhile: long enough for an
+/// appservice to create an account, a device and keys, shorter than the time-outs of clients. ([spec])
 ///
 /// Deviation: the request goes on without what was not answered; the specification would retry, and answer 408.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#querying
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How many questions to one service are under way at most. Beyond it they count as not answered, at once.
+/// The most questions to one appservice under way. Further ones fail at once.
 pub const UNDER_WAY: usize = 32;
 
-/// How many questions of one request to one service are under way at once: the others wait for them, and no request takes all of
-/// a service's room.
+/// The most questions of one request under way to one appservice, so that no request uses up [`UNDER_WAY`]. Further ones wait.
 pub const AT_ONCE: usize = 8;
 
-/// How many unknown users of one request are asked about; more than that are not names but guesses.
+/// The most unknown users of one request that are asked about. More are likely to be guesses.
 pub const NAMES: usize = 100;
 
-/// How long it counts that something does not exist. A remote user may come to be: a person who tries again in a minute is heard.
+/// How long it is assumed that something does not exist. A remote user may be created, and a person who tries again in a minute
+/// should succeed.
 const NO: Duration = Duration::from_secs(60);
 
-/// How long a failure counts, and a success that left nothing behind: a moment, so that many askers are not many requests.
+/// How long a failure is cached, and a success after which the user or alias still does not exist: long enough to join many
+/// requests.
 const MOMENT: Duration = Duration::from_secs(10);
 
-/// How long it counts that a service does not know an endpoint: it learns one with its next version.
+/// How long it is assumed that an appservice does not know an endpoint. An update may add it.
 const UNSUPPORTED: Duration = Duration::from_secs(10 * 60);
 
 // ANCHOR: to_ask
-/// Whom to ask about a user who does not exist, in this order: the services whose users namespace it is in. ([spec])
+/// The appservices to ask about a user who does not exist, in order: those with a user namespace that matches. ([spec])
 ///
-/// Where one claims it exclusively nobody else could make it, so nobody else is asked. The service that is asking is not asked:
-/// it knows, and it would wait for itself.
+/// If one claims the user exclusively, only it is asked, since no other could create the user. The appservice that sends the
+/// request is not asked: it knows the answer, and would wait for itself.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#querying
-#[must_use]
 pub fn to_ask_about_user(
     interests: &Interests,
     asker: Option<&ServiceId>,
@@ -59,8 +59,7 @@ pub fn to_ask_about_user(
     to_ask(claims.collect(), asker)
 }
 
-/// The same about an alias of this server.
-#[must_use]
+/// The appservices to ask about an alias of this server, by the same rules.
 pub fn to_ask_about_alias(
     interests: &Interests,
     asker: Option<&ServiceId>,
@@ -81,13 +80,12 @@ fn to_ask(claims: Vec<(&Arc<Service>, bool)>, asker: Option<&ServiceId>) -> Vec<
 }
 // ANCHOR_END: to_ask
 
-/// What an HTTP answer means. ([spec])
+/// The meaning of an HTTP answer. ([spec])
 ///
-/// `M_UNRECOGNIZED` says that the service does not know the endpoint, and so does a 404 that is not a Matrix error, except
-/// where a 404 is the very answer: many services say "no such user" with nothing more.
+/// `M_UNRECOGNIZED` means that the appservice does not know the endpoint. So does a 404 that is not a Matrix error, except
+/// where a 404 is the expected answer: many appservices send one for "no such user" without a Matrix error.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#unknown-routes
-#[must_use]
 pub fn answer(sharing: Sharing, status: u16, body: String) -> Answer {
     #[derive(Deserialize)]
     struct MatrixError {
@@ -106,23 +104,21 @@ pub fn answer(sharing: Sharing, status: u16, body: String) -> Answer {
     }
 }
 
-/// How long an answer counts, if it counts for more than those who wait for it.
-#[must_use]
+/// How long an answer is cached; `None` if only the waiting requests get it.
 pub fn remembered_for(sharing: Sharing, answer: &Answer) -> Option<Duration> {
     match (answer, sharing) {
         (Answer::Unsupported, _) => Some(UNSUPPORTED),
         (Answer::Failed(_), _) => Some(MOMENT),
-        // Who is asked about again although the service has made it was not made.
+        // If the user or alias is asked about again, the appservice has not created it in spite of its answer.
         (Answer::Yes(_), Sharing::Remembered) => Some(MOMENT),
         (Answer::No, Sharing::Remembered) => Some(NO),
         (Answer::Yes(_) | Answer::No, Sharing::Joined | Sharing::Alone) => None,
     }
 }
 
-/// Which protocols are offered, and by which services that can be asked. ([spec])
+/// The offered protocols, each with the appservices that offer it and have a URL. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#registration
-#[must_use]
 pub fn offers(interests: &Interests) -> BTreeMap<String, Vec<ServiceId>> {
     let mut offers: BTreeMap<String, Vec<ServiceId>> = BTreeMap::new();
     for service in interests.services().iter().filter(|s| offers_any(s)) {
@@ -142,29 +138,26 @@ fn offers_any(service: &Service) -> bool {
     service.is_reachable() && protocols.as_ref().is_some_and(|p| !p.is_empty())
 }
 
-/// Who may know whom a user stands for elsewhere: the services that claim the user and offer a protocol.
-#[must_use]
+/// The appservices that may know the third-party identity of a user: those that claim the user and offer a protocol.
 pub fn behind_user(interests: &Interests, user: &UserId) -> Vec<ServiceId> {
     let claims = interests.in_user(user.as_str()).into_iter();
     let offering = claims.filter(|(service, _)| offers_any(service));
     offering.map(|(service, _)| service.id.clone()).collect()
 }
 
-/// The same about an alias.
-#[must_use]
+/// The appservices that may know the third-party location of an alias.
 pub fn behind_alias(interests: &Interests, alias: &RoomAliasId) -> Vec<ServiceId> {
     let claims = interests.in_alias(alias.as_str()).into_iter();
     let offering = claims.filter(|(service, _)| offers_any(service));
     offering.map(|(service, _)| service.id.clone()).collect()
 }
 
-/// A service's description of a network, if it is one; with whatever else it says. ([spec])
+/// An appservice's description of a protocol, if it is valid, with its unknown fields. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#get_matrixappv1thirdpartyprotocolprotocol
-#[must_use]
 pub fn description(json: &str) -> Option<Map<String, Value>> {
     #[derive(Deserialize)]
-    #[expect(dead_code, reason = "only its shape is asked for")]
+    #[expect(dead_code, reason = "only its shape is checked")]
     struct Shape {
         user_fields: Vec<String>,
         location_fields: Vec<String>,
@@ -176,7 +169,8 @@ pub fn description(json: &str) -> Option<Map<String, Value>> {
 }
 
 // ANCHOR: merge
-/// Several services bridge to one network: the first describes it, each adds its instances. ([spec])
+/// Combine the descriptions of several appservices that offer one protocol: the first describes it, and each adds its
+/// instances. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3thirdpartyprotocols
 pub fn add_description(network: &mut Map<String, Value>, mut more: Map<String, Value>) {
@@ -192,21 +186,19 @@ pub fn add_description(network: &mut Map<String, Value>, mut more: Map<String, V
 
 // ANCHOR_END: merge
 
-/// The entries of a service's list of users or locations, each as it came; none of them where one is not what it should be.
-/// ([spec])
+/// The entries in an appservice's list of users or locations, with their original bytes; `None` if any is invalid. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#get_matrixappv1thirdpartyuserprotocol
-#[must_use]
 pub fn entries(kind: Kind, json: &str) -> Option<Vec<Box<RawValue>>> {
     #[derive(Deserialize)]
-    #[expect(dead_code, reason = "only its shape is asked for")]
+    #[expect(dead_code, reason = "only its shape is checked")]
     struct User {
         userid: OwnedUserId,
         protocol: String,
         fields: Map<String, Value>,
     }
     #[derive(Deserialize)]
-    #[expect(dead_code, reason = "only its shape is asked for")]
+    #[expect(dead_code, reason = "only its shape is checked")]
     struct Location {
         alias: OwnedRoomAliasId,
         protocol: String,
@@ -251,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_is_asked_alone_and_nobody_asks_itself() {
+    fn an_exclusive_owner_is_asked_alone_and_no_service_is_asked_by_itself() {
         let interests = interests();
         let cases: &[(&UserId, Option<&str>, &[&str])] = &[
             (user_id!("@irc_bob:test"), None, &["irc"]),

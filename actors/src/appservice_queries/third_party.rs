@@ -1,4 +1,4 @@
-//! Third-party networks: what services say about protocols, users and rooms beyond Matrix, put together. ([spec])
+//! Third-party networks: combines what appservices answer about protocols, users and rooms outside Matrix. ([spec])
 //!
 //! [spec]: https://spec.matrix.org/v1.19/application-service-api/#third-party-networks
 
@@ -15,10 +15,10 @@ use super::{AppserviceQueries, patiently, put, rules};
 use crate::services::CarriesInterests;
 use crate::{Address, Env, Refusal, Result};
 
-/// The networks that services bridge to, each as its services describe it. A service that does not answer is left out. ([spec])
+/// The protocols that appservices offer, with their descriptions. An appservice that does not answer is left out. ([spec])
 ///
 /// # Errors
-/// When the actor is gone.
+/// The actor is gone.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3thirdpartyprotocols
 pub async fn protocols(
@@ -29,10 +29,10 @@ pub async fn protocols(
     described(env, queries, offers).await
 }
 
-/// One of them. ([spec])
+/// The description of one protocol. ([spec])
 ///
 /// # Errors
-/// [`Refusal::NotFound`] when no service offers it, or none of those that do describes it.
+/// [`Refusal::NotFound`] if no appservice offers the protocol, or none that does describes it.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3thirdpartyprotocolprotocol
 pub async fn protocol(
@@ -69,10 +69,10 @@ async fn described(
     Ok(found)
 }
 
-/// Who or what has these fields on a network; nobody where the list is empty. ([spec])
+/// The users or locations of a protocol that have these fields; an empty list if there are none. ([spec])
 ///
 /// # Errors
-/// [`Refusal::NotFound`] when no service offers the protocol.
+/// [`Refusal::NotFound`] if no appservice offers the protocol.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3thirdpartyuserprotocol
 pub async fn look_up(
@@ -90,10 +90,10 @@ pub async fn look_up(
     entries(env, queries, kind, services, question).await
 }
 
-/// Who a user of this server is on other networks: the services that claim it and offer any protocol are asked. ([spec])
+/// The third-party users behind a user of this server, from the appservices that claim the user and offer a protocol. ([spec])
 ///
 /// # Errors
-/// [`Refusal::NotFound`] for a user who is nobody elsewhere.
+/// [`Refusal::NotFound`] if there are none.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3thirdpartyuser
 pub async fn behind_user(
@@ -105,13 +105,13 @@ pub async fn behind_user(
     let query = [("userid", user.as_str())];
     let question = Question::look_up(Kind::User.reverse(), "", query);
     let found = entries(env, queries, Kind::User, services, question).await?;
-    some(found, "this user is nobody on another network")
+    some(found, "this user has no third-party identity")
 }
 
-/// What an alias stands for on other networks. ([spec])
+/// The third-party locations behind an alias. ([spec])
 ///
 /// # Errors
-/// [`Refusal::NotFound`] for an alias that stands for nothing elsewhere.
+/// [`Refusal::NotFound`] if there are none.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3thirdpartylocation
 pub async fn behind_alias(
@@ -123,7 +123,7 @@ pub async fn behind_alias(
     let query = [("alias", alias.as_str())];
     let question = Question::look_up(Kind::Location.reverse(), "", query);
     let found = entries(env, queries, Kind::Location, services, question).await?;
-    some(found, "this alias stands for nothing on another network")
+    some(found, "this alias has no third-party location")
 }
 
 fn no_protocol() -> Refusal {
@@ -137,7 +137,7 @@ fn some(found: Vec<Box<RawValue>>, why: &'static str) -> Result<Vec<Box<RawValue
     Ok(found)
 }
 
-/// What these services say to a look-up, one list after the other.
+/// The results of a look-up at these appservices, one list after the other.
 async fn entries(
     env: &Env,
     queries: &Address<AppserviceQueries>,
@@ -156,7 +156,8 @@ async fn entries(
     Ok(lists.flatten().collect())
 }
 
-/// Put many questions, several at once. The bodies of those that were answered with a 2xx in time, in the order of the questions.
+/// Send many questions, several at once. Returns the bodies of those answered with a 2xx in time, in the order of the
+/// questions.
 async fn ask_all<T>(
     env: &Env,
     queries: &Address<AppserviceQueries>,

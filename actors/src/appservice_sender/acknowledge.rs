@@ -1,4 +1,4 @@
-//! The write after a 2xx.
+//! Records a 2xx.
 
 use std::sync::Arc;
 
@@ -13,8 +13,9 @@ use crate::to_device_inbox::Acknowledged;
 
 impl AppserviceSender {
     // ANCHOR: acknowledge
-    /// The service took it: one write forgets it and freezes what comes next. Where that fails, what comes next may be the cause: then
-    /// the acknowledgement is recorded alone, and this is repeated until it succeeds. The request never is.
+    /// The appservice has accepted the transaction: one write deletes what it carried and freezes the next one. If that write
+    /// fails, the next transaction may be the cause; then the acknowledgement is recorded alone, and repeated until it
+    /// succeeds. The request is never repeated.
     pub(super) fn acknowledge(&mut self, frozen: Arc<Frozen>, ctx: &mut Context<Self>) {
         self.failed_attempts = 0;
         self.last_error = None;
@@ -42,7 +43,7 @@ impl AppserviceSender {
                 let (id, taken_id, up_to) = (service.id.clone(), taken.txn_id, Position(taken.cut));
                 let write =
                     move |tx: &mut Tx<'_>| freeze::acknowledge(tx, &service, &taken, then.as_ref());
-                // Where nothing more waits, the write of the next message may take this one along.
+                // If nothing more waits, this can be committed together with the write of the next message.
                 let found = match waits {
                     true => env.store.write_always(write).await,
                     false => env.store.write_later(write).await,
@@ -61,10 +62,11 @@ impl AppserviceSender {
                         drop(busy);
                         return found;
                     }
-                    // Closed: the next start sends the same bytes again, and the service knows their id.
+                    // The store is closed: the next start sends the same bytes again, and the appservice recognizes the
+                    // transaction id.
                     Err(Error::Storage(schema::Error::Stopped)) => return None,
                     Err(error) => {
-                        tracing::error!(service = %id, %error, "an acknowledgement could not be written; it is tried again");
+                        tracing::error!(service = %id, %error, "an acknowledgement could not be written; the next attempt follows");
                         if alone {
                             let _waiting = env.trace.parked();
                             env.clock.sleep(AGAIN).await;

@@ -1,4 +1,4 @@
-//! The key counts that a transaction tells: of which devices, and how they read.
+//! The key counts in a transaction: which devices are included, and the format.
 
 use std::collections::BTreeMap;
 
@@ -11,19 +11,19 @@ use crate::Result;
 use crate::services::{CarriesInterests, CountsPolicy, Service, authority};
 use crate::wire::PerDevice;
 
-/// The algorithm whose count is told even when it is zero: a client tops up only what is named.
+/// The algorithm whose count is included even if it is zero: a client uploads new keys only for algorithms that it sees.
 pub const SIGNED_CURVE25519: &str = "signed_curve25519";
 
 /// The counts of a transaction.
 #[derive(Debug, Default)]
 pub(super) struct Told {
-    /// Unclaimed one-time keys by algorithm; zero is said.
+    /// Unclaimed one-time keys by algorithm, with an explicit zero where there are none.
     pub(super) one_time: PerDevice<BTreeMap<String, i64>>,
-    /// Algorithms with an unused fallback key; none is said as an empty list.
+    /// Algorithms with an unused fallback key; an empty list where there are none.
     pub(super) unused_fallback: PerDevice<Vec<String>>,
 }
 
-/// Read the counts that a transaction tells a service, as they are now: it carries these changes and these messages.
+/// Read the key counts for a transaction with these changes and these messages, as they are now.
 pub(super) fn told(
     tx: &mut Tx<'_>,
     service: &Service,
@@ -51,7 +51,7 @@ pub(super) fn told(
     for device in rules::spoken_of(service.counts, changed, received, &own) {
         match counts::counts_of(tx, &device.0, &device.1)? {
             Some(counts) => told.say(device, counts)?,
-            // Its last key was claimed: that is just what the service waits to hear.
+            // Its last key was claimed, which the appservice must know.
             None if changed.contains(&device) => told.say(device, Counts::default())?,
             None => {}
         }
@@ -60,7 +60,7 @@ pub(super) fn told(
 }
 
 impl Told {
-    /// An explicit zero, and an empty list where the fallback key is used or was never there.
+    /// Add a device, with an explicit zero, and with an empty list where the fallback key is used or missing.
     fn say(&mut self, (user, device): Device, counts: Counts) -> Result<()> {
         let user = UserId::parse(user).map_err(|e| schema::Error::Damaged(e.to_string()))?;
         let mut numbers: BTreeMap<String, i64> = counts.one_time.into_iter().collect();

@@ -1,5 +1,4 @@
-//! Freezing what a service is owed: one write, so that what is in the body, what is stamped and what is sent are the same, whatever
-//! happens around it.
+//! Freezes a transaction in one write, so that the rows that are marked and the body that is sent always agree.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -17,39 +16,41 @@ use crate::dialects::{Dialects, Topic};
 use crate::services::{CarriesInterests, Service};
 use crate::wire::{Body, Hooks, Name, Pending};
 
-/// Typing, receipts and presence: stable for who asks by the stable flag, under the old name for who asks by the old one. (MSC2409)
+/// Typing, receipts and presence: under the stable name for registrations with the stable flag, under the older name for those
+/// with the older flag. (MSC2409)
 pub const EPHEMERAL: Name = Name {
     unstable: "de.sorunome.msc2409.ephemeral",
     stable: "ephemeral",
 };
 
-/// What the next transaction is made with.
+/// The parameters of the next transaction.
 #[derive(Clone)]
 pub(super) struct Wanted {
     pub(super) now: i64,
     pub(super) hooks: Hooks,
-    /// Where the names in the body are counted.
+    /// The counters of the names in the body.
     pub(super) dialects: Dialects,
     pub(super) ephemeral: Vec<Box<RawValue>>,
-    /// Whether counts may go without anything else.
+    /// Whether counts may be sent without anything else.
     pub(super) counts_alone: bool,
-    /// Whether this is the first look since the start or since the registration changed: what was set aside is tried again, and what
-    /// is owed of a kind that is on or off now waits or does not.
+    /// Whether this is the first look since the start or since the registration changed. Rows that were set aside are then
+    /// tried again, and rows of kinds that are now on or off are marked so.
     pub(super) is_first: bool,
 }
 
 /// What there is to send.
 #[derive(Debug)]
 pub(super) enum Next {
-    /// This, until it is acknowledged.
+    /// This transaction, until it is acknowledged.
     Frozen(Frozen),
-    /// Only counts, which wait a little for company.
+    /// Only counts, which wait briefly for other items.
     OnlyCounts,
     /// Nothing.
     Nothing,
 }
 
-/// What was found, up to which position was looked, and the line of the device-list log that holds something back, if one does.
+/// The result of a look, the position up to which it looked, and the line of the device-list log that holds items back, if one
+/// does.
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) next: Next,
@@ -59,18 +60,18 @@ pub(super) struct Found {
 
 /// What a transaction can carry.
 enum Slice {
-    /// This, up to a position.
+    /// This body, which covers everything up to the position.
     Body(Position, Body),
     /// Only counts.
     OnlyCounts,
     /// Nothing.
     Nothing,
-    /// These rows cannot be sent, for these reasons: without them there is another slice.
+    /// Rows that cannot be sent, with the reasons. Without them there is another slice.
     Without(gather::Damaged),
 }
 
 // ANCHOR: next
-/// The frozen transaction of the service, or the next one, frozen now.
+/// The frozen transaction of the appservice, or the next one, frozen now.
 pub(super) fn next(tx: &mut Tx<'_>, service: &Service, wanted: &Wanted) -> Result<Found> {
     let unheld = |next| {
         Ok(Found {
@@ -86,11 +87,11 @@ pub(super) fn next(tx: &mut Tx<'_>, service: &Service, wanted: &Wanted) -> Resul
     if let Some(frozen) = transactions::frozen(tx, &service.id)? {
         return unheld(Next::Frozen(frozen));
     }
-    // The older messages before the newer ones: whoever finishes the back-fill wakes this service.
+    // Older messages go first; the end of the back-fill wakes this sender.
     if back_fill::get(tx, &service.id)?.is_some() {
         return unheld(Next::Nothing);
     }
-    // A leave and its `left` travel together: nothing above an open line that concerns this service is looked at.
+    // A leave and its `left` travel together: look at nothing above an open line that concerns this appservice.
     let (newest, interests) = (tx.head(), tx.interests());
     let line = held::held_by(tx, &interests, service, newest)?;
     let head = OpenLine::settled_up_to(line, newest);
@@ -123,8 +124,8 @@ pub(super) fn next(tx: &mut Tx<'_>, service: &Service, wanted: &Wanted) -> Resul
 // ANCHOR_END: next
 
 // ANCHOR: set_aside
-/// The next slice, without what cannot be sent: such a row is set aside, with the reason, and what follows goes on. Where it is not
-/// known which row of a slice is the cause, its oldest is tried alone.
+/// The next slice, without rows that cannot be sent: those are set aside with the reason. If it is not known which row of a
+/// slice is the cause, only its oldest position is tried.
 fn slice_without(
     tx: &mut Tx<'_>,
     service: &Service,
@@ -150,14 +151,14 @@ fn slice_without(
         };
         for (item, why) in aside {
             let Owed { kind, position, .. } = &item;
-            tracing::error!(service = %service.id, kind, position, why, "this cannot be sent to the service, and is set aside");
+            tracing::error!(service = %service.id, kind, position, why, "this item cannot be sent to the application service and is set aside");
             set_aside::put(tx, &item, &why, wanted.now)?;
         }
         (up_to, alone) = (head, None);
     }
 }
 
-/// The outcome of composing something: a panic and a damaged value are reasons, and a failure of the database is an error.
+/// The result of composing something. A panic or a damaged value becomes a reason; a failure of the database stays an error.
 fn contained<T>(compose: impl FnOnce() -> Result<T>) -> Result<Result<T, String>> {
     match catch_unwind(AssertUnwindSafe(compose)) {
         Ok(Ok(done)) => Ok(Ok(done)),
@@ -165,7 +166,7 @@ fn contained<T>(compose: impl FnOnce() -> Result<T>) -> Result<Result<T, String>
         Err(panic) => {
             let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
             let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-            let text = text.unwrap_or_else(|| "no reason was given".to_owned());
+            let text = text.unwrap_or_else(|| "unknown reason".to_owned());
             Ok(Err(format!("composing it panicked: {text}")))
         }
     }
@@ -173,7 +174,7 @@ fn contained<T>(compose: impl FnOnce() -> Result<T>) -> Result<Result<T, String>
 
 // ANCHOR_END: set_aside
 
-/// What the next transaction can carry up to a position.
+/// The content of the next transaction, up to a position.
 fn slice(tx: &mut Tx<'_>, service: &Service, wanted: &Wanted, head: Position) -> Result<Slice> {
     let interests = tx.interests();
     let slice = match gather(tx, &interests, service, head, wanted.now)? {
@@ -183,7 +184,7 @@ fn slice(tx: &mut Tx<'_>, service: &Service, wanted: &Wanted, head: Position) ->
     if slice.is_empty() && wanted.ephemeral.is_empty() {
         return Ok(Slice::Nothing);
     }
-    // Counts alone wait a little for company, but not those of a device that has run out of keys.
+    // Counts alone wait briefly for other items, unless a device has run out of keys.
     if slice.has_only_counts()
         && wanted.ephemeral.is_empty()
         && !wanted.counts_alone
@@ -215,7 +216,7 @@ fn compose(
         unused_fallback_key_types: counts.unused_fallback,
     };
     let mut body = Body::new(hooks.naming);
-    // Always there, also when it is empty: bridges refuse a body without it.
+    // Present even if empty: appservices refuse a body without it.
     body.put_always("events", &pending.events);
     if !pending.ephemeral.is_empty() {
         if pending.registration.receive_ephemeral {
@@ -231,8 +232,8 @@ fn compose(
     Ok(body)
 }
 
-/// The service took its transaction: forget what it carried and freeze what comes next, in one write. Answers where its first
-/// to-device message was, if it had one, and what comes next.
+/// The appservice has accepted its transaction: delete what it carried and freeze the next one, in one write. Returns the
+/// position of its first to-device message, if it had one, and the next transaction.
 pub(super) fn acknowledge(
     tx: &mut Tx<'_>,
     service: &Service,

@@ -1,5 +1,5 @@
-//! What the next transaction may carry: the oldest items that a service is owed, each made ready to be composed, so that a damaged one
-//! is known and stops no other.
+//! Collects the next transaction: the oldest items that an appservice is owed. Each item is read and checked separately, so
+//! that a damaged one does not stop the others.
 
 use std::collections::BTreeMap;
 
@@ -12,10 +12,10 @@ use crate::services::{Interests, Service};
 use crate::wire::{DeviceLists, OwedItem, ToDeviceEvent};
 use crate::{Result, rooms};
 
-/// Rows that are read at a time.
+/// The rows in one read.
 const PAGE: i64 = 1_000;
 
-/// An item, as a transaction carries it.
+/// An owed item, ready for a transaction.
 pub(super) struct Item {
     position: Position,
     size: usize,
@@ -30,7 +30,7 @@ enum What {
     Other(String, OwedItem),
 }
 
-/// What one transaction carries.
+/// The content of one transaction.
 #[derive(Default)]
 pub(super) struct Slice {
     pub(super) cut: Position,
@@ -39,19 +39,19 @@ pub(super) struct Slice {
     pub(super) lists: DeviceLists,
     /// The devices whose counts changed.
     pub(super) counts: Vec<Device>,
-    /// The devices that the service decides over and that receive a message.
+    /// The devices over which the appservice decides and that receive a message.
     pub(super) recipients: Vec<Device>,
     /// Items of other kinds, by kind.
     pub(super) others: BTreeMap<String, Vec<OwedItem>>,
 }
 
 impl Slice {
-    /// Whether it carries nothing.
+    /// Whether it is empty.
     pub(super) fn is_empty(&self) -> bool {
         self.has_only_counts() && self.counts.is_empty()
     }
 
-    /// Whether it carries nothing but counts.
+    /// Whether it contains only counts.
     pub(super) fn has_only_counts(&self) -> bool {
         self.events.is_empty()
             && self.to_device.is_empty()
@@ -77,11 +77,11 @@ impl Slice {
     }
 }
 
-/// The rows that cannot be sent, and why.
+/// The rows that cannot be sent, with the reasons.
 pub(super) type Damaged = Vec<(Owed, String)>;
 
 // ANCHOR: gather
-/// The next slice of what the service is owed up to a position: in order, until a kind reaches its limit or the bytes do.
+/// The next slice of owed items up to `head`, in order of position, until a kind reaches its limit or the bytes do.
 pub(super) fn gather(
     db: &mut Conn,
     interests: &Interests,
@@ -135,7 +135,7 @@ pub(super) fn gather(
     Ok(Ok(slice))
 }
 
-/// The oldest rows that wait, as many of each kind as a transaction takes, and the position up to which they are all that waits.
+/// The oldest waiting rows, at most the limit of each kind, and the position up to which they are complete.
 fn oldest(db: &mut Conn, service: &Service, head: Position) -> Result<(Vec<Owed>, Position)> {
     let mut taken: Vec<Owed> = Vec::new();
     let mut of_kind: BTreeMap<&'static str, usize> = BTreeMap::new();
@@ -144,13 +144,13 @@ fn oldest(db: &mut Conn, service: &Service, head: Position) -> Result<(Vec<Owed>
         let mut page = owed::waiting(db, &service.id, after, head, PAGE)?;
         let is_last = i64::try_from(page.len()).unwrap_or(PAGE) < PAGE;
         if let (false, Some(last)) = (is_last, page.last().map(|row| row.position)) {
-            // What stands at one position is read together: fewer rows than a page stand at any.
+            // Rows at one position must be in one page; there are always fewer than a page holds.
             page.retain(|row| row.position < last);
         }
         for row in page {
             let (name, limit) = rules::limit(&row.kind);
             let count = of_kind.entry(name).or_default();
-            // What stands at one position goes together, however much it is.
+            // Rows at one position go together, whatever their number.
             let is_first = taken
                 .first()
                 .is_none_or(|first| first.position == row.position);
@@ -170,7 +170,7 @@ fn oldest(db: &mut Conn, service: &Service, head: Position) -> Result<(Vec<Owed>
 }
 // ANCHOR_END: gather
 
-/// The events among these rows, by position.
+/// The events of these rows, by position.
 fn events(
     db: &mut Conn,
     interests: &Interests,
@@ -185,7 +185,7 @@ fn events(
     Ok(by_position.map(|(at, json)| (at.0, json)).collect())
 }
 
-/// The messages among these rows, by position.
+/// The messages of these rows, by position.
 fn messages(db: &mut Conn, rows: &[Owed]) -> Result<BTreeMap<i64, inbox::InboxRow>> {
     let kinds = [owed::TO_DEVICE, owed::OBSERVED, owed::GRANTED];
     let of_messages = rows.iter().filter(|row| kinds.contains(&row.kind.as_str()));
@@ -222,7 +222,7 @@ fn to_device(row: Option<inbox::InboxRow>) -> Result<(usize, What)> {
     Ok((size, What::ToDevice(event)))
 }
 
-/// An item whose row holds all there is to it.
+/// An item of a kind whose row contains all of it.
 fn other(row: &Owed) -> Result<(usize, What)> {
     const NAMES: usize = 60;
     let key = row.key.as_str();
@@ -232,7 +232,7 @@ fn other(row: &Owed) -> Result<(usize, What)> {
             let (user, left) = (key.to_owned(), row.item == owed::LEFT);
             (key.len() + 3, What::DeviceList { user, left })
         }
-        // A line in each of two maps, each with the user's name.
+        // The size counts one line in each of two maps, each with the user id.
         owed::COUNT => {
             let device = (parts.next(), parts.next());
             let (Some(user), Some(device)) = device else {

@@ -1,4 +1,4 @@
-//! What may be said to the sender of an application service.
+//! Messages to the sender of an application service.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,22 +13,22 @@ use crate::runtime::trace::Busy;
 use crate::services::Service;
 use crate::{Error, Result};
 
-/// Ask the service whether it is there; a success ends the back-off. Replies at once with what will bring the answer, so that
-/// neither an actor nor the door waits for the service; refused when too many pings to it are under way. ([spec])
+/// Ping the appservice; a success ends the back-off. Replies at once with a future of the result, so that neither an actor nor
+/// the router waits for the appservice. Refused if too many pings are under way. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#post_matrixappv1ping
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<Pinging>")]
 pub struct Ping {
-    /// Passed on to the service.
+    /// The transaction id to send in the ping.
     pub transaction_id: Option<String>,
 }
 
-/// A ping that is under way.
+/// The future of a ping.
 #[derive(Debug)]
 pub struct Pinging(pub(super) oneshot::Receiver<Pinged>);
 
-/// What came of a ping, on its way to the request.
+/// The result of a ping, on its way to the request.
 pub(super) struct Pinged(
     pub(super) Result<Duration>,
     #[expect(dead_code, reason = "a guard")] pub(super) Busy,
@@ -41,7 +41,7 @@ impl std::fmt::Debug for Pinged {
 }
 
 impl Pinging {
-    /// How long the answer of the service took, when it is there.
+    /// The time until the appservice answered, once it has.
     ///
     /// # Errors
     /// [`Refusal`](crate::Refusal)s: `BadStatus`, `ConnectionFailed`, `ConnectionTimeout`.
@@ -53,64 +53,64 @@ impl Pinging {
     }
 }
 
-/// End the back-off: try now.
+/// End the back-off and send now.
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "()")]
 pub struct RetryNow;
 
-/// The registration is there (again), perhaps with another URL: send what is owed.
+/// The registration is present, perhaps again or with another URL: send what is owed.
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "()")]
 pub struct Resume {
-    /// The service as it is now.
+    /// The appservice as it is now.
     #[serde(skip)]
     pub service: Arc<Service>,
 }
 
-/// The registration is gone: settle the attempt in flight, then send nothing more. What is owed is kept.
+/// The registration is gone: finish the attempt in flight, then send nothing. Owed items are kept.
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "()")]
 pub struct Pause;
 
-/// How is it going? Answered at once, whatever is in flight.
+/// Get the state of the sender. Answered at once, even during a request.
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<View>")]
 pub struct Status;
 
-/// A sender, seen from outside.
+/// The state of a sender.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct View {
-    /// The service's id.
+    /// The id of the appservice.
     pub service: String,
     /// `idle`, `gathering`, `sending`, `acknowledging`, `waiting` or `paused`.
     pub state: &'static str,
-    /// The id of the transaction that is frozen now.
+    /// The id of the frozen transaction.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transaction: Option<i64>,
-    /// How often it has been tried without a 2xx.
+    /// The number of attempts at it without a 2xx.
     pub failed_attempts: u32,
-    /// When it will be tried again, in milliseconds since the epoch.
+    /// The time of the next attempt, in milliseconds since the epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_attempt_at: Option<i64>,
     /// Why the last attempt failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
-    /// Transactions acknowledged since the server started.
+    /// The number of transactions acknowledged since the server started.
     pub acknowledged: u64,
-    /// How often it has looked for something to send since the server started.
+    /// The number of looks for something to send since the server started.
     pub gathered: u64,
-    /// What cannot be sent to it.
+    /// Items that cannot be sent to the appservice.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub set_aside: Option<SetAside>,
-    /// Whom it would merely observe, and whether the configuration grants it that.
+    /// The users that it would merely observe, and whether the configuration permits that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observing: Option<Observing>,
 }
 
-/// What a service is owed and cannot be sent.
+/// Owed items that cannot be sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SetAside {
-    /// How many rows.
+    /// Their number.
     pub count: i64,
     /// The oldest of them.
     pub oldest: Vec<Aside>,
@@ -121,24 +121,23 @@ pub struct SetAside {
 pub struct Aside {
     /// `event`, `to_device`, `device_list`, `count` or `account_data`.
     pub kind: String,
-    /// Its place in the order.
+    /// Its position.
     pub position: i64,
-    /// Why.
+    /// Why it cannot be sent.
     pub why: String,
 }
 
-/// Users who are not a service's alone.
+/// Users in the non-exclusive namespaces of an appservice.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Observing {
-    /// The patterns that match them.
+    /// The patterns of these namespaces.
     pub namespaces: Vec<String>,
-    /// Whether it gets copies of messages to them.
+    /// Whether the appservice gets copies of messages to them.
     pub granted: bool,
 }
 
 impl Observing {
-    /// What a service would observe, if anything.
-    #[must_use]
+    /// The users that an appservice would observe, if any.
     pub fn of(service: &Service) -> Option<Observing> {
         let shared = service.registration.shared_users();
         (!shared.is_empty()).then(|| Observing {
@@ -148,41 +147,41 @@ impl Observing {
     }
 }
 
-/// Said by a sender to who keeps ephemeral data: what there is for my service, now. What is beyond the limit waits for the next
-/// time.
+/// From a sender to the actor that keeps ephemeral data: take what waits for this appservice. Items beyond the limit stay for
+/// the next time.
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Vec<Box<RawValue>>")]
 pub struct TakeEphemeral {
-    /// For which service.
+    /// The appservice.
     pub service: ServiceId,
-    /// At most so many items.
+    /// The most items.
     pub limit: usize,
 }
 
-/// Said by a sender to who keeps ephemeral data: my service is down, and what waits for it is dropped.
+/// From a sender to the actor that keeps ephemeral data: the appservice does not answer, so drop what waits for it.
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "()")]
 pub struct DropEphemeral {
-    /// For which service.
+    /// The appservice.
     pub service: ServiceId,
 }
 
-/// One attempt at a transaction, as a development server records it among the messages.
+/// One attempt at a transaction, as a development server records it in the trace.
 #[derive(Debug, Clone, Serialize)]
 pub struct Attempt {
-    /// To which service.
+    /// The appservice.
     pub service: ServiceId,
     /// The transaction's id.
     pub transaction: i64,
-    /// Counts from 1 for each transaction.
+    /// The number of the attempt, counted from 1 for each transaction.
     pub attempt: u32,
-    /// When it ended, in milliseconds since the epoch.
+    /// The time at which it ended, in milliseconds since the epoch.
     pub at: i64,
-    /// The HTTP status, or why there was none.
+    /// The HTTP status, or the error.
     pub outcome: String,
-    /// The older path under which it was sent, for a service that does not know the present one.
+    /// The older path, if it was sent there because the appservice does not know the present one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// What was sent, to the byte.
+    /// The body that was sent, byte for byte.
     pub body: Box<serde_json::value::RawValue>,
 }

@@ -1,14 +1,14 @@
-//! The sender of one application service: one frozen transaction, one request in flight, ever.
+//! The sender of one application service. It has one frozen transaction and one request in flight at most.
 //!
 //! *Owns* `owed`, `frozen_transactions` and the transaction counter of its service.
 //!
 //! *Asks* `sync` for ephemeral data.
 //!
-//! *Tells* `to_device_inbox` [`Acknowledged`], once the write after the 2xx has recorded it, and `sync` to drop ephemeral data while its
-//! service is down.
+//! *Tells* `to_device_inbox` [`Acknowledged`], after the write that records a 2xx, and `sync` to drop ephemeral data while its
+//! appservice does not answer.
 //!
-//! *Promises* that a body is on the disk before its first attempt, that each retry is the same to the byte under the same id
-//! until a 2xx, that ids never repeat, and that nothing is forgotten that was not in an acknowledged body.
+//! *Promises* that a body is committed before its first attempt; that each retry has the same bytes and the same id until a
+//! 2xx; that ids are never used twice; that an owed item is deleted only after a transaction with it was acknowledged.
 //!
 //! *Spec* [Pushing events](https://spec.matrix.org/v1.19/application-service-api/#pushing-events),
 //! [MSC3202](https://github.com/matrix-org/matrix-spec-proposals/pull/3202),
@@ -45,23 +45,23 @@ pub use counts::SIGNED_CURVE25519;
 pub use freeze::EPHEMERAL;
 pub use messages::*;
 
-/// How long key counts wait for company before they go alone; those of a device that has run out of keys do not wait.
+/// How long key counts wait to be sent with other items. Those of a device without unclaimed keys do not wait.
 const COUNTS_DELAY: Duration = Duration::from_millis(200);
 
-/// Above every position: what has none may be there already.
+/// Above every position. An item without a position may be there already.
 const NO_POSITION: Position = Position(i64::MAX);
 
-/// How long to wait before a write that failed is tried again.
+/// The delay before a failed write is repeated.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// What the sender is doing.
+/// The state of the sender.
 #[derive(Debug)]
 enum State {
     Idle,
     Gathering,
     Sending(Arc<Frozen>),
     Acknowledging(Arc<Frozen>),
-    /// The attempt failed; the timer runs.
+    /// The attempt failed; the timer for the next one runs, and fires at this time.
     Waiting(Arc<Frozen>, SpawnHandle, i64),
 }
 
@@ -72,14 +72,14 @@ pub struct AppserviceSender {
     transport: Transport,
     ephemeral: Option<Ephemeral>,
     state: State,
-    /// Up to here hints came while something was in flight.
+    /// The position up to which items were announced while the sender was busy.
     hinted: Position,
-    /// More waits than the transaction in flight carries.
+    /// Whether more waits than the transaction in flight carries.
     more: bool,
-    /// Up to here was looked last.
+    /// The position up to which it looked last.
     looked: Position,
     paused: bool,
-    /// Counts have waited long enough.
+    /// Whether counts have waited long enough.
     counts_due: bool,
     counts_timer: Option<SpawnHandle>,
     failed_attempts: u32,
@@ -87,13 +87,13 @@ pub struct AppserviceSender {
     acknowledged: u64,
     life: Life,
     gathered: u64,
-    /// Pings under way.
+    /// The number of pings under way.
     pings: usize,
-    /// The next look is the first since the start or since the registration changed.
+    /// Whether the next look is the first since the start or since the registration changed.
     is_first: bool,
 }
 
-/// Who keeps ephemeral data.
+/// The addresses of the actor that keeps ephemeral data.
 #[derive(Clone)]
 pub struct Ephemeral {
     take: Recipient<TakeEphemeral>,
@@ -101,7 +101,7 @@ pub struct Ephemeral {
 }
 
 impl Ephemeral {
-    /// It is kept by this actor.
+    /// The addresses of this actor.
     pub fn kept_by<A>(keeper: &Addr<A>) -> Ephemeral
     where
         A: Actor + Handler<TakeEphemeral> + Handler<DropEphemeral>,
@@ -116,7 +116,6 @@ impl Ephemeral {
 
 impl AppserviceSender {
     /// A sender for this service.
-    #[must_use]
     pub fn new(
         env: Env,
         service: Arc<Service>,
@@ -145,12 +144,12 @@ impl AppserviceSender {
         }
     }
 
-    /// Look for something to send, unless something is in flight: then look again afterwards.
+    /// Look for something to send. If the sender is busy, look again afterwards.
     fn look(&mut self, ctx: &mut Context<Self>) {
         self.look_up_to(None, ctx);
     }
 
-    /// The same, where it is known up to which position there is something; none for what has no position.
+    /// The same, for items up to a position; `None` for those without a position.
     fn look_up_to(&mut self, up_to: Option<Position>, ctx: &mut Context<Self>) {
         if self.paused || self.service.registration.url.is_none() {
             return;
@@ -187,7 +186,7 @@ impl AppserviceSender {
             Ok(found) => this.found(found, ctx),
             Err(Error::Storage(schema::Error::Stopped)) => this.paused = true,
             Err(error) => {
-                tracing::error!(service = %this.service.id, %error, "gathering failed; it is tried again");
+                tracing::error!(service = %this.service.id, %error, "gathering failed; the next attempt follows");
                 this.is_first |= is_first;
                 this.last_error = Some(format!("gathering failed: {error}"));
                 this.state = State::Idle;
@@ -199,7 +198,7 @@ impl AppserviceSender {
 
     fn found(&mut self, found: Found, ctx: &mut Context<Self>) {
         self.looked = found.looked;
-        // What came meanwhile was seen already, if it stands where this looked.
+        // Items that were announced meanwhile have been seen if they are at or below the position of this look.
         if self.hinted <= found.looked {
             self.hinted = Position::START;
         }
@@ -223,7 +222,8 @@ impl AppserviceSender {
         }
     }
 
-    /// Counts go alone only after a short delay: usually the message that the claim was for brings them along.
+    /// Counts are sent alone only after a short delay: usually the message for which a key was claimed follows soon and takes
+    /// them along.
     fn delay_counts(&mut self, ctx: &mut Context<Self>) {
         if self.counts_timer.is_some() {
             return;
@@ -236,17 +236,17 @@ impl AppserviceSender {
         })));
     }
 
-    /// Typing, receipts and presence are not kept for a service that is down.
+    /// Typing, receipts and presence are not kept for an appservice that does not answer.
     fn drop_ephemeral(&self) {
         if let Some(ephemeral) = &self.ephemeral {
             let service = self.service.id.clone();
-            // Where the keeper has no room for a word, the next failed attempt says it again.
+            // If the mailbox is full, the next failed attempt sends this again.
             let _ = ephemeral.drop.try_send(DropEphemeral { service });
         }
     }
 }
 
-/// What the next transaction is made with; ephemeral data is taken now or dropped.
+/// The parameters of the next transaction. Ephemeral data is taken now or dropped.
 async fn wanted(
     env: &Env,
     service: &Service,
@@ -281,9 +281,9 @@ impl Actor for AppserviceSender {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         self.life.watch(ctx, &self.env, "appservice_sender");
-        // Many nudges are as good as one.
+        // One waiting notification serves for many, so a small mailbox is enough.
         ctx.set_mailbox_capacity(16);
-        // What the last run left: a frozen body first, then whatever is owed.
+        // Continue after the last run: the frozen body first, then owed items.
         self.look(ctx);
     }
 }
@@ -315,7 +315,7 @@ impl Handler<Pause> for AppserviceSender {
     fn handle(&mut self, _: Pause, ctx: &mut Context<Self>) {
         self.paused = true;
         self.drop_ephemeral();
-        // An attempt in flight is settled; one that waits for its time is not made.
+        // An attempt in flight is finished; a scheduled one is cancelled.
         if let State::Waiting(_, timer, _) = &self.state {
             ctx.cancel_future(*timer);
             self.state = State::Idle;

@@ -1,4 +1,4 @@
-//! Pings to the service: beside its transactions, few at a time, and the end of a back-off where one succeeds.
+//! Pings to the appservice: concurrent with its transactions, a few at a time. A success ends the back-off.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use crate::services::Service;
 use crate::transport::Transport;
 use crate::{Env, Refusal, Result};
 
-/// How many pings to its service are under way at most.
+/// The most pings under way to one appservice.
 const PINGS: usize = 4;
 
-/// When a ping beyond that is told to come again, in milliseconds.
+/// The `retry_after_ms` of a ping beyond that.
 const PING_LATER: u64 = 1_000;
 
 impl Handler<Ping> for AppserviceSender {
@@ -44,7 +44,7 @@ impl Handler<Ping> for AppserviceSender {
             if took.is_ok() {
                 this.retry(ctx);
             }
-            // A request that has ended does not hear it.
+            // The request may have ended; the failed send is ignored.
             let _ = tell.send(Pinged(took, this.env.trace.busy()));
             drop(busy);
         }));
@@ -52,7 +52,7 @@ impl Handler<Ping> for AppserviceSender {
     }
 }
 
-/// Ask the service whether it is there, and wait for its answer.
+/// Ping the appservice and wait for its answer.
 async fn ping(
     env: Env,
     transport: Transport,
@@ -68,7 +68,7 @@ async fn ping(
     let answer = tokio::select! {
         answer = transport.ping(&service, body, &env.clock) => answer?,
         () = env.stopping.stopped() => {
-            return Err(Refusal::ConnectionFailed("the server stops".to_owned()).into());
+            return Err(Refusal::ConnectionFailed("the server is shutting down".to_owned()).into());
         }
     };
     if !rules::is_acknowledged(answer.status) {

@@ -1,4 +1,4 @@
-//! How a sender is, seen from outside.
+//! Reports the state of a sender.
 
 use actix::{Context, Handler, ResponseFuture};
 use schema::set_aside;
@@ -6,7 +6,7 @@ use schema::set_aside;
 use super::{AppserviceSender, Aside, Observing, SetAside, State, Status, View};
 use crate::{Error, Result, guarded};
 
-/// How many rows that are set aside are shown.
+/// The most rows that were set aside in a report.
 const SHOWN: i64 = 10;
 
 impl AppserviceSender {

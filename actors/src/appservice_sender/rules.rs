@@ -1,4 +1,4 @@
-//! What goes into a transaction, and when a failed one is tried again.
+//! The limits of a transaction, and the delay before a failed one is retried.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,14 +16,13 @@ pub const ITEMS: usize = 100;
 /// The most bytes of items in a transaction; a single larger item goes alone.
 pub const BYTES: usize = 1 << 20;
 
-/// The most devices whose counts are told in one transaction.
+/// The most devices with counts in one transaction.
 pub const COUNTS: usize = 500;
 
-/// The most device-list changes in a transaction, far above what fits into its bytes with names of usual length.
+/// The most device-list changes in a transaction. With user ids of usual length the limit of bytes is reached far earlier.
 const LISTS: usize = 10_000;
 
-/// How many items of a kind a transaction takes, and the name of what the limit is for: kinds with one name share it.
-#[must_use]
+/// The most items of a kind in a transaction, with the name of the limit: kinds with the same name share it.
 pub fn limit(kind: &str) -> (&'static str, usize) {
     match kind {
         owed::EVENT => ("events", ITEMS),
@@ -35,12 +34,11 @@ pub fn limit(kind: &str) -> (&'static str, usize) {
 }
 
 // ANCHOR: cut
-/// The position up to which the next transaction carries everything: the largest one up to `head` at which the items, given by
-/// position and size in order, stay below [`BYTES`] together. What stands at one position goes together, and the oldest always goes,
-/// however large it is.
+/// The position up to which the next transaction carries everything: the largest one up to `head` at which the items, given as
+/// position and size in order, stay below [`BYTES`] together. Items at one position go together, and the oldest position always
+/// goes, whatever its size.
 ///
-/// Nothing above the cut is taken, of any kind: so a room key never comes after the event that it decrypts.
-#[must_use]
+/// Nothing above the cut is taken, of any kind, so a room key never arrives after the event that it decrypts.
 pub fn cut(head: Position, items: &[(Position, usize)]) -> Position {
     let mut bytes = 0;
     for (i, (position, size)) in items.iter().enumerate() {
@@ -57,12 +55,11 @@ pub fn cut(head: Position, items: &[(Position, usize)]) -> Position {
 pub type Device = (String, String);
 
 // ANCHOR: spoken_of
-/// The devices whose counts a transaction tells, each once: those that changed, and as a service's policy has it those that
-/// receive a message in the transaction and the sender's own. At most [`COUNTS`], the changed ones first.
+/// The devices whose counts a transaction includes, each once: those that changed and, depending on the appservice's policy,
+/// those that receive a message in the transaction and those of its sender. At most [`COUNTS`], the changed ones first.
 ///
-/// Only devices that the service decides over are given: a bridge sets up encryption for whomever it sees named.
-/// [`CountsPolicy::Always`] tells these and everybody else.
-#[must_use]
+/// Only devices over which the appservice decides may be passed in: a bridge sets up encryption for every user that it sees.
+/// With [`CountsPolicy::Always`] the caller adds all other such devices.
 pub fn spoken_of(
     policy: CountsPolicy,
     changed: &[Device],
@@ -80,11 +77,10 @@ pub fn spoken_of(
 }
 // ANCHOR_END: spoken_of
 
-/// How long to wait after so many failed attempts: doubles from 1 s to 5 min, less up to a quarter so that services that failed
-/// together do not all come back together. The same seed and attempt give the same delay. ([spec])
+/// The delay after this many failed attempts: it doubles from 1 s to 5 min, minus up to a quarter, so that appservices that
+/// failed together are not retried together. The same seed and attempt give the same delay. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#pushing-events
-#[must_use]
 pub fn back_off(failed_attempts: u32, seed: &str) -> Duration {
     const LONGEST: u64 = 300_000;
     let doubled = 1_000u64
@@ -101,15 +97,14 @@ pub fn back_off(failed_attempts: u32, seed: &str) -> Duration {
     Duration::from_millis(doubled - jitter)
 }
 
-/// Whether a service has taken a transaction: any 2xx, whatever its body. ([spec])
+/// Whether an appservice has accepted a transaction: any 2xx, whatever its body. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#put_matrixappv1transactionstxnid
-#[must_use]
 pub fn is_acknowledged(status: u16) -> bool {
     (200..300).contains(&status)
 }
 
-/// Why a row cannot be sent, if the row itself is the cause.
+/// Why a row cannot be sent, if the error comes from the row itself. Other errors are returned.
 pub(super) fn reason(error: Error) -> Result<String> {
     match error {
         Error::Storage(storage) if storage.is_damage() => Ok(storage.to_string()),

@@ -1,4 +1,4 @@
-//! Sending a frozen transaction: one attempt, and the same bytes again after a failure.
+//! Sends a frozen transaction, and the same bytes again after a failure.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::transport;
 use crate::{Refusal, Result};
 
 impl AppserviceSender {
-    /// One attempt.
+    /// Make one attempt.
     pub(super) fn send(&mut self, frozen: Arc<Frozen>, ctx: &mut Context<Self>) {
         if self.paused {
             self.state = State::Idle;
@@ -56,7 +56,7 @@ impl AppserviceSender {
         }));
     }
 
-    /// Put the attempt down where a developer looks: what was sent, and what came of it.
+    /// Record the attempt in the trace: what was sent, and the outcome.
     fn record(&self, answer: &Result<transport::Answer>) {
         let (State::Sending(frozen), true) = (&self.state, self.env.trace.is_on()) else {
             return;
@@ -79,12 +79,12 @@ impl AppserviceSender {
             .told("appservice_sender", "service", &attempt);
     }
 
-    /// The attempt failed: the same bytes again, later.
+    /// The attempt failed: schedule the next one, with the same bytes.
     fn wait(&mut self, frozen: Arc<Frozen>, why: String, ctx: &mut Context<Self>) {
         self.failed_attempts += 1;
         let delay = rules::back_off(self.failed_attempts, self.service.id.as_str());
         tracing::warn!(service = %self.service.id, transaction = frozen.txn_id, attempt = self.failed_attempts, why,
-            again_in = ?delay, "a transaction was not acknowledged");
+            again_in = ?delay, "the application service did not acknowledge a transaction");
         self.last_error = Some(why);
         self.drop_ephemeral();
         if self.paused {

@@ -1,4 +1,4 @@
-//! [`Claim`]: one-time keys, of which some are kept by services.
+//! [`Claim`]: claims one-time keys, some of which are kept by appservices.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -29,7 +29,8 @@ impl Handler<Claim> for KeyProxy {
 
 impl Parts {
     // ANCHOR: claim
-    /// The key store first, then the services, then the key store: it never waits for a service.
+    /// Claim from the key store, then from the appservices, then fallback keys from the key store. The key store never waits
+    /// for an appservice.
     async fn claim(&self, by: &Identity, wanted: Wanted) -> Result<OneTimeKeys> {
         let proxy = self.proxies.claim;
         let claim = key_store::Claim {
@@ -49,7 +50,8 @@ impl Parts {
     }
     // ANCHOR_END: claim
 
-    /// Ask for what is missing, each service for its own users. Two claims never share an answer: a one-time key is for one claimer.
+    /// Ask the exclusive owner of each user for the missing keys. Two claims never share an answer, since a one-time key can be
+    /// used once.
     async fn claim_from_services(
         &self,
         by: &Identity,
@@ -87,7 +89,7 @@ impl Parts {
         Ok(())
     }
 
-    /// The stored keys of these devices, which verify what a service says in their name.
+    /// The stored keys of these devices, with which the appservice's answer is verified.
     async fn stored_keys(&self, by: &Identity, asked: &Wanted) -> Result<UserKeys> {
         let queried = asked
             .iter()

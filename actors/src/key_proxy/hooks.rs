@@ -1,4 +1,5 @@
-//! What a proposal says of a key proxy: what a service is asked, and what of its answer is used.
+//! The hooks of a proposal for keys that appservices keep: the question to an appservice, and which parts of its answer can be
+//! used.
 
 use std::collections::BTreeSet;
 
@@ -7,51 +8,51 @@ use ruma::OwnedUserId;
 use crate::key_store::queries::UserKeys;
 use crate::key_store::{OneTimeKeys, Wanted};
 
-/// Which services are asked, and where.
+/// Which appservices are asked, and where.
 #[derive(Debug, Clone, Copy)]
 pub struct Proxy {
-    /// The key of a registration that opts in with `true`.
+    /// The registration key that opts in with `true`.
     pub opt_in: &'static str,
     /// The path of the question.
     pub endpoint: &'static str,
 }
 
-/// What can be used of an answer, and why the rest cannot.
+/// The usable part of an answer, and why the rest was dropped.
 #[derive(Debug, Default)]
 pub struct Read<T> {
-    /// What can be used.
+    /// The usable part.
     pub said: T,
-    /// What was dropped: a line each.
+    /// The reasons for the dropped parts, one line each.
     pub dropped: Vec<String>,
 }
 
-/// How services are asked for one-time keys.
+/// How appservices are asked for one-time keys.
 #[derive(Debug, Clone, Copy)]
 pub struct ClaimProxy {
-    /// Which services, and where.
+    /// Which appservices, and where.
     pub proxy: Proxy,
     /// The question.
     pub ask: fn(&Wanted) -> String,
-    /// What of the answer can be used: by what was asked, and the stored keys of the devices.
+    /// The usable part of the answer, given the wanted keys, the stored keys of the devices, and the answer.
     pub read: fn(&Wanted, &UserKeys, &str) -> Read<OneTimeKeys>,
 }
 
-/// How services are asked for the keys of users.
+/// How appservices are asked for the keys of users.
 #[derive(Debug, Clone, Copy)]
 pub struct QueryProxy {
-    /// Which services, and where.
+    /// Which appservices, and where.
     pub proxy: Proxy,
     /// The question about all devices of these users.
     pub ask: fn(&BTreeSet<OwnedUserId>) -> String,
-    /// What of the answer can be used.
+    /// The usable part of the answer.
     pub read: fn(&BTreeSet<OwnedUserId>, &str) -> Read<UserKeys>,
 }
 
-/// What the proposals that are on say of claims and of queries.
+/// The hooks of the enabled proposals for claims and queries.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Proxies {
-    /// For claims, if a proposal says something.
+    /// The hook for claims, if there is one.
     pub claim: Option<ClaimProxy>,
-    /// For queries, if a proposal says something.
+    /// The hook for queries, if there is one.
     pub query: Option<QueryProxy>,
 }

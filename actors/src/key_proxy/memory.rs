@@ -1,4 +1,4 @@
-//! What services said lately: the keys of their users, and which of their one-time keys were handed out.
+//! Two caches of recent answers by appservices: the keys of their users, and the one-time keys that were given away.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,17 +11,17 @@ use crate::key_store::OneTimeKeys;
 use crate::key_store::queries::UserKeys;
 use crate::runtime::bounded::Bounded;
 
-/// How long an answer is used, also one that says nothing, in milliseconds: keys can be stale for so long.
+/// How long an answer is used, even an empty one, in milliseconds. Cached keys can be outdated for this time.
 const MOMENT: i64 = 10_000;
 
-/// How many bytes of answers are remembered: the keys of some thousand users.
+/// The most bytes of cached answers: the keys of some thousand users.
 const ANSWERS: usize = 8 << 20;
 
-/// How many bytes of the names of handed-out keys are remembered: some ten thousand. A service that repeats a key does so soon,
-/// when it is asked again before it has noted its answer.
+/// The most bytes of the names of keys that were given away: some ten thousand. An appservice that repeats a key does so soon,
+/// when it is asked again before it has recorded its answer.
 const GIVEN: usize = 2 << 20;
 
-/// What was said of each user: a query gets it without asking again, whichever other users it names.
+/// The answers, by user: a query uses an answer whichever other users it names.
 pub(super) struct KeyAnswers(Bounded<(ServiceId, OwnedUserId), (i64, Arc<UserKeys>)>);
 
 impl Default for KeyAnswers {
@@ -44,7 +44,7 @@ fn size(keys: &UserKeys) -> usize {
 }
 
 impl KeyAnswers {
-    /// What is known of these users, and the users about which the service must be asked.
+    /// The cached keys of these users, and the users about whom the appservice must be asked.
     pub(super) fn known(
         &mut self,
         service: &ServiceId,
@@ -65,7 +65,7 @@ impl KeyAnswers {
         (said, unknown)
     }
 
-    /// Remember what the service said of the users that it was asked about. Where it said nothing, that is remembered too.
+    /// Cache the appservice's answer about these users. A user missing from the answer is cached too.
     pub(super) fn learn(
         &mut self,
         service: &ServiceId,
@@ -97,7 +97,7 @@ fn of_user(said: &mut UserKeys, user: &UserId) -> UserKeys {
     }
 }
 
-/// Which one-time keys of services were handed out: a key that a service names twice is not used twice.
+/// The one-time keys of appservices that were given away: a key that an appservice sends twice is used once.
 pub(super) struct GivenKeys(Bounded<String, ()>);
 
 impl Default for GivenKeys {
@@ -107,7 +107,7 @@ impl Default for GivenKeys {
 }
 
 impl GivenKeys {
-    /// Take out the keys that were handed out before, and note the others. What was taken out: a line each.
+    /// Remove the keys that were given away before, and record the others. Returns a line for each removed key.
     pub(super) fn first_time(&mut self, keys: &mut OneTimeKeys) -> Vec<String> {
         let mut again = Vec::new();
         for (user, devices) in keys.iter_mut() {
@@ -118,7 +118,7 @@ impl GivenKeys {
                     if is_new {
                         self.0.put(key, ());
                     } else {
-                        again.push(format!("{key}: it was given out before"));
+                        again.push(format!("{key}: it was given away before"));
                     }
                     is_new
                 });
@@ -142,18 +142,18 @@ mod tests {
     }
 
     #[test]
-    fn each_user_is_asked_about_once_in_a_while_by_whichever_query() {
+    fn an_answer_about_a_user_serves_every_query_for_a_while() {
         let (mut answers, irc) = (KeyAnswers::default(), ServiceId::from("irc"));
         answers.learn(&irc, users(0..3), UserKeys::default(), 0);
         let mut unknown = |who, now| answers.known(&irc, who, now).1;
         assert_eq!(unknown(users(1..5), MOMENT - 1), users(3..5));
         assert_eq!(unknown(users(1..5), MOMENT), users(1..5));
         let other = answers.known(&ServiceId::from("other"), users(0..3), 1);
-        assert_eq!(other.1, users(0..3), "each service is asked for itself");
+        assert_eq!(other.1, users(0..3), "each service has its own answers");
     }
 
     #[test]
-    fn a_key_is_given_once_as_far_as_is_remembered() {
+    fn a_key_is_given_away_once_while_it_is_cached() {
         let key = |n: usize| -> OneTimeKeys {
             let keys = json!({"@irc_bob:test": {"GHOST": {format!("signed_curve25519:{n}"): {}}}});
             serde_json::from_value(keys).expect("keys")

@@ -11,69 +11,67 @@ use crate::key_store::{OneTimeKeys, Wanted};
 use crate::runtime::trace::{Busy, cause};
 use crate::{Error, Identity, Result};
 
-/// The name of the actor, as traced.
+/// The name of the actor in the trace.
 pub(super) const NAME: &str = "key_proxy";
 
-/// Take a key from each of these devices: a stored one-time key; else what the service says that owns the user; else the stored
-/// fallback key. Replies at once with what will bring the keys.
+/// Take a key from each of these devices: a stored one-time key; else one from the appservice that owns the user; else the
+/// stored fallback key. Replies at once with a future of the keys.
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<Pending<OneTimeKeys>>")]
 pub struct Claim {
-    /// The claimer. If it is a service, it is not asked.
+    /// The claimer. If it is an appservice, that appservice is not asked.
     pub by: Identity,
-    /// From which devices.
+    /// The devices from which keys are claimed.
     pub wanted: Wanted,
-    /// The request behind the claim.
+    /// The request that caused the claim.
     #[serde(skip)]
     pub cause: Arc<str>,
 }
 
 impl Claim {
-    /// A claim as part of the current request.
-    #[must_use]
+    /// A claim caused by the current request.
     pub fn new(by: Identity, wanted: Wanted) -> Claim {
         let cause = cause();
         Claim { by, wanted, cause }
     }
 }
 
-/// Look up the keys of these users: what is stored, and over it what the services say that own them. Replies at once with what will
-/// bring the keys.
+/// Look up the keys of these users: the stored ones, replaced by those of the appservices that own the users. Replies at once
+/// with a future of the keys.
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<Pending<UserKeys>>")]
 pub struct Query {
-    /// The reader. If it is a service, it is not asked.
+    /// The reader. If it is an appservice, that appservice is not asked.
     pub by: Identity,
-    /// Whose keys.
+    /// The users and devices.
     pub queried: Queried,
-    /// The request behind the query.
+    /// The request that caused the query.
     #[serde(skip)]
     pub cause: Arc<str>,
 }
 
 impl Query {
-    /// A query as part of the current request.
-    #[must_use]
+    /// A query caused by the current request.
     pub fn new(by: Identity, queried: Queried) -> Query {
         let cause = cause();
         Query { by, queried, cause }
     }
 }
 
-/// Keys that are looked for.
+/// A future of keys.
 pub struct Pending<T>(pub(super) oneshot::Receiver<Told<T>>);
 
-/// Keys on their way to the asker: something is under way until they have arrived.
+/// Keys on their way to the caller. They count as work under way until they arrive.
 pub(super) struct Told<T>(
     pub(super) Result<T>,
     #[expect(dead_code, reason = "a guard")] pub(super) Busy,
 );
 
 impl<T> Pending<T> {
-    /// The keys, when they are found.
+    /// The keys, once they are found.
     ///
     /// # Errors
-    /// Those of the key store; [`Error::Failed`] when the proxy is gone.
+    /// Those of the key store; [`Error::Failed`] if the proxy is gone.
     pub async fn keys(self) -> Result<T> {
         let told = self.0.await.map_err(|_| Error::Failed(NAME))?;
         told.0

@@ -1,16 +1,16 @@
-//! Keys that services keep themselves: in the middle of a claim or a query, the service that owns a user is asked for its keys,
-//! where a proposal is on and the service's registration opts in.
+//! Keys that appservices keep themselves: during a claim or a query, the appservice that owns a user is asked for the user's
+//! keys, if a proposal is on and the registration opts in.
 //!
-//! *Owns* no tables; in memory what services answered lately, and which of their one-time keys were handed out.
+//! *Owns* no tables; in memory recent answers of appservices, and which of their one-time keys were given away.
 //!
-//! *Asks* `key_store` and `appservice_queries`, in turns. It may wait for a service because it owns no rows: the service calls back,
-//! and `key_store` must answer it meanwhile.
+//! *Asks* `key_store` and `appservice_queries`, alternately. It may wait for an appservice because it owns no rows: if the
+//! appservice calls back, `key_store` can answer.
 //!
-//! *Tells* no one.
+//! *Tells* no actor.
 //!
-//! *Promises* that a request without keys of its own from a service is answered with what is stored; that of an answer only what
-//! was asked for and passes the checks of an upload is used; that a one-time key is asked for and handed out for one claim, and not
-//! again as far as is remembered; that a service is asked for the keys of a user once in ten seconds, by however many queries.
+//! *Promises* that stored keys are returned where an appservice has none; that only the requested parts of an answer are used,
+//! and only if they pass the checks of an upload; that a one-time key is requested and given away for one claim, and not again
+//! while it is cached; that an appservice is asked for the keys of a user once in ten seconds at most.
 //!
 //! *Spec* [MSC3983](https://github.com/matrix-org/matrix-spec-proposals/pull/3983),
 //! [MSC3984](https://github.com/matrix-org/matrix-spec-proposals/pull/3984).
@@ -49,7 +49,7 @@ pub struct KeyProxy {
     life: Life,
 }
 
-/// What a claim or a query needs while it goes on beside the mailbox.
+/// The parts that a claim or a query needs while it runs concurrently.
 struct Parts {
     env: Env,
     key_store: Address<KeyStore>,
@@ -60,8 +60,7 @@ struct Parts {
 }
 
 impl KeyProxy {
-    /// Nothing is known.
-    #[must_use]
+    /// A proxy with empty caches.
     pub fn new(
         env: Env,
         key_store: Address<KeyStore>,
@@ -82,7 +81,7 @@ impl KeyProxy {
         }
     }
 
-    /// Begin this work, as a consequence of `cause`, beside the mailbox.
+    /// Start this work concurrently, with `cause` as its cause.
     fn begin<T: 'static>(
         &self,
         ctx: &mut Context<Self>,
@@ -94,7 +93,7 @@ impl KeyProxy {
         let work = guarded(&env, NAME, caused_by(cause, work));
         let answered = async move {
             let answer = work.await;
-            // An asker that has given up is no failure.
+            // The caller may have given up waiting.
             let _ = tell.send(Told(answer, env.trace.busy()));
         };
         ctx.spawn(answered.into_actor(self));
@@ -103,7 +102,7 @@ impl KeyProxy {
 }
 
 impl Parts {
-    /// Put each question to its service, all at the same time. Each comes back with its answer, or with `None` for whatever reason.
+    /// Send all questions at the same time. Each is returned with its answer, or with `None` if there is none.
     async fn put_all<T>(
         &self,
         questions: Vec<(ServiceId, T, Question)>,
@@ -121,7 +120,7 @@ impl Parts {
     }
 }
 
-/// Log the parts of a service's answer that are not used.
+/// Log the parts of an appservice's answer that are not used.
 fn log_dropped(service: &ServiceId, endpoint: &str, dropped: &[String]) {
     for why in dropped {
         tracing::warn!(%service, endpoint, why, "a part of an answer was dropped");

@@ -1,4 +1,4 @@
-//! Whether a claim or a query has services asked at all: where not, the key store alone answers it.
+//! Whether an appservice is asked during a claim or a query. If none is, the key store alone answers.
 
 use ruma::OwnedUserId;
 
@@ -9,15 +9,13 @@ use crate::key_store::queries::Queried;
 use crate::services::CarriesInterests;
 use crate::{Env, Identity};
 
-/// Whether a service may keep one-time keys of these devices.
-#[must_use]
+/// Whether an appservice may keep one-time keys of these devices.
 pub fn concerns_claim(env: &Env, proxies: Proxies, by: &Identity, wanted: &Wanted) -> bool {
     let proxy = proxies.claim.map(|claim| claim.proxy);
     is_concerned(env, proxy, by, wanted.keys())
 }
 
-/// Whether a service may keep keys of these users.
-#[must_use]
+/// Whether an appservice may keep keys of these users.
 pub fn concerns_query(env: &Env, proxies: Proxies, by: &Identity, queried: &Queried) -> bool {
     let proxy = proxies.query.map(|query| query.proxy);
     is_concerned(env, proxy, by, queried.keys())

@@ -1,4 +1,4 @@
-//! [`Query`]: the keys of users, of which some are kept by services.
+//! [`Query`]: looks up the keys of users, some of which are kept by appservices.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -28,7 +28,7 @@ impl Handler<Query> for KeyProxy {
 
 impl Parts {
     // ANCHOR: query
-    /// What is stored, and over it what the services say that own the users. Where one does not answer, what is stored.
+    /// The stored keys, replaced by those of the appservices that own the users. Without an answer, the stored keys stay.
     async fn query(&self, by: &Identity, queried: Queried) -> Result<UserKeys> {
         let mut keys = query_keys(&self.env, by, queried.clone()).await?;
         let Some(proxy) = self.proxies.query else {
@@ -41,8 +41,8 @@ impl Parts {
     }
     // ANCHOR_END: query
 
-    /// What the services that own these users say of them. It is remembered for a moment, so that a user is asked about once in
-    /// that time, by however many queries.
+    /// The keys of these users from the appservices that own them. They are cached for a moment, so that many queries about a
+    /// user send one question.
     async fn said_by_owners(
         &self,
         by: &Identity,
@@ -57,7 +57,7 @@ impl Parts {
             let (known, unknown) = answers.known(&service, users, clock.monotonic());
             said.extend(known);
             if !unknown.is_empty() {
-                // The same query of many at the same time is one question.
+                // Several queries at the same time share one question.
                 let question = Question::post(endpoint, (proxy.ask)(&unknown), Sharing::Joined);
                 questions.push((service, unknown, question));
             }

@@ -1,4 +1,4 @@
-//! Which services are asked for keys, and how their answers and the stored keys come together. Pure.
+//! Which appservices are asked for keys, and how their answers are merged with the stored keys. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,9 +15,8 @@ use crate::key_store::queries::{Queried, UserKeys};
 use crate::key_store::rules::{canonical, is_same_signed_part};
 use crate::services::{Interests, Service};
 
-/// The services that are asked, each with which of these users: those that alone may be the user and that have opted in. A service
-/// that asks is not asked: it knows the answer, and it would wait for itself.
-#[must_use]
+/// The appservices to ask, each with its users: those that claim a user exclusively and have opted in. The appservice that
+/// sends the request is not asked: it knows the answer, and would wait for itself.
 pub fn owners<'a>(
     interests: &Interests,
     by: &Identity,
@@ -41,15 +40,15 @@ pub fn owners<'a>(
     owners
 }
 
-/// Put more keys to these.
+/// Add keys to a set.
 pub(super) fn add(keys: &mut OneTimeKeys, more: OneTimeKeys) {
     for (user, devices) in more {
         keys.entry(user).or_default().extend(devices);
     }
 }
 
-/// Where the service and the server know a key alike, what is stored stays: it carries the signatures of others, and the name
-/// of the device. Where they differ the service is right.
+/// Merge an answer into the stored keys. Where both have the same key the stored one stays, since it has signatures by others
+/// and the name of the device. Where they differ the answer replaces it.
 pub(super) fn lay_over(
     keys: &mut UserKeys,
     queried: &Queried,
@@ -73,7 +72,7 @@ pub(super) fn lay_over(
             .is_some_and(|old| is_same(old, new))
     {
         keys.master_keys.insert(user.clone(), new.clone());
-        // What the old master key signed says nothing under the new one.
+        // The old master key's signatures are not valid under the new one.
         keys.self_signing_keys.remove(user);
         keys.user_signing_keys.remove(user);
     }
