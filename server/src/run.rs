@@ -15,12 +15,13 @@ use tracing_subscriber::EnvFilter;
 use crate::cli::{Cli, Command, Dev, LogFormat};
 use crate::diagnose::diagnose;
 use crate::http::limits::CLAIMS;
+use crate::mscs;
 use crate::offline::{add_user, forget_appservice, list_appservices};
 use crate::options::{
     configured, make_database, options, settings, text, with_experiments, with_proposals,
 };
 use crate::people::{announce, people};
-use crate::{mscs, serve};
+use crate::serve::{self, Signals};
 
 /// How many bytes of messages between actors a development server keeps.
 const TRACE: usize = 4 << 20;
@@ -115,11 +116,13 @@ async fn run_dev(dev: Dev, start: Instant) -> Result<(), String> {
     options.door.hosts = dev.allow_host;
     make_database(&options.database)?;
     let running = serve::serve(listener, options).await.map_err(text)?;
+    // Before the server is announced: a signal sent from then on must stop it cleanly.
+    let signals = Signals::install().map_err(text)?;
     let people = people(&running.app.actors, &dev.data).await?;
     let problems = ask(&running.app.actors.appservices, Problems).await;
     let problems = problems.map_err(text)?;
     announce(&running, &people, &appservices, &problems, start.elapsed());
-    running.until_signal().await.map_err(text)
+    running.until_signal(signals).await.map_err(text)
 }
 
 async fn run_serve(path: std::path::PathBuf) -> Result<(), String> {
@@ -135,8 +138,10 @@ async fn run_serve(path: std::path::PathBuf) -> Result<(), String> {
     let listener = serve::bind(config.listen).map_err(text)?;
     make_database(&options.database)?;
     let running = serve::serve(listener, options).await.map_err(text)?;
+    // Before the server is announced: a signal sent from then on must stop it cleanly.
+    let signals = Signals::install().map_err(text)?;
     tracing::info!(address = %running.addr, server = config.server_name, "ready");
-    running.until_signal().await.map_err(text)?;
+    running.until_signal(signals).await.map_err(text)?;
     tracing::info!("stopped");
     Ok(())
 }

@@ -12,6 +12,7 @@ use actors::start::Parts;
 use actors::wire::Hooks;
 use actors::{Actors, Clock, Ids, Settings};
 use schema::{OpenError, Store};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::http::door::Door;
 use crate::http::limits::Limits;
@@ -128,19 +129,14 @@ impl Running {
         self.app.actors.env.store.close();
     }
 
-    /// Run until the process is told to end by SIGTERM or Ctrl-C, then stop as [`Running::stop`] does.
+    /// Run until one of `signals` arrives, then stop as [`Running::stop`] does.
     ///
     /// # Errors
-    /// When signals cannot be received, or the HTTP server has ended by itself.
-    pub async fn until_signal(mut self) -> std::io::Result<()> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let (mut term, mut int) = (
-            signal(SignalKind::terminate())?,
-            signal(SignalKind::interrupt())?,
-        );
+    /// When the HTTP server has ended by itself.
+    pub async fn until_signal(mut self, mut signals: Signals) -> std::io::Result<()> {
         tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
+            _ = signals.terminate.recv() => {}
+            _ = signals.interrupt.recv() => {}
             // It ends by itself only when it cannot go on.
             ended = &mut self.ended => {
                 ended.map_err(std::io::Error::other)??;
@@ -149,6 +145,26 @@ impl Running {
         }
         self.stop().await;
         Ok(())
+    }
+}
+
+/// The handlers of SIGTERM and SIGINT (Ctrl-C). Until they are installed, either signal kills the process without a clean stop; a
+/// signal that arrives afterwards is kept until [`Running::until_signal`] looks at it.
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Install the handlers. Call this before anything announces that the server is ready.
+    ///
+    /// # Errors
+    /// When a handler cannot be installed.
+    pub fn install() -> std::io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
 }
 
