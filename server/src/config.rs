@@ -1,4 +1,5 @@
-//! The configuration of a long-lived server: one documented file. `docker/server.toml` shows every default, and a test holds it to that.
+//! The configuration file of a long-lived server. `docker/server.toml` shows every setting with its default; a test keeps the two
+//! equal.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -9,16 +10,16 @@ use serde::Deserialize;
 use crate::http::address::Network;
 use crate::http::limits::{CLAIMS, LOGINS, QUESTIONS, READS, REQUESTS, RateLimit};
 
-/// What argon2 spends on a password unless told otherwise: KiB of memory and passes (OWASP's recommendation).
+/// The default cost of argon2 for a password: KiB of memory and passes (OWASP's recommendation).
 pub const PASSWORD_COST: (u32, u32) = (19_456, 2);
 
-/// Everything that `understudy serve` is told. Keys it does not know are errors.
+/// The configuration of `understudy serve`. Unknown keys are errors.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The server's name: what stands after the colon of its users' ids. A database belongs to one name.
+    /// The server's name: the part of its users' ids after the colon. A database belongs to one name.
     pub server_name: String,
-    /// Where to listen.
+    /// The address to listen on.
     #[serde(default = "default_listen")]
     pub listen: SocketAddr,
     /// `sqlite:PATH` or `postgres://…` (without TLS).
@@ -27,46 +28,46 @@ pub struct Config {
     /// The folder that is watched for registration files.
     #[serde(default = "default_appservices")]
     pub appservices: PathBuf,
-    /// The services that may see messages to users whom they merely observe, by id.
+    /// The ids of services that receive copies of to-device messages to users in their non-exclusive namespaces.
     #[serde(default)]
     pub observe: Vec<String>,
     /// The proposals that are switched on, by number.
     #[serde(default = "default_mscs")]
     pub enabled_mscs: Vec<u16>,
-    /// Which names of these proposals are written: `unstable`, `stable` or `both`.
+    /// Which names of these proposals are sent: `unstable`, `stable` or `both`.
     #[serde(default)]
     pub msc_names: Naming,
-    /// The experiments of this server's own that are switched on, by name.
+    /// The experiments (see [`experiments`](crate::experiments)) that are switched on, by name.
     #[serde(default)]
     pub experiments: Vec<String>,
-    /// Whether people may register by themselves.
+    /// Whether users may register without an administrator.
     #[serde(default)]
     pub registration: bool,
-    /// Whether a user that syncs is online when its request does not say otherwise.
+    /// Whether a sync without `set_presence` sets the user online.
     #[serde(default = "presence")]
     pub presence: bool,
-    /// The version of rooms whose creator does not choose: `11` or `12`.
+    /// The default room version: `11` or `12`.
     #[serde(default = "default_room_version")]
     pub default_room_version: String,
-    /// The proxies whose word about the address of a client counts.
+    /// The proxies that are trusted to report the address of a client.
     #[serde(default)]
     pub trusted_proxies: Vec<Network>,
-    /// Whether services are also asked about users and aliases for callers without a token.
+    /// Whether services are also asked about users and aliases on behalf of callers without a token.
     #[serde(default)]
     pub anonymous_questions: bool,
-    /// How often each caller may change something; `false` switches the limit off.
+    /// The limit on requests of a caller that change something; `false` switches it off.
     #[serde(default = "default_rate_limit")]
     pub rate_limit: Limit,
-    /// How often each caller may read; `false` switches the limit off.
+    /// The limit on requests of a caller that only read; `false` switches it off.
     #[serde(default = "default_read_limit")]
     pub read_limit: Limit,
-    /// How often each account may be logged in to with a wrong password; `false` switches the limit off.
+    /// The limit on wrong passwords for an account; `false` switches it off.
     #[serde(default = "default_login_limit")]
     pub login_limit: Limit,
-    /// How often services are asked for each caller; `false` switches the limit off.
+    /// The limit on questions to services on behalf of a caller; `false` switches it off.
     #[serde(default = "default_question_limit")]
     pub question_limit: Limit,
-    /// How often each user may claim a key of each device; `false` switches the limit off.
+    /// The limit on claims of a user for keys of one device; `false` switches it off.
     #[serde(default = "default_claim_limit")]
     pub claim_limit: Limit,
     /// Logs.
@@ -88,7 +89,7 @@ pub enum Limit {
 }
 
 impl Limit {
-    /// The numbers, if it is on: the usual ones for a mere `true`.
+    /// The limit, unless it is off; `true` means the given default.
     #[must_use]
     pub fn get(self, usual: RateLimit) -> Option<RateLimit> {
         match self {
@@ -98,11 +99,11 @@ impl Limit {
     }
 }
 
-/// Logs: what, and how.
+/// Settings of the log.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Log {
-    /// What is logged.
+    /// The filter, in the syntax of `tracing-subscriber`.
     #[serde(default = "default_filter")]
     pub filter: String,
     /// `text` or `json`.
@@ -164,7 +165,7 @@ impl Config {
     /// Read a configuration file.
     ///
     /// # Errors
-    /// One line: which file, what, and where in it.
+    /// One line that names the file, the error, and its place.
     pub fn read(path: &Path) -> Result<Config, String> {
         let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
         Config::parse(&text).map_err(|e| format!("{}: {e}", path.display()))

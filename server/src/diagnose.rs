@@ -1,4 +1,4 @@
-//! `understudy doctor`: examine registration files and print what is found.
+//! `understudy doctor`: examine registration files and print the findings.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::doctor::{Context, RegistrationFile, Report, examine, frameworks};
 use crate::mscs;
 use crate::options::text;
 
-/// Examine the files, print what is found, and fail when it is bad.
+/// Examine the files and print the findings. Fails when they are bad enough.
 pub(crate) async fn diagnose(doctor: Doctor) -> Result<(), String> {
     let (server_name, folder) = match &doctor.config {
         Some(file) => {
@@ -53,7 +53,7 @@ pub(crate) async fn diagnose(doctor: Doctor) -> Result<(), String> {
     Ok(())
 }
 
-/// The registrations of a folder without those that are examined.
+/// The registrations in a folder, except those that are examined.
 fn neighbours(folder: &Path, examined: &[std::path::PathBuf]) -> Result<Vec<File>, String> {
     let whole = |path: &Path| path.canonicalize().ok();
     let examined: Vec<_> = examined.iter().filter_map(|file| whole(file)).collect();

@@ -1,10 +1,10 @@
 //! understudy: a stand-in Matrix homeserver for encrypted application services.
 //!
-//! This crate translates: a request becomes one question to an actor, and its answer a response. It decides nothing, and remembers
-//! nothing between requests but connections and limits.
+//! This crate translates: a request becomes a message to an actor, and the actor's reply a response. It makes no decisions, and
+//! keeps nothing between requests except connections and limits.
 //!
-//! From the bottom up: `state.rs`, which every request can reach; `http/`; `routes/`, with what `mscs/`, `experiments/` and `dev/`
-//! add; `serve.rs`, which binds all routes and starts HTTP; the commands.
+//! From the bottom up: `state.rs`, which every request can reach; `http/`; `routes/`, with the routes of `mscs/`, `experiments/`
+//! and `dev/`; `serve.rs`, which binds all routes and starts HTTP; the commands.
 
 pub mod cli;
 pub mod config;

@@ -1,4 +1,4 @@
-//! Commands on a server that does not run: they open its database, and start no sender.
+//! Commands that run while the server is stopped: they open its database and start no sender.
 
 use std::io::{IsTerminal, Read};
 use std::path::Path;
@@ -13,10 +13,10 @@ use schema::ServiceId;
 use crate::cli::{AddUser, Forget};
 use crate::options::{configured, make_database, text};
 
-/// How many rows that are set aside are shown of each service.
+/// How many rows that were set aside are printed for each service.
 const SHOWN: i64 = 10;
 
-/// Start the actors without a socket, for a command on a server that does not run.
+/// Start the actors without an HTTP server.
 async fn offline(path: &Path) -> Result<Actors, String> {
     let (_, mut options) = configured(path)?;
     options.lock_wait = Duration::ZERO;
@@ -25,7 +25,7 @@ async fn offline(path: &Path) -> Result<Actors, String> {
     options.start_actors().await.map_err(text)
 }
 
-/// Add a person, although registration is closed.
+/// Add a user, even if registration is closed.
 pub(crate) async fn add_user(add: AddUser) -> Result<(), String> {
     let actors = offline(&add.config).await?;
     let password = read_password()?;
@@ -61,7 +61,7 @@ fn read_password() -> Result<String, String> {
     }
 }
 
-/// What the next start would bring into force: the folder as it is now, and what is known of it.
+/// What the next start would do: the stored services, and the changes from the folder as it is now.
 async fn planned(actors: &Actors, config: &Path) -> Result<(Known, Plan), String> {
     let (_, options) = configured(config)?;
     let known = actors.env.store.read(appservices::known).await;
@@ -73,7 +73,7 @@ async fn planned(actors: &Actors, config: &Path) -> Result<(Known, Plan), String
     Ok((known, plan))
 }
 
-/// Say which services the database knows, what each is owed, and which files cannot be taken.
+/// Print the stored services, what each is owed, and the registration files that cannot be used.
 pub(crate) async fn list_appservices(path: std::path::PathBuf) -> Result<(), String> {
     let actors = offline(&path).await?;
     let (rows, plan) = planned(&actors, &path).await?;
@@ -135,7 +135,7 @@ pub(crate) async fn list_appservices(path: std::path::PathBuf) -> Result<(), Str
     Ok(())
 }
 
-/// Delete a service whose file is gone, and everything it is owed.
+/// Delete a service whose file is gone, with everything that it is owed.
 pub(crate) async fn forget_appservice(forget: Forget) -> Result<(), String> {
     let actors = offline(&forget.config).await?;
     let id = ServiceId::from(forget.id.as_str());

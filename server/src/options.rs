@@ -1,4 +1,4 @@
-//! What a command starts a server with: from the command line or from a configuration file.
+//! Builds the options of a server from the command line or a configuration file.
 
 use std::fmt::Display;
 use std::path::Path;
@@ -43,7 +43,7 @@ pub(crate) fn settings(
     })
 }
 
-/// Fill in what the enabled proposals do.
+/// Add what the enabled proposals change.
 pub(crate) fn with_proposals(
     options: &mut Options,
     numbers: &[u16],
@@ -91,12 +91,12 @@ pub(crate) fn options(settings: Settings, database: String) -> Options {
     }
 }
 
-/// The file of the database, for its owner alone.
+/// Create the database file, readable by its owner only.
 pub(crate) fn make_database(url: &str) -> Result<(), String> {
     private::make_database(url).map_err(|e| format!("{url}: {e}"))
 }
 
-/// What a configuration file says.
+/// Read a configuration file and the options that it describes.
 pub(crate) fn configured(path: &Path) -> Result<(Config, Options), String> {
     let config = Config::read(path)?;
     let settings = settings(

@@ -1,4 +1,4 @@
-//! The people of a development server: made on its first start, printed for everybody to see.
+//! The two users of a development server, created at its first start and printed with their passwords and tokens.
 
 use std::io::Write;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::options::text;
 use crate::private;
 use crate::serve::Running;
 
-/// A person of a development server, as kept beside its database.
+/// A user of a development server, as stored in `people.json` beside the database.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Person {
     user_id: String,
@@ -22,7 +22,7 @@ pub(crate) struct Person {
     device_id: String,
 }
 
-/// Alice and Bob: made on the first start, the same afterwards.
+/// Alice and Bob, created at the first start and reused afterwards.
 pub(crate) async fn people(actors: &Actors, data: &Path) -> Result<Vec<Person>, String> {
     let file = data.join("people.json");
     let known: Vec<Person> = std::fs::read_to_string(&file)
@@ -100,15 +100,15 @@ async fn person(actors: &Actors, name: &str, before: Option<&Person>) -> Result<
     })
 }
 
-/// Print a line; whoever does not listen any more misses it, and the server goes on.
+/// Print a line. If standard output is closed, the line is lost and the server goes on.
 macro_rules! say {
     ($($words:tt)*) => {
-        // A closed pipe is its reader's decision.
+        // Ignore a closed pipe.
         let _ = writeln!(std::io::stdout(), $($words)*);
     };
 }
 
-/// Say where the server is, who is ready, and what can be tried.
+/// Print the server's address, its users and example commands.
 pub(crate) fn announce(
     running: &Running,
     people: &[Person],

@@ -1,42 +1,33 @@
-//! Files that only the operator may read: they hold tokens and passwords.
+//! Writes files that only their owner may read, because they hold tokens and passwords.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// Reading and writing for the owner, nothing for others.
+/// Owner: read and write; others: nothing.
 const MODE: u32 = 0o600;
 
-/// Write a file, whole or not at all.
-///
-/// # Errors
-/// When the folder cannot be written to.
+/// Write a file atomically.
 pub(crate) fn write(path: &Path, text: &str) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let new = path.with_file_name(name);
     let mut file = options().truncate(true).open(&new)?;
-    // The mode of creation does not count for a file that was left behind.
+    // A file left by an interrupted write keeps its old mode, so set it again.
     restrict(&new)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     std::fs::rename(&new, path)
 }
 
-/// Take from others what they may do with a file that exists.
-///
-/// # Errors
-/// When the file is another's.
+/// Remove the access of other users to an existing file.
 pub(crate) fn restrict(path: &Path) -> io::Result<()> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(MODE))
 }
 
-/// Make the file of an SQLite database, if it is missing, before SQLite makes it readable by everybody. What SQLite writes
-/// beside it has the same mode. One that exists is left as its operator has it.
-///
-/// # Errors
-/// When the folder cannot be written to.
+/// Create the file of an SQLite database, if it is missing, before SQLite creates it with the default mode. The files that SQLite
+/// creates beside it take the same mode. The mode of an existing file is left alone.
 pub(crate) fn make_database(url: &str) -> io::Result<()> {
     let Some(path) = url.strip_prefix("sqlite:") else {
         return Ok(());

@@ -23,19 +23,19 @@ use crate::options::{
 use crate::people::{announce, people};
 use crate::serve::{self, Signals};
 
-/// How many bytes of messages between actors a development server keeps.
+/// How many bytes of messages between actors the trace of a development server keeps.
 const TRACE: usize = 4 << 20;
 
-/// Where the time of a seeded server stands still at first: 2025-01-01T00:00:00Z.
+/// The time at which the clock of a seeded server starts, and stands still: 2025-01-01T00:00:00Z.
 const SEEDED_TIME: i64 = 1_735_689_600_000;
 
-/// Do what the command line says.
+/// Run the command that the arguments name.
 pub fn run(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitCode {
     let start = Instant::now();
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version are printed to standard output and are no failure.
+            // `--help` and `--version` also arrive here, and are no failure.
             let failed = error.use_stderr();
             let _ = error.print();
             return if failed {
@@ -79,7 +79,7 @@ fn start_log(filter: &str, json: bool) -> Result<(), String> {
     Ok(())
 }
 
-/// Start, print what a person needs, run until told to end.
+/// Start a development server, print how to use it, and run until a signal arrives.
 async fn run_dev(dev: Dev, start: Instant) -> Result<(), String> {
     start_log(&dev.log.log, dev.log.log_format == LogFormat::Json)?;
     if !dev.listen.ip().is_loopback() && !dev.allow_remote {

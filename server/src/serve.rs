@@ -1,4 +1,4 @@
-//! Starting a server: storage, actors, HTTP. Several may run in one process; there are no globals.
+//! Starts a server: storage, actors, HTTP. One process may run several; there are no globals.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -26,26 +26,26 @@ const HEAD: Duration = Duration::from_secs(10);
 /// How long the rest of an unwanted body is read and dropped, so that the client sees the answer.
 const LINGER: Duration = Duration::from_secs(5);
 
-/// What a server is started with.
+/// Everything that a server needs to start.
 #[derive(Clone)]
 pub struct Options {
     /// `sqlite:PATH` or `postgres://…`.
     pub database: String,
-    /// The folder of registrations, watched; `None` for none.
+    /// The folder of registrations, which is watched; `None` for none.
     pub appservices: Option<PathBuf>,
-    /// What the operator chose for the actors.
+    /// Settings of the actors.
     pub settings: Settings,
-    /// What the enabled proposals do.
+    /// Code of the enabled proposals that the actors call.
     pub hooks: Hooks,
     /// The numbers of the enabled proposals.
     pub proposals: Vec<u16>,
-    /// Time.
+    /// The source of time; tests and seeded servers use a manual one.
     pub clock: Clock,
-    /// Identifiers.
+    /// The source of identifiers and tokens.
     pub ids: Ids,
-    /// How many bytes of messages between actors are kept to be looked at; 0 for none.
+    /// How many bytes of messages between actors the trace keeps; 0 for none.
     pub trace: usize,
-    /// Which proxies are trusted, and which limits apply.
+    /// Trusted proxies and limits.
     pub door: Door,
     /// Whether the routes of a development server exist.
     pub dev: bool,
@@ -55,29 +55,26 @@ pub struct Options {
     pub faults: schema::faults::Faults,
     /// Which faults of the actors a test injects.
     pub actor_faults: actors::runtime::faults::Faults,
-    /// Called when the process cannot keep its promises any more.
+    /// Called when the process must end, because it can no longer guarantee what it has answered.
     pub fatal: Arc<dyn Fn(&str) + Send + Sync>,
 }
 
-/// Why a server did not start, as one line for its operator.
+/// Why a server did not start. Displays as one line for the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The database.
+    /// The database could not be opened.
     #[error("{0}")]
     Database(#[from] OpenError),
-    /// The actors: a bad registration, a database of another server.
+    /// The actors could not start: an invalid registration, or the database of another server.
     #[error("{0}")]
     Actors(#[from] actors::Error),
-    /// The socket.
+    /// The socket could not be used.
     #[error("{0}: {1}")]
     Listen(String, std::io::Error),
 }
 
 impl Options {
     /// Open the database and start the actors.
-    ///
-    /// # Errors
-    /// When the database cannot be opened, or a registration is bad.
     pub(crate) async fn start_actors(&self) -> Result<Actors, StartError> {
         let store_options = schema::Options {
             fatal: Arc::clone(&self.fatal),
@@ -100,29 +97,29 @@ impl Options {
     }
 }
 
-/// A server that runs.
+/// A running server.
 pub struct Running {
     /// Where it listens.
     pub addr: SocketAddr,
-    /// What its routes are given: its actors, its storage.
+    /// What its routes can reach: actors and storage.
     pub app: App,
-    /// Its limits, and what was used of them.
+    /// Its limits and their current use.
     pub limits: Arc<Limits>,
     handle: ServerHandle,
     ended: tokio::task::JoinHandle<std::io::Result<()>>,
 }
 
 impl Running {
-    /// Answer what is in flight, end the long-polls, close the database.
+    /// Answer the requests in flight, end the long-polls, close the database.
     pub async fn stop(self) {
         self.app.actors.env.stopping.stop();
         self.handle.stop(true).await;
-        // Its task ends with it, and has nothing to report.
+        // The task ends with the server and has no error to report.
         let _ = self.ended.await;
         self.app.actors.stop().await;
     }
 
-    /// Stop as a process that is killed: what is in flight is not answered. The server's tasks are the caller's to drop.
+    /// Stop like a killed process: requests in flight are not answered. The caller must drop the server's tasks.
     #[doc(hidden)]
     pub async fn kill(self) {
         self.handle.stop(false).await;
@@ -137,7 +134,7 @@ impl Running {
         tokio::select! {
             _ = signals.terminate.recv() => {}
             _ = signals.interrupt.recv() => {}
-            // It ends by itself only when it cannot go on.
+            // The HTTP server ends by itself only on an error.
             ended = &mut self.ended => {
                 ended.map_err(std::io::Error::other)??;
                 return Err(std::io::Error::other("the HTTP server has ended"));
@@ -168,19 +165,13 @@ impl Signals {
     }
 }
 
-/// Bind the address. This comes first at a start: a port in use is the most usual mistake.
-///
-/// # Errors
-/// When the address cannot be listened on.
+/// Bind the address. Do this first: a port in use is the most common mistake.
 pub fn bind(listen: SocketAddr) -> Result<TcpListener, StartError> {
     TcpListener::bind(listen)
         .map_err(|e| StartError::Listen(format!("cannot listen on {listen}"), e))
 }
 
-/// Start a server on a listener that is bound already, on the current arbiter.
-///
-/// # Errors
-/// When the database cannot be opened, a registration is bad, or the socket fails.
+/// Start a server on a bound listener, on the current arbiter.
 pub async fn serve(listener: TcpListener, options: Options) -> Result<Running, StartError> {
     let actors = options.start_actors().await?;
     let limits = Arc::new(Limits::new(&options.door, &actors.env.clock));
@@ -191,7 +182,7 @@ pub async fn serve(listener: TcpListener, options: Options) -> Result<Running, S
     let door = Arc::new(options.door);
     let (shared, counted) = (app.clone(), Arc::clone(&limits));
     let server = HttpServer::new(move || {
-        // Once for each worker: handlers stay on its thread.
+        // Called once for each worker: handlers stay on its thread.
         let routes = routes::all(shared.is_dev(), shared.proposals());
         let (door, limits) = (Arc::clone(&door), Arc::clone(&counted));
         let router = Router::new(routes, shared.clone(), door, limits);

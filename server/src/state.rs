@@ -1,4 +1,4 @@
-//! What every request can reach: the actors, and which requests are under way.
+//! State that every request can reach: the actors, and the number of requests in progress.
 //!
 //! This file stands below everything else in this crate and imports nothing from it.
 
@@ -7,20 +7,19 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use actors::Actors;
 
-/// The most requests that may be under way. Requests that wait outside ([`App::outside`]) do not count. Further ones are answered
-/// 503.
+/// The most requests in progress at once; further ones are answered 503. Requests that wait in [`App::outside`] do not count.
 pub const DOOR: usize = 1024;
 
 struct Inner {
-    /// How many requests there were.
+    /// Requests so far, which numbers them in the trace.
     requests: AtomicU64,
-    /// How many are under way.
+    /// Requests in progress.
     inside: AtomicUsize,
     dev: bool,
     proposals: Vec<u16>,
 }
 
-/// What every route is given. Clones are cheap.
+/// The state that every route receives. Clones are cheap.
 #[derive(Clone)]
 pub struct App {
     /// The actors.
@@ -28,7 +27,8 @@ pub struct App {
     inner: Arc<Inner>,
 }
 
-/// What a request takes of [`DOOR`] while it is under way, or gives back while it waits; undone when dropped.
+/// A change of the number of requests in progress, undone when dropped: +1 while a request runs, -1 while it waits in
+/// [`App::outside`].
 pub struct Place {
     inner: Arc<Inner>,
     is_taken: bool,
@@ -45,7 +45,7 @@ impl Drop for Place {
 }
 
 impl App {
-    /// For a server with these proposals switched on.
+    /// The state of a server with these proposals enabled.
     pub(crate) fn new(actors: Actors, dev: bool, proposals: Vec<u16>) -> App {
         let inner = Inner {
             requests: AtomicU64::new(0),
@@ -59,7 +59,7 @@ impl App {
         }
     }
 
-    /// Take a place for a request; `None` when [`DOOR`] requests are under way.
+    /// Count a request; `None` when [`DOOR`] requests are in progress.
     pub(crate) fn enter(&self) -> Option<Place> {
         let place = Place {
             inner: Arc::clone(&self.inner),
@@ -68,7 +68,7 @@ impl App {
         (self.inner.inside.fetch_add(1, Ordering::AcqRel) < DOOR).then_some(place)
     }
 
-    /// Give back the place of a request for as long as it waits.
+    /// Stop counting a request while it waits.
     pub(crate) fn wait_outside(&self) -> Place {
         self.inner.inside.fetch_sub(1, Ordering::AcqRel);
         Place {
@@ -77,14 +77,15 @@ impl App {
         }
     }
 
-    /// Wait for a client or a service without a place: the calls that a service makes before it answers must find room.
+    /// Wait for a client or a service without counting as a request: a service calls back before it answers, and those calls need
+    /// room.
     pub(crate) async fn outside<T>(&self, wait: impl Future<Output = T>) -> T {
         let _place = self.wait_outside();
         let _parked = self.actors.env.trace.parked();
         wait.await
     }
 
-    /// The name under which the messages of a request are recorded.
+    /// The name under which a request's messages are traced.
     pub(crate) fn next_request(&self, method: &str, template: &str) -> Arc<str> {
         let number = self.inner.requests.fetch_add(1, Ordering::Relaxed) + 1;
         if self.inner.dev {
@@ -100,7 +101,7 @@ impl App {
         self.inner.dev
     }
 
-    /// The numbers of the proposals that are switched on.
+    /// The numbers of the enabled proposals.
     #[must_use]
     pub fn proposals(&self) -> &[u16] {
         &self.inner.proposals

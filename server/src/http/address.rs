@@ -1,4 +1,4 @@
-//! The address of a client: that of the connection, or the one that a trusted proxy reports.
+//! The address of a client: the peer of the connection, or the address that a trusted proxy reports.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -7,7 +7,7 @@ use std::str::FromStr;
 use actix_web::http::header::HeaderMap;
 use serde::Deserialize;
 
-/// An address, or a range of them: `10.0.0.1`, `10.0.0.0/8`, `fd00::/8`.
+/// An IP address or a range in CIDR notation: `10.0.0.1`, `10.0.0.0/8`, `fd00::/8`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Network {
@@ -46,7 +46,7 @@ impl TryFrom<String> for Network {
 }
 
 impl Network {
-    /// Whether the address is in this range. An IPv4 address that IPv6 carries counts as the IPv4 address.
+    /// Whether the range contains the address. An IPv4-mapped IPv6 address is treated as the IPv4 address.
     #[must_use]
     pub fn contains(self, address: IpAddr) -> bool {
         match (self.base, address.to_canonical()) {
@@ -67,7 +67,8 @@ impl Network {
     }
 }
 
-/// The key under which limits count an address: IPv4 as it is, IPv6 by its /64, which is what one customer gets.
+/// The key under which limits count an address: an IPv4 address as it is, an IPv6 address by its /64 prefix, the usual assignment
+/// to one customer.
 #[must_use]
 pub fn bucket(address: IpAddr) -> String {
     match address.to_canonical() {
@@ -82,9 +83,10 @@ pub fn bucket(address: IpAddr) -> String {
 // ANCHOR: client
 /// The address of the client behind a connection from `peer`.
 ///
-/// The headers count only when the peer is a trusted proxy. Each proxy appends the address that it saw, so the last address that
-/// is not a trusted proxy's is the client's; what stands before it is the client's own claim. Where `X-Forwarded-For` and
-/// `Forwarded` ([RFC 7239]) are both there and differ, one of them was not written by the proxy: neither counts.
+/// The headers are read only when the peer is a trusted proxy. Each proxy appends the address that it saw, so the client's
+/// address is the last one that is not a trusted proxy; anything before it was sent by the client and proves nothing. When
+/// `X-Forwarded-For` and `Forwarded` ([RFC 7239]) are both present and differ, the proxy did not write one of them, and both are
+/// ignored.
 ///
 /// [RFC 7239]: https://www.rfc-editor.org/rfc/rfc7239
 #[must_use]
@@ -109,8 +111,8 @@ fn is_trusted(address: IpAddr, trusted: &[Network]) -> bool {
     trusted.iter().any(|network| network.contains(address))
 }
 
-/// Walk from the nearest hop to the farthest, as long as each is a trusted proxy. A hop that names no address ends the walk at
-/// the proxy that reported it.
+/// Walk from the nearest hop to the farthest, as long as each is a trusted proxy. A hop without an address ends the walk at the
+/// proxy that reported it.
 fn last_untrusted(peer: IpAddr, hops: &[Option<IpAddr>], trusted: &[Network]) -> IpAddr {
     let mut nearest = peer;
     for hop in hops.iter().rev() {
@@ -123,7 +125,7 @@ fn last_untrusted(peer: IpAddr, hops: &[Option<IpAddr>], trusted: &[Network]) ->
     nearest
 }
 
-/// The hops that all headers of this name list, in order; `None` without such a header.
+/// All hops listed in headers of this name, in order; `None` when the header is absent.
 fn addresses(
     headers: &HeaderMap,
     name: &str,
@@ -146,7 +148,7 @@ fn forwarded_for(element: &str) -> Option<&str> {
     Some(value.trim().trim_matches('"'))
 }
 
-/// An address, perhaps in brackets, perhaps with a port.
+/// Parse an address with optional brackets and an optional port.
 fn address(text: &str) -> Option<IpAddr> {
     let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']'));
     let address: Option<IpAddr> = bare.unwrap_or(text).parse().ok();
@@ -217,7 +219,7 @@ mod tests {
         const PROXIES: &[&str] = &["10.0.0.0/8", "127.0.0.1"];
         type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
         let cases: &[Case<'_>] = &[
-            // Not from a proxy: the headers are the client's own words.
+            // The peer is no trusted proxy, so its headers are ignored.
             (
                 "192.0.2.1",
                 &[("x-forwarded-for", "203.0.113.9")],
@@ -229,7 +231,7 @@ mod tests {
                 &[("x-forwarded-for", "203.0.113.9")],
                 "203.0.113.9",
             ),
-            // What the client claimed stands in front.
+            // Addresses that the client wrote itself come first.
             (
                 "127.0.0.1",
                 &[("x-forwarded-for", "1.1.1.1, 203.0.113.9")],
@@ -285,7 +287,7 @@ mod tests {
             ),
             ("127.0.0.1", &[("forwarded", "for=_hidden")], "127.0.0.1"),
             ("127.0.0.1", &[("forwarded", "proto=https")], "127.0.0.1"),
-            // A proxy that writes one passes the other on.
+            // A proxy that writes one header forwards the other unchanged.
             (
                 "127.0.0.1",
                 &[

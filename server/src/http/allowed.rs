@@ -1,4 +1,4 @@
-//! What the limits allow a caller to do now.
+//! Methods of [`Caller`] that apply the limits.
 
 use actors::key_store::Wanted;
 
@@ -7,8 +7,8 @@ use super::error::Result;
 use super::limits::{Cost, Reserved};
 
 impl Caller {
-    /// The key under which the limits count this caller: a user, or an address where no user is known. Not limited are a service's
-    /// own sender, and the users of a service whose registration says `rate_limited: false`. ([spec])
+    /// The key under which the limits count this caller: its user id, or its address when it has no user. A service's own sender
+    /// is not limited, nor are the users of a service whose registration says `rate_limited: false`. ([spec])
     ///
     /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#registration
     fn payer(&self) -> Option<String> {
@@ -32,27 +32,27 @@ impl Caller {
         Ok(self.limits().count(self.payer(), cost)?)
     }
 
-    /// How many of so many questions services may be asked for this caller.
+    /// How many of these `questions` services may be asked on behalf of this caller.
     ///
     /// # Errors
-    /// 429 where it is none of them.
+    /// 429 when the limit allows none.
     pub(crate) fn limit_questions(&self, questions: usize) -> Result<usize> {
         let limits = self.limits();
         Ok(limits.questions(self.payer(), self.is_anonymous(), questions)?)
     }
 
-    /// The part of what is wanted that this caller may claim now.
+    /// The part of `wanted` that this caller may claim now.
     ///
     /// # Errors
-    /// 429 with how long to wait, where it may claim nothing of it.
+    /// 429 with how long to wait, when nothing may be claimed.
     pub(crate) fn limit_claims(&self, wanted: Wanted) -> Result<Wanted> {
         Ok(self.limits().claims(self.payer(), wanted)?)
     }
 
-    /// Try a password for this account, unless too many wrong ones were tried.
+    /// Check a password for this account, unless too many wrong ones were tried.
     ///
     /// # Errors
-    /// 429 with how long to wait; those of the try.
+    /// 429 with how long to wait; the errors of the check itself.
     pub(crate) async fn try_password<T>(
         &self,
         account: &str,
@@ -64,7 +64,7 @@ impl Caller {
         })
     }
 
-    /// Room for the body of a request, of which nothing has arrived.
+    /// Begin to count the bytes of a request body. Nothing is reserved yet.
     pub(super) fn reserve_body(&self) -> Reserved {
         let payer = match self.identity() {
             Ok(identity) => identity.user.to_string(),

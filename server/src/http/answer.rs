@@ -1,4 +1,4 @@
-//! Answers that a route has written as JSON itself, and the errors of JSON that a client has sent.
+//! Answers that a route serialises itself, and errors in JSON from clients.
 
 use actix_web::HttpResponse;
 use actix_web::web::Bytes;
@@ -6,30 +6,27 @@ use futures_util::stream::LocalBoxStream;
 
 use super::error::{Error, Result};
 
-/// An answer that is JSON already.
+/// An answer that is serialised already.
 #[derive(Debug, Clone)]
 pub struct Json(pub String);
 
 impl Json {
-    /// Write an answer.
-    ///
-    /// # Errors
-    /// When a value in it cannot be JSON.
+    /// Serialise an answer.
     pub fn write<T: serde::Serialize>(answer: &T) -> Result<Json> {
         let text = serde_json::to_string(answer).map_err(actors::Error::from)?;
         Ok(Json(text))
     }
 }
 
-/// An answer that is JSON already, in one piece or in several that are made while it is sent.
+/// An answer that is serialised already, whole or as a stream of pieces.
 pub enum Pieces {
     /// The whole answer.
     Whole(String),
-    /// Its pieces. An error ends the connection, so that the caller sees that the answer is not whole.
+    /// A stream of pieces. An error closes the connection, so that the client notices the truncated answer.
     Stream(LocalBoxStream<'static, std::result::Result<Bytes, actors::Error>>),
 }
 
-/// Which of three errors a body has: no JSON, something missing, or the wrong shape. ([spec])
+/// Tell apart text that is not JSON, a missing key and a wrong shape. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#common-error-codes
 pub(super) fn json_error(error: &serde_json::Error) -> Error {

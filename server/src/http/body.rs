@@ -1,4 +1,4 @@
-//! The body of a request, read when the caller is known: within the endpoint's limit, the budget for all bodies, and a pace.
+//! Reads request bodies after authentication, within the endpoint's size limit, the budget for all bodies, and a minimum pace.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -16,7 +16,7 @@ use super::error::{Error, Result};
 use super::limits::{Reserved, allowed};
 use crate::state::App;
 
-/// How deep a body may be nested: as deep as every parser here goes.
+/// The deepest nesting of a body; every parser in this workspace accepts this much.
 const DEPTH: usize = 120;
 
 fn too_large(limit: usize) -> Error {
@@ -27,8 +27,8 @@ fn too_large(limit: usize) -> Error {
 /// Read a body of at most `limit` bytes.
 ///
 /// # Errors
-/// 413 for a larger one, as soon as it is known; 408 for one that comes too slowly; 503 when too many bytes are under way; 400
-/// when the connection ends before the body does.
+/// 413 for a larger body, as soon as that is known; 408 for one that arrives too slowly; 503 when too many bytes are being
+/// received; 400 when the connection ends before the body does.
 pub(super) async fn read(
     app: &App,
     http: &HttpRequest,
@@ -62,8 +62,8 @@ pub(super) async fn read(
     }
 }
 
-/// End the connection after this answer unless the body was read to its end. actix-web does so by itself where it knows the length
-/// of the rest; the rest of a chunked body it would read and throw away without end, once its reader is gone.
+/// Close the connection after this answer unless the body was read to its end. actix-web closes it when it knows the length of
+/// the rest, but once the reader is dropped it would read and discard a chunked body without end.
 pub(super) fn close_unless_read(
     http: &HttpRequest,
     answer: HttpResponse,
@@ -80,7 +80,7 @@ pub(super) fn close_unless_read(
     })
 }
 
-/// The body of an answer that holds on to the body of its request.
+/// The body of an answer, which keeps the request's body alive until it is sent.
 struct Holding {
     body: BoxBody,
     _payload: Payload,
@@ -101,7 +101,7 @@ impl MessageBody for Holding {
     }
 }
 
-/// How fast a body must come.
+/// The pace that a body must keep.
 struct Pace<'a> {
     app: &'a App,
     begun: i64,
@@ -113,7 +113,7 @@ impl Pace<'_> {
         Pace { app, begun }
     }
 
-    /// Wait for the next part, as long as what has arrived allows.
+    /// Wait for the next part, at most until the deadline for the bytes that have `arrived`.
     async fn wait<T>(&self, arrived: usize, next: impl Future<Output = T>) -> Result<T> {
         let clock = &self.app.actors.env.clock;
         let passed = u64::try_from(clock.monotonic() - self.begun).unwrap_or_default();
@@ -127,11 +127,10 @@ impl Pace<'_> {
     }
 }
 
-/// That a body is one JSON object, whole and nothing else. ([spec])
+/// Check that a body is exactly one JSON object. ([spec])
 ///
 /// # Errors
-/// `M_NOT_JSON` for what is no JSON; `M_BAD_JSON` for JSON of another kind, an object that names a key twice, and JSON that is
-/// nested too deeply.
+/// `M_NOT_JSON` when it is not JSON; `M_BAD_JSON` when it is not an object, repeats a key, or is nested too deeply.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#api-standards
 pub(super) fn is_object(body: &[u8]) -> Result<()> {
@@ -165,7 +164,7 @@ fn is_deep(text: &str) -> bool {
     false
 }
 
-/// A JSON object whose keys differ.
+/// A JSON object without repeated keys. Its values are checked and discarded.
 struct Object;
 
 impl<'de> Deserialize<'de> for Object {

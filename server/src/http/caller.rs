@@ -1,4 +1,4 @@
-//! The caller of a request: a user on a device, or an application service, perhaps as one of its users on one of its devices.
+//! The caller of a request: a user on a device, or an application service, which may act as one of its users and devices.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use super::error::{Error, Result};
 use super::limits::Limits;
 use crate::state::App;
 
-/// Which token an endpoint wants from its caller.
+/// The token that an endpoint requires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Auth {
-    /// None is needed. A token that is sent all the same says on whose account; an unknown one is no error.
+    /// None. A token that is sent anyway identifies the account for the limits; an unknown one is no error.
     None,
     /// A token of a user or a service, if one is sent.
     Optional,
@@ -27,7 +27,7 @@ pub enum Auth {
     Appservice,
 }
 
-/// The caller of a request, and what it may do.
+/// The caller of a request, with the limits that apply to it.
 #[derive(Clone)]
 pub struct Caller {
     bearer: Bearer,
@@ -35,7 +35,7 @@ pub struct Caller {
     limits: Arc<Limits>,
 }
 
-/// What a token says about its bearer; nothing without a token.
+/// What is known from a token; empty without one.
 #[derive(Clone, Default)]
 struct Bearer {
     identity: Option<Identity>,
@@ -43,13 +43,13 @@ struct Bearer {
     token: Option<Secret>,
 }
 
-/// The parts of a request that identify its caller.
+/// The parts of a request that can identify its caller.
 pub(crate) struct Asked<'a> {
     /// The path.
     pub(crate) path: &'a str,
     /// The header `Authorization`.
     pub(crate) header: Option<&'a str>,
-    /// The query's pairs.
+    /// The decoded pairs of the query.
     pub(crate) query: &'a [(String, String)],
     /// The address of the client.
     pub(crate) ip: Option<IpAddr>,
@@ -86,8 +86,8 @@ impl<'a> Asked<'a> {
     }
 }
 
-/// How a service names the device it acts as, in the query: the name of the specification, and that from before, which
-/// frameworks still send. Where both are there, the first counts. ([spec], [MSC4326])
+/// The query parameter by which a service names the device it acts as: the stable name, and the unstable one, which frameworks
+/// still send. If both are present, the first counts. ([spec], [MSC4326])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#identity-assertion
 /// [MSC4326]: https://github.com/matrix-org/matrix-spec-proposals/pull/4326
@@ -97,8 +97,8 @@ pub const DEVICE_ID: Name = Name {
 };
 
 // ANCHOR: dialect
-/// The names in which a request is answered: those from before their proposal was accepted only if the request names its device
-/// so and in no other way. A service that uses both names knows the new ones.
+/// Which names, stable or unstable, the answer uses: unstable ones only if the request names its device by the unstable parameter
+/// alone. A service that sends both knows the stable names.
 #[must_use]
 pub fn dialect(query: &[(String, String)]) -> Naming {
     let names = |name: &str| query.iter().any(|(n, _)| n == name);
@@ -111,11 +111,11 @@ pub fn dialect(query: &[(String, String)]) -> Naming {
 // ANCHOR_END: dialect
 
 impl Caller {
-    /// The caller of a request, by its token and, for a service, by the user and device that the query names.
+    /// Find the caller of a request by its token and, for a service, by the user and device named in the query.
     ///
     /// # Errors
-    /// 401 without a (known) token where one is needed; 403 for a user that is not the service's; 400 for a device that does not
-    /// exist; 429 for an address that has sent too many unknown tokens.
+    /// 401 without a known token where one is required; 403 for a user outside the service's namespaces; 400 for a device that
+    /// does not exist; 429 for an address that has sent too many unknown tokens.
     pub(super) async fn find(
         app: &App,
         limits: Arc<Limits>,
@@ -123,7 +123,7 @@ impl Caller {
         asked: &Asked<'_>,
     ) -> Result<Caller> {
         let token = match asked.token() {
-            // Another kind of authorization is between the client and its proxy.
+            // Another scheme, such as `Basic`, is meant for a proxy in front of the server.
             Err(_) if auth == Auth::None => None,
             token => token?,
         };
@@ -154,22 +154,22 @@ impl Caller {
         })
     }
 
-    /// The user, on the device that the token or the service names.
+    /// The user, and the device that the token or the service names.
     ///
     /// # Errors
-    /// 401 without one.
+    /// 401 when there is no user.
     pub fn identity(&self) -> Result<&Identity> {
         let identity = self.bearer.identity.as_ref();
         identity.ok_or_else(Error::missing_token)
     }
 
-    /// The service whose token this is.
+    /// The service that the token belongs to.
     #[must_use]
     pub fn appservice(&self) -> Option<&Arc<Service>> {
         self.bearer.appservice.as_ref()
     }
 
-    /// Whether a pair of the query with this name identifies the caller and is no part of the question.
+    /// Whether a query parameter of this name identifies the caller, so that it is not part of the endpoint's own query.
     #[must_use]
     pub fn is_asserted_by(&self, name: &str) -> bool {
         let of_service =
@@ -177,25 +177,25 @@ impl Caller {
         name == "access_token" || self.appservice().is_some() && of_service
     }
 
-    /// The token, for logging out.
+    /// The token, which logging out revokes.
     #[must_use]
     pub fn token(&self) -> Option<&Secret> {
         self.bearer.token.as_ref()
     }
 
-    /// The key under which limits count the address that the request came from.
+    /// The key under which limits count the client's address.
     #[must_use]
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// Whether no known token came with the request.
+    /// Whether the request carries no known token.
     #[must_use]
     pub fn is_anonymous(&self) -> bool {
         self.bearer.identity.is_none() && self.bearer.appservice.is_none()
     }
 
-    /// That the caller is this user.
+    /// Check that the caller is this user.
     ///
     /// # Errors
     /// 403 for another user, 401 without a known token.
@@ -207,13 +207,13 @@ impl Caller {
         Ok(identity)
     }
 
-    /// What is limited for this caller.
+    /// The limits of the server.
     pub(super) fn limits(&self) -> &Limits {
         &self.limits
     }
 }
 
-/// Look a token up, and count it for its address if it is unknown.
+/// Look up a token; an unknown one counts against its address.
 async fn try_token(
     app: &App,
     limits: &Limits,
@@ -233,7 +233,7 @@ async fn try_token(
     found
 }
 
-/// The bearer of a token: a service, perhaps as one of its users, or a user on a device.
+/// The bearer of a token: a service, possibly acting as one of its users, or a user on a device.
 async fn bearer(app: &App, auth: Auth, asked: &Asked<'_>, token: &str) -> Result<Bearer> {
     let env = &app.actors.env;
     let secret = Secret::from(token);
@@ -246,7 +246,7 @@ async fn bearer(app: &App, auth: Auth, asked: &Asked<'_>, token: &str) -> Result
             .param(DEVICE_ID.stable)
             .or_else(|| asked.param(DEVICE_ID.unstable));
         let identity = match masquerade(app, &service, user, device).await {
-            // A service that registers a user may name it as the caller before it exists.
+            // A service may name the user that it is about to register as the caller.
             Err(Error::Actor(actors::Error::Refused(_)))
                 if matches!(auth, Auth::Optional | Auth::None) =>
             {
@@ -273,13 +273,14 @@ async fn bearer(app: &App, auth: Auth, asked: &Asked<'_>, token: &str) -> Result
     }
 }
 
-/// The service whose token this is.
+/// The service that the token belongs to.
 fn service_of(app: &App, token: &str) -> Option<Arc<Service>> {
     let interests = app.actors.env.store.interests();
     interests.by_token(token).cloned()
 }
 
-/// The names in a service's request that have an older or newer form: its path, where its token stands, how it names a device.
+/// Every part of a service's request that exists in an old and a new form: the path's version, where the token is, and how the
+/// device is named.
 fn spoken<'a>(asked: &Asked<'a>) -> impl Iterator<Item = (Topic, &'a str)> {
     let token = asked
         .param("access_token")
@@ -295,7 +296,8 @@ fn spoken<'a>(asked: &Asked<'a>) -> impl Iterator<Item = (Topic, &'a str)> {
 }
 
 // ANCHOR: masquerade
-/// A service acts as its sender, or as a user of its own that exists; on a device, if it names one, that exists. ([spec])
+/// A service acts as its sender or as an existing user of its namespaces and, if it names a device, on an existing device.
+/// ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#identity-assertion
 async fn masquerade(

@@ -1,4 +1,4 @@
-//! What an operator chooses about callers: whose addresses are believed, and how often each may do what.
+//! The operator's choices about callers: trusted proxies and limits.
 
 use super::address::Network;
 use super::limits::buckets::RateLimit;
@@ -8,18 +8,18 @@ use super::limits::buckets::RateLimit;
 pub struct Door {
     /// The proxies that are trusted to report the address of a client.
     pub trusted_proxies: Vec<Network>,
-    /// How often a caller may change something; `None` is without limit.
+    /// Requests of a caller that change something; `None` is unlimited.
     pub rate_limit: Option<RateLimit>,
-    /// How often a caller may read; `None` is without limit.
+    /// Requests of a caller that only read; `None` is unlimited.
     pub read_limit: Option<RateLimit>,
-    /// How often a wrong password may be tried for an account; `None` is without limit.
+    /// Wrong passwords for an account; `None` is unlimited.
     pub login_limit: Option<RateLimit>,
-    /// How often a user may claim a key of a device; `None` is without limit.
+    /// Claims of a user for keys of one device; `None` is unlimited.
     pub claim_limit: Option<RateLimit>,
-    /// How often services are asked for a caller; `None` is without limit.
+    /// Questions to services on behalf of a caller; `None` is unlimited.
     pub question_limit: Option<RateLimit>,
-    /// Whether services are also asked for callers without a token.
+    /// Whether services are also asked on behalf of callers without a token.
     pub anonymous_questions: bool,
-    /// The names of a development server's own pages, besides those of the loopback address.
+    /// Further `Host` names under which a development server's own pages are served, besides loopback names.
     pub hosts: Vec<String>,
 }

@@ -1,4 +1,4 @@
-//! The only table from what went wrong to status and `errcode`. ([spec])
+//! The single table from errors to HTTP status and `errcode`. ([spec])
 //!
 //! [spec]: https://spec.matrix.org/v1.19/client-server-api/#standard-error-response
 
@@ -8,19 +8,19 @@ use actors::wire::{Name, Naming};
 use actors::{Challenge, Refusal};
 use serde_json::{Value, json};
 
-/// A result of a route.
+/// The result of a route.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a request was not answered with what it asked for.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// An actor said no, or storage failed.
+    /// An actor refused the request, or the storage failed.
     #[error(transparent)]
     Actor(#[from] actors::Error),
-    /// The server has too much to do; trying again a little later may help. What there is too much of.
+    /// The server is overloaded, and the client may try again a little later. The text names the exhausted resource.
     #[error("{0}; try again later")]
     Busy(&'static str),
-    /// The request itself is wrong: status, `errcode`, what is wrong with it.
+    /// The request is malformed: status, `errcode`, and an explanation.
     #[error("{2}")]
     Request(u16, &'static str, String),
 }
@@ -45,7 +45,7 @@ const UNKNOWN_DEVICE: Name = Name {
     stable: "M_UNKNOWN_DEVICE",
 };
 
-/// A service that makes its devices itself asked for a token. ([MSC4190])
+/// A service whose registration says that it creates devices itself tried to log in. ([MSC4190])
 ///
 /// [MSC4190]: https://github.com/matrix-org/matrix-spec-proposals/pull/4190
 const APPSERVICE_LOGIN_UNSUPPORTED: Name = Name {
@@ -53,7 +53,7 @@ const APPSERVICE_LOGIN_UNSUPPORTED: Name = Name {
     stable: "M_APPSERVICE_LOGIN_UNSUPPORTED",
 };
 
-/// What an error code was called before its proposal was accepted, if it was called otherwise.
+/// The unstable form of an error code, for codes that have one.
 fn unstable(code: &str) -> Option<&'static str> {
     [UNKNOWN_DEVICE, APPSERVICE_LOGIN_UNSUPPORTED]
         .iter()
@@ -62,7 +62,7 @@ fn unstable(code: &str) -> Option<&'static str> {
 }
 
 impl Error {
-    /// No token where one is needed.
+    /// The request has no token, and the endpoint requires one.
     #[must_use]
     pub fn missing_token() -> Error {
         Error::Request(
@@ -72,7 +72,7 @@ impl Error {
         )
     }
 
-    /// Whether the token of the request is not known.
+    /// Whether this error reports an unknown token.
     #[must_use]
     pub fn is_unknown_token(&self) -> bool {
         matches!(
@@ -81,7 +81,7 @@ impl Error {
         )
     }
 
-    /// A request that is wrong in one of its values.
+    /// One of the request's values is invalid.
     #[must_use]
     pub fn invalid_param(why: impl Into<String>) -> Error {
         Error::Request(400, "M_INVALID_PARAM", why.into())
@@ -112,7 +112,7 @@ impl Error {
         }
     }
 
-    /// The response, in the names that the request speaks, and logged where the server is to blame.
+    /// The response, with stable or unstable error codes as the request's dialect asks. Errors of the server are logged.
     #[must_use]
     pub fn response(&self, dialect: Naming) -> HttpResponse {
         let (status, mut body, retry_after) = self.parts();
@@ -136,7 +136,7 @@ impl Error {
     }
 }
 
-/// What a rule said, as the body of an answer that carries it for one of several things.
+/// A refusal as a JSON object, for answers that report an error for each item.
 pub(crate) fn refusal_body(refusal: &Refusal) -> Value {
     refused(refusal).1
 }
@@ -197,7 +197,7 @@ fn refused(refusal: &Refusal) -> (u16, Value, Option<u64>) {
     (status, body, retry_after)
 }
 
-/// What must be proven before the request is carried out. ([spec])
+/// The stages of user-interactive authentication that remain. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#user-interactive-api-in-the-rest-api
 fn challenged(challenge: &Challenge) -> Value {

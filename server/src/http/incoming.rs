@@ -1,4 +1,4 @@
-//! A request as its route is given it: path, query and body, decoded.
+//! A request as its route receives it: path, query and body, decoded.
 
 use std::borrow::Cow;
 
@@ -9,8 +9,8 @@ use percent_encoding::percent_decode_str;
 use super::answer::json_error;
 use super::error::{Error, Result};
 
-/// A variable of the path, counted from 0, as the client wrote it. Event types are read here: where ruma knows two names of a type
-/// it writes the one that it prefers, and `m.beacon` would be stored under the name that it had as a proposal.
+/// A variable of the path, counted from 0, exactly as the client wrote it. Event types are read with this function: where ruma
+/// knows two names for a type, it substitutes the one it prefers, and `m.beacon` would be stored under its unstable name.
 #[must_use]
 pub fn variable(path: Vec<String>, index: usize) -> String {
     path.into_iter().nth(index).unwrap_or_default()
@@ -28,7 +28,7 @@ pub struct Raw {
 }
 
 impl Raw {
-    /// The body as JSON; an empty one is `{}`.
+    /// Parse the body as JSON; an empty body is `{}`.
     ///
     /// # Errors
     /// `M_NOT_JSON`, or `M_BAD_JSON` for another shape.
@@ -41,7 +41,7 @@ impl Raw {
         serde_json::from_slice(text).map_err(|e| json_error(&e))
     }
 
-    /// A value of the query; an empty one is as if absent.
+    /// A value of the query; an empty value counts as absent.
     #[must_use]
     pub fn param(&self, name: &str) -> Option<&str> {
         self.query
@@ -51,7 +51,7 @@ impl Raw {
     }
 }
 
-/// A request with a route.
+/// A request that matched a route.
 pub(super) struct Incoming {
     pub(super) http: HttpRequest,
     pub(super) body: Bytes,
@@ -59,12 +59,12 @@ pub(super) struct Incoming {
     pub(super) path: Vec<String>,
     /// The query's pairs, decoded, in order.
     pub(super) query: Vec<(String, String)>,
-    /// A variable of the path is too long. Reported only after the caller is authenticated.
+    /// Set when a variable of the path is too long; reported only after the caller is authenticated.
     pub(super) refused: Option<Error>,
 }
 
-/// Whether a JSON text has an escape for U+0000. PostgreSQL stores the character in no text, so a text that is decoded into a
-/// column must not have it. Content is stored as JSON, with the escape.
+/// Whether a JSON text escapes U+0000. PostgreSQL cannot store that character in text, so no text decoded into a column may
+/// contain it. Event content is stored as JSON text, where only the escape appears.
 pub(super) fn names_nul(json: &[u8]) -> bool {
     let mut rest = json;
     while let Some(escape) = rest.iter().position(|byte| *byte == b'\\') {
@@ -72,13 +72,13 @@ pub(super) fn names_nul(json: &[u8]) -> bool {
         if rest.starts_with(b"u0000") {
             return true;
         }
-        // Whatever is escaped is not an escape itself.
+        // The character after a backslash does not start an escape of its own.
         rest = rest.get(1..).unwrap_or_default();
     }
     false
 }
 
-/// One percent-decoding of one segment, which must be UTF-8 without U+0000.
+/// Percent-decode one segment, once. The result must be UTF-8 without U+0000.
 pub(super) fn decode(segment: &str) -> Result<String> {
     let text = percent_decode_str(segment)
         .decode_utf8()

@@ -1,4 +1,4 @@
-//! HTTP: from the bytes of a request to a typed request with a known caller, and from an answer or an error back to bytes.
+//! HTTP: from the bytes of a request to a typed request with a known caller, and from an answer or an error to a response.
 //!
 //! A request passes `router.rs`, `caller.rs`, `limits/`, `body.rs` and `ruma/`, in this order, before its route runs.
 

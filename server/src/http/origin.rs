@@ -1,7 +1,7 @@
-//! Which requests reach the routes of a development server: those of programs, and of pages of the server's own origin.
+//! Protects the routes of a development server: only programs and pages of the server's own origin may call them.
 //!
-//! A website that a developer visits can send requests to the loopback address. Its own name may resolve to that address too (DNS
-//! rebinding), so the name that the browser asked for must be one of the server's.
+//! A website that a developer visits can send requests to the loopback address. The website's own name may even resolve to that
+//! address (DNS rebinding), so the `Host` that the browser sends must be one of the server's names.
 
 use std::net::IpAddr;
 
@@ -11,11 +11,11 @@ use actix_web::{HttpRequest, HttpResponse};
 use super::error::{Error, Result};
 
 // ANCHOR: own
-/// Whether a request may reach a route of the server's own origin.
+/// Check that a request may reach a route of the server's own origin.
 ///
 /// # Errors
-/// 403 for a foreign `Host`, `Origin` or `Sec-Fetch-Site`; 415 for a request that changes something and is no JSON: a page of
-/// another origin can send any other type without asking first.
+/// 403 for a foreign `Host`, `Origin` or `Sec-Fetch-Site`; 415 for a request that changes something and is not JSON: a page of
+/// another origin can send other content types without a CORS preflight.
 pub(super) fn is_own(http: &HttpRequest, hosts: &[String]) -> Result<()> {
     let headers = http.headers();
     let forbidden = |why: &str| Err(Error::Request(403, "M_FORBIDDEN", why.to_owned()));
@@ -49,8 +49,8 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     values.next().is_none().then_some(value)
 }
 
-/// Whether a `Host` names the loopback address, or is one of these. The port is the browser's business: another port is another
-/// origin, and none of these names can be made to mean another machine.
+/// Whether a `Host` names the loopback address or is one of `hosts`. The port is ignored: browsers treat another port as another
+/// origin, and none of these names can resolve to another machine.
 fn is_local(host: &str, hosts: &[String]) -> bool {
     let name = match host.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
@@ -70,7 +70,7 @@ fn is_json(headers: &HeaderMap) -> bool {
     kind.eq_ignore_ascii_case("application/json")
 }
 
-/// What is answered there stays with the server's own pages.
+/// Add headers that keep other origins from reading the response.
 pub(super) fn kept(mut response: HttpResponse) -> HttpResponse {
     const KEPT: [(&str, &str); 3] = [
         ("cache-control", "no-store"),

@@ -20,7 +20,7 @@ use crate::state::App;
 pub(super) type Handler =
     Rc<dyn Fn(App, Caller, Incoming) -> LocalBoxFuture<'static, Result<HttpResponse>>>;
 
-/// What is registered for a method of a path.
+/// The handler and terms of one method of a path.
 #[derive(Clone)]
 pub(super) struct Route {
     pub(super) auth: Auth,
@@ -28,16 +28,16 @@ pub(super) struct Route {
     pub(super) handler: Handler,
 }
 
-/// Every route: path → method → what its caller must prove, what it takes, and the handler.
+/// All routes: path → method → required token, terms and handler.
 #[derive(Clone, Default)]
 pub struct Routes {
     pub(super) all: BTreeMap<String, BTreeMap<&'static str, Route>>,
-    /// The paths of the endpoint that was added last, with its method: its terms may be changed.
+    /// The paths and method of the endpoint that was added last; the methods below change its terms.
     last: Vec<(String, &'static str)>,
 }
 
 impl Routes {
-    /// `.on(whoami)`: one line for each endpoint.
+    /// Register an endpoint: `.on(whoami)`.
     #[must_use]
     pub fn on<R, F, Fut>(self, handler: F) -> Routes
     where
@@ -48,7 +48,8 @@ impl Routes {
         self.on_path(move |app, caller, _, request| handler(app, caller, request))
     }
 
-    /// The same for an endpoint that needs the path as the client wrote it: where ruma knows two names of a type, it keeps one.
+    /// Like [`Routes::on`], for an endpoint that needs the path as the client wrote it: where ruma knows two names for a type, it
+    /// keeps only one.
     #[must_use]
     pub fn on_path<R, F, Fut>(self, handler: F) -> Routes
     where
@@ -59,7 +60,7 @@ impl Routes {
         self.add::<R, _, _, _>(handler, |answer| ruma_response(answer, None))
     }
 
-    /// The same for an endpoint whose success has more than one status.
+    /// Like [`Routes::on`], for an endpoint whose success has more than one status.
     #[must_use]
     pub fn on_status<R, F, Fut>(self, handler: F) -> Routes
     where
@@ -73,7 +74,7 @@ impl Routes {
         })
     }
 
-    /// The same for an endpoint that writes its JSON itself.
+    /// Like [`Routes::on`], for an endpoint that serialises its answer itself.
     #[must_use]
     pub fn on_json<R, F, Fut>(self, handler: F) -> Routes
     where
@@ -85,7 +86,7 @@ impl Routes {
         self.add::<R, _, _, _>(handler, |Json(text)| Ok(json_response(text)))
     }
 
-    /// The same for an endpoint whose answer can be large: it is sent while it is read.
+    /// Like [`Routes::on`], for an endpoint whose answer can be large and is streamed.
     #[must_use]
     pub fn on_pieces<R, F, Fut>(self, handler: F) -> Routes
     where
@@ -104,7 +105,7 @@ impl Routes {
         })
     }
 
-    /// An endpoint that ruma does not have; `path` with `{variables}`.
+    /// Register an endpoint that ruma does not define; `path` may contain `{variables}`.
     #[must_use]
     pub fn raw<F, Fut>(mut self, method: &'static str, path: &str, auth: Auth, handler: F) -> Routes
     where
@@ -126,32 +127,32 @@ impl Routes {
         self
     }
 
-    /// The endpoint that was added last only reads, whatever its method.
+    /// Count the endpoint that was added last as reading, whatever its method.
     #[must_use]
     pub fn reads(self) -> Routes {
         self.terms(|terms| terms.cost = Cost::Read)
     }
 
-    /// The endpoint that was added last takes bodies of so many bytes.
+    /// Set the largest body, in bytes, of the endpoint that was added last.
     #[must_use]
     pub fn takes(self, bytes: usize) -> Routes {
         self.terms(|terms| terms.body = bytes)
     }
 
-    /// Everything in the body of the endpoint that was added last is optional, and so is the body.
+    /// Accept an absent body for the endpoint that was added last, as `{}`.
     #[must_use]
     pub fn empty(self) -> Routes {
         self.terms(|terms| terms.empty = true)
     }
 
-    /// The body of the endpoint that was added last carries content that is stored as JSON text. It may hold U+0000, and what is
-    /// decoded from it into a column is checked where that is done.
+    /// Accept U+0000 in the body of the endpoint that was added last, because its content is stored as JSON text. Parts that are
+    /// decoded into a column are checked where that happens.
     #[must_use]
     pub fn content(self) -> Routes {
         self.terms(|terms| terms.content = true)
     }
 
-    /// The endpoint that was added last is for pages of the server's own origin, and for programs.
+    /// Restrict the endpoint that was added last to programs and to pages of the server's own origin.
     #[must_use]
     pub fn own_origin(self) -> Routes {
         self.terms(|terms| terms.own_origin = true)
@@ -191,7 +192,7 @@ impl Routes {
         self.last.clear();
         for path in R::PATH_BUILDER.all_paths() {
             self.insert(path, method, auth, Rc::clone(&route));
-            // An empty last segment matches no variable: the empty state key has paths of its own.
+            // `matchit` does not match an empty last segment, so the empty state key needs paths of its own.
             if let Some(base) = path.strip_suffix("/{state_key}") {
                 for empty in [base.to_owned(), format!("{base}/")] {
                     let route = Rc::clone(&route);
@@ -222,7 +223,7 @@ impl Routes {
         assert!(twice.is_none(), "{method} {path} is registered twice");
     }
 
-    /// Every method and path, and what its caller must prove, in order.
+    /// All endpoints in order: method, path and required token.
     pub fn list(&self) -> impl Iterator<Item = (&str, &str, Auth)> {
         self.all.iter().flat_map(|(path, methods)| {
             let one = move |(method, route): (&&'static str, &Route)| {

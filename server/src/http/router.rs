@@ -1,6 +1,6 @@
-//! All routes in one tree, and what happens to every request whatever its route: token, limits, body, and what a panic means.
+//! All routes in one tree, and the steps common to every request: token, limits, body, and containing panics.
 //!
-//! Routing is `matchit` in one default service: actix-web would try its routes one after the other.
+//! Routing uses `matchit` inside one default service, because actix-web tries its routes one after the other.
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
@@ -35,11 +35,11 @@ pub struct Router {
 }
 
 impl Router {
-    /// These routes, for callers within these limits.
+    /// A router over these routes that applies these limits.
     pub(crate) fn new(routes: Routes, app: App, door: Arc<Door>, limits: Arc<Limits>) -> Router {
         let mut tree = matchit::Router::new();
         for (path, methods) in routes.all {
-            // A clash is a mistake in this program; the first start finds it.
+            // Two routes can clash only by a mistake in this program, and then every start fails.
             tree.insert(path.as_str(), (Rc::from(path.as_str()), methods))
                 .expect("paths do not clash");
         }
@@ -51,7 +51,8 @@ impl Router {
         }
     }
 
-    /// Answer a request: find its route, authenticate the caller, read the body, parse, handle, and turn whatever happens into a response.
+    /// Answer a request: find its route, authenticate the caller, read the body, parse, handle, and turn the outcome into a
+    /// response.
     pub(crate) async fn serve(&self, http: HttpRequest, mut payload: Payload) -> HttpResponse {
         let answer = self.answer(&http, &mut payload).await;
         body::close_unless_read(&http, answer, payload)
@@ -86,7 +87,7 @@ impl Router {
         }
     }
 
-    /// Whether the path, with any method, is for pages of the server's own origin only.
+    /// Whether the path is reserved, with any method, for pages of the server's own origin.
     fn is_of_own_origin(&self, http: &HttpRequest) -> bool {
         let found = self.tree.at(http.uri().path());
         found.is_ok_and(|found| found.value.1.values().any(|route| route.terms.own_origin))
@@ -133,7 +134,7 @@ impl Router {
         })
     }
 
-    /// Answer a request that has a route. It is counted and traced, and a panic fails this request alone.
+    /// Answer a request that has a route. The request is counted and traced, and a panic fails this request alone.
     async fn run(
         &self,
         template: &str,
@@ -160,8 +161,9 @@ impl Router {
     }
 
     // ANCHOR: handle
-    /// The token is checked first, then the rate limit, then the body is read: a refused request's body is not read, and a bad token
-    /// is 401 whatever the body holds. While a body arrives slowly, its request takes no place at the door.
+    /// The token is checked first, then the rate limit, and then the body is read: the body of a refused request is not read, and
+    /// a bad token is answered 401 whatever the body contains. A slowly arriving body does not count against the request limit
+    /// ([`DOOR`](crate::state::DOOR)).
     async fn handle(
         &self,
         route: Route,
@@ -198,7 +200,7 @@ impl Router {
         let trusted = &self.door.trusted_proxies;
         let asked = Asked {
             path: http.uri().path(),
-            // A token has visible characters only: a header with others has no token.
+            // Tokens consist of visible ASCII, so a header with other characters has no token.
             header: header.map(|value| value.to_str().unwrap_or_default()),
             query: &incoming.query,
             ip: peer.map(|peer| address::client(peer, http.headers(), trusted)),
@@ -214,7 +216,7 @@ struct Match {
     incoming: Incoming,
 }
 
-/// Web clients may ask from anywhere, errors included. ([spec])
+/// Add the CORS headers that let web clients of any origin read the response, errors included. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#web-browser-clients
 fn cors(mut response: HttpResponse) -> HttpResponse {

@@ -1,4 +1,4 @@
-//! How often a password or a token may be guessed.
+//! Limits guesses at passwords and tokens.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,17 +8,17 @@ use actors::{Clock, Error, Refusal, Result};
 
 use super::buckets::{Buckets, CALLERS, RateLimit, exceeded};
 
-/// How many accounts' worth of wrong passwords one address may send: several people share an address.
+/// How many times an account's limit of wrong passwords one address may send: several people can share an address.
 const ACCOUNTS: f64 = 5.0;
 
-/// How many times as many unknown tokens as wrong passwords an address may send: every request carries a token, and a client
-/// that was logged out sends a few requests before it notices.
+/// How many times as many unknown tokens as wrong passwords an address may send: every request carries a token, and a logged-out
+/// client sends a few requests before it notices.
 const TOKENS: f64 = 10.0;
 
-/// How many bytes of pairs of an address and a token that was right there are remembered: some ten thousand pairs.
+/// The memory, in bytes, for pairs of an address and a valid token seen from it: some ten thousand pairs.
 const RIGHT: usize = 2 << 20;
 
-/// Guesses at passwords, by account and by address; at tokens, by address.
+/// Failed attempts: passwords by account and by address, tokens by address.
 pub(crate) struct Attempts {
     accounts: Buckets<String>,
     addresses: Buckets<String>,
@@ -33,7 +33,7 @@ fn times(limit: RateLimit, n: f64) -> RateLimit {
     }
 }
 
-/// Whether this is the answer to a wrong password.
+/// Whether this error reports a wrong password.
 fn is_wrong(error: &Error) -> bool {
     let Error::Refused(refusal) = error else {
         return false;
@@ -46,7 +46,7 @@ fn is_wrong(error: &Error) -> bool {
 }
 
 impl Attempts {
-    /// `limit` is how often one account may be guessed at.
+    /// `limit` is the rate of wrong passwords for one account.
     pub(crate) fn new(limit: RateLimit, clock: &Clock) -> Attempts {
         let buckets = |n| Buckets::new(times(limit, n), clock.clone(), CALLERS);
         Attempts {
@@ -58,11 +58,11 @@ impl Attempts {
     }
 
     // ANCHOR: password
-    /// Try a password. A place is taken before the password is looked at, so that many tries at once are limited too, and given
-    /// back unless the password was wrong.
+    /// Check a password. A token is taken from the bucket before the check, so that concurrent attempts are limited too, and
+    /// given back unless the password was wrong.
     ///
     /// # Errors
-    /// 429, whether or not the account exists; and those of the try.
+    /// 429, whether or not the account exists; the errors of the check itself.
     pub(crate) async fn password<T>(
         &self,
         account: &str,
@@ -84,8 +84,8 @@ impl Attempts {
     }
     // ANCHOR_END: password
 
-    /// Whether a token may be tried from this address: while it has sent too many unknown ones, only those that were right
-    /// there lately.
+    /// Whether this address may try a token. After too many unknown tokens, only those accepted lately from the same address may
+    /// be tried.
     ///
     /// # Errors
     /// 429 with how long to wait.
@@ -101,7 +101,7 @@ impl Attempts {
         }
     }
 
-    /// The token was right.
+    /// Remember that a token from this address was valid.
     pub(crate) fn right_token(&self, address: &str, token: &str) {
         let pair = pair(address, token);
         let mut right = self.right();
@@ -110,9 +110,9 @@ impl Attempts {
         }
     }
 
-    /// The token was unknown.
+    /// Count an unknown token from this address.
     pub(crate) fn wrong_token(&self, address: &str) {
-        // Whether there was a place left is asked before the next try.
+        // The result is ignored: `may_try_token` checks the bucket before the next attempt.
         let _ = self.tokens.take(address.to_owned());
     }
 

@@ -1,25 +1,25 @@
-//! The bytes of request bodies that are under way, from the first that arrives until the request is answered.
+//! The budget for bytes of request bodies, held from their arrival until the request is answered.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// The most bytes of all bodies under way.
+/// The most bytes of all bodies together.
 const ALL: usize = 64 << 20;
 
-/// The most of them of one caller: two of the largest bodies.
+/// The most bytes of one caller: two of the largest bodies.
 const OF_ONE: usize = ALL / 4;
 
-/// The most of them of all callers without a token, so that they cannot keep out those with one.
+/// The most bytes of all callers without a token together, so that they leave room for authenticated callers.
 const ANONYMOUS: usize = ALL / 4;
 
-/// How long a body may take before its pace counts.
+/// How long a body may take before the minimum pace applies.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// The slowest pace after that, in bytes a second: a mobile phone with a bad connection is faster.
+/// The minimum pace in bytes per second, slower than a mobile phone on a bad connection.
 const PACE: u64 = 8 << 10;
 
-/// How long a body may have taken when so many of its bytes have arrived.
+/// The longest time in which this many bytes may have arrived.
 pub(crate) fn allowed(arrived: usize) -> Duration {
     let arrived = u64::try_from(arrived).unwrap_or(u64::MAX);
     GRACE + Duration::from_millis(arrived.saturating_mul(1000) / PACE)
@@ -32,11 +32,11 @@ struct Held {
     of: BTreeMap<String, usize>,
 }
 
-/// The bytes under way, by caller.
+/// The reserved bytes by caller. Clones share one budget.
 #[derive(Clone, Default)]
 pub(crate) struct Bodies(Arc<Mutex<Held>>);
 
-/// The part of the budget that one body holds; free again when dropped.
+/// The bytes that one body has reserved; released when dropped.
 pub(crate) struct Reserved {
     bodies: Bodies,
     caller: String,
@@ -46,16 +46,16 @@ pub(crate) struct Reserved {
 
 impl Bodies {
     fn lock(&self) -> MutexGuard<'_, Held> {
-        // Nothing between lock and unlock can panic.
+        // No code that holds the lock can panic, so a poisoned lock is consistent.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many bytes are under way.
+    /// The bytes reserved by all bodies.
     pub(crate) fn bytes(&self) -> usize {
         self.lock().all
     }
 
-    /// For a body of which nothing has arrived.
+    /// A reservation of no bytes, for a body that has not begun to arrive.
     pub(crate) fn begin(&self, caller: String, anonymous: bool) -> Reserved {
         Reserved {
             bodies: self.clone(),
@@ -67,7 +67,7 @@ impl Bodies {
 }
 
 impl Reserved {
-    /// Whether there is room for so many bytes more; they are held if so.
+    /// Reserve this many bytes more; `false`, and no change, if the budget has no room for them.
     #[must_use]
     pub(crate) fn grow(&mut self, bytes: usize) -> bool {
         let mut held = self.bodies.lock();

@@ -1,4 +1,4 @@
-//! Buckets of tokens, filled by the Clock: one for each key, in bounded memory.
+//! Token buckets, one for each key, refilled by the server's clock and bounded in memory.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -6,20 +6,20 @@ use std::sync::{Mutex, PoisonError};
 use actors::{Clock, Refusal};
 use serde::Deserialize;
 
-/// How often something may be done.
+/// A rate limit: the parameters of a token bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RateLimit {
-    /// So often a second, in the long run.
+    /// Tokens added per second: the long-term rate.
     pub per_second: f64,
-    /// So often at once.
+    /// The capacity of the bucket: how often in a burst.
     pub burst: f64,
 }
 
-/// The most callers of which one kind of limit remembers a bucket.
+/// The most buckets that one kind of limit keeps.
 pub(super) const CALLERS: usize = 10_000;
 
-/// The answer to a caller whose bucket is empty.
+/// The refusal (429) for an empty bucket.
 pub(super) fn exceeded(retry_after_ms: u64) -> Refusal {
     Refusal::LimitExceeded { retry_after_ms }
 }
@@ -32,7 +32,7 @@ struct Bucket {
 }
 
 impl RateLimit {
-    /// What is in a bucket now.
+    /// The tokens in a bucket at the time `now`.
     fn filled(self, bucket: Bucket, now: i64) -> f64 {
         #[expect(
             clippy::cast_precision_loss,
@@ -42,7 +42,7 @@ impl RateLimit {
         (bucket.tokens + seconds * self.per_second).min(self.burst)
     }
 
-    /// How many milliseconds it takes until there is a token again.
+    /// How many milliseconds it takes until there is a whole token again.
     fn wait(self, tokens: f64) -> u64 {
         let wait = ((1.0 - tokens) / self.per_second.max(0.001) * 1000.0).ceil();
         #[expect(
@@ -64,7 +64,7 @@ pub(super) struct Buckets<K> {
 }
 
 impl<K: Ord + Clone> Buckets<K> {
-    /// At most so many are remembered.
+    /// Keeps at most `most` buckets.
     pub(super) fn new(limit: RateLimit, clock: Clock, most: usize) -> Buckets<K> {
         Buckets {
             limit,
@@ -80,7 +80,7 @@ impl<K: Ord + Clone> Buckets<K> {
     /// Where there is none: after how many milliseconds there is one again. Nothing is taken.
     pub(super) fn take(&self, key: K) -> Result<(), u64> {
         let now = self.clock.monotonic();
-        // Nothing is left half done by a panic: each change is one assignment.
+        // A poisoned lock is consistent: each change is one assignment.
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         if buckets.len() >= self.most && !buckets.contains_key(&key) {
             self.make_room(&mut buckets, now);
@@ -103,7 +103,7 @@ impl<K: Ord + Clone> Buckets<K> {
         answer
     }
 
-    /// Whether there is a token. Nothing is taken.
+    /// Check that there is a token, without taking it.
     ///
     /// # Errors
     /// Where there is none: after how many milliseconds there is one again.
@@ -123,7 +123,7 @@ impl<K: Ord + Clone> Buckets<K> {
         }
     }
 
-    /// Put back a token that was taken for nothing.
+    /// Return a token that turned out not to be needed.
     pub(super) fn give_back(&self, key: &K) {
         let now = self.clock.monotonic();
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
@@ -133,8 +133,8 @@ impl<K: Ord + Clone> Buckets<K> {
         }
     }
 
-    /// Full buckets go: a new one is full too. If too many are left, the fuller half goes: a caller whose empty bucket is to be
-    /// forgotten would have to empty as many others.
+    /// Drop full buckets, since a new bucket is full too. If too many remain, drop the fuller half: to have its own empty bucket
+    /// dropped, a caller would have to empty as many others.
     fn make_room(&self, buckets: &mut BTreeMap<K, Bucket>, now: i64) {
         buckets.retain(|_, bucket| self.limit.filled(*bucket, now) < self.limit.burst);
         let too_many = buckets.len().saturating_sub(self.most / 2);

@@ -1,5 +1,5 @@
-//! What a caller may take: how often it may ask, how many bytes it may send, how often it may guess a password or a token, have
-//! services asked, and claim a key of a device.
+//! The limits on a caller: requests, body bytes, guesses at passwords and tokens, questions to services, and claims of one-time
+//! keys.
 
 mod attempts;
 mod bodies;
@@ -18,43 +18,43 @@ pub(crate) use bodies::{Bodies, Reserved, allowed};
 pub use buckets::RateLimit;
 pub use terms::{ANONYMOUS_BODY, BODY, Cost, LARGE_BODY, Terms};
 
-/// How often each caller may change something, unless the operator says otherwise.
+/// The default limit on requests of a caller that change something.
 pub const REQUESTS: RateLimit = RateLimit {
     per_second: 10.0,
     burst: 50.0,
 };
 
-/// How often each caller may read, unless the operator says otherwise.
+/// The default limit on requests of a caller that only read.
 pub const READS: RateLimit = RateLimit {
     per_second: 50.0,
     burst: 250.0,
 };
 
-/// How often each account may be logged in to with a wrong password, unless the operator says otherwise.
+/// The default limit on wrong passwords for an account.
 pub const LOGINS: RateLimit = RateLimit {
     per_second: 0.1,
     burst: 10.0,
 };
 
-/// How often services are asked for each caller, unless the operator says otherwise. Starting a chat needs one question.
+/// The default limit on questions to services on behalf of a caller. Starting a chat needs one question.
 pub const QUESTIONS: RateLimit = RateLimit {
     per_second: 1.0,
     burst: 50.0,
 };
 
-/// How often each user may claim a key of each device, unless the operator says otherwise. A sender needs
-/// one key for each device that it begins to write to, and one more when a session breaks.
+/// The default limit on claims of a user for keys of one device. A sender needs one key when it starts a session with a device,
+/// and one more when a session breaks.
 pub const CLAIMS: RateLimit = RateLimit {
     per_second: 0.1,
     burst: 10.0,
 };
 
-/// The most pairs of a claimer and a device that are remembered.
+/// The most pairs of a claiming user and a device that are remembered.
 const PAIRS: usize = 20_000;
 
-/// The limits of a server, and what was used of them. Where an operator chose no limit there is `None`.
+/// The limits of a server and their current use. A limit that the operator switched off is `None`.
 ///
-/// The payer of a request is the key under which it is counted; a request without one is not limited.
+/// The `payer` of a request is the key under which it is counted; a request without one is not limited.
 #[derive(Default)]
 pub struct Limits {
     reads: Option<Buckets<String>>,
@@ -67,7 +67,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The limits that an operator chose.
+    /// Limits as the operator chose them.
     pub(crate) fn new(door: &Door, clock: &Clock) -> Limits {
         let buckets = |limit| Buckets::new(limit, clock.clone(), CALLERS);
         Limits {
@@ -98,10 +98,10 @@ impl Limits {
         }
     }
 
-    /// How many of so many questions services may be asked now.
+    /// How many of these questions services may be asked now.
     ///
     /// # Errors
-    /// 429 where it is none of them.
+    /// 429 when the limit allows none.
     pub(crate) fn questions(
         &self,
         payer: Option<String>,
@@ -124,7 +124,7 @@ impl Limits {
         Ok(questions)
     }
 
-    /// The part of what is wanted that may be claimed now.
+    /// The part of `wanted` that may be claimed now.
     ///
     /// # Errors
     /// As for [`ClaimLimits::allow`].
@@ -135,12 +135,12 @@ impl Limits {
         }
     }
 
-    /// The limits of guessing.
+    /// The limits on guessing passwords and tokens.
     pub(crate) fn attempts(&self) -> Option<&Attempts> {
         self.attempts.as_ref()
     }
 
-    /// The bytes of bodies that are under way.
+    /// The budget for request bodies.
     pub(crate) fn bodies(&self) -> &Bodies {
         &self.bodies
     }
@@ -152,7 +152,7 @@ impl Limits {
     }
 }
 
-/// How often each user may claim a key of each device.
+/// Limits claims by claiming user and device.
 struct ClaimLimits(Buckets<(String, OwnedUserId, OwnedDeviceId)>);
 
 impl ClaimLimits {
@@ -161,13 +161,13 @@ impl ClaimLimits {
     }
 
     // ANCHOR: allow
-    /// The part of what is wanted that the payer may claim now. A device that it has claimed from too often is left out, like a
-    /// device without keys, so that one device does not keep a message from all others.
+    /// The part of `wanted` that the payer may claim now. A device that it has claimed from too often is left out, as if it had
+    /// no keys, so that one device does not hold up a message to all others.
     ///
     /// # Errors
     /// 429 when no device at all is left, with the shortest wait.
     fn allow(&self, payer: &str, wanted: Wanted) -> Result<Wanted> {
-        // What is refused anyway costs nothing, neither tokens nor memory.
+        // Check the request first, so that an invalid one takes no tokens and no memory.
         rules::upload::check_claim(&wanted)?;
         let (mut allowed, mut shortest) = (Wanted::new(), None::<u64>);
         for (user, devices) in wanted {

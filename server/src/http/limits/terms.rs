@@ -1,5 +1,5 @@
-//! What an endpoint takes from its caller, and from which pages it may be called. Registered with the route, so that no spelling
-//! of a path can change it.
+//! The terms of an endpoint: its limits and the origins that may call it. They are registered with the route, so that no spelling
+//! of a path can evade them.
 
 /// The limit that a request counts against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,8 +10,8 @@ pub enum Cost {
     Change,
 }
 
-/// The largest body of an ordinary request. An event has at most 64 KiB as canonical JSON; as a client escapes it, up to three
-/// times that.
+/// The largest body, in bytes, of an ordinary request. An event has at most 64 KiB as canonical JSON, and up to three times that
+/// with a client's escapes.
 pub const BODY: usize = 256 << 10;
 
 /// The largest body of a request without a token: a log-in, a registration.
@@ -21,30 +21,30 @@ pub const ANONYMOUS_BODY: usize = 64 << 10;
 /// a room.
 pub const LARGE_BODY: usize = 8 << 20;
 
-/// What an endpoint takes from its caller.
+/// The terms of an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Terms {
     /// The limit that a request counts against.
     pub cost: Cost,
-    /// The largest body in bytes; 0 where a body means nothing and is not read.
+    /// The largest body in bytes; 0 where the body is ignored and not read.
     pub body: usize,
-    /// Whether no body is as good as `{}`.
+    /// Whether an absent body counts as `{}`.
     pub empty: bool,
-    /// Whether the body carries content that is stored as JSON text: there U+0000 is an escape like any other.
+    /// Whether the body carries content that is stored as JSON text, so that an escaped U+0000 is allowed.
     pub content: bool,
     /// Whether only pages of the server's own origin may call it.
     pub own_origin: bool,
 }
 
 impl Terms {
-    /// Those of an endpoint that says nothing else.
+    /// The default terms for a method and required token.
     #[must_use]
     pub fn of(method: &str) -> Terms {
         let reads = method == "GET";
         Terms {
             cost: if reads { Cost::Read } else { Cost::Change },
             body: if reads { 0 } else { BODY },
-            // What is put is the body: a state event without one is a mistake.
+            // With PUT the body is the value itself: a state event without one is a mistake.
             empty: method != "PUT",
             content: false,
             own_origin: false,

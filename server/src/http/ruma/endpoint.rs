@@ -1,4 +1,4 @@
-//! The endpoints that ruma knows: path, method and kind of token come from ruma's metadata.
+//! Endpoints that ruma defines: method, paths and required token come from ruma's metadata.
 
 use ::ruma::api::auth_scheme::{
     AccessToken, AccessTokenOptional, AppserviceToken, AppserviceTokenOptional, AuthScheme,
@@ -10,7 +10,7 @@ use crate::http::caller::Auth;
 
 /// ruma's kinds of authentication, as values.
 pub trait Scheme: AuthScheme {
-    /// What the caller must prove.
+    /// The token that the scheme requires.
     const AUTH: Auth;
 }
 
@@ -26,7 +26,7 @@ schemes! {
     AppserviceTokenOptional => Optional,
 }
 
-/// A request of ruma's that a client may send.
+/// A ruma request type that a client may send.
 pub trait Endpoint:
     IncomingRequest<OutgoingResponse: 'static> + Metadata<Authentication: Scheme> + 'static
 {

@@ -1,4 +1,4 @@
-//! From a request to ruma's type for it, and from ruma's answer to a response.
+//! Translates requests into ruma's types, and ruma's answers into responses.
 
 use ::ruma::api::error::{DeserializationError, FromHttpRequestError};
 use ::ruma::api::{IncomingRequestExt, OutgoingResponse, OutgoingResponseExt};
@@ -10,7 +10,7 @@ use crate::http::answer::json_error;
 use crate::http::error::{Error, Result};
 use crate::http::incoming::Incoming;
 
-/// A path with a query whose empty values are left out: some clients send `from=` and `filter=`.
+/// The path and query without empty values: some clients send `from=` and `filter=`.
 fn without_empty(path: &str, query: &str) -> String {
     let says = |pair: &&str| {
         pair.split_once('=')
@@ -32,7 +32,7 @@ pub(in crate::http) fn parse<R: Endpoint>(incoming: &Incoming) -> Result<R> {
     for (name, value) in incoming.http.headers() {
         builder = builder.header(name.as_str(), value.as_bytes());
     }
-    // Clients leave out a body in which everything is optional; some of ruma's parsers do not know that.
+    // Clients omit a body in which everything is optional, which some of ruma's parsers reject.
     let absent =
         incoming.body.is_empty() && incoming.http.method() == actix_web::http::Method::POST;
     let body: &[u8] = if absent { b"{}" } else { &incoming.body };
