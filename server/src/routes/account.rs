@@ -1,4 +1,4 @@
-//! The account itself: whose token it is, the password, the end. ([spec])
+//! The account itself: the owner of a token, the password, deactivation. ([spec])
 //!
 //! [spec]: https://spec.matrix.org/v1.19/client-server-api/#account-management
 
@@ -15,7 +15,7 @@ use crate::http::error::Result;
 use crate::http::registry::Routes;
 use crate::state::App;
 
-/// This section's endpoints.
+/// The endpoints of this file.
 pub(super) fn routes(routes: Routes) -> Routes {
     routes
         .on(whoami)
@@ -24,7 +24,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
         .on(deactivate)
 }
 
-/// Whose token this is.
+/// The user and device that the token belongs to.
 ///
 /// `GET /_matrix/client/*/account/whoami` ([spec])
 ///
@@ -57,7 +57,7 @@ async fn password(
     Ok(change_password::v3::Response::new())
 }
 
-/// Mail addresses and telephone numbers: none are kept.
+/// Email addresses and phone numbers of the account: always none.
 ///
 /// `GET /_matrix/client/*/account/3pid` ([spec])
 ///
@@ -71,7 +71,7 @@ async fn third_party_ids(
     Ok(get_3pids::v3::Response::new(Vec::new()))
 }
 
-/// Give the account up: leave its rooms, decline its invites, take back its knocks.
+/// Deactivate the account: leave its rooms, reject its invites, retract its knocks.
 ///
 /// `POST /_matrix/client/*/account/deactivate` ([spec])
 ///
@@ -89,7 +89,7 @@ async fn deactivate(
     };
     let asked = ask(&app.actors.accounts, message);
     confirmed::tried(&caller, auth.as_ref(), asked).await?;
-    // Another actor's rows, so another ask.
+    // Memberships belong to another actor, so this takes a second message.
     ask(&app.actors.rooms, UserDeactivated { user: who.user }).await?;
     Ok(deactivate::v3::Response::new(
         ThirdPartyIdRemovalStatus::NoSupport,

@@ -1,4 +1,4 @@
-//! What an application service asks about itself.
+//! Endpoints that an application service calls about itself.
 
 use actors::{Refusal, appservices, ask};
 use ruma::api::client::appservice::request_ping;
@@ -8,12 +8,12 @@ use crate::http::error::{Error, Result};
 use crate::http::registry::Routes;
 use crate::state::App;
 
-/// This section's endpoints.
+/// The endpoints of this file.
 pub(super) fn routes(routes: Routes) -> Routes {
     routes.on(ping)
 }
 
-/// Have the server ask the service whether it is there. A success ends the back-off of its transactions.
+/// Make the server ping the service. A success ends the back-off of its transactions.
 ///
 /// `POST /_matrix/client/*/appservice/{appserviceId}/ping` ([spec])
 ///

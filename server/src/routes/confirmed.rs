@@ -1,7 +1,7 @@
-//! Requests that a user confirms, with what they carry for it. ([spec])
+//! Requests that need user-interactive authentication, with the `auth` they carry. ([spec])
 //!
-//! `auth` is read by hand: ruma knows neither an empty one, nor one with only a session, nor the `user` that clients sent before
-//! there were identifiers.
+//! `auth` is parsed by hand, because ruma rejects an empty one, one with only a session, and the `user` that clients sent before
+//! identifiers existed.
 //!
 //! [spec]: https://spec.matrix.org/v1.19/client-server-api/#user-interactive-authentication-api
 
@@ -18,7 +18,7 @@ use serde_json::value::RawValue;
 use crate::http::caller::Caller;
 use crate::http::error::Result;
 
-/// A request, and the `auth` that came with it.
+/// A request and its `auth`.
 pub(super) struct Confirmed<R> {
     pub(super) auth: Option<Auth>,
     pub(super) request: R,
@@ -57,7 +57,7 @@ impl<R: IncomingRequest> IncomingRequest for Confirmed<R> {
     }
 }
 
-/// What a client may say in `auth`.
+/// The keys of `auth` that are read.
 #[derive(Deserialize)]
 struct Said {
     #[serde(rename = "type")]
@@ -75,7 +75,7 @@ struct Identifier {
     user: Option<String>,
 }
 
-/// Neither a stage nor a session is as good as no `auth`.
+/// An `auth` with neither a stage nor a session counts as absent.
 fn read(auth: &RawValue, rest: &str) -> serde_json::Result<Option<Auth>> {
     let Some(said) = serde_json::from_str::<Option<Said>>(auth.get())? else {
         return Ok(None);
@@ -114,7 +114,7 @@ fn by_password(
     })
 }
 
-/// Ask the accounts for something that a user confirms; a password that comes with it counts as a try at the caller's account.
+/// Send a message that needs confirmation to `accounts`. A password in it counts as an attempt to log in to the caller's account.
 pub(super) async fn tried<T>(
     caller: &Caller,
     auth: Option<&Auth>,

@@ -18,13 +18,13 @@ use crate::http::limits::LARGE_BODY;
 use crate::http::registry::Routes;
 use crate::state::App;
 
-/// This section's endpoints.
+/// The endpoints of this file.
 pub(super) fn routes(routes: Routes) -> Routes {
     routes.on(upload).on_json(upload_signed).takes(LARGE_BODY)
 }
 
-/// Upload cross-signing keys. New ones beside an existing master key must be confirmed: what the key store finds to be new is
-/// asked for again when the accounts know that it was.
+/// Upload cross-signing keys. Keys that replace an existing master key need user-interactive authentication: if `key_store` finds
+/// the keys to be new, the request is sent again once `accounts` has confirmed it.
 ///
 /// `POST /_matrix/client/*/keys/device_signing/upload` ([spec])
 ///

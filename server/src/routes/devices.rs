@@ -17,7 +17,7 @@ use crate::http::error::Result;
 use crate::http::registry::Routes;
 use crate::state::App;
 
-/// This section's endpoints.
+/// The endpoints of this file.
 pub(super) fn routes(routes: Routes) -> Routes {
     routes
         .on(list)
@@ -69,7 +69,7 @@ async fn get(
     Ok(get_device::v3::Response::new(shown(row)))
 }
 
-/// Name a device; an application service makes it so, and is told by a 201.
+/// Set a device's name. For an application service this creates a missing device, and the answer is then 201.
 ///
 /// `PUT /_matrix/client/*/devices/{deviceId}` ([spec])
 ///
@@ -93,7 +93,7 @@ async fn put(
     Ok((status, update_device::v3::Response::new()))
 }
 
-/// Delete a device; a person confirms.
+/// Delete a device; users must confirm, services need not.
 ///
 /// `DELETE /_matrix/client/*/devices/{deviceId}` ([spec])
 ///
@@ -113,7 +113,7 @@ async fn delete(
     Ok(delete_device::v3::Response::new())
 }
 
-/// Delete several devices; a person confirms.
+/// Delete several devices; users must confirm, services need not.
 ///
 /// `POST /_matrix/client/*/delete_devices` ([spec])
 ///

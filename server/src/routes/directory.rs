@@ -1,4 +1,4 @@
-//! Names of rooms, the list of public ones, and the users that may be found.
+//! Room aliases, the public room directory, and the user directory.
 
 use actors::rooms::{DeleteAlias, PutAlias, SetListed, queries};
 use actors::{Refusal, ask};
@@ -17,7 +17,7 @@ use crate::http::error::Result;
 use crate::http::registry::Routes;
 use crate::state::App;
 
-/// This section's endpoints.
+/// The endpoints of this file.
 pub(super) fn routes(routes: Routes) -> Routes {
     routes
         .on(resolve)
@@ -33,7 +33,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
         .reads()
 }
 
-/// The room that an alias names.
+/// The room that an alias points to.
 ///
 /// `GET /_matrix/client/*/directory/room/{roomAlias}` ([spec])
 ///
@@ -50,7 +50,7 @@ async fn resolve(
     Ok(get_alias::v3::Response::new(room, servers))
 }
 
-/// Name a room.
+/// Point an alias to a room.
 ///
 /// `PUT /_matrix/client/*/directory/room/{roomAlias}` ([spec])
 ///
@@ -69,7 +69,7 @@ async fn put(
     Ok(create_alias::v3::Response::new())
 }
 
-/// Take a name from a room.
+/// Delete an alias.
 ///
 /// `DELETE /_matrix/client/*/directory/room/{roomAlias}` ([spec])
 ///
@@ -103,7 +103,7 @@ async fn listed(
     Ok(get_room_visibility::v3::Response::new(visibility))
 }
 
-/// List a room in the directory, or no longer.
+/// List a room in the directory, or remove it from there.
 ///
 /// `PUT /_matrix/client/*/directory/list/room/{roomId}` ([spec])
 ///
@@ -141,7 +141,7 @@ async fn page(
     Ok(queries::public_rooms(env, which, since, limit).await?)
 }
 
-/// A page of the directory.
+/// A page of the room directory.
 ///
 /// `GET /_matrix/client/*/publicRooms` ([spec])
 ///
@@ -165,7 +165,7 @@ async fn public(
     Ok(response)
 }
 
-/// A page of the directory, searched.
+/// A page of the room directory, filtered.
 ///
 /// `POST /_matrix/client/*/publicRooms` ([spec])
 ///
@@ -190,7 +190,7 @@ async fn public_filtered(
     Ok(response)
 }
 
-/// Users that share a room with the caller, or are in a public one.
+/// Search the users that share a room with the caller or are in a public room.
 ///
 /// `POST /_matrix/client/*/user_directory/search` ([spec])
 ///

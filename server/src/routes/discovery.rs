@@ -1,4 +1,4 @@
-//! What the server can do, and what it has not.
+//! What the server supports.
 
 use ruma::api::client::discovery::get_capabilities;
 use ruma::api::client::discovery::get_supported_versions;
@@ -12,13 +12,13 @@ use crate::http::registry::Routes;
 use crate::mscs;
 use crate::state::App;
 
-/// The versions of the specification whose endpoints are served here.
+/// The versions of the specification that are announced.
 const VERSIONS: [&str; 17] = [
     "v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6", "v1.7", "v1.8", "v1.9", "v1.10", "v1.11",
     "v1.12", "v1.13", "v1.14", "v1.15", "v1.16", "v1.17",
 ];
 
-/// What is served here and was a proposal once, under the names by which clients ask for it.
+/// Features that were proposals once, under the unstable names by which clients look for them.
 const FEATURES: [&str; 9] = [
     "org.matrix.e2e_cross_signing",
     "org.matrix.msc2285.stable",
@@ -31,7 +31,7 @@ const FEATURES: [&str; 9] = [
     "org.matrix.msc4222",
 ];
 
-/// This section's endpoints.
+/// The endpoints of this file.
 pub(super) fn routes(routes: Routes) -> Routes {
     routes.on(versions).on_json(capabilities).raw(
         "GET",
@@ -41,7 +41,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
     )
 }
 
-/// Which versions of the specification are served, and which features of proposals.
+/// The supported versions of the specification and unstable features.
 ///
 /// `GET /_matrix/client/versions` ([spec])
 ///
@@ -66,7 +66,7 @@ async fn versions(
     Ok(response)
 }
 
-/// What a client may do here.
+/// The capabilities that a client can rely on.
 ///
 /// `GET /_matrix/client/*/capabilities` ([spec])
 ///
@@ -76,8 +76,9 @@ async fn capabilities(app: App, caller: Caller, _: get_capabilities::v3::Request
     let default = &app.actors.env.settings.default_room_version;
     let yes = json!({"enabled": true});
     let no = json!({"enabled": false});
-    // Written by hand: older clients ask for the two capabilities that `m.profile_fields` replaces. An avatar is a file that was
-    // uploaded somewhere, and here none can be: clients offer no such choice. Bridges, which bring avatars along, do not ask.
+    // Not ruma's type: older clients read the two capabilities that `m.profile_fields` replaces. The avatar capability is off,
+    // because it takes an uploaded file and this server has no media repository; clients then hide the choice. Bridges set
+    // avatars without reading capabilities.
     let capabilities = json!({
         "m.room_versions": {"default": default, "available": {"11": "stable", "12": "stable"}},
         "m.change_password": yes,
@@ -90,7 +91,7 @@ async fn capabilities(app: App, caller: Caller, _: get_capabilities::v3::Request
     Ok(Json(json!({"capabilities": capabilities}).to_string()))
 }
 
-/// There is none, and a client goes on without. ([spec])
+/// An empty object: there is no TURN server, and clients continue without. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3voipturnserver
 async fn nothing(_: App, _: Caller, _: Raw) -> Result<Json> {

@@ -1,4 +1,4 @@
-//! The past of rooms.
+//! The history of rooms.
 
 use actors::rooms::queries::{self, Page, Related};
 use actors::rooms::rules::parse_token;
@@ -20,7 +20,7 @@ use crate::http::incoming::variable;
 use crate::http::registry::Routes;
 use crate::state::App;
 
-/// This section's endpoints.
+/// The endpoints of this file.
 pub(super) fn routes(routes: Routes) -> Routes {
     routes
         .on(messages)
@@ -90,7 +90,7 @@ async fn event(
     Ok(get_room_event::v3::Response::new(Raw::from_json(event)))
 }
 
-/// An event and what stands around it.
+/// An event with the events and the state around it.
 ///
 /// `GET /_matrix/client/*/rooms/{roomId}/context/{eventId}` ([spec])
 ///
@@ -131,7 +131,7 @@ async fn about(
     Ok(queries::related(&app.actors.env, by, room, event, which, page).await?)
 }
 
-/// Events that say something about another.
+/// Events that relate to another.
 ///
 /// `GET /_matrix/client/*/rooms/{roomId}/relations/{eventId}` ([spec])
 ///
@@ -151,7 +151,7 @@ async fn related(
     Ok(response)
 }
 
-/// Events that relate to another in one way.
+/// Events with one relation type to another event.
 ///
 /// `GET /_matrix/client/*/rooms/{roomId}/relations/{eventId}/{relType}` ([spec])
 ///
@@ -175,7 +175,7 @@ async fn related_so(
     Ok(response)
 }
 
-/// Events of one type that relate to another in one way.
+/// Events of one type, with one relation type to another event.
 ///
 /// `GET /_matrix/client/*/rooms/{roomId}/relations/{eventId}/{relType}/{eventType}` ([spec])
 ///

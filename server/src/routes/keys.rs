@@ -1,4 +1,4 @@
-//! Keys of devices: uploaded, looked up, claimed.
+//! Uploading, querying and claiming device keys.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ use crate::http::limits::LARGE_BODY;
 use crate::http::registry::Routes;
 use crate::state::App;
 
-/// This section's endpoints.
+/// The endpoints of this file.
 pub(super) fn routes(routes: Routes) -> Routes {
     routes
         .on(upload)
@@ -61,11 +61,11 @@ fn bytes(
         .collect()
 }
 
-/// Servers that could not be reached: there are none, and some clients need to be told so.
+/// The servers that could not be reached: always none, in a key that some clients require.
 #[derive(Serialize)]
 struct Failures {}
 
-/// Look up the keys of users and their devices.
+/// Query the keys of users and their devices.
 ///
 /// `POST /_matrix/client/*/keys/query` ([spec])
 ///
@@ -94,7 +94,7 @@ async fn query(app: App, caller: Caller, request: get_keys::v3::Request) -> Resu
     })
 }
 
-/// Take a one-time key, or else the fallback key, of each of these devices.
+/// Claim a one-time key, or else the fallback key, of each of these devices.
 ///
 /// `POST /_matrix/client/*/keys/claim` ([spec])
 ///

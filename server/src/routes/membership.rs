@@ -1,4 +1,4 @@
-//! Coming to rooms and going.
+//! Changes of membership.
 
 use actors::rooms::{Action, ChangeMembership, Enter, Entrance, Forget};
 use actors::{Refusal, ask};
@@ -16,7 +16,7 @@ use crate::http::error::Result;
 use crate::http::registry::Routes;
 use crate::state::App;
 
-/// This section's endpoints.
+/// The endpoints of this file.
 pub(super) fn routes(routes: Routes) -> Routes {
     routes
         .on(join)
@@ -107,7 +107,7 @@ async fn join_by_id(
     Ok(join_room_by_id::v3::Response::new(room))
 }
 
-/// Ask to be invited.
+/// Knock: ask for an invite.
 ///
 /// `POST /_matrix/client/*/knock/{roomIdOrAlias}` ([spec])
 ///
@@ -122,7 +122,8 @@ async fn knock(
     Ok(knock_room::v3::Response::new(room))
 }
 
-/// Invite a user. One who does not exist may be made by a service that is asked first, and is invited in any case.
+/// Invite a user. If the user does not exist, the service whose namespace contains it is asked to create it; the invite is sent
+/// in any case.
 ///
 /// `POST /_matrix/client/*/rooms/{roomId}/invite` ([spec])
 ///
@@ -143,7 +144,7 @@ async fn invite(
     Ok(invite_user::v3::Response::new())
 }
 
-/// Leave a room, or decline an invite.
+/// Leave a room, reject an invite, or retract a knock.
 ///
 /// `POST /_matrix/client/*/rooms/{roomId}/leave` ([spec])
 ///
@@ -158,7 +159,7 @@ async fn leave(
     Ok(leave_room::v3::Response::new())
 }
 
-/// Make somebody leave.
+/// Remove a user from the room.
 ///
 /// `POST /_matrix/client/*/rooms/{roomId}/kick` ([spec])
 ///
@@ -173,7 +174,7 @@ async fn kick(
     Ok(kick_user::v3::Response::new())
 }
 
-/// Make somebody leave, and keep out.
+/// Ban a user, which also removes it from the room.
 ///
 /// `POST /_matrix/client/*/rooms/{roomId}/ban` ([spec])
 ///
@@ -188,7 +189,7 @@ async fn ban(
     Ok(ban_user::v3::Response::new())
 }
 
-/// Keep somebody out no longer.
+/// Lift a ban.
 ///
 /// `POST /_matrix/client/*/rooms/{roomId}/unban` ([spec])
 ///

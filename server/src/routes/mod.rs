@@ -1,4 +1,5 @@
-//! The client-server API, a file for each section: unpack, one ask, repack.
+//! The client-server API, with a file for each section: a route unpacks the request, sends one message to an actor, and packs the
+//! reply.
 
 mod account;
 mod appservice;
@@ -33,7 +34,7 @@ mod user_data;
 use crate::http::registry::Routes;
 use crate::mscs;
 
-/// Every endpoint: the sections, what the proposals with these numbers add, and what a development server has.
+/// All endpoints: those of the sections, of the proposals with these numbers and, if `dev` is set, of a development server.
 #[must_use]
 pub fn all(dev: bool, proposals: &[u16]) -> Routes {
     let sections = [

@@ -1,4 +1,4 @@
-//! Who reads along: which application services get copies of messages to a user's devices.
+//! Which application services get copies of to-device messages to a user's devices.
 
 use actors::to_device_inbox::queries;
 use serde_json::json;
@@ -10,7 +10,7 @@ use crate::http::incoming::Raw;
 use crate::http::registry::Routes;
 use crate::state::App;
 
-/// This section's endpoints.
+/// The endpoints of this file.
 pub(super) fn routes(routes: Routes) -> Routes {
     routes.raw("GET", "/_understudy/observers", Auth::User, observers)
 }
@@ -18,7 +18,8 @@ pub(super) fn routes(routes: Routes) -> Routes {
 // ANCHOR: observers
 /// Which services get copies of messages to each of the caller's devices, and under which rule.
 ///
-/// `GET /_understudy/observers`, of our own: a copy for who merely observes ([proposal]) is something that its user may know.
+/// `GET /_understudy/observers`, an endpoint of this server alone: users can find out which services receive copies of their
+/// messages ([proposal]).
 ///
 /// [proposal]: https://github.com/matrix-org/matrix-spec-proposals/pull/4203
 async fn observers(app: App, caller: Caller, _: Raw) -> Result<Json> {

@@ -1,4 +1,4 @@
-//! Who is online.
+//! Presence.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use crate::http::error::Result;
 use crate::http::registry::Routes;
 use crate::state::App;
 
-/// This section's endpoints.
+/// The endpoints of this file.
 pub(super) fn routes(routes: Routes) -> Routes {
     routes.on(set).on(get)
 }
 
-/// Say that one is online, or is not.
+/// Set the caller's presence.
 ///
 /// `PUT /_matrix/client/*/presence/{userId}/status` ([spec])
 ///
@@ -45,7 +45,7 @@ async fn set(
     Ok(set_presence::v3::Response::new())
 }
 
-/// Whether a user is online.
+/// Get a user's presence.
 ///
 /// `GET /_matrix/client/*/presence/{userId}/status` ([spec])
 ///

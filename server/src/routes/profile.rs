@@ -1,6 +1,6 @@
 //! Profiles. ([spec])
 //!
-//! `displayname` and `avatar_url` are fields like the others: their paths are those of the field of that name.
+//! `displayname` and `avatar_url` are fields like any other; the paths with these names are those of the fields.
 //!
 //! [spec]: https://spec.matrix.org/v1.19/client-server-api/#profiles
 
@@ -20,7 +20,7 @@ use crate::http::error::Result;
 use crate::http::registry::Routes;
 use crate::state::App;
 
-/// This section's endpoints.
+/// The endpoints of this file.
 pub(super) fn routes(routes: Routes) -> Routes {
     routes
         .on(get)
@@ -80,7 +80,7 @@ async fn put_field(
     Ok(set_profile_field::v3::Response::new())
 }
 
-/// Take one field of a profile away.
+/// Delete one field of a profile.
 ///
 /// `DELETE /_matrix/client/*/profile/{userId}/{keyName}` ([spec])
 ///
@@ -95,7 +95,8 @@ async fn delete_field(
     Ok(delete_profile_field::v3::Response::new())
 }
 
-/// Two asks, since two actors own what changes: the profile first, then the member events that show it in rooms.
+/// Two actors own what changes, so two messages are sent: the first changes the profile, the second the member events that show
+/// it in rooms.
 async fn change(
     app: &App,
     caller: &Caller,

@@ -1,4 +1,4 @@
-//! Push rules, which clients evaluate; nothing here pushes. ([spec])
+//! Push rules. Clients evaluate them; this server pushes nothing. ([spec])
 //!
 //! [spec]: https://spec.matrix.org/v1.19/client-server-api/#push-notifications
 
@@ -15,7 +15,7 @@ use crate::http::error::Result;
 use crate::http::registry::Routes;
 use crate::state::App;
 
-/// This section's endpoints.
+/// The endpoints of this file.
 pub(super) fn routes(routes: Routes) -> Routes {
     routes
         .on(all)
@@ -45,7 +45,7 @@ async fn all(
     Ok(get_pushrules_all::v3::Response::new(rules))
 }
 
-/// The push rules of the one scope there is.
+/// The push rules of the only scope, `global`.
 ///
 /// `GET /_matrix/client/*/pushrules/global/` ([spec])
 ///
@@ -59,7 +59,7 @@ async fn global(
     Ok(get_pushrules_global_scope::v3::Response::new(rules))
 }
 
-/// One of the caller's push rules.
+/// Find one of the caller's push rules.
 async fn find(app: &App, caller: &Caller, kind: RuleKind, rule_id: &str) -> Result<PushRule> {
     let rules = queries::push_rules(&app.actors.env, &caller.identity()?.user).await?;
     let rule = rules
@@ -82,7 +82,7 @@ async fn rule(
     Ok(get_pushrule::v3::Response::new(rule))
 }
 
-/// Whether a push rule is on.
+/// Whether a push rule is enabled.
 ///
 /// `GET /_matrix/client/*/pushrules/global/{kind}/{ruleId}/enabled` ([spec])
 ///
@@ -96,7 +96,7 @@ async fn enabled(
     Ok(get_pushrule_enabled::v3::Response::new(rule.enabled))
 }
 
-/// What a push rule does.
+/// The actions of a push rule.
 ///
 /// `GET /_matrix/client/*/pushrules/global/{kind}/{ruleId}/actions` ([spec])
 ///
@@ -153,7 +153,7 @@ async fn delete_rule(
     Ok(delete_pushrule::v3::Response::new())
 }
 
-/// Switch a push rule on or off.
+/// Enable or disable a push rule.
 ///
 /// `PUT /_matrix/client/*/pushrules/global/{kind}/{ruleId}/enabled` ([spec])
 ///
@@ -172,7 +172,7 @@ async fn put_enabled(
     Ok(set_pushrule_enabled::v3::Response::new())
 }
 
-/// Say what a push rule does.
+/// Set the actions of a push rule.
 ///
 /// `PUT /_matrix/client/*/pushrules/global/{kind}/{ruleId}/actions` ([spec])
 ///
@@ -191,7 +191,7 @@ async fn put_actions(
     Ok(set_pushrule_actions::v3::Response::new())
 }
 
-/// Where to push: nowhere.
+/// The caller's pushers: always none.
 ///
 /// `GET /_matrix/client/*/pushers` ([spec])
 ///
@@ -205,12 +205,12 @@ async fn pushers(
     Ok(get_pushers::v3::Response::new(Vec::new()))
 }
 
-/// Set a pusher: taken note of and not kept, since nothing is pushed.
+/// Set a pusher. It is accepted and discarded, since nothing is pushed.
 ///
 /// `POST /_matrix/client/*/pushers/set` ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3pushersset
-// Deviation: a pusher that was set is not listed.
+// Deviation: a pusher that was set is not listed by `GET /pushers`.
 async fn put_pusher(
     _: App,
     caller: Caller,

@@ -1,7 +1,8 @@
-//! Questions to application services in the middle of a request: before a request reaches its actor, services are asked about
-//! users and aliases that do not exist yet.
+//! Provisioning by application services: before a request reaches its actor, services are asked to create users and aliases in
+//! their namespaces that do not exist yet.
 //!
-//! A service calls back before it answers, so the request waits without a place at the door ([`App::outside`]).
+//! A service calls the server before it answers, so a waiting request does not count against the limit of requests in progress
+//! ([`App::outside`]).
 
 use actors::appservice_queries::{self, queries};
 use ruma::{RoomAliasId, UserId};
@@ -10,10 +11,10 @@ use crate::http::caller::Caller;
 use crate::http::error::Result;
 use crate::state::App;
 
-/// Have services make those of these users that do not exist and are in a namespace. Costs little where all exist.
+/// Ask services to create the missing ones of these users that are in their namespaces. Cheap when all users exist.
 ///
 /// # Errors
-/// 429 when services were asked for the caller too often.
+/// 429 when services were asked too often on behalf of the caller.
 pub(crate) async fn about_users<'a>(
     app: &App,
     caller: &Caller,
@@ -25,7 +26,7 @@ pub(crate) async fn about_users<'a>(
     provision(app, caller, unknown, named).await
 }
 
-/// Have a service make this alias and its room, if the alias does not exist and is in a namespace.
+/// Ask a service to create this alias and its room, if the alias is missing and in the service's namespace.
 ///
 /// # Errors
 /// As for [`about_users`].
@@ -34,8 +35,8 @@ pub(crate) async fn about_alias(app: &App, caller: &Caller, alias: &RoomAliasId)
     provision(app, caller, unknown.into_iter().collect(), 1).await
 }
 
-/// Ask services about what does not exist, within the limits: what a service makes because it was asked stays. A request that
-/// names existing users too goes on without the rest.
+/// Ask services about unknown users and aliases, within the limits. What a service creates in response stays. When a limit is
+/// reached, a request that names several users continues without asking about the rest.
 async fn provision(
     app: &App,
     caller: &Caller,

@@ -1,6 +1,6 @@
-//! How far users have read.
+//! Read receipts and the read marker.
 //!
-//! Read without ruma's types: bridges name events of elsewhere whose ids ruma refuses, and such a mark has no effect.
+//! Parsed without ruma's types: bridges send ids of remote events that ruma rejects; a receipt for one has no effect.
 
 use actors::ask;
 use actors::rooms::{Mark, MarkKind, MarkRead};
@@ -14,7 +14,7 @@ use crate::http::incoming::Raw;
 use crate::http::registry::Routes;
 use crate::state::App;
 
-/// The names of the marks on the wire, those of proposals included that clients still use.
+/// The receipt types on the wire, including unstable names that clients still use.
 const KINDS: [(&str, MarkKind); 4] = [
     ("m.fully_read", MarkKind::FullyRead),
     ("m.read", MarkKind::Read),
@@ -22,7 +22,7 @@ const KINDS: [(&str, MarkKind); 4] = [
     ("org.matrix.msc2285.read.private", MarkKind::ReadPrivate),
 ];
 
-/// This section's endpoints.
+/// The endpoints of this file.
 pub(super) fn routes(routes: Routes) -> Routes {
     ["r0", "v3"].into_iter().fold(routes, |routes, version| {
         let room = format!("/_matrix/client/{version}/rooms/{{room_id}}");
@@ -36,7 +36,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
     })
 }
 
-/// Say that the caller has read up to an event.
+/// Set a receipt or the read marker to an event.
 ///
 /// `POST /_matrix/client/*/rooms/{roomId}/receipt/{receiptType}/{eventId}` ([spec])
 ///
@@ -50,7 +50,7 @@ async fn receipt(app: App, caller: Caller, request: Raw) -> Result<Json> {
     };
     let thread = match body.get("thread_id") {
         None => String::new(),
-        // The read marker is the same in all threads.
+        // The read marker has no threads.
         Some(_) if *kind == MarkKind::FullyRead => {
             return Err(Error::invalid_param("the read marker knows no threads"));
         }
@@ -67,7 +67,7 @@ async fn receipt(app: App, caller: Caller, request: Raw) -> Result<Json> {
     set(&app, &caller, &room, vec![mark]).await
 }
 
-/// Move the read marker, and receipts with it.
+/// Set the read marker, and optionally receipts.
 ///
 /// `POST /_matrix/client/*/rooms/{roomId}/read_markers` ([spec])
 ///

@@ -1,4 +1,4 @@
-//! Making accounts. ([spec])
+//! Registering accounts. ([spec])
 //!
 //! [spec]: https://spec.matrix.org/v1.19/client-server-api/#account-registration
 
@@ -17,12 +17,12 @@ use crate::http::error::Result;
 use crate::http::registry::Routes;
 use crate::state::App;
 
-/// This section's endpoints.
+/// The endpoints of this file.
 pub(super) fn routes(routes: Routes) -> Routes {
     routes.on_json(register).on(available)
 }
 
-/// Make an account: a person confirms, an application service need not.
+/// Register an account. Users go through user-interactive authentication, services do not.
 ///
 /// `POST /_matrix/client/*/register` ([spec])
 ///
@@ -53,7 +53,7 @@ async fn register(
     Ok(Json(text))
 }
 
-/// The answer to a registration; ruma's would say `"device_id": null` where there is no device.
+/// The answer to a registration. ruma's would contain `"device_id": null` when there is no device.
 #[derive(Serialize)]
 struct Answer<'a> {
     user_id: &'a UserId,
@@ -75,7 +75,8 @@ fn registrant(
         return Ok(Registrant::Service(session::service(caller)?));
     }
     if caller.token().is_some() {
-        // Whoever has a token has an account; a service that forgets the type would register a person.
+        // A caller with a token has an account already. Without this check, a service that forgets `type` would register an
+        // ordinary user.
         return Err(Refusal::Unknown("a registration carries no access token".into()).into());
     }
     Ok(Registrant::Person {
@@ -85,7 +86,7 @@ fn registrant(
     })
 }
 
-/// Whether a person could register this name.
+/// Whether a user name is free to register.
 ///
 /// `GET /_matrix/client/*/register/available` ([spec])
 ///

@@ -1,4 +1,4 @@
-//! Rooms as a whole: creating them, which one is in, who is in them.
+//! Rooms as a whole: creation, the caller's rooms, members, aliases.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use crate::http::limits::LARGE_BODY;
 use crate::http::registry::Routes;
 use crate::state::App;
 
-/// This section's endpoints.
+/// The endpoints of this file.
 pub(super) fn routes(routes: Routes) -> Routes {
     routes
         .on(create)
@@ -97,7 +97,7 @@ fn initial_state(event: &RawValue) -> Result<InitialState> {
     })
 }
 
-/// The rooms the caller is joined to.
+/// The rooms that the caller is joined to.
 ///
 /// `GET /_matrix/client/*/joined_rooms` ([spec])
 ///
@@ -111,7 +111,7 @@ async fn joined(
     Ok(joined_rooms::v3::Response::new(rooms))
 }
 
-/// The joined members of a room, with their names: `null` for none, which clients that require the key can read.
+/// The joined members of a room, with display names and avatars. Missing ones are `null`, because some clients require the keys.
 ///
 /// `GET /_matrix/client/*/rooms/{roomId}/joined_members` ([spec])
 ///
@@ -180,7 +180,7 @@ async fn names(
     Ok(aliases::v3::Response::new(aliases))
 }
 
-/// A room at one look, which is how some clients find out whether they may see it.
+/// A summary of a room. Some clients use it to find out whether they may see the room.
 ///
 /// `GET /_matrix/client/*/rooms/{roomId}/initialSync` ([spec])
 ///

@@ -1,6 +1,6 @@
-//! Finding events: by their words, by their time, by their threads.
+//! Finding events: full-text search, threads, and events by time.
 //!
-//! A search is read without ruma's types: whether the context of results is wanted depends on whether the key is there.
+//! Searches are parsed without ruma's types: context is wanted if its key is present, which they do not tell.
 
 use std::collections::BTreeSet;
 
@@ -22,7 +22,7 @@ use crate::http::incoming::Raw;
 use crate::http::registry::Routes;
 use crate::state::App;
 
-/// This section's endpoints.
+/// The endpoints of this file.
 pub(super) fn routes(routes: Routes) -> Routes {
     ["r0", "v3"]
         .into_iter()
@@ -104,7 +104,7 @@ impl Criteria {
     }
 }
 
-/// Events of the caller's rooms in which words are.
+/// Search the events of the caller's rooms for words.
 ///
 /// `POST /_matrix/client/*/search` ([spec])
 ///
@@ -146,7 +146,7 @@ async fn threads(
     Ok(response)
 }
 
-/// The event of a room that is nearest to a time.
+/// The event closest to a time.
 ///
 /// `GET /_matrix/client/*/rooms/{roomId}/timestamp_to_event` ([spec])
 ///

@@ -11,7 +11,7 @@ use crate::http::incoming::variable;
 use crate::http::registry::Routes;
 use crate::state::App;
 
-/// This section's endpoints.
+/// The endpoints of this file.
 pub(super) fn routes(routes: Routes) -> Routes {
     routes.on_path(send).content().on(redact).content().empty()
 }
@@ -39,7 +39,7 @@ async fn send(
     Ok(send_message_event::v3::Response::new(id))
 }
 
-/// Strip an event of its content.
+/// Redact an event.
 ///
 /// `PUT /_matrix/client/*/rooms/{roomId}/redact/{eventId}/{txnId}` ([spec])
 ///

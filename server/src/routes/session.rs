@@ -21,13 +21,14 @@ use crate::http::error::{Error, Result};
 use crate::http::registry::Routes;
 use crate::state::App;
 
-/// How a service logs in. (MSC2778) Only the stable name is offered; the one before is counted, and refused like any other.
+/// The login type of services (MSC2778). Only the stable name is offered; the unstable one is counted and refused like any
+/// unknown type.
 const APPLICATION_SERVICE: Name = Name {
     unstable: "uk.half-shot.msc2778.login.application_service",
     stable: "m.login.application_service",
 };
 
-/// This section's endpoints.
+/// The endpoints of this file.
 pub(super) fn routes(routes: Routes) -> Routes {
     routes
         .on(flows)
@@ -36,7 +37,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
         .on(log_out_everywhere)
 }
 
-/// Which ways to log in there are.
+/// The supported login types.
 ///
 /// `GET /_matrix/client/*/login` ([spec])
 ///
@@ -52,7 +53,7 @@ async fn flows(
     ]))
 }
 
-/// The request of [`log_in`], checked for the one thing that ruma takes for granted.
+/// The request of [`log_in`], checked for a key that ruma assumes to be there.
 struct LogInRequest {
     kind: String,
     request: login::v3::Request,
@@ -74,7 +75,7 @@ impl IncomingRequest for LogInRequest {
         request: http::Request<&[u8]>,
         path: &[&str],
     ) -> Result<Self, DeserializationError> {
-        /// What must be there: ruma indexes the object by this key, and an object without it is a panic.
+        /// ruma indexes the object by this key and panics without it.
         #[derive(serde::Deserialize)]
         struct Typed {
             #[serde(rename = "type")]
@@ -86,7 +87,7 @@ impl IncomingRequest for LogInRequest {
     }
 }
 
-/// Get an access token for a password, or for the token of an application service.
+/// Log in with a password, or with the token of an application service.
 ///
 /// `POST /_matrix/client/*/login` ([spec])
 ///
@@ -117,14 +118,15 @@ async fn log_in(app: App, caller: Caller, request: LogInRequest) -> Result<login
     Ok(login::v3::Response::new(done.user, token, done.device))
 }
 
-/// The account that a log-in means, in one of its spellings. What cannot be an account here is the same one, whatever it is.
+/// The user id that a login names, in one normalised spelling, under which failed attempts are counted. Names that cannot be an
+/// account here share the empty one.
 fn account(app: &App, user: &str) -> String {
     let server = &app.actors.env.settings.server_name;
     let meant = rules::meant(server, &user.to_ascii_lowercase());
     meant.map_or_else(String::new, |meant| meant.to_string())
 }
 
-/// Count under which name a service asked to log in or to register.
+/// Record which name of the login type a service used to log in or register.
 pub(super) fn heard(app: &App, caller: &Caller, kind: &str) {
     let names = [APPLICATION_SERVICE.stable, APPLICATION_SERVICE.unstable];
     if let Some(service) = caller.appservice()
@@ -164,7 +166,7 @@ fn credentials(info: LoginInfo, caller: &Caller) -> Result<Credentials> {
     }
 }
 
-/// The service whose token this is, for what only services do.
+/// The service that the token belongs to, for endpoints of services only.
 ///
 /// # Errors
 /// 401 without the token of a service.
@@ -176,7 +178,7 @@ pub(super) fn service(caller: &Caller) -> Result<ServiceId> {
     }
 }
 
-/// Only Matrix ids are known here: no mail address and no telephone number belongs to an account.
+/// The user name of a login. Email addresses and phone numbers are refused, since no account has any.
 fn named(identifier: Option<UserIdentifier>, user: Option<String>) -> Result<String> {
     match (identifier, user) {
         (Some(UserIdentifier::Matrix(id)), _) => Ok(id.user),
@@ -190,7 +192,7 @@ fn named(identifier: Option<UserIdentifier>, user: Option<String>) -> Result<Str
     }
 }
 
-/// End the session that asks: its device goes.
+/// Log out: delete the caller's device.
 ///
 /// `POST /_matrix/client/*/logout` ([spec])
 ///
@@ -201,7 +203,7 @@ async fn log_out(app: App, caller: Caller, _: logout::v3::Request) -> Result<log
     Ok(logout::v3::Response::new())
 }
 
-/// End all sessions of the user: all devices go.
+/// Log out everywhere: delete all devices of the user.
 ///
 /// `POST /_matrix/client/*/logout/all` ([spec])
 ///

@@ -1,4 +1,4 @@
-//! What rooms are, for users that think of joining them, and the rooms of spaces.
+//! Summaries of rooms for users that consider joining, and the rooms of spaces.
 
 use actors::rooms::queries::{self, SpacePage};
 use ruma::OwnedRoomId;
@@ -13,12 +13,12 @@ use crate::http::error::Result;
 use crate::http::registry::Routes;
 use crate::state::App;
 
-/// This section's endpoints.
+/// The endpoints of this file.
 pub(super) fn routes(routes: Routes) -> Routes {
     routes.on_json(summary).on_json(hierarchy)
 }
 
-/// What a room is.
+/// The summary of a room.
 ///
 /// `GET /_matrix/client/*/room_summary/{roomIdOrAlias}` ([spec])
 ///
@@ -36,7 +36,7 @@ async fn summary(app: App, caller: Caller, request: get_summary::v1::Request) ->
     Json::write(&found)
 }
 
-/// The rooms of a space.
+/// A page of the rooms of a space.
 ///
 /// `GET /_matrix/client/*/rooms/{roomId}/hierarchy` ([spec])
 ///

@@ -13,7 +13,7 @@ use crate::http::incoming::variable;
 use crate::http::registry::Routes;
 use crate::state::App;
 
-/// This section's endpoints.
+/// The endpoints of this file.
 pub(super) fn routes(routes: Routes) -> Routes {
     routes.on(all).on_path(one).on_path(set).content()
 }
@@ -34,7 +34,7 @@ async fn all(
     Ok(get_state_events::v3::Response::new(events))
 }
 
-/// One piece of a room's state: its content, or the whole event.
+/// One state event of a room: its content or, on request, the whole event.
 ///
 /// `GET /_matrix/client/*/rooms/{roomId}/state/{eventType}/{stateKey}` ([spec])
 ///
@@ -62,7 +62,7 @@ async fn one(
     Ok(get_state_event_for_key::v3::Response::new(wanted))
 }
 
-/// Set a piece of a room's state.
+/// Send a state event.
 ///
 /// `PUT /_matrix/client/*/rooms/{roomId}/state/{eventType}/{stateKey}` ([spec])
 ///

@@ -1,4 +1,4 @@
-//! What is new for a client.
+//! Syncing: the changes since a client's last request.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::http::incoming::Raw;
 use crate::http::registry::Routes;
 use crate::state::App;
 
-/// This section's endpoints.
+/// The endpoints of this file.
 pub(super) fn routes(routes: Routes) -> Routes {
     ["/_matrix/client/v3/sync", "/_matrix/client/r0/sync"]
         .into_iter()
@@ -22,9 +22,10 @@ pub(super) fn routes(routes: Routes) -> Routes {
         .on_json(key_changes)
 }
 
-/// What is new since the last answer: at once, or as soon as there is something, or when the time is over.
+/// The changes since the last answer. Waits until there are some, or until the timeout.
 ///
-/// The query is read by hand: ruma does not know the name that some clients still use for `use_state_after` (MSC4222).
+/// The query is parsed by hand: ruma does not know the unstable name of `use_state_after` (MSC4222), which some clients still
+/// send.
 ///
 /// `GET /_matrix/client/*/sync` ([spec])
 ///
@@ -60,7 +61,7 @@ async fn new_for_client(app: App, caller: Caller, request: Raw) -> Result<Json> 
 }
 // ANCHOR_END: sync
 
-/// What a request that does not name a presence says of it. ([spec])
+/// The presence that a request without `set_presence` means. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync
 fn default_presence(app: &App) -> &'static str {
@@ -71,7 +72,7 @@ fn default_presence(app: &App) -> &'static str {
     }
 }
 
-/// Whose devices changed between two answers.
+/// The users whose devices changed between two sync tokens.
 ///
 /// `GET /_matrix/client/*/keys/changes` ([spec])
 ///

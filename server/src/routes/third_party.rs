@@ -1,4 +1,4 @@
-//! Networks beyond Matrix, as the services describe them that bridge to them. ([spec])
+//! Third-party networks, as described by the services that bridge to them. ([spec])
 //!
 //! [spec]: https://spec.matrix.org/v1.19/client-server-api/#third-party-networks
 
@@ -16,7 +16,7 @@ use crate::http::error::Result;
 use crate::http::registry::Routes;
 use crate::state::App;
 
-/// This section's endpoints.
+/// The endpoints of this file.
 pub(super) fn routes(routes: Routes) -> Routes {
     routes
         .on_json(protocols)
@@ -27,7 +27,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
         .on_json(behind_alias)
 }
 
-/// All networks.
+/// All protocols.
 ///
 /// `GET /_matrix/client/*/thirdparty/protocols` ([spec])
 ///
@@ -39,7 +39,7 @@ async fn protocols(app: App, caller: Caller, _: get_protocols::v3::Request) -> R
     Json::write(&found)
 }
 
-/// One network.
+/// One protocol.
 ///
 /// `GET /_matrix/client/*/thirdparty/protocol/{protocol}` ([spec])
 ///
@@ -53,7 +53,7 @@ async fn protocol(app: App, caller: Caller, request: get_protocol::v3::Request) 
     Json::write(&found)
 }
 
-/// Who has these fields on a network.
+/// The users with these fields on a network.
 ///
 /// `GET /_matrix/client/*/thirdparty/user/{protocol}` ([spec])
 ///
@@ -66,7 +66,7 @@ async fn users(
     look_up(&app, &caller, Kind::User, &request.protocol, request.fields).await
 }
 
-/// Which rooms have these fields on a network.
+/// The rooms with these fields on a network.
 ///
 /// `GET /_matrix/client/*/thirdparty/location/{protocol}` ([spec])
 ///
@@ -88,14 +88,15 @@ async fn look_up(
     mut fields: BTreeMap<String, String>,
 ) -> Result<Json> {
     caller.limit_questions(1)?;
-    // Every pair of the query is a field, except those that say who asks: a token above all stays here.
+    // All query parameters are fields, except those that identify the caller. In particular, the access token must not reach the
+    // service.
     fields.retain(|name, _| !caller.is_asserted_by(name));
     let (env, to) = (&app.actors.env, &app.actors.appservice_queries);
     let found = third_party::look_up(env, to, kind, protocol, &fields);
     Json::write(&app.outside(found).await?)
 }
 
-/// Who a user is on other networks.
+/// The third-party users behind a Matrix user.
 ///
 /// `GET /_matrix/client/*/thirdparty/user` ([spec])
 ///
@@ -111,7 +112,7 @@ async fn behind_user(
     Json::write(&app.outside(found).await?)
 }
 
-/// What an alias stands for on other networks.
+/// The third-party rooms behind a room alias.
 ///
 /// `GET /_matrix/client/*/thirdparty/location` ([spec])
 ///

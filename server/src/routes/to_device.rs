@@ -1,4 +1,4 @@
-//! Messages from device to device, outside rooms.
+//! To-device messages.
 
 use actors::ask;
 use actors::to_device_inbox::{Deposit, Target};
@@ -13,12 +13,12 @@ use crate::http::limits::LARGE_BODY;
 use crate::http::registry::Routes;
 use crate::state::App;
 
-/// This section's endpoints.
+/// The endpoints of this file.
 pub(super) fn routes(routes: Routes) -> Routes {
     routes.on_path(send).takes(LARGE_BODY).content()
 }
 
-/// Send messages to the devices of users.
+/// Send to-device messages.
 ///
 /// `PUT /_matrix/client/*/sendToDevice/{eventType}/{txnId}` ([spec])
 ///

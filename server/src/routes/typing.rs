@@ -1,6 +1,6 @@
-//! Who is typing.
+//! Typing notifications.
 //!
-//! Read without ruma's types: ruma demands the time that the specification leaves to the client.
+//! Parsed without ruma's types: ruma requires `timeout`, which the specification makes optional.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::http::incoming::Raw;
 use crate::http::registry::Routes;
 use crate::state::App;
 
-/// For how long a client types that does not say: what the specification's examples say.
+/// The default timeout, taken from the specification's examples.
 const TIME: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Deserialize)]
@@ -26,7 +26,7 @@ struct Typing {
     timeout: Option<u64>,
 }
 
-/// This section's endpoints.
+/// The endpoints of this file.
 pub(super) fn routes(routes: Routes) -> Routes {
     ["r0", "v3"].into_iter().fold(routes, |routes, version| {
         let path = format!("/_matrix/client/{version}/rooms/{{room_id}}/typing/{{user_id}}");
@@ -34,7 +34,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
     })
 }
 
-/// Say that the caller is typing in a room, or is not.
+/// Set whether the caller is typing in a room.
 ///
 /// `PUT /_matrix/client/*/rooms/{roomId}/typing/{userId}` ([spec])
 ///

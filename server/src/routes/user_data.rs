@@ -1,4 +1,4 @@
-//! What clients keep with an account: account data, tags, filters. ([spec])
+//! Data that clients store with an account: account data, tags, filters. ([spec])
 //!
 //! [spec]: https://spec.matrix.org/v1.19/client-server-api/#client-config
 
@@ -17,7 +17,7 @@ use crate::http::incoming::variable;
 use crate::http::registry::Routes;
 use crate::state::App;
 
-/// This section's endpoints.
+/// The endpoints of this file.
 pub(super) fn routes(routes: Routes) -> Routes {
     routes
         .on_path(get_global)
@@ -34,7 +34,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
         .on(filter)
 }
 
-/// Read global account data.
+/// Get global account data.
 ///
 /// `GET /_matrix/client/*/user/{userId}/account_data/{type}` ([spec])
 ///
@@ -53,7 +53,7 @@ async fn get_global(
     )))
 }
 
-/// Put global account data.
+/// Set global account data.
 ///
 /// `PUT /_matrix/client/*/user/{userId}/account_data/{type}` ([spec])
 ///
@@ -75,7 +75,7 @@ async fn put_global(
     Ok(set_global_account_data::v3::Response::new())
 }
 
-/// Read account data of a room.
+/// Get account data of a room.
 ///
 /// `GET /_matrix/client/*/user/{userId}/rooms/{roomId}/account_data/{type}` ([spec])
 ///
@@ -94,7 +94,7 @@ async fn get_of_room(
     )))
 }
 
-/// Put account data of a room.
+/// Set account data of a room.
 ///
 /// `PUT /_matrix/client/*/user/{userId}/rooms/{roomId}/account_data/{type}` ([spec])
 ///
@@ -131,7 +131,7 @@ async fn tags(
     Ok(get_tags::v3::Response::new(tags))
 }
 
-/// Put a tag on a room.
+/// Set a tag of a room.
 ///
 /// `PUT /_matrix/client/*/user/{userId}/rooms/{roomId}/tags/{tag}` ([spec])
 ///
@@ -153,7 +153,7 @@ async fn put_tag(
     Ok(create_tag::v3::Response::new())
 }
 
-/// Take a tag away from a room.
+/// Delete a tag of a room.
 ///
 /// `DELETE /_matrix/client/*/user/{userId}/rooms/{roomId}/tags/{tag}` ([spec])
 ///
@@ -174,7 +174,7 @@ async fn delete_tag(
     Ok(delete_tag::v3::Response::new())
 }
 
-/// Keep a filter.
+/// Store a filter.
 ///
 /// `POST /_matrix/client/*/user/{userId}/filter` ([spec])
 ///
@@ -193,7 +193,7 @@ async fn put_filter(
     Ok(create_filter::v3::Response::new(id))
 }
 
-/// Read a filter.
+/// Get a filter.
 ///
 /// `GET /_matrix/client/*/user/{userId}/filter/{filterId}` ([spec])
 ///

@@ -25,7 +25,7 @@ use crate::state::App;
 
 mod sessions;
 
-/// This section's endpoints.
+/// The endpoints of this file.
 pub(super) fn routes(routes: Routes) -> Routes {
     let versions = routes
         .on(create)
@@ -53,7 +53,7 @@ fn user(caller: &Caller) -> Result<OwnedUserId> {
     Ok(caller.identity()?.user.clone())
 }
 
-/// Begin a new version.
+/// Create a backup version, which becomes the current one.
 ///
 /// `POST /_matrix/client/*/room_keys/version` ([spec])
 ///
@@ -71,7 +71,7 @@ async fn create(
     Ok(create_backup_version::v3::Response::new(version))
 }
 
-/// The current version.
+/// The current backup version.
 ///
 /// `GET /_matrix/client/*/room_keys/version` ([spec])
 ///
@@ -94,7 +94,7 @@ async fn current(
     ))
 }
 
-/// A version.
+/// A backup version.
 ///
 /// `GET /_matrix/client/*/room_keys/version/{version}` ([spec])
 ///
@@ -117,7 +117,7 @@ async fn version(
     ))
 }
 
-/// Change what a version's algorithm needs.
+/// Replace the `auth_data` of a version.
 ///
 /// `PUT /_matrix/client/*/room_keys/version/{version}` ([spec])
 ///

@@ -1,4 +1,4 @@
-//! The stored sessions of a backup as an answer: read page by page, and sent as they are read.
+//! The stored sessions of a backup as an answer, read page by page and streamed.
 
 use std::fmt::Write as _;
 
@@ -12,7 +12,7 @@ use crate::http::answer::Pieces;
 use crate::http::error::Result;
 use crate::state::App;
 
-/// The sessions of all rooms, or of one. What fits a page is answered whole.
+/// The sessions of all rooms or of one. An answer that fits one page is sent whole.
 pub(super) async fn answer(
     app: &App,
     user: &UserId,
@@ -44,13 +44,13 @@ pub(super) async fn answer(
     Ok(Pieces::Stream(begin.chain(rest).boxed_local()))
 }
 
-/// The session that a page ends with.
+/// The room and id of the last session of a page.
 fn last(page: &Page) -> Option<(String, String)> {
     let (room, session, _) = page.sessions.last()?;
     Some((room.clone(), session.clone()))
 }
 
-/// What is still to be read.
+/// The part that is not read yet.
 struct Rest {
     env: Env,
     user: OwnedUserId,
@@ -61,7 +61,7 @@ struct Rest {
 }
 
 impl Rest {
-    /// The next piece, and what follows it.
+    /// The next piece of the answer, and the rest after it.
     async fn next(mut self) -> actors::Result<(Bytes, Option<Rest>)> {
         let (version, room, after) = (self.version.clone(), self.room.clone(), self.after.take());
         let page = queries::page(&self.env, &self.user, version, room, after).await?;
@@ -71,10 +71,10 @@ impl Rest {
     }
 }
 
-/// Writes pages one behind the other as one object.
+/// Joins pages into one JSON object.
 struct Writer {
     of_one_room: bool,
-    /// Whether the object has begun, and the room that is open in it.
+    /// Whether the object is open, and the room that is open in it.
     begun: bool,
     room: Option<String>,
 }
@@ -106,7 +106,7 @@ impl Writer {
                 self.open(&mut text, room)?;
             }
             text.push_str(&serde_json::to_string(session)?);
-            // Writing to a text cannot fail.
+            // Writing to a `String` cannot fail.
             let _ = write!(text, ":{json}");
         }
         if page.is_last {
