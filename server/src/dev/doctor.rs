@@ -1,6 +1,7 @@
-//! The doctor over HTTP: a registration in force, or the content of one, beside the services in force.
+//! The doctor over HTTP: examines an active registration, or one in the request, together with the active services.
 //!
-//! Only the URL of a registration in force is asked. A page that could name any URL would reach what the server reaches.
+//! Only URLs of active registrations are contacted. Otherwise a web page could make the server send requests to any URL that it
+//! can reach.
 
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use crate::state::App;
 /// How long a service may take for each answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What is examined. An object with other keys is a registration itself.
+/// The registration to examine. An object with other keys is a registration itself.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Asked {
@@ -32,21 +33,21 @@ enum Asked {
     Itself(Map<String, Value>),
 }
 
-/// The registration in force with this id.
+/// The active registration with this id.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct InForce {
     id: ServiceId,
 }
 
-/// The content of a registration: an object, or text in YAML.
+/// The content of a registration: an object, or a string with YAML.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Given {
     registration: Value,
 }
 
-/// What was found, and how the service speaks if it is in force.
+/// The findings and, for an active service, the names that it uses on the wire.
 #[derive(Serialize)]
 struct Answer {
     #[serde(flatten)]
@@ -55,8 +56,8 @@ struct Answer {
     dialect: Option<Dialect>,
 }
 
-/// What is wrong with a registration, and with how its service answers if it is in force with this URL:
-/// `POST /_understudy/doctor?framework=mautrix-go&offline=true`, both optional, with `{"id": "irc"}`, with
+/// Examine a registration and, if it is active with the same URL, its service's answers:
+/// `POST /_understudy/doctor?framework=mautrix-go&offline=true`, both parameters optional, with `{"id": "irc"}`, with
 /// `{"registration": "id: irc\n…"}`, or with the registration itself as JSON.
 pub(super) async fn doctor(app: App, _: Caller, request: Raw) -> Result<Json> {
     let framework = request

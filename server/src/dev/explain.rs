@@ -1,4 +1,4 @@
-//! What becomes of a message to a device, and why.
+//! Explains what happens to a to-device message, and why.
 
 use actors::Refusal;
 use actors::to_device_inbox::queries;
@@ -10,8 +10,8 @@ use crate::http::error::{Error, Result};
 use crate::http::incoming::Raw;
 use crate::state::App;
 
-/// For each service whether it gets copies of messages to a device, under which rule or why not; and what waits now:
-/// `GET /_understudy/explain?user=@bob:test&device=DEV`.
+/// For each service, whether it gets copies of messages to a device, with the rule or the reason why not; and the messages that
+/// wait now: `GET /_understudy/explain?user=@bob:test&device=DEV`.
 pub(super) async fn explain(app: App, _: Caller, request: Raw) -> Result<Json> {
     let param = |name: &'static str| {
         let missing = || Refusal::MissingParam(format!("{name} is missing").into());

@@ -1,5 +1,5 @@
-//! What only a development server has, under `/_understudy/`: without a token, so for programs and for pages of the server's own
-//! origin alone.
+//! The routes of a development server, under `/_understudy/`. They need no token, and answer only programs and pages of the
+//! server's own origin.
 
 mod doctor;
 mod explain;
@@ -56,7 +56,7 @@ fn answer(value: &impl serde::Serialize) -> Result<Json> {
     ))
 }
 
-/// The messages between actors, after a number: `GET /_understudy/messages?after=17`.
+/// The traced messages between actors after a given number: `GET /_understudy/messages?after=17`.
 async fn messages(app: App, _: Caller, request: Raw) -> Result<Json> {
     let after = request
         .param("after")
@@ -65,7 +65,7 @@ async fn messages(app: App, _: Caller, request: Raw) -> Result<Json> {
     answer(&app.actors.env.trace.after(after))
 }
 
-/// Every attempt at a transaction, with its bytes and what came of it: `GET /_understudy/transactions?service=irc`.
+/// All attempts at transactions, with their bytes and outcomes: `GET /_understudy/transactions?service=irc`.
 async fn transactions(app: App, _: Caller, request: Raw) -> Result<Json> {
     let wanted = request.param("service");
     let of = |seen: &Seen| {
@@ -81,14 +81,14 @@ async fn transactions(app: App, _: Caller, request: Raw) -> Result<Json> {
     answer(&attempts)
 }
 
-/// Which sender made an attempt.
+/// The service of an attempt.
 #[derive(Deserialize)]
 struct SentBy {
     service: String,
 }
 
-/// How each sender is doing: its frozen transaction, its attempts, its last error, and what is wrong with the file of its
-/// registration. Files from which nothing is in force follow.
+/// The status of each sender: its frozen transaction, attempts, last error, and the problem with its registration file. Files
+/// without an active registration follow.
 async fn status(app: App, _: Caller, _: Raw) -> Result<Json> {
     let views = ask(&app.actors.appservices, appservices::Status).await?;
     let problems = ask(&app.actors.appservices, appservices::Problems).await?;
@@ -101,7 +101,7 @@ async fn status(app: App, _: Caller, _: Raw) -> Result<Json> {
     answer(&shown.chain(nobodys.map(Shown::File)).collect::<Vec<_>>())
 }
 
-/// A line of what is shown of services.
+/// An entry of the status.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Shown {
@@ -114,7 +114,7 @@ enum Shown {
     File(Problem),
 }
 
-/// Read the folder of registrations now; answers when what is in it is in force.
+/// Read the folder of registrations now; answers once its content is active.
 async fn reload(app: App, _: Caller, _: Raw) -> Result<Json> {
     answer(&ask(&app.actors.appservices, appservices::Reload).await?)
 }
@@ -131,7 +131,7 @@ async fn retry(app: App, _: Caller, request: Raw) -> Result<Json> {
     answer(&json!({}))
 }
 
-/// Which names a service in force used and was sent, since the server started.
+/// Which stable and unstable names an active service used and was sent since the server started.
 async fn dialects(app: App, _: Caller, request: Raw) -> Result<Json> {
     let id = request.path.first().map_or("", String::as_str).into();
     let env = &app.actors.env;
@@ -147,7 +147,7 @@ struct Advance {
     ms: u64,
 }
 
-/// Move time on; only on a server whose time stands still: `{"ms": 1000}`.
+/// Advance the clock of a seeded server: `{"ms": 1000}`.
 async fn advance(app: App, _: Caller, request: Raw) -> Result<Json> {
     let Advance { ms } = request.json()?;
     let clock = &app.actors.env.clock;

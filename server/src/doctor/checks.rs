@@ -1,29 +1,29 @@
-//! Everything that can be found, in one table: a stable code, how bad it is, and what to do about it.
+//! The table of all checks: a stable code, a severity, and advice.
 
 use serde::Serialize;
 
 use super::search::Search;
 
-/// How bad something is, worst first.
+/// The severity of a finding, worst first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// It does not work, or it harms somebody.
+    /// The service does not work, or it harms another service or users.
     Error,
-    /// It works, and hardly as it was meant.
+    /// The service works, but probably not as intended.
     Warning,
-    /// Good to know.
+    /// For information.
     Note,
 }
 
-/// Something that can be found.
+/// A check: what the doctor can find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Check {
-    /// A short name that stays the same.
+    /// A stable identifier.
     pub(super) code: &'static str,
-    /// How bad it is.
+    /// The severity.
     pub(super) severity: Severity,
-    /// What to do about it.
+    /// Advice to the operator.
     pub(super) advice: &'static str,
 }
 
@@ -31,7 +31,7 @@ macro_rules! checks {
     ($($(#[$doc:meta])* $name:ident = $severity:ident $code:literal: $advice:literal;)*) => {
         $($(#[$doc])* pub(super) const $name: Check = Check { code: $code, severity: Severity::$severity, advice: $advice };)*
 
-        /// Every check there is.
+        /// All checks.
         #[cfg(test)]
         pub(super) const ALL: &[Check] = &[$($name),*];
     };
@@ -44,7 +44,7 @@ checks! {
     MISSPELT = Warning "misspelt": "Write the key as it is known, or ignore this if it is meant for another server.";
     NEIGHBOUR = Warning "neighbour": "Examine that file too; it was left out of the comparison.";
 
-    /// Who is who.
+    /// Ids, tokens and senders.
     DUPLICATE_ID = Error "duplicate-id": "Give each service an id of its own.";
     DUPLICATE_TOKEN = Error "duplicate-as-token": "Give each service an as_token of its own; the server could not tell them apart.";
     DUPLICATE_SENDER = Error "duplicate-sender": "Give each service a sender_localpart of its own; both would act for one user.";
@@ -64,14 +64,14 @@ checks! {
     UNDECIDED = Warning "undecided": "Simplify the pattern; whether it meets another could not be told.";
     LOOSE_DOT = Note "loose-dot": "Write '\\.' for the dots of the server's name; here only this server's users count, so nothing changes.";
 
-    /// What it is sent.
+    /// What the server sends to the service.
     NOT_SENT = Warning "not-sent": "Set url, or remove the keys that ask for something.";
     NO_URL = Note "no-url": "Nothing to do if the service only asks and is never told.";
     URL_PATH = Warning "url-path": "Remove '/_matrix/…' from url; the server adds it.";
     MISSING_FLAG = Warning "missing-flag": "Add the key with the value true.";
     WITHOUT_FLAG = Note "without-flag": "Add the key if the service is built with one of these; --framework NAME asks about one alone.";
 
-    /// How it answers.
+    /// How the service answers.
     NO_CONNECTION = Error "no-connection": "Start the service, or correct url.";
     NO_ANSWER = Error "no-answer": "Look at the service: it accepts a connection and does not answer in time.";
     TOKEN_REFUSED = Error "token-refused": "Give the service the registration's hs_token; it would refuse every transaction.";
@@ -84,22 +84,22 @@ checks! {
 }
 // ANCHOR_END: checks
 
-/// Something that was found in one registration.
+/// A problem found in one registration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// The registration's file, as it was named.
+    /// The registration's file, as given on the command line.
     pub file: String,
-    /// How bad it is.
+    /// The severity.
     pub severity: Severity,
-    /// A short name that stays the same.
+    /// A stable identifier.
     pub code: &'static str,
-    /// What is wrong, in a sentence.
+    /// The problem, in a sentence.
     pub what: String,
-    /// What to do about it, in a sentence.
+    /// Advice to the operator, in a sentence.
     pub advice: &'static str,
 }
 
-/// The examination of one registration: what is found, and what is left of the effort for searching.
+/// The examination of one registration: the findings so far, and the remaining budget for searches.
 pub(super) struct Examination<'a> {
     pub(super) file: &'a str,
     pub(super) findings: &'a mut Vec<Finding>,

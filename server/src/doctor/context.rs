@@ -1,4 +1,4 @@
-//! What is examined, and what it is compared with.
+//! The registration files to examine, and the context to compare them with.
 
 use std::path::Path;
 
@@ -8,17 +8,17 @@ use actors::services::{CarriesInterests, Registration};
 
 use super::frameworks::Framework;
 
-/// A registration that is examined.
+/// A registration file to examine.
 #[derive(Debug, Clone)]
 pub struct RegistrationFile {
-    /// The name of the file, as its operator wrote it.
+    /// The file's name as the operator gave it.
     pub name: String,
-    /// What is in it, or why it could not be read.
+    /// Its content, or why it could not be read.
     pub text: Result<String, String>,
 }
 
 impl RegistrationFile {
-    /// The registration in this file.
+    /// Read a registration file.
     #[must_use]
     pub fn read(path: &Path) -> RegistrationFile {
         RegistrationFile {
@@ -27,28 +27,29 @@ impl RegistrationFile {
         }
     }
 
-    /// The registration, if it is one.
+    /// The parsed registration; `None` if it is invalid.
     #[must_use]
     pub fn registration(&self) -> Option<Registration> {
         parse(self.text.as_ref().ok()?).ok()
     }
 }
 
-/// What a registration is compared with.
+/// The context that a registration is compared with.
 #[derive(Debug, Default)]
 pub struct Context {
-    /// The server's name; without one, namespaces are compared as if any server could be meant.
+    /// The server's name; without it, namespaces are compared for any server name.
     pub server_name: Option<String>,
-    /// Other registrations, which are not examined themselves.
+    /// Other registrations to compare with; they are not examined themselves.
     pub neighbours: Vec<File>,
-    /// The framework that the services are built with, if it is named.
+    /// The framework that the services are built with, if known.
     pub framework: Option<&'static Framework>,
-    /// Keys of registrations that proposals read.
+    /// The registration keys that proposals and experiments read.
     pub known_keys: Vec<&'static str>,
 }
 
 impl Context {
-    /// The services in force on a server that runs. One with the id of the registration is its present version and left out.
+    /// The active services of a running server. One with the same id as the registration is left out: it is the registration's
+    /// current version.
     #[must_use]
     pub fn in_force(env: &Env, file: &RegistrationFile) -> Context {
         let mine = file.registration().map(|r| r.id);

@@ -1,4 +1,4 @@
-//! What the known frameworks need from a registration: read in their source, and seen in what they do.
+//! What the known frameworks need from a registration, from their source code and observed behaviour.
 
 use actors::services::{MSC3202, PUSH_EPHEMERAL, RECEIVE_EPHEMERAL, Registration};
 
@@ -7,16 +7,16 @@ use actors::services::{MSC3202, PUSH_EPHEMERAL, RECEIVE_EPHEMERAL, Registration}
 pub struct Framework {
     /// Its name.
     pub name: &'static str,
-    /// What it needs to do all it can.
+    /// The registration keys that all its features need.
     pub needs: &'static [Need],
 }
 
-/// One of these keys, or something does not work.
+/// A feature that works only if the registration has one of these keys.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Need {
-    /// Any of them will do.
+    /// Keys of which one is enough.
     pub any_of: &'static [&'static str],
-    /// What the service goes without.
+    /// What the service does not receive without them.
     pub without: &'static str,
 }
 
@@ -32,19 +32,19 @@ const DEVICE_LISTS: Need = Need {
     any_of: &[MSC3202],
     without: LISTS,
 };
-/// It reads the name before alone.
+/// For frameworks that read only the unstable key.
 const OLD_EPHEMERAL: Need = Need {
     any_of: &[PUSH_EPHEMERAL],
     without: FLEETING,
 };
 
 // ANCHOR: frameworks
-/// Every framework there is something to say about.
+/// All known frameworks.
 pub const ALL: &[Framework] = &[
     Framework {
         name: "mautrix-go",
         needs: &[
-            // It drops to-device messages unless its own registration has the stable key, whatever is sent.
+            // It ignores to-device messages, even if they are sent, unless its own copy of the registration has the stable key.
             Need {
                 any_of: &[RECEIVE_EPHEMERAL],
                 without: KEYS,
@@ -63,12 +63,12 @@ pub const ALL: &[Framework] = &[
             DEVICE_LISTS,
         ],
     },
-    // matrix-hookshot is built with it.
+    // matrix-hookshot uses this framework.
     Framework {
         name: "matrix-bot-sdk",
         needs: &[ANY_TO_DEVICE, OLD_EPHEMERAL, DEVICE_LISTS],
     },
-    // The two that follow do not encrypt.
+    // The next two frameworks do not encrypt.
     Framework {
         name: "matrix-appservice-bridge",
         needs: &[OLD_EPHEMERAL],
@@ -80,7 +80,7 @@ pub const ALL: &[Framework] = &[
 ];
 // ANCHOR_END: frameworks
 
-/// The framework of this name.
+/// Find a framework by name.
 #[must_use]
 pub fn named(name: &str) -> Option<&'static Framework> {
     ALL.iter().find(|f| f.name == name)
@@ -93,7 +93,7 @@ impl Need {
         !self.any_of.iter().any(|key| registration.says(key))
     }
 
-    /// The keys as a person reads them.
+    /// The keys, joined for display.
     #[must_use]
     pub fn keys(&self) -> String {
         self.any_of.join(" or ")

@@ -1,7 +1,7 @@
-//! The doctor: what is wrong with a registration before it is used, by itself, beside others, and in how its service answers.
+//! The doctor: finds problems of a registration before it is used, by itself, together with others, and in its service's answers.
 //!
-//! `checks.rs` is the table of everything that can be found, `rules.rs` and `namespaces.rs` find it without the network,
-//! `probes.rs` asks the service. Nothing is kept between two examinations.
+//! `checks.rs` is the table of checks; `rules.rs` and `namespaces.rs` apply them without the network; `probes.rs` sends requests
+//! to the service. Nothing is stored between two examinations.
 
 mod checks;
 mod context;
@@ -25,9 +25,9 @@ pub use checks::{Finding, Severity};
 pub use context::{Context, RegistrationFile};
 pub use report::Report;
 
-/// Examine registrations. With a `timeout`, ask their services too, and wait that long for each answer.
+/// Examine registrations. With a `timeout`, also send requests to their services, and wait that long for each answer.
 ///
-/// Findings are in the order of the files, the worst first.
+/// The findings are in the order of the files; those of a file with the worst first.
 pub async fn examine(
     files: Vec<RegistrationFile>,
     context: Context,
@@ -35,7 +35,7 @@ pub async fn examine(
 ) -> Vec<Finding> {
     let files = Arc::new(files);
     let shared = Arc::clone(&files);
-    // Patterns can be written so that comparing them takes long: not on the thread that answers requests.
+    // Comparing patterns can take long, so it must not block the thread that answers requests.
     let rules = tokio::task::spawn_blocking(move || rules::examine(&shared, &context));
     let mut findings = match rules.await {
         Ok(findings) => findings,

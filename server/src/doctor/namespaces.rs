@@ -1,4 +1,4 @@
-//! What is wrong with the patterns of one registration, and where those of two meet.
+//! Finds problems in the patterns of one registration, and overlaps between those of two.
 
 use super::checks::{
     CLAIMS_EVERYBODY, Examination, LOOSE_DOT, MATCHES_NOBODY, NEVER_EXCLUSIVE, OBSERVES_EVERYBODY,
@@ -8,7 +8,7 @@ use super::search::{CHOSEN, Ids, POSSIBLE, Search, Verdict, are_apart};
 
 use actors::services::{Namespace, Registration};
 
-/// User ids of the server: those that people may choose, or all.
+/// User ids of the server with these characters in the localpart: those that users can choose, or all valid ones.
 fn users<'a>(letters: &'static [u8], server: Option<&'a str>) -> Ids<'a> {
     Ids {
         sigil: b'@',
@@ -25,7 +25,7 @@ fn aliases(server: Option<&str>) -> Ids<'_> {
     }
 }
 
-/// What is wrong with each pattern by itself. Without a server's name, users of any server count.
+/// Examine each pattern by itself. Without a server's name, users of any server count.
 pub(super) fn examine(
     exam: &mut Examination<'_>,
     registration: &Registration,
@@ -71,7 +71,7 @@ fn matching(search: &mut Search, ids: Ids<'_>, regex: &str) -> Verdict {
     search.find(ids, &[regex], |matched| matched[0])
 }
 
-/// Whether a pattern matches somebody, and not everybody.
+/// Report a pattern that matches no id or every id.
 fn reach(exam: &mut Examination<'_>, said: &str, namespace: &Namespace, ids: Ids<'_>) {
     match matching(&mut exam.search, ids, &namespace.regex) {
         Verdict::Undecided => {
@@ -101,7 +101,7 @@ fn reach(exam: &mut Examination<'_>, said: &str, namespace: &Namespace, ids: Ids
     }
 }
 
-/// Why a pattern matches no id: the likeliest mistake.
+/// Report a pattern that matches no id, with the most likely mistake.
 fn nobody(exam: &mut Examination<'_>, said: &str, regex: &str, ids: Ids<'_>) {
     let all = Ids {
         letters: POSSIBLE,
@@ -132,7 +132,7 @@ fn nobody(exam: &mut Examination<'_>, said: &str, regex: &str, ids: Ids<'_>) {
     exam.found(MATCHES_NOBODY, format!("{said} matches nobody: {why}"));
 }
 
-/// Whether the last of these patterns is exclusive to no effect, because others stand before it.
+/// Report the last of these patterns if its `exclusive` has no effect, because earlier patterns match the same users.
 fn never_exclusive(
     exam: &mut Examination<'_>,
     said: &str,
@@ -162,7 +162,7 @@ fn regexes(patterns: &[Namespace]) -> Vec<&str> {
     patterns.iter().map(|n| n.regex.as_str()).collect()
 }
 
-/// Whether the first pattern that matches is exclusive: that one decides.
+/// Whether a user or alias is exclusive: the first matching pattern decides.
 fn is_exclusive(patterns: &[Namespace], matched: &[bool]) -> bool {
     first(matched).is_some_and(|at| patterns[at].exclusive)
 }
@@ -172,7 +172,7 @@ fn first(matched: &[bool]) -> Option<usize> {
 }
 
 // ANCHOR: overlap
-/// Where `registration` and `other`, which stands in `file`, claim the same user or alias exclusively.
+/// Report an overlap: a user or alias that both `registration` and `other` (from `file`) claim exclusively.
 pub(super) fn compare(
     exam: &mut Examination<'_>,
     registration: &Registration,
@@ -219,7 +219,7 @@ pub(super) fn compare(
 }
 // ANCHOR_END: overlap
 
-/// Whether it is worth a search: exclusive patterns of the two do not begin differently.
+/// Whether an overlap is possible: some exclusive patterns of the two can have a common prefix. A cheap test before the search.
 fn may_meet(mine: &[Namespace], theirs: &[Namespace]) -> bool {
     let exclusive = |n: &&Namespace| n.exclusive;
     let near = |a: &Namespace, b: &Namespace| !are_apart(&a.regex, &b.regex);
@@ -228,7 +228,7 @@ fn may_meet(mine: &[Namespace], theirs: &[Namespace]) -> bool {
         .any(|a| theirs.iter().filter(exclusive).any(|b| near(a, b)))
 }
 
-/// Whether one service's own user is exclusively another's.
+/// Report a service's sender that is in an exclusive namespace of another service.
 pub(super) fn sender_claimed(
     exam: &mut Examination<'_>,
     (file, registration): (&str, &Registration),
@@ -243,7 +243,7 @@ pub(super) fn sender_claimed(
     {
         return;
     }
-    // Each character by its number, so that none of them means something else.
+    // Escape each character by its code point, so that none has a special meaning in the pattern.
     let sender: String = registration
         .sender_localpart
         .chars()

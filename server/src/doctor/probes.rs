@@ -1,4 +1,4 @@
-//! Asking a service whether it answers as it should, with questions that change nothing in one that does.
+//! Sends requests to a service to see whether it answers as the specification asks. A correct service is not changed by them.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use super::checks::{
     TOKEN_REFUSED, TOKEN_UNCHECKED, TOKEN_UNCLEAR,
 };
 
-/// One question, and what is wrong with its answer.
+/// A request, and the judgement of its answer.
 struct Probe {
     method: &'static str,
     path: &'static str,
-    /// Instead of the registration's `hs_token`.
+    /// The token to send; `None` for the registration's `hs_token`.
     token: Option<&'static str>,
     body: &'static str,
     judge: fn(u16) -> Option<Check>,
@@ -24,9 +24,9 @@ struct Probe {
 }
 
 // ANCHOR: probes
-/// The questions, in order; the first that is not answered ends them. A healthy service refuses all but the first before it acts,
-/// so nothing changes in it. The transactions are empty, and have ids that no server uses. Whether a user or an alias exists is
-/// not asked: services create them while they answer.
+/// The requests, in order, until one is not answered. A correct service refuses all but the first before it acts on them, so they
+/// change nothing. The transactions are empty and have ids that no server uses. There is no probe for users and aliases, because
+/// services create them in response.
 const PROBES: [Probe; 4] = [
     Probe {
         method: "POST",
@@ -72,10 +72,10 @@ const PROBES: [Probe; 4] = [
 ];
 // ANCHOR_END: probes
 
-/// How much of an answer's body is shown.
+/// How many characters of an answer's body are shown.
 const EXCERPT: usize = 120;
 
-/// Ask the service, waiting this long for each answer.
+/// Send the requests, waiting up to `timeout` for each answer.
 pub(super) async fn ask(
     exam: &mut Examination<'_>,
     transport: &Transport,
@@ -112,7 +112,7 @@ fn said(probe: &Probe, answer: &Answer) -> String {
     if (200..=299).contains(&answer.status) || body.is_empty() {
         what
     } else {
-        // Quoted: the answer may hold control characters of a terminal.
+        // Print the answer as an escaped string: it may contain control characters of a terminal.
         format!("{what}: {body:?}")
     }
 }

@@ -1,4 +1,4 @@
-//! What is found in registrations, for operators and for programs.
+//! The report of an examination, as text for operators and as JSON for programs.
 
 use std::fmt::Write as _;
 
@@ -6,21 +6,21 @@ use serde::Serialize;
 
 use super::checks::{Finding, Severity};
 
-/// What was found, and how much of it.
+/// The findings and their counts.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// How many errors.
+    /// Number of findings that are errors.
     pub errors: usize,
-    /// How many warnings.
+    /// Number of findings that are warnings.
     pub warnings: usize,
-    /// How many notes.
+    /// Number of findings that are notes.
     pub notes: usize,
-    /// Everything, in the order of the files, the worst first.
+    /// All findings, in the order of the files; those of a file with the worst first.
     pub findings: Vec<Finding>,
 }
 
 impl Report {
-    /// A report of these findings.
+    /// Count these findings.
     #[must_use]
     pub fn new(findings: Vec<Finding>) -> Report {
         let count = |severity| findings.iter().filter(|f| f.severity == severity).count();
@@ -32,7 +32,7 @@ impl Report {
         }
     }
 
-    /// `1 error, 2 warnings, no notes`
+    /// The counts as text: `1 error, 2 warnings, no notes`.
     #[must_use]
     pub fn summary(&self) -> String {
         let count = |number: usize, what: &str| match number {
@@ -48,7 +48,7 @@ impl Report {
         .join(", ")
     }
 
-    /// The report as text: a paragraph for each of these files, two lines for each finding.
+    /// The report as text: a paragraph for each of these files, with two lines for each finding.
     #[must_use]
     pub fn text(&self, files: &[String]) -> String {
         let mut out = String::new();

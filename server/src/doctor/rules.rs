@@ -1,4 +1,4 @@
-//! What is wrong with a registration as it stands, and with several side by side. Nothing here touches the network.
+//! Finds problems in single registrations and between several, without the network.
 
 use actors::appservices::rules::parse;
 use actors::services::{MSC3202, MSC4190, PUSH_EPHEMERAL, RECEIVE_EPHEMERAL, Registration};
@@ -13,10 +13,10 @@ use super::context::{Context, RegistrationFile};
 use super::search::CHOSEN;
 use super::{frameworks, namespaces};
 
-/// A token below this many characters can be guessed, or was typed.
+/// The length, in characters, below which a token is reported as easy to guess.
 const TOKEN: usize = 16;
 
-/// The keys of a registration that this server reads itself.
+/// The registration keys that the server reads itself.
 const KEYS: &[&str] = &[
     "id",
     "url",
@@ -32,10 +32,10 @@ const KEYS: &[&str] = &[
     MSC4190,
 ];
 
-/// The lists of patterns.
+/// The keys in `namespaces`, each with a list of patterns.
 const LISTS: &[&str] = &["users", "aliases", "rooms"];
 
-/// Everything that can be said of these registrations without asking the services.
+/// Examine these registrations without contacting the services.
 #[must_use]
 pub(super) fn examine(files: &[RegistrationFile], context: &Context) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -81,7 +81,7 @@ fn one_line(why: &str) -> String {
     why.replace('\n', " ")
 }
 
-/// Keys that are unknown and look like one that is known.
+/// Report unknown keys that resemble a known one.
 fn misspelt(exam: &mut Examination<'_>, value: &Value, more: &[&str]) {
     let known: Vec<&str> = KEYS.iter().chain(more).copied().collect();
     for key in value.as_object().into_iter().flat_map(|o| o.keys()) {
@@ -104,7 +104,8 @@ fn misspelt(exam: &mut Examination<'_>, value: &Value, more: &[&str]) {
 }
 
 // ANCHOR: meant
-/// The known key that an unknown one was probably meant to be: the same last part under another prefix, or two letters off.
+/// The known key that an unknown one was probably meant to be: one with the same last part under another prefix, or within two
+/// edits.
 fn meant<'a>(key: &str, known: &[&'a str]) -> Option<&'a str> {
     let plain = |text: &str| text.to_ascii_lowercase().replace('-', "_");
     let last = |text: &str| text.rsplit('.').next().unwrap_or_default().to_owned();
@@ -118,15 +119,15 @@ fn meant<'a>(key: &str, known: &[&'a str]) -> Option<&'a str> {
     }
     let key = plain(key);
     known.iter().copied().find(|known| {
-        // Another number is another proposal, unless its digits were swapped.
+        // A key with another number belongs to another proposal, unless the digits were swapped.
         let near = digits(&key) == digits(known) && distance(&key, known) <= 2;
-        // Two letters are all of "id".
+        // For short keys such as "id", two edits can change everything.
         (near && known.len() > 4) || last(&key) == last(known)
     })
 }
 // ANCHOR_END: meant
 
-/// How many letters must be put in, left out or exchanged to make one text of the other.
+/// The edit distance: how many characters must be inserted, removed or replaced to turn one text into the other.
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
@@ -142,7 +143,7 @@ fn distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-/// Tokens, sender and URL.
+/// Examine tokens, sender and URL.
 fn alone(exam: &mut Examination<'_>, registration: &Registration) {
     if registration.as_token == registration.hs_token {
         exam.found(SAME_TOKENS, "as_token and hs_token are the same");
@@ -193,7 +194,7 @@ fn alone(exam: &mut Examination<'_>, registration: &Registration) {
     }
 }
 
-/// What does not work with a framework, or, without one, what would not work with which.
+/// Report the features that do not work for lack of a registration key: those of one framework, or, without one, those of each.
 fn flags(
     exam: &mut Examination<'_>,
     registration: &Registration,
@@ -236,7 +237,7 @@ fn flags(
     }
 }
 
-/// What two services may not have in common.
+/// Report values that two services must not share.
 fn beside(
     exam: &mut Examination<'_>,
     registration: &Registration,

@@ -1,4 +1,4 @@
-//! Whether some id is matched by one pattern and another: a search through the product of their automata.
+//! Decides whether some id is matched by several patterns, by searching the product of their automata.
 
 use std::collections::BTreeSet;
 
@@ -10,92 +10,93 @@ use regex_automata::nfa::thompson;
 use regex_automata::util::start;
 use regex_automata::{Anchored, MatchKind};
 
-/// How many states one search looks at, of all its patterns together. Patterns as they are written need a few hundred; the bound
-/// is for those that are written against it.
+/// The budget of one search: each combination of states that it visits costs one unit for each pattern. Ordinary patterns need a
+/// few hundred; the bound is for malicious ones.
 const STATES: usize = 40_000;
 
-/// How many all searches for one registration look at.
+/// The budget of all searches for one registration together.
 const ALL_STATES: usize = 8 * STATES;
 
-/// How many bytes the automaton of one pattern may take.
+/// The memory limit, in bytes, of one pattern's automaton.
 const AUTOMATON: usize = 4 << 20;
 
-/// No user id or alias is longer than this many bytes. ([spec])
+/// The longest user id or alias, in bytes. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/appendices/#user-identifiers
 const LENGTH: usize = 255;
 
-/// What people may call themselves. ([spec])
+/// The characters that users can choose in a localpart. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/appendices/#user-identifiers
 pub(super) const CHOSEN: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789_-.=/+";
 
-/// What a service may call its users besides, and what may stand in an alias.
+/// The characters that may appear in a service's localparts and in aliases.
 pub(super) const POSSIBLE: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789_-.=/+\
     ABCDEFGHIJKLMNOPQRSTUVWXYZ#!$%&'()*,;<>?@[\\]^`{|}~\"";
 
-/// What a server's name is made of. The dot comes first: where a pattern takes any letter, it mostly stands for one.
+/// The characters of a server name. The dot comes first, so that examples prefer it: a pattern's unescaped `.` usually stands for
+/// one.
 const SERVER: &[u8] = b".abcdefghijklmnopqrstuvwxyz0123456789-";
 
-/// The ids among which is searched: `@`, one or more letters, `:` and a server.
+/// The ids to search among: a sigil, one or more `letters`, `:` and a server name.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ids<'a> {
     /// `@`, `#` or `!`.
     pub(super) sigil: u8,
-    /// What the part before the colon is made of, in the order in which examples prefer it.
+    /// The characters of the part before the colon, preferred ones first in examples.
     pub(super) letters: &'static [u8],
-    /// The server's name; `None` is any.
+    /// The server's name; `None` for any.
     pub(super) server: Option<&'a str>,
 }
 
-/// What a search came to.
+/// The result of a search.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// This id, one of the shortest.
+    /// An id; none is shorter.
     Found(String),
-    /// There is none.
+    /// No id exists.
     Nothing,
-    /// The patterns are too complicated to tell.
+    /// Not decided: the patterns are too complicated.
     Undecided,
 }
 
-/// Where in an id the search is.
+/// The position in the grammar of ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Place {
     Start,
-    /// In the part before the colon; whether it has a letter.
+    /// In the part before the colon; `true` after its first character.
     Local(bool),
-    /// So far into the name of the one server.
+    /// In the given server name, after this many bytes.
     Named(usize),
-    /// In the name of any server; whether it has a letter.
+    /// In an arbitrary server name; `true` after its first character.
     Any(bool),
 }
 
-/// Where an automaton is: the pattern has matched already, whatever follows, or may still.
+/// The state of an automaton: already matched, whatever follows, or still undecided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum State {
     Matched,
     At(LazyStateID),
 }
 
-/// One pattern as an automaton whose states are made when the search comes to them.
+/// One pattern as a lazy automaton, whose states are built when the search reaches them.
 struct Automaton {
     dfa: DFA,
     cache: Cache,
 }
 
-/// The automaton is too large, or meets what it cannot decide.
+/// The automaton is too large, or it met a byte that it cannot handle.
 struct GaveUp;
 
 impl Automaton {
     fn new(pattern: &str) -> Result<Automaton, GaveUp> {
         let config = DFA::config()
             .match_kind(MatchKind::All)
-            // Exact as long as ids are ASCII, and those of the search are.
+            // Exact for ASCII, and the search generates only ASCII ids.
             .unicode_word_boundary(true)
             .cache_capacity(AUTOMATON)
             .skip_cache_capacity_check(true)
-            // A state that was handed out stays good: a full cache gives up.
+            // State ids must stay valid, so give up when the cache is full instead of clearing it.
             .minimum_cache_clear_count(Some(0));
         let dfa = DFA::builder()
             .configure(config)
@@ -139,7 +140,7 @@ fn settled<E>(next: Result<LazyStateID, E>) -> Result<State, GaveUp> {
 }
 
 impl Ids<'_> {
-    /// Every byte that may come next, and where it leads.
+    /// Every byte that may come next, with the position after it.
     fn next(&self, place: Place) -> Vec<(u8, Place)> {
         let each = |letters: &[u8], to: Place| letters.iter().map(|b| (*b, to)).collect::<Vec<_>>();
         match (place, self.server) {
@@ -173,7 +174,7 @@ impl Ids<'_> {
     }
 }
 
-/// The searches for one registration: what they may still look at.
+/// The searches for one registration, with their remaining budget.
 #[derive(Debug)]
 pub(super) struct Search {
     left: usize,
@@ -187,10 +188,10 @@ impl Default for Search {
 
 // ANCHOR: find
 impl Search {
-    /// One of the shortest ids for which `wanted` holds, given which of the patterns match it.
+    /// A shortest id for which `wanted` holds, given which of the patterns match the id.
     ///
-    /// Breadth first through the product of the patterns' automata and the grammar of ids. Each combination of states is looked at
-    /// once, so that loops end, and there is a bound to how many are looked at.
+    /// Searches breadth first through the product of the patterns' automata and the grammar of ids. Each combination of states is
+    /// visited once, so that loops end, and their number is limited.
     #[must_use]
     pub(super) fn find(
         &mut self,
@@ -251,14 +252,14 @@ fn search(
 }
 // ANCHOR_END: find
 
-/// Whether two patterns begin with letters that differ: then no id matches both, and nothing needs to be searched.
+/// Whether two patterns begin with different literal characters. Then no id matches both, and no search is needed.
 #[must_use]
 pub(super) fn are_apart(a: &str, b: &str) -> bool {
     let (a, b) = (beginning(a), beginning(b));
     !a.starts_with(b) && !b.starts_with(a)
 }
 
-/// The letters with which every id begins that a pattern matches; perhaps fewer than there are.
+/// A literal prefix of every id that the pattern matches; not always the longest one.
 fn beginning(pattern: &str) -> &str {
     let pattern = pattern.strip_prefix('^').unwrap_or(pattern);
     if pattern.contains('|') {
@@ -269,7 +270,7 @@ fn beginning(pattern: &str) -> &str {
         .unwrap_or(pattern.len());
     let (letters, rest) = pattern.split_at(end);
     match letters.chars().next_back() {
-        // The last letter need not be there.
+        // A quantifier makes the last character optional.
         Some(last) if rest.starts_with(['*', '?', '{']) => {
             &letters[..letters.len() - last.len_utf8()]
         }
@@ -301,7 +302,7 @@ mod tests {
             ("@irc_.*", "@irc_bob", found("@irc_bob:test")),
             ("@irc_.*", "@tg_.*", Verdict::Nothing),
             ("@irc_.*", "@.*_x:test$", found("@irc_x:test")),
-            // Anchored at the start, open at the end, as the server matches.
+            // Anchored at the start only, as the server matches.
             ("@irc_bob", "@irc_bobby.*", found("@irc_bobby:test")),
             ("@irc_bob:test", "@irc_bobby.*", Verdict::Nothing),
             ("@irc_.*:elsewhere", "@irc_.*", Verdict::Nothing),
@@ -312,7 +313,7 @@ mod tests {
             (r"@irc_\bx", "@irc_.*", Verdict::Nothing),
             (r"@irc-\bx", "@irc-.*", found("@irc-x:test")),
             ("(?i)@IRC_.*", "@irc_z", found("@irc_z:test")),
-            // Longer than any user id.
+            // Longer than any valid user id.
             ("@a{300}", "@.*", Verdict::Nothing),
             ("", ".*", found("@a:test")),
         ];

@@ -1,4 +1,4 @@
-//! Registrations, and what is found in them.
+//! Tests of the doctor: registrations and the findings expected for them.
 
 use serde_json::{Value, json};
 
@@ -47,7 +47,7 @@ fn beside(a: &Value, b: &Value) -> Vec<Finding> {
     rules::examine(&[file("a.yaml", a), file("b.yaml", b)], &context())
 }
 
-/// That just this was found, and its words.
+/// Check that this is the only finding, and that its text contains these words.
 fn only(findings: &[Finding], code: &str, words: &str) {
     let codes: Vec<_> = findings.iter().map(|f| f.code).collect();
     assert_eq!(codes, [code], "{findings:?}");
@@ -62,7 +62,7 @@ fn a_good_registration_has_nothing() {
     assert_eq!(beside(&good, &other), []);
 }
 
-/// Patterns, each with whether it is exclusive; the finding's code, and words of its text.
+/// Patterns, each with its `exclusive`; the code of the expected finding; words of its text.
 type Case<'a> = (&'a [(bool, &'a str)], &'a str, &'a str);
 
 #[test]
@@ -116,7 +116,7 @@ fn a_pattern_that_is_not_what_it_seems() {
     for (patterns, code, words) in cases {
         only(&alone(&registration("irc", users(patterns))), code, words);
     }
-    // A shared pattern before an exclusive one that reaches further is as it should be.
+    // A non-exclusive pattern may precede an exclusive one that matches more.
     assert_eq!(
         alone(&registration(
             "irc",
@@ -171,7 +171,7 @@ fn namespaces_of_two_services_meet() {
         "overlap",
         "users: '@.*_bot:' and '@irc_.*' of a.yaml both claim @irc_bot:example.org exclusively",
     );
-    // The first pattern that matches decides, and here it is not exclusive.
+    // The first matching pattern decides, and here it is not exclusive.
     let yields = registration("tg", users(&[(false, "@irc_.*"), (true, "@.*_bot:")]));
     assert_eq!(beside(&irc, &yields), []);
     let claimed = registration("tg", json!({"sender_localpart": "irc_tg"}));
@@ -350,7 +350,7 @@ fn what_is_no_registration_is_said_in_one_line() {
         "unreadable",
         "folder",
     );
-    // A key that must be there, and is there under another name: both are said.
+    // A required key under a misspelt name is reported both as missing and as misspelt.
     let text = registration("irc", json!({}))
         .to_string()
         .replace("sender_localpart", "sender_local_part");

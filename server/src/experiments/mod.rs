@@ -1,7 +1,7 @@
-//! Experiments of this server's own: what nobody has proposed yet, in the shape of a proposal, so that the idea can be tried.
+//! Experiments of this server alone: ideas without a proposal, built like one, so that they can be tried.
 //!
-//! Each is off unless the operator names it, and its names on the wire begin with `org.understudy.`: no other server knows them.
-//! When one becomes a proposal it moves to [`mscs`](crate::mscs).
+//! Each is off by default, and its names on the wire begin with `org.understudy.`: no other server knows them. An experiment that
+//! becomes a proposal moves to [`mscs`](crate::mscs).
 
 pub mod account_data;
 mod sheet;
@@ -11,13 +11,13 @@ use actors::wire::Hooks;
 
 pub use sheet::Experiment;
 
-/// Every experiment, in the order in which they add to a transaction, after the proposals.
+/// All experiments, in the order in which they add to a transaction, after the proposals.
 pub static ALL: &[Experiment] = &[account_data::EXPERIMENT];
 
 /// Switch on the experiments with these names.
 ///
 /// # Errors
-/// One line: which name is not in [`ALL`], and what is.
+/// One line with the unknown name and the known ones.
 pub fn switch_on<S: AsRef<str>>(
     names: &[S],
     hooks: &mut Hooks,

@@ -3,17 +3,17 @@
 use actors::services::Proposals;
 use actors::wire::{Body, Pending};
 
-/// Everything an experiment may touch.
+/// Everything that an experiment may change.
 pub struct Experiment {
-    /// What the operator calls it.
+    /// The name by which the operator switches it on.
     pub name: &'static str,
-    /// What it is.
+    /// A short description.
     pub title: &'static str,
-    /// What it switches on below the server: what services are owed.
+    /// Sets the switches of the actors: which kinds of data services are owed.
     pub switches: fn(&mut Proposals),
-    /// The keys of a registration that ask for it.
+    /// The registration keys with which a service asks for it.
     pub registration: &'static [&'static str],
-    /// Every name that it puts on the wire.
+    /// All names that it adds to the wire.
     pub names: &'static [&'static str],
     /// Extra keys in transactions to application services.
     pub transaction: fn(&Pending, &mut Body),

@@ -1,4 +1,4 @@
-//! Proposals: a folder each, with a data sheet on top, switched at run time.
+//! Proposals (MSCs): a folder for each, with a data sheet; switched on at run time.
 
 pub mod msc3202;
 pub mod msc3983;
@@ -13,7 +13,7 @@ use actors::wire::{Hooks, Naming};
 
 pub use sheet::Msc;
 
-/// Every proposal, in the order in which they add to a transaction.
+/// All proposals, in the order in which they add to a transaction.
 pub static ALL: &[Msc] = &[
     msc4203::MSC,
     msc3202::MSC,
@@ -22,12 +22,12 @@ pub static ALL: &[Msc] = &[
     msc4350::MSC,
 ];
 
-/// The proposals with these numbers that exist.
+/// The proposals with these numbers; unknown numbers are skipped.
 pub fn among(numbers: &[u16]) -> impl Iterator<Item = &'static Msc> {
     ALL.iter().filter(|m| numbers.contains(&m.number))
 }
 
-/// The numbers of the proposals that are on unless the operator says otherwise.
+/// The numbers of the proposals that are on by default.
 #[must_use]
 pub fn by_default() -> Vec<u16> {
     let on = ALL.iter().filter(|m| m.by_default);
@@ -45,7 +45,7 @@ pub fn enabled(numbers: &[u16]) -> Result<Vec<&'static Msc>, u16> {
     Ok(among(numbers).collect())
 }
 
-/// The keys of registrations that ask for proposals or experiments, whether these are on or not.
+/// The registration keys of all proposals and experiments, whether switched on or not.
 #[must_use]
 pub fn registration_keys() -> Vec<&'static str> {
     let experiments = crate::experiments::ALL.iter().map(|e| e.registration);
@@ -57,7 +57,7 @@ pub fn registration_keys() -> Vec<&'static str> {
         .collect()
 }
 
-/// What the actors are told of these proposals.
+/// What the actors need of these proposals: code to call, and switches.
 #[must_use]
 pub fn hooks(mscs: &[&'static Msc], naming: Naming) -> (Hooks, Proposals) {
     let mut proposals = Proposals::default();
@@ -75,7 +75,7 @@ pub fn hooks(mscs: &[&'static Msc], naming: Naming) -> (Hooks, Proposals) {
     )
 }
 
-/// What the proposals with these numbers say of keys that services keep themselves: the first of each kind.
+/// The functions of these proposals for services that store keys themselves: the first of each kind.
 #[must_use]
 pub fn key_proxies(numbers: &[u16]) -> Proxies {
     Proxies {

@@ -6,36 +6,36 @@ use actors::wire::{Body, FindDeviceSigner, Name, Pending};
 
 use crate::http::registry::Routes;
 
-/// Everything a proposal may touch. Fields left at [`Msc::NONE`] cost nothing.
+/// Everything that a proposal may change. Fields left at [`Msc::NONE`] cost nothing.
 pub struct Msc {
     /// Its number.
     pub number: u16,
     /// Its title.
     pub title: &'static str,
-    /// Whether it is on unless the operator says otherwise.
+    /// Whether it is on by default.
     pub by_default: bool,
-    /// What it switches on below the server: what services are owed.
+    /// Sets the switches of the actors: which kinds of data services are owed.
     pub switches: fn(&mut Proposals),
-    /// The keys of a registration that ask for it.
+    /// The registration keys with which a service asks for it.
     pub registration: &'static [&'static str],
     /// What it adds to `unstable_features` of `GET /versions`.
     pub flags: &'static [&'static str],
-    /// Every name that it puts on the wire.
+    /// All names that it adds to the wire.
     pub names: &'static [Name],
     /// Extra endpoints.
     pub routes: fn(Routes) -> Routes,
     /// Extra keys in transactions to application services.
     pub transaction: fn(&Pending, &mut Body),
-    /// Which device of another user signs for a device.
+    /// Finds the device of another user that signs for a device.
     pub device_signer: Option<FindDeviceSigner>,
-    /// What services are asked when a one-time key is claimed and none is stored.
+    /// Asks services for a one-time key when none is stored.
     pub claim_proxy: Option<ClaimProxy>,
-    /// What services are asked when keys are queried.
+    /// Asks services when keys are queried.
     pub query_proxy: Option<QueryProxy>,
 }
 
 impl Msc {
-    /// A proposal that does nothing.
+    /// A proposal that changes nothing: the defaults of the other sheets.
     pub const NONE: Msc = Msc {
         number: 0,
         title: "",

@@ -1,4 +1,4 @@
-//! `account_data` — account data for application services. An experiment: no proposal says this.
+//! `account_data` — account data for application services. An experiment without a proposal.
 //!
 //! | on the wire | |
 //! |---|---|
@@ -7,10 +7,10 @@
 //! *Where* `PUT /_matrix/app/v1/transactions/{txnId}`. *Registration* `org.understudy.account_data: true`. *Server*
 //! `experiments = ["account_data"]` or `--enable-experiment account_data`.
 //!
-//! A service hears of its own users only: its sender, and those in its exclusive namespaces. Each item is the last content of
-//! one piece; what changes again before it was taken is told once. The read marker and push rules are account data too, and a
-//! service hears of what it changed itself, as it does of its own events. What was there before is asked for with
-//! `GET /user/{userId}/account_data/{type}`.
+//! A service receives the account data of its own users only: its sender, and the users in its exclusive namespaces. Each item is
+//! the latest content of one type; several changes before a delivery are sent as one. The read marker and push rules are account
+//! data too. Changes that the service made itself are sent as well, as its own events are. Account data from before the
+//! experiment was switched on is not sent; `GET /user/{userId}/account_data/{type}` reads it.
 
 use actors::services::{AccountDataKind, Claim};
 use actors::wire::{Body, Pending};
@@ -32,7 +32,7 @@ pub const EXPERIMENT: Experiment = Experiment {
 const ACCOUNT_DATA: &str = "org.understudy.account_data";
 
 // ANCHOR: owed
-/// Account data is for a user's own clients: a service is told of its own users only, those that nobody else may be.
+/// Account data belongs to a user's own clients, so a service receives it only for users that are exclusively its own.
 static OWED: AccountDataKind = AccountDataKind {
     kind: "account_data",
     is_wanted: |registration| registration.says(ACCOUNT_DATA),
@@ -40,7 +40,7 @@ static OWED: AccountDataKind = AccountDataKind {
 };
 // ANCHOR_END: owed
 
-/// A piece of account data as it is sent.
+/// An item of account data as it is sent.
 #[derive(Serialize)]
 struct Piece<'a> {
     user_id: &'a str,

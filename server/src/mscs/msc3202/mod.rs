@@ -8,10 +8,10 @@
 //!
 //! *Where* `PUT /_matrix/app/v1/transactions/{txnId}`. *Registration* `org.matrix.msc3202: true`. *Versions* no flag.
 //!
-//! A count says an explicit `0`; the types of a used fallback key are `[]`.
+//! A count of zero is sent as an explicit `0`; the types of a used fallback key as `[]`.
 //!
-//! One framework in use, matrix-bot-sdk, reads who left under a name that the proposal does not have, `removed`. A registration
-//! that says `org.understudy.left_as_removed: true` gets them under both.
+//! One framework, matrix-bot-sdk, reads the users in `left` under a name that the proposal does not define, `removed`. A
+//! registration with `org.understudy.left_as_removed: true` gets them under both names.
 //!
 //! [proposal]: https://github.com/matrix-org/matrix-spec-proposals/pull/3202
 
@@ -44,10 +44,10 @@ const FALLBACK: Name = Name {
     stable: "device_unused_fallback_key_types",
 };
 
-/// A registration's key of our own: who left is said under the name that matrix-bot-sdk reads, too.
+/// A registration key of this server alone: send `left` also as `removed`, the name that matrix-bot-sdk reads.
 const LEFT_AS_REMOVED: &str = "org.understudy.left_as_removed";
 
-/// Device lists as they are sent.
+/// The device lists of a transaction.
 #[derive(Serialize)]
 struct Sent<'a> {
     #[serde(flatten)]

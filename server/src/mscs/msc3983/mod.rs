@@ -8,10 +8,10 @@
 //! *Where* `POST /_matrix/client/*/keys/claim`, for users in an exclusive namespace and for the sender, when no one-time key is
 //! stored: after that key and before the fallback key. *Versions* no flag.
 //!
-//! *Off*, on the server and for each service: superseded in practice. A bridge that encrypts has one device, its bot's, whose
-//! keys it uploads and is told the counts of; its ghosts have none. A server that shipped this proposal and MSC3984 met a
-//! storm of requests and took both out again, and both are asked to be closed. It is here for who has a service that keeps keys
-//! outside the server. Not here: the endpoint for clients that always answers the fallback key too.
+//! *Off* by default, on the server and for each service: superseded in practice. A bridge that encrypts has one device, its
+//! bot's; it uploads the keys of this device and receives their counts, and its ghosts have no devices. A server that shipped
+//! this proposal and MSC3984 suffered a storm of requests and removed both, and closing both has been requested. It is here for
+//! services that store keys outside the server. Not implemented: the client endpoint that always returns the fallback key too.
 //!
 //! [proposal]: https://github.com/matrix-org/matrix-spec-proposals/pull/3983
 
@@ -46,7 +46,7 @@ const PROXY: Proxy = Proxy {
     endpoint: "/_matrix/app/unstable/org.matrix.msc3983/keys/claim",
 };
 
-/// user → device → an algorithm for each key that is wanted: here always one.
+/// The request: user → device → an algorithm for each wanted key, here always one.
 fn question(wanted: &Wanted) -> String {
     let one = |devices: &BTreeMap<OwnedDeviceId, OneTimeKeyAlgorithm>| {
         let of_device = |(id, algorithm): (&OwnedDeviceId, &OneTimeKeyAlgorithm)| {
@@ -61,12 +61,12 @@ fn question(wanted: &Wanted) -> String {
     serde_json::json!(body).to_string()
 }
 
-/// user → device → the keys, by id.
+/// The answer: user → device → keys by key id.
 type Answer = BTreeMap<OwnedUserId, BTreeMap<OwnedDeviceId, BTreeMap<String, Box<RawValue>>>>;
 
 // ANCHOR: read
-/// Of an answer is used, for each device that was asked about, one key: of the algorithm that was wanted, of the form that an
-/// uploaded key must have, and signed by the device if its keys are known.
+/// Take one key from the answer for each requested device. It must be of the wanted algorithm, have the form of an uploaded key,
+/// and be signed by the device if the device's keys are known.
 fn read(wanted: &Wanted, known: &UserKeys, text: &str) -> Read<OneTimeKeys> {
     let (mut said, mut dropped) = (OneTimeKeys::new(), Vec::new());
     let answer: Answer = match serde_json::from_str(text) {

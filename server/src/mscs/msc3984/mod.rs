@@ -5,13 +5,13 @@
 //! | `org.matrix.msc3984: true` | in a registration: this service answers |
 //! | `POST /_matrix/app/unstable/org.matrix.msc3984/keys/query` | the question, and its only name here |
 //!
-//! *Where* `POST /_matrix/client/*/keys/query`, for users in an exclusive namespace and for the sender. What the service says
-//! goes over what is stored: device by device, and for each cross-signing key. *Versions* no flag.
+//! *Where* `POST /_matrix/client/*/keys/query`, for users in an exclusive namespace and for the sender. The service's answer
+//! takes precedence over stored keys, for each device and each cross-signing key. *Versions* no flag.
 //!
-//! *Off*, on the server and for each service: superseded in practice, as MSC3983 is, and the worse of the two. Clients query
-//! keys for every member of a room, so a busy room is a storm of questions; a server that shipped it took it out again for
-//! that. Here a user is asked about once in ten seconds at most, whoever queries, and a service that does not know the
-//! endpoint is left alone for ten minutes.
+//! *Off* by default, on the server and for each service: superseded in practice, like MSC3983, and more expensive. Clients query
+//! keys for every member of a room, so a busy room causes a storm of requests; a server that shipped the proposal removed it for
+//! that reason. Here each user is requested at most once in ten seconds, whichever client queries, and a service that does not
+//! know the endpoint is not asked again for ten minutes.
 //!
 //! [proposal]: https://github.com/matrix-org/matrix-spec-proposals/pull/3984
 
@@ -48,7 +48,7 @@ const PROXY: Proxy = Proxy {
     endpoint: "/_matrix/app/unstable/org.matrix.msc3984/keys/query",
 };
 
-/// user → `[]`, which is all devices: so one answer serves whoever queries.
+/// The request: user → `[]`, which means all devices, so that one answer serves all queries.
 fn question(users: &BTreeSet<OwnedUserId>) -> String {
     let body: BTreeMap<&OwnedUserId, [(); 0]> = users.iter().map(|user| (user, [])).collect();
     serde_json::json!(body).to_string()
@@ -67,8 +67,8 @@ struct Answer {
 }
 
 // ANCHOR: read
-/// Of an answer is used what is about a user who was asked about and what that user could have uploaded: keys of a device that
-/// are its own and signed by it, a master key, and beside it the keys that it has signed.
+/// Take from the answer what the requested users could have uploaded themselves: device keys signed by the device, a master key,
+/// and the other cross-signing keys if the master key signs them.
 fn read(users: &BTreeSet<OwnedUserId>, text: &str) -> Read<UserKeys> {
     let (mut said, mut dropped) = (UserKeys::default(), Vec::new());
     let answer: Answer = match serde_json::from_str(text) {

@@ -7,7 +7,7 @@
 //! *Where* `PUT /_matrix/app/v1/transactions/{txnId}`. *Registration* no flag of its own; any of `receive_ephemeral`,
 //! `de.sorunome.msc2409.push_ephemeral` and `org.matrix.msc3202` asks for it. *Versions* no flag.
 //!
-//! Each item has the shape of `/sync` and beside it `to_user_id` and `to_device_id`.
+//! Each item is an event as in `/sync`, plus `to_user_id` and `to_device_id`.
 //!
 //! [proposal]: https://github.com/matrix-org/matrix-spec-proposals/pull/4203
 

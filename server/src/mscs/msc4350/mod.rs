@@ -7,10 +7,10 @@
 //! *Where* the device keys in `POST /_matrix/client/*/keys/upload`, `…/keys/signatures/upload` and `…/keys/query`.
 //! *Registration* no flag. *Versions* no flag. *Off* unless the operator names it: nothing that is deployed depends on it.
 //!
-//! A bridge encrypts for all its ghosts with its bot's one device, and a client that looks closely warns of it: the sender of
-//! the event does not own the device. Here a ghost has a device without keys that names the bot's device instead. The server
-//! keeps out what is malformed, lets the bot sign the ghost's device, and shows its signature to everybody. Whether the
-//! bot's device is cross-signed and the bot is in the room, the clients see for themselves.
+//! A bridge encrypts for all its ghosts with one device, its bot's, and clients may warn that the sender of an event does not own
+//! the device. With this proposal a ghost has a device without keys that names the bot's device as its impersonator. The server
+//! rejects malformed device keys, lets the bot sign the ghost's device, and shows that signature to all users. Clients check for
+//! themselves whether the bot's device is cross-signed and the bot is in the room.
 //!
 //! [proposal]: https://github.com/matrix-org/matrix-spec-proposals/pull/4350
 
@@ -39,10 +39,10 @@ const IMPERSONATOR: Name = Name {
 };
 
 // ANCHOR: impersonator
-/// The impersonator of a device: device keys of another user without `signatures`. The device itself has then no algorithms
-/// and no keys. The name that is read is the unstable one: it is inside what is signed, so no server can translate it.
+/// The impersonator of a device: the device keys of another user, without `signatures`. The device itself then has no algorithms
+/// and no keys. Only the unstable name is read: it is part of the signed object, so a server cannot translate it.
 fn impersonator(keys: &CanonicalJsonObject) -> Result<Option<DeviceSigner>, Refusal> {
-    /// What must be there. `algorithms` is checked to be a list of texts and not used.
+    /// The required keys. `algorithms` is only checked to be a list of strings.
     #[derive(Deserialize)]
     struct DeviceKeys {
         user_id: OwnedUserId,
