@@ -104,7 +104,7 @@ pub(crate) async fn list_appservices(path: std::path::PathBuf) -> Result<(), Str
         let granted = observe.is_some_and(|ids| ids.contains(&registration.id));
         let observes = match (shared.is_empty(), granted) {
             (true, false) => String::new(),
-            (true, true) => "; observe names it, and it observes nobody".to_owned(),
+            (true, true) => "; observe names it, but it has no namespace to observe".to_owned(),
             (false, true) => format!("; observes {shared}"),
             (false, false) => {
                 format!("; would observe {shared}, which observe does not grant it")

@@ -84,7 +84,7 @@ pub(crate) fn options(settings: Settings, database: String) -> Options {
         faults: schema::faults::Faults::default(),
         actor_faults: actors::runtime::faults::Faults::default(),
         fatal: Arc::new(|why| {
-            tracing::error!(why, "the process ends; starting again loses nothing");
+            tracing::error!(why, "the process ends; restarting it loses nothing");
             eprintln!("understudy: {why}");
             std::process::exit(1);
         }),

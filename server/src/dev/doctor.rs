@@ -70,7 +70,7 @@ pub(super) async fn doctor(app: App, _: Caller, request: Raw) -> Result<Json> {
     let timeout = match request.param("offline") {
         None | Some("false") => Some(PATIENCE),
         Some("true") => None,
-        Some(_) => return Err(Error::invalid_param("offline is true or false")),
+        Some(_) => return Err(Error::invalid_param("offline must be true or false")),
     };
     if request.body.len() as u64 > LARGEST {
         return Err(Refusal::TooLarge("this is too large for a registration".into()).into());

@@ -153,7 +153,7 @@ async fn advance(app: App, _: Caller, request: Raw) -> Result<Json> {
     let clock = &app.actors.env.clock;
     if !clock.is_manual() {
         return Err(actors::Refusal::Forbidden(
-            "this server's time moves by itself; start it with --seed".into(),
+            "this server uses the real clock; start it with --seed to advance time by hand".into(),
         )
         .into());
     }

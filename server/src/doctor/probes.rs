@@ -67,7 +67,7 @@ const PROBES: [Probe; 4] = [
         token: None,
         body: "",
         judge: |status| (200..=299).contains(&status).then_some(ANSWERS_ANYTHING),
-        asked: "a path that nobody knows",
+        asked: "an unknown path",
     },
 ];
 // ANCHOR_END: probes

@@ -56,7 +56,7 @@ pub(super) async fn read(
             return Err(too_large(limit));
         }
         if !reserved.grow(part.len()) {
-            return Err(Error::Busy("too many bytes of requests are under way"));
+            return Err(Error::Busy("too many bytes of requests are being received"));
         }
         body.extend_from_slice(&part);
     }

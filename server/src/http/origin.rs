@@ -26,13 +26,13 @@ pub(super) fn is_own(http: &HttpRequest, hosts: &[String]) -> Result<()> {
         let origin = text(headers, &header::ORIGIN);
         let of_origin = origin.and_then(|origin| origin.split_once("://"));
         if of_origin.is_none_or(|(_, of_origin)| !of_origin.eq_ignore_ascii_case(host)) {
-            return forbidden("pages of another origin may not ask this");
+            return forbidden("pages of another origin may not call this endpoint");
         }
     }
     let site = HeaderName::from_static("sec-fetch-site");
     if headers.contains_key(&site) && !matches!(text(headers, &site), Some("same-origin" | "none"))
     {
-        return forbidden("pages of another origin may not ask this");
+        return forbidden("pages of another origin may not call this endpoint");
     }
     let reads = http.method().is_safe();
     if !reads && !is_json(headers) {

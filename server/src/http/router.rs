@@ -145,7 +145,7 @@ impl Router {
         let app = &self.app;
         let _place = app
             .enter()
-            .ok_or(Error::Busy("too many requests are under way"))?;
+            .ok_or(Error::Busy("too many requests are in progress"))?;
         let _busy = app.actors.env.trace.busy();
         let cause = app.next_request(incoming.http.method().as_str(), template);
         let name = Arc::clone(&cause);
@@ -155,7 +155,7 @@ impl Router {
         )
         .await;
         handled.unwrap_or_else(|_| {
-            tracing::error!(request = %name, "a request panicked; it is answered 500 and nothing else is touched");
+            tracing::error!(request = %name, "a request panicked; it is answered 500 and other requests continue");
             Err(Error::Request(500, "M_UNKNOWN", "the server failed; its log says why".to_owned()))
         })
     }
@@ -186,7 +186,7 @@ impl Router {
             body::is_object(&incoming.body)?;
         }
         if !route.terms.content && names_nul(&incoming.body) {
-            let why = "U+0000 is allowed only in contents".to_owned();
+            let why = "U+0000 is allowed only in content".to_owned();
             return Err(Error::Request(400, "M_BAD_JSON", why));
         }
         (route.handler)(app, caller, incoming).await

@@ -75,7 +75,7 @@ fn impersonator(keys: &CanonicalJsonObject) -> Result<Option<DeviceSigner>, Refu
     let mut by: DeviceKeys = serde_json::from_value(named)
         .map_err(|e| Refusal::BadJson(format!("the impersonator: {e}").into()))?;
     if keys.get("user_id").and_then(CanonicalJsonValue::as_str) == Some(by.user_id.as_str()) {
-        return Err(invalid("nobody impersonates itself"));
+        return Err(invalid("a user cannot impersonate itself"));
     }
     let signing_key = format!("ed25519:{}", by.device_id);
     let public_key = by.keys.remove(&signing_key);
