@@ -1,6 +1,8 @@
 //! Key counts of devices, and services that are owed them.
 //!
 //! Owner: `key_store`.
+//!
+//! Next on the way of a claim: `actors/src/appservice_sender/counts.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,6 +1,8 @@
 //! The log of everything that can change which users an appservice must track, and how far back it goes.
 //!
 //! Owner: `device_lists`.
+//!
+//! Next on the way of a leave: `actors/src/device_lists/mod.rs`.
 
 use std::collections::BTreeSet;
 

@@ -4,6 +4,8 @@
 //! Owner: `to_device_inbox`. Nothing leaves before it is acknowledged: a row goes when its device acknowledges it by `since`, or when
 //! the service that decides over the device acknowledges the transaction that carried it; and not before every service that is owed
 //! it has acknowledged it too, since the row alone holds the content.
+//!
+//! Next on the way of a to-device message: `schema/src/owed.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,6 +1,8 @@
 //! The keys of devices: identity keys, one-time keys, fallback keys. Cross-signing and signatures: [`crate::signing_keys`].
 //!
 //! Owner: `key_store`.
+//!
+//! Next on the way of a claim: `actors/src/key_store/changed.rs`.
 
 use std::collections::BTreeSet;
 

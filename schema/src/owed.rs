@@ -3,6 +3,8 @@
 //! Owner: `appservice_sender`; it is the sender's outbox. Other actors owe into it in the write that makes the fact, with [`owe`],
 //! [`owe_all`] or [`owe_latest`]. A row is in one of these states, by its `txn`: it waits (none), a transaction carries it (its id), or
 //! it has one of the marks [`ASIDE`], [`DELIVERED`] and [`OFF`].
+//!
+//! Next on the way of a to-device message: `actors/src/runtime/wake.rs`.
 
 use diesel::prelude::*;
 use diesel::sql_types::Bool;

@@ -1,6 +1,8 @@
 //! Which users each appservice has been told to track.
 //!
 //! Owner: `device_lists`.
+//!
+//! Next on the way of a leave: `actors/src/device_lists/held.rs`.
 
 use std::collections::BTreeSet;
 

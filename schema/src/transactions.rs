@@ -1,6 +1,8 @@
 //! The frozen transaction of each application service, and its counter.
 //!
 //! Owner: `appservice_sender`.
+//!
+//! Next on the way of a to-device message: `actors/src/appservice_sender/send.rs`.
 
 use diesel::prelude::*;
 

@@ -37,6 +37,7 @@ mod mscs;
 mod owners;
 mod planted;
 mod questions;
+mod reading_order;
 mod registrations;
 mod restart;
 mod sender;

@@ -1,4 +1,6 @@
 //! Records a 2xx.
+//!
+//! Next on the way of a to-device message: `actors/src/to_device_inbox/acknowledge.rs`.
 
 use std::sync::Arc;
 

@@ -1,4 +1,6 @@
 //! The key counts in a transaction: which devices are included, and the format.
+//!
+//! Next on the way of a claim: `actors/src/appservice_sender/freeze.rs`.
 
 use std::collections::BTreeMap;
 

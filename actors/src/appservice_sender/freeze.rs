@@ -1,4 +1,6 @@
 //! Freezes a transaction in one write, so that the rows that are marked and the body that is sent always agree.
+//!
+//! Next on the way of a to-device message: `actors/src/appservice_sender/gather.rs`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

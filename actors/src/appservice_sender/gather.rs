@@ -1,5 +1,7 @@
 //! Collects the next transaction: the oldest items that an appservice is owed. Each item is read and checked separately, so
 //! that a damaged one does not stop the others.
+//!
+//! Next on the way of a to-device message: `schema/src/transactions.rs`.
 
 use std::collections::BTreeMap;
 

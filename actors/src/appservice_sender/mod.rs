@@ -13,6 +13,8 @@
 //! *Spec* [Pushing events](https://spec.matrix.org/v1.19/application-service-api/#pushing-events),
 //! [MSC3202](https://github.com/matrix-org/matrix-spec-proposals/pull/3202),
 //! [MSC4203](https://github.com/matrix-org/matrix-spec-proposals/pull/4203).
+//!
+//! Next on the way of a to-device message: `actors/src/appservice_sender/freeze.rs`.
 
 mod acknowledge;
 mod counts;

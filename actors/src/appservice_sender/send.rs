@@ -1,4 +1,6 @@
 //! Sends a frozen transaction, and the same bytes again after a failure.
+//!
+//! Next on the way of a to-device message: `actors/src/appservice_sender/acknowledge.rs`.
 
 use std::sync::Arc;
 

@@ -1,4 +1,6 @@
 //! What an open line of the device-list log holds back. A line is open until the pass has read it.
+//!
+//! Next on the way of a leave: `actors/src/appservice_sender/freeze.rs`.
 
 use std::collections::BTreeSet;
 

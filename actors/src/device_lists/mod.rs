@@ -13,6 +13,8 @@
 //!
 //! *Spec* [Tracking the device list for a user](https://spec.matrix.org/v1.19/client-server-api/#tracking-the-device-list-for-a-user),
 //! [MSC3202](https://github.com/matrix-org/matrix-spec-proposals/pull/3202).
+//!
+//! Next on the way of a leave: `actors/src/device_lists/pass/mod.rs`.
 
 pub(crate) mod held;
 mod messages;

@@ -1,4 +1,6 @@
 //! Which users an appservice starts and stops tracking.
+//!
+//! Next on the way of a leave: `schema/src/tracked.rs`.
 
 /// What an appservice is told about a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,4 +1,6 @@
 //! What a write has changed: collected during the write, announced after its commit.
+//!
+//! Next on the way of a claim: `schema/src/counts.rs`.
 
 use std::collections::BTreeSet;
 

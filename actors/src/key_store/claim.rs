@@ -1,4 +1,6 @@
 //! Claiming one-time and fallback keys.
+//!
+//! Next on the way of a claim: `schema/src/keys.rs`.
 
 use actix::{Context, Handler, ResponseFuture};
 use ruma::{DeviceId, OneTimeKeyAlgorithm, OwnedOneTimeKeyId, UserId};

@@ -1,5 +1,7 @@
 //! The only code that adds an event to a room: sign it, check it against the current state, and store it with everything
 //! that follows from it, in one write. Writes run one after another, so the state cannot change in between.
+//!
+//! Next on the way of a leave: `schema/src/device_log.rs`.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,7 @@
 //! Wakes the senders and the waiting `/sync` requests that a commit concerns. The owners of data use this file and do not know
 //! the actors that it wakes.
+//!
+//! Next on the way of a to-device message: `actors/src/appservice_sender/mod.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicI64, Ordering};

@@ -1,4 +1,6 @@
 //! Whether an appservice decides over a device: if it does, its acknowledgement of a message counts as the device's.
+//!
+//! Next on the way of a to-device message: `schema/src/inbox.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,6 @@
 //! Deposits messages into the inbox of each addressed device, and owes copies to appservices.
+//!
+//! Next on the way of a to-device message: `actors/src/to_device_inbox/rules/mod.rs`.
 
 use std::collections::BTreeSet;
 

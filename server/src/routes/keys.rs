@@ -1,4 +1,6 @@
 //! Uploading, querying and claiming device keys.
+//!
+//! Next on the way of a claim: `actors/src/key_proxy/mod.rs`.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,6 @@
 //! Changes of membership.
+//!
+//! Next on the way of a leave: `actors/src/rooms/members.rs`.
 
 use actors::rooms::{Action, ChangeMembership, Enter, Entrance, Forget};
 use actors::{Refusal, ask};

@@ -1,4 +1,6 @@
 //! To-device messages.
+//!
+//! Next on the way of a to-device message: `actors/src/to_device_inbox/deposit.rs`.
 
 use actors::ask;
 use actors::to_device_inbox::{Deposit, Target};

@@ -1,5 +1,7 @@
 //! The pass over the device-list log. Each line names the appservices and users that may be affected; the present state decides
 //! what an appservice is owed.
+//!
+//! Next on the way of a leave: `actors/src/device_lists/rules.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,5 +1,7 @@
 //! Which devices get a message, and which appservices get a copy. Decided when the message arrives, from the state at that
 //! time.
+//!
+//! Next on the way of a to-device message: `actors/src/services/authority.rs`.
 
 use schema::ServiceId;
 use schema::accounts::Addressed;
