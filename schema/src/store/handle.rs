@@ -12,8 +12,8 @@ use crate::ServiceId;
 use crate::error::{Error, Result, WriteError};
 use crate::store::conn::Conn;
 use crate::store::job::{Job, Order, Report, Turn};
+use crate::store::pool::Read;
 use crate::store::position::Position;
-use crate::store::readers::Read;
 use crate::store::shared::Shared;
 use crate::store::tx::{Companion, Tx};
 

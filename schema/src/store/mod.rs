@@ -9,6 +9,7 @@ pub mod faults;
 mod handle;
 mod job;
 mod open;
+mod pool;
 mod position;
 mod readers;
 mod shared;

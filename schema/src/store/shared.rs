@@ -10,7 +10,7 @@ use crate::Position;
 use crate::ServiceId;
 use crate::store::faults::Faults;
 use crate::store::job::{Order, Report};
-use crate::store::readers::Pool;
+use crate::store::pool::Pool;
 use crate::store::tx::{Batch, Companion};
 
 /// Called after a commit with the position of the last committed line of the device-list log.
