@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use ruma::{OwnedUserId, UserId};
 use schema::ServiceId;
-use serde_json::value::RawValue;
 
 use crate::key_store::OneTimeKeys;
 use crate::key_store::queries::UserKeys;
@@ -40,7 +39,7 @@ fn size(keys: &UserKeys) -> usize {
         &keys.user_signing_keys,
     ];
     let all = of_devices.chain(signing.into_iter().flat_map(BTreeMap::values));
-    all.map(|key: &Box<RawValue>| key.get().len()).sum()
+    all.map(|key| key.get().len()).sum()
 }
 
 impl KeyAnswers {

@@ -53,7 +53,10 @@ impl<A: Actor<Context = Context<A>>> Address<A> {
 /// A request to an actor. The messages and writes that it causes are recorded under the request that caused it.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Asked<A: Actor>(Box<dyn FnOnce(&mut A, &mut A::Context) + Send>);
+pub struct Asked<A: Actor>(Handling<A>);
+
+/// The handling of one question.
+type Handling<A> = Box<dyn FnOnce(&mut A, &mut <A as Actor>::Context) + Send>;
 
 impl<A: Actor> Asked<A> {
     /// Run the handler on the actor.
