@@ -4,6 +4,7 @@
 
 use diesel::prelude::*;
 
+use crate::store::deferred::Deferrable;
 use crate::tables::client_transactions;
 use crate::{Conn, Result, Tx};
 
@@ -18,6 +19,13 @@ pub(crate) struct Answer {
     pub(crate) created_at: i64,
 }
 
+impl Deferrable for Answer {
+    fn insert_all(db: &mut Conn, rows: &[Answer]) -> Result<()> {
+        insert_all!(db, client_transactions::table, rows);
+        Ok(())
+    }
+}
+
 /// What this sender was answered when it used this transaction id before.
 pub fn answered(
     tx: &mut Tx<'_>,
@@ -25,8 +33,9 @@ pub fn answered(
     scope: &str,
     txn_id: &str,
 ) -> Result<Option<String>> {
-    if let Some(response) = tx.batch.deferred.answer(sender, scope, txn_id) {
-        return Ok(Some(response.to_owned()));
+    let is_it = |a: &&Answer| a.txn_id == txn_id && a.sender == sender && a.scope == scope;
+    if let Some(answer) = tx.batch.deferred.rows::<Answer>().iter().find(is_it) {
+        return Ok(Some(answer.response.clone()));
     }
     answer(tx.beside(), sender, scope, txn_id)
 }
@@ -49,7 +58,7 @@ pub fn remember(
     response: &str,
     now: i64,
 ) {
-    tx.batch.deferred.answers.push(Answer {
+    tx.batch.deferred.rows().push(Answer {
         sender: sender.to_owned(),
         scope: scope.to_owned(),
         txn_id: txn_id.to_owned(),

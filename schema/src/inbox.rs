@@ -14,6 +14,7 @@ use diesel::sql_types::Bool;
 
 use crate::ServiceId;
 use crate::owed::{DELIVERED, Owed, TO_DEVICE};
+use crate::store::deferred::Deferrable;
 use crate::tables::{inbox, owed, shared_contents};
 use crate::{Conn, Error, Position, Result, Tx};
 
@@ -87,10 +88,17 @@ macro_rules! with_contents {
     }};
 }
 
+impl Deferrable for InboxRow {
+    fn insert_all(db: &mut Conn, rows: &[InboxRow]) -> Result<()> {
+        insert_all!(db, inbox::table, rows);
+        Ok(())
+    }
+}
+
 /// Store messages. What they share is stored before, with [`share`]; what services are owed of them, with [`crate::owed::owe_all`].
 pub fn append(tx: &mut Tx<'_>, rows: Vec<InboxRow>) {
     tx.added(format_args!("inbox"), rows.len());
-    tx.batch.deferred.inbox.extend(rows);
+    tx.batch.deferred.rows().extend(rows);
 }
 
 /// The messages at these positions, in order.

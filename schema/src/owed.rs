@@ -10,6 +10,7 @@ use diesel::prelude::*;
 use diesel::sql_types::Bool;
 
 use crate::ServiceId;
+use crate::store::deferred::Deferrable;
 use crate::tables::{inbox, owed};
 use crate::{Conn, Position, Result, Tx};
 
@@ -137,13 +138,20 @@ pub fn owe(tx: &mut Tx<'_>, row: &Owed) -> Result<()> {
     Ok(())
 }
 
+impl Deferrable for Owed {
+    fn insert_all(db: &mut Conn, rows: &[Owed]) -> Result<()> {
+        insert_all!(db, owed::table, rows);
+        Ok(())
+    }
+}
+
 /// Owe many items at once, none of which is owed already.
 pub fn owe_all(tx: &mut Tx<'_>, rows: Vec<Owed>) {
     for row in &rows {
         tx.owes(&row.appservice_id);
         tx.added(format_args!("{row}"), 1);
     }
-    tx.batch.deferred.owed.extend(rows);
+    tx.batch.deferred.rows().extend(rows);
 }
 
 /// Owe an item that replaces an earlier one with the same key: it waits again, at the new position, even where a transaction carries

@@ -1,55 +1,85 @@
 //! Rows that the writes of a transaction add and do not read back, many to a statement.
 //!
-//! What a message costs on PostgreSQL is round trips. So the rows that every message adds wait in memory until a statement
-//! of the same transaction could see them, or until it ends.
+//! On PostgreSQL the cost of a message is mostly round trips. So the rows that every message adds wait in memory until a statement of the
+//! same transaction could see them, or until the transaction ends.
 
-use diesel::prelude::*;
+use std::any::Any;
 
-use crate::client_transactions::Answer;
-use crate::inbox::InboxRow;
-use crate::owed::Owed;
-use crate::tables::{client_transactions, inbox, owed};
-use crate::{Conn, Result};
+use crate::error::Result;
+use crate::store::conn::Conn;
 
-/// See the module.
-#[derive(Debug, Default)]
-pub(crate) struct Deferred {
-    pub(crate) inbox: Vec<InboxRow>,
-    pub(crate) owed: Vec<Owed>,
-    pub(crate) answers: Vec<Answer>,
+/// A row that can wait.
+pub(crate) trait Deferrable: Send + Sized + 'static {
+    /// Insert many at once.
+    fn insert_all(db: &mut Conn, rows: &[Self]) -> Result<()>;
 }
 
-/// How many rows of each table there were.
-pub(crate) type Lengths = (usize, usize, usize);
+/// The waiting rows of one type.
+trait Table: Any + Send {
+    fn len(&self) -> usize;
+    fn truncate(&mut self, length: usize);
+    fn write(&self, db: &mut Conn) -> Result<()>;
+    fn as_any(&mut self) -> &mut dyn Any;
+}
+
+impl<R: Deferrable> Table for Vec<R> {
+    fn len(&self) -> usize {
+        Vec::len(self)
+    }
+
+    fn truncate(&mut self, length: usize) {
+        Vec::truncate(self, length);
+    }
+
+    fn write(&self, db: &mut Conn) -> Result<()> {
+        R::insert_all(db, self)
+    }
+
+    fn as_any(&mut self) -> &mut dyn Any {
+        self
+    }
+}
+
+/// The waiting rows of all types, in the order in which a row of each type came first.
+#[derive(Default)]
+pub(crate) struct Deferred(Vec<Box<dyn Table>>);
+
+/// The number of waiting rows of each type.
+pub(crate) type Lengths = Vec<usize>;
 
 impl Deferred {
     pub(crate) fn is_empty(&self) -> bool {
-        self.lengths() == (0, 0, 0)
+        self.0.iter().all(|table| table.len() == 0)
     }
 
     pub(crate) fn lengths(&self) -> Lengths {
-        (self.inbox.len(), self.owed.len(), self.answers.len())
+        self.0.iter().map(|table| table.len()).collect()
     }
 
-    /// Forget what was added after these lengths. What was written meanwhile is not here any more.
-    pub(crate) fn truncate(&mut self, (inbox, owed, answers): Lengths) {
-        self.inbox.truncate(inbox);
-        self.owed.truncate(owed);
-        self.answers.truncate(answers);
+    /// Forget what was added after these lengths were taken. Rows that were written since then are not here any more.
+    pub(crate) fn truncate(&mut self, lengths: &[usize]) {
+        for (i, table) in self.0.iter_mut().enumerate() {
+            table.truncate(lengths.get(i).copied().unwrap_or(0));
+        }
     }
 
-    /// What the sender was answered by an earlier write of this transaction.
-    pub(crate) fn answer(&self, sender: &str, scope: &str, txn_id: &str) -> Option<&str> {
-        let is_it = |a: &&Answer| a.txn_id == txn_id && a.sender == sender && a.scope == scope;
-        self.answers.iter().find(is_it).map(|a| a.response.as_str())
+    /// The waiting rows of a type.
+    pub(crate) fn rows<R: Deferrable>(&mut self) -> &mut Vec<R> {
+        let is_it = |table: &mut Box<dyn Table>| (**table).as_any().is::<Vec<R>>();
+        let i = self.0.iter_mut().position(is_it).unwrap_or_else(|| {
+            self.0.push(Box::new(Vec::<R>::new()));
+            self.0.len() - 1
+        });
+        let rows = (*self.0[i]).as_any().downcast_mut();
+        rows.expect("the table at this place has rows of this type")
     }
 
     /// Write the rows.
     pub(crate) fn write(&mut self, db: &mut Conn) -> Result<()> {
-        insert_all!(db, inbox::table, &self.inbox);
-        insert_all!(db, owed::table, &self.owed);
-        insert_all!(db, client_transactions::table, &self.answers);
-        *self = Deferred::default();
+        for table in &mut self.0 {
+            table.write(db)?;
+            table.truncate(0);
+        }
         Ok(())
     }
 }

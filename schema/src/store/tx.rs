@@ -94,7 +94,7 @@ impl Batch {
     pub(crate) fn return_to(&mut self, mark: Mark) {
         self.position = mark.position;
         self.companion = mark.companion;
-        self.deferred.truncate(mark.deferred);
+        self.deferred.truncate(&mark.deferred);
         let undo = mark.undo;
         for step in self.undo.drain(undo..).rev() {
             step();
