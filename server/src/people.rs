@@ -34,10 +34,13 @@ pub(crate) async fn people(actors: &Actors, data: &Path) -> Result<Vec<Person>, 
         let id = format!("@{name}:{}", actors.env.settings.server_name);
         let before = known.iter().find(|p| p.user_id == id);
         if let Some(person) = before
-            && accounts::queries::who(&actors.env, &Secret::from(person.access_token.as_str()))
-                .await
-                .map_err(text)?
-                .is_some()
+            && accounts::queries::identity_of(
+                &actors.env,
+                &Secret::from(person.access_token.as_str()),
+            )
+            .await
+            .map_err(text)?
+            .is_some()
         {
             people.push(person.clone());
             continue;

@@ -32,15 +32,15 @@ pub(crate) fn put(
     let position = Position(data.position);
     let interests = tx.interests();
     let mut services = BTreeSet::new();
-    for (service, told) in told(&interests, user_id) {
-        owed::owe_latest(tx, &owed(service, told, &data, position))?;
+    for (service, data_kind) in receivers(&interests, user_id) {
+        owed::owe_latest(tx, &owed(service, data_kind, &data, position))?;
         services.insert(service.id.clone());
     }
     Ok(Put { position, services })
 }
 
 /// The services that are sent a user's account data.
-fn told<'a>(
+fn receivers<'a>(
     interests: &'a Interests,
     user_id: &str,
 ) -> impl Iterator<Item = (&'a Service, &'static AccountDataKind)> {
@@ -48,18 +48,25 @@ fn told<'a>(
         .in_user(user_id)
         .into_iter()
         .filter_map(|(service, claim)| {
-            let told = service.account_data.filter(|told| (told.is_told)(claim))?;
-            Some((&**service, told))
+            let data_kind = service
+                .account_data
+                .filter(|data_kind| (data_kind.is_told)(claim))?;
+            Some((&**service, data_kind))
         })
 }
 // ANCHOR_END: put
 
 /// The owed row of a piece of account data. Its key is user, room and type; its item is the content.
-fn owed(service: &Service, told: &AccountDataKind, data: &DataRow, position: Position) -> Owed {
+fn owed(
+    service: &Service,
+    data_kind: &AccountDataKind,
+    data: &DataRow,
+    position: Position,
+) -> Owed {
     Owed {
         key: owed::key(&[&data.user_id, &data.room_id, &data.kind]),
         item: data.content.clone(),
-        ..service.owed(position, told.kind)
+        ..service.owed(position, data_kind.kind)
     }
 }
 
@@ -71,10 +78,10 @@ pub(crate) fn owe_missed(
     user_id: &str,
     after: Position,
 ) -> Result<()> {
-    for (service, told) in told(interests, user_id).filter(|(s, _)| s.id == *service) {
+    for (service, data_kind) in receivers(interests, user_id).filter(|(s, _)| s.id == *service) {
         for data in user_data::changed(tx, user_id, after, Position(i64::MAX), i64::MAX)? {
             let position = tx.next_position();
-            owed::owe_latest(tx, &owed(service, told, &data, position))?;
+            owed::owe_latest(tx, &owed(service, data_kind, &data, position))?;
         }
     }
     Ok(())
@@ -83,16 +90,18 @@ pub(crate) fn owe_missed(
 /// After a change of the registration or of the experiment's switch: forget owed account data of users that the service no longer
 /// claims, and of data that was deleted meanwhile. A frozen transaction keeps its rows.
 pub(crate) fn retain_owed(db: &mut Conn, interests: &Interests, service: &ServiceId) -> Result<()> {
-    let Some(told) = interests.service(service).and_then(|s| s.account_data) else {
+    let Some(data_kind) = interests.service(service).and_then(|s| s.account_data) else {
         return Ok(());
     };
-    for key in owed::keys(db, service, told.kind)? {
+    for key in owed::keys(db, service, data_kind.kind)? {
         let mut parts = owed::parts(&key);
         let mut part = || parts.next().unwrap_or_default();
         let (user_id, room_id, kind) = (part(), part(), part());
-        let is_told = interests.claim(service, user_id).is_some_and(told.is_told);
+        let is_told = interests
+            .claim(service, user_id)
+            .is_some_and(data_kind.is_told);
         if !is_told || user_data::get(db, user_id, room_id, kind)?.is_none() {
-            owed::forget_key(db, service, told.kind, &key)?;
+            owed::forget_key(db, service, data_kind.kind, &key)?;
         }
     }
     Ok(())
@@ -101,8 +110,8 @@ pub(crate) fn retain_owed(db: &mut Conn, interests: &Interests, service: &Servic
 /// Part of a deactivation: no service is sent the user's account data any more.
 pub(crate) fn forget_owed(tx: &mut Tx<'_>, user_id: &str) -> Result<()> {
     let interests = tx.interests();
-    for (service, told) in told(&interests, user_id) {
-        owed::forget_part(tx, &service.id, told.kind, user_id)?;
+    for (service, data_kind) in receivers(&interests, user_id) {
+        owed::forget_part(tx, &service.id, data_kind.kind, user_id)?;
     }
     Ok(())
 }

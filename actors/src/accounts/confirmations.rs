@@ -74,13 +74,13 @@ struct Session {
 
 /// The open sessions.
 #[derive(Default)]
-struct Sessions {
+struct OpenSessions {
     all: BTreeMap<String, Session>,
     /// How many sessions were opened since the start.
     opened: u64,
 }
 
-impl Sessions {
+impl OpenSessions {
     fn open(&mut self, id: String, purpose: Purpose, now: i64) {
         self.all.retain(|_, session| session.until > now);
         if self.of(&purpose.caller).count() >= OF_ONE {
@@ -149,7 +149,7 @@ fn fingerprint(auth: &Auth) -> String {
 pub(super) struct Confirmations {
     env: Env,
     passwords: Passwords,
-    sessions: Rc<RefCell<Sessions>>,
+    sessions: Rc<RefCell<OpenSessions>>,
 }
 
 impl Confirmations {
@@ -336,7 +336,7 @@ mod tests {
 
     #[test]
     fn a_session_is_open_for_one_purpose_and_for_a_while() {
-        let mut sessions = Sessions::default();
+        let mut sessions = OpenSessions::default();
         sessions.open("s".to_owned(), purpose("@alice:test", "DELETE"), 0);
         assert!(sessions.get("s", "DELETE", OPEN_FOR - 1).is_some());
         assert!(sessions.get("s", "DELETE", OPEN_FOR).is_none());
@@ -346,7 +346,7 @@ mod tests {
 
     #[test]
     fn a_caller_that_opens_many_sessions_closes_only_its_own() {
-        let mut sessions = Sessions::default();
+        let mut sessions = OpenSessions::default();
         sessions.open("alice's".to_owned(), purpose("192.0.2.1", "register"), 0);
         for n in 0..2 * OF_ONE {
             sessions.open(format!("s{n}"), purpose("192.0.2.2", "register"), 1);

@@ -9,7 +9,7 @@ use schema::{Conn, Tx, accounts, backup, device_log, signing_keys};
 
 use super::account_data::forget_owed;
 use super::messages::{ChangePassword, Confirm, Deactivate, DeleteDevices, PutDevice};
-use super::{Accounts, Changed, rules};
+use super::{Accounts, DeviceChanges, rules};
 use crate::key_store::empty_backups;
 use crate::runtime::known::Gone;
 use crate::services::{CarriesInterests, authorities};
@@ -25,14 +25,14 @@ pub(super) fn all(db: &mut Conn, user: &str) -> Result<Vec<String>> {
 }
 
 /// Part of a write: delete those of these devices that exist.
-pub(super) fn delete(tx: &mut Tx<'_>, user: &str, devices: &[String]) -> Result<Changed> {
+pub(super) fn delete(tx: &mut Tx<'_>, user: &str, devices: &[String]) -> Result<DeviceChanges> {
     let gone = forget(tx, user, devices)?;
     if gone.is_empty() {
-        return Ok(Changed::default());
+        return Ok(DeviceChanges::default());
     }
-    let changed = Changed {
+    let changed = DeviceChanges {
         gone,
-        ..Changed::default()
+        ..DeviceChanges::default()
     };
     changed.listed(tx, user)
 }
@@ -80,7 +80,7 @@ impl Handler<PutDevice> for Accounts {
     }
 }
 
-fn put(tx: &mut Tx<'_>, msg: &PutDevice) -> Result<(bool, Changed)> {
+fn put(tx: &mut Tx<'_>, msg: &PutDevice) -> Result<(bool, DeviceChanges)> {
     let (user, device, name) = (
         msg.who.user.as_str(),
         msg.device.as_str(),
@@ -99,16 +99,16 @@ fn put(tx: &mut Tx<'_>, msg: &PutDevice) -> Result<(bool, Changed)> {
         free_name(tx, user, device)?;
         room_for(tx, user, device)?;
         sessions::ensure_device(tx, user, device, name, &Maker::Service(service.clone()))?;
-        return Ok((true, Changed::default().listed(tx, user)?));
+        return Ok((true, DeviceChanges::default().listed(tx, user)?));
     }
     let renamed = match name {
         Some(name) => sessions::rename_device(tx, user, device, name)?,
         None => false,
     };
     let changed = if renamed {
-        Changed::default().listed(tx, user)?
+        DeviceChanges::default().listed(tx, user)?
     } else {
-        Changed::default()
+        DeviceChanges::default()
     };
     Ok((false, changed))
 }
@@ -183,7 +183,7 @@ impl Handler<ChangePassword> for Accounts {
                 }
                 accounts::set_password(tx, who.user.as_str(), &hash)?;
                 if !msg.logout_devices {
-                    return Ok(Changed::default());
+                    return Ok(DeviceChanges::default());
                 }
                 let mut others = all(tx, who.user.as_str())?;
                 others.retain(|id| who.device.as_ref().is_none_or(|own| own.as_str() != id));
@@ -221,9 +221,9 @@ impl Handler<Deactivate> for Accounts {
                 signing_keys::forget_user(tx, user.as_str())?;
                 backup::forget_user(tx, user.as_str())?;
                 device_log::keys_changed(tx, user.as_str())?;
-                let changed = Changed {
+                let changed = DeviceChanges {
                     gone,
-                    ..Changed::default()
+                    ..DeviceChanges::default()
                 };
                 changed.listed(tx, user.as_str())
             });

@@ -9,7 +9,7 @@ use schema::{Tx, accounts};
 use super::messages::{Credentials, LogIn, LogOut, LogOutAll, LoggedIn};
 use super::passwords::Passwords;
 use super::queries::token_hash;
-use super::{Accounts, Changed, devices, rules};
+use super::{Accounts, DeviceChanges, devices, rules};
 use crate::services::CarriesInterests;
 use crate::{Env, Refusal, Result, Secret, guarded};
 
@@ -43,7 +43,7 @@ impl Handler<LogIn> for Accounts {
 }
 
 /// A log-in that was checked before the write, with what the write checks again.
-enum Claimed {
+enum CheckedLogIn {
     /// The password matched this hash.
     Password { user: OwnedUserId, hash: String },
     /// An application service logs in for the user.
@@ -53,21 +53,22 @@ enum Claimed {
     },
 }
 
-impl Claimed {
+impl CheckedLogIn {
     fn user(&self) -> &OwnedUserId {
         match self {
-            Claimed::Password { user, .. } | Claimed::Service { user, .. } => user,
+            CheckedLogIn::Password { user, .. } | CheckedLogIn::Service { user, .. } => user,
         }
     }
 }
 
-async fn claimed(env: &Env, passwords: &Passwords, by: Credentials) -> Result<Claimed> {
+async fn claimed(env: &Env, passwords: &Passwords, by: Credentials) -> Result<CheckedLogIn> {
     let server = &env.settings.server_name;
     match by {
         Credentials::Service { service, user } => {
-            let user = rules::meant(server, &user)
-                .ok_or_else(|| Refusal::Exclusive("not a user of this server".into()))?;
-            Ok(Claimed::Service { user, service })
+            let user = rules::meant(server, &user).ok_or_else(|| {
+                Refusal::Exclusive("the user id belongs to another server".into())
+            })?;
+            Ok(CheckedLogIn::Service { user, service })
         }
         Credentials::Password { user, password } => {
             // Localparts of persons are in lower case, however they are typed.
@@ -86,7 +87,7 @@ async fn claimed(env: &Env, passwords: &Passwords, by: Credentials) -> Result<Cl
             match (user, hash) {
                 // Reveal that an account is deactivated only to a caller with the right password.
                 _ if right && given_up => Err(Refusal::UserDeactivated.into()),
-                (Some(user), Some(hash)) if right => Ok(Claimed::Password { user, hash }),
+                (Some(user), Some(hash)) if right => Ok(CheckedLogIn::Password { user, hash }),
                 _ => Err(WRONG.into()),
             }
         }
@@ -94,10 +95,10 @@ async fn claimed(env: &Env, passwords: &Passwords, by: Credentials) -> Result<Cl
 }
 
 /// Part of the write: check again what was checked before it.
-fn admit(tx: &mut Tx<'_>, claim: &Claimed) -> Result<Maker> {
+fn admit(tx: &mut Tx<'_>, claim: &CheckedLogIn) -> Result<Maker> {
     let user = claim.user();
     match claim {
-        Claimed::Password { hash, .. } => {
+        CheckedLogIn::Password { hash, .. } => {
             let row = accounts::user(tx, user.as_str())?;
             // The password may have changed, or the account been deactivated, while the password was hashed.
             match row {
@@ -110,7 +111,7 @@ fn admit(tx: &mut Tx<'_>, claim: &Claimed) -> Result<Maker> {
                 _ => Err(WRONG.into()),
             }
         }
-        Claimed::Service { service, .. } => {
+        CheckedLogIn::Service { service, .. } => {
             let interests = tx.interests();
             rules::may_log_in(rules::service_acts_for(&interests, service, user)?)?;
             if !accounts::is_active(tx, user.as_str())? {
@@ -154,15 +155,15 @@ impl NewSession {
         user: &OwnedUserId,
         maker: &Maker,
         now: i64,
-    ) -> Result<Changed> {
+    ) -> Result<DeviceChanges> {
         let (user, device) = (user.as_str(), self.device.as_str());
         devices::free_name(tx, user, device)?;
         devices::room_for(tx, user, device)?;
         let made = sessions::ensure_device(tx, user, device, self.display_name.as_deref(), maker)?;
         let hash = token_hash(&self.token);
-        let changed = Changed {
+        let changed = DeviceChanges {
             tokens: sessions::replace_token(tx, user, device, &hash, now)?,
-            ..Changed::default()
+            ..DeviceChanges::default()
         };
         if made {
             return changed.listed(tx, user);

@@ -62,7 +62,7 @@ pub struct Accounts {
     env: Env,
     passwords: Passwords,
     confirmations: Confirmations,
-    after: After,
+    after: AfterCommit,
     life: Life,
 }
 
@@ -73,7 +73,7 @@ impl Accounts {
         Accounts {
             confirmations: Confirmations::new(env.clone(), passwords.clone()),
             passwords,
-            after: After {
+            after: AfterCommit {
                 env: env.clone(),
                 keys_changed,
             },
@@ -121,7 +121,7 @@ impl Handler<PruneTransactions> for Accounts {
 
 /// What a committed write did to the devices of a user.
 #[derive(Debug, Default)]
-struct Changed {
+struct DeviceChanges {
     /// Deleted devices, with their tokens.
     gone: Vec<GoneDevice>,
     /// Revoked tokens of devices that stay.
@@ -132,9 +132,9 @@ struct Changed {
     rooms: Vec<OwnedRoomId>,
 }
 
-impl Changed {
+impl DeviceChanges {
     /// Part of the write, after a line was appended to the log: record its position and the rooms whose clients it concerns.
-    fn listed(mut self, tx: &mut Tx<'_>, user: &str) -> Result<Changed> {
+    fn listed(mut self, tx: &mut Tx<'_>, user: &str) -> Result<DeviceChanges> {
         let rooms = memberships::of_user(tx, user, "join", "", ROOMS)?;
         self.rooms = rooms
             .into_iter()
@@ -147,14 +147,14 @@ impl Changed {
 
 /// Updates the cache and notifies others after a commit that changed devices.
 #[derive(Clone)]
-struct After {
+struct AfterCommit {
     env: Env,
     keys_changed: Recipient<KeysChanged>,
 }
 
-impl After {
+impl AfterCommit {
     /// Must run before the reply: once a client has the reply, a revoked token must not be accepted from the cache.
-    fn commit(&self, user: &OwnedUserId, changed: Changed) {
+    fn commit(&self, user: &OwnedUserId, changed: DeviceChanges) {
         let devices: Vec<OwnedDeviceId> = changed
             .gone
             .iter()

@@ -13,7 +13,7 @@ use super::log_in::NewSession;
 use super::messages::{Auth, Available, Register, Registered, Registrant};
 use super::passwords::Passwords;
 use super::rules::push_rules;
-use super::{Accounts, Changed, account_data, queries, rules};
+use super::{Accounts, DeviceChanges, account_data, queries, rules};
 use crate::services::{CarriesInterests, Interests};
 use crate::{Env, Refusal, Result, Secret, guarded};
 
@@ -33,7 +33,7 @@ impl Handler<Register> for Accounts {
                 inhibit_login,
             } = msg;
             let mut confirmed_in = None;
-            let newcomer = match by {
+            let account = match by {
                 Registrant::Service(service) => of_service(&env, service, username).await?,
                 Registrant::Operator { password } => {
                     person(&env, &passwords, username, Some(password)).await?
@@ -58,10 +58,10 @@ impl Handler<Register> for Accounts {
             } else {
                 Some(NewSession::draw(&env, device, display_name)?)
             };
-            let (user, now, stored) = (newcomer.user.clone(), env.clock.now(), session.clone());
+            let (user, now, stored) = (account.user.clone(), env.clock.now(), session.clone());
             let changed = env
                 .store
-                .write(move |tx| newcomer.store(tx, stored.as_ref(), now))
+                .write(move |tx| account.store(tx, stored.as_ref(), now))
                 .await?;
             after.commit(&user, changed);
             let registered = Registered {
@@ -95,7 +95,7 @@ async fn answered(
         return Ok(None);
     };
     let holds = match &before.login {
-        Some(login) => queries::who(env, &login.token).await?.is_some(),
+        Some(login) => queries::identity_of(env, &login.token).await?.is_some(),
         None => queries::user_exists(env, &before.user).await?,
     };
     Ok(Some(before).filter(|_| holds))
@@ -133,7 +133,7 @@ async fn free(env: &Env, username: &str) -> Result<()> {
 }
 
 /// An account, before it is stored.
-struct Newcomer {
+struct NewAccount {
     user: OwnedUserId,
     password_hash: Option<String>,
     service: Option<ServiceId>,
@@ -144,19 +144,19 @@ async fn person(
     passwords: &Passwords,
     username: Option<String>,
     password: Option<Secret>,
-) -> Result<Newcomer> {
+) -> Result<NewAccount> {
     let username = username.unwrap_or_else(|| env.ids.opaque("user"));
     let user = rules::person(&env.settings.server_name, &username)?;
     let password = password.ok_or_else(|| Refusal::MissingParam("password".into()))?;
     rules::password(password.reveal())?;
-    Ok(Newcomer {
+    Ok(NewAccount {
         user,
         password_hash: Some(passwords.hash(password).await?),
         service: None,
     })
 }
 
-async fn of_service(env: &Env, service: ServiceId, username: Option<String>) -> Result<Newcomer> {
+async fn of_service(env: &Env, service: ServiceId, username: Option<String>) -> Result<NewAccount> {
     let username = username.ok_or_else(|| Refusal::MissingParam("username".into()))?;
     let server = &env.settings.server_name;
     let user = match rules::service_user(server, &username) {
@@ -166,7 +166,7 @@ async fn of_service(env: &Env, service: ServiceId, username: Option<String>) -> 
         }
         user => user?,
     };
-    Ok(Newcomer {
+    Ok(NewAccount {
         user,
         password_hash: None,
         service: Some(service),
@@ -179,9 +179,14 @@ async fn exists(env: &Env, user: Option<OwnedUserId>) -> Result<bool> {
     Ok(row.await?.is_some())
 }
 
-impl Newcomer {
+impl NewAccount {
     /// The write: store the account, a person's default push rules, and the first device if one is wanted.
-    fn store(&self, tx: &mut Tx<'_>, session: Option<&NewSession>, now: i64) -> Result<Changed> {
+    fn store(
+        &self,
+        tx: &mut Tx<'_>,
+        session: Option<&NewSession>,
+        now: i64,
+    ) -> Result<DeviceChanges> {
         let maker = self.admit(&tx.interests(), session.is_some())?;
         let row = UserRow {
             password_hash: self.password_hash.clone(),
@@ -201,7 +206,7 @@ impl Newcomer {
         }
         match session {
             Some(session) => session.store(tx, &self.user, &maker, now),
-            None => Ok(Changed::default()),
+            None => Ok(DeviceChanges::default()),
         }
     }
 

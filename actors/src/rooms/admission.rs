@@ -7,7 +7,7 @@ use ruma::state_res::events::RoomPowerLevelsIntField;
 use ruma::{OwnedUserId, UserId};
 use schema::{Tx, memberships};
 
-use super::open::Open;
+use super::open::OpenRoom;
 use super::rules;
 use super::rules::draft::Draft;
 use super::rules::parsed;
@@ -33,7 +33,7 @@ const ASKED: i64 = 50;
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#restricted-rooms
 pub(crate) fn checked(
     tx: &mut Tx<'_>,
-    room: &Open<'_>,
+    room: &OpenRoom<'_>,
     draft: &Draft,
     user: &str,
 ) -> Result<Draft> {
@@ -64,7 +64,7 @@ pub(crate) fn checked(
 /// to one of the rooms that the join rule names. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#restricted-rooms
-fn host(tx: &mut Tx<'_>, room: &Open<'_>, user: &UserId) -> Result<Option<OwnedUserId>> {
+fn host(tx: &mut Tx<'_>, room: &OpenRoom<'_>, user: &UserId) -> Result<Option<OwnedUserId>> {
     let Some(join_rules) = room.state(tx, "m.room.join_rules", "")? else {
         return Ok(None);
     };

@@ -21,10 +21,10 @@ use serde_json::value::to_raw_value;
 use super::admission;
 use super::names;
 use super::news::News;
-use super::open::Open;
-use super::pdu::Pen;
+use super::open::OpenRoom;
+use super::pdu::Signer;
 use super::rules;
-use super::rules::draft::{Draft, Place, Signed};
+use super::rules::draft::{Draft, EventPlace, Signed};
 use super::rules::format::content;
 use super::rules::judged::Judged;
 use super::rules::{canonical, membership_in, parsed, rules_of};
@@ -32,7 +32,7 @@ use crate::device_lists::MembershipChanged;
 use crate::services::{CarriesInterests, interested_in_room, owed_event};
 use crate::{Env, Refusal, Result};
 
-impl<'e> Open<'e> {
+impl<'e> OpenRoom<'e> {
     /// Create a room from its create event.
     ///
     /// # Errors
@@ -45,16 +45,16 @@ impl<'e> Open<'e> {
         draft: &Draft,
         is_public: bool,
         news: &mut News,
-    ) -> Result<Open<'e>> {
+    ) -> Result<OpenRoom<'e>> {
         let rules = rules_of(version)?;
-        let place = Place {
+        let place = EventPlace {
             room: id.as_deref(),
             after: None,
             depth: 1,
             auth_events: Vec::new(),
         };
         let mut draft = draft.clone();
-        let mut signed = Pen::of(env).sign(&draft, &place, &rules)?;
+        let mut signed = Signer::of(env).sign(&draft, &place, &rules)?;
         let judged = Judged::draft(&draft, &signed, &place, to_raw_value(&draft.content)?)?;
         check_state_independent_auth_rules(&rules.authorization, &judged, |_| None::<Judged>)
             .map_err(forbidden)?;
@@ -68,7 +68,7 @@ impl<'e> Open<'e> {
                 }
                 // The room id is a hash of the create event, and the same user created an equal room in this millisecond.
                 draft.at += 1;
-                signed = Pen::of(env).sign(&draft, &place, &rules)?;
+                signed = Signer::of(env).sign(&draft, &place, &rules)?;
             },
         };
         let row = RoomRow {
@@ -82,7 +82,7 @@ impl<'e> Open<'e> {
             is_public,
         };
         rooms::create(tx, &row)?;
-        let mut open = Open {
+        let mut open = OpenRoom {
             env,
             rules,
             id,
@@ -126,7 +126,7 @@ impl<'e> Open<'e> {
         for (kind, state_key) in wanted {
             allowed_by.extend(self.state(tx, &kind.to_string(), &state_key)?);
         }
-        let place = Place {
+        let place = EventPlace {
             room: Some(&self.id),
             after: Some(&self.row.tip),
             depth: self.row.depth + 1,
@@ -135,7 +135,7 @@ impl<'e> Open<'e> {
                 .map(|e| ruma::state_res::Event::event_id(e).as_str())
                 .collect(),
         };
-        let signed = Pen::of(self.env).sign(draft, &place, &self.rules)?;
+        let signed = Signer::of(self.env).sign(draft, &place, &self.rules)?;
         let judged = Judged::draft(draft, &signed, &place, raw)?;
         if authorization.room_create_event_id_as_room_id {
             // From version 12 on `auth_events` does not name the create event, but the rules still read it.
@@ -257,7 +257,8 @@ impl<'e> Open<'e> {
             forgotten_at,
         };
         memberships::put(tx, &row)?;
-        let count = |word: &str| i64::from(after == word) - i64::from(before == word);
+        let count =
+            |membership: &str| i64::from(after == membership) - i64::from(before == membership);
         self.row.joined += count("join");
         self.row.invited += count("invite");
 

@@ -8,10 +8,10 @@ use super::members::content_for;
 use super::messages::CreateRoom;
 use super::names;
 use super::news::News;
-use super::open::Open;
+use super::open::OpenRoom;
 use super::rules::draft::Draft;
 use super::rules::plan::plan;
-use super::rules::plan::{Plan, object};
+use super::rules::plan::{RoomPlan, object};
 use super::rules::rules_of;
 use super::{Rooms, refused};
 use crate::{Env, Error, Refusal, Result};
@@ -41,13 +41,13 @@ impl Handler<CreateRoom> for Rooms {
 pub(crate) fn create(
     env: &Env,
     tx: &mut Tx<'_>,
-    wishes: &CreateRoom,
+    request: &CreateRoom,
     version: &str,
-    plan: Plan,
+    plan: RoomPlan,
     now: i64,
     news: &mut News,
 ) -> Result<OwnedRoomId> {
-    let creator = &wishes.by.user;
+    let creator = &request.by.user;
     let state = |kind: &str, key: &str, content| Draft::state(creator, kind, key, content, now);
     let server = &env.settings.server_name;
 
@@ -57,16 +57,16 @@ pub(crate) fn create(
         _ => Some(named_room(&format!("!{}:{server}", env.ids.room()))?),
     };
     let first = state("m.room.create", "", plan.create);
-    let mut room =
-        Open::create(env, tx, version, id, &first, wishes.public, news).map_err(not_a_beginning)?;
+    let mut room = OpenRoom::create(env, tx, version, id, &first, request.public, news)
+        .map_err(not_a_beginning)?;
 
-    let alias = wishes
+    let alias = request
         .alias
         .as_ref()
         .map(|local| named_alias(&format!("#{local}:{server}")))
         .transpose()?;
     if let Some(alias) = &alias
-        && !names::claim(tx, &wishes.by, alias, room.id())?
+        && !names::claim(tx, &request.by, alias, room.id())?
     {
         return Err(Refusal::RoomInUse.into());
     }
@@ -85,9 +85,9 @@ pub(crate) fn create(
     for (kind, key, content) in plan.state {
         begin(tx, news, &kind, &key, content)?;
     }
-    for user in wishes.invite.iter().filter(|user| *user != creator) {
+    for user in request.invite.iter().filter(|user| *user != creator) {
         let mut content = content_for(tx, user, "invite", None)?;
-        if wishes.is_direct {
+        if request.is_direct {
             content.insert("is_direct".to_owned(), true.into());
         }
         room.append(tx, &state("m.room.member", user.as_str(), content), news)?;

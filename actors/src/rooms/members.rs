@@ -11,7 +11,7 @@ use super::Rooms;
 use super::messages::{Action, ChangeMembership, Enter, Entrance, Forget};
 use super::names;
 use super::news::News;
-use super::open::Open;
+use super::open::OpenRoom;
 use super::rules;
 use super::rules::draft::Draft;
 use super::rules::parsed;
@@ -87,18 +87,18 @@ pub(crate) fn enter(
     let user = &msg.by.user;
     let unknown = || Refusal::NotFound("there is no such room on this server".into());
     let row = rooms::room(tx, id.as_str())?.ok_or_else(unknown)?;
-    let mut room = Open::row(env, row)?;
+    let mut room = OpenRoom::row(env, row)?;
     let membership = memberships::get(tx, id.as_str(), user.as_str())?
         .map(|m| m.membership)
         .unwrap_or_default();
-    let word = match msg.how {
+    let target = match msg.how {
         Entrance::Join => "join",
         Entrance::Knock => "knock",
     };
-    if membership == word {
+    if membership == target {
         return Ok(id);
     }
-    let content = content_for(tx, user, word, msg.reason)?;
+    let content = content_for(tx, user, target, msg.reason)?;
     let draft = Draft::state(user, "m.room.member", user.as_str(), content, now);
     room.append(tx, &draft, news)?;
     Ok(id)
@@ -112,17 +112,17 @@ pub(crate) fn change(
     now: i64,
     news: &mut News,
 ) -> Result<()> {
-    let mut room = Open::room(env, tx, &msg.room)?;
+    let mut room = OpenRoom::room(env, tx, &msg.room)?;
     let membership = memberships::get(tx, msg.room.as_str(), msg.user.as_str())?
         .map(|m| m.membership)
         .unwrap_or_default();
     rules::check_action(msg.action, &membership)?;
-    let word = match msg.action {
+    let target = match msg.action {
         Action::Invite => "invite",
         Action::Leave | Action::Kick | Action::Unban => "leave",
         Action::Ban => "ban",
     };
-    let content = content_for(tx, &msg.user, word, msg.reason)?;
+    let content = content_for(tx, &msg.user, target, msg.reason)?;
     let draft = Draft::state(
         &msg.by.user,
         "m.room.member",
@@ -166,7 +166,7 @@ pub(crate) fn rename(
     if !memberships::is_joined(tx, room.as_str(), user.as_str())? {
         return Ok(());
     }
-    let mut room = Open::room(env, tx, room)?;
+    let mut room = OpenRoom::room(env, tx, room)?;
     let content = content_for(tx, user, "join", None)?;
     let draft = Draft::state(user, "m.room.member", user.as_str(), content, now);
     room.append(tx, &draft, news)?;

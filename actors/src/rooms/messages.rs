@@ -152,7 +152,7 @@ pub struct Redact {
     pub reason: Option<String>,
 }
 
-/// How a user enters a room without being invited by this request.
+/// How a user enters a room on its own initiative.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Entrance {
     /// Become a joined member.

@@ -10,7 +10,7 @@ use schema::{Conn, Tx, aliases, memberships, rooms};
 
 use super::Rooms;
 use super::messages::{DeleteAlias, PutAlias, SetListed};
-use super::open::Open;
+use super::open::OpenRoom;
 use super::rules;
 use super::rules::parsed;
 use crate::services::CarriesInterests;
@@ -165,7 +165,7 @@ pub(crate) fn set_listed(env: &Env, tx: &mut Tx<'_>, msg: &SetListed) -> Result<
 
 /// Refuse a user that is not joined or has not the level to set the room's canonical alias.
 fn check_level(env: &Env, tx: &mut Tx<'_>, room: &RoomId, by: &Identity) -> Result<()> {
-    let powers = Open::room(env, tx, room)?.powers(tx)?;
+    let powers = OpenRoom::room(env, tx, room)?.powers(tx)?;
     let joined = memberships::is_joined(tx, room.as_str(), by.user.as_str())?;
     if !joined || powers.of(&by.user) < powers.needed_for_state("m.room.canonical_alias") {
         return Err(Refusal::Forbidden(

@@ -11,27 +11,27 @@ use super::rules::{parsed, rules_of};
 use crate::{Env, Refusal, Result};
 
 /// A room in the write that changes it.
-pub(crate) struct Open<'e> {
+pub(crate) struct OpenRoom<'e> {
     pub(super) env: &'e Env,
     pub(super) rules: RoomVersionRules,
     pub(super) id: OwnedRoomId,
     pub(super) row: RoomRow,
 }
 
-impl<'e> Open<'e> {
+impl<'e> OpenRoom<'e> {
     /// Read a room for a user that wants to change it.
     ///
     /// # Errors
     /// [`Refusal::Forbidden`] when there is no such room: the same answer as for a user that is not a member.
-    pub(crate) fn room(env: &'e Env, tx: &mut Tx<'_>, room_id: &RoomId) -> Result<Open<'e>> {
+    pub(crate) fn room(env: &'e Env, tx: &mut Tx<'_>, room_id: &RoomId) -> Result<OpenRoom<'e>> {
         let row = rooms::room(tx, room_id.as_str())?
             .ok_or(Refusal::Forbidden("you are not in this room".into()))?;
-        Open::row(env, row)
+        OpenRoom::row(env, row)
     }
 
     /// From a row that was read already.
-    pub(crate) fn row(env: &'e Env, row: RoomRow) -> Result<Open<'e>> {
-        Ok(Open {
+    pub(crate) fn row(env: &'e Env, row: RoomRow) -> Result<OpenRoom<'e>> {
+        Ok(OpenRoom {
             env,
             rules: rules_of(&row.version)?,
             id: parsed(&row.room_id)?,

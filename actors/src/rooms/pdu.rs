@@ -6,18 +6,18 @@ use ruma::signatures::{Ed25519KeyPair, JsonError, hash_and_sign_event, reference
 use ruma::{EventId, OwnedServerName};
 
 use super::rules;
-use super::rules::draft::{Draft, Place, Signed};
+use super::rules::draft::{Draft, EventPlace, Signed};
 use crate::{Env, Error, Refusal, Result};
 
 /// Signs events with the server's name and key.
-pub(crate) struct Pen<'a> {
+pub(crate) struct Signer<'a> {
     name: &'a OwnedServerName,
     key: &'a Ed25519KeyPair,
 }
 
-impl<'a> Pen<'a> {
-    pub(crate) fn of(env: &'a Env) -> Pen<'a> {
-        Pen {
+impl<'a> Signer<'a> {
+    pub(crate) fn of(env: &'a Env) -> Signer<'a> {
+        Signer {
             name: &env.settings.server_name,
             key: &env.signing_key,
         }
@@ -32,7 +32,7 @@ impl<'a> Pen<'a> {
     pub(crate) fn sign(
         &self,
         draft: &Draft,
-        place: &Place<'_>,
+        place: &EventPlace<'_>,
         rules: &RoomVersionRules,
     ) -> Result<Signed> {
         let text = |s: &str| CanonicalJsonValue::String(s.to_owned());

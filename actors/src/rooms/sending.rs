@@ -7,7 +7,7 @@ use schema::{Tx, client_transactions};
 
 use super::messages::{Redact, SendEvent, SetState};
 use super::news::News;
-use super::open::Open;
+use super::open::OpenRoom;
 use super::rules;
 use super::rules::canonical;
 use super::rules::draft::Draft;
@@ -74,7 +74,7 @@ pub(crate) fn send(
             at: time(&msg.by, msg.at, now),
             origin: origin(&msg.by, msg.txn.as_str()),
         };
-        Open::room(env, tx, &msg.room)?.append(tx, &draft, news)
+        OpenRoom::room(env, tx, &msg.room)?.append(tx, &draft, news)
     })
 }
 
@@ -103,7 +103,7 @@ pub(crate) fn redact(
             at: now,
             origin: origin(&msg.by, msg.txn.as_str()),
         };
-        Open::room(env, tx, &msg.room)?.append(tx, &draft, news)
+        OpenRoom::room(env, tx, &msg.room)?.append(tx, &draft, news)
     })
 }
 
@@ -118,7 +118,7 @@ pub(crate) fn set_state(
 ) -> Result<OwnedEventId> {
     let at = time(&msg.by, msg.at, now);
     let draft = Draft::state(&msg.by.user, &msg.kind, &msg.state_key, content, at);
-    let id = Open::room(env, tx, &msg.room)?.append(tx, &draft, news)?;
+    let id = OpenRoom::room(env, tx, &msg.room)?.append(tx, &draft, news)?;
     parsed(&id)
 }
 

@@ -10,9 +10,9 @@ use schema::{Conn, Position, user_data};
 
 use super::fleeting::Fleeting;
 use super::messages::{Syncing, Watch};
-use super::queries::ask::{Ask, StateAt};
+use super::queries::ask::{StateAt, SyncQuery};
 use super::queries::devices;
-use super::queries::gather::{Found, gather};
+use super::queries::gather::{Gathered, gather};
 use super::rules::filter::Filter;
 use super::rules::token::Token;
 use super::{online, rules};
@@ -26,7 +26,7 @@ const LONGEST: Duration = Duration::from_secs(300);
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync
 #[derive(Debug, Clone)]
-pub struct Question {
+pub struct SyncRequest {
     /// The user and device that sync.
     pub by: Identity,
     /// The token of the last answer; `None` for an initial sync.
@@ -45,7 +45,7 @@ pub struct Question {
 
 /// A request with its token and filter parsed.
 struct Prepared {
-    ask: Ask,
+    ask: SyncQuery,
     /// Set if the inbox still holds to-device messages that `since` acknowledges: up to where.
     acknowledges: Option<Position>,
     /// Whether gathering may take long: for an initial sync, a full state, or an old token.
@@ -60,17 +60,17 @@ struct Prepared {
 // ANCHOR: answer
 pub async fn answer<P>(
     actors: &Actors,
-    question: Question,
+    request: SyncRequest,
     outside: impl Fn() -> P,
 ) -> Result<String> {
     let env = &actors.env;
-    let by = question.by.clone();
+    let by = request.by.clone();
     // An initial sync or a full state is answered at once.
-    let at_once = question.since.is_none() || question.full_state;
-    let timeout = question.timeout.min(LONGEST);
-    rules::check_presence(&question.presence, None)?;
-    let presence = question.presence.clone();
-    let prepared = env.store.read(move |db| prepare(db, question)).await?;
+    let at_once = request.since.is_none() || request.full_state;
+    let timeout = request.timeout.min(LONGEST);
+    rules::check_presence(&request.presence, None)?;
+    let presence = request.presence.clone();
+    let prepared = env.store.read(move |db| prepare(db, request)).await?;
     let _online = begin(actors, &by.user, &presence).await?;
     if let (Some(up_to), Some(device)) = (prepared.acknowledges, by.device.clone()) {
         let user = by.user.clone();
@@ -100,8 +100,8 @@ pub async fn answer<P>(
             env.store.read(look).await?
         };
         let (seen, rooms) = match found {
-            Found::Answer(json) => return Ok(json),
-            Found::Nothing { seen, rooms } => (seen, rooms),
+            Gathered::Answer(json) => return Ok(json),
+            Gathered::Nothing { seen, rooms } => (seen, rooms),
         };
         // `gather` finds nothing only if it need not answer.
         let Some(mut end) = end_of_wait.take() else {
@@ -130,19 +130,23 @@ pub async fn answer<P>(
 // ANCHOR_END: answer
 
 /// Marks a request to `/sync` as under way until it is dropped.
-struct Request {
+struct RequestUnderWay {
     fleeting: Arc<Fleeting>,
     user: OwnedUserId,
 }
 
-impl Drop for Request {
+impl Drop for RequestUnderWay {
     fn drop(&mut self) {
         self.fleeting.online().end(self.user.as_str());
     }
 }
 
 /// Begin a request to `/sync`: set the user's presence if that changes it.
-async fn begin(actors: &Actors, user: &OwnedUserId, state: &str) -> Result<Option<Request>> {
+async fn begin(
+    actors: &Actors,
+    user: &OwnedUserId,
+    state: &str,
+) -> Result<Option<RequestUnderWay>> {
     if state == online::OFFLINE {
         return Ok(None);
     }
@@ -150,7 +154,7 @@ async fn begin(actors: &Actors, user: &OwnedUserId, state: &str) -> Result<Optio
     let Some(is_first) = fleeting.online().begin(user.as_str()) else {
         return Ok(None);
     };
-    let request = Request {
+    let request = RequestUnderWay {
         fleeting: Arc::clone(fleeting),
         user: user.clone(),
     };
@@ -167,15 +171,15 @@ async fn begin(actors: &Actors, user: &OwnedUserId, state: &str) -> Result<Optio
 }
 
 /// Parse the token and the filter, and find out whether there is anything to acknowledge.
-fn prepare(db: &mut Conn, question: Question) -> Result<Prepared> {
-    let Question {
+fn prepare(db: &mut Conn, request: SyncRequest) -> Result<Prepared> {
+    let SyncRequest {
         by,
         since,
         filter,
         full_state,
         state_at,
         ..
-    } = question;
+    } = request;
     let user = by.user.to_string();
     let device = by.device.map(|device| device.to_string());
     let filter = match filter {
@@ -203,7 +207,7 @@ fn prepare(db: &mut Conn, question: Question) -> Result<Prepared> {
     };
     Ok(Prepared {
         slow,
-        ask: Ask {
+        ask: SyncQuery {
             user,
             device,
             since: since.map(|since| since.below(head)),

@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use schema::Position;
 
 use super::online::Online;
-use super::queries::unread::Memory;
+use super::queries::unread::UnreadCache;
 
 /// The number of rooms, and of users, above which those without typing users, or offline, are dropped.
 const LIMIT: usize = 4096;
@@ -30,7 +30,7 @@ pub struct Presence {
 
 /// A value and the position of its last change.
 #[derive(Debug, Clone)]
-struct Changed<T> {
+struct LastChange<T> {
     at: Position,
     now: T,
 }
@@ -38,7 +38,7 @@ struct Changed<T> {
 /// Values by name, and the names in the order of their last change.
 #[derive(Debug)]
 struct Ordered<T> {
-    by_name: BTreeMap<String, Changed<T>>,
+    by_name: BTreeMap<String, LastChange<T>>,
     order: BTreeSet<(Position, String)>,
 }
 
@@ -53,7 +53,7 @@ impl<T> Default for Ordered<T> {
 
 impl<T: Clone> Ordered<T> {
     /// Restore the earlier value of a name, after the write that changed it was rolled back.
-    fn restore(&mut self, name: &str, before: Option<Changed<T>>) {
+    fn restore(&mut self, name: &str, before: Option<LastChange<T>>) {
         if let Some(undone) = self.by_name.remove(name) {
             self.order.remove(&(undone.at, name.to_owned()));
         }
@@ -72,7 +72,7 @@ impl<T: Clone> Ordered<T> {
     }
 
     fn put(&mut self, name: &str, at: Position, now: T, is_worth_keeping: impl Fn(&T) -> bool) {
-        let old = self.by_name.insert(name.to_owned(), Changed { at, now });
+        let old = self.by_name.insert(name.to_owned(), LastChange { at, now });
         if let Some(old) = old {
             self.order.remove(&(old.at, name.to_owned()));
         }
@@ -106,7 +106,7 @@ struct Inner {
 #[derive(Debug, Default)]
 pub struct Fleeting {
     inner: Mutex<Inner>,
-    unread: Memory,
+    unread: UnreadCache,
     online: Online,
 }
 
@@ -117,7 +117,7 @@ impl Fleeting {
     }
 
     /// The cache of unread counts.
-    pub(super) fn unread(&self) -> &Memory {
+    pub(super) fn unread(&self) -> &UnreadCache {
         &self.unread
     }
 

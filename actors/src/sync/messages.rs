@@ -97,7 +97,7 @@ pub struct Syncing {
     pub user: OwnedUserId,
     /// `online` or `unavailable`.
     pub state: String,
-    /// Whether the user had no request under way before.
+    /// Whether the user was not online because of earlier requests.
     pub is_first: bool,
 }
 

@@ -41,10 +41,10 @@ use crate::runtime::life::Life;
 use crate::runtime::trace::Busy;
 use crate::services::CarriesInterests;
 use crate::{Env, Result};
-use pending::Pending;
+use pending::PendingEphemeral;
 use waiters::Waiters;
 
-pub use answer::{Question, answer};
+pub use answer::{SyncRequest, answer};
 pub use fleeting::{Fleeting, Presence};
 pub use messages::*;
 pub use queries::ask::StateAt;
@@ -57,7 +57,7 @@ pub struct Sync {
     env: Env,
     /// Shared with each [`Wait`], which removes itself when it is dropped.
     waiters: Arc<Mutex<Waiters<Busy>>>,
-    pending: Pending,
+    pending: PendingEphemeral,
     fleeting: Arc<Fleeting>,
     life: Life,
 }
@@ -68,7 +68,7 @@ impl Sync {
         Sync {
             env,
             waiters: Arc::default(),
-            pending: Pending::default(),
+            pending: PendingEphemeral::default(),
             fleeting,
             life: Life::default(),
         }

@@ -37,7 +37,7 @@ enum Subject {
 
 /// The latest update of a subject. Only receipts store a payload; typing and presence are read when sent.
 #[derive(Debug)]
-struct Word {
+struct Update {
     /// When it came, by [`Clock::monotonic`](crate::Clock::monotonic).
     at: i64,
     receipt: Option<Receipt>,
@@ -45,17 +45,17 @@ struct Word {
 
 /// The waiting updates, by service.
 #[derive(Debug, Default)]
-pub(super) struct Pending(BTreeMap<ServiceId, BTreeMap<Subject, Word>>);
+pub(super) struct PendingEphemeral(BTreeMap<ServiceId, BTreeMap<Subject, Update>>);
 
-impl Pending {
+impl PendingEphemeral {
     /// A user began or stopped typing in a room.
     pub(super) fn typing(&mut self, service: &ServiceId, room: &str, now: i64) {
-        self.say(service, Subject::Typing(room.to_owned()), None, now);
+        self.put(service, Subject::Typing(room.to_owned()), None, now);
     }
 
     /// A user's presence changed.
     pub(super) fn presence(&mut self, service: &ServiceId, user: &str, now: i64) {
-        self.say(service, Subject::Presence(user.to_owned()), None, now);
+        self.put(service, Subject::Presence(user.to_owned()), None, now);
     }
 
     /// A user set a receipt.
@@ -66,20 +66,20 @@ impl Pending {
             kind: receipt.kind.clone(),
             thread: receipt.thread.clone(),
         };
-        self.say(service, subject, Some(receipt.into()), now);
+        self.put(service, subject, Some(receipt.into()), now);
     }
 
     // ANCHOR: say
     /// Each subject keeps only its latest update, so a burst is one update. Above [`MOST`] the oldest is dropped.
-    fn say(&mut self, service: &ServiceId, subject: Subject, receipt: Option<Receipt>, at: i64) {
-        let words = self.0.entry(service.clone()).or_default();
-        if words.len() >= MOST && !words.contains_key(&subject) {
-            let oldest = words.iter().min_by_key(|(_, word)| word.at);
+    fn put(&mut self, service: &ServiceId, subject: Subject, receipt: Option<Receipt>, at: i64) {
+        let updates = self.0.entry(service.clone()).or_default();
+        if updates.len() >= MOST && !updates.contains_key(&subject) {
+            let oldest = updates.iter().min_by_key(|(_, update)| update.at);
             if let Some(oldest) = oldest.map(|(subject, _)| subject.clone()) {
-                words.remove(&oldest);
+                updates.remove(&oldest);
             }
         }
-        words.insert(subject, Word { at, receipt });
+        updates.insert(subject, Update { at, receipt });
     }
     // ANCHOR_END: say
 
@@ -99,13 +99,13 @@ impl Pending {
         fleeting: &Fleeting,
         now: i64,
     ) -> Result<Vec<Box<RawValue>>> {
-        let Some(mut words) = self.0.remove(service) else {
+        let Some(mut updates) = self.0.remove(service) else {
             return Ok(Vec::new());
         };
-        words.retain(|_, word| now - word.at <= FRESH);
+        updates.retain(|_, update| now - update.at <= FRESH);
         let mut taken = Vec::new();
         while taken.len() < limit
-            && let Some((subject, word)) = words.pop_first()
+            && let Some((subject, update)) = updates.pop_first()
         {
             match subject {
                 Subject::Typing(room) => {
@@ -113,8 +113,8 @@ impl Pending {
                     taken.push(to_raw_value(&rules::typing(Some(&room), &typing))?);
                 }
                 Subject::Receipt { room, .. } => {
-                    let mut receipts: Vec<Receipt> = word.receipt.into_iter().collect();
-                    while let Some(next) = words.first_entry()
+                    let mut receipts: Vec<Receipt> = update.receipt.into_iter().collect();
+                    while let Some(next) = updates.first_entry()
                         && matches!(next.key(), Subject::Receipt { room: r, .. } if *r == room)
                     {
                         receipts.extend(next.remove().receipt);
@@ -130,8 +130,8 @@ impl Pending {
                 }
             }
         }
-        if !words.is_empty() {
-            self.0.insert(service.clone(), words);
+        if !updates.is_empty() {
+            self.0.insert(service.clone(), updates);
         }
         Ok(taken)
     }
@@ -140,7 +140,7 @@ impl Pending {
     pub(super) fn sizes(&self) -> BTreeMap<String, usize> {
         self.0
             .iter()
-            .map(|(service, words)| (service.to_string(), words.len()))
+            .map(|(service, updates)| (service.to_string(), updates.len()))
             .collect()
     }
 }
@@ -167,14 +167,16 @@ mod tests {
 
     #[test]
     fn the_latest_update_of_each_subject_is_taken_once() {
-        let (mut pending, fleeting) = (Pending::default(), Fleeting::default());
+        let (mut pending, fleeting) = (PendingEphemeral::default(), Fleeting::default());
         fleeting.set_typing("!r:test", "@a:test", Some(99), || Position(1));
         pending.typing(&service(), "!r:test", 5);
         pending.typing(&service(), "!r:test", 6);
         pending.receipt(&service(), &receipt("@a:test", "$1", 1), 6);
         pending.receipt(&service(), &receipt("@a:test", "$2", 2), 7);
         pending.receipt(&service(), &receipt("@b:test", "$2", 3), 8);
-        let taken = pending.take(&service(), 100, &fleeting, 9).expect("words");
+        let taken = pending
+            .take(&service(), 100, &fleeting, 9)
+            .expect("updates");
         let taken: Vec<&str> = taken.iter().map(|json| json.get()).collect();
         assert_eq!(
             taken,
@@ -194,14 +196,16 @@ mod tests {
 
     #[test]
     fn receipts_of_many_users_are_one_event_and_bounded() {
-        let (mut pending, fleeting) = (Pending::default(), Fleeting::default());
+        let (mut pending, fleeting) = (PendingEphemeral::default(), Fleeting::default());
         for i in 0..MOST as i64 + 10 {
             let mut read = receipt(&format!("@{i}:test"), "$1", i);
             read.thread = (i % 2 * 7).to_string();
             pending.receipt(&service(), &read, i);
         }
         assert_eq!(pending.sizes()["irc"], MOST);
-        let taken = pending.take(&service(), 100, &fleeting, 5).expect("words");
+        let taken = pending
+            .take(&service(), 100, &fleeting, 5)
+            .expect("updates");
         assert_eq!(taken.len(), 1);
         let last = format!("@{}:test", MOST + 9);
         assert!(taken[0].get().contains(&last) && !taken[0].get().contains("@9:test"));
@@ -210,13 +214,15 @@ mod tests {
 
     #[test]
     fn receipts_of_a_user_in_several_threads_are_as_many_events() {
-        let (mut pending, fleeting) = (Pending::default(), Fleeting::default());
+        let (mut pending, fleeting) = (PendingEphemeral::default(), Fleeting::default());
         for thread in ["", "main", "$thread"] {
             let mut read = receipt("@a:test", "$1", 1);
             read.thread = thread.to_owned();
             pending.receipt(&service(), &read, 1);
         }
-        let taken = pending.take(&service(), 100, &fleeting, 1).expect("words");
+        let taken = pending
+            .take(&service(), 100, &fleeting, 1)
+            .expect("updates");
         assert_eq!(taken.len(), 3);
         assert!(taken[1].get().contains(r#""thread_id":"$thread""#));
         pending.typing(&service(), "!r:test", 1);
@@ -226,17 +232,19 @@ mod tests {
 
     #[test]
     fn old_updates_and_those_above_the_limit_are_dropped() {
-        let (mut pending, fleeting) = (Pending::default(), Fleeting::default());
+        let (mut pending, fleeting) = (PendingEphemeral::default(), Fleeting::default());
         for i in 0..=MOST as i64 {
             pending.typing(&service(), &format!("!{i}:test"), i);
         }
         assert_eq!(pending.sizes()["irc"], MOST);
         let now = FRESH + MOST as i64 - 1;
-        let taken = pending.take(&service(), 1, &fleeting, now).expect("words");
+        let taken = pending
+            .take(&service(), 1, &fleeting, now)
+            .expect("updates");
         assert_eq!(taken.len(), 1);
         let rest = pending
             .take(&service(), 100, &fleeting, now)
-            .expect("words");
+            .expect("updates");
         assert_eq!(rest.len(), 1, "two were fresh, and one was taken");
     }
 }

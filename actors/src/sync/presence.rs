@@ -40,8 +40,9 @@ impl Handler<SetPresence> for Sync {
                         .collect();
                 let interests = tx.interests();
                 let claims = interests.in_user(user).into_iter();
-                let privy = claims.filter(|(s, claim)| rules::is_privy(s, Some(*claim)));
-                services.extend(privy.map(|(s, _)| s.id.clone()));
+                let receivers =
+                    claims.filter(|(s, claim)| rules::may_receive_private(s, Some(*claim)));
+                services.extend(receivers.map(|(s, _)| s.id.clone()));
                 let rooms = schema::sync::joined_rooms(tx, user, "", PRESENCE_ROOMS)?;
                 Ok::<_, Error>(Some((services, rooms)))
             })

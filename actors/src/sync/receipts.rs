@@ -32,7 +32,7 @@ impl Handler<NewReceipt> for Sync {
                     let claim = interests.claim(id, msg.user.as_str());
                     interests
                         .service(id)
-                        .is_some_and(|s| rules::is_privy(s, claim))
+                        .is_some_and(|s| rules::may_receive_private(s, claim))
                 });
             }
             let now = this.env.clock.monotonic();

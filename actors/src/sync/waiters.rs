@@ -23,12 +23,12 @@ const ENTRY: usize = 64;
 
 /// The users and rooms that a wake concerns.
 #[derive(Debug, Clone, Default)]
-struct News {
+struct WakeSubjects {
     users: BTreeSet<String>,
     rooms: BTreeSet<String>,
 }
 
-impl News {
+impl WakeSubjects {
     fn concern(&self, user: &str, rooms: &[String]) -> bool {
         self.users.contains(user) || rooms.iter().any(|room| self.rooms.contains(room))
     }
@@ -40,7 +40,7 @@ impl News {
 }
 
 /// The rooms of a waiting request.
-enum Rooms {
+enum WaitedRooms {
     /// These; requests in the same room share its id.
     These(Vec<Arc<str>>),
     /// Too many to store: any room wakes the request.
@@ -49,7 +49,7 @@ enum Rooms {
 
 struct Waiter<T> {
     user: String,
-    rooms: Rooms,
+    rooms: WaitedRooms,
     wake: oneshot::Sender<T>,
 }
 
@@ -64,7 +64,7 @@ pub(super) struct Waiters<T> {
     /// The estimated bytes of `by_room` and of the rooms of the requests.
     room_bytes: usize,
     /// The last wakes, each with the head at the time; what a wake is about is not above that head.
-    recent: VecDeque<(Position, News)>,
+    recent: VecDeque<(Position, WakeSubjects)>,
     recent_bytes: usize,
     /// The head at the newest wake that was dropped.
     forgotten: Position,
@@ -96,7 +96,7 @@ impl<T> Waiters<T> {
                 .iter()
                 .rev()
                 .take_while(|(head, _)| *head > seen)
-                .any(|(_, news)| news.concern(user, rooms))
+                .any(|(_, subjects)| subjects.concern(user, rooms))
     }
 
     /// Add a request. The id is valid until it is woken or removed.
@@ -114,12 +114,12 @@ impl<T> Waiters<T> {
         id
     }
 
-    fn list_rooms(&mut self, id: u64, rooms: Vec<String>) -> Rooms {
+    fn list_rooms(&mut self, id: u64, rooms: Vec<String>) -> WaitedRooms {
         // Count each room in full, also if other requests wait in it: an upper bound without lookups.
         let bytes: usize = rooms.iter().map(|room| room_size(room)).sum();
         if self.room_bytes + bytes > ROOM_BYTES {
             self.by_any_room.insert(id);
-            return Rooms::Any;
+            return WaitedRooms::Any;
         }
         self.room_bytes += bytes;
         let mut listed = Vec::with_capacity(rooms.len());
@@ -130,7 +130,7 @@ impl<T> Waiters<T> {
             ids.insert(id);
             listed.push(room);
         }
-        Rooms::These(listed)
+        WaitedRooms::These(listed)
     }
 
     /// Remove a request.
@@ -142,10 +142,10 @@ impl<T> Waiters<T> {
         let waiter = self.waiting.remove(&id)?;
         unlist(&mut self.by_user, &waiter.user, id);
         match waiter.rooms {
-            Rooms::Any => {
+            WaitedRooms::Any => {
                 self.by_any_room.remove(&id);
             }
-            Rooms::These(rooms) => {
+            WaitedRooms::These(rooms) => {
                 for room in &rooms {
                     self.room_bytes -= room_size(room);
                     unlist(&mut self.by_room, room, id);
@@ -162,33 +162,33 @@ impl<T> Waiters<T> {
         rooms: impl Iterator<Item = &'a str>,
         head: Position,
     ) -> Vec<oneshot::Sender<T>> {
-        let news = News {
+        let subjects = WakeSubjects {
             users: users.map(str::to_owned).collect(),
             rooms: rooms.map(str::to_owned).collect(),
         };
         let mut found: BTreeSet<u64> = BTreeSet::new();
-        for user in &news.users {
+        for user in &subjects.users {
             found.extend(self.by_user.get(user).into_iter().flatten());
         }
-        for room in &news.rooms {
+        for room in &subjects.rooms {
             found.extend(self.by_room.get(room.as_str()).into_iter().flatten());
         }
-        if !news.rooms.is_empty() {
+        if !subjects.rooms.is_empty() {
             found.extend(&self.by_any_room);
         }
-        self.remember(head, news);
+        self.remember(head, subjects);
         found.into_iter().filter_map(|id| self.take(id)).collect()
     }
 
     /// Keep a wake. The oldest ones are dropped above the limits, and this one too if it is larger than them: then every request that
     /// has gathered up to less than its head gathers again.
-    fn remember(&mut self, head: Position, news: News) {
-        self.recent_bytes += news.size();
-        self.recent.push_back((head, news));
+    fn remember(&mut self, head: Position, subjects: WakeSubjects) {
+        self.recent_bytes += subjects.size();
+        self.recent.push_back((head, subjects));
         while (self.recent.len() > RECENT || self.recent_bytes > RECENT_BYTES)
-            && let Some((head, news)) = self.recent.pop_front()
+            && let Some((head, subjects)) = self.recent.pop_front()
         {
-            self.recent_bytes -= news.size();
+            self.recent_bytes -= subjects.size();
             self.forgotten = head;
         }
     }

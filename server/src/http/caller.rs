@@ -260,7 +260,7 @@ async fn bearer(app: &App, auth: Auth, asked: &Asked<'_>, token: &str) -> Result
             token: Some(secret),
         });
     }
-    match accounts::queries::who(env, &secret).await? {
+    match accounts::queries::identity_of(env, &secret).await? {
         Some(_) if auth == Auth::Appservice => {
             Err(Refusal::Forbidden("only an application service may ask this".into()).into())
         }

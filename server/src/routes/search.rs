@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use actors::rooms::queries::{self, Sought, ThreadPage};
+use actors::rooms::queries::{self, SearchRequest, ThreadPage};
 use actors::rooms::rules::parse_token;
 use ruma::api::Direction;
 use ruma::api::client::filter::RoomEventFilter;
@@ -79,7 +79,7 @@ struct Grouping {
 }
 
 impl Criteria {
-    fn sought(self, from: Option<String>) -> Result<Sought> {
+    fn sought(self, from: Option<String>) -> Result<SearchRequest> {
         let by_time = match self.order_by.as_deref() {
             None | Some("rank") => false,
             Some("recent") => true,
@@ -91,7 +91,7 @@ impl Criteria {
             (before, after, c.include_profile)
         });
         let groups = self.groupings.group_by.into_iter().map(|g| g.key);
-        Ok(Sought {
+        Ok(SearchRequest {
             term: self.search_term,
             keys: self.keys,
             filter: self.filter,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use actors::sync::{self, Question, StateAt, queries};
+use actors::sync::{self, StateAt, SyncRequest, queries};
 use ruma::api::client::keys::get_key_changes;
 
 use crate::http::answer::Json;
@@ -34,7 +34,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
 async fn new_for_client(app: App, caller: Caller, request: Raw) -> Result<Json> {
     let is_true = |name| request.param(name) == Some("true");
     let text = |name| request.param(name).map(str::to_owned);
-    let question = Question {
+    let sync_request = SyncRequest {
         by: caller.identity()?.clone(),
         since: text("since"),
         filter: text("filter"),
@@ -56,7 +56,7 @@ async fn new_for_client(app: App, caller: Caller, request: Raw) -> Result<Json> 
         },
         presence: text("set_presence").unwrap_or_else(|| default_presence(&app).to_owned()),
     };
-    let answer = sync::answer(&app.actors, question, || app.wait_outside()).await?;
+    let answer = sync::answer(&app.actors, sync_request, || app.wait_outside()).await?;
     Ok(Json(answer))
 }
 // ANCHOR_END: sync

@@ -23,7 +23,7 @@ pub(crate) fn token_hash(token: &Secret) -> String {
 }
 
 /// The user and device of an access token. `None` also for tokens of application services.
-pub async fn who(env: &Env, token: &Secret) -> Result<Option<Identity>> {
+pub async fn identity_of(env: &Env, token: &Secret) -> Result<Option<Identity>> {
     let hash = token_hash(token);
     if let Some(known) = env.known.token(&hash) {
         return Ok(Some(known));

@@ -1,11 +1,11 @@
-//! What clients keep with an account.
+//! Data that clients store with an account.
 
 use super::*;
 
 #[actix::test]
-async fn account_data_is_read_as_it_was_written_and_by_its_owner_alone() {
-    let house = House::open().await;
-    let (alice, env) = (house.person("alice", "LAPTOP").await, &house.actors.env);
+async fn account_data_is_read_byte_for_byte_and_by_its_owner_only() {
+    let server = TestServer::open().await;
+    let (alice, env) = (server.person("alice", "LAPTOP").await, &server.actors.env);
     let bob = owned_user_id!("@bob:test");
     let set = |user: &UserId, kind: &str, content: &str| {
         let set = SetAccountData {
@@ -15,7 +15,7 @@ async fn account_data_is_read_as_it_was_written_and_by_its_owner_alone() {
             kind: kind.to_owned(),
             content: serde_json::from_str(content).expect("JSON"),
         };
-        ask(&house.actors.accounts, set)
+        ask(&server.actors.accounts, set)
     };
     let text = r#"{ "b": 1,  "a": 2 }"#;
     let first = set(&alice.user, "irc", "{}").await.expect("is put");
@@ -56,8 +56,8 @@ async fn account_data_is_read_as_it_was_written_and_by_its_owner_alone() {
 
 #[actix::test]
 async fn answers_to_client_transactions_are_forgotten_after_a_day() {
-    let house = House::open().await;
-    let env = &house.actors.env;
+    let server = TestServer::open().await;
+    let env = &server.actors.env;
     let now = env.clock.now();
     let write = env.store.write(move |tx| {
         client_transactions::remember(tx, "@alice:test", "send", "1", "{}", now);
@@ -72,7 +72,7 @@ async fn answers_to_client_transactions_are_forgotten_after_a_day() {
     };
     assert!(answered().await.is_some());
     env.clock.advance(Duration::from_secs(25 * 60 * 60));
-    // The timer's message comes in its own time, and its write before the next one that is queued then.
+    // The timer's message arrives at some time, and its write before the next one that is queued then.
     for _ in 0..1000 {
         let after = env.store.write(|_| Ok::<_, Error>(()));
         after.await.expect("the writer writes");

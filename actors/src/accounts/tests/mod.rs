@@ -1,4 +1,4 @@
-//! The actor over a real store: who gets in, what a deletion leaves, when a token ends.
+//! Tests of the accounts actor with a real database.
 
 mod client_data;
 mod people;
@@ -24,14 +24,14 @@ use crate::start::Parts;
 use crate::wire::Hooks;
 use crate::{Actors, Clock, Error, Identity, Ids, Refusal, Result, Secret, Settings, ask, start};
 
-/// All actors over a fresh database, with a service that logs in and one that does not.
-struct House {
+/// All actors with a new database, with a service that logs in and one that creates devices without it (MSC4190).
+struct TestServer {
     actors: Actors,
     _folder: tempfile::TempDir,
 }
 
-impl House {
-    async fn open() -> House {
+impl TestServer {
+    async fn open() -> TestServer {
         let folder = tempfile::tempdir().expect("a folder");
         let services = folder.path().join("services");
         std::fs::create_dir(&services).expect("a folder");
@@ -65,7 +65,7 @@ impl House {
             appservices: Some(services),
             fatal: Arc::new(|why| panic!("{why}")),
         };
-        House {
+        TestServer {
             actors: start(parts).await.expect("the actors start"),
             _folder: folder,
         }
@@ -110,9 +110,9 @@ impl House {
         Ok(ask(&self.actors.accounts, register).await?.user)
     }
 
-    async fn who(&self, token: &Secret) -> Option<Identity> {
-        let who = queries::who(&self.actors.env, token).await;
-        who.expect("the database answers")
+    async fn identity_of(&self, token: &Secret) -> Option<Identity> {
+        let found = queries::identity_of(&self.actors.env, token).await;
+        found.expect("the database answers")
     }
 
     async fn devices(&self, user: &UserId) -> Vec<String> {
@@ -121,7 +121,7 @@ impl House {
         rows.into_iter().map(|row| row.device_id).collect()
     }
 
-    /// How many lines the log of device lists has about a user.
+    /// The number of lines about a user in the device-list log.
     async fn listed(&self, user: &UserId) -> usize {
         let user = user.to_string();
         let entries = self

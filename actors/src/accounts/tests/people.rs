@@ -1,11 +1,11 @@
-//! Registration, and what a person confirms with the password.
+//! Registration, and requests that a person confirms with the password.
 
 use super::*;
 
 #[actix::test]
 async fn a_person_registers_in_two_steps() {
-    let house = House::open().await;
-    let accounts = &house.actors.accounts;
+    let server = TestServer::open().await;
+    let accounts = &server.actors.accounts;
     let register = |name: &str, auth: Option<Auth>| Register {
         by: Registrant::Person {
             auth,
@@ -36,9 +36,12 @@ async fn a_person_registers_in_two_steps() {
         .expect("registers");
     assert_eq!(done.user, "@alice:test");
     let login = done.login.expect("a device");
-    assert_eq!(house.who(&login.token).await, Some(identity(&login)));
+    assert_eq!(
+        server.identity_of(&login.token).await,
+        Some(identity(&login))
+    );
 
-    // The answer was lost: the same request is answered the same, as long as it is true.
+    // The answer was lost: the same request gets the same answer, as long as the token is valid.
     let repeated = || ask(accounts, register("Alice", dummy(&asked.session)));
     let again = repeated().await.expect("is answered as before");
     assert_eq!(
@@ -62,10 +65,10 @@ async fn a_person_registers_in_two_steps() {
 
 #[actix::test]
 async fn a_person_confirms_a_deletion_with_the_password() {
-    let house = House::open().await;
-    let accounts = &house.actors.accounts;
-    let laptop = house.person("alice", "LAPTOP").await;
-    house
+    let server = TestServer::open().await;
+    let accounts = &server.actors.accounts;
+    let laptop = server.person("alice", "LAPTOP").await;
+    server
         .log_in("alice", "secret", "PHONE")
         .await
         .expect("logs in");
@@ -100,17 +103,21 @@ async fn a_person_confirms_a_deletion_with_the_password() {
         .await,
     );
     assert!(other.failed.is_some());
-    house.actors.env.clock.advance(Duration::from_secs(60));
+    server.actors.env.clock.advance(Duration::from_secs(60));
     let right = delete("PHONE", Some(by_password(session(), "secret")));
     ask(accounts, right.clone()).await.expect("deletes");
-    assert_eq!(house.devices(&laptop.user).await, ["LAPTOP"]);
+    assert_eq!(server.devices(&laptop.user).await, ["LAPTOP"]);
     ask(accounts, right).await.expect("the answer was lost");
     let without = delete("PHONE", Some(poll(&asked.session)));
     assert!(
         ask(accounts, without).await.is_err(),
         "a session does not stand for the password"
     );
-    house.actors.env.clock.advance(Duration::from_secs(15 * 60));
+    server
+        .actors
+        .env
+        .clock
+        .advance(Duration::from_secs(15 * 60));
     let late = delete("PHONE", Some(by_password(session(), "secret")));
     assert!(challenge(ask(accounts, late).await).failed.is_some());
 }
@@ -125,9 +132,9 @@ fn poll(session: &str) -> Auth {
 
 #[actix::test]
 async fn a_new_password_ends_other_devices_and_the_old_password() {
-    let house = House::open().await;
-    let laptop = house.person("alice", "LAPTOP").await;
-    let phone = house
+    let server = TestServer::open().await;
+    let laptop = server.person("alice", "LAPTOP").await;
+    let phone = server
         .log_in("alice", "secret", "PHONE")
         .await
         .expect("logs in");
@@ -137,24 +144,24 @@ async fn a_new_password_ends_other_devices_and_the_old_password() {
         logout_devices: true,
         auth: Some(by_password(None, "secret")),
     };
-    ask(&house.actors.accounts, change).await.expect("changes");
-    assert!(house.who(&laptop.token).await.is_some());
-    assert!(house.who(&phone.token).await.is_none());
-    assert!(house.log_in("alice", "secret", "PHONE").await.is_err());
-    assert!(house.log_in("alice", "better", "PHONE").await.is_ok());
+    ask(&server.actors.accounts, change).await.expect("changes");
+    assert!(server.identity_of(&laptop.token).await.is_some());
+    assert!(server.identity_of(&phone.token).await.is_none());
+    assert!(server.log_in("alice", "secret", "PHONE").await.is_err());
+    assert!(server.log_in("alice", "better", "PHONE").await.is_ok());
 }
 
 #[actix::test]
 async fn a_change_of_password_whose_answer_was_lost_is_answered_again() {
-    let house = House::open().await;
-    let laptop = house.person("alice", "LAPTOP").await;
+    let server = TestServer::open().await;
+    let laptop = server.person("alice", "LAPTOP").await;
     let change = |auth| ChangePassword {
         who: identity(&laptop),
         new_password: "better".into(),
         logout_devices: false,
         auth,
     };
-    let accounts = &house.actors.accounts;
+    let accounts = &server.actors.accounts;
     let session = challenge(ask(accounts, change(None)).await).session;
     let right = || change(Some(by_password(Some(session.clone()), "secret")));
     ask(accounts, right()).await.expect("changes");
@@ -166,9 +173,9 @@ async fn a_change_of_password_whose_answer_was_lost_is_answered_again() {
 }
 
 #[actix::test]
-async fn a_deactivated_account_is_gone_and_its_name_stays_taken() {
-    let house = House::open().await;
-    let (laptop, env) = (house.person("alice", "LAPTOP").await, &house.actors.env);
+async fn a_deactivated_account_is_deleted_and_its_id_stays_taken() {
+    let server = TestServer::open().await;
+    let (laptop, env) = (server.person("alice", "LAPTOP").await, &server.actors.env);
     assert!(
         queries::user_exists(env, &laptop.user)
             .await
@@ -179,24 +186,24 @@ async fn a_deactivated_account_is_gone_and_its_name_stays_taken() {
         who: identity(&laptop),
         auth: Some(by_password(None, "secret")),
     };
-    ask(&house.actors.accounts, deactivate)
+    ask(&server.actors.accounts, deactivate)
         .await
         .expect("deactivates");
-    assert_eq!(house.who(&laptop.token).await, None);
+    assert_eq!(server.identity_of(&laptop.token).await, None);
     assert!(
         !queries::user_exists(env, &laptop.user)
             .await
             .expect("the database answers")
     );
-    let wrong = refusal(house.log_in("alice", "guess", "LAPTOP").await);
+    let wrong = refusal(server.log_in("alice", "guess", "LAPTOP").await);
     assert_eq!(
         wrong,
-        refusal(house.log_in("nobody", "guess", "LAPTOP").await),
+        refusal(server.log_in("nobody", "guess", "LAPTOP").await),
         "a wrong password learns nothing"
     );
-    let gone = refusal(house.log_in("alice", "secret", "LAPTOP").await);
+    let gone = refusal(server.log_in("alice", "secret", "LAPTOP").await);
     assert_eq!(gone, Refusal::UserDeactivated);
     let username = "alice".to_owned();
-    let taken = refusal(ask(&house.actors.accounts, Available { username }).await);
+    let taken = refusal(ask(&server.actors.accounts, Available { username }).await);
     assert_eq!(taken, Refusal::UserInUse);
 }

@@ -1,12 +1,12 @@
-//! What services make for their users.
+//! Users and devices that application services create.
 
 use super::*;
 
 #[actix::test]
-async fn services_make_devices_and_people_do_not() {
-    let house = House::open().await;
-    let (accounts, env) = (&house.actors.accounts, &house.actors.env);
-    let bob = house.ghost("mau", "mau_bob").await.expect("registers");
+async fn services_create_devices_and_persons_do_not() {
+    let server = TestServer::open().await;
+    let (accounts, env) = (&server.actors.accounts, &server.actors.env);
+    let bob = server.ghost("mau", "mau_bob").await.expect("registers");
     let put = |who: Identity, name: Option<&str>| PutDevice {
         who,
         device: "NEW".into(),
@@ -27,15 +27,15 @@ async fn services_make_devices_and_people_do_not() {
         (row.appservice_id.as_deref(), row.own_login),
         (Some("mau"), false)
     );
-    // Made, named, named alike.
+    // Created, renamed, renamed to the same name.
     assert!(
         !ask(accounts, put(bridge(), Some("bridge")))
             .await
             .expect("names")
     );
-    assert_eq!(house.listed(&bob).await, 2);
+    assert_eq!(server.listed(&bob).await, 2);
 
-    let alice = house.person("alice", "LAPTOP").await;
+    let alice = server.person("alice", "LAPTOP").await;
     let refused = refusal(ask(accounts, put(identity(&alice), None)).await);
     assert!(matches!(refused, Refusal::NotFound(_)));
     let row = queries::device(env, &alice.user, &alice.device)
@@ -46,8 +46,8 @@ async fn services_make_devices_and_people_do_not() {
 
 #[actix::test]
 async fn services_register_and_log_in_as_their_registration_allows() {
-    let house = House::open().await;
-    let accounts = &house.actors.accounts;
+    let server = TestServer::open().await;
+    let accounts = &server.actors.accounts;
     let log_in = |service: &str, user: &str| LogIn {
         credentials: Credentials::Service {
             service: service.into(),
@@ -56,23 +56,29 @@ async fn services_register_and_log_in_as_their_registration_allows() {
         device: Some("BOT".into()),
         display_name: None,
     };
-    let bob = house.ghost("irc", "irc_Bob-away").await.expect("registers");
+    let bob = server
+        .ghost("irc", "irc_Bob-away")
+        .await
+        .expect("registers");
     assert_eq!(
-        refusal(house.ghost("irc", "irc_Bob-away").await),
+        refusal(server.ghost("irc", "irc_Bob-away").await),
         Refusal::UserInUse
     );
     assert_eq!(
-        refusal(house.ghost("irc", "ircbot").await),
+        refusal(server.ghost("irc", "ircbot").await),
         Refusal::UserInUse
     );
     for foreign in ["mau_bob", "alice"] {
-        let refused = refusal(house.ghost("irc", foreign).await);
+        let refused = refusal(server.ghost("irc", foreign).await);
         assert!(matches!(refused, Refusal::Exclusive(_)), "{foreign}");
     }
     let login = ask(accounts, log_in("irc", bob.as_str()))
         .await
         .expect("logs in");
-    assert_eq!(house.who(&login.token).await, Some(identity(&login)));
+    assert_eq!(
+        server.identity_of(&login.token).await,
+        Some(identity(&login))
+    );
     let refused = refusal(ask(accounts, log_in("irc", "mau_bob")).await);
     assert!(matches!(refused, Refusal::Exclusive(_)));
 
@@ -83,14 +89,14 @@ async fn services_register_and_log_in_as_their_registration_allows() {
         display_name: None,
         inhibit_login: false,
     };
-    house.ghost("mau", "mau_bob").await.expect("registers");
+    server.ghost("mau", "mau_bob").await.expect("registers");
     for refused in [
         refusal(ask(accounts, with_device).await),
         refusal(ask(accounts, log_in("mau", "mau_bob")).await),
     ] {
         assert!(matches!(refused, Refusal::AppserviceLoginUnsupported(_)));
     }
-    let exists = queries::user_exists(&house.actors.env, user_id!("@mau_carol:test")).await;
+    let exists = queries::user_exists(&server.actors.env, user_id!("@mau_carol:test")).await;
     assert!(
         !exists.expect("the database answers"),
         "refused, so not registered"

@@ -4,38 +4,44 @@ use super::*;
 
 #[actix::test]
 async fn a_log_in_with_a_known_device_replaces_its_token_and_keeps_the_device() {
-    let house = House::open().await;
-    let first = house.person("alice", "LAPTOP").await;
-    assert_eq!(house.who(&first.token).await, Some(identity(&first)));
-    let listed = house.listed(&first.user).await;
+    let server = TestServer::open().await;
+    let first = server.person("alice", "LAPTOP").await;
+    assert_eq!(
+        server.identity_of(&first.token).await,
+        Some(identity(&first))
+    );
+    let listed = server.listed(&first.user).await;
 
-    let second = house
+    let second = server
         .log_in("Alice", "secret", "LAPTOP")
         .await
         .expect("logs in");
-    assert_eq!(house.who(&first.token).await, None);
-    assert_eq!(house.who(&second.token).await, Some(identity(&second)));
-    assert_eq!(house.listed(&first.user).await, listed, "no device is new");
+    assert_eq!(server.identity_of(&first.token).await, None);
+    assert_eq!(
+        server.identity_of(&second.token).await,
+        Some(identity(&second))
+    );
+    assert_eq!(server.listed(&first.user).await, listed, "no device is new");
 
-    house
+    server
         .log_in("@alice:test", "secret", "PHONE")
         .await
         .expect("logs in");
-    assert!(house.who(&second.token).await.is_some());
-    assert_eq!(house.devices(&first.user).await, ["LAPTOP", "PHONE"]);
-    assert_eq!(house.listed(&first.user).await, listed + 1);
+    assert!(server.identity_of(&second.token).await.is_some());
+    assert_eq!(server.devices(&first.user).await, ["LAPTOP", "PHONE"]);
+    assert_eq!(server.listed(&first.user).await, listed + 1);
 }
 
 #[actix::test]
 async fn a_wrong_password_and_a_wrong_user_are_refused_alike() {
-    let house = House::open().await;
-    house.person("alice", "LAPTOP").await;
-    house.ghost("irc", "irc_bob").await.expect("registers");
-    let wrong = refusal(house.log_in("alice", "guess", "PHONE").await);
+    let server = TestServer::open().await;
+    server.person("alice", "LAPTOP").await;
+    server.ghost("irc", "irc_bob").await.expect("registers");
+    let wrong = refusal(server.log_in("alice", "guess", "PHONE").await);
     assert!(matches!(wrong, Refusal::Forbidden(_)));
     for user in ["nobody", "@alice:elsewhere", "irc_bob", "a\0b"] {
         assert_eq!(
-            refusal(house.log_in(user, "secret", "PHONE").await),
+            refusal(server.log_in(user, "secret", "PHONE").await),
             wrong,
             "{user}"
         );
@@ -43,47 +49,47 @@ async fn a_wrong_password_and_a_wrong_user_are_refused_alike() {
 }
 
 #[actix::test]
-async fn a_token_ends_with_its_log_out_however_often_it_was_used() {
-    let house = House::open().await;
-    let (laptop, env) = (house.person("alice", "LAPTOP").await, &house.actors.env);
-    let phone = house
+async fn a_cached_token_is_rejected_after_its_log_out() {
+    let server = TestServer::open().await;
+    let (laptop, env) = (server.person("alice", "LAPTOP").await, &server.actors.env);
+    let phone = server
         .log_in("alice", "secret", "PHONE")
         .await
         .expect("logs in");
     for login in [&laptop, &phone] {
-        assert!(house.who(&login.token).await.is_some());
-        assert!(house.who(&login.token).await.is_some());
+        assert!(server.identity_of(&login.token).await.is_some());
+        assert!(server.identity_of(&login.token).await.is_some());
         let exists = queries::device_exists(env, &login.user, &login.device).await;
         assert!(exists.expect("the database answers"));
     }
     let who = identity(&laptop);
-    ask(&house.actors.accounts, LogOut { who })
+    ask(&server.actors.accounts, LogOut { who })
         .await
         .expect("logs out");
-    assert_eq!(house.who(&laptop.token).await, None);
+    assert_eq!(server.identity_of(&laptop.token).await, None);
     let exists = queries::device_exists(env, &laptop.user, &laptop.device).await;
     assert!(!exists.expect("the database answers"));
-    assert!(house.who(&phone.token).await.is_some());
+    assert!(server.identity_of(&phone.token).await.is_some());
 
     let who = identity(&phone);
-    ask(&house.actors.accounts, LogOutAll { who })
+    ask(&server.actors.accounts, LogOutAll { who })
         .await
         .expect("logs out");
-    assert_eq!(house.who(&phone.token).await, None);
-    assert!(house.devices(&laptop.user).await.is_empty());
+    assert_eq!(server.identity_of(&phone.token).await, None);
+    assert!(server.devices(&laptop.user).await.is_empty());
 }
 
 #[actix::test]
 async fn deleting_a_device_leaves_nothing_of_it() {
-    let house = House::open().await;
-    let env = &house.actors.env;
-    let bob = house.ghost("irc", "irc_bob").await.expect("registers");
+    let server = TestServer::open().await;
+    let env = &server.actors.env;
+    let bob = server.ghost("irc", "irc_bob").await.expect("registers");
     let put = PutDevice {
         who: masquerading("irc", &bob),
         device: "GHOST".into(),
         display_name: None,
     };
-    ask(&house.actors.accounts, put)
+    ask(&server.actors.accounts, put)
         .await
         .expect("makes a device");
     let fill = env.store.write(|tx| {
@@ -122,20 +128,20 @@ async fn deleting_a_device_leaves_nothing_of_it() {
         Ok::<_, Error>(())
     });
     fill.await.expect("rows");
-    let listed = house.listed(&bob).await;
+    let listed = server.listed(&bob).await;
 
     let delete = DeleteDevices {
         who: masquerading("irc", &bob),
         devices: vec!["GHOST".into(), "NEVER".into()],
         auth: None,
     };
-    ask(&house.actors.accounts, delete.clone())
+    ask(&server.actors.accounts, delete.clone())
         .await
         .expect("deletes");
-    ask(&house.actors.accounts, delete)
+    ask(&server.actors.accounts, delete)
         .await
         .expect("deletes nothing more");
-    assert_eq!(house.listed(&bob).await, listed + 1);
+    assert_eq!(server.listed(&bob).await, listed + 1);
     let left = env.store.read(|db| {
         let (user, device) = ("@irc_bob:test", "GHOST");
         Ok::<_, Error>((
@@ -146,7 +152,7 @@ async fn deleting_a_device_leaves_nothing_of_it() {
             owed::count_messages(db, &ServiceId::from("mau"))?,
         ))
     });
-    // What is frozen stays frozen.
+    // A frozen transaction stays as it is.
     assert_eq!(
         left.await.expect("the database answers"),
         (false, 0, None, 0, 1)

@@ -5,11 +5,11 @@ use schema::events::EventRow;
 use schema::{Conn, Position, events, memberships, service_rooms};
 
 use crate::rooms::rules::format::content;
-use crate::rooms::rules::visibility::{HistoryAccess, Present, StateAccess, Visibility};
+use crate::rooms::rules::visibility::{HistoryAccess, PresentAccess, StateAccess, Visibility};
 use crate::services::Interests;
 use crate::{Identity, Refusal, Result};
 
-/// The most changes of the history visibility, and of a user's membership, that are read for one stretch. Events after the last
+/// The most changes of the history visibility, and of a user's membership, that are read for one range. Events after the last
 /// change that was read are treated as not visible.
 const CHANGES: i64 = 1000;
 
@@ -50,16 +50,16 @@ pub fn access(
 }
 
 /// A user's current relation to a room.
-pub(super) fn present(db: &mut Conn, room_id: &str, user_id: &str) -> Result<Present> {
+pub(super) fn present(db: &mut Conn, room_id: &str, user_id: &str) -> Result<PresentAccess> {
     let rule = events::state(db, room_id, RULE, "")?;
     let is_world_readable = visibility_in(rule.as_ref()) == Visibility::WorldReadable;
     let row = memberships::get(db, room_id, user_id)?;
     Ok(row.map_or(
-        Present {
+        PresentAccess {
             is_world_readable,
-            ..Present::default()
+            ..PresentAccess::default()
         },
-        |row| Present {
+        |row| PresentAccess {
             is_joined: row.membership == "join",
             left_at: Position(row.left_at),
             forgotten_at: Position(row.forgotten_at),

@@ -9,7 +9,7 @@ use schema::{Conn, Position, events, relations};
 use serde_json::value::RawValue;
 
 use super::access::{access, state_access_of_user};
-use super::reader::{LOOKED_AT, Reader, Stretch};
+use super::reader::{HistoryRange, LOOKED_AT, RoomReader};
 use crate::accounts::queries::ignored::Ignored;
 use crate::rooms::rules::token;
 use crate::rooms::rules::visibility::StateAccess;
@@ -70,31 +70,31 @@ fn read_page(
         StateAccess::Now => Position(i64::MAX),
         StateAccess::Until(left) => left,
     };
-    let stretch = if page.backwards {
+    let range = if page.backwards {
         let newest = events::newest_first(db, room.as_str(), Position::START, until, 1)?;
         let newest = newest
             .first()
             .map_or(Position::START, |e| Position(e.position));
-        Stretch {
+        HistoryRange {
             low: page.to.unwrap_or(Position::START),
             high: page.from.unwrap_or(newest).min(newest),
             backwards: true,
         }
     } else {
-        Stretch {
+        HistoryRange {
             low: page.from.unwrap_or(Position::START),
             high: page.to.unwrap_or(until).min(until),
             backwards: false,
         }
     };
     let start = token(if page.backwards {
-        stretch.high
+        range.high
     } else {
-        stretch.low
+        range.low
     });
-    let reader = Reader::new(by, room, now);
+    let reader = RoomReader::new(by, room, now);
     let limit = page.limit.clamp(1, PAGE);
-    let walked = reader.walk(db, &stretch, limit, &page.filter)?;
+    let walked = reader.walk(db, &range, limit, &page.filter)?;
     // Deviation: a forward page that reaches the newest event has an `end` token unless it is empty, so that the client can
     // continue when more events come; Synapse does the same. The last page that a user who left may see has none.
     let goes_on = until == Position(i64::MAX) && !page.backwards && walked.looked_at > 0;
@@ -145,7 +145,7 @@ pub async fn event(
     env.store
         .read(move |db| {
             let row = visible(db, &by, &room, &event)?;
-            let mut shown = Reader::new(&by, &room, now).show(db, &[row])?;
+            let mut shown = RoomReader::new(&by, &room, now).show(db, &[row])?;
             shown.pop().ok_or(Error::Failed("rooms"))
         })
         .await
@@ -187,16 +187,16 @@ pub async fn context(
     env.store
         .read(move |db| {
             let row = visible(db, &by, &room, &event)?;
-            let reader = Reader::new(&by, &room, now);
+            let reader = RoomReader::new(&by, &room, now);
             let at = Position(row.position);
             let limit = limit.min(PAGE);
-            let before = Stretch {
+            let before = HistoryRange {
                 low: Position::START,
                 high: at.before(),
                 backwards: true,
             };
             let before = reader.walk(db, &before, limit / 2, &filter)?;
-            let after = Stretch {
+            let after = HistoryRange {
                 low: at,
                 high: Position(i64::MAX),
                 backwards: false,
@@ -227,7 +227,7 @@ pub async fn context(
 /// lazy-loaded members, only the senders' member events. If there is no such event, the state is `event` alone (its own leave).
 fn context_state(
     db: &mut Conn,
-    reader: &Reader<'_>,
+    reader: &RoomReader<'_>,
     event: &EventRow,
     all: &[EventRow],
     filter: &RoomEventFilter,
@@ -290,7 +290,7 @@ pub async fn related(
             let most = i64::try_from(LOOKED_AT).unwrap_or(i64::MAX);
             let (parent, backwards) = (event.as_str(), page.backwards);
             let found = relations::about(db, room.as_str(), parent, low, high, backwards, most)?;
-            let reader = Reader::new(&by, &room, now);
+            let reader = RoomReader::new(&by, &room, now);
             let access = reader.access(db, &found)?;
             let ignored = Ignored::of(db, by.user.as_str())?;
             let mut rows = Vec::new();
@@ -341,7 +341,7 @@ pub async fn nearest(
         .read(move |db| {
             state_access_of_user(db, &by.user, &room)?;
             let found = events::near(db, room.as_str(), ts, backwards, MOST)?;
-            let access = Reader::new(&by, &room, now).access(db, &found)?;
+            let access = RoomReader::new(&by, &room, now).access(db, &found)?;
             let mut seen = found.into_iter();
             let seen = seen.find(|row| access.sees(Position(row.position)));
             let row = seen.ok_or(Refusal::NotFound("there is no such event".into()))?;

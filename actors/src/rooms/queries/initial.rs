@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::access::state_access;
-use super::reader::{Reader, Stretch};
+use super::reader::{HistoryRange, RoomReader};
 use super::state::state_rows;
 use crate::rooms::rules::token;
 use crate::rooms::rules::visibility::StateAccess;
@@ -58,13 +58,13 @@ pub async fn initial_sync(env: &Env, by: &Identity, room: &RoomId) -> Result<Ini
             let newest = newest
                 .first()
                 .map_or(Position::START, |e| Position(e.position));
-            let stretch = Stretch {
+            let range = HistoryRange {
                 low: Position::START,
                 high: newest,
                 backwards: true,
             };
-            let reader = Reader::new(&by, &room, now);
-            let mut walked = reader.walk(db, &stretch, MESSAGES, &Default::default())?;
+            let reader = RoomReader::new(&by, &room, now);
+            let mut walked = reader.walk(db, &range, MESSAGES, &Default::default())?;
             walked.rows.reverse();
             let state = state_rows(db, &room, access)?;
             Ok(InitialSync {

@@ -16,7 +16,7 @@ pub use access::access;
 pub use directory::{PublicRooms, Which, aliases_of, is_listed, public_rooms, room_named};
 pub use history::{Context, Messages, Page, Related, context, event, messages, nearest, related};
 pub use initial::{InitialSync, initial_sync};
-pub use search::{Sought, search};
+pub use search::{SearchRequest, search};
 pub use state::{Members, joined_members, joined_rooms, members, state, state_event};
 pub use summary::{Hierarchy, SpacePage, hierarchy, summary};
 pub use threads::{ThreadPage, Threads, threads};
@@ -28,7 +28,7 @@ use schema::{Conn, Position, events};
 use serde_json::value::RawValue;
 
 use crate::Result;
-use crate::rooms::rules::format::{Dress, client_event, content, stripped_event};
+use crate::rooms::rules::format::{EventFormat, client_event, content, stripped_event};
 use crate::rooms::rules::membership_in;
 use crate::services::Interests;
 use erased::Erased;
@@ -48,31 +48,31 @@ const STRIPPED: [&str; 7] = [
 
 /// Stored events in client format, each with the state it replaced and its redaction. `memberships` holds the reader's membership
 /// at each event, in the order of `rows`, or is empty to leave it out.
-pub fn dressed(
+pub fn client_events(
     db: &mut Conn,
     rows: &[EventRow],
     memberships: &[&str],
-    dress: &Dress<'_>,
+    format: &EventFormat<'_>,
 ) -> Result<Vec<Box<RawValue>>> {
-    let erased = Erased::among(db, rows, dress.access)?;
+    let erased = Erased::among(db, rows, format.access)?;
     rows.iter()
         .enumerate()
         .map(|(i, row)| {
-            let membership = memberships.get(i).copied().or(dress.membership);
-            let dress = Dress {
+            let membership = memberships.get(i).copied().or(format.membership);
+            let format = EventFormat {
                 membership,
-                ..*dress
+                ..*format
             };
-            dressed_one(db, row, &erased, &dress)
+            one_client_event(db, row, &erased, &format)
         })
         .collect()
 }
 
-fn dressed_one(
+fn one_client_event(
     db: &mut Conn,
     row: &EventRow,
     erased: &Erased,
-    dress: &Dress<'_>,
+    format: &EventFormat<'_>,
 ) -> Result<Box<RawValue>> {
     let mut other = |id: &Option<String>| -> Result<Option<EventRow>> {
         match id {
@@ -81,18 +81,18 @@ fn dressed_one(
         }
     };
     let (mut replaced, mut redaction) = (other(&row.replaces)?, other(&row.redacted_by)?);
-    if let Some(access) = dress.access {
+    if let Some(access) = format.access {
         replaced = replaced.filter(|_| access.sees_replaced(Position(row.position)));
         redaction = redaction.filter(|event| access.sees(Position(event.position)));
     }
     replaced = replaced.filter(|event| !erased.contains(event));
     let left = erased.left_of(db, row)?;
-    let dress = Dress {
+    let format = EventFormat {
         replaced: replaced.as_ref(),
         redaction: redaction.as_ref(),
-        ..*dress
+        ..*format
     };
-    client_event(left.as_ref().unwrap_or(row), &dress)
+    client_event(left.as_ref().unwrap_or(row), &format)
 }
 
 /// The events at these positions for an appservice transaction: with `room_id`, and the invite of a user of the service with
@@ -129,13 +129,13 @@ fn for_one_appservice(
     let state = invited
         .map(|user| stripped_state(db, &row.room_id, user))
         .transpose()?;
-    let dress = Dress {
+    let format = EventFormat {
         room_id: true,
         now: Some(now),
         invite_room_state: state.as_deref(),
-        ..Dress::default()
+        ..EventFormat::default()
     };
-    dressed_one(db, row, &Erased::default(), &dress)
+    one_client_event(db, row, &Erased::default(), &format)
 }
 
 /// The user that a member event invites; `None` for another event.

@@ -7,10 +7,10 @@ use schema::{Conn, Position, events};
 use serde_json::value::RawValue;
 
 use super::access::access;
-use super::dressed;
+use super::client_events;
 use crate::accounts::queries::ignored::Ignored;
 use crate::rooms::rules::filter;
-use crate::rooms::rules::format::Dress;
+use crate::rooms::rules::format::EventFormat;
 use crate::rooms::rules::visibility::HistoryAccess;
 use crate::{Identity, Result};
 
@@ -18,14 +18,14 @@ use crate::{Identity, Result};
 pub(super) const LOOKED_AT: usize = 5000;
 
 /// A user that reads a room.
-pub(super) struct Reader<'a> {
+pub(super) struct RoomReader<'a> {
     by: &'a Identity,
     room: &'a RoomId,
     now: i64,
 }
 
 /// A range of a room's history.
-pub(super) struct Stretch {
+pub(super) struct HistoryRange {
     /// Begins after this position.
     pub(super) low: Position,
     /// Ends with this position.
@@ -34,7 +34,7 @@ pub(super) struct Stretch {
     pub(super) backwards: bool,
 }
 
-/// What [`Reader::walk`] read.
+/// What [`RoomReader::walk`] read.
 pub(super) struct Walked {
     /// The events that the user may see and the filter matches, without those of ignored users, in the direction of the range.
     pub(super) rows: Vec<EventRow>,
@@ -46,10 +46,10 @@ pub(super) struct Walked {
     pub(super) looked_at: usize,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> RoomReader<'a> {
     /// `now` is milliseconds since the epoch.
-    pub(super) fn new(by: &'a Identity, room: &'a RoomId, now: i64) -> Reader<'a> {
-        Reader { by, room, now }
+    pub(super) fn new(by: &'a Identity, room: &'a RoomId, now: i64) -> RoomReader<'a> {
+        RoomReader { by, room, now }
     }
 
     /// The reading user's id.
@@ -72,18 +72,18 @@ impl<'a> Reader<'a> {
     pub(super) fn walk(
         &self,
         db: &mut Conn,
-        stretch: &Stretch,
+        range: &HistoryRange,
         limit: usize,
         filter: &RoomEventFilter,
     ) -> Result<Walked> {
-        let (mut low, mut high) = (stretch.low, stretch.high);
+        let (mut low, mut high) = (range.low, range.high);
         let room = self.room.as_str();
         let ignored = Ignored::of(db, self.by.user.as_str())?;
         let (mut rows, mut looked_at, mut more) = (Vec::new(), 0, true);
         while more && rows.len() < limit && looked_at < LOOKED_AT {
             let piece = limit.clamp(20, 200);
             let most = i64::try_from(piece).unwrap_or(i64::MAX);
-            let found = if stretch.backwards {
+            let found = if range.backwards {
                 events::newest_first(db, room, low, high, most)?
             } else {
                 events::oldest_first(db, room, low, high, most)?
@@ -97,7 +97,7 @@ impl<'a> Reader<'a> {
                     break;
                 }
                 let at = Position(row.position);
-                if stretch.backwards {
+                if range.backwards {
                     high = at.before();
                 } else {
                     low = at;
@@ -110,7 +110,7 @@ impl<'a> Reader<'a> {
         }
         Ok(Walked {
             rows,
-            end: if stretch.backwards { high } else { low },
+            end: if range.backwards { high } else { low },
             more,
             looked_at,
         })
@@ -126,7 +126,7 @@ impl<'a> Reader<'a> {
             .iter()
             .map(|row| access.membership(Position(row.position)))
             .collect();
-        dressed(db, rows, &memberships, &self.dress(&access))
+        client_events(db, rows, &memberships, &self.event_format(&access))
     }
 
     /// State events in client format.
@@ -136,17 +136,17 @@ impl<'a> Reader<'a> {
         rows: &[EventRow],
     ) -> Result<Vec<Box<RawValue>>> {
         let access = self.access_since(db, Position::START)?;
-        dressed(db, rows, &[], &self.dress(&access))
+        client_events(db, rows, &[], &self.event_format(&access))
     }
 
-    fn dress<'d>(&'d self, access: &'d HistoryAccess) -> Dress<'d> {
+    fn event_format<'d>(&'d self, access: &'d HistoryAccess) -> EventFormat<'d> {
         let device = self.by.device.as_ref();
-        Dress {
+        EventFormat {
             room_id: true,
             now: Some(self.now),
             reader: device.map(|device| (self.by.user.as_str(), device.as_str())),
             access: Some(access),
-            ..Dress::default()
+            ..EventFormat::default()
         }
     }
 

@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::access::access;
-use super::reader::{Reader, Stretch};
+use super::reader::{HistoryRange, RoomReader};
 use super::state::state_rows;
 use crate::accounts::queries::ignored::Ignored;
 use crate::rooms::rules::filter;
@@ -49,7 +49,7 @@ const KEYS: [(&str, &str); 3] = [
 
 /// The criteria of a search.
 #[derive(Debug, Clone, Default)]
-pub struct Sought {
+pub struct SearchRequest {
     /// Words that the text must all contain.
     pub term: String,
     /// Which of `KEYS` are searched, as `content.body`; empty for all.
@@ -74,7 +74,7 @@ pub struct Sought {
 /// [`Refusal::InvalidParam`](crate::Refusal::InvalidParam) for an invalid token.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3search
-pub async fn search(env: &Env, by: &Identity, sought: Sought) -> Result<Value> {
+pub async fn search(env: &Env, by: &Identity, sought: SearchRequest) -> Result<Value> {
     let (now, by) = (env.clock.now(), by.clone());
     env.store
         .read(move |db| {
@@ -84,7 +84,7 @@ pub async fn search(env: &Env, by: &Identity, sought: Sought) -> Result<Value> {
                 .split_whitespace()
                 .map(str::to_lowercase)
                 .collect();
-            let mut found = Found::default();
+            let mut found = SearchResults::default();
             if !words.is_empty() {
                 let mut sources = Sources::of(db, &by, &sought.filter, from)?;
                 found = find(db, &by, &sought, &words, &mut sources)?;
@@ -106,7 +106,7 @@ struct Match {
 }
 
 #[derive(Default)]
-struct Found {
+struct SearchResults {
     results: Vec<Match>,
     next: Option<Position>,
 }
@@ -194,15 +194,15 @@ impl Source {
 fn find(
     db: &mut Conn,
     by: &Identity,
-    sought: &Sought,
+    sought: &SearchRequest,
     words: &[String],
     sources: &mut Sources,
-) -> Result<Found> {
+) -> Result<SearchResults> {
     let ignored = Ignored::of(db, by.user.as_str())?;
     let mut accesses: BTreeMap<String, HistoryAccess> = BTreeMap::new();
     let limit = sought.filter.limit.map_or(10, u64::from);
     let limit = usize::try_from(limit).unwrap_or(PAGE).clamp(1, PAGE);
-    let mut found = Found::default();
+    let mut found = SearchResults::default();
     for _ in 0..LOOKED_AT {
         let Some(row) = sources.next(db)? else {
             found.next = None;
@@ -252,9 +252,9 @@ fn rank(event: &EventRow, keys: &[String], words: &[String]) -> Option<usize> {
 fn answer(
     db: &mut Conn,
     by: &Identity,
-    sought: &Sought,
+    sought: &SearchRequest,
     words: &[String],
-    found: Found,
+    found: SearchResults,
     now: i64,
 ) -> Result<Value> {
     let mut answer = json!({
@@ -265,7 +265,7 @@ fn answer(
     let mut results = Vec::new();
     for result in &found.results {
         let room: ruma::OwnedRoomId = parsed(&result.event.room_id)?;
-        let reader = Reader::new(by, &room, now);
+        let reader = RoomReader::new(by, &room, now);
         let shown = reader.show(db, std::slice::from_ref(&result.event))?.pop();
         let mut one = json!({"rank": result.rank, "result": shown});
         if let Some(around) = sought.around {
@@ -290,18 +290,18 @@ fn answer(
 /// The events around a result.
 fn context(
     db: &mut Conn,
-    reader: &Reader<'_>,
+    reader: &RoomReader<'_>,
     event: &EventRow,
     (before, after, with_names): (usize, usize, bool),
 ) -> Result<Value> {
     let at = Position(event.position);
     let none = RoomEventFilter::default();
-    let back = Stretch {
+    let back = HistoryRange {
         low: Position::START,
         high: at.before(),
         backwards: true,
     };
-    let forth = Stretch {
+    let forth = HistoryRange {
         low: at,
         high: Position(i64::MAX),
         backwards: false,
@@ -330,7 +330,7 @@ fn context(
 }
 
 /// The state of the rooms of the results.
-fn state(db: &mut Conn, by: &Identity, found: &Found, now: i64) -> Result<Value> {
+fn state(db: &mut Conn, by: &Identity, found: &SearchResults, now: i64) -> Result<Value> {
     let rooms: BTreeSet<&str> = found
         .results
         .iter()
@@ -341,13 +341,13 @@ fn state(db: &mut Conn, by: &Identity, found: &Found, now: i64) -> Result<Value>
         let id = <&RoomId>::try_from(room)
             .map_err(|e| schema::Error::Damaged(format!("room id: {e}")))?;
         let rows = state_rows(db, id, StateAccess::Now)?;
-        state.insert(room, Reader::new(by, id, now).show_state(db, &rows)?);
+        state.insert(room, RoomReader::new(by, id, now).show_state(db, &rows)?);
     }
     Ok(serde_json::to_value(state)?)
 }
 
 /// The results grouped by room or by sender.
-fn groups(found: &Found, wanted: &BTreeSet<String>) -> Map<String, Value> {
+fn groups(found: &SearchResults, wanted: &BTreeSet<String>) -> Map<String, Value> {
     let mut groups = Map::new();
     for key in wanted {
         let of = |row: &EventRow| match key.as_str() {

@@ -7,7 +7,7 @@ use schema::{Conn, Position, events};
 use serde_json::value::RawValue;
 
 use super::access::{access, state_access, state_access_of_user};
-use super::reader::Reader;
+use super::reader::RoomReader;
 use crate::rooms::rules::format::content;
 use crate::rooms::rules::visibility::StateAccess;
 use crate::rooms::rules::{membership_in, parsed};
@@ -30,7 +30,7 @@ pub async fn state(env: &Env, by: &Identity, room: &RoomId) -> Result<Vec<Box<Ra
         .read(move |db| {
             let access = state_access(db, &interests, &by, &room)?;
             let rows = state_rows(db, &room, access)?;
-            Reader::new(&by, &room, now).show_state(db, &rows)
+            RoomReader::new(&by, &room, now).show_state(db, &rows)
         })
         .await
 }
@@ -63,7 +63,7 @@ pub async fn state_event(
             };
             let row = row.ok_or(Refusal::NotFound("there is no such state".into()))?;
             let inner = content(&row)?.to_owned();
-            let mut whole = Reader::new(&by, &room, now).show_state(db, &[row])?;
+            let mut whole = RoomReader::new(&by, &room, now).show_state(db, &[row])?;
             let whole = whole.pop().ok_or(Error::Failed("rooms"))?;
             Ok((inner, whole))
         })
@@ -170,7 +170,7 @@ pub async fn members(
                 Some(then) => memberships::events_as_of(db, room.as_str(), then, MOST)?,
             };
             rows.retain(|row| is_wanted(row, &which));
-            Reader::new(&by, &room, now).show_state(db, &rows)
+            RoomReader::new(&by, &room, now).show_state(db, &rows)
         })
         .await
 }

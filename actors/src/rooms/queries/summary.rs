@@ -35,7 +35,7 @@ pub async fn summary(env: &Env, by: Option<&Identity>, room: &RoomId) -> Result<
             let user = user.as_deref();
             let row = rooms::room(db, room.as_str())?;
             let Some(summary) = row.map(|row| of(db, user, &row)).transpose()?.flatten() else {
-                let text = "there is no such room, or you may not know of it";
+                let text = "there is no such room, or you may not see it";
                 return Err(Refusal::NotFound(text.into()).into());
             };
             let mut summary = summary;
@@ -178,7 +178,7 @@ pub async fn hierarchy(
             walk.room(db, &room)?;
             let mut rooms = walk.rooms;
             if rooms.is_empty() {
-                return Err(Refusal::Forbidden("you may not know of this room".into()).into());
+                return Err(Refusal::Forbidden("you may not see this room".into()).into());
             }
             let goes_on = rooms.len() > skip.saturating_add(limit);
             rooms.truncate(skip.saturating_add(limit));

@@ -10,7 +10,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
 use super::access::state_access_of_user;
-use super::reader::Reader;
+use super::reader::RoomReader;
 use crate::accounts::queries::ignored::Ignored;
 use crate::rooms::rules::token;
 use crate::rooms::rules::visibility::StateAccess;
@@ -66,7 +66,7 @@ fn read(
         StateAccess::Now => Position(i64::MAX),
         StateAccess::Until(left) => left,
     };
-    let reader = Reader::new(by, room, now);
+    let reader = RoomReader::new(by, room, now);
     let ignored = Ignored::of(db, by.user.as_str())?;
     let limit = page.limit.clamp(1, PAGE);
     let mut from = page.from.unwrap_or(until).min(until);
@@ -93,7 +93,7 @@ fn read(
 /// The root event of a thread in client format; `None` if the user may not see it or the criteria leave it out.
 fn shown(
     db: &mut Conn,
-    reader: &Reader<'_>,
+    reader: &RoomReader<'_>,
     ignored: &Ignored,
     thread: &ThreadRow,
     participated: bool,

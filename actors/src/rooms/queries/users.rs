@@ -49,7 +49,7 @@ pub async fn users(env: &Env, by: &UserId, term: &str, limit: usize) -> Result<F
     let (server, limit) = (env.settings.server_name.to_string(), limit.clamp(1, MOST));
     env.store
         .read(move |db| {
-            let mut search = Search {
+            let mut search = UserSearch {
                 by: by.as_str(),
                 term: &term,
                 left: LOOKED_AT,
@@ -64,7 +64,7 @@ pub async fn users(env: &Env, by: &UserId, term: &str, limit: usize) -> Result<F
         .await
 }
 
-struct Search<'a> {
+struct UserSearch<'a> {
     by: &'a str,
     term: &'a str,
     /// How many memberships may still be read.
@@ -73,7 +73,7 @@ struct Search<'a> {
     found: BTreeMap<String, u8>,
 }
 
-impl Search<'_> {
+impl UserSearch<'_> {
     /// Find the user whose id or localpart is the search term.
     fn named(&mut self, db: &mut Conn, server: &str) -> Result<()> {
         let local = self.term.trim_start_matches('@');

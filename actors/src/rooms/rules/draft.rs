@@ -41,7 +41,7 @@ impl Draft {
 }
 
 /// The place of an event in its room's event graph.
-pub(crate) struct Place<'a> {
+pub(crate) struct EventPlace<'a> {
     /// The room; `None` for a create event from whose hash the room id is made.
     pub(crate) room: Option<&'a RoomId>,
     /// The previous event, for `prev_events`.

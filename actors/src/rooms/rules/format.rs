@@ -9,7 +9,7 @@ use crate::rooms::rules::visibility::HistoryAccess;
 
 /// How to format an event, and the data that its own row does not hold. The default formats the event alone.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Dress<'a> {
+pub struct EventFormat<'a> {
     /// Whether to write `room_id`: everywhere except in `/sync`.
     pub room_id: bool,
     /// The current time for `unsigned.age`, in milliseconds since the epoch; `None` writes no age.
@@ -42,7 +42,7 @@ struct Redacts<'a> {
 }
 
 #[derive(Serialize)]
-struct Shown<'a> {
+struct ClientEvent<'a> {
     content: &'a RawValue,
     event_id: &'a str,
     origin_server_ts: i64,
@@ -91,7 +91,7 @@ impl Unsigned<'_> {
 /// A stored event in client format ([spec]), without the fields that only servers use.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#room-event-format
-pub fn client_event(row: &EventRow, dress: &Dress<'_>) -> Result<Box<RawValue>> {
+pub fn client_event(row: &EventRow, format: &EventFormat<'_>) -> Result<Box<RawValue>> {
     let content = content(row)?;
     // Before room version 11 `redacts` was a top-level field, and clients still read it there.
     let redacts = if row.kind == "m.room.redaction" {
@@ -99,38 +99,38 @@ pub fn client_event(row: &EventRow, dress: &Dress<'_>) -> Result<Box<RawValue>> 
     } else {
         None
     };
-    let mine = dress.reader.is_some_and(|(user, device)| {
+    let mine = format.reader.is_some_and(|(user, device)| {
         row.sender == user && row.device_id.as_deref() == Some(device)
     });
-    let redacted_because = dress
+    let redacted_because = format
         .redaction
         .map(|event| {
             client_event(
                 event,
-                &Dress {
+                &EventFormat {
                     redaction: None,
                     replaced: None,
                     invite_room_state: None,
                     membership: None,
-                    ..*dress
+                    ..*format
                 },
             )
         })
         .transpose()?;
-    let shown = Shown {
+    let shown = ClientEvent {
         content,
         event_id: &row.event_id,
         origin_server_ts: row.origin_server_ts,
         redacts,
-        room_id: dress.room_id.then_some(row.room_id.as_str()),
+        room_id: format.room_id.then_some(row.room_id.as_str()),
         sender: &row.sender,
         state_key: row.state_key.as_deref(),
         r#type: &row.kind,
         unsigned: Unsigned {
-            age: dress.now.map(|now| (now - row.origin_server_ts).max(0)),
-            invite_room_state: dress.invite_room_state,
-            membership: dress.membership,
-            prev_content: dress.replaced.map(content_of).transpose()?,
+            age: format.now.map(|now| (now - row.origin_server_ts).max(0)),
+            invite_room_state: format.invite_room_state,
+            membership: format.membership,
+            prev_content: format.replaced.map(self::content).transpose()?,
             redacted_because,
             replaces_state: row.replaces.as_deref(),
             transaction_id: if mine { row.txn_id.as_deref() } else { None },
@@ -160,9 +160,5 @@ pub fn stripped_event(row: &EventRow) -> Result<Box<RawValue>> {
 
 /// The content of a stored event, byte for byte.
 pub fn content(row: &EventRow) -> Result<&RawValue> {
-    content_of(row)
-}
-
-fn content_of(row: &EventRow) -> Result<&RawValue> {
     Ok(serde_json::from_str::<Pdu<'_>>(&row.pdu)?.content)
 }

@@ -9,7 +9,7 @@ use ruma::{
 use schema::events::EventRow;
 use serde_json::value::RawValue;
 
-use super::draft::{Draft, Place, Signed};
+use super::draft::{Draft, EventPlace, Signed};
 use super::format::content;
 use super::parsed;
 use crate::Result;
@@ -33,7 +33,7 @@ impl Judged {
     pub(crate) fn draft(
         draft: &Draft,
         signed: &Signed,
-        place: &Place<'_>,
+        place: &EventPlace<'_>,
         content: Box<RawValue>,
     ) -> Result<Judged> {
         Ok(Judged {

@@ -11,17 +11,17 @@ use crate::rooms::rules::canonical;
 use crate::{Refusal, Result};
 
 /// A state event without its sender: type, state key, content.
-pub(crate) type Wish = (String, String, CanonicalJsonObject);
+pub(crate) type PlannedState = (String, String, CanonicalJsonObject);
 
 /// The initial events of a room, except the creator's join, the alias and the invites. ([spec])
 #[derive(Debug, Clone)]
-pub(crate) struct Plan {
+pub(crate) struct RoomPlan {
     /// The content of the create event.
     pub(crate) create: CanonicalJsonObject,
     /// The content of the power levels event.
     pub(crate) power_levels: CanonicalJsonObject,
     /// The state events after the power levels and the alias, in this order.
-    pub(crate) state: Vec<Wish>,
+    pub(crate) state: Vec<PlannedState>,
 }
 
 /// The initial events for a request. ([spec])
@@ -30,23 +30,23 @@ pub(crate) struct Plan {
 /// [`Refusal::BadJson`], [`Refusal::InvalidParam`]
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3createroom
-pub(crate) fn plan(wishes: &CreateRoom, version: &str) -> Result<Plan> {
-    let preset = wishes.preset.unwrap_or(if wishes.public {
+pub(crate) fn plan(request: &CreateRoom, version: &str) -> Result<RoomPlan> {
+    let preset = request.preset.unwrap_or(if request.public {
         Preset::Public
     } else {
         Preset::Private
     });
     let endless = version == "12";
     let trusted: BTreeSet<OwnedUserId> = if preset == Preset::Trusted {
-        wishes.invite.iter().cloned().collect()
+        request.invite.iter().cloned().collect()
     } else {
         BTreeSet::new()
     };
-    let create = create_content(wishes, version, endless.then_some(&trusted))?;
+    let create = create_content(request, version, endless.then_some(&trusted))?;
 
-    let mut initial: Vec<Wish> = Vec::new();
+    let mut initial: Vec<PlannedState> = Vec::new();
     let mut power_levels = None;
-    for event in &wishes.initial_state {
+    for event in &request.initial_state {
         let content = canonical(&event.content)?;
         if event.kind == "m.room.power_levels" && event.state_key.is_empty() {
             power_levels = Some(content);
@@ -56,7 +56,7 @@ pub(crate) fn plan(wishes: &CreateRoom, version: &str) -> Result<Plan> {
     }
     let power_levels = match power_levels {
         Some(given) => given,
-        None => power_levels_content(wishes, preset, endless, &trusted)?,
+        None => power_levels_content(request, preset, endless, &trusted)?,
     };
 
     let (join_rule, visibility, guests) = match preset {
@@ -71,7 +71,7 @@ pub(crate) fn plan(wishes: &CreateRoom, version: &str) -> Result<Plan> {
         ),
         ("m.room.guest_access", json!({ "guest_access": guests })),
     ];
-    let mut state: Vec<Wish> = Vec::new();
+    let mut state: Vec<PlannedState> = Vec::new();
     for (kind, content) in by_preset {
         // An event of the client's initial state replaces the preset's.
         if !initial
@@ -82,18 +82,18 @@ pub(crate) fn plan(wishes: &CreateRoom, version: &str) -> Result<Plan> {
         }
     }
     state.extend(initial);
-    if let Some(name) = &wishes.name {
+    if let Some(name) = &request.name {
         state.push((
             "m.room.name".to_owned(),
             String::new(),
             object(json!({ "name": name }))?,
         ));
     }
-    if let Some(topic) = &wishes.topic {
+    if let Some(topic) = &request.topic {
         let content = json!({ "topic": topic, "m.topic": { "m.text": [{ "body": topic }] } });
         state.push(("m.room.topic".to_owned(), String::new(), object(content)?));
     }
-    Ok(Plan {
+    Ok(RoomPlan {
         create,
         power_levels,
         state,
@@ -105,11 +105,11 @@ pub(crate) fn plan(wishes: &CreateRoom, version: &str) -> Result<Plan> {
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3createroom
 fn create_content(
-    wishes: &CreateRoom,
+    request: &CreateRoom,
     version: &str,
     creators: Option<&BTreeSet<OwnedUserId>>,
 ) -> Result<CanonicalJsonObject> {
-    let mut content = match &wishes.creation_content {
+    let mut content = match &request.creation_content {
         Some(given) => canonical(given)?,
         None => CanonicalJsonObject::new(),
     };
@@ -139,14 +139,14 @@ fn create_content(
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#mroompower_levels
 fn power_levels_content(
-    wishes: &CreateRoom,
+    request: &CreateRoom,
     preset: Preset,
     endless: bool,
     trusted: &BTreeSet<OwnedUserId>,
 ) -> Result<CanonicalJsonObject> {
     let mut users = serde_json::Map::new();
     if !endless {
-        users.insert(wishes.by.user.to_string(), json!(100));
+        users.insert(request.by.user.to_string(), json!(100));
         for user in trusted {
             users.insert(user.to_string(), json!(100));
         }
@@ -174,7 +174,7 @@ fn power_levels_content(
         "invite": invite,
         "historical": 100,
     }))?;
-    if let Some(given) = &wishes.power_levels {
+    if let Some(given) = &request.power_levels {
         content.extend(canonical(given)?);
     }
     Ok(content)
@@ -197,7 +197,7 @@ mod tests {
     use crate::Identity;
     use crate::rooms::messages::InitialState;
 
-    fn wishes() -> CreateRoom {
+    fn request() -> CreateRoom {
         CreateRoom::new(Identity {
             user: user_id!("@ann:test").to_owned(),
             device: None,
@@ -209,7 +209,7 @@ mod tests {
         serde_json::value::to_raw_value(value).expect("JSON")
     }
 
-    fn find<'a>(plan: &'a Plan, kind: &str) -> Vec<&'a CanonicalJsonObject> {
+    fn find<'a>(plan: &'a RoomPlan, kind: &str) -> Vec<&'a CanonicalJsonObject> {
         let found = plan.state.iter().filter(|(k, _, _)| k == kind);
         found.map(|(_, _, content)| content).collect()
     }
@@ -228,7 +228,7 @@ mod tests {
                 &CreateRoom {
                     preset,
                     public,
-                    ..wishes()
+                    ..request()
                 },
                 "11",
             )
@@ -254,7 +254,7 @@ mod tests {
         let plan = plan(
             &CreateRoom {
                 initial_state: vec![own],
-                ..wishes()
+                ..request()
             },
             "11",
         )
@@ -272,7 +272,7 @@ mod tests {
             preset: Some(Preset::Trusted),
             invite: vec![user_id!("@bob:test").to_owned()],
             creation_content: Some(raw(&json!({"creator": "@eve:test", "type": "m.space"}))),
-            ..wishes()
+            ..request()
         };
         let eleven = plan(&trusted, "11").expect("a plan");
         let users = eleven.power_levels["users"].as_object().expect("users");
@@ -300,11 +300,11 @@ mod tests {
 
     #[test]
     fn levels_are_overridden_key_by_key() {
-        let wishes = CreateRoom {
+        let request = CreateRoom {
             power_levels: Some(raw(&json!({"events": {"m.room.name": 0}, "invite": 7}))),
-            ..wishes()
+            ..request()
         };
-        let levels = plan(&wishes, "11").expect("a plan").power_levels;
+        let levels = plan(&request, "11").expect("a plan").power_levels;
         assert_eq!(levels["events"].as_object().expect("events").len(), 1);
         assert_eq!(levels["invite"].as_integer(), Some(7.into()));
         assert_eq!(levels["ban"].as_integer(), Some(50.into()));

@@ -31,7 +31,7 @@ impl Visibility {
 
 /// A user's current relation to a room.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Present {
+pub struct PresentAccess {
     /// Whether the user is joined.
     pub is_joined: bool,
     /// Where the user was last no longer joined; 0 for never.
@@ -51,7 +51,7 @@ pub enum StateAccess {
     Until(Position),
 }
 
-impl Present {
+impl PresentAccess {
     /// Whether the user forgot the room and has not joined it since; the user may then see nothing that needs a membership. ([spec])
     ///
     /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3roomsroomidforget
@@ -86,7 +86,7 @@ pub struct HistoryAccess {
     /// The range in which the lists are complete: after the first position, up to the second. Nothing outside is visible.
     pub known: (Position, Position),
     /// The user's current relation to the room.
-    pub present: Present,
+    pub present: PresentAccess,
 }
 
 impl HistoryAccess {
@@ -205,10 +205,10 @@ mod tests {
             rules: vec![(Position(1), rule)],
             memberships,
             known: (Position::START, Position(i64::MAX)),
-            present: Present {
+            present: PresentAccess {
                 is_joined: back,
                 left_at: Position(30),
-                ..Present::default()
+                ..PresentAccess::default()
             },
         }
     }

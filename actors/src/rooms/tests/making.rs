@@ -1,22 +1,22 @@
-//! Events as they are made, and what is refused.
+//! Creating events, and refusals.
 
 use super::*;
 
 #[actix_rt::test]
-async fn both_versions_make_true_events_in_a_line() {
-    let house = House::new().await;
+async fn both_room_versions_create_valid_events_in_a_line() {
+    let server = TestServer::new().await;
     for version in ["11", "12"] {
-        let wishes = CreateRoom {
+        let request = CreateRoom {
             version: Some(version.to_owned()),
             name: Some("Tea".to_owned()),
             invite: vec![user("bob")],
             is_direct: true,
             ..CreateRoom::new(by("ann"))
         };
-        let room = house.create(wishes).await.expect("a room");
-        house.say("ann", &room, version).await.expect("sent");
+        let room = server.create(request).await.expect("a room");
+        server.say("ann", &room, version).await.expect("sent");
         let id = room.to_string();
-        let all = house
+        let all = server
             .read(move |db| events::oldest_first(db, &id, Position::START, Position(i64::MAX), 100))
             .await;
         let kinds: Vec<&str> = all.iter().map(|e| e.kind.as_str()).collect();
@@ -35,7 +35,7 @@ async fn both_versions_make_true_events_in_a_line() {
             ]
         );
         let rules = rules::rules_of(version).expect("rules");
-        let env = &house.actors.env;
+        let env = &server.actors.env;
         let keys = [(
             "test".to_owned(),
             [(
@@ -67,7 +67,7 @@ async fn both_versions_make_true_events_in_a_line() {
         assert!(all[7].pdu.contains(r#""is_direct":true"#));
         assert_eq!(version == "12", room.server_name().is_none());
         let id = room.to_string();
-        let row = house
+        let row = server
             .read(move |db| rooms::room(db, &id))
             .await
             .expect("a row");
@@ -77,9 +77,9 @@ async fn both_versions_make_true_events_in_a_line() {
 }
 
 #[actix_rt::test]
-async fn a_room_is_made_whole_or_not_at_all() {
-    let house = House::new().await;
-    let head = house.actors.env.store.head();
+async fn a_room_is_created_completely_or_not_at_all() {
+    let server = TestServer::new().await;
+    let head = server.actors.env.store.head();
     let state = |kind: &str, content: Value| InitialState {
         kind: kind.to_owned(),
         state_key: String::new(),
@@ -109,8 +109,8 @@ async fn a_room_is_made_whole_or_not_at_all() {
             Refusal::Forbidden("this server does not federate".into()),
         ),
     ];
-    for (wishes, expected) in refused {
-        assert_eq!(refusal(house.create(wishes).await), expected);
+    for (request, expected) in refused {
+        assert_eq!(refusal(server.create(request).await), expected);
     }
     let creators_named = CreateRoom {
         version: Some("12".to_owned()),
@@ -118,7 +118,7 @@ async fn a_room_is_made_whole_or_not_at_all() {
         ..ann()
     };
     assert!(matches!(
-        refusal(house.create(creators_named).await),
+        refusal(server.create(creators_named).await),
         Refusal::InvalidRoomState(_)
     ));
     let floats = CreateRoom {
@@ -126,10 +126,10 @@ async fn a_room_is_made_whole_or_not_at_all() {
         ..ann()
     };
     assert!(matches!(
-        refusal(house.create(floats).await),
+        refusal(server.create(floats).await),
         Refusal::BadJson(_)
     ));
-    let kept = house
+    let kept = server
         .read(move |db| {
             events::at(
                 db,
@@ -139,7 +139,7 @@ async fn a_room_is_made_whole_or_not_at_all() {
         .await;
     assert!(kept.is_empty(), "{kept:?}");
     assert!(
-        house
+        server
             .read(|db| memberships::of_user(db, "@ann:test", "join", "", 10))
             .await
             .is_empty()
@@ -147,44 +147,44 @@ async fn a_room_is_made_whole_or_not_at_all() {
 }
 
 #[actix_rt::test]
-async fn a_transaction_id_is_answered_alike() {
-    let house = House::new().await;
-    let room = house.room("ann", Preset::Public).await;
-    house.join("bob", &room).await.expect("joined");
-    let first = house.say("ann", &room, "txn1").await.expect("sent");
-    assert_eq!(house.say("ann", &room, "txn1").await.expect("sent"), first);
-    let other = house.say("bob", &room, "txn1").await.expect("sent");
+async fn a_repeated_transaction_id_gets_the_same_answer() {
+    let server = TestServer::new().await;
+    let room = server.room("ann", Preset::Public).await;
+    server.join("bob", &room).await.expect("joined");
+    let first = server.say("ann", &room, "txn1").await.expect("sent");
+    assert_eq!(server.say("ann", &room, "txn1").await.expect("sent"), first);
+    let other = server.say("bob", &room, "txn1").await.expect("sent");
     assert_ne!(other, first, "another sender's id is another");
-    assert_eq!(house.event(&first).await.txn_id.as_deref(), Some("txn1"));
-    // State that says the same again is the same event.
+    assert_eq!(server.event(&first).await.txn_id.as_deref(), Some("txn1"));
+    // The same state again is the same event.
     let name = json!({"name": "x"});
-    let named = house
+    let named = server
         .set("ann", &room, "m.room.name", name.clone())
         .await
         .expect("set");
     assert_eq!(
-        house
+        server
             .set("ann", &room, "m.room.name", name)
             .await
             .expect("set"),
         named
     );
-    let renamed = house
+    let renamed = server
         .set("ann", &room, "m.room.name", json!({"name": "y"}))
         .await
         .expect("set");
     assert_eq!(
-        house.event(&renamed).await.replaces.as_deref(),
+        server.event(&renamed).await.replaces.as_deref(),
         Some(named.as_str())
     );
 }
 
 #[actix_rt::test]
-async fn redaction_strips_what_was_said() {
-    let house = House::new().await;
-    let room = house.room("ann", Preset::Public).await;
+async fn a_redaction_removes_the_content() {
+    let server = TestServer::new().await;
+    let room = server.room("ann", Preset::Public).await;
     for name in ["bob", "eve"] {
-        house.join(name, &room).await.expect("joined");
+        server.join(name, &room).await.expect("joined");
     }
     let redact = |name: &str, event: &EventId, txn: &str| Redact {
         by: by(name),
@@ -193,17 +193,17 @@ async fn redaction_strips_what_was_said() {
         txn: txn.into(),
         reason: Some("tidy".to_owned()),
     };
-    let said = house.say("bob", &room, "secret").await.expect("sent");
-    let not_hers = ask(&house.actors.rooms, redact("eve", &said, "1")).await;
+    let said = server.say("bob", &room, "secret").await.expect("sent");
+    let not_hers = ask(&server.actors.rooms, redact("eve", &said, "1")).await;
     assert!(matches!(refusal(not_hers), Refusal::Forbidden(_)));
-    let done = ask(&house.actors.rooms, redact("bob", &said, "1"))
+    let done = ask(&server.actors.rooms, redact("bob", &said, "1"))
         .await
         .expect("redacted");
-    let again = ask(&house.actors.rooms, redact("bob", &said, "1"))
+    let again = ask(&server.actors.rooms, redact("bob", &said, "1"))
         .await
         .expect("redacted");
     assert_eq!(done, again);
-    let row = house.event(&said).await;
+    let row = server.event(&said).await;
     assert_eq!(row.redacted_by.as_deref(), Some(done.as_str()));
     assert!(!row.pdu.contains("secret"));
     let rules = rules::rules_of("11").expect("rules");
@@ -215,21 +215,21 @@ async fn redaction_strips_what_was_said() {
         "a redacted event keeps its id"
     );
 
-    let by_ann = house.say("bob", &room, "rude").await.expect("sent");
-    ask(&house.actors.rooms, redact("ann", &by_ann, "2"))
+    let by_ann = server.say("bob", &room, "rude").await.expect("sent");
+    ask(&server.actors.rooms, redact("ann", &by_ann, "2"))
         .await
         .expect("she has the level");
-    let shown = house
+    let shown = server
         .read(move |db| {
             let row = events::by_id(db, by_ann.as_str())?
                 .into_iter()
                 .collect::<Vec<_>>();
-            let dress = rules::format::Dress {
+            let format = rules::format::EventFormat {
                 room_id: true,
                 now: Some(1_500),
                 ..Default::default()
             };
-            Ok(queries::dressed(db, &row, &["join"], &dress).expect("dressed"))
+            Ok(queries::client_events(db, &row, &["join"], &format).expect("dressed"))
         })
         .await;
     let shown: Value = serde_json::from_str(shown[0].get()).expect("JSON");
@@ -246,15 +246,15 @@ async fn redaction_strips_what_was_said() {
         "at both places"
     );
     let missing = EventId::parse("$none").expect("an id");
-    let nothing = ask(&house.actors.rooms, redact("ann", &missing, "3")).await;
+    let nothing = ask(&server.actors.rooms, redact("ann", &missing, "3")).await;
     assert!(matches!(refusal(nothing), Refusal::NotFound(_)));
 }
 
 #[actix_rt::test]
-async fn what_is_too_large_or_malformed_changes_nothing() {
-    let house = House::new().await;
-    let room = house.room("ann", Preset::Private).await;
-    let head = house.actors.env.store.head();
+async fn events_that_are_too_large_or_malformed_change_nothing() {
+    let server = TestServer::new().await;
+    let room = server.room("ann", Preset::Private).await;
+    let head = server.actors.env.store.head();
     let send = |kind: &str, content: &str| SendEvent {
         by: by("ann"),
         room: room.clone(),
@@ -282,18 +282,18 @@ async fn what_is_too_large_or_malformed_changes_nothing() {
         ("m", &deep, |r| matches!(r, Refusal::BadJson(_))),
     ];
     for (kind, content, expected) in cases {
-        let refused = refusal(ask(&house.actors.rooms, send(kind, content)).await);
+        let refused = refusal(ask(&server.actors.rooms, send(kind, content)).await);
         assert!(expected(&refused), "{kind:.20} {content:.20}: {refused:?}");
     }
     let id = room.to_string();
-    let more = house
+    let more = server
         .read(move |db| events::oldest_first(db, &id, head, Position(i64::MAX), 10))
         .await;
     assert!(more.is_empty());
 }
 
 #[test]
-fn what_the_rules_look_at() {
+fn stored_events_have_the_form_that_the_rules_read() {
     let row = EventRow {
         position: 1,
         event_id: "$c".to_owned(),
@@ -320,11 +320,11 @@ fn what_the_rules_look_at() {
     assert_eq!(powers.of(&user("bob")), 0);
 }
 
-/// PostgreSQL cannot be asked about such texts; nothing of a client's may bring it to be.
+/// PostgreSQL cannot store or compare U+0000, so every text with it must be refused before it reaches the database.
 #[actix_rt::test]
 async fn no_nul_reaches_the_database() {
-    let house = House::new().await;
-    let room = house.room("ann", Preset::Public).await;
+    let server = TestServer::new().await;
+    let room = server.room("ann", Preset::Public).await;
     for name in ["@a\0b:test", "#a\0b:test", "!a\0b:test"] {
         let parsed = [
             UserId::parse(name).is_ok(),
@@ -338,7 +338,7 @@ async fn no_nul_reaches_the_database() {
         ..CreateRoom::new(by("ann"))
     };
     assert!(matches!(
-        refusal(house.create(named).await),
+        refusal(server.create(named).await),
         Refusal::InvalidParam(_)
     ));
     let event = EventId::parse("$a\0b").expect("ruma takes it");
@@ -349,19 +349,19 @@ async fn no_nul_reaches_the_database() {
         txn: "r".into(),
         reason: None,
     };
-    let redacted = ask(&house.actors.rooms, redact).await;
+    let redacted = ask(&server.actors.rooms, redact).await;
     assert!(matches!(
         refusal(redacted),
         Refusal::InvalidParam(_) | Refusal::NotFound(_)
     ));
     let rule = json!({"join_rule": "restricted",
         "allow": [{"type": "m.room_membership", "room_id": "!a\0b:test"}]});
-    house
+    server
         .set("ann", &room, "m.room.join_rules", rule)
         .await
         .expect("set");
     assert!(matches!(
-        refusal(house.join("bob", &room).await),
+        refusal(server.join("bob", &room).await),
         Refusal::Forbidden(_)
     ));
     let said = json!({"body": "x", "m.relates_to": {"rel_type": "m.thread", "event_id": "$a\0b"}});
@@ -373,7 +373,7 @@ async fn no_nul_reaches_the_database() {
         content: raw(&said),
         at: None,
     };
-    ask(&house.actors.rooms, said)
+    ask(&server.actors.rooms, said)
         .await
         .expect("content may hold anything");
     let member = SetState {
@@ -385,7 +385,7 @@ async fn no_nul_reaches_the_database() {
         at: None,
     };
     assert!(matches!(
-        refusal(ask(&house.actors.rooms, member).await),
+        refusal(ask(&server.actors.rooms, member).await),
         Refusal::InvalidParam(_)
     ));
     let token = json!({"membership": "invite", "third_party_invite": {"signed": {"token": "a\0b", "mxid": "@bob:test", "signatures": {}}}});
@@ -398,7 +398,7 @@ async fn no_nul_reaches_the_database() {
         at: None,
     };
     assert!(matches!(
-        refusal(ask(&house.actors.rooms, invite).await),
+        refusal(ask(&server.actors.rooms, invite).await),
         Refusal::Forbidden(_)
     ));
     let marks = vec![Mark {
@@ -407,6 +407,6 @@ async fn no_nul_reaches_the_database() {
         thread: String::new(),
     }];
     let by = by("ann");
-    let marked = ask(&house.actors.rooms, MarkRead { by, room, marks }).await;
+    let marked = ask(&server.actors.rooms, MarkRead { by, room, marks }).await;
     assert!(matches!(refusal(marked), Refusal::InvalidParam(_)));
 }

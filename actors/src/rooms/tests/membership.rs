@@ -1,28 +1,28 @@
-//! Coming and going.
+//! Changes of memberships.
 
 use super::*;
 
 #[actix_rt::test]
-async fn who_may_not_is_told_the_rule() {
-    let house = House::new().await;
-    let room = house.room("ann", Preset::Private).await;
-    house
+async fn a_refused_join_names_the_rule() {
+    let server = TestServer::new().await;
+    let room = server.room("ann", Preset::Private).await;
+    server
         .act("ann", Action::Invite, "bob", &room)
         .await
         .expect("invited");
     assert_eq!(
-        forbidden(house.say("bob", &room, "hi").await),
+        forbidden(server.say("bob", &room, "hi").await),
         "sender's membership is not `join`"
     );
     assert_eq!(
-        forbidden(house.join("eve", &room).await),
+        forbidden(server.join("eve", &room).await),
         "cannot join a room that is not `public`"
     );
-    house.join("bob", &room).await.expect("joined");
-    house.join("bob", &room).await.expect("joined already");
+    server.join("bob", &room).await.expect("joined");
+    server.join("bob", &room).await.expect("joined already");
     assert_eq!(
         forbidden(
-            house
+            server
                 .set("bob", &room, "m.room.name", json!({"name": "x"}))
                 .await
         ),
@@ -30,11 +30,11 @@ async fn who_may_not_is_told_the_rule() {
     );
     let nowhere = RoomId::parse("!none:test").expect("an id");
     assert!(matches!(
-        refusal(house.say("bob", &nowhere, "hi").await),
+        refusal(server.say("bob", &nowhere, "hi").await),
         Refusal::Forbidden(_)
     ));
     assert!(matches!(
-        refusal(house.join("bob", &nowhere).await),
+        refusal(server.join("bob", &nowhere).await),
         Refusal::NotFound(_)
     ));
     let knock = Enter {
@@ -44,16 +44,16 @@ async fn who_may_not_is_told_the_rule() {
         reason: None,
     };
     assert!(matches!(
-        refusal(ask(&house.actors.rooms, knock).await),
+        refusal(ask(&server.actors.rooms, knock).await),
         Refusal::Forbidden(_)
     ));
 }
 
-/// Each row: who acts, how, what bob is before, and what he is afterwards or that it is refused. Bob's levels are none, ann's all.
+/// Each row: the sender, the action, bob's membership before, and his membership after or that it is refused. Bob has no power level, ann 100.
 #[actix_rt::test]
-async fn kick_ban_unban() {
+async fn kicks_bans_and_unbans_depend_on_the_membership() {
     use Action::{Ban, Invite, Kick, Leave, Unban};
-    let house = House::new().await;
+    let server = TestServer::new().await;
     let cases = [
         ("ann", Kick, "join", Some("leave")),
         ("ann", Kick, "invite", Some("leave")),
@@ -79,36 +79,36 @@ async fn kick_ban_unban() {
         ("eve", Unban, "ban", None),
     ];
     for (actor, action, before, after) in cases {
-        let room = house.room("ann", Preset::Private).await;
-        house
+        let room = server.room("ann", Preset::Private).await;
+        server
             .act("ann", Invite, "eve", &room)
             .await
             .expect("invited");
-        house.join("eve", &room).await.expect("joined");
+        server.join("eve", &room).await.expect("joined");
         if before == "ban" {
-            house.act("ann", Ban, "bob", &room).await.expect("banned");
+            server.act("ann", Ban, "bob", &room).await.expect("banned");
         } else if !before.is_empty() {
-            house
+            server
                 .act("ann", Invite, "bob", &room)
                 .await
                 .expect("invited");
             if before != "invite" {
-                house.join("bob", &room).await.expect("joined");
+                server.join("bob", &room).await.expect("joined");
             }
             if before == "leave" {
-                house.act("bob", Leave, "bob", &room).await.expect("left");
+                server.act("bob", Leave, "bob", &room).await.expect("left");
             }
         }
-        let done = house.act(actor, action, "bob", &room).await;
+        let done = server.act(actor, action, "bob", &room).await;
         let what = format!("{actor} {action:?} {before:?}");
         assert_eq!(done.is_ok(), after.is_some(), "{what}: {done:?}");
         assert_eq!(
-            house.membership(&room, "bob").await,
+            server.membership(&room, "bob").await,
             after.unwrap_or(before),
             "{what}"
         );
         let id = room.to_string();
-        let (row, joined, invited) = house
+        let (row, joined, invited) = server
             .read(move |db| {
                 Ok((
                     rooms::room(db, &id)?,
@@ -127,13 +127,13 @@ async fn kick_ban_unban() {
 }
 
 #[actix_rt::test]
-async fn a_new_name_is_said_in_every_room() {
-    let house = House::new().await;
+async fn a_new_display_name_is_sent_to_every_room() {
+    let server = TestServer::new().await;
     let (one, two) = (
-        house.room("ann", Preset::Public).await,
-        house.room("ann", Preset::Public).await,
+        server.room("ann", Preset::Public).await,
+        server.room("ann", Preset::Public).await,
     );
-    house.join("bob", &one).await.expect("joined");
+    server.join("bob", &one).await.expect("joined");
     let write = |tx: &mut Tx<'_>| {
         accounts::register(
             tx,
@@ -144,19 +144,19 @@ async fn a_new_name_is_said_in_every_room() {
         )?;
         Ok::<_, Error>(())
     };
-    house
+    server
         .actors
         .env
         .store
         .write(write)
         .await
         .expect("registered");
-    ask(&house.actors.rooms, ProfileChanged { user: user("bob") })
+    ask(&server.actors.rooms, ProfileChanged { user: user("bob") })
         .await
         .expect("told");
-    house.join("bob", &two).await.expect("joined");
+    server.join("bob", &two).await.expect("joined");
     for room in [one, two] {
-        let row = house
+        let row = server
             .read(move |db| memberships::get(db, room.as_str(), "@bob:test"))
             .await;
         assert_eq!(row.and_then(|m| m.display_name).as_deref(), Some("Bob"));
@@ -165,28 +165,28 @@ async fn a_new_name_is_said_in_every_room() {
 
 #[actix_rt::test]
 async fn a_member_of_one_room_is_admitted_to_another() {
-    let house = House::new().await;
+    let server = TestServer::new().await;
     let (club, hall) = (
-        house.room("ann", Preset::Private).await,
-        house.room("ann", Preset::Private).await,
+        server.room("ann", Preset::Private).await,
+        server.room("ann", Preset::Private).await,
     );
     let rule = json!({"join_rule": "restricted", "allow": [{"type": "m.room_membership", "room_id": club}]});
-    house
+    server
         .set("ann", &hall, "m.room.join_rules", rule)
         .await
         .expect("set");
     assert!(matches!(
-        refusal(house.join("bob", &hall).await),
+        refusal(server.join("bob", &hall).await),
         Refusal::Forbidden(_)
     ));
-    house
+    server
         .act("ann", Action::Invite, "bob", &club)
         .await
         .expect("invited");
-    house.join("bob", &club).await.expect("joined");
-    house.join("bob", &hall).await.expect("admitted");
+    server.join("bob", &club).await.expect("joined");
+    server.join("bob", &hall).await.expect("admitted");
     let id = hall.to_string();
-    let event = house
+    let event = server
         .read(move |db| events::state(db, &id, "m.room.member", "@bob:test"))
         .await
         .expect("an event");

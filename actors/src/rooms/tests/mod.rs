@@ -1,4 +1,4 @@
-//! The actor on a real store.
+//! Tests of the rooms actor with a real database.
 
 mod making;
 mod membership;
@@ -22,7 +22,7 @@ use crate::start::{Parts, start};
 use crate::wire::Hooks;
 use crate::{Actors, Clock, Identity, Ids, Refusal, Settings, ask};
 
-struct House {
+struct TestServer {
     actors: Actors,
     _folder: tempfile::TempDir,
 }
@@ -51,8 +51,8 @@ fn refusal<T>(result: Result<T>) -> Refusal {
     }
 }
 
-impl House {
-    async fn new() -> House {
+impl TestServer {
+    async fn new() -> TestServer {
         let folder = tempfile::tempdir().expect("a folder");
         let url = format!("sqlite:{}", folder.path().join("db").display());
         let actors = start(Parts {
@@ -77,13 +77,13 @@ impl House {
         })
         .await
         .expect("actors");
-        House {
+        TestServer {
             actors,
             _folder: folder,
         }
     }
 
-    /// Services by id and the users they claim.
+    /// Register services, each by id and the pattern of its users.
     async fn services(&self, all: &'static [(&'static str, &'static str)]) {
         let registrations = all
             .iter()
@@ -116,16 +116,16 @@ impl House {
         self.actors.env.store.read(read).await.expect("a read")
     }
 
-    async fn create(&self, wishes: CreateRoom) -> Result<OwnedRoomId> {
-        ask(&self.actors.rooms, wishes).await
+    async fn create(&self, request: CreateRoom) -> Result<OwnedRoomId> {
+        ask(&self.actors.rooms, request).await
     }
 
     async fn room(&self, creator: &str, preset: Preset) -> OwnedRoomId {
-        let wishes = CreateRoom {
+        let request = CreateRoom {
             preset: Some(preset),
             ..CreateRoom::new(by(creator))
         };
-        self.create(wishes).await.expect("a room")
+        self.create(request).await.expect("a room")
     }
 
     async fn say(&self, name: &str, room: &RoomId, text: &str) -> Result<OwnedEventId> {
@@ -194,7 +194,7 @@ impl House {
             .unwrap_or_default()
     }
 
-    /// The events that a service is owed, by type and body or membership.
+    /// The events that a service is owed, in order.
     async fn owed(&self, service: &'static str) -> Vec<EventRow> {
         self.read(move |db| {
             let end = Position(i64::MAX);

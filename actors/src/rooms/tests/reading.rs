@@ -1,13 +1,13 @@
-//! The past, as each may see it; receipts.
+//! Reading history as far as each user may see it; receipts.
 
 use super::*;
 
 #[actix_rt::test]
 async fn marks_move_forward_only() {
-    let house = House::new().await;
-    let room = house.room("ann", Preset::Private).await;
-    let first = house.say("ann", &room, "1").await.expect("sent");
-    let second = house.say("ann", &room, "2").await.expect("sent");
+    let server = TestServer::new().await;
+    let room = server.room("ann", Preset::Private).await;
+    let first = server.say("ann", &room, "1").await.expect("sent");
+    let second = server.say("ann", &room, "2").await.expect("sent");
     for event in [&second, &first] {
         let marks = [MarkKind::Read, MarkKind::ReadPrivate, MarkKind::FullyRead]
             .map(|kind| Mark {
@@ -17,7 +17,7 @@ async fn marks_move_forward_only() {
             })
             .into();
         ask(
-            &house.actors.rooms,
+            &server.actors.rooms,
             MarkRead {
                 by: by("ann"),
                 room: room.clone(),
@@ -28,7 +28,7 @@ async fn marks_move_forward_only() {
         .expect("marked");
     }
     let id = room.to_string();
-    let (receipts, marker) = house
+    let (receipts, marker) = server
         .read(move |db| {
             Ok((
                 schema::receipts::after(db, &id, Position::START, Position(i64::MAX), 10)?,
@@ -45,27 +45,27 @@ async fn marks_move_forward_only() {
         marks: Vec::new(),
     };
     assert!(matches!(
-        refusal(ask(&house.actors.rooms, stranger).await),
+        refusal(ask(&server.actors.rooms, stranger).await),
         Refusal::Forbidden(_)
     ));
 }
 
 #[actix_rt::test]
-async fn the_past_has_the_state_it_had() {
-    let house = House::new().await;
-    let room = house.room("ann", Preset::Public).await;
-    house
+async fn past_state_is_the_state_at_that_time() {
+    let server = TestServer::new().await;
+    let room = server.room("ann", Preset::Public).await;
+    server
         .set("ann", &room, "m.room.name", json!({"name": "old"}))
         .await
         .expect("set");
-    let then = house.actors.env.store.head();
-    house
+    let then = server.actors.env.store.head();
+    server
         .set("ann", &room, "m.room.name", json!({"name": "new"}))
         .await
         .expect("set");
-    house.join("bob", &room).await.expect("joined");
+    server.join("bob", &room).await.expect("joined");
     let id = room.to_string();
-    let (old, since, now) = house
+    let (old, since, now) = server
         .read(move |db| {
             let head = Position(i64::MAX);
             Ok((
@@ -88,7 +88,7 @@ async fn the_past_has_the_state_it_had() {
 }
 
 async fn page(
-    house: &House,
+    server: &TestServer,
     name: &str,
     room: &RoomId,
     backwards: bool,
@@ -102,7 +102,7 @@ async fn page(
         limit,
         filter: serde_json::from_str(r#"{"types":["m.room.message"]}"#).expect("a filter"),
     };
-    queries::messages(&house.actors.env, &by(name), room, page).await
+    queries::messages(&server.actors.env, &by(name), room, page).await
 }
 
 fn bodies(shown: &[Box<serde_json::value::RawValue>]) -> Vec<String> {
@@ -119,13 +119,13 @@ fn bodies(shown: &[Box<serde_json::value::RawValue>]) -> Vec<String> {
 }
 
 #[actix_rt::test]
-async fn pages_lead_through_all_of_history_both_ways() {
-    let house = House::new().await;
-    let room = house.room("ann", Preset::Private).await;
+async fn pages_cover_all_of_the_history_in_both_directions() {
+    let server = TestServer::new().await;
+    let room = server.room("ann", Preset::Private).await;
     let said: Vec<String> = (0..25).map(|n| format!("m{n}")).collect();
     for text in &said {
-        house.say("ann", &room, text).await.expect("sent");
-        house
+        server.say("ann", &room, text).await.expect("sent");
+        server
             .set("ann", &room, "m.room.topic", json!({"topic": text}))
             .await
             .expect("set");
@@ -134,7 +134,7 @@ async fn pages_lead_through_all_of_history_both_ways() {
         for backwards in [false, true] {
             let (mut all, mut from, mut pages) = (Vec::new(), None::<String>, 0);
             loop {
-                let messages = page(&house, "ann", &room, backwards, from.as_deref(), limit)
+                let messages = page(&server, "ann", &room, backwards, from.as_deref(), limit)
                     .await
                     .expect("a page");
                 assert!(from.is_none() || from.as_deref() == Some(messages.start.as_str()));
@@ -154,24 +154,24 @@ async fn pages_lead_through_all_of_history_both_ways() {
 }
 
 #[actix_rt::test]
-async fn who_left_sees_what_was_until_then() {
-    let house = House::new().await;
-    let room = house.room("ann", Preset::Public).await;
-    house.say("ann", &room, "early").await.expect("sent");
-    house.join("bob", &room).await.expect("joined");
-    house.say("ann", &room, "with").await.expect("sent");
-    house
+async fn a_user_that_left_sees_the_history_until_its_leave() {
+    let server = TestServer::new().await;
+    let room = server.room("ann", Preset::Public).await;
+    server.say("ann", &room, "early").await.expect("sent");
+    server.join("bob", &room).await.expect("joined");
+    server.say("ann", &room, "with").await.expect("sent");
+    server
         .act("bob", Action::Leave, "bob", &room)
         .await
         .expect("left");
-    let late = house.say("ann", &room, "late").await.expect("sent");
-    house
+    let late = server.say("ann", &room, "late").await.expect("sent");
+    server
         .set("ann", &room, "m.room.name", json!({"name": "late"}))
         .await
         .expect("set");
 
-    let env = &house.actors.env;
-    let seen = page(&house, "bob", &room, true, None, 10)
+    let env = &server.actors.env;
+    let seen = page(&server, "bob", &room, true, None, 10)
         .await
         .expect("a page");
     assert_eq!(bodies(&seen.chunk), ["with", "early"]);
@@ -195,19 +195,19 @@ async fn who_left_sees_what_was_until_then() {
         Refusal::Forbidden(_)
     ));
     for stranger in ["eve", "bob"] {
-        let seen = page(&house, stranger, &room, true, None, 10).await;
+        let seen = page(&server, stranger, &room, true, None, 10).await;
         assert_eq!(seen.is_err(), stranger == "eve");
     }
-    // A room open to the world is open to eve.
+    // A world-readable room can be read by eve, who is not a member.
     let open = json!({"history_visibility": "world_readable"});
-    house
+    server
         .set("ann", &room, "m.room.history_visibility", open)
         .await
         .expect("set");
-    house.say("ann", &room, "open").await.expect("sent");
+    server.say("ann", &room, "open").await.expect("sent");
     assert_eq!(
         bodies(
-            &page(&house, "eve", &room, true, None, 10)
+            &page(&server, "eve", &room, true, None, 10)
                 .await
                 .expect("a page")
                 .chunk
@@ -217,19 +217,19 @@ async fn who_left_sees_what_was_until_then() {
 }
 
 #[actix_rt::test]
-async fn an_event_in_its_context_and_what_is_said_about_it() {
-    let house = House::new().await;
-    let room = house.room("ann", Preset::Private).await;
+async fn an_event_has_a_context_and_related_events() {
+    let server = TestServer::new().await;
+    let room = server.room("ann", Preset::Private).await;
     let mut ids = Vec::new();
     for n in 0..5 {
         ids.push(
-            house
+            server
                 .say("ann", &room, &format!("m{n}"))
                 .await
                 .expect("sent"),
         );
     }
-    let env = &house.actors.env;
+    let env = &server.actors.env;
     let around = queries::context(env, &by("ann"), &room, &ids[2], 4, Default::default())
         .await
         .expect("context");
@@ -241,7 +241,7 @@ async fn an_event_in_its_context_and_what_is_said_about_it() {
         )
     );
     assert!(
-        page(&house, "ann", &room, true, Some(&around.start), 10)
+        page(&server, "ann", &room, true, Some(&around.start), 10)
             .await
             .expect("a page")
             .chunk
@@ -258,14 +258,14 @@ async fn an_event_in_its_context_and_what_is_said_about_it() {
         ),
         at: None,
     };
-    let first = ask(&house.actors.rooms, react("a", "👍"))
+    let first = ask(&server.actors.rooms, react("a", "👍"))
         .await
         .expect("sent");
     assert_eq!(
-        refusal(ask(&house.actors.rooms, react("b", "👍")).await),
+        refusal(ask(&server.actors.rooms, react("b", "👍")).await),
         Refusal::DuplicateAnnotation
     );
-    ask(&house.actors.rooms, react("c", "👎"))
+    ask(&server.actors.rooms, react("c", "👎"))
         .await
         .expect("another");
     let all = queries::Page {
@@ -291,7 +291,7 @@ async fn an_event_in_its_context_and_what_is_said_about_it() {
         .await
         .expect("related");
     assert!(rest.chunk[0].get().contains("👍") && rest.end.is_none());
-    // What is redacted may be said again.
+    // A redacted annotation may be sent again.
     let redact = Redact {
         by: by("ann"),
         room: room.clone(),
@@ -299,29 +299,29 @@ async fn an_event_in_its_context_and_what_is_said_about_it() {
         txn: "r".into(),
         reason: None,
     };
-    ask(&house.actors.rooms, redact).await.expect("redacted");
-    ask(&house.actors.rooms, react("d", "👍"))
+    ask(&server.actors.rooms, redact).await.expect("redacted");
+    ask(&server.actors.rooms, react("d", "👍"))
         .await
         .expect("said again");
 }
 
 #[actix_rt::test]
 async fn the_directory_lists_the_largest_first() {
-    let house = House::new().await;
+    let server = TestServer::new().await;
     let mut rooms = Vec::new();
     for (name, members) in [("tea", 1), ("coffee", 3), ("water", 2)] {
-        let wishes = CreateRoom {
+        let request = CreateRoom {
             public: true,
             name: Some(name.to_owned()),
             ..CreateRoom::new(by("ann"))
         };
-        let room = house.create(wishes).await.expect("a room");
+        let room = server.create(request).await.expect("a room");
         for n in 1..members {
-            house.join(&format!("u{n}"), &room).await.expect("joined");
+            server.join(&format!("u{n}"), &room).await.expect("joined");
         }
         rooms.push(room);
     }
-    let env = &house.actors.env;
+    let env = &server.actors.env;
     let (mut seen, mut since) = (Vec::new(), None);
     loop {
         let page = queries::public_rooms(env, queries::Which::default(), since, Some(1))
@@ -349,29 +349,31 @@ async fn the_directory_lists_the_largest_first() {
         listed: false,
     };
     assert!(matches!(
-        refusal(ask(&house.actors.rooms, hide("u1")).await),
+        refusal(ask(&server.actors.rooms, hide("u1")).await),
         Refusal::Forbidden(_)
     ));
-    ask(&house.actors.rooms, hide("ann")).await.expect("hidden");
+    ask(&server.actors.rooms, hide("ann"))
+        .await
+        .expect("hidden");
     assert!(!queries::is_listed(env, &rooms[0]).await.expect("known"));
 }
 
 #[actix_rt::test]
 async fn a_service_reads_where_one_of_its_users_is() {
-    let house = House::new().await;
-    house.services(&[("irc", "@irc_.*")]).await;
-    let room = house.room("ann", Preset::Public).await;
+    let server = TestServer::new().await;
+    server.services(&[("irc", "@irc_.*")]).await;
+    let room = server.room("ann", Preset::Public).await;
     let bot = Identity {
         user: user("ircbot"),
         device: None,
         appservice: Some("irc".into()),
     };
-    let env = &house.actors.env;
+    let env = &server.actors.env;
     assert!(matches!(
         refusal(queries::joined_members(env, &bot, &room).await),
         Refusal::Forbidden(_)
     ));
-    house.join("irc_bob", &room).await.expect("joined");
+    server.join("irc_bob", &room).await.expect("joined");
     let joined = queries::joined_members(env, &bot, &room)
         .await
         .expect("members");

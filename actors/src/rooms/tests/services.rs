@@ -1,30 +1,30 @@
-//! What services are owed of rooms, and the aliases they reserve.
+//! The events that services are owed, and the aliases that they reserve.
 
 use super::*;
 use crate::services::CarriesInterests;
 
 #[actix_rt::test]
-async fn a_service_is_owed_what_concerns_its_members() {
-    let house = House::new().await;
-    house
+async fn a_service_is_owed_the_events_that_concern_its_members() {
+    let server = TestServer::new().await;
+    server
         .services(&[("irc", "@irc_.*"), ("slack", "@slack_.*")])
         .await;
-    let room = house.room("ann", Preset::Public).await;
-    house.say("ann", &room, "before").await.expect("sent");
-    assert!(house.owed("irc").await.is_empty());
-    house
+    let room = server.room("ann", Preset::Public).await;
+    server.say("ann", &room, "before").await.expect("sent");
+    assert!(server.owed("irc").await.is_empty());
+    server
         .act("ann", Action::Invite, "irc_bob", &room)
         .await
         .expect("invited");
-    house.say("ann", &room, "between").await.expect("sent");
-    house.join("irc_bob", &room).await.expect("joined");
-    house.say("ann", &room, "with").await.expect("sent");
-    house
+    server.say("ann", &room, "between").await.expect("sent");
+    server.join("irc_bob", &room).await.expect("joined");
+    server.say("ann", &room, "with").await.expect("sent");
+    server
         .act("irc_bob", Action::Leave, "irc_bob", &room)
         .await
         .expect("left");
-    house.say("ann", &room, "after").await.expect("sent");
-    let owed = house.owed("irc").await;
+    server.say("ann", &room, "after").await.expect("sent");
+    let owed = server.owed("irc").await;
     let said: Vec<String> = owed
         .iter()
         .map(|e| {
@@ -39,11 +39,11 @@ async fn a_service_is_owed_what_concerns_its_members() {
         })
         .collect();
     assert_eq!(said, ["invite", "join", "with", "leave"]);
-    assert!(house.owed("slack").await.is_empty());
+    assert!(server.owed("slack").await.is_empty());
 
     let positions: Vec<Position> = owed.iter().map(|e| Position(e.position)).collect();
-    let interests = house.actors.env.store.interests();
-    let shown = house
+    let interests = server.actors.env.store.interests();
+    let shown = server
         .read(move |db| {
             Ok(
                 queries::for_appservice(db, &interests, &"irc".into(), &positions, 2_000)
@@ -66,42 +66,42 @@ async fn a_service_is_owed_what_concerns_its_members() {
     );
 }
 
-/// A brute-force twin of interest: after every step, a message is owed to exactly those services that have a joined member.
+/// Compares interest with a brute-force model: after every step, a message is owed to exactly those services that have a joined member.
 #[actix_rt::test]
 async fn interest_follows_every_membership() {
-    let house = House::new().await;
-    house
+    let server = TestServer::new().await;
+    server
         .services(&[("a", "@a_.*"), ("b", "@b_.*"), ("ab", "@[ab]_.*")])
         .await;
-    let room = house.room("ann", Preset::Public).await;
+    let room = server.room("ann", Preset::Public).await;
     let names = ["a_1", "a_2", "b_1", "c_1"];
     let mut joined: BTreeSet<&str> = BTreeSet::new();
-    // A linear congruence is chance enough, and repeats.
+    // A linear congruential generator is random enough, and repeatable.
     let mut dice: u64 = 42;
     for step in 0..60 {
         dice = dice
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
         let name = names[(dice >> 33) as usize % names.len()];
-        let (before, head) = (joined.clone(), house.actors.env.store.head());
+        let (before, head) = (joined.clone(), server.actors.env.store.head());
         if joined.remove(name) {
             let (who, action) = if dice & (1 << 40) == 0 {
                 (name, Action::Leave)
             } else {
                 ("ann", Action::Kick)
             };
-            house.act(who, action, name, &room).await.expect("gone");
+            server.act(who, action, name, &room).await.expect("gone");
         } else {
-            house.join(name, &room).await.expect("joined");
+            server.join(name, &room).await.expect("joined");
             joined.insert(name);
         }
-        house
+        server
             .say("ann", &room, &format!("step{step}"))
             .await
             .expect("sent");
         for service in ["a", "b", "ab"] {
             let has_member = |set: &BTreeSet<&str>| set.iter().any(|n| service.contains(&n[..1]));
-            let owed = house.owed(service).await;
+            let owed = server.owed(service).await;
             let told = |kind: &str| owed.iter().any(|e| e.position > head.0 && e.kind == kind);
             let own = service.contains(&name[..1]);
             assert_eq!(
@@ -117,10 +117,10 @@ async fn interest_follows_every_membership() {
 }
 
 #[actix_rt::test]
-async fn an_alias_belongs_to_who_reserved_it() {
-    let house = House::new().await;
-    house.services(&[("irc", "@irc_.*")]).await;
-    let room = house
+async fn an_alias_belongs_to_the_service_that_reserves_it() {
+    let server = TestServer::new().await;
+    server.services(&[("irc", "@irc_.*")]).await;
+    let room = server
         .create(CreateRoom {
             alias: Some("tea".to_owned()),
             ..CreateRoom::new(by("ann"))
@@ -131,13 +131,13 @@ async fn an_alias_belongs_to_who_reserved_it() {
         alias: Some("tea".to_owned()),
         ..CreateRoom::new(by("ann"))
     };
-    assert_eq!(refusal(house.create(taken).await), Refusal::RoomInUse);
+    assert_eq!(refusal(server.create(taken).await), Refusal::RoomInUse);
     let put = |by: Identity, alias: &str| PutAlias {
         by,
         alias: alias.try_into().expect("an alias"),
         room: room.clone(),
     };
-    let rooms = &house.actors.rooms;
+    let rooms = &server.actors.rooms;
     assert_eq!(
         refusal(ask(rooms, put(by("ann"), "#tea:test")).await),
         Refusal::AliasTaken
@@ -163,8 +163,8 @@ async fn an_alias_belongs_to_who_reserved_it() {
         Refusal::Exclusive(_)
     ));
     // An alias in its namespace makes the service interested in the room.
-    house.say("ann", &room, "hello").await.expect("sent");
-    assert_eq!(house.owed("irc").await.len(), 1);
+    server.say("ann", &room, "hello").await.expect("sent");
+    assert_eq!(server.owed("irc").await.len(), 1);
     let delete = |by: Identity, alias: &str| DeleteAlias {
         by,
         alias: alias.try_into().expect("an alias"),
@@ -185,7 +185,7 @@ async fn an_alias_belongs_to_who_reserved_it() {
         .expect("its own");
     let left = room.to_string();
     assert!(
-        house
+        server
             .read(move |db| aliases::of_room(db, &left, 10))
             .await
             .is_empty()
@@ -193,21 +193,21 @@ async fn an_alias_belongs_to_who_reserved_it() {
 }
 
 #[actix_rt::test]
-async fn a_room_is_called_by_its_own_names_only() {
-    let house = House::new().await;
+async fn a_canonical_alias_must_point_to_its_room() {
+    let server = TestServer::new().await;
     let tea = CreateRoom {
         alias: Some("tea".to_owned()),
         ..CreateRoom::new(by("ann"))
     };
     let (room, other) = (
-        house.create(tea).await.expect("a room"),
-        house.room("ann", Preset::Private).await,
+        server.create(tea).await.expect("a room"),
+        server.room("ann", Preset::Private).await,
     );
     let call = |room: &RoomId, content: Value| {
         let room = room.to_owned();
-        let house = &house;
+        let server = &server;
         async move {
-            house
+            server
                 .set("ann", &room, "m.room.canonical_alias", content)
                 .await
         }
@@ -224,7 +224,7 @@ async fn a_room_is_called_by_its_own_names_only() {
             Refusal::InvalidParam(_)
         ));
     }
-    let rooms = &house.actors.rooms;
+    let rooms = &server.actors.rooms;
     let alias = "#tea:test".try_into().expect("an alias");
     ask(
         rooms,
@@ -235,7 +235,7 @@ async fn a_room_is_called_by_its_own_names_only() {
     )
     .await
     .expect("hers");
-    // It was called so before, and may go on; then it is called nothing, and not so again.
+    // The room has this alias already, so it may stay. After it was removed, it may not be set again.
     call(&room, json!({"alias": "#tea:test", "note": 1}))
         .await
         .expect("as before");
@@ -249,13 +249,13 @@ async fn a_room_is_called_by_its_own_names_only() {
 /// The creation of a room is sent before any user is joined, so its sender alone decides which services are owed it.
 #[actix_rt::test]
 async fn a_service_is_owed_the_creation_of_the_rooms_of_its_users() {
-    let house = House::new().await;
-    house
+    let server = TestServer::new().await;
+    server
         .services(&[("irc", "@irc_.*"), ("slack", "@slack_.*")])
         .await;
-    house.room("irc_bob", Preset::Public).await;
-    let owed = house.owed("irc").await;
+    server.room("irc_bob", Preset::Public).await;
+    let owed = server.owed("irc").await;
     let kinds: Vec<&str> = owed.iter().map(|e| e.kind.as_str()).collect();
     assert_eq!(kinds[..2], ["m.room.create", "m.room.member"]);
-    assert!(house.owed("slack").await.is_empty());
+    assert!(server.owed("slack").await.is_empty());
 }

@@ -23,7 +23,7 @@ pub enum StateAt {
 
 /// A request to `/sync` with its token and filter parsed.
 #[derive(Debug, Clone)]
-pub(crate) struct Ask {
+pub(crate) struct SyncQuery {
     pub(crate) user: String,
     pub(crate) device: Option<String>,
     /// `None` for an initial sync.
@@ -33,7 +33,7 @@ pub(crate) struct Ask {
     pub(crate) state_at: StateAt,
 }
 
-impl Ask {
+impl SyncQuery {
     /// The position after which changes are new to the client.
     pub(crate) fn after(&self) -> Position {
         self.since.map_or(Position::START, |since| since.position)
@@ -47,7 +47,7 @@ impl Ask {
 
 /// The range of positions that an answer covers.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Stretch<'a> {
+pub(crate) struct AnswerRange<'a> {
     /// Begins after this position.
     pub(crate) after: Position,
     /// Ends with this position.
@@ -59,7 +59,7 @@ pub(crate) struct Stretch<'a> {
 }
 
 /// The user's membership in a room at `since`; `None` for none, and for an initial sync.
-pub(crate) fn was(db: &mut Conn, ask: &Ask, room_id: &str) -> Result<Option<String>> {
+pub(crate) fn was(db: &mut Conn, ask: &SyncQuery, room_id: &str) -> Result<Option<String>> {
     match ask.since {
         Some(since) => Ok(memberships::as_of(db, room_id, &ask.user, since.position)?),
         None => Ok(None),

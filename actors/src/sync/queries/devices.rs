@@ -8,9 +8,9 @@ use schema::memberships::MembershipRow;
 use schema::{Conn, Position, device_log, memberships, service_rooms};
 use serde::Serialize;
 
-use super::pieces::all;
+use super::pieces::{all, joined_rooms};
 use crate::Result;
-use crate::sync::rules::{self, Happened, Word};
+use crate::sync::rules::{self, DeviceListChange, Happened};
 
 /// How many rooms, or members of a room, are read at a time.
 const PIECE: i64 = 1000;
@@ -52,7 +52,7 @@ pub(crate) fn changes(
     after: Position,
     up_to: Position,
 ) -> Result<DeviceLists> {
-    let mut found = Found {
+    let mut found = Findings {
         me,
         after,
         own: BTreeMap::new(),
@@ -70,9 +70,9 @@ pub(crate) fn changes(
     let sharing = schema::sync::sharing_among(db, me, &users)?;
     let mut lists = DeviceLists::default();
     for (user, happened) in found.happened {
-        match rules::word(happened, user == me || sharing.contains(&user)) {
-            Some(Word::Changed) => lists.changed.push(user),
-            Some(Word::Left) => lists.left.push(user),
+        match rules::device_list_change(happened, user == me || sharing.contains(&user)) {
+            Some(DeviceListChange::Changed) => lists.changed.push(user),
+            Some(DeviceListChange::Left) => lists.left.push(user),
             None => {}
         }
     }
@@ -80,7 +80,7 @@ pub(crate) fn changes(
 }
 
 /// What was found in the log so far.
-struct Found<'a> {
+struct Findings<'a> {
     me: &'a str,
     after: Position,
     /// room → (whether the user was joined at `after`, whether it is now)
@@ -90,7 +90,7 @@ struct Found<'a> {
     happened: BTreeMap<String, Happened>,
 }
 
-impl Found<'_> {
+impl Findings<'_> {
     fn read(&mut self, db: &mut Conn, line: &LogEntry) -> Result<()> {
         match line.kind {
             Kind::Keys => self.happened(&line.user_id).keys = true,
@@ -127,11 +127,7 @@ impl Found<'_> {
             }
             None => self.happened(me).keys = true,
         }
-        let rooms = all(|last: Option<&String>| {
-            let last = last.map_or("", String::as_str);
-            Ok(schema::sync::joined_rooms(db, me, last, PIECE)?)
-        })?;
-        for room in rooms {
+        for room in joined_rooms(db, me)? {
             let mine = memberships::get(db, &room, me)?;
             if span.is_none() || mine.is_some_and(|mine| mine.position > after.0) {
                 self.everybody_in(db, &room, true)?;

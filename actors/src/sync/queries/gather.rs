@@ -7,11 +7,11 @@ use schema::user_data::DataRow;
 use schema::{Conn, Position, memberships};
 use serde::Serialize;
 
-use super::ask::{Ask, Stretch, was};
+use super::ask::{AnswerRange, SyncQuery, was};
 use super::devices::{self, DeviceLists};
 use super::events::Events;
 use super::personal::{self, ByRoom};
-use super::pieces::{PIECE, all};
+use super::pieces::{PIECE, all, joined_rooms};
 use super::room::{self, Joined, Left, Stripped, Why};
 use super::unread::Counter;
 use crate::Result;
@@ -23,7 +23,7 @@ use crate::sync::rules::token::Token;
 
 /// The result of [`gather`].
 #[derive(Debug)]
-pub(crate) enum Found {
+pub(crate) enum Gathered {
     /// The answer, as JSON.
     Answer(String),
     /// Nothing new up to this position; the user is joined to these rooms.
@@ -31,7 +31,7 @@ pub(crate) enum Found {
 }
 
 #[derive(Debug, Default, Serialize)]
-struct Rooms {
+struct RoomSections {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     join: BTreeMap<String, Joined>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -42,7 +42,7 @@ struct Rooms {
     leave: BTreeMap<String, Left>,
 }
 
-impl Rooms {
+impl RoomSections {
     fn is_empty(&self) -> bool {
         self.join.is_empty()
             && self.invite.is_empty()
@@ -55,7 +55,7 @@ impl Rooms {
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync
 #[derive(Debug, Serialize)]
-struct Answer {
+struct SyncResponse {
     next_batch: String,
     #[serde(skip_serializing_if = "Events::is_empty")]
     to_device: Events,
@@ -69,25 +69,25 @@ struct Answer {
     account_data: Events,
     #[serde(skip_serializing_if = "Events::is_empty")]
     presence: Events,
-    #[serde(skip_serializing_if = "Rooms::is_empty")]
-    rooms: Rooms,
+    #[serde(skip_serializing_if = "RoomSections::is_empty")]
+    rooms: RoomSections,
 }
 
 /// Gather an answer. If `must_answer`, also when nothing is new.
 pub(crate) fn gather(
     db: &mut Conn,
     fleeting: &Fleeting,
-    ask: &Ask,
+    ask: &SyncQuery,
     must_answer: bool,
     now: Times,
-) -> Result<Found> {
+) -> Result<Gathered> {
     let head = schema::sync::head(db)?;
     let (to_device, to_device_end) = personal::to_device(db, ask, head)?;
     let data = personal::account_data(db, ask, head)?;
     let ignored = Ignored::of(db, &ask.user)?;
     let is_list = |row: &DataRow| row.room_id.is_empty() && row.kind == ignored::KIND;
     let ignored_changed = data.iter().any(is_list);
-    let stretch = Stretch {
+    let range = AnswerRange {
         after: ask.after(),
         head,
         now,
@@ -99,9 +99,9 @@ pub(crate) fn gather(
         None => DeviceLists::default(),
     };
     let (account_data, by_room) = personal::sorted(ask, data)?;
-    let rooms = rooms(db, fleeting, ask, by_room, &stretch, ignored_changed)?;
+    let rooms = rooms(db, fleeting, ask, by_room, &range, ignored_changed)?;
     let arrived = rooms.join.values().flat_map(|room| &room.arrived);
-    let presence = personal::presence(db, fleeting, ask, &stretch, arrived)?;
+    let presence = personal::presence(db, fleeting, ask, &range, arrived)?;
 
     let is_new = !(to_device.is_empty()
         && account_data.is_empty()
@@ -109,23 +109,15 @@ pub(crate) fn gather(
         && presence.is_empty()
         && rooms.is_empty());
     if !is_new && !must_answer {
-        let rooms = all(|last: Option<&String>| {
-            let after = last.map_or("", String::as_str);
-            Ok(schema::sync::joined_rooms(
-                db,
-                &ask.user,
-                after,
-                PIECE as i64,
-            )?)
-        })?;
-        return Ok(Found::Nothing { seen: head, rooms });
+        let rooms = joined_rooms(db, &ask.user)?;
+        return Ok(Gathered::Nothing { seen: head, rooms });
     }
     let (device_one_time_keys_count, device_unused_fallback_key_types) = personal::counts(db, ask)?;
     let next = Token {
         position: head,
         to_device: to_device_end,
     };
-    let answer = Answer {
+    let answer = SyncResponse {
         next_batch: next.to_string(),
         to_device,
         device_lists,
@@ -135,21 +127,21 @@ pub(crate) fn gather(
         presence,
         rooms,
     };
-    Ok(Found::Answer(serde_json::to_string(&answer)?))
+    Ok(Gathered::Answer(serde_json::to_string(&answer)?))
 }
 
 fn rooms(
     db: &mut Conn,
     fleeting: &Fleeting,
-    ask: &Ask,
+    ask: &SyncQuery,
     mut by_room: ByRoom,
-    stretch: &Stretch<'_>,
+    range: &AnswerRange<'_>,
     ignored_changed: bool,
-) -> Result<Rooms> {
-    let mut rooms = Rooms::default();
-    let mut unread = Counter::new(&ask.user, stretch.ignored, fleeting.unread());
+) -> Result<RoomSections> {
+    let mut rooms = RoomSections::default();
+    let mut unread = Counter::new(&ask.user, range.ignored, fleeting.unread());
     let mut found: BTreeMap<String, Why> = BTreeMap::new();
-    for row in own_memberships(db, ask, stretch.head, ignored_changed)? {
+    for row in own_memberships(db, ask, range.head, ignored_changed)? {
         if !ask.filter.wants_room(&row.room_id) {
             continue;
         }
@@ -161,7 +153,7 @@ fn rooms(
                 why.moved = true;
             }
             // An invite by an ignored user is held back until the user is no longer ignored.
-            "invite" if stretch.ignored.contains(&row.sender) => {}
+            "invite" if range.ignored.contains(&row.sender) => {}
             "invite" | "knock" => {
                 let shown = Stripped::of(&row, stripped_state(db, &row.room_id, &ask.user)?);
                 let section = if row.membership == "knock" {
@@ -173,18 +165,17 @@ fn rooms(
             }
             _ => {
                 let data = by_room.remove(&row.room_id).unwrap_or_default();
-                let left = room::left(db, ask, &row, data, stretch)?;
+                let left = room::left(db, ask, &row, data, range)?;
                 rooms.leave.insert(row.room_id, left);
             }
         }
     }
-    add_rooms_with_news(db, fleeting, ask, by_room, stretch.head, &mut found)?;
+    add_rooms_with_news(db, fleeting, ask, by_room, range.head, &mut found)?;
     for (room_id, why) in found {
         if !ask.filter.wants_room(&room_id) {
             continue;
         }
-        if let Some(joined) = room::joined(db, fleeting, ask, &room_id, why, stretch, &mut unread)?
-        {
+        if let Some(joined) = room::joined(db, fleeting, ask, &room_id, why, range, &mut unread)? {
             rooms.join.insert(room_id, joined);
         }
     }
@@ -197,7 +188,7 @@ fn rooms(
 /// If the ignored users changed, every invite is included, since it may have been held back before.
 fn own_memberships(
     db: &mut Conn,
-    ask: &Ask,
+    ask: &SyncQuery,
     head: Position,
     ignored_changed: bool,
 ) -> Result<Vec<MembershipRow>> {
@@ -231,7 +222,7 @@ fn own_memberships(
 }
 
 /// The user's current memberships of one kind.
-fn present(db: &mut Conn, ask: &Ask, membership: &str) -> Result<Vec<MembershipRow>> {
+fn present(db: &mut Conn, ask: &SyncQuery, membership: &str) -> Result<Vec<MembershipRow>> {
     all(|last: Option<&MembershipRow>| {
         let after = last.map_or("", |row| row.room_id.as_str());
         Ok(memberships::of_user(
@@ -245,7 +236,7 @@ fn present(db: &mut Conn, ask: &Ask, membership: &str) -> Result<Vec<MembershipR
 }
 
 /// The user's memberships in rooms that it forgot on another device, except those that are new to this one anyway.
-fn forgotten(db: &mut Conn, ask: &Ask, head: Position) -> Result<Vec<MembershipRow>> {
+fn forgotten(db: &mut Conn, ask: &SyncQuery, head: Position) -> Result<Vec<MembershipRow>> {
     let mut found = all(|last: Option<&MembershipRow>| {
         let after = last.map_or(ask.after(), |row| Position(row.forgotten_at));
         Ok(memberships::forgotten_since(
@@ -264,7 +255,7 @@ fn forgotten(db: &mut Conn, ask: &Ask, head: Position) -> Result<Vec<MembershipR
 fn add_rooms_with_news(
     db: &mut Conn,
     fleeting: &Fleeting,
-    ask: &Ask,
+    ask: &SyncQuery,
     by_room: ByRoom,
     head: Position,
     found: &mut BTreeMap<String, Why>,
@@ -298,16 +289,7 @@ fn add_rooms_with_news(
             found.entry(room).or_default().receipts = true;
         }
         if ask.full_state {
-            let rooms = all(|last: Option<&String>| {
-                let after = last.map_or("", String::as_str);
-                Ok(schema::sync::joined_rooms(
-                    db,
-                    &ask.user,
-                    after,
-                    PIECE as i64,
-                )?)
-            })?;
-            for room in rooms {
+            for room in joined_rooms(db, &ask.user)? {
                 found.entry(room).or_default();
             }
         }

@@ -5,11 +5,11 @@ use schema::{Conn, Position, events};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::ask::{Ask, StateAt, Stretch};
+use super::ask::{AnswerRange, StateAt, SyncQuery};
 use super::pieces::PIECE;
 use crate::Result;
-use crate::rooms::queries::{access, dressed};
-use crate::rooms::rules::format::Dress;
+use crate::rooms::queries::{access, client_events};
+use crate::rooms::rules::format::EventFormat;
 use crate::rooms::rules::visibility::HistoryAccess;
 use crate::sync::rules;
 use crate::sync::rules::token::Token;
@@ -19,7 +19,7 @@ const STATE: i64 = 100_000;
 
 /// The `timeline` of a room.
 #[derive(Debug, Default, Serialize)]
-pub(crate) struct Timeline {
+pub(crate) struct TimelineSection {
     pub(crate) events: Vec<Box<RawValue>>,
     pub(crate) limited: bool,
     pub(crate) prev_batch: String,
@@ -28,7 +28,7 @@ pub(crate) struct Timeline {
 /// A room's timeline and state.
 #[derive(Debug, Default)]
 pub(crate) struct History {
-    pub(crate) timeline: Timeline,
+    pub(crate) timeline: TimelineSection,
     pub(crate) state: Vec<Box<RawValue>>,
     /// Whether a member event is part of them.
     pub(crate) has_members: bool,
@@ -37,7 +37,7 @@ pub(crate) struct History {
 }
 
 /// The part of a room's history to read.
-pub(crate) struct Wanted {
+pub(crate) struct HistoryRequest {
     /// Events after this position.
     pub(crate) after: Position,
     /// Events up to this position.
@@ -53,14 +53,14 @@ pub(crate) struct Wanted {
 /// Read a room's history and the state that goes with it.
 pub(crate) fn history(
     db: &mut Conn,
-    ask: &Ask,
+    ask: &SyncQuery,
     room_id: &str,
-    wanted: &Wanted,
-    stretch: &Stretch<'_>,
+    wanted: &HistoryRequest,
+    range: &AnswerRange<'_>,
 ) -> Result<History> {
     let limit = ask.filter.timeline_limit();
     // If events may be filtered out, read more than the limit.
-    let read = if ask.filter.wants_whole_timeline() && stretch.ignored.is_empty() {
+    let read = if ask.filter.wants_whole_timeline() && range.ignored.is_empty() {
         limit + 1
     } else {
         PIECE
@@ -78,7 +78,7 @@ pub(crate) fn history(
     let is_shown = |event: &EventRow| {
         let position = Position(event.position);
         ask.filter.wants_event(event)
-            && !stretch.ignored.hides(event)
+            && !range.ignored.hides(event)
             && access.is_none_or(|access| access.sees(position))
     };
     let (cut, at_start) = (!is_complete, ask.state_at == StateAt::Start);
@@ -86,7 +86,7 @@ pub(crate) fn history(
     let mut events = Vec::with_capacity(timeline.events.len());
     for event in &timeline.events {
         let membership = access.map_or("join", |a| a.membership(Position(event.position)));
-        events.push(shown(db, ask, stretch, event, access, Some(membership))?);
+        events.push(shown(db, ask, range, event, access, Some(membership))?);
     }
 
     let is_member = |event: &EventRow| event.kind == "m.room.member";
@@ -96,13 +96,13 @@ pub(crate) fn history(
     let state = state
         .iter()
         .filter(|event| ask.filter.wants_state(event))
-        .map(|event| shown(db, ask, stretch, event, access, None))
+        .map(|event| shown(db, ask, range, event, access, None))
         .collect::<Result<Vec<_>>>()?;
     let members = rows.iter().filter(|event| is_member(event));
     let members = members.filter_map(|event| event.state_key.clone());
     Ok(History {
         members: members.collect(),
-        timeline: Timeline {
+        timeline: TimelineSection {
             events,
             limited: timeline.limited,
             prev_batch: Token::at(timeline.start).to_string(),
@@ -115,20 +115,20 @@ pub(crate) fn history(
 /// An event in client format.
 fn shown(
     db: &mut Conn,
-    ask: &Ask,
-    stretch: &Stretch<'_>,
+    ask: &SyncQuery,
+    range: &AnswerRange<'_>,
     event: &EventRow,
     access: Option<&HistoryAccess>,
     membership: Option<&str>,
 ) -> Result<Box<RawValue>> {
-    let dress = Dress {
-        now: Some(stretch.now.wall),
+    let format = EventFormat {
+        now: Some(range.now.wall),
         reader: ask.reader(),
         membership,
         access,
-        ..Dress::default()
+        ..EventFormat::default()
     };
-    let mut shown = dressed(db, std::slice::from_ref(event), &[], &dress)?;
+    let mut shown = client_events(db, std::slice::from_ref(event), &[], &format)?;
     Ok(shown.swap_remove(0))
 }
 
@@ -138,9 +138,9 @@ fn shown(
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync
 fn state(
     db: &mut Conn,
-    ask: &Ask,
+    ask: &SyncQuery,
     room_id: &str,
-    wanted: &Wanted,
+    wanted: &HistoryRequest,
     rows: Option<&[EventRow]>,
     timeline: &rules::Timeline<'_>,
 ) -> Result<Vec<EventRow>> {

@@ -9,7 +9,7 @@ use schema::{Conn, Position, counts, inbox, user_data};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::ask::{Ask, Stretch};
+use super::ask::{AnswerRange, SyncQuery};
 use super::events::{Events, data_event};
 use super::pieces::{PIECE, all};
 use crate::accounts::rules::push_rules;
@@ -27,7 +27,11 @@ const TO_DEVICE: usize = 100;
 pub(crate) type ByRoom = BTreeMap<String, Vec<Box<RawValue>>>;
 
 /// The to-device messages for the device, and the position up to which the answer holds them.
-pub(crate) fn to_device(db: &mut Conn, ask: &Ask, head: Position) -> Result<(Events, Position)> {
+pub(crate) fn to_device(
+    db: &mut Conn,
+    ask: &SyncQuery,
+    head: Position,
+) -> Result<(Events, Position)> {
     #[derive(Serialize)]
     struct Message<'a> {
         content: &'a RawValue,
@@ -66,7 +70,7 @@ pub(crate) fn to_device(db: &mut Conn, ask: &Ask, head: Position) -> Result<(Eve
 }
 
 /// Account data, global and of every room, that changed.
-pub(crate) fn account_data(db: &mut Conn, ask: &Ask, head: Position) -> Result<Vec<DataRow>> {
+pub(crate) fn account_data(db: &mut Conn, ask: &SyncQuery, head: Position) -> Result<Vec<DataRow>> {
     all(|last: Option<&DataRow>| {
         let after = last.map_or(ask.after(), |row| Position(row.position));
         Ok(user_data::changed(
@@ -82,7 +86,7 @@ pub(crate) fn account_data(db: &mut Conn, ask: &Ask, head: Position) -> Result<V
 /// Account data split into global and by room. An initial sync has push rules even if none are stored. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#push-rules
-pub(crate) fn sorted(ask: &Ask, rows: Vec<DataRow>) -> Result<(Events, ByRoom)> {
+pub(crate) fn sorted(ask: &SyncQuery, rows: Vec<DataRow>) -> Result<(Events, ByRoom)> {
     let (mut global, mut by_room) = (Vec::new(), ByRoom::new());
     let mut has_push_rules = false;
     for row in rows {
@@ -115,16 +119,16 @@ pub(crate) fn sorted(ask: &Ask, rows: Vec<DataRow>) -> Result<(Events, ByRoom)> 
 pub(crate) fn presence<'a>(
     db: &mut Conn,
     fleeting: &Fleeting,
-    ask: &Ask,
-    stretch: &Stretch<'_>,
+    ask: &SyncQuery,
+    range: &AnswerRange<'_>,
     arrived: impl Iterator<Item = &'a String>,
 ) -> Result<Events> {
-    let mut changed = fleeting.users_with_presence(ask.after(), stretch.head);
+    let mut changed = fleeting.users_with_presence(ask.after(), range.head);
     changed.extend(arrived.cloned());
     let mut users: BTreeSet<String> = BTreeSet::new();
     let mut events = Vec::new();
     for user in &changed {
-        let is_told = *user != ask.user && !stretch.ignored.contains(user);
+        let is_told = *user != ask.user && !range.ignored.contains(user);
         if !is_told || !ask.filter.wants_presence(user) {
             continue;
         }
@@ -135,7 +139,7 @@ pub(crate) fn presence<'a>(
             events.push(to_raw_value(&rules::presence(
                 user,
                 &presence,
-                stretch.now.monotonic,
+                range.now.monotonic,
             ))?);
         }
     }
@@ -143,7 +147,10 @@ pub(crate) fn presence<'a>(
 }
 
 /// The device's number of one-time keys, and the algorithms of its unused fallback keys.
-pub(crate) fn counts(db: &mut Conn, ask: &Ask) -> Result<(BTreeMap<String, i64>, Vec<String>)> {
+pub(crate) fn counts(
+    db: &mut Conn,
+    ask: &SyncQuery,
+) -> Result<(BTreeMap<String, i64>, Vec<String>)> {
     let mut one_time = BTreeMap::from([(SIGNED_CURVE25519.to_owned(), 0)]);
     let known = match &ask.device {
         Some(device) => counts::counts_of(db, &ask.user, device)?,

@@ -1,5 +1,7 @@
 //! Reading long lists in pages.
 
+use schema::Conn;
+
 use crate::Result;
 
 /// How many rows are read at a time.
@@ -16,4 +18,12 @@ pub(crate) fn all<T>(mut piece: impl FnMut(Option<&T>) -> Result<Vec<T>>) -> Res
             return Ok(found);
         }
     }
+}
+
+/// All rooms that a user is joined to.
+pub(crate) fn joined_rooms(db: &mut Conn, user: &str) -> Result<Vec<String>> {
+    all(|last: Option<&String>| {
+        let after = last.map_or("", String::as_str);
+        Ok(schema::sync::joined_rooms(db, user, after, PIECE as i64)?)
+    })
 }

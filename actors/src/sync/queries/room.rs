@@ -9,9 +9,9 @@ use schema::{Conn, Position, events, memberships, receipts, rooms, user_data};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::ask::{Ask, StateAt, Stretch, was};
+use super::ask::{AnswerRange, StateAt, SyncQuery, was};
 use super::events::{Events, data_event};
-use super::history::{History, Timeline, Wanted, history};
+use super::history::{History, HistoryRequest, TimelineSection, history};
 use super::pieces::{PIECE, all};
 use super::unread::{Counter, Unread};
 use crate::Result;
@@ -26,28 +26,28 @@ const HEROES: usize = 5;
 
 /// State under the requested field.
 #[derive(Debug, Default)]
-struct State {
+struct StateSections {
     before: Option<Events>,
     after: Option<Events>,
     after_unstable: Option<Events>,
 }
 
-impl State {
-    fn new(at: StateAt, events: Vec<Box<RawValue>>) -> State {
+impl StateSections {
+    fn new(at: StateAt, events: Vec<Box<RawValue>>) -> StateSections {
         let events = Some(Events::from(events));
         match at {
-            StateAt::Start => State {
+            StateAt::Start => StateSections {
                 before: events.filter(|e| !e.is_empty()),
-                ..State::default()
+                ..StateSections::default()
             },
             // Sent even when empty: the field tells the client that the server supports it.
-            StateAt::End => State {
+            StateAt::End => StateSections {
                 after: events,
-                ..State::default()
+                ..StateSections::default()
             },
-            StateAt::EndUnstable => State {
+            StateAt::EndUnstable => StateSections {
                 after_unstable: events,
-                ..State::default()
+                ..StateSections::default()
             },
         }
     }
@@ -94,7 +94,7 @@ pub(crate) struct Joined {
         skip_serializing_if = "Option::is_none"
     )]
     state_after_unstable: Option<Events>,
-    timeline: Timeline,
+    timeline: TimelineSection,
     #[serde(skip_serializing_if = "Events::is_empty")]
     ephemeral: Events,
     #[serde(skip_serializing_if = "Events::is_empty")]
@@ -120,7 +120,7 @@ pub(crate) struct Left {
         skip_serializing_if = "Option::is_none"
     )]
     state_after_unstable: Option<Events>,
-    timeline: Timeline,
+    timeline: TimelineSection,
     #[serde(skip_serializing_if = "Events::is_empty")]
     account_data: Events,
 }
@@ -153,38 +153,38 @@ impl Stripped {
 pub(crate) fn joined(
     db: &mut Conn,
     fleeting: &Fleeting,
-    ask: &Ask,
+    ask: &SyncQuery,
     room_id: &str,
     why: Why,
-    stretch: &Stretch<'_>,
+    range: &AnswerRange<'_>,
     unread: &mut Counter<'_>,
 ) -> Result<Option<Joined>> {
     let whole = why.is_new || ask.full_state;
     let history = if whole || why.events {
-        let wanted = Wanted {
+        let wanted = HistoryRequest {
             after: if why.is_new {
                 Position::START
             } else {
-                stretch.after
+                range.after
             },
-            up_to: stretch.head,
+            up_to: range.head,
             whole_state: whole,
-            state_up_to: stretch.head,
+            state_up_to: range.head,
             moved: why.moved,
         };
-        history(db, ask, room_id, &wanted, stretch)?
+        history(db, ask, room_id, &wanted, range)?
     } else {
         History {
-            timeline: Timeline {
-                prev_batch: Token::at(stretch.head).to_string(),
-                ..Timeline::default()
+            timeline: TimelineSection {
+                prev_batch: Token::at(range.head).to_string(),
+                ..TimelineSection::default()
             },
             ..History::default()
         }
     };
-    let ephemeral = ephemeral(db, fleeting, ask, room_id, &why, stretch)?;
+    let ephemeral = ephemeral(db, fleeting, ask, room_id, &why, range)?;
     let account_data = if why.is_new && ask.since.is_some() {
-        whole_account_data(db, ask, room_id, stretch.head)?
+        whole_account_data(db, ask, room_id, range.head)?
     } else {
         why.account_data
     };
@@ -202,9 +202,9 @@ pub(crate) fn joined(
     } else {
         None
     };
-    let state = State::new(ask.state_at, history.state);
+    let state = StateSections::new(ask.state_at, history.state);
     let by_thread = ask.filter.wants_thread_counts();
-    let unread = unread.room(db, room_id, stretch.head, by_thread)?;
+    let unread = unread.room(db, room_id, range.head, by_thread)?;
     let arrived = if why.is_new && ask.since.is_some() {
         let members = memberships::in_room(db, room_id, "join", "", PIECE as i64)?;
         members.into_iter().map(|row| row.user_id).collect()
@@ -231,19 +231,19 @@ pub(crate) fn joined(
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#syncing
 pub(crate) fn left(
     db: &mut Conn,
-    ask: &Ask,
+    ask: &SyncQuery,
     row: &MembershipRow,
     account_data: Vec<Box<RawValue>>,
-    stretch: &Stretch<'_>,
+    range: &AnswerRange<'_>,
 ) -> Result<Left> {
     let (gone, left_at) = (Position(row.position), Position(row.left_at));
     // Not joined since `after`. Includes a user that never joined (`left_at` is 0) in an initial sync (`after` is 0).
     let is_closed = row.is_forgotten() || left_at <= ask.after();
     let is_known = was(db, ask, &row.room_id)?.as_deref() == Some("join");
-    let wanted = Wanted {
+    let wanted = HistoryRequest {
         after: match (is_closed, is_known) {
-            (true, _) => gone.before().max(stretch.after),
-            (false, true) => stretch.after,
+            (true, _) => gone.before().max(range.after),
+            (false, true) => range.after,
             (false, false) => Position::START,
         },
         up_to: gone,
@@ -251,8 +251,8 @@ pub(crate) fn left(
         state_up_to: if is_closed { gone } else { left_at },
         moved: true,
     };
-    let history = history(db, ask, &row.room_id, &wanted, stretch)?;
-    let mut state = State::new(ask.state_at, history.state);
+    let history = history(db, ask, &row.room_id, &wanted, range)?;
+    let mut state = StateSections::new(ask.state_at, history.state);
     if ask.state_at == StateAt::Start {
         state.before.get_or_insert_default();
     }
@@ -268,15 +268,15 @@ pub(crate) fn left(
 fn ephemeral(
     db: &mut Conn,
     fleeting: &Fleeting,
-    ask: &Ask,
+    ask: &SyncQuery,
     room_id: &str,
     why: &Why,
-    stretch: &Stretch<'_>,
+    range: &AnswerRange<'_>,
 ) -> Result<Vec<Box<RawValue>>> {
     let mut events = Vec::new();
     if (why.typing || why.is_new) && ask.filter.wants_ephemeral(room_id, "m.typing") {
         let mut users = fleeting.typing(room_id);
-        users.retain(|user| !stretch.ignored.contains(user));
+        users.retain(|user| !range.ignored.contains(user));
         // A client that just joined assumes that no user is typing, so skip an empty list.
         if !(why.is_new && users.is_empty()) {
             events.push(to_raw_value(&rules::typing(None, &users))?);
@@ -286,7 +286,7 @@ fn ephemeral(
         let first = if why.is_new {
             Position::START
         } else {
-            stretch.after
+            range.after
         };
         let rows = all(|last: Option<&ReceiptRow>| {
             let after = last.map_or(first, |row| Position(row.position));
@@ -294,7 +294,7 @@ fn ephemeral(
                 db,
                 room_id,
                 after,
-                stretch.head,
+                range.head,
                 PIECE as i64,
             )?)
         })?;
@@ -302,7 +302,7 @@ fn ephemeral(
             .into_iter()
             .map(Receipt::from)
             .filter(|receipt| receipt.is_for(&ask.user))
-            .filter(|receipt| !stretch.ignored.contains(receipt.user()))
+            .filter(|receipt| !range.ignored.contains(receipt.user()))
             .collect();
         for event in rules::receipts(None, &receipts) {
             events.push(to_raw_value(&event)?);
@@ -314,7 +314,7 @@ fn ephemeral(
 /// All account data for a room that is new to the client.
 fn whole_account_data(
     db: &mut Conn,
-    ask: &Ask,
+    ask: &SyncQuery,
     room_id: &str,
     head: Position,
 ) -> Result<Vec<Box<RawValue>>> {
@@ -328,7 +328,7 @@ fn whole_account_data(
 /// The number of members, and the heroes if the room has no name. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync
-fn summary(db: &mut Conn, ask: &Ask, room_id: &str) -> Result<Option<Summary>> {
+fn summary(db: &mut Conn, ask: &SyncQuery, room_id: &str) -> Result<Option<Summary>> {
     let Some(room) = rooms::room(db, room_id)? else {
         return Ok(None);
     };

@@ -89,7 +89,7 @@ impl Count {
         }
     }
 
-    fn told(self) -> Unread {
+    fn unread_of(self) -> Unread {
         let is_plain = self.encrypted == 0;
         Unread {
             highlight_count: is_plain.then_some(self.highlights),
@@ -98,40 +98,40 @@ impl Count {
     }
 }
 
-type Counts = BTreeMap<String, Count>;
+type ThreadCounts = BTreeMap<String, Count>;
 
 /// Cached counts up to a position; valid while `basis` is the same.
 #[derive(Debug, Clone)]
-struct Known {
+struct CachedCounts {
     basis: u64,
     up_to: Position,
-    counts: Counts,
+    counts: ThreadCounts,
 }
 
 /// The cache of counts, by user and room.
 #[derive(Debug)]
-pub(crate) struct Memory(Mutex<Bounded<(String, String), Known>>);
+pub(crate) struct UnreadCache(Mutex<Bounded<(String, String), CachedCounts>>);
 
-impl Default for Memory {
-    fn default() -> Memory {
+impl Default for UnreadCache {
+    fn default() -> UnreadCache {
         let bounded = Bounded::new(
             REMEMBERED,
-            |(user, room): &(String, String), known: &Known| {
+            |(user, room): &(String, String), known: &CachedCounts| {
                 let threads = known.counts.keys();
                 user.len() + room.len() + threads.map(|thread| ENTRY + thread.len()).sum::<usize>()
             },
         );
-        Memory(Mutex::new(bounded))
+        UnreadCache(Mutex::new(bounded))
     }
 }
 
-impl Memory {
-    fn get(&self, user: &str, room: &str) -> Option<Known> {
+impl UnreadCache {
+    fn get(&self, user: &str, room: &str) -> Option<CachedCounts> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.get(&(user.to_owned(), room.to_owned()))
     }
 
-    fn put(&self, user: &str, room: &str, now: Known) {
+    fn put(&self, user: &str, room: &str, now: CachedCounts) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.put((user.to_owned(), room.to_owned()), now);
     }
@@ -141,7 +141,7 @@ impl Memory {
 pub(crate) struct Counter<'a> {
     user: &'a str,
     ignored: &'a Ignored,
-    memory: &'a Memory,
+    cache: &'a UnreadCache,
     /// The user's push rules, and a fingerprint of them and of the ignored users; read when first needed.
     rules: Option<(Rc<Ruleset>, u64)>,
     /// How many events may still be read.
@@ -149,11 +149,11 @@ pub(crate) struct Counter<'a> {
 }
 
 impl<'a> Counter<'a> {
-    pub(crate) fn new(user: &'a str, ignored: &'a Ignored, memory: &'a Memory) -> Counter<'a> {
+    pub(crate) fn new(user: &'a str, ignored: &'a Ignored, cache: &'a UnreadCache) -> Counter<'a> {
         Counter {
             user,
             ignored,
-            memory,
+            cache,
             rules: None,
             left: IN_ALL,
         }
@@ -174,13 +174,13 @@ impl<'a> Counter<'a> {
         let (rules, basis) = self.rules(db)?;
         let basis = fingerprint(&(basis, &marks));
         let mut known = self
-            .memory
+            .cache
             .get(self.user, room_id)
             .filter(|known| known.basis == basis && known.up_to <= head)
-            .unwrap_or(Known {
+            .unwrap_or(CachedCounts {
                 basis,
                 up_to: marks.all,
-                counts: Counts::new(),
+                counts: ThreadCounts::new(),
             });
         let mut rows = self.unseen(db, room_id, known.up_to, head)?;
         let is_redaction = |row: &EventRow| row.kind == "m.room.redaction";
@@ -196,11 +196,11 @@ impl<'a> Counter<'a> {
             }
         }
         known.up_to = head;
-        let told = told(&known.counts, by_thread);
+        let unread = unread_of(&known.counts, by_thread);
         if known.counts.len() <= THREADS {
-            self.memory.put(self.user, room_id, known);
+            self.cache.put(self.user, room_id, known);
         }
-        Ok(told)
+        Ok(unread)
     }
 
     fn rules(&mut self, db: &mut Conn) -> Result<(Rc<Ruleset>, u64)> {
@@ -236,7 +236,7 @@ impl<'a> Counter<'a> {
         marks: &Marks,
         rules: &Ruleset,
         context: &PushConditionRoomCtx,
-        counts: &mut Counts,
+        counts: &mut ThreadCounts,
     ) {
         let thread = thread(row);
         if row.kind == "m.room.member" && row.state_key.as_deref() == Some(self.user) {
@@ -383,20 +383,20 @@ fn creators(db: &mut Conn, room_id: &str) -> Result<RoomPowerLevelsRules> {
 /// Counts as clients get them: one sum, or one for each thread. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync
-fn told(counts: &Counts, by_thread: bool) -> RoomUnread {
+fn unread_of(counts: &ThreadCounts, by_thread: bool) -> RoomUnread {
     if !by_thread {
         let sum = counts.values().copied().fold(Count::default(), Count::add);
         return RoomUnread {
-            room: Some(sum.told()),
+            room: Some(sum.unread_of()),
             threads: BTreeMap::new(),
         };
     }
     let main = counts.get(MAIN).copied().unwrap_or_default();
     let threads = counts.iter().filter(|(thread, _)| *thread != MAIN);
     RoomUnread {
-        room: Some(main.told()),
+        room: Some(main.unread_of()),
         threads: threads
-            .map(|(id, count)| (id.clone(), count.told()))
+            .map(|(id, count)| (id.clone(), count.unread_of()))
             .collect(),
     }
 }
@@ -420,7 +420,7 @@ mod tests {
             (count(0, 0, 2), (None, None)),
         ];
         for (count, expected) in cases {
-            let told = count.told();
+            let told = count.unread_of();
             let told = (told.notification_count, told.highlight_count);
             assert_eq!(told, expected, "{count:?}");
         }

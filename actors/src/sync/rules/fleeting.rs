@@ -12,7 +12,7 @@ use crate::{Refusal, Result};
 
 /// An ephemeral event, in the format of clients and services.
 #[derive(Debug, Serialize)]
-pub struct Fleet<'a, C> {
+pub struct EphemeralEvent<'a, C> {
     content: C,
     #[serde(skip_serializing_if = "Option::is_none")]
     room_id: Option<&'a str>,
@@ -30,8 +30,11 @@ pub struct TypingContent<'a> {
 /// The typing event of a room ([spec]); `room_id` is written for services only.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#mtyping
-pub fn typing<'a>(room_id: Option<&'a str>, users: &'a [String]) -> Fleet<'a, TypingContent<'a>> {
-    Fleet {
+pub fn typing<'a>(
+    room_id: Option<&'a str>,
+    users: &'a [String],
+) -> EphemeralEvent<'a, TypingContent<'a>> {
+    EphemeralEvent {
         content: TypingContent { user_ids: users },
         room_id,
         sender: None,
@@ -94,14 +97,14 @@ impl Receipt {
 
 /// The time and thread of a receipt.
 #[derive(Debug, Serialize)]
-pub struct Read<'a> {
+pub struct ReceiptData<'a> {
     #[serde(skip_serializing_if = "str::is_empty")]
     thread_id: &'a str,
     ts: i64,
 }
 
 /// event → receipt type → user → time and thread.
-type ReceiptContent<'a> = BTreeMap<&'a str, BTreeMap<&'a str, BTreeMap<&'a str, Read<'a>>>>;
+type ReceiptContent<'a> = BTreeMap<&'a str, BTreeMap<&'a str, BTreeMap<&'a str, ReceiptData<'a>>>>;
 
 /// The receipt events of a room ([spec]); `room_id` is written for services only. One event can hold only one receipt per user, type
 /// and message, so a user's receipts on one message in several threads are in as many events.
@@ -110,10 +113,10 @@ type ReceiptContent<'a> = BTreeMap<&'a str, BTreeMap<&'a str, BTreeMap<&'a str, 
 pub fn receipts<'a>(
     room_id: Option<&'a str>,
     receipts: &'a [Receipt],
-) -> Vec<Fleet<'a, ReceiptContent<'a>>> {
+) -> Vec<EphemeralEvent<'a, ReceiptContent<'a>>> {
     let mut contents: Vec<ReceiptContent<'a>> = Vec::new();
     for receipt in receipts {
-        let read = Read {
+        let read = ReceiptData {
             thread_id: &receipt.thread,
             ts: receipt.ts,
         };
@@ -131,7 +134,7 @@ pub fn receipts<'a>(
         let of_kind = of_event.entry(&receipt.kind).or_default();
         of_kind.insert(&receipt.user, read);
     }
-    let event = |content| Fleet {
+    let event = |content| EphemeralEvent {
         content,
         room_id,
         sender: None,
@@ -140,15 +143,15 @@ pub fn receipts<'a>(
     contents.into_iter().map(event).collect()
 }
 
-// ANCHOR: is_privy
+// ANCHOR: may_receive_private
 /// Whether a service may receive a user's private data: a private receipt, or presence without a common room. It may for its own
 /// users ([spec]), and for users that it only observes if the administrator allows it.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#pushing-ephemeral-data
-pub fn is_privy(service: &Service, claim: Option<Claim>) -> bool {
+pub fn may_receive_private(service: &Service, claim: Option<Claim>) -> bool {
     claim.is_some_and(|claim| claim.is_exclusive() || service.observes)
 }
-// ANCHOR_END: is_privy
+// ANCHOR_END: may_receive_private
 
 /// The longest status message, in bytes: it is sent to every member of the user's rooms.
 const STATUS_BYTES: usize = 1024;
@@ -188,8 +191,8 @@ pub fn presence<'a>(
     user_id: &'a str,
     presence: &'a Presence,
     now: i64,
-) -> Fleet<'a, PresenceContent<'a>> {
-    Fleet {
+) -> EphemeralEvent<'a, PresenceContent<'a>> {
+    EphemeralEvent {
         content: PresenceContent {
             currently_active: presence.state == "online",
             last_active_ago: (now - presence.since).max(0),
@@ -258,10 +261,10 @@ mod tests {
             )];
             let all = Interests::compile("test", all, Proposals::default()).expect("patterns");
             let service = &all.services()[0];
-            let privy = |claim| is_privy(service, claim);
-            assert!(privy(Some(Claim::Exclusive)) && privy(Some(Claim::Sender)));
-            assert_eq!(privy(Some(Claim::Shared)), observes);
-            assert!(!privy(None));
+            let may = |claim| may_receive_private(service, claim);
+            assert!(may(Some(Claim::Exclusive)) && may(Some(Claim::Sender)));
+            assert_eq!(may(Some(Claim::Shared)), observes);
+            assert!(!may(None));
         }
     }
 

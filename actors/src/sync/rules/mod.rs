@@ -100,7 +100,7 @@ pub struct Happened {
 
 /// The list of `device_lists` that a user is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Word {
+pub enum DeviceListChange {
     /// Query the user's devices again.
     Changed,
     /// Stop tracking the user's devices.
@@ -112,13 +112,13 @@ pub enum Word {
 /// Rooms that are not encrypted count too: a client may turn encryption on at any time.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#tracking-the-device-list-for-a-user
-pub fn word(happened: Happened, share_a_room: bool) -> Option<Word> {
+pub fn device_list_change(happened: Happened, share_a_room: bool) -> Option<DeviceListChange> {
     if happened.own_view {
-        Some(Word::Changed)
+        Some(DeviceListChange::Changed)
     } else if share_a_room {
-        (happened.keys || happened.met).then_some(Word::Changed)
+        (happened.keys || happened.met).then_some(DeviceListChange::Changed)
     } else {
-        happened.parted.then_some(Word::Left)
+        happened.parted.then_some(DeviceListChange::Left)
     }
 }
 
@@ -242,20 +242,44 @@ mod tests {
             parted,
         };
         let cases = [
-            (happened(true, false, false), true, Some(Word::Changed)),
+            (
+                happened(true, false, false),
+                true,
+                Some(DeviceListChange::Changed),
+            ),
             (happened(true, false, false), false, None),
-            (happened(false, true, false), true, Some(Word::Changed)),
+            (
+                happened(false, true, false),
+                true,
+                Some(DeviceListChange::Changed),
+            ),
             // They shared a room for a while between the two requests.
             (happened(false, true, false), false, None),
-            (happened(false, false, true), false, Some(Word::Left)),
+            (
+                happened(false, false, true),
+                false,
+                Some(DeviceListChange::Left),
+            ),
             // They still share another room.
             (happened(false, false, true), true, None),
-            (happened(true, false, true), false, Some(Word::Left)),
-            (happened(false, true, true), true, Some(Word::Changed)),
+            (
+                happened(true, false, true),
+                false,
+                Some(DeviceListChange::Left),
+            ),
+            (
+                happened(false, true, true),
+                true,
+                Some(DeviceListChange::Changed),
+            ),
             (happened(false, false, false), true, None),
         ];
         for (happened, share, expected) in cases {
-            assert_eq!(word(happened, share), expected, "{happened:?} {share}");
+            assert_eq!(
+                device_list_change(happened, share),
+                expected,
+                "{happened:?} {share}"
+            );
         }
     }
 

@@ -43,7 +43,9 @@ impl Token {
                 None => number(text).map(Token::at),
             }
         };
-        parts().ok_or_else(|| Refusal::InvalidParam("this is not a token of a sync".into()).into())
+        parts().ok_or_else(|| {
+            Refusal::InvalidParam("this is not a `since` token of this server".into()).into()
+        })
     }
 
     /// The token, limited to a head: a token can be above it after a backup was restored.

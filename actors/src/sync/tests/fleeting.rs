@@ -1,59 +1,59 @@
-//! Typing, receipts and presence, for people and for services.
+//! Typing, receipts and presence, for clients and for application services.
 
 use super::*;
 
 #[actix::test]
-async fn typing_is_heard_and_ends_by_itself() {
-    let house = House::new().await;
-    let room = house.room("ann").await;
-    house.join("bob", &room).await;
+async fn typing_is_sent_and_expires() {
+    let server = TestServer::new().await;
+    let room = server.room("ann").await;
+    server.join("bob", &room).await;
     assert!(matches!(
-        house.type_in("cat", &room, Some(5)).await,
+        server.type_in("cat", &room, Some(5)).await,
         Err(Error::Refused(Refusal::Forbidden(_)))
     ));
-    let first = house.sync("ann", None).await;
+    let first = server.sync("ann", None).await;
     let typing = |answer: &Value| {
         answer["rooms"]["join"][room.as_str()]["ephemeral"]["events"][0]["content"]["user_ids"]
             .clone()
     };
-    let waiting = house.wait("ann", next(&first)).await;
-    house.type_in("bob", &room, Some(5)).await.expect("typing");
+    let waiting = server.wait("ann", next(&first)).await;
+    server.type_in("bob", &room, Some(5)).await.expect("typing");
     let began = waiting.await.expect("an answer");
     assert_eq!(typing(&began), json!(["@bob:test"]));
-    // Who comes now sees it too, and who has seen it does not hear it again.
+    // An initial sync has it too, and a client that has got it does not get it again.
     assert_eq!(
-        typing(&house.sync("ann/TWO", None).await),
+        typing(&server.sync("ann/TWO", None).await),
         json!(["@bob:test"])
     );
     assert!(
-        house
+        server
             .sync("ann", Some(next(&began)))
             .await
             .get("rooms")
             .is_none()
     );
 
-    let waiting = house.wait("ann", next(&began)).await;
-    house.actors.env.clock.advance(Duration::from_secs(5));
+    let waiting = server.wait("ann", next(&began)).await;
+    server.actors.env.clock.advance(Duration::from_secs(5));
     let ended = waiting.await.expect("an answer");
     assert_eq!(typing(&ended), json!([]));
-    house
+    server
         .type_in("bob", &room, None)
         .await
         .expect("nothing new");
     assert_eq!(
-        next(&house.sync("ann", Some(next(&ended))).await),
+        next(&server.sync("ann", Some(next(&ended))).await),
         next(&ended)
     );
 }
 
 #[actix::test]
-async fn receipts_are_heard_but_for_private_ones() {
-    let house = House::new().await;
-    let room = house.room("ann").await;
-    house.join("bob", &room).await;
-    house.say("ann", &room, "read me").await;
-    let first = house.sync("ann", None).await;
+async fn receipts_are_sent_except_private_ones() {
+    let server = TestServer::new().await;
+    let room = server.room("ann").await;
+    server.join("bob", &room).await;
+    server.say("ann", &room, "read me").await;
+    let first = server.sync("ann", None).await;
     let events = &first["rooms"]["join"][room.as_str()]["timeline"]["events"];
     let event = events.as_array().and_then(|e| e.last()).expect("an event")["event_id"].clone();
     let event = event.as_str().expect("an id");
@@ -66,20 +66,20 @@ async fn receipts_are_heard_but_for_private_ones() {
             thread: String::new(),
         }],
     };
-    ask(&house.actors.rooms, mark(MarkKind::ReadPrivate))
+    ask(&server.actors.rooms, mark(MarkKind::ReadPrivate))
         .await
         .expect("marked");
-    let nothing = house.sync("ann", Some(next(&first))).await;
+    let nothing = server.sync("ann", Some(next(&first))).await;
     assert!(nothing.get("rooms").is_none());
-    let own = house.sync("bob", Some(next(&first))).await;
+    let own = server.sync("bob", Some(next(&first))).await;
     let receipt = |answer: &Value, kind: &str| {
         answer["rooms"]["join"][room.as_str()]["ephemeral"]["events"][0]["content"][event][kind]
             .clone()
     };
     assert!(receipt(&own, "m.read.private").get("@bob:test").is_some());
 
-    let waiting = house.wait("ann", next(&nothing)).await;
-    ask(&house.actors.rooms, mark(MarkKind::Read))
+    let waiting = server.wait("ann", next(&nothing)).await;
+    ask(&server.actors.rooms, mark(MarkKind::Read))
         .await
         .expect("marked");
     let heard = waiting.await.expect("an answer");
@@ -90,18 +90,21 @@ async fn receipts_are_heard_but_for_private_ones() {
 }
 
 #[actix::test]
-async fn presence_is_for_those_who_share_a_room() {
-    let house = House::new().await;
-    let room = house.room("ann").await;
-    house.join("bob", &room).await;
-    let (ann, cat) = (house.sync("ann", None).await, house.sync("cat", None).await);
-    let waiting = house.wait("ann", next(&ann)).await;
+async fn presence_is_sent_to_users_that_share_a_room() {
+    let server = TestServer::new().await;
+    let room = server.room("ann").await;
+    server.join("bob", &room).await;
+    let (ann, cat) = (
+        server.sync("ann", None).await,
+        server.sync("cat", None).await,
+    );
+    let waiting = server.wait("ann", next(&ann)).await;
     let message = SetPresence {
         user: user("bob"),
         state: "online".to_owned(),
         message: Some("here".to_owned()),
     };
-    ask(&house.actors.sync, message).await.expect("set");
+    ask(&server.actors.sync, message).await.expect("set");
     let answer = waiting.await.expect("an answer");
     let event = &answer["presence"]["events"][0];
     assert_eq!(
@@ -109,7 +112,7 @@ async fn presence_is_for_those_who_share_a_room() {
         (&json!("@bob:test"), &json!("online"))
     );
     assert!(
-        house
+        server
             .sync("cat", Some(next(&cat)))
             .await
             .get("presence")
@@ -118,8 +121,8 @@ async fn presence_is_for_those_who_share_a_room() {
 }
 
 #[actix::test]
-async fn a_service_that_listens_is_told_of_typing_and_receipts() {
-    let house = House::new().await;
+async fn a_service_that_asks_for_ephemeral_events_gets_typing_and_receipts() {
+    let server = TestServer::new().await;
     let service = |id: &str, listens: bool| {
         let value = json!({"id": id, "url": "http://localhost:9", "as_token": id, "hs_token": id,
             "sender_localpart": format!("{id}bot"), "receive_ephemeral": listens,
@@ -135,7 +138,7 @@ async fn a_service_that_listens_is_told_of_typing_and_receipts() {
         Proposals::default(),
     );
     let interests = std::sync::Arc::new(interests.expect("patterns"));
-    house
+    server
         .actors
         .env
         .store
@@ -145,12 +148,12 @@ async fn a_service_that_listens_is_told_of_typing_and_receipts() {
         })
         .await
         .expect("swapped");
-    let (room, elsewhere) = (house.room("ann").await, house.room("ann").await);
+    let (room, elsewhere) = (server.room("ann").await, server.room("ann").await);
     for ghost in ["irc_bob", "deaf_bob"] {
-        house.join(ghost, &room).await;
+        server.join(ghost, &room).await;
     }
-    house.type_in("ann", &room, Some(5)).await.expect("typing");
-    house
+    server.type_in("ann", &room, Some(5)).await.expect("typing");
+    server
         .type_in("ann", &elsewhere, Some(5))
         .await
         .expect("typing");
@@ -158,15 +161,15 @@ async fn a_service_that_listens_is_told_of_typing_and_receipts() {
         service: ServiceId::from(id),
         limit: 100,
     };
-    let sync = house.actors.sync.addr();
-    let taken = sync.send(take("irc")).await.expect("words");
+    let sync = server.actors.sync.addr();
+    let taken = sync.send(take("irc")).await.expect("events");
     let taken: Vec<&str> = taken.iter().map(|json| json.get()).collect();
     let expected =
         json!({"content": {"user_ids": ["@ann:test"]}, "room_id": room, "type": "m.typing"});
     assert_eq!(taken, [expected.to_string()]);
-    assert!(sync.send(take("deaf")).await.expect("words").is_empty());
+    assert!(sync.send(take("deaf")).await.expect("events").is_empty());
 
-    let first = house.sync("ann", None).await;
+    let first = server.sync("ann", None).await;
     let events = &first["rooms"]["join"][room.as_str()]["timeline"]["events"];
     let event = events.as_array().and_then(|e| e.last()).expect("an event")["event_id"].clone();
     for (name, kind) in [
@@ -182,11 +185,11 @@ async fn a_service_that_listens_is_told_of_typing_and_receipts() {
                 thread: String::new(),
             }],
         };
-        ask(&house.actors.rooms, message).await.expect("marked");
+        ask(&server.actors.rooms, message).await.expect("marked");
     }
     let mut taken = Vec::new();
     while taken.is_empty() {
-        taken = sync.send(take("irc")).await.expect("words");
+        taken = sync.send(take("irc")).await.expect("events");
         tokio::task::yield_now().await;
     }
     assert_eq!(taken.len(), 1);

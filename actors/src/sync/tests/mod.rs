@@ -1,4 +1,4 @@
-//! Answers on a real store, with actors around it.
+//! Tests of `/sync` with a real database and all actors.
 
 mod fleeting;
 mod rooms;
@@ -27,7 +27,7 @@ use crate::to_device_inbox::{Deposit, Target};
 use crate::wire::Hooks;
 use crate::{Actors, Clock, Error, Identity, Ids, Refusal, Settings, ask};
 
-struct House {
+struct TestServer {
     actors: Actors,
     _folder: tempfile::TempDir,
 }
@@ -36,7 +36,7 @@ fn user(name: &str) -> OwnedUserId {
     UserId::parse(format!("@{name}:test")).expect("a user id")
 }
 
-/// `ann` is ann on her only device; `ann/TWO` is another one.
+/// `ann` stands for ann's first device; `ann/TWO` for another one.
 fn by(name: &str) -> Identity {
     let (name, device) = name.split_once('/').unwrap_or((name, "ONE"));
     Identity {
@@ -50,8 +50,8 @@ fn raw(value: &Value) -> Box<RawValue> {
     serde_json::value::to_raw_value(value).expect("JSON")
 }
 
-fn question(name: &str, since: Option<&str>) -> Question {
-    Question {
+fn request(name: &str, since: Option<&str>) -> SyncRequest {
+    SyncRequest {
         presence: "offline".to_owned(),
         by: by(name),
         since: since.map(str::to_owned),
@@ -77,8 +77,8 @@ fn timeline(answer: &Value, section: &str, room: &OwnedRoomId) -> Vec<String> {
     events.iter().map(name).collect()
 }
 
-impl House {
-    async fn new() -> House {
+impl TestServer {
+    async fn new() -> TestServer {
         let folder = tempfile::tempdir().expect("a folder");
         let url = format!("sqlite:{}", folder.path().join("db").display());
         let actors = start(Parts {
@@ -103,13 +103,13 @@ impl House {
         })
         .await
         .expect("actors");
-        let house = House {
+        let server = TestServer {
             actors,
             _folder: folder,
         };
         for name in ["ann", "ann/TWO", "bob", "cat"] {
             let Identity { user, device, .. } = by(name);
-            house
+            server
                 .write(move |tx| {
                     let device = device.as_ref().expect("a device");
                     accounts::register(tx, &UserRow::new(user.as_str(), 0))?;
@@ -117,7 +117,7 @@ impl House {
                 })
                 .await;
         }
-        house
+        server
     }
 
     async fn write<T: Send + 'static>(
@@ -127,25 +127,25 @@ impl House {
         self.actors.env.store.write(write).await.expect("a write")
     }
 
-    async fn ask(&self, question: Question) -> Result<Value> {
-        let json = answer(&self.actors, question, || ()).await?;
+    async fn ask(&self, request: SyncRequest) -> Result<Value> {
+        let json = answer(&self.actors, request, || ()).await?;
         Ok(serde_json::from_str(&json).expect("JSON"))
     }
 
     async fn sync(&self, name: &str, since: Option<&str>) -> Value {
-        self.ask(question(name, since)).await.expect("an answer")
+        self.ask(request(name, since)).await.expect("an answer")
     }
 
-    /// A request that waits: it is waiting when this returns.
+    /// Start a request that waits; it is waiting when this returns.
     async fn wait(&self, name: &str, since: &str) -> tokio::task::JoinHandle<Value> {
-        let question = Question {
+        let request = SyncRequest {
             timeout: Duration::from_secs(30),
-            ..question(name, Some(since))
+            ..request(name, Some(since))
         };
         let before = self.waiting().await;
         let actors = self.actors.clone();
         let waiting = actix::spawn(async move {
-            let json = answer(&actors, question, || ()).await.expect("an answer");
+            let json = answer(&actors, request, || ()).await.expect("an answer");
             serde_json::from_str(&json).expect("JSON")
         });
         while self.waiting().await == before {
@@ -162,11 +162,11 @@ impl House {
     }
 
     async fn room(&self, creator: &str) -> OwnedRoomId {
-        let wishes = CreateRoom {
+        let request = CreateRoom {
             preset: Some(Preset::Public),
             ..CreateRoom::new(by(creator))
         };
-        ask(&self.actors.rooms, wishes).await.expect("a room")
+        ask(&self.actors.rooms, request).await.expect("a room")
     }
 
     async fn say(&self, name: &str, room: &OwnedRoomId, text: &str) {

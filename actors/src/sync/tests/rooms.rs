@@ -1,15 +1,15 @@
-//! Rooms come and go, and with them those whose devices matter.
+//! Rooms in an answer, and device lists.
 
 use super::*;
 
 #[actix::test]
-async fn an_invite_a_join_and_a_leave() {
-    let house = House::new().await;
-    let room = house.room("ann").await;
-    house.say("ann", &room, "before").await;
-    let first = house.sync("bob", None).await;
-    let waiting = house.wait("bob", next(&first)).await;
-    house.act("ann", Action::Invite, "bob", &room).await;
+async fn an_invite_a_join_and_a_leave_are_answered() {
+    let server = TestServer::new().await;
+    let room = server.room("ann").await;
+    server.say("ann", &room, "before").await;
+    let first = server.sync("bob", None).await;
+    let waiting = server.wait("bob", next(&first)).await;
+    server.act("ann", Action::Invite, "bob", &room).await;
     let invited = waiting.await.expect("an answer");
     let state = &invited["rooms"]["invite"][room.as_str()]["invite_state"]["events"];
     let kinds: Vec<&str> = state
@@ -23,45 +23,45 @@ async fn an_invite_a_join_and_a_leave() {
         "{kinds:?}"
     );
 
-    house.join("bob", &room).await;
-    let joined = house.sync("bob", Some(next(&invited))).await;
+    server.join("bob", &room).await;
+    let joined = server.sync("bob", Some(next(&invited))).await;
     assert!(
         timeline(&joined, "join", &room).contains(&"before".to_owned()),
         "history is shared"
     );
     assert_eq!(joined["device_lists"]["changed"], json!(["@ann:test"]));
-    let again = house.sync("bob", Some(next(&joined))).await;
+    let again = server.sync("bob", Some(next(&joined))).await;
     assert!(again.get("rooms").is_none() && again.get("device_lists").is_none());
 
-    house.act("bob", Action::Leave, "bob", &room).await;
-    house.say("ann", &room, "after").await;
-    let left = house.sync("bob", Some(next(&joined))).await;
+    server.act("bob", Action::Leave, "bob", &room).await;
+    server.say("ann", &room, "after").await;
+    let left = server.sync("bob", Some(next(&joined))).await;
     assert_eq!(timeline(&left, "leave", &room), ["m.room.member"]);
     assert_eq!(left["device_lists"], json!({"left": ["@ann:test"]}));
     assert!(
-        house
+        server
             .sync("bob", Some(next(&left)))
             .await
             .get("rooms")
             .is_none()
     );
     assert!(
-        house.sync("bob", None).await.get("rooms").is_none(),
+        server.sync("bob", None).await.get("rooms").is_none(),
         "left rooms are not asked for"
     );
-    let with_left = Question {
+    let with_left = SyncRequest {
         filter: Some(r#"{"room": {"include_leave": true}}"#.to_owned()),
-        ..question("bob", None)
+        ..request("bob", None)
     };
-    let all = house.ask(with_left).await.expect("an answer");
+    let all = server.ask(with_left).await.expect("an answer");
     let shown = timeline(&all, "leave", &room);
     assert!(shown.contains(&"before".to_owned()) && !shown.contains(&"after".to_owned()));
 }
 
 #[actix::test]
-async fn what_was_said_before_one_joined_may_be_hidden() {
-    let house = House::new().await;
-    let wishes = CreateRoom {
+async fn events_before_the_join_may_be_hidden() {
+    let server = TestServer::new().await;
+    let request = CreateRoom {
         preset: Some(Preset::Public),
         initial_state: vec![InitialState {
             kind: "m.room.history_visibility".to_owned(),
@@ -70,21 +70,21 @@ async fn what_was_said_before_one_joined_may_be_hidden() {
         }],
         ..CreateRoom::new(by("ann"))
     };
-    let room = ask(&house.actors.rooms, wishes).await.expect("a room");
-    let first = house.sync("bob", None).await;
-    house.say("ann", &room, "hidden").await;
-    house.join("bob", &room).await;
-    house.say("ann", &room, "seen").await;
+    let room = ask(&server.actors.rooms, request).await.expect("a room");
+    let first = server.sync("bob", None).await;
+    server.say("ann", &room, "hidden").await;
+    server.join("bob", &room).await;
+    server.say("ann", &room, "seen").await;
     for since in [None, Some(next(&first))] {
-        let shown = timeline(&house.sync("bob", since).await, "join", &room);
+        let shown = timeline(&server.sync("bob", since).await, "join", &room);
         assert!(!shown.contains(&"hidden".to_owned()), "{shown:?}");
         assert_eq!(shown.last().map(String::as_str), Some("seen"));
     }
-    let second = house.sync("bob", Some(next(&first))).await;
-    house.act("bob", Action::Leave, "bob", &room).await;
-    house.say("ann", &room, "hidden too").await;
-    house.join("bob", &room).await;
-    let answer = house.sync("bob", Some(next(&second))).await;
+    let second = server.sync("bob", Some(next(&first))).await;
+    server.act("bob", Action::Leave, "bob", &room).await;
+    server.say("ann", &room, "hidden too").await;
+    server.join("bob", &room).await;
+    let answer = server.sync("bob", Some(next(&second))).await;
     assert_eq!(
         timeline(&answer, "join", &room),
         ["m.room.member", "m.room.member"]
@@ -92,15 +92,15 @@ async fn what_was_said_before_one_joined_may_be_hidden() {
 }
 
 #[actix::test]
-async fn a_gap_is_said_and_its_state_is_sent() {
-    let house = House::new().await;
-    let room = house.room("ann").await;
-    let first = house.sync("ann", None).await;
-    house.join("bob", &room).await;
+async fn a_gap_is_marked_and_its_state_is_sent() {
+    let server = TestServer::new().await;
+    let room = server.room("ann").await;
+    let first = server.sync("ann", None).await;
+    server.join("bob", &room).await;
     for i in 0..12 {
-        house.say("ann", &room, &i.to_string()).await;
+        server.say("ann", &room, &i.to_string()).await;
     }
-    let answer = house.sync("ann", Some(next(&first))).await;
+    let answer = server.sync("ann", Some(next(&first))).await;
     let joined = &answer["rooms"]["join"][room.as_str()];
     assert_eq!(timeline(&answer, "join", &room).len(), 10);
     assert_eq!(joined["timeline"]["limited"], true);
@@ -110,7 +110,7 @@ async fn a_gap_is_said_and_its_state_is_sent() {
     assert_eq!(joined["summary"]["m.joined_member_count"], 2);
 
     let rest = crate::rooms::queries::messages(
-        &house.actors.env,
+        &server.actors.env,
         &by("ann"),
         &room,
         crate::rooms::queries::Page {
@@ -138,11 +138,11 @@ async fn a_gap_is_said_and_its_state_is_sent() {
         (StateAt::End, "state_after"),
         (StateAt::EndUnstable, "org.matrix.msc4222.state_after"),
     ] {
-        let answer = house
-            .ask(Question {
+        let answer = server
+            .ask(SyncRequest {
                 filter: Some(filter.to_owned()),
                 state_at: at,
-                ..question("ann", Some(next(&first)))
+                ..request("ann", Some(next(&first)))
             })
             .await
             .expect("an answer");
@@ -151,11 +151,11 @@ async fn a_gap_is_said_and_its_state_is_sent() {
         assert_eq!(joined[key]["events"][0]["state_key"], "@bob:test");
         assert!(joined.get("state").is_none());
     }
-    let whole = Question {
+    let whole = SyncRequest {
         full_state: true,
-        ..question("bob", Some(next(&answer)))
+        ..request("bob", Some(next(&answer)))
     };
-    let whole = house.ask(whole).await.expect("an answer");
+    let whole = server.ask(whole).await.expect("an answer");
     let state = &whole["rooms"]["join"][room.as_str()]["state"]["events"];
     assert!(
         state.as_array().is_some_and(|s| s.len() > 5),
@@ -163,17 +163,17 @@ async fn a_gap_is_said_and_its_state_is_sent() {
     );
 }
 
-/// What a long or a pruned log leads to must be what each of its lines would have led to.
+/// For a long or a pruned log, the answer from the rooms must equal the answer from the log's lines.
 #[actix::test]
-async fn whose_devices_changed_since_long_ago() {
-    let house = House::new().await;
-    let room = house.room("ann").await;
+async fn an_old_token_gets_the_same_device_lists_as_the_log_gives() {
+    let server = TestServer::new().await;
+    let room = server.room("ann").await;
     for user in ["bob", "cat", "dan"] {
-        house.join(user, &room).await;
+        server.join(user, &room).await;
     }
-    let first = house.sync("ann", None).await;
+    let first = server.sync("ann", None).await;
     let old = next(&first).to_owned();
-    house
+    server
         .write(|tx| {
             for n in 0..1_100 {
                 schema::device_log::keys_changed(tx, &format!("@stranger{n}:test"))?;
@@ -182,15 +182,15 @@ async fn whose_devices_changed_since_long_ago() {
             schema::device_log::keys_changed(tx, "@bob:test")
         })
         .await;
-    house.act("cat", Action::Leave, "cat", &room).await;
-    house.join("fay", &room).await;
-    let lists = house.sync("ann", Some(&old)).await["device_lists"].clone();
+    server.act("cat", Action::Leave, "cat", &room).await;
+    server.join("fay", &room).await;
+    let lists = server.sync("ann", Some(&old)).await["device_lists"].clone();
     assert_eq!(
         lists,
         json!({"changed": ["@bob:test", "@eve:test", "@fay:test"], "left": ["@cat:test"]})
     );
-    // Where the log begins after the token, everybody in the rooms may have changed.
-    let pruned = house
+    // If the log was pruned beyond the token, every member of the rooms may have changed.
+    let pruned = server
         .write(|tx| {
             let head = tx.head();
             schema::device_log::set_cursor(tx, head)?;
@@ -202,61 +202,61 @@ async fn whose_devices_changed_since_long_ago() {
         })
         .await;
     assert_eq!(pruned, 2, "in pieces");
-    let lists = house.sync("ann", Some(&old)).await["device_lists"].clone();
+    let lists = server.sync("ann", Some(&old)).await["device_lists"].clone();
     let everybody = json!(["@ann:test", "@bob:test", "@dan:test", "@fay:test"]);
     assert_eq!(lists, json!({"changed": everybody, "left": ["@cat:test"]}));
-    let now = house.sync("ann", None).await;
-    house
+    let now = server.sync("ann", None).await;
+    server
         .write(|tx| schema::device_log::keys_changed(tx, "@bob:test"))
         .await;
-    let lists = house.sync("ann", Some(next(&now))).await["device_lists"].clone();
+    let lists = server.sync("ann", Some(next(&now))).await["device_lists"].clone();
     assert_eq!(lists, json!({"changed": ["@bob:test"]}));
 }
 
 #[actix::test]
-async fn whose_devices_changed() {
-    let house = House::new().await;
-    let room = house.room("ann").await;
-    let first = house.sync("ann", None).await;
-    house
+async fn device_lists_name_changed_users_and_left_ones() {
+    let server = TestServer::new().await;
+    let room = server.room("ann").await;
+    let first = server.sync("ann", None).await;
+    server
         .write(|tx| {
             schema::device_log::keys_changed(tx, "@bob:test")?;
             schema::device_log::keys_changed(tx, "@ann:test")?;
             schema::device_log::private_keys_changed(tx, "@cat:test", "@bob:test")
         })
         .await;
-    let answer = house.sync("ann", Some(next(&first))).await;
+    let answer = server.sync("ann", Some(next(&first))).await;
     assert_eq!(
         answer["device_lists"],
         json!({"changed": ["@ann:test"]}),
         "bob is a stranger"
     );
-    house.join("bob", &room).await;
-    house.join("cat", &room).await;
-    let met = house.sync("ann", Some(next(&answer))).await;
+    server.join("bob", &room).await;
+    server.join("cat", &room).await;
+    let met = server.sync("ann", Some(next(&answer))).await;
     assert_eq!(
         met["device_lists"],
         json!({"changed": ["@bob:test", "@cat:test"]})
     );
-    house
+    server
         .write(|tx| schema::device_log::keys_changed(tx, "@bob:test"))
         .await;
-    house.act("cat", Action::Leave, "cat", &room).await;
-    let answer = house.sync("ann", Some(next(&met))).await;
+    server.act("cat", Action::Leave, "cat", &room).await;
+    let answer = server.sync("ann", Some(next(&met))).await;
     assert_eq!(
         answer["device_lists"],
         json!({"changed": ["@bob:test"], "left": ["@cat:test"]})
     );
-    // A signature of one's own changes how another's keys look, room or no room, and to oneself alone.
-    house
+    // A user's own signature on another user's keys changes them for that user alone, with or without a common room.
+    server
         .write(|tx| schema::device_log::private_keys_changed(tx, "@ann:test", "@dan:test"))
         .await;
-    let signed = house.sync("ann", Some(next(&answer))).await;
+    let signed = server.sync("ann", Some(next(&answer))).await;
     assert_eq!(signed["device_lists"], json!({"changed": ["@dan:test"]}));
-    let other = house.sync("bob", Some(next(&answer))).await;
+    let other = server.sync("bob", Some(next(&answer))).await;
     assert_eq!(other["device_lists"], json!(null));
-    // The same question, put directly.
-    let env = &house.actors.env;
+    // The same through `/keys/changes`.
+    let env = &server.actors.env;
     let lists = queries::key_changes(env, &user("ann"), next(&met), next(&answer)).await;
     assert_eq!(
         lists.expect("lists"),

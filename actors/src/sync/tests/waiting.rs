@@ -1,15 +1,15 @@
-//! First answers, waiting ones, and what waits for a device.
+//! Initial syncs, waiting requests, and to-device messages.
 
 use super::*;
 
 #[actix::test]
-async fn a_first_answer_has_everything() {
-    let house = House::new().await;
-    let room = house.room("ann").await;
-    house.join("bob", &room).await;
-    house.say("bob", &room, "hello").await;
-    house.say("ann", &room, "hi").await;
-    let answer = house.sync("ann", None).await;
+async fn an_initial_sync_has_everything() {
+    let server = TestServer::new().await;
+    let room = server.room("ann").await;
+    server.join("bob", &room).await;
+    server.say("bob", &room, "hello").await;
+    server.say("ann", &room, "hi").await;
+    let answer = server.sync("ann", None).await;
     let joined = &answer["rooms"]["join"][room.as_str()];
     assert_eq!(joined["summary"]["m.joined_member_count"], 2);
     assert_eq!(joined["summary"]["m.heroes"], json!(["@bob:test"]));
@@ -34,7 +34,7 @@ async fn a_first_answer_has_everything() {
     assert_eq!(answer["device_unused_fallback_key_types"], json!([]));
     assert!(answer.get("device_lists").is_none());
 
-    let other = house.sync("ann/TWO", None).await;
+    let other = server.sync("ann/TWO", None).await;
     let events = &other["rooms"]["join"][room.as_str()]["timeline"]["events"];
     let last = events.as_array().and_then(|e| e.last()).expect("an event");
     assert!(
@@ -44,39 +44,42 @@ async fn a_first_answer_has_everything() {
 }
 
 #[actix::test]
-async fn nothing_new_is_an_answer_when_the_time_is_over() {
-    let house = House::new().await;
-    house.room("ann").await;
-    let first = house.sync("ann", None).await;
-    let second = house.sync("ann", Some(next(&first))).await;
+async fn a_sync_without_news_is_answered_after_its_timeout() {
+    let server = TestServer::new().await;
+    server.room("ann").await;
+    let first = server.sync("ann", None).await;
+    let second = server.sync("ann", Some(next(&first))).await;
     assert_eq!(
         second,
         json!({"next_batch": next(&first), "device_one_time_keys_count": {"signed_curve25519": 0},
             "device_unused_fallback_key_types": []})
     );
-    let waiting = house.wait("ann", next(&first)).await;
-    house
+    let waiting = server.wait("ann", next(&first)).await;
+    server
         .actors
         .env
         .clock
         .advance(Duration::from_millis(29_999));
-    assert_eq!(house.waiting().await, 1);
-    house.actors.env.clock.advance(Duration::from_millis(1));
+    assert_eq!(server.waiting().await, 1);
+    server.actors.env.clock.advance(Duration::from_millis(1));
     assert_eq!(waiting.await.expect("an answer"), second);
-    assert_eq!(house.waiting().await, 0);
+    assert_eq!(server.waiting().await, 0);
 }
 
 #[actix::test]
-async fn who_waits_hears_of_a_message_at_once() {
-    let house = House::new().await;
-    let room = house.room("ann").await;
-    house.join("bob", &room).await;
-    let (ann, bob) = (house.sync("ann", None).await, house.sync("bob", None).await);
+async fn a_waiting_request_gets_a_message_at_once() {
+    let server = TestServer::new().await;
+    let room = server.room("ann").await;
+    server.join("bob", &room).await;
     let (ann, bob) = (
-        house.wait("ann", next(&ann)).await,
-        house.wait("bob", next(&bob)).await,
+        server.sync("ann", None).await,
+        server.sync("bob", None).await,
     );
-    house.say("ann", &room, "hello").await;
+    let (ann, bob) = (
+        server.wait("ann", next(&ann)).await,
+        server.wait("bob", next(&bob)).await,
+    );
+    server.say("ann", &room, "hello").await;
     for waiting in [ann, bob] {
         let answer = waiting.await.expect("an answer");
         assert_eq!(timeline(&answer, "join", &room), ["hello"]);
@@ -86,46 +89,46 @@ async fn who_waits_hears_of_a_message_at_once() {
 }
 
 #[actix::test]
-async fn who_hangs_up_is_forgotten() {
-    let house = House::new().await;
-    let first = house.sync("ann", None).await;
-    let waiting = house.wait("ann", next(&first)).await;
+async fn a_request_whose_client_hung_up_is_removed() {
+    let server = TestServer::new().await;
+    let first = server.sync("ann", None).await;
+    let waiting = server.wait("ann", next(&first)).await;
     waiting.abort();
-    while house.waiting().await != 0 {
+    while server.waiting().await != 0 {
         tokio::task::yield_now().await;
     }
 }
 
 #[actix::test]
 async fn messages_stay_until_the_next_token_acknowledges_them() {
-    let house = House::new().await;
-    let first = house.sync("ann", None).await;
-    let waiting = house.wait("ann", next(&first)).await;
-    house.send_to("ann", ["one".to_owned()]).await;
+    let server = TestServer::new().await;
+    let first = server.sync("ann", None).await;
+    let waiting = server.wait("ann", next(&first)).await;
+    server.send_to("ann", ["one".to_owned()]).await;
     let answer = waiting.await.expect("an answer");
     assert_eq!(received(&answer), ["one"]);
-    // The same token again brings the same again.
+    // The same token gets the same messages again.
     assert_eq!(
-        received(&house.sync("ann", Some(next(&first))).await),
+        received(&server.sync("ann", Some(next(&first))).await),
         ["one"]
     );
-    let answer = house.sync("ann", Some(next(&answer))).await;
+    let answer = server.sync("ann", Some(next(&answer))).await;
     assert!(received(&answer).is_empty());
     assert!(
-        received(&house.sync("ann", Some(next(&first))).await).is_empty(),
+        received(&server.sync("ann", Some(next(&first))).await).is_empty(),
         "they are gone"
     );
 }
 
 #[actix::test]
 async fn more_messages_than_fit_come_with_the_next_answer() {
-    let house = House::new().await;
-    let first = house.sync("ann", None).await;
-    house.send_to("ann", (0..230).map(|i| i.to_string())).await;
+    let server = TestServer::new().await;
+    let first = server.sync("ann", None).await;
+    server.send_to("ann", (0..230).map(|i| i.to_string())).await;
     let mut token = next(&first).to_owned();
     let (mut all, mut sizes) = (Vec::new(), Vec::new());
     loop {
-        let answer = house.sync("ann", Some(&token)).await;
+        let answer = server.sync("ann", Some(&token)).await;
         let some = received(&answer);
         if some.is_empty() {
             break;
@@ -140,35 +143,35 @@ async fn more_messages_than_fit_come_with_the_next_answer() {
 }
 
 #[actix::test]
-async fn a_token_that_was_never_handed_out() {
-    let house = House::new().await;
-    house.send_to("ann", ["one".to_owned()]).await;
-    let refused = house.ask(question("ann", Some("x1"))).await;
+async fn invalid_and_future_tokens_lose_nothing() {
+    let server = TestServer::new().await;
+    server.send_to("ann", ["one".to_owned()]).await;
+    let refused = server.ask(request("ann", Some("x1"))).await;
     assert!(matches!(
         refused,
         Err(Error::Refused(Refusal::InvalidParam(_)))
     ));
-    // One from above the head deletes nothing and misses nothing from now on.
-    let waiting = house.wait("ann", "s999999").await;
-    house.send_to("ann", ["two".to_owned()]).await;
+    // A token above the head deletes nothing, and its client misses nothing from now on.
+    let waiting = server.wait("ann", "s999999").await;
+    server.send_to("ann", ["two".to_owned()]).await;
     assert_eq!(received(&waiting.await.expect("an answer")), ["two"]);
-    assert_eq!(received(&house.sync("ann", None).await), ["one", "two"]);
+    assert_eq!(received(&server.sync("ann", None).await), ["one", "two"]);
 }
 
 #[actix::test]
-async fn account_data_comes_by_room_and_for_all() {
-    let house = House::new().await;
-    let room = house.room("ann").await;
-    let first = house.sync("ann", None).await;
+async fn account_data_is_sent_globally_and_by_room() {
+    let server = TestServer::new().await;
+    let room = server.room("ann").await;
+    let first = server.sync("ann", None).await;
     let there = room.to_string();
-    house
+    server
         .write(move |tx| {
             user_data::put(tx, "@ann:test", "", "m.direct", r#"{"a":1}"#)?;
             user_data::put(tx, "@ann:test", &there, "m.tag", r#"{"tags":{}}"#)?;
             user_data::put(tx, "@ann:test", "!elsewhere:test", "m.tag", "{}")
         })
         .await;
-    let answer = house.sync("ann", Some(next(&first))).await;
+    let answer = server.sync("ann", Some(next(&first))).await;
     assert_eq!(
         answer["account_data"]["events"],
         json!([{"type": "m.direct", "content": {"a": 1}}])
@@ -182,23 +185,23 @@ async fn account_data_comes_by_room_and_for_all() {
 }
 
 #[actix::test]
-async fn answers_in_a_row_leave_nothing_out_and_repeat_nothing() {
+async fn successive_answers_omit_and_repeat_nothing() {
     const MANY: usize = 60;
-    let house = House::new().await;
-    let rooms = [house.room("ann").await, house.room("ann").await];
+    let server = TestServer::new().await;
+    let rooms = [server.room("ann").await, server.room("ann").await];
     for room in &rooms {
-        house.join("bob", room).await;
+        server.join("bob", room).await;
     }
-    let house = &house;
-    let mut token = next(&house.sync("bob", None).await).to_owned();
+    let server = &server;
+    let mut token = next(&server.sync("bob", None).await).to_owned();
     let client = async {
         let (mut said, mut sent) = ([Vec::new(), Vec::new()], Vec::new());
         while said[0].len() + said[1].len() + sent.len() < 3 * MANY {
-            let answer = house
-                .ask(Question {
+            let answer = server
+                .ask(SyncRequest {
                     timeout: Duration::from_secs(30),
                     filter: Some(r#"{"room": {"timeline": {"limit": 100}}}"#.to_owned()),
-                    ..question("bob", Some(&token))
+                    ..request("bob", Some(&token))
                 })
                 .await
                 .expect("an answer");
@@ -213,10 +216,10 @@ async fn answers_in_a_row_leave_nothing_out_and_repeat_nothing() {
     let number = |n: usize| n.to_string();
     let talk = |room| async move {
         for n in 0..MANY {
-            house.say("ann", room, &number(n)).await;
+            server.say("ann", room, &number(n)).await;
         }
     };
-    let messages = house.send_to("bob", (0..MANY).map(number));
+    let messages = server.send_to("bob", (0..MANY).map(number));
     let ((said, sent), (), (), ()) =
         tokio::join!(client, talk(&rooms[0]), talk(&rooms[1]), messages);
     let all: Vec<String> = (0..MANY).map(number).collect();
