@@ -9,9 +9,9 @@ use tokio::sync::oneshot;
 /// The source of time. It has two kinds of time:
 ///
 /// - [`Clock::now`] is the wall clock, for time stamps in events, in rows and for people. It can jump in either direction when
-/// an operator or a time server sets it.
+///   an operator or a time server sets it.
 /// - [`Clock::monotonic`] only grows, and has no meaning after the process has ended. Every duration is measured with it:
-/// back-off, time-outs, typing, rate limits, how long something is cached. [`Clock::sleep`] waits by it.
+///   back-off, time-outs, typing, rate limits, how long something is cached. [`Clock::sleep`] waits by it.
 #[derive(Clone)]
 pub enum Clock {
     /// The system's clock.
