@@ -14,6 +14,9 @@ const LEFT_OUT: [&str; 5] = [
     "DeviceSeen",
 ];
 
+/// Rows of messages that their device has acknowledged, and that stay for services.
+const FOR_SERVICES: &str = "inbox for services";
+
 /// A message between actors, and what its receiver wrote because of it.
 pub(super) struct Message {
     from: String,
@@ -201,7 +204,17 @@ impl Step {
         }
         if let ("transaction", Some(service), Some(id)) = (first, cause.next(), cause.next()) {
             let key = (service.to_owned(), id.to_owned());
-            return self.transactions.entry(key).or_default().told.take(seen);
+            let told = &mut self.transactions.entry(key).or_default().told;
+            if seen.what != "Write" {
+                return told.take(seen);
+            }
+            let mut rows = Rows::of(seen);
+            // Whether a row stays for another service depends on which of them was quicker.
+            let all = self.rows.entry(seen.from.to_owned()).or_default();
+            for (name, more) in rows.take(FOR_SERVICES) {
+                all.add(&format!("{FOR_SERVICES}{name}"), more);
+            }
+            return told.wrote(seen.from, rows);
         }
         match seen.what {
             "Write" => self.wrote(seen),
