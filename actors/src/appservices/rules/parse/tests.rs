@@ -31,7 +31,10 @@ fn bad_files_say_what_is_wrong() {
         (with("url: null", "url: 7"), "url 7"),
         (with("url: null", "url: localhost:29300"), "url"),
         (with("url: null", "url: http://"), "url"),
-        (with("url: null", "url: http://localhost:99999"), "no port"),
+        (
+            with("url: null", "url: http://localhost:99999"),
+            "not a valid port",
+        ),
         (with("url: null", "url: http://localhost/?a=b"), "no query"),
         (with("url: null", "url: http://local host"), "no spaces"),
         (
