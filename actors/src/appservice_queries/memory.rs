@@ -12,23 +12,23 @@ use super::rules;
 use crate::runtime::bounded::Bounded;
 
 /// A question to one appservice.
-pub(super) type Asked = Arc<(ServiceId, Question)>;
+pub(super) type AskedService = Arc<(ServiceId, Question)>;
 
 /// The most bytes of questions and answers in the cache.
 const BYTES: usize = 8 << 20;
 
 /// The cache. Times are those of [`Clock::monotonic`](crate::Clock::monotonic).
-pub(super) struct Memory {
+pub(super) struct AnswerCache {
     /// The answers, each with the time until which it is valid.
-    answers: Bounded<Asked, (Answer, i64)>,
+    answers: Bounded<AskedService, (Answer, i64)>,
     /// Endpoints that an appservice does not know, with the time until which that is assumed.
     unsupported: BTreeMap<(ServiceId, &'static str), i64>,
     registrations: Option<Arc<Interests>>,
 }
 
-impl Default for Memory {
-    fn default() -> Memory {
-        Memory {
+impl Default for AnswerCache {
+    fn default() -> AnswerCache {
+        AnswerCache {
             answers: Bounded::new(BYTES, |asked, (answer, _)| size(asked, answer)),
             unsupported: BTreeMap::new(),
             registrations: None,
@@ -36,7 +36,7 @@ impl Default for Memory {
     }
 }
 
-impl Memory {
+impl AnswerCache {
     /// Whether the cached answers were given under these registrations.
     pub(super) fn belongs_to(&self, interests: &Arc<Interests>) -> bool {
         let known = self.registrations.as_ref();
@@ -46,15 +46,15 @@ impl Memory {
     /// New registrations are in force, perhaps with other URLs: clear the cache.
     pub(super) fn begin_with(&mut self, interests: &Arc<Interests>) {
         if !self.belongs_to(interests) {
-            *self = Memory {
+            *self = AnswerCache {
                 registrations: Some(Arc::clone(interests)),
-                ..Memory::default()
+                ..AnswerCache::default()
             };
         }
     }
 
     /// The cached answer, if it is still valid.
-    pub(super) fn answer(&mut self, asked: &Asked, now: i64) -> Option<Answer> {
+    pub(super) fn answer(&mut self, asked: &AskedService, now: i64) -> Option<Answer> {
         let (service, question) = &**asked;
         let unsupported = self
             .unsupported
@@ -68,7 +68,7 @@ impl Memory {
     }
 
     /// Cache an answer for the time that the rules set.
-    pub(super) fn learn(&mut self, asked: &Asked, answer: &Answer, now: i64) {
+    pub(super) fn learn(&mut self, asked: &AskedService, answer: &Answer, now: i64) {
         let (service, question) = &**asked;
         let Some(time) = rules::remembered_for(question.sharing, answer) else {
             return;
@@ -83,7 +83,7 @@ impl Memory {
     }
 }
 
-fn size(asked: &Asked, answer: &Answer) -> usize {
+fn size(asked: &AskedService, answer: &Answer) -> usize {
     let Question { rest, body, .. } = &asked.1;
     let said = match answer {
         Answer::Yes(text) | Answer::Failed(text) => text.len(),
@@ -98,7 +98,7 @@ mod tests {
 
     use super::*;
 
-    fn asked(user: usize) -> Asked {
+    fn asked(user: usize) -> AskedService {
         let mut question = Question::user(user_id!("@irc_bob:test"));
         question.rest.push_str(&user.to_string());
         Arc::new(("irc".into(), question))
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_valid_for_its_time() {
-        let mut memory = Memory::default();
+        let mut memory = AnswerCache::default();
         memory.learn(&asked(1), &Answer::No, 1_000);
         assert_eq!(memory.answer(&asked(1), 60_999), Some(Answer::No));
         assert_eq!(memory.answer(&asked(1), 61_000), None);
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn an_unsupported_endpoint_is_unsupported_for_every_question() {
-        let mut memory = Memory::default();
+        let mut memory = AnswerCache::default();
         memory.learn(&asked(1), &Answer::Unsupported, 0);
         assert_eq!(memory.answer(&asked(2), 599_999), Some(Answer::Unsupported));
         assert_eq!(memory.answer(&asked(2), 600_000), None);
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn it_is_bounded_in_bytes() {
-        let mut memory = Memory::default();
+        let mut memory = AnswerCache::default();
         let long = Answer::Yes("x".repeat(BYTES / 3).into());
         for user in 0..4 {
             memory.learn(&asked(user), &long, 1);
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn new_registrations_clear_the_cache() {
-        let mut memory = Memory::default();
+        let mut memory = AnswerCache::default();
         let (first, second) = (Arc::default(), Arc::default());
         memory.begin_with(&first);
         memory.learn(&asked(1), &Answer::No, 0);

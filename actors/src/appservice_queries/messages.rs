@@ -149,7 +149,7 @@ impl Answer {
 /// Replies at once, with the answer if it is cached and else with a future of it. Never an error: an appservice that is not
 /// registered, has no `url` or has too many requests under way gives the answer [`Answer::Failed`].
 #[derive(Debug, Clone, Serialize, Message)]
-#[rtype(result = "crate::Result<Pending>")]
+#[rtype(result = "crate::Result<PendingAnswer>")]
 pub struct Ask {
     /// The appservice.
     pub service: ServiceId,
@@ -159,31 +159,31 @@ pub struct Ask {
 
 /// An answer, or a future of it.
 #[derive(Debug)]
-pub enum Pending {
+pub enum PendingAnswer {
     /// The cached answer.
     Known(Answer),
     /// The answer will be sent on this channel.
-    Asked(oneshot::Receiver<Told>),
+    Asked(oneshot::Receiver<Delivered>),
 }
 
 /// An answer on its way to the caller. It counts as work under way until it arrives.
-pub struct Told(
+pub struct Delivered(
     pub(super) Answer,
     #[expect(dead_code, reason = "a guard")] pub(super) Busy,
 );
 
-impl std::fmt::Debug for Told {
+impl std::fmt::Debug for Delivered {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.fmt(f)
     }
 }
 
-impl Pending {
+impl PendingAnswer {
     /// The answer, once it is there.
     pub async fn answer(self) -> Answer {
         match self {
-            Pending::Known(answer) => answer,
-            Pending::Asked(told) => told.await.map_or_else(
+            PendingAnswer::Known(answer) => answer,
+            PendingAnswer::Asked(told) => told.await.map_or_else(
                 |_| Answer::failed("the server is shutting down"),
                 |told| told.0,
             ),

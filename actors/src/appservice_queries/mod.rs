@@ -9,7 +9,7 @@
 //! *Tells* no actor.
 //!
 //! *Promises* that the same question at the same time is one request; that at most [`rules::UNDER_WAY`] requests to an
-//! appservice are under way; that every question is answered within [`rules::PATIENCE`]; that a question without an answer is
+//! appservice are under way; that every question is answered within [`rules::TIMEOUT`]; that a question without an answer is
 //! not sent again at once.
 //!
 //! *Spec* [Querying](https://spec.matrix.org/v1.19/application-service-api/#querying),
@@ -37,7 +37,7 @@ use crate::runtime::trace::Busy;
 use crate::services::{CarriesInterests, Interests, Service};
 use crate::transport::Transport;
 use crate::{Address, Env, Result, ask_as};
-use memory::{Asked, Memory};
+use memory::{AnswerCache, AskedService};
 
 pub use messages::*;
 pub use provision::provision;
@@ -46,9 +46,9 @@ pub use provision::provision;
 pub struct AppserviceQueries {
     env: Env,
     transport: Transport,
-    memory: Memory,
+    memory: AnswerCache,
     /// The requests that wait for the answer to a question which others may join.
-    joined: BTreeMap<Asked, Vec<oneshot::Sender<Told>>>,
+    joined: BTreeMap<AskedService, Vec<oneshot::Sender<Delivered>>>,
     /// The number of requests under way to each appservice; those with none have no entry.
     under_way: BTreeMap<ServiceId, usize>,
     life: Life,
@@ -81,7 +81,7 @@ pub async fn put_as(
     Ok(pending.answer().await)
 }
 
-/// Wait for the questions of one request until all are answered or [`rules::PATIENCE`] is over. Several are sent to each
+/// Wait for the questions of one request until all are answered or [`rules::TIMEOUT`] is over. Several are sent to each
 /// appservice at once, so that one slow answer does not block the others. The answers that come later are cached for later
 /// requests.
 async fn patiently<T, W: Future<Output = Result<T>>>(
@@ -96,7 +96,7 @@ async fn patiently<T, W: Future<Output = Result<T>>>(
     let lanes = by_service.into_values();
     let lanes = lanes.map(|lane| Box::pin(stream::iter(lane).buffer_unordered(rules::AT_ONCE)));
     let mut lanes = stream::select_all(lanes);
-    let too_late = env.clock.sleep(rules::PATIENCE);
+    let too_late = env.clock.sleep(rules::TIMEOUT);
     let all = async {
         while let Some(answer) = lanes.next().await {
             answered(answer?);
@@ -117,7 +117,7 @@ impl AppserviceQueries {
         AppserviceQueries {
             env,
             transport,
-            memory: Memory::default(),
+            memory: AnswerCache::default(),
             joined: BTreeMap::new(),
             under_way: BTreeMap::new(),
             life: Life::default(),
@@ -135,7 +135,7 @@ impl AppserviceQueries {
             (self.transport.clone(), question.sharing, question.path());
         let body = question.body.clone().map(Bytes::from);
         let clock = self.env.clock.clone();
-        let too_late = clock.sleep(rules::PATIENCE);
+        let too_late = clock.sleep(rules::TIMEOUT);
         let stopped = self.env.stopping.stopped();
         async move {
             tokio::select! {
@@ -154,8 +154,8 @@ impl AppserviceQueries {
     fn answered(
         &mut self,
         interests: &Arc<Interests>,
-        asked: &Asked,
-        alone: Option<oneshot::Sender<Told>>,
+        asked: &AskedService,
+        alone: Option<oneshot::Sender<Delivered>>,
         answer: Answer,
         busy: Busy,
     ) {
@@ -189,7 +189,7 @@ impl AppserviceQueries {
             .told("appservice_queries", "service", &record);
         for asker in askers {
             // The caller may have given up waiting.
-            let _ = asker.send(Told(answer.clone(), self.env.trace.busy()));
+            let _ = asker.send(Delivered(answer.clone(), self.env.trace.busy()));
         }
         drop(busy);
     }
@@ -205,26 +205,26 @@ impl Actor for AppserviceQueries {
 }
 
 impl Handler<Ask> for AppserviceQueries {
-    type Result = Result<Pending>;
+    type Result = Result<PendingAnswer>;
 
     fn handle(&mut self, msg: Ask, ctx: &mut Context<Self>) -> Self::Result {
         let interests = self.env.store.interests();
         self.memory.begin_with(&interests);
         let Some(service) = interests.service(&msg.service).cloned() else {
-            return Ok(Pending::Known(Answer::failed("no such service")));
+            return Ok(PendingAnswer::Known(Answer::failed("no such service")));
         };
-        let asked: Asked = Arc::new((msg.service, msg.question));
+        let asked: AskedService = Arc::new((msg.service, msg.question));
         if let Some(answer) = self.memory.answer(&asked, self.env.clock.monotonic()) {
-            return Ok(Pending::Known(answer));
+            return Ok(PendingAnswer::Known(answer));
         }
         let (tell, told) = oneshot::channel();
         if let Some(waiting) = self.joined.get_mut(&asked) {
             waiting.push(tell);
-            return Ok(Pending::Asked(told));
+            return Ok(PendingAnswer::Asked(told));
         }
         let under_way = self.under_way.entry(service.id.clone()).or_default();
         if *under_way >= rules::UNDER_WAY {
-            return Ok(Pending::Known(Answer::failed("too many at once")));
+            return Ok(PendingAnswer::Known(Answer::failed("too many at once")));
         }
         *under_way += 1;
         let alone = if asked.1.sharing == Sharing::Alone {
@@ -238,6 +238,6 @@ impl Handler<Ask> for AppserviceQueries {
         ctx.spawn(request.into_actor(self).map(move |answer, this, _| {
             this.answered(&interests, &asked, alone, answer, busy);
         }));
-        Ok(Pending::Asked(told))
+        Ok(PendingAnswer::Asked(told))
     }
 }

@@ -5,7 +5,7 @@ use super::queries::Unknown;
 use super::{AppserviceQueries, patiently, put};
 use crate::{Address, Env, Result};
 
-/// Ask about each of these, several at once, and wait for the answers, at most [`PATIENCE`](super::rules::PATIENCE) in all.
+/// Ask about each of these, several at once, and wait for the answers, at most [`TIMEOUT`](super::rules::TIMEOUT) in all.
 ///
 /// Afterwards each of them exists or does not: the caller looks again and goes on.
 ///

@@ -20,7 +20,7 @@ use super::messages::{Answer, Kind, Sharing};
 /// Deviation: the request goes on without what was not answered; the specification would retry, and answer 408.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#querying
-pub const PATIENCE: Duration = Duration::from_secs(5);
+pub const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The most questions to one appservice under way. Further ones fail at once.
 pub const UNDER_WAY: usize = 32;
@@ -37,7 +37,7 @@ const NO: Duration = Duration::from_secs(60);
 
 /// How long a failure is cached, and a success after which the user or alias still does not exist: long enough to join many
 /// requests.
-const MOMENT: Duration = Duration::from_secs(10);
+const SHORTLY: Duration = Duration::from_secs(10);
 
 /// How long it is assumed that an appservice does not know an endpoint. An update may add it.
 const UNSUPPORTED: Duration = Duration::from_secs(10 * 60);
@@ -108,9 +108,9 @@ pub fn answer(sharing: Sharing, status: u16, body: String) -> Answer {
 pub fn remembered_for(sharing: Sharing, answer: &Answer) -> Option<Duration> {
     match (answer, sharing) {
         (Answer::Unsupported, _) => Some(UNSUPPORTED),
-        (Answer::Failed(_), _) => Some(MOMENT),
+        (Answer::Failed(_), _) => Some(SHORTLY),
         // If the user or alias is asked about again, the appservice has not created it in spite of its answer.
-        (Answer::Yes(_), Sharing::Remembered) => Some(MOMENT),
+        (Answer::Yes(_), Sharing::Remembered) => Some(SHORTLY),
         (Answer::No, Sharing::Remembered) => Some(NO),
         (Answer::Yes(_) | Answer::No, Sharing::Joined | Sharing::Alone) => None,
     }

@@ -8,7 +8,7 @@ use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use schema::transactions::Frozen;
 use schema::{Position, Tx};
 
-use super::{AGAIN, AppserviceSender, State, freeze, wanted};
+use super::{AppserviceSender, RETRY_AFTER, State, freeze, wanted};
 use crate::Error;
 use crate::runtime::faults::Point;
 use crate::to_device_inbox::Acknowledged;
@@ -71,7 +71,7 @@ impl AppserviceSender {
                         tracing::error!(service = %id, %error, "an acknowledgement could not be written; the next attempt follows");
                         if alone {
                             let _waiting = env.trace.parked();
-                            env.clock.sleep(AGAIN).await;
+                            env.clock.sleep(RETRY_AFTER).await;
                         }
                     }
                 }

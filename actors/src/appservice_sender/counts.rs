@@ -18,7 +18,7 @@ pub const SIGNED_CURVE25519: &str = "signed_curve25519";
 
 /// The counts of a transaction.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(super) struct TransactionCounts {
     /// Unclaimed one-time keys by algorithm, with an explicit zero where there are none.
     pub(super) one_time: PerDevice<BTreeMap<String, i64>>,
     /// Algorithms with an unused fallback key; an empty list where there are none.
@@ -31,8 +31,8 @@ pub(super) fn told(
     service: &Service,
     changed: &[Device],
     received: &[Device],
-) -> Result<Told> {
-    let mut told = Told::default();
+) -> Result<TransactionCounts> {
+    let mut told = TransactionCounts::default();
     if !service.takes_device_lists {
         return Ok(told);
     }
@@ -50,7 +50,7 @@ pub(super) fn told(
         .into_iter()
         .map(|to| (to.device.user_id, to.device.device_id))
         .collect();
-    for device in rules::spoken_of(service.counts, changed, received, &own) {
+    for device in rules::devices_with_counts(service.counts, changed, received, &own) {
         match counts::counts_of(tx, &device.0, &device.1)? {
             Some(counts) => told.say(device, counts)?,
             // Its last key was claimed, which the appservice must know.
@@ -61,7 +61,7 @@ pub(super) fn told(
     Ok(told)
 }
 
-impl Told {
+impl TransactionCounts {
     /// Add a device, with an explicit zero, and with an empty list where the fallback key is used or missing.
     fn say(&mut self, (user, device): Device, counts: Counts) -> Result<()> {
         let user = UserId::parse(user).map_err(|e| schema::Error::Damaged(e.to_string()))?;

@@ -27,7 +27,7 @@ pub const EPHEMERAL: Name = Name {
 
 /// The parameters of the next transaction.
 #[derive(Clone)]
-pub(super) struct Wanted {
+pub(super) struct Parameters {
     pub(super) now: i64,
     pub(super) hooks: Hooks,
     /// The counters of the names in the body.
@@ -74,7 +74,7 @@ enum Slice {
 
 // ANCHOR: next
 /// The frozen transaction of the appservice, or the next one, frozen now.
-pub(super) fn next(tx: &mut Tx<'_>, service: &Service, wanted: &Wanted) -> Result<Found> {
+pub(super) fn next(tx: &mut Tx<'_>, service: &Service, wanted: &Parameters) -> Result<Found> {
     let unheld = |next| {
         Ok(Found {
             next,
@@ -131,7 +131,7 @@ pub(super) fn next(tx: &mut Tx<'_>, service: &Service, wanted: &Wanted) -> Resul
 fn slice_without(
     tx: &mut Tx<'_>,
     service: &Service,
-    wanted: &Wanted,
+    wanted: &Parameters,
     head: Position,
 ) -> Result<Slice> {
     let (mut up_to, mut alone) = (head, None);
@@ -177,7 +177,7 @@ fn contained<T>(compose: impl FnOnce() -> Result<T>) -> Result<Result<T, String>
 // ANCHOR_END: set_aside
 
 /// The content of the next transaction, up to a position.
-fn slice(tx: &mut Tx<'_>, service: &Service, wanted: &Wanted, head: Position) -> Result<Slice> {
+fn slice(tx: &mut Tx<'_>, service: &Service, wanted: &Parameters, head: Position) -> Result<Slice> {
     let interests = tx.interests();
     let slice = match gather(tx, &interests, service, head, wanted.now)? {
         Ok(slice) => slice,
@@ -240,7 +240,7 @@ pub(super) fn acknowledge(
     tx: &mut Tx<'_>,
     service: &Service,
     taken: &Frozen,
-    then: Option<&Wanted>,
+    then: Option<&Parameters>,
 ) -> Result<(Option<Position>, Option<Found>)> {
     let first = owed::first_message(tx, &service.id, taken.txn_id)?;
     transactions::acknowledge(tx, taken)?;

@@ -41,7 +41,7 @@ use crate::runtime::wake::WakeSender;
 use crate::services::Service;
 use crate::transport::Transport;
 use crate::{Env, Error};
-use freeze::{Found, Next, Wanted};
+use freeze::{Found, Next, Parameters};
 
 pub use counts::SIGNED_CURVE25519;
 pub use freeze::EPHEMERAL;
@@ -54,7 +54,7 @@ const COUNTS_DELAY: Duration = Duration::from_millis(200);
 const NO_POSITION: Position = Position(i64::MAX);
 
 /// The delay before a failed write is repeated.
-const AGAIN: Duration = Duration::from_secs(1);
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The state of the sender.
 #[derive(Debug)]
@@ -192,7 +192,7 @@ impl AppserviceSender {
                 this.is_first |= is_first;
                 this.last_error = Some(format!("gathering failed: {error}"));
                 this.state = State::Idle;
-                let pause = this.env.clock.sleep(AGAIN);
+                let pause = this.env.clock.sleep(RETRY_AFTER);
                 ctx.spawn(pause.into_actor(this).map(|(), this, ctx| this.look(ctx)));
             }
         }));
@@ -254,7 +254,7 @@ async fn wanted(
     service: &Service,
     ephemeral: Option<Ephemeral>,
     counts_alone: bool,
-) -> Wanted {
+) -> Parameters {
     let ephemeral = match ephemeral {
         Some(keeper)
             if service.registration.receive_ephemeral || service.registration.push_ephemeral =>
@@ -268,7 +268,7 @@ async fn wanted(
         }
         _ => Vec::new(),
     };
-    Wanted {
+    Parameters {
         now: env.clock.now(),
         hooks: env.hooks.clone(),
         dialects: env.dialects.clone(),

@@ -54,28 +54,28 @@ pub fn cut(head: Position, items: &[(Position, usize)]) -> Position {
 /// A user's device: the full user id and the device id.
 pub type Device = (String, String);
 
-// ANCHOR: spoken_of
+// ANCHOR: devices_with_counts
 /// The devices whose counts a transaction includes, each once: those that changed and, depending on the appservice's policy,
 /// those that receive a message in the transaction and those of its sender. At most [`COUNTS`], the changed ones first.
 ///
 /// Only devices over which the appservice decides may be passed in: a bridge sets up encryption for every user that it sees.
 /// With [`CountsPolicy::Always`] the caller adds all other such devices.
-pub fn spoken_of(
+pub fn devices_with_counts(
     policy: CountsPolicy,
     changed: &[Device],
     received: &[Device],
     own: &[Device],
 ) -> Vec<Device> {
-    let company: [&[Device]; 2] = match policy {
+    let also: [&[Device]; 2] = match policy {
         CountsPolicy::Changed => [&[], &[]],
         CountsPolicy::Recipients | CountsPolicy::Always => [received, own],
     };
     let mut seen = BTreeSet::new();
-    let all = changed.iter().chain(company.into_iter().flatten());
+    let all = changed.iter().chain(also.into_iter().flatten());
     let once = all.filter(|device| seen.insert(*device));
     once.take(COUNTS).cloned().collect()
 }
-// ANCHOR_END: spoken_of
+// ANCHOR_END: devices_with_counts
 
 /// The delay after this many failed attempts: it doubles from 1 s to 5 min, minus up to a quarter, so that appservices that
 /// failed together are not retried together. The same seed and attempt give the same delay. ([spec])
@@ -164,7 +164,7 @@ mod tests {
         let (changed, received) = (devices(&["changed", "both"]), devices(&["both", "got"]));
         for (policy, expected) in cases {
             assert_eq!(
-                spoken_of(*policy, &changed, &received, &devices(&["bot", "got"])),
+                devices_with_counts(*policy, &changed, &received, &devices(&["bot", "got"])),
                 devices(expected),
                 "{policy:?}"
             );
@@ -172,7 +172,7 @@ mod tests {
         let many: Vec<Device> = (0..COUNTS)
             .map(|i| (i.to_string(), String::new()))
             .collect();
-        let told = spoken_of(CountsPolicy::Recipients, &many, &received, &[]);
+        let told = devices_with_counts(CountsPolicy::Recipients, &many, &received, &[]);
         assert_eq!(told, many, "what changed comes first");
     }
 

@@ -19,7 +19,7 @@ use crate::services::{
 use crate::{Error, Refusal, Result, Settings};
 
 /// The key under which the server stores the names of broken files that belong to no known appservice.
-pub(super) const STRANGERS: &str = "registration_strangers";
+pub(super) const UNIDENTIFIED: &str = "registration_strangers";
 
 /// The number of joined members of each appservice in each room.
 type Members = BTreeMap<ServiceId, BTreeMap<String, i64>>;
@@ -99,7 +99,11 @@ pub(super) fn apply(tx: &mut Tx<'_>, change: &Change) -> Result<()> {
         .into_iter()
         .map(|row| (row.appservice_id.as_str().into(), row))
         .collect();
-    server_info::set(tx, STRANGERS, &serde_json::to_string(&plan.strangers)?)?;
+    server_info::set(
+        tx,
+        UNIDENTIFIED,
+        &serde_json::to_string(&plan.unidentified)?,
+    )?;
     for id in &plan.gone {
         if let Some(row) = before.get(id) {
             let missed = account_data_until(tx, id, row, InForce::default())?;

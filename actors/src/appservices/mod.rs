@@ -264,7 +264,7 @@ impl Appservices {
             match self.senders.get(&service.id) {
                 Some(sender) if plan.changed.contains(&service.id) => {
                     announce(service);
-                    warn_of_unheard(service, &self.env);
+                    warn_of_ineffective_keys(service, &self.env);
                     self.env
                         .wake
                         .set_sender(service.id.clone(), sender.clone().recipient());
@@ -308,7 +308,7 @@ impl Appservices {
 
     fn start_sender(&mut self, service: &Arc<Service>) {
         announce(service);
-        warn_of_unheard(service, &self.env);
+        warn_of_ineffective_keys(service, &self.env);
         let sender = AppserviceSender::new(
             self.env.clone(),
             Arc::clone(service),
@@ -346,7 +346,7 @@ fn warn_of_grants(env: &Env, interests: &Interests) {
 }
 
 /// Log the keys of this server's own in a registration that have no effect.
-fn warn_of_unheard(service: &Service, env: &Env) {
+fn warn_of_ineffective_keys(service: &Service, env: &Env) {
     let chosen = service.registration.counts.is_some();
     if chosen && !env.settings.proposals.counts_policies {
         tracing::warn!(service = %service.id, "org.understudy.counts has an effect on a development server only");

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use schema::ServiceId;
 use schema::{appservices, server_info};
 
-use super::change::{self, Change, STRANGERS};
+use super::change::{self, Change, UNIDENTIFIED};
 use super::folder::{self, File};
 use super::rules::parse::Broken;
 use super::rules::{self, Known, Plan};
@@ -34,7 +34,7 @@ struct Prepared {
 /// Read the folder and bring its content into force.
 pub(super) async fn read(env: &Env, folder: PathBuf) -> Result<Outcome> {
     let known = env.store.read(known).await?;
-    let before = known.strangers.clone();
+    let before = known.unidentified.clone();
     let (settings, current) = (env.settings.clone(), env.store.interests());
     let prepared =
         tokio::task::spawn_blocking(move || prepare(&folder, known, &settings, &current)).await;
@@ -45,7 +45,7 @@ pub(super) async fn read(env: &Env, folder: PathBuf) -> Result<Outcome> {
     } = prepared.map_err(|_| Error::Failed("appservices"))?;
     let plan = Arc::new(plan);
     let is_new = interests.is_some();
-    if is_new || !plan.moved.is_empty() || plan.strangers != before {
+    if is_new || !plan.moved.is_empty() || plan.unidentified != before {
         let news = match interests.map(Arc::new) {
             Some(interests) => {
                 let counted = change::count(&env.store, &interests, &plan.recounted).await?;
@@ -78,10 +78,10 @@ pub(super) async fn restore(env: &Env) -> Result<()> {
 
 /// The stored registrations, to compare a folder with.
 pub fn known(db: &mut schema::Conn) -> Result<Known> {
-    let strangers = server_info::get(db, STRANGERS)?;
+    let unidentified = server_info::get(db, UNIDENTIFIED)?;
     Ok(Known {
         rows: appservices::all(db)?,
-        strangers: strangers
+        unidentified: unidentified
             .and_then(|names| serde_json::from_str(&names).ok())
             .unwrap_or_default(),
     })

@@ -35,7 +35,7 @@ use crate::{Env, Error};
 pub use messages::*;
 
 /// The delay before a failed pass is repeated.
-const AGAIN: Duration = Duration::from_secs(1);
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The actor.
 pub struct DeviceLists {
@@ -96,7 +96,7 @@ impl DeviceLists {
             if let Some(error) = &failed {
                 tracing::error!(%error, "a device-list pass failed and will be repeated");
                 let _waiting = env.trace.parked();
-                env.clock.sleep(AGAIN).await;
+                env.clock.sleep(RETRY_AFTER).await;
             }
             drop(busy);
             failed.is_some()

@@ -8,7 +8,7 @@ use ruma::OwnedUserId;
 use schema::ServiceId;
 
 use super::hooks::ClaimProxy;
-use super::messages::{Claim, NAME, Pending};
+use super::messages::{Claim, NAME, PendingKeys};
 use super::rules::{add, owners};
 use super::{KeyProxy, Parts, log_dropped};
 use crate::appservice_queries::{Question, Sharing};
@@ -18,7 +18,7 @@ use crate::services::CarriesInterests;
 use crate::{Identity, Result, ask_as};
 
 impl Handler<Claim> for KeyProxy {
-    type Result = Result<Pending<OneTimeKeys>>;
+    type Result = Result<PendingKeys<OneTimeKeys>>;
 
     fn handle(&mut self, msg: Claim, ctx: &mut Context<Self>) -> Self::Result {
         let parts = Rc::clone(&self.parts);

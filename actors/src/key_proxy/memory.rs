@@ -11,14 +11,14 @@ use crate::key_store::queries::UserKeys;
 use crate::runtime::bounded::Bounded;
 
 /// How long an answer is used, even an empty one, in milliseconds. Cached keys can be outdated for this time.
-const MOMENT: i64 = 10_000;
+const VALID_FOR: i64 = 10_000;
 
 /// The most bytes of cached answers: the keys of some thousand users.
 const ANSWERS: usize = 8 << 20;
 
 /// The most bytes of the names of keys that were given away: some ten thousand. An appservice that repeats a key does so soon,
 /// when it is asked again before it has recorded its answer.
-const GIVEN: usize = 2 << 20;
+const GIVEN_AWAY: usize = 2 << 20;
 
 /// The answers, by user: a query uses an answer whichever other users it names.
 pub(super) struct KeyAnswers(Bounded<(ServiceId, OwnedUserId), (i64, Arc<UserKeys>)>);
@@ -75,7 +75,7 @@ impl KeyAnswers {
         let mut learned = BTreeMap::new();
         for user in asked {
             let keys = Arc::new(of_user(&mut said, &user));
-            let until = now + MOMENT;
+            let until = now + VALID_FOR;
             self.0
                 .put((service.clone(), user.clone()), (until, Arc::clone(&keys)));
             learned.insert(user, keys);
@@ -101,7 +101,7 @@ pub(super) struct GivenKeys(Bounded<String, ()>);
 
 impl Default for GivenKeys {
     fn default() -> GivenKeys {
-        GivenKeys(Bounded::new(GIVEN, |key, ()| key.len()))
+        GivenKeys(Bounded::new(GIVEN_AWAY, |key, ()| key.len()))
     }
 }
 
@@ -145,8 +145,8 @@ mod tests {
         let (mut answers, irc) = (KeyAnswers::default(), ServiceId::from("irc"));
         answers.learn(&irc, users(0..3), UserKeys::default(), 0);
         let mut unknown = |who, now| answers.known(&irc, who, now).1;
-        assert_eq!(unknown(users(1..5), MOMENT - 1), users(3..5));
-        assert_eq!(unknown(users(1..5), MOMENT), users(1..5));
+        assert_eq!(unknown(users(1..5), VALID_FOR - 1), users(3..5));
+        assert_eq!(unknown(users(1..5), VALID_FOR), users(1..5));
         let other = answers.known(&ServiceId::from("other"), users(0..3), 1);
         assert_eq!(other.1, users(0..3), "each service has its own answers");
     }

@@ -17,7 +17,7 @@ pub(super) const NAME: &str = "key_proxy";
 /// Take a key from each of these devices: a stored one-time key; else one from the appservice that owns the user; else the
 /// stored fallback key. Replies at once with a future of the keys.
 #[derive(Debug, Clone, Serialize, Message)]
-#[rtype(result = "Result<Pending<OneTimeKeys>>")]
+#[rtype(result = "Result<PendingKeys<OneTimeKeys>>")]
 pub struct Claim {
     /// The claimer. If it is an appservice, that appservice is not asked.
     pub by: Identity,
@@ -39,7 +39,7 @@ impl Claim {
 /// Look up the keys of these users: the stored ones, replaced by those of the appservices that own the users. Replies at once
 /// with a future of the keys.
 #[derive(Debug, Clone, Serialize, Message)]
-#[rtype(result = "Result<Pending<UserKeys>>")]
+#[rtype(result = "Result<PendingKeys<UserKeys>>")]
 pub struct Query {
     /// The reader. If it is an appservice, that appservice is not asked.
     pub by: Identity,
@@ -59,15 +59,15 @@ impl Query {
 }
 
 /// A future of keys.
-pub struct Pending<T>(pub(super) oneshot::Receiver<Told<T>>);
+pub struct PendingKeys<T>(pub(super) oneshot::Receiver<FoundKeys<T>>);
 
 /// Keys on their way to the caller. They count as work under way until they arrive.
-pub(super) struct Told<T>(
+pub(super) struct FoundKeys<T>(
     pub(super) Result<T>,
     #[expect(dead_code, reason = "a guard")] pub(super) Busy,
 );
 
-impl<T> Pending<T> {
+impl<T> PendingKeys<T> {
     /// The keys, once they are found.
     ///
     /// # Errors

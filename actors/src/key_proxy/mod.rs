@@ -40,7 +40,7 @@ use crate::runtime::life::Life;
 use crate::runtime::trace::caused_by;
 use crate::{Address, Env, Result, guarded};
 use memory::{GivenKeys, KeyAnswers};
-use messages::{NAME, Told};
+use messages::{FoundKeys, NAME};
 
 pub use hooks::{ClaimProxy, Proxies, Proxy, QueryProxy, Read};
 pub use messages::*;
@@ -89,17 +89,17 @@ impl KeyProxy {
         ctx: &mut Context<Self>,
         cause: Arc<str>,
         work: impl Future<Output = Result<T>> + 'static,
-    ) -> Pending<T> {
+    ) -> PendingKeys<T> {
         let (tell, told) = oneshot::channel();
         let env = self.parts.env.clone();
         let work = guarded(&env, NAME, caused_by(cause, work));
         let answered = async move {
             let answer = work.await;
             // The caller may have given up waiting.
-            let _ = tell.send(Told(answer, env.trace.busy()));
+            let _ = tell.send(FoundKeys(answer, env.trace.busy()));
         };
         ctx.spawn(answered.into_actor(self));
-        Pending(told)
+        PendingKeys(told)
     }
 }
 

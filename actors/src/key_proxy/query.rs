@@ -8,7 +8,7 @@ use actix::{Context, Handler};
 use ruma::OwnedUserId;
 
 use super::hooks::{QueryProxy, Read};
-use super::messages::{Pending, Query};
+use super::messages::{PendingKeys, Query};
 use super::rules::{lay_over, owners};
 use super::{KeyProxy, Parts, log_dropped};
 use crate::appservice_queries::{Question, Sharing};
@@ -17,7 +17,7 @@ use crate::services::CarriesInterests;
 use crate::{Identity, Result};
 
 impl Handler<Query> for KeyProxy {
-    type Result = Result<Pending<UserKeys>>;
+    type Result = Result<PendingKeys<UserKeys>>;
 
     fn handle(&mut self, msg: Query, ctx: &mut Context<Self>) -> Self::Result {
         let parts = Rc::clone(&self.parts);
@@ -34,7 +34,7 @@ impl Parts {
         let Some(proxy) = self.proxies.query else {
             return Ok(keys);
         };
-        for (user, said) in self.said_by_owners(by, proxy, &queried).await? {
+        for (user, said) in self.keys_from_owners(by, proxy, &queried).await? {
             lay_over(&mut keys, &queried, &by.user, &user, &said);
         }
         Ok(keys)
@@ -43,7 +43,7 @@ impl Parts {
 
     /// The keys of these users from the appservices that own them. They are cached for a moment, so that many queries about a
     /// user send one question.
-    async fn said_by_owners(
+    async fn keys_from_owners(
         &self,
         by: &Identity,
         proxy: QueryProxy,

@@ -14,7 +14,7 @@ use crate::runtime::trace::{self, short};
 use crate::{Env, Error, Result};
 
 /// How long to wait for an answer. Long enough for a slow disk, shorter than the time-outs of clients.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The address of an actor that answers requests.
 pub struct Address<A: Actor> {
@@ -120,7 +120,7 @@ where
         to.addr.send(Asked(Box::new(handle))).await?;
         answer.await.map_err(|_| MailboxError::Closed)
     };
-    match timeout(PATIENCE, answer).await {
+    match timeout(TIMEOUT, answer).await {
         Ok(Ok(answer)) => answer,
         Err(_) | Ok(Err(MailboxError::Timeout)) => Err(Error::Slow(to.name)),
         Ok(Err(MailboxError::Closed)) => {

@@ -101,10 +101,10 @@ impl Stopping {
 
     /// A future that resolves when the server is shutting down.
     pub fn stopped(&self) -> impl Future<Output = ()> + Send + 'static {
-        let mut heard = self.0.subscribe();
+        let mut signal = self.0.subscribe();
         async move {
             // An error means that the environment is gone, so the server has stopped.
-            let _ = heard.wait_for(|stopping| *stopping).await;
+            let _ = signal.wait_for(|stopping| *stopping).await;
         }
     }
 }

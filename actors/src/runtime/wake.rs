@@ -104,7 +104,7 @@ impl Acknowledged {
 
 /// The appservices that an open line of the device-list log holds back.
 #[derive(Default)]
-struct Held {
+struct HeldServices {
     /// The position up to which the pass has read, as far as this process knows.
     read: Position,
     /// The position of the line that each appservice waits for.
@@ -125,7 +125,7 @@ struct Sender {
 #[derive(Default)]
 pub(crate) struct Senders {
     all: RwLock<BTreeMap<ServiceId, Sender>>,
-    unhinted: Mutex<BTreeSet<ServiceId>>,
+    not_woken: Mutex<BTreeSet<ServiceId>>,
     faults: OnceLock<Faults>,
 }
 
@@ -138,14 +138,14 @@ impl Senders {
         };
         for service in services {
             let Some(sender) = senders.get(*service) else {
-                self.unhinted().remove(*service);
+                self.not_woken().remove(*service);
                 continue;
             };
             if self.faults.get().is_some_and(|f| f.lose(Point::SenderHint)) {
-                self.unhinted().insert((*service).clone());
+                self.not_woken().insert((*service).clone());
                 continue;
             }
-            self.unhinted().remove(*service);
+            self.not_woken().remove(*service);
             if sender.waits.fetch_max(up_to, Ordering::AcqRel) == NONE {
                 let waits = Some(Arc::clone(&sender.waits));
                 sender.to.do_send(WakeSender(waits));
@@ -156,14 +156,16 @@ impl Senders {
     /// A commit owes something to these appservices. Wake those that an earlier commit owed something and that were not woken
     /// since.
     pub(crate) fn owed_is_committed(&self, owed: &BTreeSet<ServiceId>) {
-        let late = std::mem::replace(&mut *self.unhinted(), owed.clone());
+        let late = std::mem::replace(&mut *self.not_woken(), owed.clone());
         if !late.is_empty() {
             self.hint(&late.iter().collect(), None);
         }
     }
 
-    fn unhinted(&self) -> std::sync::MutexGuard<'_, BTreeSet<ServiceId>> {
-        self.unhinted.lock().unwrap_or_else(PoisonError::into_inner)
+    fn not_woken(&self) -> std::sync::MutexGuard<'_, BTreeSet<ServiceId>> {
+        self.not_woken
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -171,7 +173,7 @@ impl Senders {
 #[derive(Default)]
 pub struct Wake {
     senders: Arc<Senders>,
-    held: Mutex<Held>,
+    held: Mutex<HeldServices>,
     sync: OnceLock<Recipient<WakeSync>>,
     receipts: OnceLock<Recipient<NewReceipt>>,
     inbox: OnceLock<Recipient<Acknowledged>>,

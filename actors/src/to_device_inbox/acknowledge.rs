@@ -10,7 +10,7 @@ use crate::runtime::trace;
 use crate::{Error, Result, guarded};
 
 /// The delay before a failed write is repeated.
-const AGAIN: Duration = Duration::from_secs(1);
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 impl Handler<Acknowledge> for ToDeviceInbox {
     type Result = ResponseFuture<Result<()>>;
@@ -48,7 +48,7 @@ impl Handler<Acknowledged> for ToDeviceInbox {
                     Err(error) => {
                         tracing::error!(service = %msg.service, %error, "acknowledged messages could not be deleted; the next attempt follows");
                         let _waiting = env.trace.parked();
-                        env.clock.sleep(AGAIN).await;
+                        env.clock.sleep(RETRY_AFTER).await;
                     }
                 }
             }

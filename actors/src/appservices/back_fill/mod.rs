@@ -31,7 +31,7 @@ const PAGE: i64 = 500;
 const ROOMS: usize = 250;
 
 /// The delay before a failed page is repeated.
-const AGAIN: Duration = Duration::from_secs(1);
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Back-fill every registered appservice, and wake the sender of each that is done.
 pub(super) async fn run(env: &Env) {
@@ -41,7 +41,7 @@ pub(super) async fn run(env: &Env) {
             Err(error) => {
                 tracing::error!(%error, "a page of a back-fill failed and will be repeated");
                 let _waiting = env.trace.parked();
-                env.clock.sleep(AGAIN).await;
+                env.clock.sleep(RETRY_AFTER).await;
             }
         }
     }

@@ -62,7 +62,7 @@ fn settings(proposals: Proposals) -> Settings {
     }
 }
 
-struct House {
+struct TestServer {
     folder: tempfile::TempDir,
     store: Store,
     /// The text of the file; `None` if there is no file.
@@ -71,11 +71,11 @@ struct House {
     on: Proposals,
 }
 
-impl House {
-    fn open() -> House {
+impl TestServer {
+    fn open() -> TestServer {
         let folder = tempfile::tempdir().expect("a folder");
-        let store = House::store(&folder);
-        House {
+        let store = TestServer::store(&folder);
+        TestServer {
             folder,
             store,
             file: None,
@@ -91,7 +91,7 @@ impl House {
     /// Kill the process and start another one.
     async fn crash(&mut self) {
         self.store.close();
-        self.store = House::store(&self.folder);
+        self.store = TestServer::store(&self.folder);
         self.read_folder(async |_| true).await;
     }
 
@@ -104,7 +104,7 @@ impl House {
 
     /// Read the folder as the actor does after a change. `meanwhile` runs after the members are counted. If it returns `false`,
     /// the reading has no effect: the process dies, or the write fails.
-    async fn read_folder(&self, meanwhile: impl AsyncFnOnce(&House) -> bool) {
+    async fn read_folder(&self, meanwhile: impl AsyncFnOnce(&TestServer) -> bool) {
         let known = self.store.read(known).await.expect("rows");
         let file = self.file.iter();
         let file = file.map(|text| ("irc.yaml".to_owned(), parse::read(text)));
@@ -193,8 +193,8 @@ fn person(tx: &mut Tx<'_>, user: &str) -> Result<()> {
 
 #[actix::test]
 async fn a_crash_between_two_pages_loses_and_repeats_nothing() {
-    let mut house = House::open();
-    house
+    let mut server = TestServer::open();
+    server
         .write(|tx| {
             for user in ["@irc_a:test", "@alice:test"] {
                 person(tx, user)?;
@@ -212,10 +212,10 @@ async fn a_crash_between_two_pages_loses_and_repeats_nothing() {
             Ok(())
         })
         .await;
-    house.says(NAMESPACES[0]).await;
-    house.read_folder(async |_| true).await;
-    let owed = async |house: &House| {
-        let all = house
+    server.says(NAMESPACES[0]).await;
+    server.read_folder(async |_| true).await;
+    let owed = async |server: &TestServer| {
+        let all = server
             .write(|tx| {
                 let interests = tx.interests();
                 let irc = interests.service(&irc()).expect("in force");
@@ -230,32 +230,32 @@ async fn a_crash_between_two_pages_loses_and_repeats_nothing() {
             .await;
         all.into_iter().map(|row| row.position).collect::<Vec<_>>()
     };
-    assert!(house.write(|tx| page(tx, &irc())).await, "there is more");
-    let first = owed(&house).await;
+    assert!(server.write(|tx| page(tx, &irc())).await, "there is more");
+    let first = owed(&server).await;
     assert!(
         !first.is_empty() && first.len() <= 500,
         "one page: {}",
         first.len()
     );
     // A message that arrived after the registration has its copy already.
-    house.write(|tx| deposit(tx, "@irc_a:test")).await;
+    server.write(|tx| deposit(tx, "@irc_a:test")).await;
 
-    house.crash().await;
-    house.pages().await;
-    let all = owed(&house).await;
+    server.crash().await;
+    server.pages().await;
+    let all = owed(&server).await;
     assert_eq!(all.len(), 1_200, "each that waited, once");
     assert_eq!(all[..first.len()], first);
     assert!(all.is_sorted());
     assert_eq!(
-        house.write(|tx| Ok(back_fill::get(tx, &irc())?)).await,
+        server.write(|tx| Ok(back_fill::get(tx, &irc())?)).await,
         None
     );
 }
 
 #[actix::test]
 async fn members_are_not_counted_for_a_registration_that_never_comes_into_force() {
-    let mut house = House::open();
-    house
+    let mut server = TestServer::open();
+    server
         .write(|tx| {
             person(tx, "@alice:test")?;
             person(tx, "@irc_a:test")?;
@@ -263,26 +263,26 @@ async fn members_are_not_counted_for_a_registration_that_never_comes_into_force(
             move_to(tx, ROOMS[1], "@irc_a:test", "join")
         })
         .await;
-    house.says(NAMESPACES[0]).await;
-    house.read_folder(async |_| true).await;
-    let members = async |house: &House| {
-        let members = house
+    server.says(NAMESPACES[0]).await;
+    server.read_folder(async |_| true).await;
+    let members = async |server: &TestServer| {
+        let members = server
             .write(|tx| Ok(service_rooms::members(tx, &irc())?))
             .await;
         members.into_keys().collect::<Vec<_>>()
     };
-    let before = house.file.clone();
+    let before = server.file.clone();
     // The new registration has other users. Its write fails, and the file then has its old text again.
-    house.says(NAMESPACES[2]).await;
-    house.read_folder(async |_| false).await;
-    house.file = before;
-    house.read_folder(async |_| true).await;
-    assert_eq!(members(&house).await, [ROOMS[1]], "the write failed");
-    house.says(NAMESPACES[2]).await;
-    house.read_folder(async |_| false).await;
-    house.says(NAMESPACES[0]).await;
-    house.crash().await;
-    assert_eq!(members(&house).await, [ROOMS[1]], "the process died");
+    server.says(NAMESPACES[2]).await;
+    server.read_folder(async |_| false).await;
+    server.file = before;
+    server.read_folder(async |_| true).await;
+    assert_eq!(members(&server).await, [ROOMS[1]], "the write failed");
+    server.says(NAMESPACES[2]).await;
+    server.read_folder(async |_| false).await;
+    server.says(NAMESPACES[0]).await;
+    server.crash().await;
+    assert_eq!(members(&server).await, [ROOMS[1]], "the process died");
 }
 
 #[actix::test]
@@ -296,89 +296,89 @@ async fn after_any_schedule_of_registrations_the_service_is_where_it_would_be_ha
                 .wrapping_add(1_442_695_040_888_963_407);
             usize::try_from(state >> 33).unwrap_or(0) % below
         };
-        let mut house = House::open();
-        house
+        let mut server = TestServer::open();
+        server
             .write(|tx| USERS.iter().try_for_each(|user| person(tx, user)))
             .await;
         for _ in 0..80 {
             let (room, user, word) = (ROOMS[random(4)], USERS[random(5)], WORDS[random(4)]);
             match random(14) {
-                0..=4 => house.write(move |tx| move_to(tx, room, user, word)).await,
-                5 | 6 => house.write(move |tx| arrives(tx, user)).await,
-                7 => house.write(drain).await,
-                8 => drop(house.write(|tx| page(tx, &irc())).await),
-                9 => house.crash().await,
+                0..=4 => server.write(move |tx| move_to(tx, room, user, word)).await,
+                5 | 6 => server.write(move |tx| arrives(tx, user)).await,
+                7 => server.write(drain).await,
+                8 => drop(server.write(|tx| page(tx, &irc())).await),
+                9 => server.crash().await,
                 // A restart with other proposals enabled.
                 12 => {
-                    house.on.to_device = random(2) == 0;
-                    house.on.device_lists = random(2) == 0;
-                    house.crash().await;
+                    server.on.to_device = random(2) == 0;
+                    server.on.device_lists = random(2) == 0;
+                    server.crash().await;
                 }
                 // The members are counted for another registration, which then does not come into force.
                 13 => {
-                    let before = house.file.clone();
-                    house.says(NAMESPACES[random(4)]).await;
-                    house.read_folder(async |_| false).await;
-                    house.file = before;
+                    let before = server.file.clone();
+                    server.says(NAMESPACES[random(4)]).await;
+                    server.read_folder(async |_| false).await;
+                    server.file = before;
                     if random(2) == 0 {
-                        house.crash().await;
+                        server.crash().await;
                     }
                 }
                 10 => {
-                    house.file = None;
-                    house.read_folder(async |_| true).await;
+                    server.file = None;
+                    server.read_folder(async |_| true).await;
                 }
                 _ => {
-                    house.says(NAMESPACES[random(4)]).await;
-                    let happens = async move |house: &House| {
-                        house.write(move |tx| move_to(tx, room, user, word)).await;
+                    server.says(NAMESPACES[random(4)]).await;
+                    let happens = async move |server: &TestServer| {
+                        server.write(move |tx| move_to(tx, room, user, word)).await;
                         true
                     };
-                    house.read_folder(happens).await;
+                    server.read_folder(happens).await;
                 }
             }
         }
-        if house.on != all_on() {
-            house.on = all_on();
-            house.crash().await;
+        if server.on != all_on() {
+            server.on = all_on();
+            server.crash().await;
         }
-        if house.file.is_none() {
-            house.says(NAMESPACES[0]).await;
-            house.read_folder(async |_| true).await;
+        if server.file.is_none() {
+            server.says(NAMESPACES[0]).await;
+            server.read_folder(async |_| true).await;
         }
-        house.write(drain).await;
-        house.pages().await;
-        check(&house, seed).await;
+        server.write(drain).await;
+        server.pages().await;
+        check(&server, seed).await;
         // At the end its users leave the namespaces one by one, and users who shared a room only with them must become `left`.
         for namespaces in [NAMESPACES[random(3)], NAMESPACES[random(3)], NAMESPACES[3]] {
-            house.says(namespaces).await;
-            house.read_folder(async |_| true).await;
-            house.write(drain).await;
-            house.pages().await;
-            check(&house, seed).await;
+            server.says(namespaces).await;
+            server.read_folder(async |_| true).await;
+            server.write(drain).await;
+            server.pages().await;
+            check(&server, seed).await;
         }
     }
 }
 
 /// The device-list changes that the appservice is owed, by user, and whether each is a `left`.
-async fn words(house: &House) -> BTreeMap<String, bool> {
+async fn owed_lists(server: &TestServer) -> BTreeMap<String, bool> {
     let end = Position(i64::MAX);
-    let owed = house.write(move |tx| Ok(owed::waiting(tx, &irc(), Position::START, end, 99)?));
-    let words = owed
+    let owed = server.write(move |tx| Ok(owed::waiting(tx, &irc(), Position::START, end, 99)?));
+    let owed_lists = owed
         .await
         .into_iter()
         .map(|row| (row.key, row.item == owed::LEFT));
-    words.collect()
+    owed_lists.collect()
 }
 
 /// An appservice that no longer gets changes of a user's devices receives `left`, so that it does not trust an outdated list.
 #[actix::test]
 async fn a_user_that_is_its_own_no_more_is_left_unless_they_share_a_room() {
-    let mut house = House::open();
-    house.says(NAMESPACES[0]).await;
-    house.read_folder(async |_| true).await;
-    house.pages().await;
-    house
+    let mut server = TestServer::open();
+    server.says(NAMESPACES[0]).await;
+    server.read_folder(async |_| true).await;
+    server.pages().await;
+    server
         .write(|tx| {
             move_to(tx, ROOMS[0], "@ircbot:test", "join")?;
             move_to(tx, ROOMS[0], "@irc_b:test", "join")?;
@@ -390,32 +390,32 @@ async fn a_user_that_is_its_own_no_more_is_left_unless_they_share_a_room() {
         .await;
     let (a, b) = ("@irc_a:test".to_owned(), "@irc_b:test".to_owned());
     let both = [(a.clone(), false), (b.clone(), false)];
-    assert_eq!(words(&house).await, both.into());
-    house.says(NAMESPACES[3]).await;
-    house.read_folder(async |_| true).await;
-    house.pages().await;
-    assert_eq!(words(&house).await, [(a, true), (b, false)].into());
+    assert_eq!(owed_lists(&server).await, both.into());
+    server.says(NAMESPACES[3]).await;
+    server.read_folder(async |_| true).await;
+    server.pages().await;
+    assert_eq!(owed_lists(&server).await, [(a, true), (b, false)].into());
 }
 
 /// A `left` replaces a waiting `changed`. If the user becomes its own again before either is sent, the change must not be lost.
 #[actix::test]
 async fn a_user_that_is_its_own_again_before_left_was_sent_is_changed() {
-    let mut house = House::open();
-    house.says(NAMESPACES[0]).await;
-    house.read_folder(async |_| true).await;
-    house.pages().await;
-    house
+    let mut server = TestServer::open();
+    server.says(NAMESPACES[0]).await;
+    server.read_folder(async |_| true).await;
+    server.pages().await;
+    server
         .write(|tx| {
             schema::device_log::keys_changed(tx, "@irc_a:test")?;
             drain(tx)
         })
         .await;
     for (namespaces, left) in [(NAMESPACES[3], true), (NAMESPACES[0], false)] {
-        house.says(namespaces).await;
-        house.read_folder(async |_| true).await;
-        house.pages().await;
+        server.says(namespaces).await;
+        server.read_folder(async |_| true).await;
+        server.pages().await;
         assert_eq!(
-            words(&house).await,
+            owed_lists(&server).await,
             [("@irc_a:test".to_owned(), left)].into()
         );
     }
@@ -425,11 +425,11 @@ async fn a_user_that_is_its_own_again_before_left_was_sent_is_changed() {
 /// nothing is owed.
 #[actix::test]
 async fn a_message_that_was_acknowledged_is_not_owed_again_before_the_inbox_is_emptied() {
-    let mut house = House::open();
-    house.says(NAMESPACES[0]).await;
-    house.read_folder(async |_| true).await;
-    house.pages().await;
-    house
+    let mut server = TestServer::open();
+    server.says(NAMESPACES[0]).await;
+    server.read_folder(async |_| true).await;
+    server.pages().await;
+    server
         .write(|tx| {
             person(tx, "@irc_a:test")?;
             arrives(tx, "@irc_a:test")?;
@@ -438,10 +438,10 @@ async fn a_message_that_was_acknowledged_is_not_owed_again_before_the_inbox_is_e
             Ok(owed::forget_service(tx, &irc())?)
         })
         .await;
-    house.says(NAMESPACES[1]).await;
-    house.read_folder(async |_| true).await;
-    house.pages().await;
-    let owed = house
+    server.says(NAMESPACES[1]).await;
+    server.read_folder(async |_| true).await;
+    server.pages().await;
+    let owed = server
         .write(|tx| Ok(owed::count_messages(tx, &irc())?))
         .await;
     assert_eq!(owed, 0, "it was delivered");
@@ -465,8 +465,8 @@ fn two_lists_are_known_up_to_the_end_of_the_shorter_page() {
 }
 
 /// Compare the stored state with a complete computation.
-async fn check(house: &House, seed: u64) {
-    house
+async fn check(server: &TestServer, seed: u64) {
+    server
         .write(move |tx| {
             let interests = tx.interests();
             let own = |user: &str| interests.claim(&irc(), user).is_some();

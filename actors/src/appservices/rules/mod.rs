@@ -25,7 +25,7 @@ pub struct Known {
     /// Every appservice that was ever registered and not deleted.
     pub rows: Vec<ServiceRow>,
     /// The names of broken files that belong to no known appservice.
-    pub strangers: BTreeSet<String>,
+    pub unidentified: BTreeSet<String>,
 }
 
 /// A registration, its file (or the broken file that keeps it in force), and its features in force.
@@ -56,7 +56,7 @@ pub struct Plan {
     /// Those of them that received no device lists for a while.
     pub away: BTreeSet<ServiceId>,
     /// The names of broken files that belong to no known appservice.
-    pub strangers: BTreeSet<String>,
+    pub unidentified: BTreeSet<String>,
     /// Files that were refused.
     pub problems: Vec<Problem>,
 }
@@ -106,10 +106,10 @@ pub fn plan(
     for (id, versions) in good {
         plans.choose(id, versions);
     }
-    let strangers = plans.keep(broken, &known.strangers);
+    let unidentified = plans.keep(broken, &known.unidentified);
     plans.settle("as_token", |r| &r.as_token);
     plans.settle("sender_localpart", |r| &r.sender_localpart);
-    plans.compared(known, strangers, switched_on)
+    plans.compared(known, unidentified, switched_on)
 }
 
 /// The plan if the folder cannot be read: everything in force stays in force.
@@ -122,7 +122,7 @@ pub fn without_folder(
     let present = known.rows.iter().filter(|row| row.present);
     let all = present.filter_map(|row| Some((row.file.clone(), Ok(registration_of(row)?))));
     let mut plan = plan(all.collect(), known, switched_on);
-    plan.strangers.clone_from(&known.strangers);
+    plan.unidentified.clone_from(&known.unidentified);
     let kept: Vec<ServiceId> = plan.in_force.keys().cloned().collect();
     let instead = if kept.is_empty() {
         "no service is in force until it can be read".to_owned()
@@ -162,9 +162,9 @@ impl Plans {
     fn keep(
         &mut self,
         broken: Vec<(String, Broken)>,
-        strangers_before: &BTreeSet<String>,
+        unidentified_before: &BTreeSet<String>,
     ) -> BTreeSet<String> {
-        let mut strangers = Vec::new();
+        let mut unidentified = Vec::new();
         // If two broken files would keep the same appservice, its former file does.
         let (theirs, others): (Vec<_>, Vec<_>) = broken
             .into_iter()
@@ -183,30 +183,30 @@ impl Plans {
                     .filter(|id| self.stored.contains_key(id) || self.chosen.contains_key(id)),
             );
             if services.is_empty() {
-                strangers.push((file, broken));
+                unidentified.push((file, broken));
             } else {
                 self.keep_by(&file, broken.why, services);
             }
         }
-        self.keep_renamed(strangers, strangers_before)
+        self.keep_renamed(unidentified, unidentified_before)
     }
 
     /// If the file of an appservice is gone while a broken one is new, the file may have been renamed and broken at once: keep
     /// the appservice in force.
     fn keep_renamed(
         &mut self,
-        strangers: Vec<(String, Broken)>,
-        strangers_before: &BTreeSet<String>,
+        unidentified: Vec<(String, Broken)>,
+        unidentified_before: &BTreeSet<String>,
     ) -> BTreeSet<String> {
         let mut rest = BTreeSet::new();
-        for (file, broken) in strangers {
+        for (file, broken) in unidentified {
             let missing = self
                 .stored
                 .keys()
                 .filter(|id| !self.chosen.contains_key(*id));
             let missing: BTreeSet<ServiceId> = missing.cloned().collect();
             // A file with the id of another appservice belongs to that one.
-            if missing.is_empty() || broken.id.is_some() || strangers_before.contains(&file) {
+            if missing.is_empty() || broken.id.is_some() || unidentified_before.contains(&file) {
                 self.problems.push(Problem {
                     file: file.clone(),
                     why: broken.why,
@@ -305,11 +305,11 @@ impl Plans {
     fn compared(
         self,
         known: &Known,
-        strangers: BTreeSet<String>,
+        unidentified: BTreeSet<String>,
         switched_on: &dyn Fn(&Registration) -> InForce,
     ) -> Plan {
         let mut plan = Plan {
-            strangers,
+            unidentified,
             problems: self.problems,
             ..Plan::default()
         };

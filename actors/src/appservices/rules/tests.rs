@@ -56,7 +56,7 @@ fn planned(before: &[&str], now: &[&str]) -> Plan {
     let mut known = Known::default();
     for line in before {
         if let Some(name) = line.strip_prefix("stranger ") {
-            known.strangers.insert(name.to_owned());
+            known.unidentified.insert(name.to_owned());
             continue;
         }
         let (present, line) = match line.strip_prefix("gone ") {
@@ -77,7 +77,7 @@ fn planned(before: &[&str], now: &[&str]) -> Plan {
 type Case<'a> = (&'a str, &'a [&'a str], &'a [&'a str], &'a [&'a str]);
 
 /// The plan as text.
-fn words(plan: &Plan) -> String {
+fn describe(plan: &Plan) -> String {
     let mut words = Vec::new();
     for (id, held) in &plan.in_force {
         let Registration { hs_token, .. } = &held.registration;
@@ -249,7 +249,11 @@ fn a_service_is_identified_by_its_id_and_a_broken_file_withdraws_nothing() {
         ),
     ];
     for (what, before, now, expected) in cases {
-        assert_eq!(words(&planned(before, now)), expected.join("\n"), "{what}");
+        assert_eq!(
+            describe(&planned(before, now)),
+            expected.join("\n"),
+            "{what}"
+        );
     }
 }
 
@@ -331,7 +335,11 @@ fn what_is_in_force_keeps_its_token_and_its_sender() {
         ),
     ];
     for (what, before, now, expected) in cases {
-        assert_eq!(words(&planned(before, now)), expected.join("\n"), "{what}");
+        assert_eq!(
+            describe(&planned(before, now)),
+            expected.join("\n"),
+            "{what}"
+        );
     }
 }
 
@@ -339,14 +347,14 @@ fn what_is_in_force_keeps_its_token_and_its_sender() {
 fn a_folder_that_cannot_be_read_withdraws_nothing() {
     let known = Known {
         rows: vec![row("irc", "a.yaml", true), row("old", "b.yaml", false)],
-        strangers: ["z.yaml".to_owned()].into(),
+        unidentified: ["z.yaml".to_owned()].into(),
     };
     let plan = without_folder("folder".to_owned(), "gone".to_owned(), &known, &nothing_on);
     assert_eq!(
-        words(&plan),
+        describe(&plan),
         "irc 1 a.yaml\n! folder: what was in force stays in force: \"irc\""
     );
-    assert_eq!(plan.strangers, known.strangers);
+    assert_eq!(plan.unidentified, known.unidentified);
 }
 
 #[test]

@@ -80,7 +80,7 @@ fn step(tx: &mut Tx<'_>, after_user: &str) -> Result<Step> {
     };
 
     if matches!(first.kind, Kind::Gained | Kind::Lost) {
-        let next = whole_room(tx, &interests, first, after_user, &mut told)?;
+        let next = check_room(tx, &interests, first, after_user, &mut told)?;
         let (read, rest) = match next {
             Some(user) => (cursor, Rest::InRoom(user)),
             None => {
@@ -192,7 +192,7 @@ pub(crate) fn owe(
 
 /// An appservice gained its first member in a room, or lost its last: decide about every user who is in the room, or has left
 /// it since, a piece at a time. Returns the last user of the piece while there may be more.
-fn whole_room(
+fn check_room(
     tx: &mut Tx<'_>,
     interests: &Interests,
     line: &LogEntry,
@@ -221,7 +221,7 @@ fn whole_room(
 
 /// The result of checking a piece of a room.
 #[derive(Debug, Default)]
-pub(crate) struct Asked {
+pub(crate) struct CheckedPiece {
     /// The number of users in the piece.
     pub(crate) people: usize,
     /// The last user in the piece.
@@ -237,11 +237,11 @@ pub(crate) fn ask_about(
     about: &Service,
     at: InRoom<'_>,
     (limit, follows): (i64, Option<Position>),
-) -> Result<Asked> {
+) -> Result<CheckedPiece> {
     let service = &about.id;
     let found = service_rooms::sharing_in(tx, service, at, limit)?;
     let Some((present, sharing)) = found else {
-        return Ok(Asked::default());
+        return Ok(CheckedPiece::default());
     };
     let tracked = tracked::tracked_among(tx, service, &present)?;
     let mut told = false;
@@ -255,7 +255,7 @@ pub(crate) fn ask_about(
         };
         told |= owe(tx, about, user, verdict(now), follows)?;
     }
-    Ok(Asked {
+    Ok(CheckedPiece {
         people: present.len(),
         last: present.last().cloned(),
         told,

@@ -282,7 +282,7 @@ async fn another_source_can_be_asked_before_the_fallback_key() {
 
 /// A simple implementation to compare with: a device as a queue of names and a fallback key.
 #[derive(Default)]
-struct Twin {
+struct KeyQueue {
     waiting: VecDeque<String>,
     fallback: Option<String>,
 }
@@ -295,7 +295,7 @@ async fn claims_take_what_a_plain_queue_would_give() {
         stage.device("@alice:test", "PHONE").await,
         stage.device("@bob:test", "LAPTOP").await,
     ];
-    let mut twins: [Twin; 3] = Default::default();
+    let mut queues: [KeyQueue; 3] = Default::default();
     // A linear congruential generator: the same run every time.
     let mut state = 1_u64;
     let mut draw = |below: usize| {
@@ -306,32 +306,32 @@ async fn claims_take_what_a_plain_queue_would_give() {
     };
     for step in 0..400 {
         let which = draw(3);
-        let (device, twin) = (&devices[which], &mut twins[which]);
+        let (device, queue) = (&devices[which], &mut queues[which]);
         match draw(8) {
             // The names have a random order: an earlier upload comes first, whatever its keys are called.
             0 => {
                 let fresh: Vec<String> = (0..draw(4))
                     .map(|i| format!("{:03}-{step}-{i}", draw(1000)))
                     .collect();
-                let known = twin.waiting.iter().take(draw(2)).cloned();
+                let known = queue.waiting.iter().take(draw(2)).cloned();
                 let names: Vec<String> = known.chain(fresh.iter().cloned()).collect();
                 let mut message = upload(device);
                 message.one_time_keys = keys(&names.iter().map(String::as_str).collect::<Vec<_>>());
                 let mut fresh = fresh;
                 fresh.sort();
-                twin.waiting.extend(fresh);
+                queue.waiting.extend(fresh);
                 let counts = stage.ask(message).await.expect("taken in");
-                assert_eq!(count(&counts), twin.waiting.len() as u64, "step {step}");
+                assert_eq!(count(&counts), queue.waiting.len() as u64, "step {step}");
             }
             1 => {
                 let name = format!("fallback-{step}");
                 let mut message = upload(device);
                 message.fallback_keys = keys(&[&name]);
                 stage.ask(message).await.expect("taken in");
-                twin.fallback = Some(name);
+                queue.fallback = Some(name);
             }
             _ => {
-                let expected = twin.waiting.pop_front().or_else(|| twin.fallback.clone());
+                let expected = queue.waiting.pop_front().or_else(|| queue.fallback.clone());
                 let claimed = names(&claim(&stage, device).await, device);
                 assert_eq!(claimed, Vec::from_iter(expected), "step {step}");
             }

@@ -34,7 +34,7 @@ const OVERHEAD: usize = 112;
 /// The cache, in parts. Each part has two generations. Reading an entry moves it to the young generation; when that is full it
 /// becomes the old one, and the entries of the former old generation are dropped, at most a thousand at once. There is no list
 /// in order of use and no search at eviction, and the bound always holds.
-pub(super) struct Memory {
+pub(super) struct ClaimCache {
     hasher: RandomState,
     parts: [Mutex<Part>; PARTS],
     /// The limit of one generation of one part.
@@ -62,19 +62,19 @@ pub(super) struct Size {
     pub(super) bytes: usize,
 }
 
-impl Default for Memory {
-    fn default() -> Memory {
-        Memory::of(Size {
+impl Default for ClaimCache {
+    fn default() -> ClaimCache {
+        ClaimCache::of(Size {
             entries: ENTRIES,
             bytes: BYTES,
         })
     }
 }
 
-impl Memory {
+impl ClaimCache {
     /// A cache that never holds more than this.
-    pub(super) fn of(all: Size) -> Memory {
-        Memory {
+    pub(super) fn of(all: Size) -> ClaimCache {
+        ClaimCache {
             hasher: RandomState::new(),
             parts: Default::default(),
             bound: Size {
@@ -157,7 +157,7 @@ fn size_of_entry(name: &str, answer: &Answer) -> usize {
     OVERHEAD + name.len() + mem::size_of_val::<[_]>(answer)
 }
 
-impl std::fmt::Debug for Memory {
+impl std::fmt::Debug for ClaimCache {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Memory").finish_non_exhaustive()
     }

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use super::claim::Claim;
 use super::registration::{Namespace, Registration};
 use super::service::{InForce, Proposals, Service};
-use memory::{Answer, Memory};
+use memory::{Answer, ClaimCache};
 use patterns::Patterns;
 pub use patterns::{anchored, check_pattern};
 
@@ -32,7 +32,7 @@ pub struct Interests {
     users: Patterns,
     aliases: Patterns,
     rooms: Patterns,
-    claims: Memory,
+    claims: ClaimCache,
 }
 
 /// The appservices that claim a user, each with how it claims the user.
@@ -114,7 +114,7 @@ impl Interests {
             users: patterns(|r| &r.namespaces.users)?,
             aliases: patterns(|r| &r.namespaces.aliases)?,
             rooms: patterns(|r| &r.namespaces.rooms)?,
-            claims: Memory::default(),
+            claims: ClaimCache::default(),
             by_id,
             by_token,
             by_sender,

@@ -92,9 +92,9 @@ fn url_must_be_present_but_may_be_null() {
 }
 
 /// A random number generator with a seed.
-struct Dice(u64);
+struct Random(u64);
 
-impl Dice {
+impl Random {
     fn below(&mut self, n: usize) -> usize {
         self.0 = self
             .0
@@ -109,7 +109,7 @@ impl Dice {
 }
 
 /// Appservices with up to three patterns each. Some patterns match no user, some every user, some the same users as another's.
-fn some_services(dice: &mut Dice) -> Vec<(Registration, bool)> {
+fn some_services(random: &mut Random) -> Vec<(Registration, bool)> {
     let patterns = [
         "@irc_.*",
         "@irc_[0-4]+:test",
@@ -124,20 +124,20 @@ fn some_services(dice: &mut Dice) -> Vec<(Registration, bool)> {
         "@(?i:IRC)_5",
         "@bot1:test",
     ];
-    let one = |(n, dice): (usize, &mut Dice)| {
-        let users: Vec<_> = (0..dice.below(4))
-            .map(|_| (dice.below(2) == 0, dice.of(&patterns)))
+    let one = |(n, random): (usize, &mut Random)| {
+        let users: Vec<_> = (0..random.below(4))
+            .map(|_| (random.below(2) == 0, random.of(&patterns)))
             .collect();
-        registration(&format!("s{n}"), &format!("bot{}", dice.below(4)), &users)
+        registration(&format!("s{n}"), &format!("bot{}", random.below(4)), &users)
     };
-    (0..dice.below(8) + 1).map(|n| one((n, dice))).collect()
+    (0..random.below(8) + 1).map(|n| one((n, random))).collect()
 }
 
 /// A simple implementation that tries each pattern by itself.
-struct Twin(Vec<(Registration, Vec<(regex::Regex, Claim)>)>);
+struct Reference(Vec<(Registration, Vec<(regex::Regex, Claim)>)>);
 
-impl Twin {
-    fn of(all: &[(Registration, bool)]) -> Twin {
+impl Reference {
+    fn of(all: &[(Registration, bool)]) -> Reference {
         let compiled = |n: &Namespace| {
             let claim = if n.exclusive {
                 Claim::Exclusive
@@ -149,7 +149,7 @@ impl Twin {
         let each = all
             .iter()
             .map(|(r, _)| (r.clone(), r.namespaces.users.iter().map(compiled).collect()));
-        Twin(each.collect())
+        Reference(each.collect())
     }
 
     fn claims(&self, user: &str) -> Vec<(String, Claim)> {
@@ -176,32 +176,32 @@ impl Twin {
 #[test]
 fn cached_claims_are_those_of_the_patterns() {
     for seed in 0..30 {
-        let mut dice = Dice(seed);
-        let all = some_services(&mut dice);
-        let twin = Twin::of(&all);
+        let mut random = Random(seed);
+        let all = some_services(&mut random);
+        let reference = Reference::of(&all);
         let mut interests =
             Interests::compile("test", all.clone(), Proposals::default()).expect("patterns");
         // Often too small for all users, so that entries are cached, dropped and computed again.
-        let entries = [0, 64, 1_024][dice.below(3)];
-        interests.claims = Memory::of(Size {
+        let entries = [0, 64, 1_024][random.below(3)];
+        interests.claims = ClaimCache::of(Size {
             entries,
             bytes: 16 << 10,
         });
         for _ in 0..600 {
-            let user = match dice.below(4) {
-                0 => format!("@bot{}:test", dice.below(5)),
+            let user = match random.below(4) {
+                0 => format!("@bot{}:test", random.below(5)),
                 1 => format!(
                     "@{}{}:elsewhere",
-                    dice.of(&["irc_", "xmpp_", ""]),
-                    dice.below(60)
+                    random.of(&["irc_", "xmpp_", ""]),
+                    random.below(60)
                 ),
                 _ => format!(
                     "@{}{}:test",
-                    dice.of(&["irc_", "xmpp_", "IRC_", "i"]),
-                    dice.below(60)
+                    random.of(&["irc_", "xmpp_", "IRC_", "i"]),
+                    random.below(60)
                 ),
             };
-            let expected = twin.claims(&user);
+            let expected = reference.claims(&user);
             let found = interests.in_user(&user).into_iter();
             let found: Vec<_> = found.map(|(s, c)| (s.id.to_string(), c)).collect();
             assert_eq!(found, expected, "seed {seed}: {user}");
@@ -230,7 +230,7 @@ fn a_cache_stays_within_its_bounds_and_drops_unread_entries_first() {
         entries: 320,
         bytes: 64 << 10,
     };
-    let memory = Memory::of(bound);
+    let memory = ClaimCache::of(bound);
     let answer = |n: u32| -> Answer { [(n, Claim::Shared)].into() };
     let mut asked_again = 0;
     for n in 0..10_000 {
@@ -256,7 +256,7 @@ fn a_cache_stays_within_its_bounds_and_drops_unread_entries_first() {
 
 #[test]
 fn an_answer_larger_than_the_memory_is_given_and_not_kept() {
-    let memory = Memory::of(Size {
+    let memory = ClaimCache::of(Size {
         entries: 3_200,
         bytes: 64 << 10,
     });
