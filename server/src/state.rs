@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use actors::Actors;
 
-/// The most requests in progress at once; further ones are answered 503. Requests that wait in [`App::outside`] do not count.
+/// The most requests in progress at once; further ones are answered 503. Requests that wait in `App::outside` do not count.
 pub const DOOR: usize = 1024;
 
 struct Inner {
@@ -28,7 +28,7 @@ pub struct App {
 }
 
 /// A change of the number of requests in progress, undone when dropped: +1 while a request runs, -1 while it waits in
-/// [`App::outside`].
+/// `App::outside`.
 pub struct Place {
     inner: Arc<Inner>,
     is_taken: bool,

@@ -4,8 +4,8 @@
 //!
 //! *Asks* `sync` for ephemeral data.
 //!
-//! *Tells* `to_device_inbox` [`Acknowledged`], after the write that records a 2xx, and `sync` to drop ephemeral data while its
-//! appservice does not answer.
+//! *Tells* `to_device_inbox` [`Acknowledged`](crate::runtime::wake::Acknowledged), after the write that records a 2xx, and `sync` to
+//! drop ephemeral data while its appservice does not answer.
 //!
 //! *Promises* that a body is committed before its first attempt; that each retry has the same bytes and the same id until a
 //! 2xx; that ids are never used twice; that an owed item is deleted only after a transaction with it was acknowledged.

@@ -1,6 +1,6 @@
 //! A cache of recent look-ups that every request needs: the owner of a token, and whether a user or a device exists.
 //!
-//! Only what exists is cached, within [`BYTES`]. What a write removes is dropped from the cache after the commit and before the
+//! Only what exists is cached, within `BYTES`. What a write removes is dropped from the cache after the commit and before the
 //! reply, so a revoked token is rejected as soon as the logout has been answered.
 
 use std::collections::BTreeSet;
