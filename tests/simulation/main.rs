@@ -2,7 +2,7 @@
 //! that is written from the specification's words.
 //!
 //! - `SEED=7 cargo test -p understudy-tests --test simulation -- --nocapture` plays one schedule, and tells it.
-//! - `SCHEDULES=10000 cargo test …` plays so many, from `FIRST` (0) on; `THREADS` (2) at once.
+//! - `SCHEDULES=10000 cargo test …` plays so many, from `FIRST` (0) on; `THREADS` (4) at once.
 //! - `SURVEY=1` names every schedule that fails, and stops at none. `TELL=1`, with `SEED`, tells also one that keeps every promise.
 //! - `KEPT=name cargo test …` plays one of the schedules that failed once, from `kept/name.txt`, and tells it if it fails.
 //! - `UNDERSTUDY_TEST_ENGINE=postgres` chooses the engine.
@@ -118,7 +118,7 @@ fn play_all(many: u64, schedule: impl Fn(u64) -> Named + Send + Sync + 'static) 
     let next = Arc::new(AtomicUsize::new(0));
     let failed = Arc::new(Mutex::new(None::<(Named, usize)>));
     let (schedule, survey) = (Arc::new(schedule), is_said("SURVEY"));
-    let workers: Vec<_> = (0..number("THREADS", 2))
+    let workers: Vec<_> = (0..number("THREADS", 4))
         .map(|_| {
             let (next, failed) = (Arc::clone(&next), Arc::clone(&failed));
             let schedule = Arc::clone(&schedule);
