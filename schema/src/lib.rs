@@ -42,4 +42,6 @@ pub mod user_data;
 
 pub use error::{Error, OpenError, Result, WriteError};
 pub use service_id::ServiceId;
-pub use store::{Companion, Conn, Options, Position, Report, Rows, Store, Tx, faults};
+pub use store::{
+    Companion, Conn, Options, OwedServices, Position, Report, Rows, Store, Tx, covering, faults,
+};

@@ -129,7 +129,7 @@ impl std::fmt::Display for Owed {
 
 /// Owe an item.
 pub fn owe(tx: &mut Tx<'_>, row: &Owed) -> Result<()> {
-    tx.owes(&row.appservice_id);
+    tx.owes(&row.appservice_id, row.position());
     let new = on!(&mut **tx, |c| diesel::insert_into(owed::table)
         .values(row)
         .on_conflict_do_nothing()
@@ -148,7 +148,7 @@ impl Deferrable for Owed {
 /// Owe many items at once, none of which is owed already.
 pub fn owe_all(tx: &mut Tx<'_>, rows: Vec<Owed>) {
     for row in &rows {
-        tx.owes(&row.appservice_id);
+        tx.owes(&row.appservice_id, row.position());
         tx.added(format_args!("{row}"), 1);
     }
     tx.batch.deferred.rows().extend(rows);
@@ -157,7 +157,7 @@ pub fn owe_all(tx: &mut Tx<'_>, rows: Vec<Owed>) {
 /// Owe an item that replaces an earlier one with the same key: it waits again, at the new position, even where a transaction carries
 /// the earlier one.
 pub fn owe_latest(tx: &mut Tx<'_>, row: &Owed) -> Result<()> {
-    tx.owes(&row.appservice_id);
+    tx.owes(&row.appservice_id, row.position());
     let replaced: Vec<Option<i64>> = on!(&mut **tx, |c| diesel::delete(
         owed::table
             .filter(owed::appservice_id.eq(&row.appservice_id))

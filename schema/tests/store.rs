@@ -286,6 +286,31 @@ fn a_write_that_can_wait_runs_without_any_other() {
     wait(closing).expect("what waited is done before the end");
 }
 
+/// A sender may have looked beyond an item at an earlier position; it must look again.
+#[test]
+fn a_commit_says_which_services_it_owes_and_up_to_where() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(&folder);
+    let (said, heard) = std::sync::mpsc::channel();
+    store.on_commit(move |owed| said.send(owed.clone()).expect("the test waits"));
+    let irc = schema::ServiceId::from("irc");
+    for (items, expected) in [(vec![0, 1], Some(Position(2))), (vec![0, -3], None)] {
+        let service = irc.clone();
+        let write = store.write(move |tx| {
+            let first = tx.next_position();
+            tx.next_position();
+            let owed = items.iter().map(|after| {
+                schema::owed::Owed::new(&service, Position(first.0 + after), "m.example")
+            });
+            schema::owed::owe_all(tx, owed.collect());
+            Ok::<_, Error>(())
+        });
+        wait(write).expect("a write");
+        let owed = heard.recv().expect("it is committed");
+        assert_eq!(owed.get(&irc), Some(&expected));
+    }
+}
+
 #[test]
 fn positions_go_on_after_a_restart() {
     let folder = tempfile::tempdir().expect("a folder");

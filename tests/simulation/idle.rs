@@ -16,9 +16,6 @@ use crate::world::{Check, World, broken};
 const MESSAGES: u64 = 12;
 const CHANGES: usize = 15;
 
-/// How many looks more are no fault: a hint that comes late is given again after the next commit.
-const LATE: u64 = 3;
-
 impl World {
     /// How often the sender of a service has looked for something to send, since the server started.
     async fn looked(&self, service: usize) -> Option<u64> {
@@ -118,7 +115,7 @@ impl World {
         }
         self.devices[person].keyed = true;
         self.settle().await?;
-        self.looks_at_most(s, starts, before + MESSAGES + LATE, "messages")
+        self.looks_at_most(s, starts, before + MESSAGES, "messages")
             .await?;
         self.absorb().await?;
         let Some(before) = self.looked(s).await else {

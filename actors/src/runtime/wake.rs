@@ -9,8 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use actix::{Message, Recipient};
 use ruma::{OwnedRoomId, OwnedUserId};
-use schema::Position;
-use schema::ServiceId;
+use schema::{OwedServices, Position, ServiceId, covering};
 use serde::{Serialize, Serializer};
 
 use crate::runtime::faults::{Faults, Point};
@@ -125,27 +124,29 @@ struct Sender {
 #[derive(Default)]
 pub(crate) struct Senders {
     all: RwLock<BTreeMap<ServiceId, Sender>>,
-    not_woken: Mutex<BTreeSet<ServiceId>>,
+    not_woken: Mutex<OwedServices>,
     faults: OnceLock<Faults>,
 }
 
 impl Senders {
     /// Wake the senders of these appservices. `do_send` ignores the mailbox's capacity; at most one of these messages is in it.
-    fn hint(&self, services: &BTreeSet<&ServiceId>, up_to: Option<Position>) {
-        let up_to = up_to.map_or(i64::MAX, |position| position.0);
+    fn hint<'a>(&self, services: impl IntoIterator<Item = (&'a ServiceId, Option<Position>)>) {
         let Ok(senders) = self.all.read() else {
             return;
         };
-        for service in services {
-            let Some(sender) = senders.get(*service) else {
-                self.not_woken().remove(*service);
+        for (service, up_to) in services {
+            let Some(sender) = senders.get(service) else {
+                self.not_woken().remove(service);
                 continue;
             };
             if self.faults.get().is_some_and(|f| f.lose(Point::SenderHint)) {
-                self.not_woken().insert((*service).clone());
+                let mut not_woken = self.not_woken();
+                let known = not_woken.entry(service.clone()).or_insert(up_to);
+                *known = covering(*known, up_to);
                 continue;
             }
-            self.not_woken().remove(*service);
+            self.not_woken().remove(service);
+            let up_to = up_to.map_or(i64::MAX, |position| position.0);
             if sender.waits.fetch_max(up_to, Ordering::AcqRel) == NONE {
                 let waits = Some(Arc::clone(&sender.waits));
                 sender.to.do_send(WakeSender(waits));
@@ -154,15 +155,14 @@ impl Senders {
     }
 
     /// A commit owes something to these appservices. Wake those that an earlier commit owed something and that were not woken
-    /// since.
-    pub(crate) fn owed_is_committed(&self, owed: &BTreeSet<ServiceId>) {
+    /// since. The request behind the earlier commit may just be about to: a sender that has looked up to the position by then does
+    /// not look again.
+    pub(crate) fn owed_is_committed(&self, owed: &OwedServices) {
         let late = std::mem::replace(&mut *self.not_woken(), owed.clone());
-        if !late.is_empty() {
-            self.hint(&late.iter().collect(), None);
-        }
+        self.hint(late.iter().map(|(service, up_to)| (service, *up_to)));
     }
 
-    fn not_woken(&self) -> std::sync::MutexGuard<'_, BTreeSet<ServiceId>> {
+    fn not_woken(&self) -> std::sync::MutexGuard<'_, OwedServices> {
         self.not_woken
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -239,7 +239,8 @@ impl Wake {
                 trace.told_as(from, "appservice_sender", "WakeSender", &body);
             }
         }
-        self.senders.hint(&services, up_to);
+        let services = services.into_iter().map(|service| (service, up_to));
+        self.senders.hint(services);
     }
 
     /// Wake the `/sync` requests of these users. Call it after the commit.
@@ -356,19 +357,61 @@ mod tests {
             let _ = sender.send(WakeSender::default()).await;
             woken.swap(0, Ordering::Relaxed) - 1
         };
-        let (owed, senders) = (BTreeSet::from([irc.clone()]), wake.senders());
+        let owed = OwedServices::from([(irc.clone(), Some(Position(7)))]);
+        let senders = wake.senders();
         senders.owed_is_committed(&owed);
         assert_eq!(
             woken().await,
             0,
             "the request that owes it wakes the sender"
         );
-        senders.owed_is_committed(&BTreeSet::new());
+        senders.owed_is_committed(&OwedServices::new());
         assert_eq!(woken().await, 1, "it did not");
         senders.owed_is_committed(&owed);
         wake.services([&irc], None);
-        senders.owed_is_committed(&BTreeSet::new());
+        senders.owed_is_committed(&OwedServices::new());
         assert_eq!(woken().await, 1, "it did");
+    }
+
+    /// The positions of the wake-ups that arrive.
+    struct Positions(Vec<Option<Position>>);
+
+    impl Actor for Positions {
+        type Context = Context<Self>;
+    }
+
+    impl Handler<WakeSender> for Positions {
+        type Result = ();
+
+        fn handle(&mut self, msg: WakeSender, _: &mut Context<Self>) {
+            self.0.push(msg.up_to());
+        }
+    }
+
+    #[derive(actix::Message)]
+    #[rtype(result = "Vec<Option<Position>>")]
+    struct All;
+
+    impl Handler<All> for Positions {
+        type Result = Vec<Option<Position>>;
+
+        fn handle(&mut self, _: All, _: &mut Context<Self>) -> Self::Result {
+            std::mem::take(&mut self.0)
+        }
+    }
+
+    /// A sender that has looked up to there by then does not look again when the request wakes it too.
+    #[actix::test]
+    async fn a_late_wake_up_says_up_to_where_items_are_owed() {
+        let (wake, irc) = (Wake::default(), ServiceId::from("irc"));
+        let sender = Positions(Vec::new()).start();
+        wake.set_sender(irc.clone(), sender.clone().recipient());
+        let senders = wake.senders();
+        for up_to in [Some(Position(7)), None] {
+            senders.owed_is_committed(&OwedServices::from([(irc.clone(), up_to)]));
+            senders.owed_is_committed(&OwedServices::new());
+            assert_eq!(sender.send(All).await.ok(), Some(vec![up_to]));
+        }
     }
 
     #[actix::test]

@@ -1,6 +1,5 @@
 //! The handle to the database: [`Store::write`] and [`Store::read`].
 
-use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
@@ -8,14 +7,13 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::oneshot;
 
-use crate::ServiceId;
 use crate::error::{Error, Result, WriteError};
 use crate::store::conn::Conn;
 use crate::store::job::{Job, Order, Report, Turn};
 use crate::store::pool::Read;
 use crate::store::position::Position;
 use crate::store::shared::Shared;
-use crate::store::tx::{Companion, Tx};
+use crate::store::tx::{Companion, OwedServices, Tx};
 
 /// The most writes of requests that may wait. Beyond it a request is told to come back later: memory does not grow.
 pub const QUEUE: usize = 2048;
@@ -242,7 +240,7 @@ impl Store {
 
     /// Call this after each commit that changed rows, with the services that are owed something by it. Called by the writer's thread,
     /// before any write of that commit is answered; only the first listener is called.
-    pub fn on_commit(&self, listener: impl Fn(&BTreeSet<ServiceId>) + Send + Sync + 'static) {
+    pub fn on_commit(&self, listener: impl Fn(&OwedServices) + Send + Sync + 'static) {
         self.shared.listen_for_owed(Box::new(listener));
     }
 

@@ -21,4 +21,4 @@ pub use handle::{QUEUE, Store};
 pub use job::Report;
 pub use open::Options;
 pub use position::Position;
-pub use tx::{Companion, Tx};
+pub use tx::{Companion, OwedServices, Tx, covering};

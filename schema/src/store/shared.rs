@@ -1,23 +1,21 @@
 //! What the threads of a store share with its handles.
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 
 use crate::Position;
-use crate::ServiceId;
 use crate::store::faults::Faults;
 use crate::store::job::{Order, Report};
 use crate::store::pool::Pool;
-use crate::store::tx::{Batch, Companion};
+use crate::store::tx::{Batch, Companion, OwedServices};
 
 /// Called after a commit with the position of the last committed line of the device-list log.
 pub(crate) type Listener = dyn Fn(Position) + Send + Sync;
 
 /// Called after a commit with the services that are owed something by it.
-pub(crate) type OwedListener = dyn Fn(&BTreeSet<ServiceId>) + Send + Sync;
+pub(crate) type OwedListener = dyn Fn(&OwedServices) + Send + Sync;
 
 /// Called when a write is queued, with the type of its closure.
 pub(crate) type Recorder = dyn Fn(&'static str) -> Report + Send + Sync;

@@ -1,7 +1,7 @@
 //! What a write works with: the connection, the counter, the companion; and what is undone when it is rolled back.
 
 use std::any::Any;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
@@ -20,6 +20,18 @@ pub type Companion = Arc<dyn Any + Send + Sync>;
 pub struct Tx<'a> {
     pub(crate) conn: &'a mut Conn,
     pub(crate) batch: &'a mut Batch,
+    /// The last position before this write.
+    pub(crate) start: i64,
+}
+
+/// The services that are owed something, each with the newest position of an item; none where an item has a position that is older
+/// than the write that owes it.
+pub type OwedServices = BTreeMap<ServiceId, Option<Position>>;
+
+/// The position that covers both, where both have one.
+#[must_use]
+pub fn covering(one: Option<Position>, other: Option<Position>) -> Option<Position> {
+    one.zip(other).map(|(one, other)| one.max(other))
 }
 
 /// What the writes of one transaction have changed besides rows.
@@ -31,7 +43,7 @@ pub(crate) struct Batch {
     /// The last line that its writes appended to the device-list log.
     pub(crate) logged: Option<Position>,
     /// The services that are owed something by its writes, or by a write of it that was refused: a hint too many does no harm.
-    pub(crate) owed: BTreeSet<ServiceId>,
+    pub(crate) owed: OwedServices,
     /// The rows that are not written yet.
     pub(crate) deferred: Deferred,
     /// The error with which they could not be written.
@@ -56,7 +68,7 @@ impl Batch {
             companion,
             wrote: false,
             logged: None,
-            owed: BTreeSet::new(),
+            owed: OwedServices::new(),
             deferred: Deferred::default(),
             failed: None,
             caught_up: 0,
@@ -128,14 +140,13 @@ impl Tx<'_> {
 
     /// This service is owed something by this write. The listener of [`Store::on_commit`](crate::Store::on_commit) is called with it
     /// when it is committed.
-    pub(crate) fn owes(&mut self, service: &str) {
-        if !self
-            .batch
-            .owed
-            .iter()
-            .any(|known| known.as_str() == service)
-        {
-            self.batch.owed.insert(ServiceId::from(service));
+    pub(crate) fn owes(&mut self, service: &str, at: Position) {
+        // An item at an earlier position can be below one up to which its sender has looked.
+        let up_to = (at.0 > self.start).then_some(at);
+        let known = (self.batch.owed.iter_mut()).find(|(known, _)| known.as_str() == service);
+        match known {
+            Some((_, known)) => *known = covering(*known, up_to),
+            None => drop(self.batch.owed.insert(ServiceId::from(service), up_to)),
         }
     }
 

@@ -254,6 +254,7 @@ impl Writer {
         let (before, caught_up) = (batch.mark(), batch.caught_up);
         let changed = cfg!(debug_assertions).then(|| self.conn.rows_changed());
         let outcome = job.run(&mut Tx {
+            start: batch.position,
             conn: &mut self.conn,
             batch,
         });
