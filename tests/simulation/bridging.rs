@@ -167,6 +167,7 @@ impl World {
             .filter(|m| Some(m.n) == content["n"].as_u64());
         for message in damaged {
             message.due.values_mut().for_each(|due| *due = Due::May);
+            message.damaged = true;
         }
         Ok(())
     }

@@ -223,7 +223,8 @@ impl World {
         for message in self.messages.iter() {
             let device = &self.devices[message.device];
             let reads = device.made_by.is_none();
-            if device.alive && reads && !message.gone && message.took.is_empty() {
+            let given = message.gone || !message.took.is_empty();
+            if device.alive && reads && !given && !message.damaged {
                 return broken(
                     "each message is delivered, waits, or was dropped with a reason",
                     format!("message {} to {}", message.n, device.id),

@@ -228,6 +228,7 @@ impl World {
                 synced: false,
                 gone: false,
                 prompt: prompt && self.to_device_on,
+                damaged: false,
             });
         }
     }

@@ -94,6 +94,8 @@ pub(crate) struct ToDevice {
     pub(crate) gone: bool,
     /// Whether it was on its way to each service from the beginning, and nothing was switched since.
     pub(crate) prompt: bool,
+    /// Its row was damaged on the disk: it is lost for its device too, since its content is stored once.
+    pub(crate) damaged: bool,
 }
 
 /// Somebody's keys changed: for everybody, or only for one user.
