@@ -53,7 +53,7 @@ pub enum Stage {
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<()>")]
 pub struct Confirm {
-    /// The user who asks.
+    /// The requesting user.
     pub who: Identity,
     /// A text that identifies the request to confirm.
     pub operation: String,
@@ -263,7 +263,7 @@ pub struct Deactivate {
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<()>")]
 pub struct SetProfile {
-    /// The user who asks.
+    /// The requesting user.
     pub who: Identity,
     /// The owner of the profile.
     pub user: OwnedUserId,
@@ -280,7 +280,7 @@ pub struct SetProfile {
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<Position>")]
 pub struct SetAccountData {
-    /// The user who asks.
+    /// The requesting user.
     pub who: Identity,
     /// The user.
     pub user: OwnedUserId,
@@ -299,7 +299,7 @@ pub struct SetAccountData {
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<()>")]
 pub struct SetTag {
-    /// The user who asks.
+    /// The requesting user.
     pub who: Identity,
     /// The user.
     pub user: OwnedUserId,
@@ -318,7 +318,7 @@ pub struct SetTag {
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<String>")]
 pub struct SetFilter {
-    /// The user who asks.
+    /// The requesting user.
     pub who: Identity,
     /// The user.
     pub user: OwnedUserId,

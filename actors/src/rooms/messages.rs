@@ -169,7 +169,7 @@ pub enum Entrance {
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<OwnedRoomId>")]
 pub struct Enter {
-    /// The user who asks.
+    /// The requesting user.
     pub by: Identity,
     /// The room.
     pub room: OwnedRoomOrAliasId,
@@ -218,7 +218,7 @@ pub struct ChangeMembership {
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<()>")]
 pub struct Forget {
-    /// The user who asks.
+    /// The requesting user.
     pub by: Identity,
     /// The room.
     pub room: OwnedRoomId,
@@ -230,7 +230,7 @@ pub struct Forget {
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<()>")]
 pub struct PutAlias {
-    /// The user who asks.
+    /// The requesting user.
     pub by: Identity,
     /// The alias.
     pub alias: OwnedRoomAliasId,
@@ -244,7 +244,7 @@ pub struct PutAlias {
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<()>")]
 pub struct DeleteAlias {
-    /// The user who asks.
+    /// The requesting user.
     pub by: Identity,
     /// The alias.
     pub alias: OwnedRoomAliasId,
@@ -256,7 +256,7 @@ pub struct DeleteAlias {
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<()>")]
 pub struct SetListed {
-    /// The user who asks.
+    /// The requesting user.
     pub by: Identity,
     /// The room.
     pub room: OwnedRoomId,
@@ -292,7 +292,7 @@ pub struct Mark {
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<()>")]
 pub struct MarkRead {
-    /// The user who asks.
+    /// The requesting user.
     pub by: Identity,
     /// The room.
     pub room: OwnedRoomId,
