@@ -1,4 +1,4 @@
-//! Users and their devices, as they are looked up and as an account begins and ends. How devices come and go: [`crate::sessions`].
+//! Users and their devices: look-ups, registration and deactivation. [`crate::sessions`] creates and deletes devices.
 //!
 //! Owner: `accounts`.
 
@@ -10,40 +10,41 @@ use crate::ServiceId;
 use crate::tables::{account_data, devices, erased_users, filters, users};
 use crate::{Conn, Position, Result, Tx};
 
-/// A device, and who made it.
+/// A device and what created it.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
 #[diesel(table_name = devices, treat_none_as_default_value = false)]
 pub struct DeviceRow {
-    /// Whose device it is.
+    /// The user that owns the device.
     pub user_id: String,
-    /// Its id, unique for the user.
+    /// The device id, unique for the user.
     pub device_id: String,
-    /// What its owner calls it.
+    /// The name that the user gave it.
     pub display_name: Option<String>,
-    /// The application service that created it, if one did.
+    /// The id of the appservice that created it; `None` if none did.
     pub appservice_id: Option<String>,
-    /// Whether a person's own login made it: then no service has authority over it by owning the account.
+    /// Whether the user created it by a login or registration of its own. Owning the account then gives no appservice authority
+    /// over the device.
     pub own_login: bool,
-    /// The position at which it was created: the same id may be deleted and created again.
+    /// The position at which it was created. It tells apart devices that had the same id one after the other.
     pub born: i64,
-    /// Milliseconds since the epoch of its last request, as far as recorded.
+    /// The time of its last recorded request, in milliseconds since the epoch.
     pub last_seen_ts: Option<i64>,
-    /// Where that request came from.
+    /// The IP address of that request.
     pub last_seen_ip: Option<String>,
 }
 
-/// A device with the service that registered its account, which is what authority over it depends on.
+/// A device with the appservice that registered its user. Which appservices have authority over the device depends on both.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Addressed {
     /// The device.
     pub device: DeviceRow,
-    /// The service that registered the user, if one did.
+    /// The id of the appservice that registered the user; `None` if none did.
     pub account_of: Option<String>,
 }
 
 /// All devices of these users.
 pub fn devices_of(db: &mut Conn, user_ids: &[&str]) -> Result<Vec<Addressed>> {
-    // A macro, since a query with a selected row struct is bound to one engine.
+    // A macro, because a query that selects a row struct is bound to one engine.
     macro_rules! joined {
         () => {
             devices::table
@@ -73,7 +74,7 @@ pub fn devices_of(db: &mut Conn, user_ids: &[&str]) -> Result<Vec<Addressed>> {
     Ok(all)
 }
 
-/// One device, with the service that registered its account.
+/// A device, with the appservice that registered its user.
 pub fn device(db: &mut Conn, user_id: &str, device_id: &str) -> Result<Option<Addressed>> {
     let row: Option<(DeviceRow, Option<String>)> = on!(db, |c| devices::table
         .inner_join(users::table.on(users::user_id.eq(devices::user_id)))
@@ -91,13 +92,13 @@ pub fn device(db: &mut Conn, user_id: &str, device_id: &str) -> Result<Option<Ad
 pub struct UserRow {
     /// The full user id.
     pub user_id: String,
-    /// The hash of the password, in the form of the PHC; `None` where nobody can log in with one.
+    /// The hash of the password as a PHC string; `None` if the user cannot log in with a password.
     pub password_hash: Option<String>,
-    /// The application service that registered it, if one did.
+    /// The id of the appservice that registered the user; `None` if none did.
     pub appservice_id: Option<String>,
-    /// Milliseconds since the epoch.
+    /// The time of the registration, in milliseconds since the epoch.
     pub created_at: i64,
-    /// Whether it was given up: the id stays taken.
+    /// Whether the account is deactivated. Its user id stays taken.
     pub deactivated: bool,
     /// The profile field `displayname`.
     pub display_name: Option<String>,
@@ -107,7 +108,7 @@ pub struct UserRow {
     pub profile: String,
 }
 
-/// An account, given up or not.
+/// An account, also if it is deactivated.
 pub fn user(db: &mut Conn, user_id: &str) -> Result<Option<UserRow>> {
     Ok(on!(db, |c| users::table
         .find(user_id)
@@ -116,7 +117,7 @@ pub fn user(db: &mut Conn, user_id: &str) -> Result<Option<UserRow>> {
         .optional())?)
 }
 
-/// The ids of the accounts after one, in order: for a look at all of them, page by page.
+/// A page of user ids, in order: up to `limit` of those that come after `after`.
 pub fn ids_after(db: &mut Conn, after: &str, limit: i64) -> Result<Vec<String>> {
     Ok(on!(db, |c| users::table
         .filter(users::user_id.gt(after))
@@ -126,7 +127,7 @@ pub fn ids_after(db: &mut Conn, after: &str, limit: i64) -> Result<Vec<String>> 
         .load(c))?)
 }
 
-/// Whether this account exists and is not given up.
+/// Whether this account exists and is not deactivated.
 pub fn is_active(db: &mut Conn, user_id: &str) -> Result<bool> {
     let deactivated: Option<bool> = on!(db, |c| users::table
         .find(user_id)
@@ -136,7 +137,7 @@ pub fn is_active(db: &mut Conn, user_id: &str) -> Result<bool> {
     Ok(deactivated == Some(false))
 }
 
-/// Which of these accounts exist, each with whether it is deactivated.
+/// Those of these accounts that exist, each with whether it is deactivated.
 pub fn existing(db: &mut Conn, user_ids: &[String]) -> Result<BTreeMap<String, bool>> {
     let mut all = BTreeMap::new();
     for part in user_ids.chunks(500) {
@@ -167,7 +168,7 @@ pub fn has_device(db: &mut Conn, user_id: &str, device_id: &str) -> Result<bool>
     Ok(found.is_some())
 }
 
-/// Register an account. Whether its id was free; a taken one is left as it is.
+/// Registers an account. Returns `false` and changes nothing if the user id is taken.
 pub fn register(db: &mut Conn, row: &UserRow) -> Result<bool> {
     let new = on!(db, |c| diesel::insert_into(users::table)
         .values(row)
@@ -177,7 +178,7 @@ pub fn register(db: &mut Conn, row: &UserRow) -> Result<bool> {
     Ok(new == 1)
 }
 
-/// The own user of a service exists, whoever registered it. Whether it had to be made.
+/// Registers the sender user of an appservice, unless the user exists. Returns whether it was created.
 pub fn ensure_sender(db: &mut Conn, user_id: &str, service: &ServiceId, now: i64) -> Result<bool> {
     let row = UserRow {
         appservice_id: Some(service.to_string()),
@@ -187,7 +188,7 @@ pub fn ensure_sender(db: &mut Conn, user_id: &str, service: &ServiceId, now: i64
 }
 
 impl UserRow {
-    /// An account with nothing in it.
+    /// A new account without a password, a profile or an appservice.
     #[must_use]
     pub fn new(user_id: &str, now: i64) -> UserRow {
         UserRow {
@@ -203,7 +204,7 @@ impl UserRow {
     }
 }
 
-/// From now on this is the hash of the account's password.
+/// Replaces the hash of the account's password.
 pub fn set_password(db: &mut Conn, user_id: &str, password_hash: &str) -> Result<()> {
     on!(db, |c| diesel::update(users::table.find(user_id))
         .set(users::password_hash.eq(password_hash))
@@ -211,7 +212,7 @@ pub fn set_password(db: &mut Conn, user_id: &str, password_hash: &str) -> Result
     Ok(())
 }
 
-/// From now on this is the account's profile: two fields of their own and an object of the others.
+/// Replaces the account's profile. `others` is a JSON object of the fields other than `displayname` and `avatar_url`.
 pub fn set_profile(
     db: &mut Conn,
     user_id: &str,
@@ -229,8 +230,8 @@ pub fn set_profile(
     Ok(())
 }
 
-/// The account is given up: its id stays taken, its profile, account data and filters go. The hash of the password stays, so
-/// that only the right one tells that the account is given up.
+/// Deactivates an account: its user id stays taken; its profile, account data and filters are deleted. The hash of the password
+/// is kept, so that a login reports the deactivation only to a client that knows the password.
 pub fn deactivate(db: &mut Conn, user_id: &str) -> Result<()> {
     set_profile(db, user_id, None, None, "{}")?;
     change!(db, |c| {
@@ -243,7 +244,8 @@ pub fn deactivate(db: &mut Conn, user_id: &str) -> Result<()> {
     Ok(())
 }
 
-/// The user wants its events to be erased: a user that joins a room from now on sees what is left of a redacted event. ([spec])
+/// Records that a deactivated user wants its events to be erased: users that join a room after this position see them redacted.
+/// ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3accountdeactivate
 pub fn erase(tx: &mut Tx<'_>, user_id: &str) -> Result<()> {
@@ -258,7 +260,7 @@ pub fn erase(tx: &mut Tx<'_>, user_id: &str) -> Result<()> {
     Ok(())
 }
 
-/// Since when a user's events are erased; `None` if they are not.
+/// The position from which a user's events count as erased; `None` if they do not.
 pub fn erased_at(db: &mut Conn, user_id: &str) -> Result<Option<Position>> {
     let position: Option<i64> = on!(db, |c| erased_users::table
         .find(user_id)

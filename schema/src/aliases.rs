@@ -7,19 +7,19 @@ use diesel::prelude::*;
 use crate::tables::aliases;
 use crate::{Conn, Result};
 
-/// A name of a room.
+/// An alias of a room.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
 #[diesel(table_name = aliases)]
 pub struct AliasRow {
-    /// The whole alias.
+    /// The full alias, `#name:server`.
     pub alias: String,
-    /// Which room it names.
+    /// The room that it refers to.
     pub room_id: String,
-    /// Who made it.
+    /// The user that created it.
     pub creator: String,
 }
 
-/// The alias, if it names a room.
+/// An alias; `None` if it does not exist.
 pub fn get(db: &mut Conn, alias: &str) -> Result<Option<AliasRow>> {
     Ok(on!(db, |c| aliases::table
         .find(alias)
@@ -28,7 +28,7 @@ pub fn get(db: &mut Conn, alias: &str) -> Result<Option<AliasRow>> {
         .optional())?)
 }
 
-/// Name a room. Whether the name was free.
+/// Adds an alias. Returns `false` and changes nothing if it exists.
 pub fn put(db: &mut Conn, row: &AliasRow) -> Result<bool> {
     Ok(on!(db, |c| diesel::insert_into(aliases::table)
         .values(row)
@@ -37,7 +37,7 @@ pub fn put(db: &mut Conn, row: &AliasRow) -> Result<bool> {
         == 1)
 }
 
-/// The alias names nothing any more.
+/// Deletes an alias.
 pub fn delete(db: &mut Conn, alias: &str) -> Result<()> {
     on!(db, |c| diesel::delete(aliases::table.find(alias))
         .execute(c))?;

@@ -1,4 +1,4 @@
-//! Application services as they are registered.
+//! The registrations of appservices.
 //!
 //! Owner: `appservices`.
 
@@ -11,27 +11,28 @@ use crate::tables::{
 };
 use crate::{Conn, Result, inbox, owed};
 
-/// A service as it was last registered. The row outlives its file: what it is owed is kept.
+/// An appservice and its last registration. The row is kept when the registration file is removed, and so is what the
+/// appservice is owed.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
 #[diesel(table_name = appservices)]
 pub struct ServiceRow {
-    /// Its id.
+    /// The `id` in the registration.
     pub appservice_id: String,
     /// The registration, as JSON.
     pub registration: String,
-    /// The name of the file it came from.
+    /// The name of the registration file.
     pub file: String,
-    /// Whether that file is there.
+    /// Whether the file exists.
     pub present: bool,
-    /// The id of the last transaction that was frozen for it; ids only grow.
+    /// The id of the last transaction that was frozen for it. Ids only grow.
     pub last_txn: i64,
-    /// What was in force for it last, as JSON; empty where an older version of this server wrote the row.
+    /// The part of the registration that was last in force, as JSON. Empty in a row that an older version of this server wrote.
     pub in_force: String,
-    /// Up to which position it has acknowledged its transactions.
+    /// The position up to which the appservice has acknowledged transactions.
     pub acknowledged: i64,
 }
 
-/// Every service ever registered and not forgotten, in order of id.
+/// Every appservice that was ever registered and not deleted with [`forget`], in order of id.
 pub fn all(db: &mut Conn) -> Result<Vec<ServiceRow>> {
     Ok(on!(db, |c| appservices::table
         .order(appservices::appservice_id)
@@ -39,7 +40,7 @@ pub fn all(db: &mut Conn) -> Result<Vec<ServiceRow>> {
         .load(c))?)
 }
 
-/// Register a service or change its registration; its transaction counter stays whatever the row says.
+/// Inserts or updates a registration. `last_txn` and `acknowledged` of an existing row stay as they are.
 pub fn save(db: &mut Conn, row: &ServiceRow) -> Result<()> {
     use appservices as t;
     on!(db, |c| diesel::insert_into(t::table)
@@ -56,7 +57,7 @@ pub fn save(db: &mut Conn, row: &ServiceRow) -> Result<()> {
     Ok(())
 }
 
-/// Forget a service and everything it is owed. Whether it was known.
+/// Deletes an appservice and everything it is owed. Returns whether it existed.
 pub fn forget(db: &mut Conn, service: &ServiceId) -> Result<bool> {
     owed::forget_service(db, service)?;
     inbox::forget_service(db, service)?;

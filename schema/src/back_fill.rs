@@ -1,7 +1,8 @@
-//! Services that came late, or whose registration changed, and how far they have been given what they missed.
+//! Back-fills: an appservice that is added late, or whose registration changed, receives what it missed. Each row is the
+//! progress of one.
 //!
-//! A row here outlives a crash: the next start goes on from where it stands, and nothing new is frozen for the service before
-//! the row is gone.
+//! A back-fill survives a crash: the next start continues from its row. No transaction is frozen for the appservice until the
+//! row is deleted.
 //!
 //! Owner: `appservices`.
 
@@ -12,31 +13,31 @@ use crate::ServiceId;
 use crate::tables::back_fills;
 use crate::{Conn, Error, Position, Result, Tx};
 
-/// What is being gone through, and after what to go on.
+/// What a back-fill goes through, each with the place after which it continues. The stages follow each other in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stage {
-    /// Messages that wait in inboxes, in order of position.
+    /// To-device messages that wait in inboxes, in order of position.
     Inbox(Position),
-    /// Users that the service was told to track, in order of id.
+    /// Users that the appservice tracks, in order of user id.
     Tracked(String),
-    /// People in the rooms where the service has a member, in order of room and user.
+    /// Users in the rooms where the appservice has a joined member, in order of room id and user id.
     Rooms(String, String),
-    /// All accounts, in order of id: of its own users the keys and the account data that changed meanwhile.
+    /// All accounts, in order of user id: keys and account data of the appservice's own users that changed in the meantime.
     Accounts(String),
 }
 
-/// How far one service is.
+/// The progress of one appservice's back-fill.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackFill {
-    /// Which service.
+    /// The appservice.
     pub service: ServiceId,
-    /// The last position before its registration came into force: what came later was decided when it came.
+    /// The last position before its registration came into force. What came later was assigned when it was written.
     pub up_to: Position,
-    /// Whether the service was told nothing for a while: then it is told again about all users that it tracks.
+    /// Whether the appservice received no device lists for some time. If so, it is sent all users that it tracks as changed.
     pub away: bool,
-    /// Account data of its own users that changed after this position is owed; `None` where it missed none.
+    /// Account data of the appservice's own users that changed after this position is owed; `None` if it missed none.
     pub account_data_after: Option<Position>,
-    /// Where it stands.
+    /// The stage and the place in it.
     pub stage: Stage,
 }
 
@@ -95,8 +96,8 @@ impl TryFrom<Row> for BackFill {
     }
 }
 
-/// From here on the service is given what it missed, from the beginning. Part of the write that brings its registration into
-/// force; one that was under way begins again.
+/// Starts a back-fill from the first stage, in the write that brings the registration into force. If one is in progress, it
+/// starts again and keeps what that one still had to send.
 pub fn begin(
     tx: &mut Tx<'_>,
     service: &ServiceId,
@@ -115,7 +116,7 @@ pub fn begin(
     put(tx, &begun)
 }
 
-/// Store how far it is.
+/// Stores the progress of a back-fill.
 pub fn put(db: &mut Conn, it: &BackFill) -> Result<()> {
     use back_fills as t;
     let row = Row::from(it);
@@ -136,10 +137,10 @@ pub fn put(db: &mut Conn, it: &BackFill) -> Result<()> {
     Ok(())
 }
 
-/// How far this service is; `None` when nothing is missing.
+/// The progress of an appservice's back-fill; `None` if none is in progress.
 ///
 /// # Errors
-/// When the database fails, or the row is damaged.
+/// [`Error::Damaged`] if the row names an unknown stage.
 pub fn get(db: &mut Conn, service: &ServiceId) -> Result<Option<BackFill>> {
     let row: Option<Row> = on!(db, |c| back_fills::table
         .find(service.as_str())
@@ -149,7 +150,7 @@ pub fn get(db: &mut Conn, service: &ServiceId) -> Result<Option<BackFill>> {
     row.map(BackFill::try_from).transpose()
 }
 
-/// The services that have not been given everything yet, in order of id.
+/// The appservices whose back-fill is in progress, in order of id.
 pub fn under_way(db: &mut Conn) -> Result<Vec<ServiceId>> {
     let ids: Vec<String> = on!(db, |c| back_fills::table
         .order(back_fills::appservice_id)
@@ -158,7 +159,7 @@ pub fn under_way(db: &mut Conn) -> Result<Vec<ServiceId>> {
     Ok(ids.into_iter().map(ServiceId::from).collect())
 }
 
-/// Nothing is missing any more, or the service is gone.
+/// Ends a back-fill, if one is in progress.
 pub fn finish(db: &mut Conn, service: &ServiceId) -> Result<()> {
     on!(db, |c| diesel::delete(
         back_fills::table.find(service.as_str())

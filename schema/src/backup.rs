@@ -1,4 +1,4 @@
-//! Backups of room keys: versions, and the sessions in them.
+//! Key backups: versions, and the room keys in them.
 //!
 //! Owner: `key_store`.
 
@@ -9,25 +9,25 @@ use crate::inbox::octet_length;
 use crate::tables::{backup_sessions, backup_versions};
 use crate::{Conn, Result};
 
-/// A version of a user's backup. A deleted one stays as an empty row: its number is never used again.
+/// A version of a user's key backup. The row of a deleted version stays, so that its number is not used again.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
 #[diesel(table_name = backup_versions)]
 pub struct VersionRow {
-    /// Whose backup it is.
+    /// The user that owns the backup.
     pub user_id: String,
-    /// Counted from 1 for each user.
+    /// The number of the version, counted from 1 for each user.
     pub version: i64,
-    /// How the keys are encrypted.
+    /// The algorithm with which the keys are encrypted.
     pub algorithm: String,
-    /// What the algorithm needs, a JSON object as its bytes came.
+    /// The algorithm's data, a JSON object with the bytes that the client sent.
     pub auth_data: String,
-    /// Grows with each change of what is stored.
+    /// Incremented each time the stored keys change.
     pub etag: i64,
-    /// How many sessions are stored.
+    /// The number of stored keys.
     pub sessions: i64,
-    /// Whether it was deleted. While `sessions` is not 0 then, they are still to be deleted.
+    /// Whether the version is deleted. While `sessions` is not 0, its keys are still to be deleted.
     pub deleted: bool,
-    /// How many bytes the sessions have.
+    /// The size of the stored keys, in bytes.
     pub bytes: i64,
 }
 
@@ -43,7 +43,7 @@ pub fn current(db: &mut Conn, user_id: &str) -> Result<Option<VersionRow>> {
         .optional())?)
 }
 
-/// A version of a user's backup, unless it is deleted.
+/// A version of a user's backup; `None` if it is deleted.
 pub fn version(db: &mut Conn, user_id: &str, version: i64) -> Result<Option<VersionRow>> {
     use backup_versions as t;
     Ok(on!(db, |c| t::table
@@ -54,7 +54,7 @@ pub fn version(db: &mut Conn, user_id: &str, version: i64) -> Result<Option<Vers
         .optional())?)
 }
 
-/// Begin a new, empty version. Its number.
+/// Creates an empty version. Returns its number.
 pub fn create(db: &mut Conn, user_id: &str, algorithm: &str, auth_data: &str) -> Result<i64> {
     use backup_versions as t;
     let last: Option<i64> = on!(db, |c| t::table
@@ -77,7 +77,7 @@ pub fn create(db: &mut Conn, user_id: &str, algorithm: &str, auth_data: &str) ->
     Ok(row.version)
 }
 
-/// From now on this is what the version's algorithm needs.
+/// Replaces the algorithm's data of a version.
 pub fn set_auth_data(db: &mut Conn, user_id: &str, version: i64, auth_data: &str) -> Result<()> {
     use backup_versions as t;
     on!(db, |c| diesel::update(t::table.find((user_id, version)))
@@ -86,7 +86,7 @@ pub fn set_auth_data(db: &mut Conn, user_id: &str, version: i64, auth_data: &str
     Ok(())
 }
 
-/// Delete a version. From now on it is not found; the sessions in it are deleted afterwards, see [`empty`].
+/// Deletes a version: it is no longer found. Its keys are deleted afterwards, in parts, by [`empty`].
 pub fn delete(db: &mut Conn, user_id: &str, version: i64) -> Result<()> {
     use backup_versions as t;
     on!(db, |c| diesel::update(t::table.find((user_id, version)))
@@ -95,7 +95,7 @@ pub fn delete(db: &mut Conn, user_id: &str, version: i64) -> Result<()> {
     Ok(())
 }
 
-/// A deleted version that has sessions still: whose, and which.
+/// The user and the number of a deleted version that still has keys, if there is one.
 pub fn to_empty(db: &mut Conn) -> Result<Option<(String, i64)>> {
     use backup_versions as t;
     Ok(on!(db, |c| t::table
@@ -106,7 +106,8 @@ pub fn to_empty(db: &mut Conn) -> Result<Option<(String, i64)>> {
         .optional())?)
 }
 
-/// Delete so many sessions of a deleted version. How many there were: fewer when it is empty now.
+/// Deletes up to `limit` keys of a deleted version. Returns how many it deleted: fewer than `limit` if the version is empty
+/// now.
 pub fn empty(db: &mut Conn, user_id: &str, version: i64, limit: i64) -> Result<i64> {
     use {backup_sessions as s, backup_versions as t};
     macro_rules! of_room {
@@ -140,7 +141,7 @@ pub fn empty(db: &mut Conn, user_id: &str, version: i64, limit: i64) -> Result<i
     Ok(gone)
 }
 
-/// How many bytes the sessions in a user's backup have, of all versions that are not deleted.
+/// The size of all keys in a user's backups, in bytes, deleted versions not counted.
 pub fn bytes(db: &mut Conn, user_id: &str) -> Result<i64> {
     use backup_versions as t;
     let each: Vec<i64> = on!(db, |c| t::table
@@ -151,10 +152,11 @@ pub fn bytes(db: &mut Conn, user_id: &str) -> Result<i64> {
     Ok(each.iter().sum())
 }
 
-/// What is stored in the version changed: so many sessions and bytes more or fewer. Its new etag and count.
+/// Records that the stored keys of a version changed by `more` keys and `bytes` bytes; both can be negative. Returns the new
+/// etag and the number of keys.
 ///
 /// # Errors
-/// When the database fails or the version does not exist.
+/// [`Error::Database`](crate::Error::Database) if the version does not exist.
 pub fn changed(
     db: &mut Conn,
     user_id: &str,
@@ -175,29 +177,29 @@ pub fn changed(
     .get_result(c))?)
 }
 
-/// The key of a megolm session, encrypted by its owner.
+/// The key of a Megolm session, encrypted by the user's client.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
 #[diesel(table_name = backup_sessions)]
 pub struct SessionRow {
-    /// Whose backup it is in.
+    /// The user that owns the backup.
     pub user_id: String,
-    /// In which version.
+    /// The version of the backup.
     pub version: i64,
-    /// The room.
+    /// The room id.
     pub room_id: String,
-    /// The session.
+    /// The session id.
     pub session_id: String,
-    /// From which message on it decrypts.
+    /// The index of the first message that the key decrypts.
     pub first_message_index: i64,
-    /// How often it was forwarded before it came here.
+    /// How often the key was forwarded before it reached the client.
     pub forwarded_count: i64,
-    /// Whether its owner verified the device that it came from.
+    /// Whether the user had verified the device that the key came from.
     pub is_verified: bool,
-    /// The whole object, as its bytes came.
+    /// The whole `KeyBackupData` object, with the bytes that the client sent.
     pub json: String,
 }
 
-/// A stored session.
+/// The key of a session.
 pub fn session(
     db: &mut Conn,
     user_id: &str,
@@ -212,7 +214,7 @@ pub fn session(
         .optional())?)
 }
 
-/// Store a session; one with the same id is replaced.
+/// Inserts or replaces the key of a session.
 pub fn put_session(db: &mut Conn, row: &SessionRow) -> Result<()> {
     use backup_sessions as t;
     on!(db, |c| diesel::insert_into(t::table)
@@ -229,18 +231,18 @@ pub fn put_session(db: &mut Conn, row: &SessionRow) -> Result<()> {
     Ok(())
 }
 
-/// Which of a version's sessions are meant.
+/// A selection of a version's keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Part<'a> {
-    /// All of them.
+    /// All keys.
     All,
-    /// Those of one room.
+    /// The keys of one room.
     Room(&'a str),
-    /// One session of one room.
+    /// The key of one session, by room id and session id.
     Session(&'a str, &'a str),
 }
 
-/// The stored sessions, in order of room and session: room, session, the whole object.
+/// The selected keys, in order of room id and session id, each as room id, session id and the whole object.
 pub fn sessions(
     db: &mut Conn,
     user_id: &str,
@@ -263,10 +265,10 @@ pub fn sessions(
     })?)
 }
 
-/// A stored session: room, session, the whole object.
+/// A stored key: room id, session id, and the whole object.
 pub type Stored = (String, String, String);
 
-/// A piece of the stored sessions, all or those of one room, in order of room and session, after one of them.
+/// A page of up to `limit` keys, in order of room id and session id, after the given one. `only` restricts it to one room.
 pub fn page(
     db: &mut Conn,
     user_id: &str,
@@ -325,7 +327,7 @@ fn in_room(
         .load(c))?)
 }
 
-/// Delete stored sessions. How many there were, and how many bytes.
+/// Deletes the selected keys. Returns how many they were, and their size in bytes.
 pub fn delete_sessions(
     db: &mut Conn,
     user_id: &str,
@@ -362,7 +364,7 @@ pub fn delete_sessions(
     })?)
 }
 
-/// The account is given up: its backups go, see [`delete`].
+/// Deletes all backups of a deactivated user, as [`delete`] does.
 pub fn forget_user(db: &mut Conn, user_id: &str) -> Result<()> {
     use backup_versions as t;
     on!(db, |c| diesel::update(

@@ -1,4 +1,4 @@
-//! What clients were answered under their transaction ids, for a day.
+//! The responses to requests with a transaction id, kept for a day: a repeated request gets the same response.
 //!
 //! Owner: `accounts`.
 
@@ -8,7 +8,7 @@ use crate::store::deferred::Deferrable;
 use crate::tables::client_transactions;
 use crate::{Conn, Result, Tx};
 
-/// What a sender was answered under a transaction id.
+/// The response to a request with a transaction id.
 #[derive(Debug, Clone, PartialEq, Eq, Insertable)]
 #[diesel(table_name = client_transactions)]
 pub(crate) struct Answer {
@@ -26,7 +26,8 @@ impl Deferrable for Answer {
     }
 }
 
-/// What this sender was answered when it used this transaction id before.
+/// The response that this sender got when it used this transaction id before, if it did. Also finds one that the current
+/// transaction will commit.
 pub fn answered(
     tx: &mut Tx<'_>,
     sender: &str,
@@ -40,7 +41,7 @@ pub fn answered(
     answer(tx.beside(), sender, scope, txn_id)
 }
 
-/// What the sender was answered by a transaction that is committed.
+/// The committed response to a transaction id.
 pub fn answer(db: &mut Conn, sender: &str, scope: &str, txn_id: &str) -> Result<Option<String>> {
     Ok(on!(db, |c| client_transactions::table
         .find((sender, scope, txn_id))
@@ -49,7 +50,7 @@ pub fn answer(db: &mut Conn, sender: &str, scope: &str, txn_id: &str) -> Result<
         .optional())?)
 }
 
-/// Remember what this sender was answered; not twice: see [`answered`]. `scope` is the endpoint with its path.
+/// Stores a response. The transaction id must be new: see [`answered`]. `scope` is the endpoint with its path.
 pub fn remember(
     tx: &mut Tx<'_>,
     sender: &str,
@@ -67,13 +68,13 @@ pub fn remember(
     });
 }
 
-/// Under which sender the answers to a device's requests are remembered.
+/// The sender under which the responses to a device's requests are stored.
 #[must_use]
 pub fn sender_of(user_id: &str, device_id: &str) -> String {
     format!("{user_id}|{device_id}")
 }
 
-/// The device is gone: its transaction ids are free for the next one of its name. ([spec])
+/// Deletes the responses to a deleted device. A new device with the same id can use the transaction ids again. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#transaction-identifiers
 pub fn forget_device(db: &mut Conn, user_id: &str, device_id: &str) -> Result<()> {
@@ -85,7 +86,7 @@ pub fn forget_device(db: &mut Conn, user_id: &str, device_id: &str) -> Result<()
     Ok(())
 }
 
-/// Forget what was answered before this time.
+/// Deletes the responses that are older than `before`. Returns how many there were.
 pub fn prune(db: &mut Conn, before: i64) -> Result<usize> {
     Ok(on!(db, |c| diesel::delete(
         client_transactions::table.filter(client_transactions::created_at.lt(before))

@@ -1,4 +1,4 @@
-//! Key counts of devices, and services that are owed them.
+//! The key counts of devices, and the rows by which appservices are owed them.
 //!
 //! Owner: `key_store`.
 //!
@@ -15,8 +15,8 @@ use crate::owed::{self, Owed};
 use crate::tables::{device_keys, devices, fallback_keys, one_time_keys, users};
 use crate::{Conn, Result, Tx, keys};
 
-/// The key counts of this device changed, and these services are told: part of the write that changed them. One row for each,
-/// however often it happens.
+/// Records that the key counts of a device changed, in the write that changed them: each of these appservices is owed them. An
+/// appservice has one row for the device, however often they change.
 pub fn owe_counts<'a>(
     tx: &mut Tx<'_>,
     services: impl IntoIterator<Item = &'a ServiceId>,
@@ -32,17 +32,17 @@ pub fn owe_counts<'a>(
     Ok(())
 }
 
-/// The counts of one device as they are now.
+/// The current key counts of a device.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Unclaimed one-time keys: algorithm and number. Algorithms with none are absent.
+    /// The number of unclaimed one-time keys for each algorithm. Algorithms without keys are absent.
     pub one_time: Vec<(String, i64)>,
-    /// Algorithms whose fallback key has not been used.
+    /// The algorithms whose fallback key is unused.
     pub unused_fallback: Vec<String>,
 }
 
-/// The counts of a device, or `None` when it has uploaded no keys at all, or says that nothing can be encrypted to it: such a
-/// device is not spoken of.
+/// The key counts of a device. `None` if it has uploaded no keys, or if its device keys name no algorithm, so that nothing can
+/// be encrypted to it: the counts of such a device are not sent.
 pub fn counts_of(db: &mut Conn, user_id: &str, device_id: &str) -> Result<Option<Counts>> {
     use {fallback_keys as f, one_time_keys as o};
     let one_time: Vec<(String, i64)> = on!(db, |c| o::table
@@ -79,8 +79,8 @@ pub fn counts_of(db: &mut Conn, user_id: &str, device_id: &str) -> Result<Option
     }))
 }
 
-/// The device is deleted: these services are owed its counts no more, but for those in a frozen transaction.
-/// Part of the write that deletes the device.
+/// Deletes the counts of a deleted device that these appservices are owed, in the write that deletes the device. Counts in a
+/// frozen transaction are sent all the same.
 pub fn forget_counts<'a>(
     db: &mut Conn,
     services: impl IntoIterator<Item = &'a ServiceId>,
@@ -93,7 +93,7 @@ pub fn forget_counts<'a>(
     Ok(())
 }
 
-/// Whether one of these devices, each a user and a device, has no one-time key of this algorithm left.
+/// Whether at least one of these devices (user id, device id) has no one-time key of this algorithm left.
 pub fn is_drained(db: &mut Conn, devices: &[(String, String)], algorithm: &str) -> Result<bool> {
     use one_time_keys as k;
     let users: BTreeSet<&str> = devices.iter().map(|(user, _)| user.as_str()).collect();
@@ -107,9 +107,9 @@ pub fn is_drained(db: &mut Conn, devices: &[(String, String)], algorithm: &str) 
     Ok(devices.iter().any(|device| !left.contains(device)))
 }
 
-/// Every device that has uploaded keys and is picked, with its counts, in order of user and device.
+/// The counts of every device that has uploaded keys and that `is_picked` accepts, in order of user id and device id.
 ///
-/// Costs in proportion to all devices of the server: that is the point of who asks for it.
+/// Reads the devices and keys of the whole server: for an experiment that measures what this costs.
 pub fn of_everybody(
     db: &mut Conn,
     is_picked: impl Fn(&Addressed) -> bool,

@@ -1,4 +1,4 @@
-//! Positions that are kept under a name.
+//! Named positions.
 
 use diesel::prelude::*;
 use diesel::upsert::excluded;
@@ -6,12 +6,12 @@ use diesel::upsert::excluded;
 use crate::tables::cursors;
 use crate::{Conn, Position, Result};
 
-/// The position that is stored under a name; 0 for none.
+/// The position stored under a name; 0 if there is none.
 pub(crate) fn stored(db: &mut Conn, name: &str) -> Result<Position> {
     Ok(stored_if_any(db, name)?.unwrap_or(Position::START))
 }
 
-/// The position that is stored under a name, if one is.
+/// The position stored under a name, if there is one.
 pub(crate) fn stored_if_any(db: &mut Conn, name: &str) -> Result<Option<Position>> {
     let position: Option<i64> = on!(db, |c| cursors::table
         .find(name)
@@ -21,7 +21,7 @@ pub(crate) fn stored_if_any(db: &mut Conn, name: &str) -> Result<Option<Position
     Ok(position.map(Position))
 }
 
-/// Store a position under a name.
+/// Stores a position under a name.
 pub(crate) fn store(db: &mut Conn, name: &str, position: Position) -> Result<()> {
     let row = (cursors::name.eq(name), cursors::position.eq(position.0));
     on!(db, |c| diesel::insert_into(cursors::table)

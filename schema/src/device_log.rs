@@ -1,4 +1,5 @@
-//! The log of everything that can change which users an appservice must track, and how far back it goes.
+//! The device-list log: a line for each change of keys or memberships that can change which users an appservice tracks, and the
+//! position up to which old lines are deleted.
 //!
 //! Owner: `device_lists`.
 //!
@@ -14,16 +15,16 @@ use crate::service_rooms::{count_member, services_in};
 use crate::tables::device_list_log;
 use crate::{Conn, Position, Result, Tx};
 
-/// The cursor of the one pass that reads the log.
+/// The name of the position up to which the actor `device_lists` has read the log.
 const CURSOR: &str = "device_lists";
 
-/// What a line of the log says.
+/// What a line of the log records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// The user's devices, keys or signatures changed, for everybody who shares a room.
+    /// The user's devices, keys or signatures changed. Visible to every user that shares a room with it.
     Keys,
-    /// Something changed that only the user itself sees: its user-signing key, its signatures over others. The line names
-    /// the user whose keys look different now.
+    /// A change that only the user itself sees: of its user-signing key, or of its signatures over other users' keys. The line's
+    /// `subject` is the user whose keys look different to it.
     Private,
     /// The user's membership in the room changed.
     Member,
@@ -67,22 +68,22 @@ struct LogRow {
     about: String,
 }
 
-/// One line of the log. Fields that its kind has no use for are empty.
+/// A line of the log. Fields that do not apply to its kind are empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogEntry {
-    /// Its place in the order.
+    /// Its position.
     pub position: Position,
     /// What it says.
     pub kind: Kind,
-    /// About whom.
+    /// The user whose keys or membership changed.
     pub user_id: String,
-    /// In which room.
+    /// The room.
     pub room_id: String,
-    /// For which service.
+    /// The appservice.
     pub service: ServiceId,
-    /// The user whose keys look different now, in a line of kind [`Kind::Private`].
+    /// The user whose keys look different now. Only in a line of kind [`Kind::Private`].
     pub subject: String,
-    /// The event that it is about, if there is one, or the line itself.
+    /// The position of the event that caused the line, or the line's own if no event did.
     pub covers: Position,
 }
 
@@ -100,8 +101,8 @@ impl From<LogRow> for LogEntry {
     }
 }
 
-/// The only way to append a line. The listener of [`Store::on_device_list_log`](crate::Store::on_device_list_log) is called when it is
-/// committed.
+/// Appends a line. After the commit, the storage calls the listener of
+/// [`Store::on_device_list_log`](crate::Store::on_device_list_log).
 fn log(
     tx: &mut Tx<'_>,
     kind: Kind,
@@ -125,7 +126,7 @@ fn log(
     )
 }
 
-/// Append a line at the next position.
+/// Appends a line at the next position. All other functions append with it.
 fn append(tx: &mut Tx<'_>, covers: Option<Position>, mut row: LogRow) -> Result<Position> {
     let position = tx.next_position();
     row.position = position.0;
@@ -138,12 +139,12 @@ fn append(tx: &mut Tx<'_>, covers: Option<Position>, mut row: LogRow) -> Result<
     Ok(position)
 }
 
-/// The user's device list changed: part of the write that changed it.
+/// Records a change of a user's device list, in the write that makes the change.
 pub fn keys_changed(tx: &mut Tx<'_>, user_id: &str) -> Result<Position> {
     log(tx, Kind::Keys, user_id, "", "", None)
 }
 
-/// The keys of a user, `subject`, look different to this user and to no other: part of the write that changed it.
+/// Records that the keys of `subject` look different to this user, and to no other user, in the write that makes the change.
 pub fn private_keys_changed(tx: &mut Tx<'_>, user_id: &str, subject: &str) -> Result<Position> {
     append(
         tx,
@@ -160,11 +161,11 @@ pub fn private_keys_changed(tx: &mut Tx<'_>, user_id: &str, subject: &str) -> Re
     )
 }
 
-/// A membership changed: part of the write of the membership event, whose position is `event`, after the row in `memberships`. `own` are
-/// the services whose user this is.
+/// Records a change of membership, in the write of the membership event, after its row in `memberships`. `event` is the event's
+/// position, and `own` are the appservices that the user belongs to.
 ///
-/// Counts their joined members in the room, logs what a pass must look at, and answers which services
-/// had a member in the room before or have one after: the event concerns them all.
+/// Updates the counts of these appservices' joined members in the room and appends the lines. Returns the appservices that had
+/// a joined member in the room before or have one now: the event concerns them.
 pub fn membership_changed(
     tx: &mut Tx<'_>,
     room_id: &str,
@@ -198,7 +199,8 @@ pub fn rooms_changed_since(db: &mut Conn, after: Position) -> Result<Vec<String>
         .load(c))?)
 }
 
-/// The oldest lines, up to a position, that the pass has not read yet and that other users may see.
+/// The lines up to a position that the actor `device_lists` has not read yet, oldest first. Leaves out those that only one user
+/// sees.
 pub fn open_lines(db: &mut Conn, up_to: Position, limit: i64) -> Result<Vec<LogEntry>> {
     let cursor = cursor(db)?;
     let rows: Vec<LogRow> = on!(db, |c| device_list_log::table
@@ -212,7 +214,7 @@ pub fn open_lines(db: &mut Conn, up_to: Position, limit: i64) -> Result<Vec<LogE
     Ok(rows.into_iter().map(LogEntry::from).collect())
 }
 
-/// The log after a position, oldest first.
+/// The lines after a position and up to another, oldest first.
 pub fn log_after(
     db: &mut Conn,
     after: Position,
@@ -229,17 +231,17 @@ pub fn log_after(
     Ok(rows.into_iter().map(LogEntry::from).collect())
 }
 
-/// How far the pass has read.
+/// The position up to which the actor `device_lists` has read the log.
 pub fn cursor(db: &mut Conn) -> Result<Position> {
     cursors::stored(db, CURSOR)
 }
 
-/// The pass has read up to here.
+/// Stores the position up to which the actor `device_lists` has read the log.
 pub fn set_cursor(db: &mut Conn, position: Position) -> Result<()> {
     cursors::store(db, CURSOR, position)
 }
 
-/// Whether the log has more lines after a position than a number.
+/// Whether the log has more than `lines` lines after a position.
 pub fn is_longer(db: &mut Conn, after: Position, lines: i64) -> Result<bool> {
     let more: Option<i64> = on!(db, |c| device_list_log::table
         .filter(device_list_log::position.gt(after.0))
@@ -252,7 +254,7 @@ pub fn is_longer(db: &mut Conn, after: Position, lines: i64) -> Result<bool> {
     Ok(more.is_some())
 }
 
-/// The newest lines about a user's own keys and those that only this user sees, after a position and up to another.
+/// The lines about a user's own keys, and those that only this user sees, after a position and up to another, newest first.
 pub fn own_lines(
     db: &mut Conn,
     user_id: &str,
@@ -271,7 +273,7 @@ pub fn own_lines(
     Ok(rows.into_iter().map(LogEntry::from).collect())
 }
 
-/// Of these users, those whose keys changed after a position.
+/// Those of these users whose keys changed after a position.
 pub fn keys_changed_among(db: &mut Conn, users: &[&str], after: Position) -> Result<Vec<String>> {
     if users.is_empty() {
         return Ok(Vec::new());
@@ -285,22 +287,23 @@ pub fn keys_changed_among(db: &mut Conn, users: &[&str], after: Position) -> Res
         .load(c))?)
 }
 
-/// Up to which position lines of the log were deleted.
+/// The name of the position up to which lines were deleted.
 const PRUNED: &str = "device_list_log_pruned";
 
-/// What the head was on a day: this and the day's number, with six digits so that names are in order.
+/// The prefix of the names of daily positions. The number of the day follows, with six digits, so that the names sort by day.
 const DAY: &str = "head_of_day:";
 
 fn name_of(day: i64) -> String {
     format!("{DAY}{day:06}")
 }
 
-/// Up to this position the log is no longer complete: a token below it is too old for it.
+/// The position up to which lines were deleted. A sync token below it is too old to list the changes since then.
 pub fn pruned_up_to(db: &mut Conn) -> Result<Position> {
     cursors::stored(db, PRUNED)
 }
 
-/// Remember where the order stands on a day, once, and answer where it stood on the newest day that is not after another.
+/// Stores `head` as the position of `day`, unless the day has one. Returns the position of the newest day up to `horizon`, and
+/// deletes those of the days before it.
 pub fn mark_day(db: &mut Conn, day: i64, head: Position, horizon: i64) -> Result<Option<Position>> {
     use crate::tables::cursors as t;
     let row = (t::name.eq(name_of(day)), t::position.eq(head.0));
@@ -326,7 +329,8 @@ pub fn mark_day(db: &mut Conn, day: i64, head: Position, horizon: i64) -> Result
     Ok(Some(Position(position)))
 }
 
-/// Delete the oldest lines of the log up to a position, as far as the pass has read it, and at most so many. How many went.
+/// Deletes up to `limit` of the oldest lines up to a position, never one that the actor `device_lists` has not read. Returns
+/// how many it deleted.
 pub fn prune(db: &mut Conn, up_to: Position, limit: i64) -> Result<i64> {
     let up_to = up_to.min(cursor(db)?);
     let oldest: Vec<i64> = on!(db, |c| device_list_log::table

@@ -1,57 +1,57 @@
-//! What can go wrong below the rules: the database, its queue, its version.
+//! Errors of the storage: of statements, of the writer's queue, and of opening a database.
 
 use diesel::result::{DatabaseErrorKind, Error as Diesel};
 
-/// A result of storage.
+/// The result of a storage operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Storage could not do what it was asked; nothing of it was kept.
+/// An error of the storage. The operation changed nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The database refused a statement.
+    /// A statement failed.
     #[error("database: {0}")]
     Database(#[from] Diesel),
-    /// A stored value is not what was written there.
+    /// A stored value cannot be read.
     #[error("stored value is damaged: {0}")]
     Damaged(String),
-    /// More requests wait for the writer than may wait. Try again later.
+    /// The writer's queue is full. A retry may succeed.
     #[error("the writer's queue is full")]
     Busy,
-    /// The write could not be committed, for a reason that is not its own; nothing of it was kept.
+    /// The transaction of the write could not begin or be committed, for a reason outside the write.
     #[error("the write was rolled back: {0}")]
     RolledBack(String),
-    /// No connection to the database can be had just now. Try again later.
+    /// No reader has a connection to the database. A retry may succeed.
     #[error("the database cannot be reached")]
     Unreachable,
-    /// The closure panicked; what it changed was rolled back.
+    /// The closure panicked.
     #[error("a write panicked: {0}")]
     Panicked(String),
-    /// The writer or reader has stopped.
+    /// The storage is closed.
     #[error("storage has stopped")]
     Stopped,
 }
 
 impl Error {
-    /// Whether a statement failed. A transaction cannot go on after that, on either engine.
+    /// Whether a statement failed. On both engines the transaction cannot continue after that.
     #[must_use]
     pub fn is_failed_statement(&self) -> bool {
         matches!(self, Error::Database(error) if *error != Diesel::NotFound)
     }
 
-    /// Whether trying again a little later may help: the reason is not in what was asked.
+    /// Whether a retry may succeed: the cause lies outside the request.
     #[must_use]
     pub fn is_temporary(&self) -> bool {
         match self {
             Error::Busy | Error::RolledBack(_) | Error::Unreachable | Error::Stopped => true,
-            Error::Database(error) => is_of_the_engine(error),
+            Error::Database(error) => is_engine_failure(error),
             Error::Damaged(_) | Error::Panicked(_) => false,
         }
     }
 }
 
-/// What both engines say when something is wrong with the machine or the server, not with the statement. Neither gives its
-/// code to diesel, so the text decides.
-const OF_THE_ENGINE: [&str; 8] = [
+/// Texts by which an error of the machine or the database server is told from an error of a statement. Diesel passes on no
+/// error code for these.
+const ENGINE_FAILURES: [&str; 8] = [
     // SQLite
     "database or disk is full",
     "disk I/O error",
@@ -64,23 +64,24 @@ const OF_THE_ENGINE: [&str; 8] = [
     "too many clients",
 ];
 
-/// Whether the engine, not the statement, is the cause of an error.
-fn is_of_the_engine(error: &Diesel) -> bool {
+/// Whether the machine or the database server caused an error, not the statement.
+fn is_engine_failure(error: &Diesel) -> bool {
     let Diesel::DatabaseError(kind, about) = error else {
         return false;
     };
-    let of_the_engine = |text: &str| OF_THE_ENGINE.iter().any(|known| text.contains(known));
+    let names_engine_failure =
+        |text: &str| ENGINE_FAILURES.iter().any(|known| text.contains(known));
     match kind {
         DatabaseErrorKind::ClosedConnection
         | DatabaseErrorKind::UnableToSendCommand
         | DatabaseErrorKind::SerializationFailure => true,
-        DatabaseErrorKind::Unknown => of_the_engine(about.message()),
+        DatabaseErrorKind::Unknown => names_engine_failure(about.message()),
         _ => false,
     }
 }
 
 impl Error {
-    /// Whether a stored value is the cause: it is as damaged when it is read again.
+    /// Whether a stored value cannot be read. A retry fails in the same way.
     #[must_use]
     pub fn is_damage(&self) -> bool {
         matches!(
@@ -96,9 +97,9 @@ impl From<serde_json::Error> for Error {
     }
 }
 
-/// The error of a write closure: either storage broke, or a rule said no.
+/// An error of a write closure: an error of the storage, or a refusal by the caller's own rules.
 pub trait WriteError: From<Error> + Send + 'static {
-    /// The storage error inside, if that is what it is.
+    /// The error of the storage, if it is one.
     fn storage(&self) -> Option<&Error>;
 }
 
@@ -108,10 +109,10 @@ impl WriteError for Error {
     }
 }
 
-/// Why a database could not be opened. One line, for the person who started the server.
+/// The reason why a database cannot be opened, in one line for the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Not `sqlite:PATH`, not `postgres://…`.
+    /// The URL is neither `sqlite:PATH` nor `postgres://…`.
     #[error("{0}: not a database URL (sqlite:PATH or postgres://…)")]
     Url(String),
     /// The database could not be reached or opened.
@@ -120,7 +121,7 @@ pub enum OpenError {
     /// A migration failed.
     #[error("{0}: cannot bring the tables up to date: {1}")]
     Migrate(String, String),
-    /// The database was written by a newer understudy.
+    /// A newer version of understudy wrote the database.
     #[error(
         "{0}: written by a newer version of understudy (it has the migration {1}, unknown here)"
     )]
@@ -128,10 +129,10 @@ pub enum OpenError {
     /// Another server uses this database.
     #[error("{0}: in use by another understudy; one server per database")]
     InUse(String),
-    /// The disk on which the database is has no room.
+    /// The disk that holds the database is full.
     #[error("{0}: the disk is full; make room and start again ({1})")]
     NoRoom(String, String),
-    /// The storage threads could not be started, or the first read failed.
+    /// A storage thread could not be started, or the first query failed.
     #[error("{0}: {1}")]
     Start(String, Error),
 }

@@ -1,4 +1,5 @@
-//! Room events: each as it was signed, with what is asked of it in columns beside.
+//! Room events, each as it was signed, and the current state of rooms. Fields by which events are searched have columns of
+//! their own.
 //!
 //! Owner: `rooms`.
 
@@ -13,33 +14,33 @@ use crate::{Conn, Position, Result};
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
 #[diesel(table_name = events, treat_none_as_default_value = false)]
 pub struct EventRow {
-    /// Its place in the order of everything, and so in its room's history.
+    /// Its position, which also orders the events of its room.
     pub position: i64,
-    /// Its id: the hash of itself.
+    /// The event id, a hash of the event.
     pub event_id: String,
-    /// Its room.
+    /// The room id.
     pub room_id: String,
-    /// Its type.
+    /// The `type`.
     pub kind: String,
-    /// Its state key, if it is state.
+    /// The state key; `None` if it is not a state event.
     pub state_key: Option<String>,
-    /// Who sent it.
+    /// The user that sent it.
     pub sender: String,
-    /// When, in milliseconds since the epoch.
+    /// When it was sent, in milliseconds since the epoch.
     pub origin_server_ts: i64,
-    /// The whole event in the server-server format, canonical JSON; redacted once it is.
+    /// The whole event in the server-server format, as canonical JSON. Once the event is redacted, its redacted form.
     pub pdu: String,
-    /// The state event that it replaced.
+    /// The id of the state event that it replaced.
     pub replaces: Option<String>,
-    /// The event that redacted it.
+    /// The id of the event that redacted it.
     pub redacted_by: Option<String>,
     /// The device that sent it.
     pub device_id: Option<String>,
-    /// The transaction id it was sent with.
+    /// The transaction id that the client sent it with.
     pub txn_id: Option<String>,
 }
 
-/// Keep an event.
+/// Inserts an event.
 pub fn insert(db: &mut Conn, row: &EventRow) -> Result<()> {
     on!(db, |c| diesel::insert_into(events::table)
         .values(row)
@@ -60,11 +61,11 @@ pub fn by_id(db: &mut Conn, event_id: &str) -> Result<Option<EventRow>> {
         .optional())?)
 }
 
-/// The events at these positions, in their order. Positions without an event are passed over.
+/// The events at these positions, which must be ascending. Positions without an event are skipped.
 pub fn at(db: &mut Conn, positions: &[Position]) -> Result<Vec<EventRow>> {
     let mut found = Vec::with_capacity(positions.len());
     match &mut db.engine {
-        // One by one through the statement cache: a list of values is a new statement for each length.
+        // One query for each, because the statement is cached: a query for a list is a new statement for each length.
         Engine::Sqlite(c) => {
             for position in positions {
                 found.extend(
@@ -88,7 +89,7 @@ pub fn at(db: &mut Conn, positions: &[Position]) -> Result<Vec<EventRow>> {
     Ok(found)
 }
 
-/// A room's events after a position and up to another, oldest first.
+/// The events of a room after a position and up to another, oldest first.
 pub fn oldest_first(
     db: &mut Conn,
     room_id: &str,
@@ -106,7 +107,7 @@ pub fn oldest_first(
         .load(c))?)
 }
 
-/// A room's events after a position and up to another, newest first.
+/// The events of a room after a position and up to another, newest first.
 pub fn newest_first(
     db: &mut Conn,
     room_id: &str,
@@ -124,7 +125,7 @@ pub fn newest_first(
         .load(c))?)
 }
 
-/// The event is redacted: what is left of it, and by which event.
+/// Replaces an event by its redacted form `pdu`. `by` is the id of the event that redacts it.
 pub fn redact(db: &mut Conn, event_id: &str, pdu: &str, by: &str) -> Result<()> {
     on!(db, |c| diesel::update(
         events::table.filter(events::event_id.eq(event_id))
@@ -144,7 +145,7 @@ struct StateRow<'a> {
     position: i64,
 }
 
-/// This event is now the room's state under its type and state key. Nothing for an event that is no state.
+/// Makes an event the current state for its type and state key. Does nothing if it is not a state event.
 pub fn make_current(db: &mut Conn, event: &EventRow) -> Result<()> {
     use room_state as t;
     let Some(state_key) = &event.state_key else {
@@ -166,7 +167,7 @@ pub fn make_current(db: &mut Conn, event: &EventRow) -> Result<()> {
     Ok(())
 }
 
-/// The current state event under a type and state key.
+/// The current state event for a type and state key.
 pub fn state(
     db: &mut Conn,
     room_id: &str,
@@ -197,7 +198,7 @@ pub fn current_state(db: &mut Conn, room_id: &str, limit: i64) -> Result<Vec<Eve
         .load(c))?)
 }
 
-/// The current state of a room under one type, in order of state key.
+/// The current state events of one type in a room, in order of state key.
 pub fn current_state_of(
     db: &mut Conn,
     room_id: &str,
@@ -214,7 +215,7 @@ pub fn current_state_of(
         .load(c))?)
 }
 
-/// The state event under a type and state key as of a position.
+/// The state event for a type and state key as of a position.
 pub fn state_as_of(
     db: &mut Conn,
     room_id: &str,
@@ -236,7 +237,7 @@ pub fn state_as_of(
         .optional())?)
 }
 
-/// How the state under a type and state key came about after a position and up to another, oldest first.
+/// The state events for a type and state key after a position and up to another, oldest first.
 pub fn state_history(
     db: &mut Conn,
     room_id: &str,
@@ -258,8 +259,8 @@ pub fn state_history(
         .load(c))?)
 }
 
-/// What of a room's state changed after a position and up to another: the last event of each type and state key.
-/// With [`Position::START`] that is the whole state as of the second position. In order of position.
+/// The state of a room that changed after a position and up to another, in order of position: the last event for each type and
+/// state key. From [`Position::START`] on it is the whole state as of `up_to`.
 pub fn state_between(
     db: &mut Conn,
     room_id: &str,
@@ -286,7 +287,7 @@ pub fn state_between(
         .load(c))?)
 }
 
-/// The events of a room at or before a time, the latest first; or at or after it, the earliest first.
+/// The events of a room around a time, nearest first: those up to `ts` if `backwards`, else those from `ts` on.
 pub fn near(
     db: &mut Conn,
     room_id: &str,

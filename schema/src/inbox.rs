@@ -1,9 +1,9 @@
-//! The to-device inbox: one row for each message and device. Services that are owed the message have a row in [`crate::owed`] at
-//! the same position.
+//! The to-device inbox: one row for each message and device. An appservice that is owed the message has a row in
+//! [`crate::owed`] at the same position.
 //!
-//! Owner: `to_device_inbox`. Nothing leaves before it is acknowledged: a row goes when its device acknowledges it by `since`, or when
-//! the service that decides over the device acknowledges the transaction that carried it; and not before every service that is owed
-//! it has acknowledged it too, since the row alone holds the content.
+//! Owner: `to_device_inbox`. No row is deleted before it is acknowledged: by its device, with `since`, or by the appservice
+//! that decides over the device, with a 2xx to the transaction that carried it. As the row alone holds the content, it also
+//! stays until every appservice that is owed it has acknowledged it.
 //!
 //! Next on the way of a to-device message: `schema/src/owed.rs`.
 
@@ -18,41 +18,41 @@ use crate::store::deferred::Deferrable;
 use crate::tables::{inbox, owed, shared_contents};
 use crate::{Conn, Error, Position, Result, Tx};
 
-/// A message that waits for a device.
+/// A to-device message that waits for a device.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Queryable, Selectable, Insertable)]
 #[diesel(table_name = inbox, treat_none_as_default_value = false)]
 pub struct InboxRow {
-    /// Its place in the order.
+    /// Its position.
     pub position: i64,
-    /// Who receives it.
+    /// The recipient.
     pub user_id: String,
-    /// On which device.
+    /// The recipient's device.
     pub device_id: String,
-    /// Who sent it.
+    /// The user that sent it.
     pub sender: String,
     /// The event type.
     pub kind: String,
-    /// The content, as its bytes came. What is read has it, whether it is shared or not.
+    /// The content, with the bytes that the client sent. Functions that read rows fill it in when it is shared.
     pub content: String,
-    /// Which shared content it has: then its own is empty in storage.
+    /// The id of the shared content, if there is one. `content` is empty in the database then.
     pub shared: Option<i64>,
-    /// The service that decides over the device, chosen when the message came; empty where none does.
+    /// The id of the appservice that decides over the device, determined when the message came in; empty if none does.
     pub decided_by: String,
-    /// Whether it is acknowledged: it stays only because a service is still owed it.
+    /// Whether it is acknowledged. The row then stays only because an appservice is still owed the message.
     pub acknowledged: bool,
 }
 
-/// A content that several rows have, stored once. It goes with the last of them: triggers see to that.
+/// A content that several rows share, stored once. Triggers delete it together with the last row that uses it.
 #[derive(Debug, Clone, PartialEq, Eq, Insertable)]
 #[diesel(table_name = shared_contents)]
 pub struct SharedContent {
-    /// What the rows call it: the position of the first of them.
+    /// The position of the first row that uses it.
     pub id: i64,
-    /// The content, as its bytes came.
+    /// The content, with the bytes that the client sent.
     pub content: String,
 }
 
-/// Store a content that rows of the same write share.
+/// Stores a content for rows of the same write.
 pub fn share(db: &mut Conn, content: &SharedContent) -> Result<()> {
     on!(db, |c| diesel::insert_into(shared_contents::table)
         .values(content)
@@ -60,7 +60,7 @@ pub fn share(db: &mut Conn, content: &SharedContent) -> Result<()> {
     Ok(())
 }
 
-/// The contents with these ids.
+/// The shared contents with these ids.
 fn shared(db: &mut Conn, ids: impl Iterator<Item = i64>) -> Result<BTreeMap<i64, String>> {
     let ids: BTreeSet<i64> = ids.collect();
     if ids.is_empty() {
@@ -73,7 +73,7 @@ fn shared(db: &mut Conn, ids: impl Iterator<Item = i64>) -> Result<BTreeMap<i64,
     Ok(found.into_iter().collect())
 }
 
-/// Give each row that shares a content that content.
+/// Fills in the content of the rows that share one.
 macro_rules! with_contents {
     ($db:expr, $rows:expr) => {{
         let mut rows = $rows;
@@ -95,7 +95,8 @@ impl Deferrable for InboxRow {
     }
 }
 
-/// Store messages. What they share is stored before, with [`share`]; what services are owed of them, with [`crate::owed::owe_all`].
+/// Inserts messages. The caller stores shared contents first, with [`share`], and owes the messages to appservices, with
+/// [`crate::owed::owe_all`].
 pub fn append(tx: &mut Tx<'_>, rows: Vec<InboxRow>) {
     tx.added(format_args!("inbox"), rows.len());
     tx.batch.deferred.rows().extend(rows);
@@ -114,7 +115,7 @@ pub fn at(db: &mut Conn, positions: &[Position]) -> Result<Vec<InboxRow>> {
     with_contents!(db, rows)
 }
 
-/// What waits for a device after a position and up to another, oldest first.
+/// The unacknowledged messages to a device after a position and up to another, oldest first.
 pub fn after(
     db: &mut Conn,
     user_id: &str,
@@ -136,7 +137,7 @@ pub fn after(
     with_contents!(db, rows)
 }
 
-/// Whether a service is owed the message of a row.
+/// Whether an appservice is owed the message of a row.
 macro_rules! is_owed {
     () => {
         diesel::dsl::exists(
@@ -147,7 +148,8 @@ macro_rules! is_owed {
     };
 }
 
-/// The device has seen everything up to this position. How many rows went, or stay only for services.
+/// Acknowledges the messages to a device up to a position: deletes those that no appservice is owed and marks the others.
+/// Returns how many were acknowledged.
 pub fn acknowledge_device(
     db: &mut Conn,
     user_id: &str,
@@ -185,7 +187,7 @@ pub fn acknowledge_device(
     Ok(gone + stay)
 }
 
-/// The device is deleted: its messages go, and so does what services are owed of them, but for what is in a frozen body.
+/// Deletes the messages to a deleted device, and what appservices are owed of them. What is in a frozen transaction stays owed.
 pub fn forget_device(db: &mut Conn, user_id: &str, device_id: &str) -> Result<()> {
     let theirs: Vec<i64> = on!(db, |c| inbox::table
         .filter(inbox::user_id.eq(user_id))
@@ -215,8 +217,9 @@ pub fn forget_device(db: &mut Conn, user_id: &str, device_id: &str) -> Result<()
 }
 
 // ANCHOR: acknowledge
-/// The service has acknowledged a transaction that carried messages between these positions: the rows go over whose devices it decides,
-/// and those that were acknowledged before and stayed for it alone. Doing it again changes nothing.
+/// Acknowledges the messages between two positions for an appservice that has acknowledged the transaction that carried them:
+/// deletes those to devices it decides over, and those that were acknowledged before and stayed only for this appservice. A
+/// second call changes nothing.
 pub fn acknowledge_service(
     db: &mut Conn,
     service: &ServiceId,
@@ -242,7 +245,7 @@ pub fn acknowledge_service(
         decided!().filter(diesel::dsl::not(is_owed!()))
     )
     .execute(c))?;
-    // What stays is what the service itself is owed still, or what another one is: the former is not acknowledged.
+    // A row that remains is still owed: to this appservice, or only to others. In the second case it is marked as acknowledged.
     let own = diesel::dsl::exists(
         owed::table
             .filter(owed::position.eq(inbox::position))
@@ -267,9 +270,10 @@ pub fn acknowledge_service(
 }
 // ANCHOR_END: acknowledge
 
-/// Between these positions, the marks of messages that are gone or acknowledged: they are not owed again.
+/// Between two positions, deletes the [`DELIVERED`] marks of messages that are deleted or acknowledged: these cannot be owed
+/// again.
 fn forget_marks(db: &mut Conn, from: Position, up_to: Position) -> Result<()> {
-    // The number is written out: an index over these rows alone finds them.
+    // The value is a literal, so that the query can use the partial index for it.
     let is_mark = diesel::dsl::sql::<Bool>("txn = -2");
     let waits = diesel::dsl::exists(
         inbox::table
@@ -287,7 +291,7 @@ fn forget_marks(db: &mut Conn, from: Position, up_to: Position) -> Result<()> {
     Ok(())
 }
 
-/// A service is forgotten: the rows that stayed for it alone go, and it decides over no device any more.
+/// Removes an appservice: deletes the rows that stayed only for it, and ends its authority over the devices of the others.
 pub fn forget_service(db: &mut Conn, service: &ServiceId) -> Result<()> {
     on!(db, |c| diesel::delete(
         inbox::table
@@ -303,28 +307,28 @@ pub fn forget_service(db: &mut Conn, service: &ServiceId) -> Result<()> {
     Ok(())
 }
 
-/// How many contents are stored apart from the rows that have them.
+/// The number of shared contents.
 pub fn count_shared(db: &mut Conn) -> Result<i64> {
     Ok(on!(db, |c| shared_contents::table.count().get_result(c))?)
 }
 
-/// A message that waits, without what it says.
+/// A waiting message without its content.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable)]
 pub struct Waiting {
-    /// Its place in the order.
+    /// Its position.
     pub position: i64,
-    /// Who receives it.
+    /// The recipient.
     pub user_id: String,
-    /// On which device.
+    /// The recipient's device.
     pub device_id: String,
 }
 
 diesel::define_sql_function! {
-    /// How long a text is, in bytes.
+    /// The length of a text, in bytes.
     fn octet_length(text: diesel::sql_types::Text) -> diesel::sql_types::Integer;
 }
 
-/// What waits after a position and up to another, whoever it is for: for back-filling.
+/// A page of the unacknowledged messages to all devices, after a position and up to another. Used for back-fills.
 pub fn page(db: &mut Conn, after: Position, up_to: Position, limit: i64) -> Result<Vec<Waiting>> {
     Ok(on!(db, |c| inbox::table
         .filter(inbox::position.gt(after.0))
@@ -336,9 +340,9 @@ pub fn page(db: &mut Conn, after: Position, up_to: Position, limit: i64) -> Resu
         .load(c))?)
 }
 
-/// The service decides over the devices of these messages, where no other one does, and is owed them. A message that it is owed or was
-/// sent already stays as it was decided. So does one that it decided over before and is not owed: it has acknowledged it, and the row is
-/// about to go.
+/// Assigns messages to an appservice: it decides over their devices, unless another one does, and is owed them. Skips a message
+/// that it is owed or was sent already, and one that it decided over before and is not owed: it has acknowledged that message,
+/// and the row is about to be deleted.
 pub fn decide(tx: &mut Tx<'_>, service: &ServiceId, why: &str, positions: &[i64]) -> Result<()> {
     let settled: Vec<i64> = on!(&mut **tx, |c| inbox::table
         .left_join(
@@ -375,7 +379,7 @@ pub fn decide(tx: &mut Tx<'_>, service: &ServiceId, why: &str, positions: &[i64]
     Ok(())
 }
 
-/// How many messages wait for a device, and the oldest of them.
+/// The number of messages that wait for a device, and the oldest of them.
 pub fn waiting_for(
     db: &mut Conn,
     user_id: &str,
@@ -399,14 +403,14 @@ pub fn waiting_for(
     Ok((count, oldest))
 }
 
-/// How many messages to a device services are owed, and the oldest of them.
+/// The number of messages to a device that appservices are owed, and the oldest of them.
 pub fn owed_of(
     db: &mut Conn,
     user_id: &str,
     device_id: &str,
     limit: i64,
 ) -> Result<(i64, Vec<Owed>)> {
-    // A macro, since a query with a selected row struct is bound to one engine.
+    // A macro, because a query that selects a row struct is bound to one engine.
     macro_rules! theirs {
         () => {
             owed::table

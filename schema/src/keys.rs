@@ -1,4 +1,5 @@
-//! The keys of devices: identity keys, one-time keys, fallback keys. Cross-signing and signatures: [`crate::signing_keys`].
+//! The keys of devices: identity keys, one-time keys and fallback keys. Cross-signing keys and signatures are in
+//! [`crate::signing_keys`].
 //!
 //! Owner: `key_store`.
 //!
@@ -14,10 +15,10 @@ use crate::tables::{
 };
 use crate::{Conn, Result, Tx, signing_keys};
 
-/// How many users are looked up in one statement.
+/// The most users in one statement.
 const USERS: usize = 500;
 
-/// The identity keys of a device, as its bytes came.
+/// The identity keys of a device, with the bytes that the client sent.
 pub fn device_keys(db: &mut Conn, user_id: &str, device_id: &str) -> Result<Option<String>> {
     Ok(on!(db, |c| device_keys::table
         .find((user_id, device_id))
@@ -26,19 +27,19 @@ pub fn device_keys(db: &mut Conn, user_id: &str, device_id: &str) -> Result<Opti
         .optional())?)
 }
 
-/// Whether anything can be encrypted to a device with these identity keys: they name an algorithm. A device that names none
-/// needs no one-time keys, and nobody should be told to make some.
+/// Whether messages can be encrypted to a device with these identity keys: whether they name an algorithm. If they name none,
+/// the device needs no one-time keys, and its counts are not sent.
 #[must_use]
 pub fn take_messages(identity_keys: &str) -> bool {
     #[derive(serde::Deserialize)]
     struct Algorithms {
         algorithms: Vec<serde::de::IgnoredAny>,
     }
-    // What is not readable was not checked either: it is counted rather than forgotten.
+    // Identity keys that cannot be read count as keys with an algorithm.
     serde_json::from_str(identity_keys).map_or(true, |keys: Algorithms| !keys.algorithms.is_empty())
 }
 
-/// From now on these are the identity keys of the device.
+/// Inserts or replaces the identity keys of a device.
 pub fn put_device_keys(db: &mut Conn, user_id: &str, device_id: &str, json: &str) -> Result<()> {
     use device_keys as t;
     let row = (
@@ -58,17 +59,17 @@ pub fn put_device_keys(db: &mut Conn, user_id: &str, device_id: &str, json: &str
 /// A device that has uploaded identity keys.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable)]
 pub struct DeviceWithKeys {
-    /// Whose it is.
+    /// The user that owns the device.
     pub user_id: String,
-    /// Its id.
+    /// The device id.
     pub device_id: String,
-    /// Its identity keys, as their bytes came.
+    /// Its identity keys, with the bytes that the client sent.
     pub json: String,
-    /// What its owner calls it.
+    /// The name that the user gave it.
     pub display_name: Option<String>,
 }
 
-/// Every device of these users that has uploaded identity keys.
+/// All devices of these users that have uploaded identity keys.
 pub fn devices_with_keys(db: &mut Conn, user_ids: &[&str]) -> Result<Vec<DeviceWithKeys>> {
     let joined = device_keys::table
         .inner_join(
@@ -97,14 +98,14 @@ pub fn devices_with_keys(db: &mut Conn, user_ids: &[&str]) -> Result<Vec<DeviceW
     Ok(all)
 }
 
-/// A one-time key that waits to be claimed.
+/// An unclaimed one-time key.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable)]
 pub struct OneTimeKey {
     /// Its algorithm.
     pub algorithm: String,
-    /// Its id, without the algorithm.
+    /// Its id without the algorithm.
     pub key_id: String,
-    /// The key, as its bytes came.
+    /// The key, with the bytes that the client sent.
     pub json: String,
 }
 
@@ -119,7 +120,7 @@ struct OneTimeKeyRow<'a> {
     json: &'a str,
 }
 
-/// The one-time keys of a device, oldest first within an algorithm, as many as asked for at most.
+/// Up to `limit` one-time keys of a device, in order of algorithm and then of age, the oldest first.
 pub fn one_time_keys(
     db: &mut Conn,
     user_id: &str,
@@ -136,7 +137,7 @@ pub fn one_time_keys(
         .load(c))?)
 }
 
-/// Add one-time keys behind those that are there, in this order.
+/// Adds one-time keys in this order, after those that exist.
 pub fn add_one_time_keys(
     tx: &mut Tx<'_>,
     user_id: &str,
@@ -159,7 +160,8 @@ pub fn add_one_time_keys(
     Ok(())
 }
 
-/// Take the oldest one-time key of a device: nobody gets it again. Its id and the key, or `None` when none is left.
+/// Deletes the oldest one-time key of a device and returns its id and the key, so that it is handed out once. `None` if no key
+/// is left.
 pub fn take_one_time_key(
     tx: &mut Tx<'_>,
     user_id: &str,
@@ -187,14 +189,14 @@ pub fn take_one_time_key(
     Ok(Some((key_id, json)))
 }
 
-/// The key that a device gives away when its one-time keys are used up.
+/// A fallback key: handed out when a device has no one-time keys left.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable)]
 pub struct FallbackKey {
-    /// Its id, without the algorithm.
+    /// Its id without the algorithm.
     pub key_id: String,
-    /// The key, as its bytes came.
+    /// The key, with the bytes that the client sent.
     pub json: String,
-    /// Whether it has been given away.
+    /// Whether it has been handed out.
     pub used: bool,
 }
 
@@ -213,7 +215,7 @@ pub fn fallback_key(
         .optional())?)
 }
 
-/// The fallback key of a device has been given away.
+/// Records that the fallback key of a device has been handed out.
 pub fn mark_fallback_key_used(
     db: &mut Conn,
     user_id: &str,
@@ -229,7 +231,7 @@ pub fn mark_fallback_key_used(
     Ok(())
 }
 
-/// From now on this is the fallback key of the device. `used` says whether it has been given away before.
+/// Inserts or replaces the fallback key of a device. `used` says whether this key has been handed out before.
 pub fn put_fallback_key(
     db: &mut Conn,
     user_id: &str,
@@ -261,7 +263,7 @@ pub fn put_fallback_key(
     Ok(())
 }
 
-/// Remember that a key with this hash was handed out, as long as the device lives.
+/// Records that the one-time key with this hash was handed out. The record is deleted with the device.
 pub fn remember_claimed(tx: &mut Tx<'_>, user_id: &str, device_id: &str, hash: i64) -> Result<()> {
     use claimed_keys as t;
     let row = (
@@ -277,7 +279,7 @@ pub fn remember_claimed(tx: &mut Tx<'_>, user_id: &str, device_id: &str, hash: i
     Ok(())
 }
 
-/// Those of these hashes whose keys were handed out.
+/// Those of these hashes whose one-time keys were handed out.
 pub fn claimed(
     db: &mut Conn,
     user_id: &str,
@@ -298,7 +300,7 @@ pub fn claimed(
     Ok(found)
 }
 
-/// Keep the newest of the hashes of a device, when there are twice as many as are kept.
+/// Deletes all but the newest `keep` hashes of a device, once it has more than twice as many. Returns how many it deleted.
 pub fn trim_claimed(db: &mut Conn, user_id: &str, device_id: &str, keep: i64) -> Result<usize> {
     use claimed_keys as t;
     macro_rules! of_device {
@@ -328,7 +330,7 @@ pub fn trim_claimed(db: &mut Conn, user_id: &str, device_id: &str, keep: i64) ->
     .execute(c))?)
 }
 
-/// How many fallback keys a device has: one for each algorithm.
+/// The number of fallback keys of a device: one for each algorithm.
 pub fn count_fallback_keys(db: &mut Conn, user_id: &str, device_id: &str) -> Result<i64> {
     use fallback_keys as t;
     Ok(on!(db, |c| t::table
@@ -338,8 +340,8 @@ pub fn count_fallback_keys(db: &mut Conn, user_id: &str, device_id: &str) -> Res
         .get_result(c))?)
 }
 
-/// The device is gone: its identity keys, one-time keys, fallback keys and the signatures over it and by it go too.
-/// Part of the write that deletes the device.
+/// Deletes the keys of a device that is deleted in the same write: identity keys, one-time keys, fallback keys, and the
+/// signatures over the device and by it.
 pub fn forget_device(db: &mut Conn, user_id: &str, device_id: &str) -> Result<()> {
     change!(db, |c| {
         diesel::delete(device_keys::table.find((user_id, device_id))).execute(c)?;

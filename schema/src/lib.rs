@@ -1,7 +1,7 @@
-//! What understudy remembers: SQL, rows, and the one writer that commits for all.
+//! The storage of understudy: SQL, rows, and the one writer that commits for all callers.
 //!
-//! This crate knows no HTTP and no actor, and decides nothing: no pattern, no proposal, no rule of the specification. A file is
-//! a table group: row structs on top, then plain functions over a [`Conn`] that read like sentences. [`Store`] runs them:
+//! This crate knows no HTTP and no actors, and makes no decisions: it contains no namespace, no proposal and no rule of the
+//! specification. Each file is a group of tables: the row structs, then plain functions over a [`Conn`]. A [`Store`] runs them:
 //! [`Store::write`] on the group-commit thread, [`Store::read`] on a few reader threads that never wait for the writer.
 
 #[macro_use]

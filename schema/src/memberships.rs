@@ -1,4 +1,4 @@
-//! Who is, was, or may come to be in a room: the present membership of each user who ever had one.
+//! The present membership of each user in each room where it ever had one, and memberships of the past.
 //!
 //! Owner: `rooms`.
 
@@ -11,41 +11,41 @@ use crate::store::conn::is_key;
 use crate::tables::{events, memberships};
 use crate::{Conn, Error, Position, Result};
 
-/// A user's membership in a room as it is now.
+/// The present membership of a user in a room.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
 #[diesel(table_name = memberships, treat_none_as_default_value = false)]
 pub struct MembershipRow {
-    /// The room.
+    /// The room id.
     pub room_id: String,
-    /// The user.
+    /// The user id.
     pub user_id: String,
     /// `join`, `invite`, `knock`, `leave` or `ban`.
     pub membership: String,
-    /// The position of the member event that says so.
+    /// The position of the member event.
     pub position: i64,
-    /// Its id.
+    /// The id of the member event.
     pub event_id: String,
-    /// Who sent it.
+    /// The sender of the member event.
     pub sender: String,
-    /// The display name in it.
+    /// The `displayname` in the member event.
     pub display_name: Option<String>,
-    /// The avatar in it.
+    /// The `avatar_url` in the member event.
     pub avatar_url: Option<String>,
-    /// The position of the event by which the user last ceased to be joined; 0 for never.
+    /// The position of the event that last ended the state `join` of the user; 0 if no event did.
     pub left_at: i64,
-    /// Where the user last forgot the room; 0 for never.
+    /// The position at which the user last forgot the room; 0 if it never did.
     pub forgotten_at: i64,
 }
 
 impl MembershipRow {
-    /// Whether the user has left the room and forgotten it.
+    /// Whether the user has left and forgotten the room.
     #[must_use]
     pub fn is_forgotten(&self) -> bool {
         self.forgotten_at > self.position
     }
 }
 
-/// A user's membership in a room.
+/// The present membership of a user in a room.
 pub fn get(db: &mut Conn, room_id: &str, user_id: &str) -> Result<Option<MembershipRow>> {
     if !is_key(room_id) || !is_key(user_id) {
         return Ok(None);
@@ -57,7 +57,7 @@ pub fn get(db: &mut Conn, room_id: &str, user_id: &str) -> Result<Option<Members
         .optional())?)
 }
 
-/// A user's membership is now this.
+/// Inserts or replaces a present membership.
 pub fn put(db: &mut Conn, row: &MembershipRow) -> Result<()> {
     use memberships as t;
     on!(db, |c| diesel::insert_into(t::table)
@@ -78,7 +78,7 @@ pub fn put(db: &mut Conn, row: &MembershipRow) -> Result<()> {
     Ok(())
 }
 
-/// The user forgets the room at this position.
+/// Records that the user forgets the room at this position.
 pub fn forget(db: &mut Conn, room_id: &str, user_id: &str, at: Position) -> Result<()> {
     on!(db, |c| diesel::update(
         memberships::table.find((room_id, user_id))
@@ -88,7 +88,8 @@ pub fn forget(db: &mut Conn, room_id: &str, user_id: &str, at: Position) -> Resu
     Ok(())
 }
 
-/// The rooms in which a user has this membership and which it has not forgotten, in order of room id, after a room id.
+/// A page of the rooms in which a user has this membership and which it has not forgotten: in order of room id, those after
+/// `after`.
 pub fn of_user(
     db: &mut Conn,
     user_id: &str,
@@ -107,7 +108,8 @@ pub fn of_user(
         .load(c))?)
 }
 
-/// The memberships of a user that came about after a position and up to another, whatever they are, forgotten or not.
+/// The present memberships of a user whose member event is after a position and up to another, also those in forgotten rooms,
+/// oldest first.
 pub fn of_user_since(
     db: &mut Conn,
     user_id: &str,
@@ -125,7 +127,7 @@ pub fn of_user_since(
         .load(c))?)
 }
 
-/// The memberships of a user in rooms that it forgot after a position and up to another.
+/// The memberships of a user in rooms that it forgot after a position and up to another, oldest first.
 pub fn forgotten_since(
     db: &mut Conn,
     user_id: &str,
@@ -137,7 +139,7 @@ pub fn forgotten_since(
         .filter(memberships::user_id.eq(user_id))
         .filter(memberships::forgotten_at.gt(after.0))
         .filter(memberships::forgotten_at.le(up_to.0))
-        // As the index says it: a bound value would not match its condition.
+        // A literal condition, the same as in the partial index: with a bound value the index would not be used.
         .filter(sql::<Bool>("forgotten_at > 0"))
         .order(memberships::forgotten_at)
         .limit(limit)
@@ -145,7 +147,7 @@ pub fn forgotten_since(
         .load(c))?)
 }
 
-/// The users with this membership in a room after a user id, in order.
+/// A page of the users with this membership in a room: in order of user id, those after `after`.
 pub fn in_room(
     db: &mut Conn,
     room_id: &str,
@@ -163,14 +165,15 @@ pub fn in_room(
         .load(c))?)
 }
 
-/// Up to `limit` users who are joined or invited, other than one: after whom a client may name the room. The oldest come first.
+/// Up to `limit` users other than `except` that are joined or invited, oldest first: a client names a room without a name after
+/// them.
 pub fn heroes(
     db: &mut Conn,
     room_id: &str,
     except: &str,
     limit: usize,
 ) -> Result<Vec<MembershipRow>> {
-    // A page of each by the index is enough: the spec asks for five of them, not for which.
+    // One page of each membership, in order of user id, is enough: the specification does not say which five users.
     let page = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
     let mut found = Vec::new();
     for membership in ["join", "invite"] {
@@ -182,11 +185,11 @@ pub fn heroes(
     Ok(found)
 }
 
-/// How a user's membership in a room came about: as it was at `after`, then every change up to `up_to`, oldest first.
-/// A user without any has no first entry.
+/// The history of a user's membership: as it was at `after`, then every change up to `up_to`, oldest first. If the user had no
+/// membership at `after`, the first entry is missing.
 ///
 /// # Errors
-/// When the database fails, or a stored event is damaged.
+/// [`Error::Damaged`] if a stored event cannot be read.
 pub fn history(
     db: &mut Conn,
     room_id: &str,
@@ -201,14 +204,14 @@ pub fn history(
     first
         .into_iter()
         .chain(rest)
-        .map(|event| Ok((Position(event.position), word(&event.pdu)?)))
+        .map(|event| Ok((Position(event.position), membership_in(&event.pdu)?)))
         .collect()
 }
 
-/// What a user's membership in a room was at a position; `None` for none.
+/// The membership of a user at a position; `None` if it had none.
 ///
 /// # Errors
-/// When the database fails, or a stored event is damaged.
+/// [`Error::Damaged`] if a stored event cannot be read.
 pub fn as_of(
     db: &mut Conn,
     room_id: &str,
@@ -216,12 +219,12 @@ pub fn as_of(
     position: Position,
 ) -> Result<Option<String>> {
     crate::events::state_as_of(db, room_id, "m.room.member", user_id, position)?
-        .map(|event| word(&event.pdu))
+        .map(|event| membership_in(&event.pdu))
         .transpose()
 }
 
-/// The membership that a member event gives.
-fn word(pdu: &str) -> Result<String> {
+/// The `membership` in a member event.
+fn membership_in(pdu: &str) -> Result<String> {
     #[derive(serde::Deserialize)]
     struct Content {
         membership: String,
@@ -234,12 +237,12 @@ fn word(pdu: &str) -> Result<String> {
     Ok(pdu.content.membership)
 }
 
-/// Whether the user is joined to the room.
+/// Whether a user is joined to a room.
 pub fn is_joined(db: &mut Conn, room_id: &str, user_id: &str) -> Result<bool> {
     Ok(get(db, room_id, user_id)?.is_some_and(|m| m.membership == "join"))
 }
 
-/// Member events of a room as of a position, for who asks for the members at a point of the past.
+/// The member events of a room as of a position, for a request for the members at a point in the past.
 pub fn events_as_of(
     db: &mut Conn,
     room_id: &str,

@@ -1,8 +1,8 @@
-//! What each appservice is owed: one row for each item, of every kind, in one order.
+//! The items that each appservice is owed: one row for each item, of all kinds, in one order.
 //!
-//! Owner: `appservice_sender`; it is the sender's outbox. Other actors owe into it in the write that makes the fact, with [`owe`],
-//! [`owe_all`] or [`owe_latest`]. A row is in one of these states, by its `txn`: it waits (none), a transaction carries it (its id), or
-//! it has one of the marks [`ASIDE`], [`DELIVERED`] and [`OFF`].
+//! Owner: `appservice_sender`, whose outbox it is. Other actors insert rows with [`owe`], [`owe_all`] or [`owe_latest`], in the
+//! write that makes the fact. The state of a row is its `txn`: without one it waits; with an id the transaction of that id
+//! carries it; else it has one of the marks [`ASIDE`], [`DELIVERED`] and [`OFF`].
 //!
 //! Next on the way of a to-device message: `actors/src/runtime/wake.rs`.
 
@@ -14,81 +14,81 @@ use crate::store::deferred::Deferrable;
 use crate::tables::{inbox, owed};
 use crate::{Conn, Position, Result, Tx};
 
-/// The mark of a row that cannot be sent: it is set aside, with a reason in [`crate::set_aside`].
+/// The mark of an item that cannot be sent. It is set aside, and [`crate::set_aside`] holds the reason.
 pub const ASIDE: i64 = -1;
 
-/// The mark of a to-device message that a service has taken without deciding over the device, while the message still waits for
-/// the device: should the service come to decide over it, the message is not owed again.
+/// The mark of a to-device message that an appservice has taken without authority over the device, while the message still
+/// waits for the device. If the appservice gets the authority, the message is not owed again.
 pub const DELIVERED: i64 = -2;
 
-/// The mark of a row whose kind is off.
+/// The mark of an item whose kind is off for the appservice.
 pub const OFF: i64 = -3;
 
-/// An event of a room. The row's position is the event's, and its item is empty.
+/// A room event. The row has the position of the event, and its `item` is empty.
 pub const EVENT: &str = "event";
 
-/// A message to a device that the service decides over. The row's position is the message's, and its item is empty.
+/// A message to a device that the appservice decides over. The row has the position of the message, and its `item` is empty.
 pub const TO_DEVICE: &str = "to_device";
 
-/// A message to a device of an account that the service registered and does not decide over.
+/// A message to a device of a user that the appservice registered, without authority over the device.
 pub const OBSERVED: &str = "to_device_observed";
 
-/// A message to a device of a user that the service observes because the configuration grants it.
+/// A message to a device of a user that the configuration allows the appservice to observe.
 pub const GRANTED: &str = "to_device_granted";
 
-/// A change of a device list. The key is the user, the item [`CHANGED`] or [`LEFT`].
+/// A change of a device list. The key is the user id, the item [`CHANGED`] or [`LEFT`].
 pub const DEVICE_LIST: &str = "device_list";
 
-/// The item of a [`DEVICE_LIST`] row: the user's devices or keys changed, or the service shares a room with the user now.
+/// The item of a [`DEVICE_LIST`] row: the user's devices or keys changed, or the appservice now shares a room with the user.
 pub const CHANGED: &str = "changed";
 
-/// The item of a [`DEVICE_LIST`] row: the service shares no room with the user any more.
+/// The item of a [`DEVICE_LIST`] row: the appservice no longer shares a room with the user.
 pub const LEFT: &str = "left";
 
-/// The key counts of a device. The key is the user and the device; the counts are read when they are sent.
+/// The key counts of a device. The key is the user id and the device id; the counts are read when they are sent.
 pub const COUNT: &str = "count";
 
-/// Between the parts of a key.
+/// Separates the parts of a key.
 const SEPARATOR: char = '\u{1f}';
 
-/// The key with these parts.
+/// Joins the parts of a key.
 #[must_use]
 pub fn key(parts: &[&str]) -> String {
     parts.join(&SEPARATOR.to_string())
 }
 
-/// The parts of a key.
+/// Splits a key into its parts.
 pub fn parts(key: &str) -> impl Iterator<Item = &str> {
     key.split(SEPARATOR)
 }
 
-/// Written out, so that the index over rows with a key is found.
+/// A literal condition, so that the query can use the partial index over rows with a key.
 fn has_key() -> diesel::expression::SqlLiteral<Bool> {
     diesel::dsl::sql("key <> ''")
 }
 
-/// One item that a service is owed.
+/// An item that an appservice is owed.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
 #[diesel(table_name = owed, treat_none_as_default_value = false)]
 pub struct Owed {
-    /// Its place in the order.
+    /// Its position.
     pub position: i64,
-    /// The service.
+    /// The id of the appservice.
     pub appservice_id: String,
-    /// The kind: one of this file's, or a proposal's own.
+    /// One of the kinds of this module, or the kind of a proposal.
     pub kind: String,
-    /// What the item is about, where a later item about the same replaces it; else empty.
+    /// What the item is about, if a later item about the same replaces it; else empty.
     pub key: String,
-    /// What is needed to send it, beside what the position leads to.
+    /// What is needed to send the item, besides what is found by its position.
     pub item: String,
-    /// The rule by which the service is owed it; empty where the kind says it.
+    /// The rule because of which it is owed; empty if the kind says it.
     pub why: String,
-    /// The transaction that carries it, or a mark.
+    /// The id of the transaction that carries it, or a mark; `None` while it waits.
     pub txn: Option<i64>,
 }
 
 impl Owed {
-    /// A new item for this service. It waits.
+    /// A new item that waits.
     #[must_use]
     pub fn new(service: &ServiceId, position: Position, kind: &str) -> Owed {
         Owed {
@@ -102,7 +102,7 @@ impl Owed {
         }
     }
 
-    /// Its place in the order.
+    /// Its position.
     #[must_use]
     pub fn position(&self) -> Position {
         Position(self.position)
@@ -114,7 +114,7 @@ impl Owed {
     }
 }
 
-/// What the record of a write calls such a row: `owed irc (exclusive_namespace)`.
+/// The name of such a row in the record of a write: `owed irc (exclusive_namespace)`.
 impl std::fmt::Display for Owed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let about = if self.why.is_empty() {
@@ -127,7 +127,7 @@ impl std::fmt::Display for Owed {
     }
 }
 
-/// Owe an item.
+/// Inserts an item, unless it exists.
 pub fn owe(tx: &mut Tx<'_>, row: &Owed) -> Result<()> {
     tx.owes(&row.appservice_id, row.position());
     let new = on!(&mut **tx, |c| diesel::insert_into(owed::table)
@@ -145,7 +145,7 @@ impl Deferrable for Owed {
     }
 }
 
-/// Owe many items at once, none of which is owed already.
+/// Inserts many items at once. None of them may exist.
 pub fn owe_all(tx: &mut Tx<'_>, rows: Vec<Owed>) {
     for row in &rows {
         tx.owes(&row.appservice_id, row.position());
@@ -154,8 +154,8 @@ pub fn owe_all(tx: &mut Tx<'_>, rows: Vec<Owed>) {
     tx.batch.deferred.rows().extend(rows);
 }
 
-/// Owe an item that replaces an earlier one with the same key: it waits again, at the new position, even where a transaction carries
-/// the earlier one.
+/// Inserts an item and deletes an earlier one with the same key. The item waits at its new position, even if a transaction
+/// carries the earlier one.
 pub fn owe_latest(tx: &mut Tx<'_>, row: &Owed) -> Result<()> {
     tx.owes(&row.appservice_id, row.position());
     let replaced: Vec<Option<i64>> = on!(&mut **tx, |c| diesel::delete(
@@ -177,7 +177,8 @@ pub fn owe_latest(tx: &mut Tx<'_>, row: &Owed) -> Result<()> {
 }
 
 // ANCHOR: waiting
-/// The oldest items that wait for a service after a position and up to another, in order: what the next transaction may carry.
+/// The oldest items that wait for an appservice, after a position and up to another, in order: what its next transaction can
+/// carry.
 pub fn waiting(
     db: &mut Conn,
     service: &ServiceId,
@@ -196,7 +197,7 @@ pub fn waiting(
         .load(c))?)
 }
 
-/// Everything that waits up to the cut is in the body of this transaction.
+/// Records that a transaction carries every item that waits, up to its cut.
 pub fn stamp(db: &mut Conn, service: &ServiceId, cut: Position, txn: i64) -> Result<()> {
     let carried = on!(db, |c| diesel::update(
         owed::table
@@ -221,8 +222,8 @@ pub fn first_message(db: &mut Conn, service: &ServiceId, txn: i64) -> Result<Opt
     Ok(first.map(Position))
 }
 
-/// The service took this transaction: what it carried is forgotten. What was replaced meanwhile waits again and stays. A message that
-/// the service observed, and that still waits for its device, stays as a mark.
+/// Deletes the items of a transaction that the appservice has taken. An item that was replaced in the meantime waits again, so
+/// it stays. A message that the appservice observed stays with the mark [`DELIVERED`] while it waits for its device.
 pub fn forget(db: &mut Conn, service: &ServiceId, txn: i64) -> Result<()> {
     let for_device = diesel::dsl::exists(
         inbox::table
@@ -248,7 +249,7 @@ pub fn forget(db: &mut Conn, service: &ServiceId, txn: i64) -> Result<()> {
 }
 // ANCHOR_END: waiting
 
-/// The service is owed nothing under this key any more, but for what a transaction carries.
+/// Deletes the item under this key, unless a transaction carries it.
 pub fn forget_key(db: &mut Conn, service: &ServiceId, kind: &str, key: &str) -> Result<()> {
     let gone = on!(db, |c| diesel::delete(
         owed::table
@@ -263,7 +264,7 @@ pub fn forget_key(db: &mut Conn, service: &ServiceId, kind: &str, key: &str) -> 
     Ok(())
 }
 
-/// The service is owed nothing of a kind any more whose key begins with this part, but for what a transaction carries.
+/// Deletes the items of a kind whose key begins with this part, except those that a transaction carries.
 pub fn forget_part(db: &mut Conn, service: &ServiceId, kind: &str, part: &str) -> Result<()> {
     let (from, to) = (format!("{part}{SEPARATOR}"), format!("{part} "));
     let gone = on!(db, |c| diesel::delete(
@@ -280,7 +281,7 @@ pub fn forget_part(db: &mut Conn, service: &ServiceId, kind: &str, part: &str) -
     Ok(())
 }
 
-/// Everything that a service is owed is forgotten.
+/// Deletes everything that an appservice is owed.
 pub fn forget_service(db: &mut Conn, service: &ServiceId) -> Result<()> {
     let gone = on!(db, |c| diesel::delete(
         owed::table.filter(owed::appservice_id.eq(service.as_str()))
@@ -290,7 +291,7 @@ pub fn forget_service(db: &mut Conn, service: &ServiceId) -> Result<()> {
     Ok(())
 }
 
-/// The keys of a kind under which a service is owed something that no transaction carries.
+/// The keys of a kind under which an appservice is owed an item that no transaction carries.
 pub fn keys(db: &mut Conn, service: &ServiceId, kind: &str) -> Result<Vec<String>> {
     Ok(on!(db, |c| owed::table
         .filter(owed::appservice_id.eq(service.as_str()))
@@ -301,7 +302,8 @@ pub fn keys(db: &mut Conn, service: &ServiceId, kind: &str) -> Result<Vec<String
         .load(c))?)
 }
 
-/// The next keys of a kind, in order, under which a service is owed this item, in no transaction yet.
+/// A page of the keys of a kind under which an appservice is owed this `item`, in no transaction yet: in order, those after
+/// `after`.
 pub fn keys_with(
     db: &mut Conn,
     service: &ServiceId,
@@ -322,7 +324,7 @@ pub fn keys_with(
         .load(c))?)
 }
 
-/// Set an item aside that waits for a service.
+/// Sets aside an item that waits.
 pub(crate) fn set_aside(db: &mut Conn, item: &Owed) -> Result<()> {
     let gone = on!(db, |c| diesel::update(
         owed::table
@@ -336,8 +338,8 @@ pub(crate) fn set_aside(db: &mut Conn, item: &Owed) -> Result<()> {
     Ok(())
 }
 
-/// Bring the marks in line with the kinds that are on for the service now: a kind that is off does not wait, and everything that was
-/// off, or set aside, waits again where its kind is on.
+/// Sets the marks for the kinds that are on for the appservice now: items of other kinds get the mark [`OFF`], and items of
+/// these kinds that were off or set aside wait again.
 pub fn resume(db: &mut Conn, service: &ServiceId, on: &[&str]) -> Result<()> {
     let id = service.as_str();
     on!(db, |c| diesel::update(
@@ -359,7 +361,8 @@ pub fn resume(db: &mut Conn, service: &ServiceId, on: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// How many to-device messages a service is owed, those that a transaction carries, that are set aside or off included.
+/// The number of to-device messages that an appservice is owed, including those that a transaction carries, that are set aside,
+/// or that are off.
 pub fn count_messages(db: &mut Conn, service: &ServiceId) -> Result<i64> {
     Ok(on!(db, |c| owed::table
         .filter(owed::appservice_id.eq(service.as_str()))

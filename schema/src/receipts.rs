@@ -1,4 +1,4 @@
-//! Read receipts: the last one of each user, type and thread in a room.
+//! Read receipts: the last one for each user, type and thread of a room.
 //!
 //! Owner: `rooms`.
 
@@ -8,27 +8,27 @@ use diesel::upsert::excluded;
 use crate::tables::receipts;
 use crate::{Conn, Position, Result};
 
-/// How far a user has read.
+/// A read receipt.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
 #[diesel(table_name = receipts)]
 pub struct ReceiptRow {
-    /// The room.
+    /// The room id.
     pub room_id: String,
-    /// Who has read.
+    /// The user that sent it.
     pub user_id: String,
     /// `m.read` or `m.read.private`.
     pub kind: String,
-    /// The thread, `main`, or empty for a receipt that names none.
+    /// The thread, or `main`; empty if the receipt names none.
     pub thread_id: String,
-    /// Up to which event.
+    /// The id of the event up to which the user has read.
     pub event_id: String,
-    /// When, in milliseconds since the epoch.
+    /// When it was sent, in milliseconds since the epoch.
     pub ts: i64,
-    /// Its place in the order.
+    /// Its position.
     pub position: i64,
 }
 
-/// One user's receipt of one type in one thread of a room.
+/// The receipt of a user for one type and thread of a room.
 pub fn get(
     db: &mut Conn,
     room_id: &str,
@@ -54,7 +54,7 @@ pub fn of_user(db: &mut Conn, room_id: &str, user_id: &str, limit: i64) -> Resul
         .load(c))?)
 }
 
-/// The user has read this far.
+/// Inserts or replaces a receipt.
 pub fn put(db: &mut Conn, row: &ReceiptRow) -> Result<()> {
     use receipts as t;
     on!(db, |c| diesel::insert_into(t::table)

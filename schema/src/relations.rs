@@ -1,4 +1,4 @@
-//! Which events say something about which others: replies in threads, edits, annotations.
+//! Relations between events: replies in threads, edits, annotations.
 //!
 //! Owner: `rooms`.
 
@@ -8,25 +8,25 @@ use crate::events::EventRow;
 use crate::tables::{events, relations};
 use crate::{Conn, Position, Result, threads};
 
-/// One event says something about another.
+/// A relation of an event to another.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
 #[diesel(table_name = relations)]
 pub struct RelationRow {
-    /// The position of the event that says it.
+    /// The position of the event that has the relation.
     pub position: i64,
-    /// The id of the event that it is about.
+    /// The id of the event that it relates to.
     pub parent: String,
-    /// How: `m.annotation`, `m.replace`, `m.thread`, …
+    /// The type of the relation: `m.annotation`, `m.replace`, `m.thread`, …
     pub rel_type: String,
-    /// The type of the event that says it.
+    /// The type of the event that has the relation.
     pub kind: String,
-    /// Who says it.
+    /// The sender of the event that has the relation.
     pub sender: String,
-    /// What an annotation says; else empty.
+    /// The `key` of an annotation; else empty.
     pub key: String,
 }
 
-/// Keep a relation between events of a room, and with it the thread that it makes longer.
+/// Inserts a relation between events of a room, and updates the thread if it is a reply.
 pub fn insert(db: &mut Conn, room_id: &str, row: &RelationRow) -> Result<()> {
     on!(db, |c| diesel::insert_into(relations::table)
         .values(row)
@@ -37,7 +37,7 @@ pub fn insert(db: &mut Conn, room_id: &str, row: &RelationRow) -> Result<()> {
     Ok(())
 }
 
-/// The event of a room at this position was redacted: it says nothing any more, and is no reply in a thread.
+/// Deletes the relation of an event that was redacted, and counts its thread again.
 pub fn forget(db: &mut Conn, room_id: &str, position: Position) -> Result<()> {
     let Some(row) = of(db, position)? else {
         return Ok(());
@@ -50,7 +50,7 @@ pub fn forget(db: &mut Conn, room_id: &str, position: Position) -> Result<()> {
     Ok(())
 }
 
-/// Whether this was said before by the same sender about the same event in the same words.
+/// Whether this sender has sent an equal relation to the same event before.
 pub fn is_said(db: &mut Conn, row: &RelationRow) -> Result<bool> {
     let found: Option<i64> = on!(db, |c| relations::table
         .filter(relations::parent.eq(&row.parent))
@@ -64,7 +64,7 @@ pub fn is_said(db: &mut Conn, row: &RelationRow) -> Result<bool> {
     Ok(found.is_some())
 }
 
-/// The events of a room that say something about one of its events, after a position and up to another.
+/// The events of a room that relate to `parent`, after a position and up to another.
 pub fn about(
     db: &mut Conn,
     room_id: &str,
@@ -93,7 +93,7 @@ pub fn about(
     })
 }
 
-/// How the event at a position relates to another, if it does.
+/// The relation of the event at a position; `None` if it has none.
 pub fn of(db: &mut Conn, position: Position) -> Result<Option<RelationRow>> {
     Ok(on!(db, |c| relations::table
         .find(position.0)

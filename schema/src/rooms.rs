@@ -1,4 +1,4 @@
-//! Rooms: one row each, with the tip of its linear history and how many are in it.
+//! Rooms: one row for each, with the last event of its linear history and the numbers of its members.
 //!
 //! Owner: `rooms`.
 
@@ -7,29 +7,29 @@ use diesel::prelude::*;
 use crate::tables::rooms;
 use crate::{Conn, Result};
 
-/// A room. Its history is a line: `tip` is the only event that nothing follows.
+/// A room. Its history is linear: `tip` is the only event that no other event follows.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
 #[diesel(table_name = rooms)]
 pub struct RoomRow {
-    /// Its id.
+    /// The room id.
     pub room_id: String,
-    /// Its room version.
+    /// The room version.
     pub version: String,
-    /// Who sent its create event.
+    /// The sender of the create event.
     pub creator: String,
     /// The id of its last event.
     pub tip: String,
-    /// The depth of that event.
+    /// The `depth` of the last event.
     pub depth: i64,
-    /// How many users are joined.
+    /// The number of joined users.
     pub joined: i64,
-    /// How many users are invited.
+    /// The number of invited users.
     pub invited: i64,
     /// Whether the room directory lists it.
     pub is_public: bool,
 }
 
-/// One room.
+/// A room.
 pub fn room(db: &mut Conn, room_id: &str) -> Result<Option<RoomRow>> {
     Ok(on!(db, |c| rooms::table
         .find(room_id)
@@ -38,10 +38,10 @@ pub fn room(db: &mut Conn, room_id: &str) -> Result<Option<RoomRow>> {
         .optional())?)
 }
 
-/// A new room.
+/// Inserts a room.
 ///
 /// # Errors
-/// When the database fails, or the room exists.
+/// [`Error::Database`](crate::Error::Database) if the room exists.
 pub fn create(db: &mut Conn, row: &RoomRow) -> Result<()> {
     on!(db, |c| diesel::insert_into(rooms::table)
         .values(row)
@@ -49,7 +49,7 @@ pub fn create(db: &mut Conn, row: &RoomRow) -> Result<()> {
     Ok(())
 }
 
-/// The room has a new last event and perhaps other numbers of members.
+/// Stores the last event of a room, its depth and the numbers of members.
 pub fn advance(db: &mut Conn, row: &RoomRow) -> Result<()> {
     on!(db, |c| diesel::update(
         rooms::table.find(row.room_id.as_str())
@@ -64,7 +64,7 @@ pub fn advance(db: &mut Conn, row: &RoomRow) -> Result<()> {
     Ok(())
 }
 
-/// List the room in the directory, or no longer.
+/// Adds a room to the directory or removes it.
 pub fn set_public(db: &mut Conn, room_id: &str, public: bool) -> Result<()> {
     on!(db, |c| diesel::update(rooms::table.find(room_id))
         .set(rooms::is_public.eq(public))
@@ -72,7 +72,8 @@ pub fn set_public(db: &mut Conn, room_id: &str, public: bool) -> Result<()> {
     Ok(())
 }
 
-/// The rooms of the directory, the largest first; `after` is the size and id of the last one of the page before.
+/// A page of the rooms in the directory, the largest first. `after` is the number of joined users and the id of the last room
+/// of the page before.
 pub fn public(db: &mut Conn, after: Option<(i64, &str)>, limit: i64) -> Result<Vec<RoomRow>> {
     let (joined, room_id) = after.unwrap_or((i64::MAX, ""));
     Ok(on!(db, |c| rooms::table
@@ -88,7 +89,7 @@ pub fn public(db: &mut Conn, after: Option<(i64, &str)>, limit: i64) -> Result<V
         .load(c))?)
 }
 
-/// How many rooms the directory lists.
+/// The number of rooms in the directory.
 pub fn count_public(db: &mut Conn) -> Result<i64> {
     Ok(on!(db, |c| rooms::table
         .filter(rooms::is_public.eq(true))

@@ -1,4 +1,4 @@
-//! A little memory for prototypes of proposals: `(msc, key) → JSON`, no migration needed.
+//! Storage for prototypes of proposals, `(msc, key) → JSON`, so that a prototype needs no migration.
 //!
 //! Owner: `proposals`.
 
@@ -8,10 +8,10 @@ use diesel::upsert::excluded;
 use crate::tables::scratch;
 use crate::{Conn, Result};
 
-/// What a proposal stored under this key.
+/// The value that a proposal stored under a key.
 ///
 /// # Errors
-/// When the database fails or the value is not JSON any more.
+/// [`Error::Damaged`](crate::Error::Damaged) if the stored value is not JSON.
 pub fn get(db: &mut Conn, msc: u16, key: &str) -> Result<Option<serde_json::Value>> {
     let text: Option<String> = on!(db, |c| scratch::table
         .find((i64::from(msc), key))
@@ -21,7 +21,7 @@ pub fn get(db: &mut Conn, msc: u16, key: &str) -> Result<Option<serde_json::Valu
     Ok(text.map(|t| serde_json::from_str(&t)).transpose()?)
 }
 
-/// Store a value under a key, replacing what was there.
+/// Inserts or replaces a value.
 pub fn put(db: &mut Conn, msc: u16, key: &str, value: &serde_json::Value) -> Result<()> {
     let row = (
         scratch::msc.eq(i64::from(msc)),
@@ -37,7 +37,7 @@ pub fn put(db: &mut Conn, msc: u16, key: &str, value: &serde_json::Value) -> Res
     Ok(())
 }
 
-/// Forget a key. Whether it was there.
+/// Deletes a value. Returns whether there was one.
 pub fn delete(db: &mut Conn, msc: u16, key: &str) -> Result<bool> {
     Ok(on!(db, |c| diesel::delete(
         scratch::table.find((i64::from(msc), key))

@@ -1,4 +1,4 @@
-//! What the server is: its name, its signing key.
+//! Values of the server itself: its name and its signing key.
 //!
 //! Owner: `start`.
 
@@ -7,7 +7,7 @@ use diesel::prelude::*;
 use crate::tables::server;
 use crate::{Conn, Result};
 
-/// A value stored under this key.
+/// The value stored under a key.
 pub fn get(db: &mut Conn, key: &str) -> Result<Option<String>> {
     Ok(on!(db, |c| server::table
         .find(key)
@@ -16,10 +16,10 @@ pub fn get(db: &mut Conn, key: &str) -> Result<Option<String>> {
         .optional())?)
 }
 
-/// Store a value under a key that has none yet.
+/// Stores a value under a key that has none.
 ///
 /// # Errors
-/// When the database fails, or the key has a value.
+/// [`Error::Database`](crate::Error::Database) if the key has a value.
 pub fn put(db: &mut Conn, key: &str, value: &str) -> Result<()> {
     let row = (server::key.eq(key), server::value.eq(value));
     on!(db, |c| diesel::insert_into(server::table)
@@ -28,7 +28,7 @@ pub fn put(db: &mut Conn, key: &str, value: &str) -> Result<()> {
     Ok(())
 }
 
-/// Store a value under a key, whatever it was before.
+/// Inserts or replaces a value.
 pub fn set(db: &mut Conn, key: &str, value: &str) -> Result<()> {
     let row = (server::key.eq(key), server::value.eq(value));
     on!(db, |c| diesel::insert_into(server::table)

@@ -1,10 +1,10 @@
-//! The key of every row that belongs to an application service.
+//! The key of every row that belongs to an appservice.
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// The `id` of an application service: unique, and the name under which everything it is owed is kept.
+/// The unique `id` of an appservice. Everything that the appservice is owed is stored under it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ServiceId(Arc<str>);

@@ -1,4 +1,4 @@
-//! In which rooms each appservice has joined members, how many, and which users share a room with it.
+//! The rooms in which each appservice has joined members, how many, and the users that share a room with it.
 //!
 //! Owner: `device_lists`.
 
@@ -10,17 +10,17 @@ use crate::ServiceId;
 use crate::tables::{appservice_rooms, memberships};
 use crate::{Conn, Position, Result};
 
-/// A page of the users who are joined anywhere.
+/// A page of the users that are joined to any room.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JoinedPage {
-    /// The last of them.
+    /// The last user of the page.
     pub last: String,
-    /// Those who were picked, each with each room they are joined to.
+    /// Each room that a picked user is joined to: user id, room id.
     pub joined: Vec<(String, String)>,
 }
 
-/// The next thousand users after a user id who are joined anywhere, and the rooms of those that `is_member` picks: for counting
-/// services' members anew. `None` when there is no such user.
+/// The next thousand users after `after` that are joined to any room, and the rooms of those that `is_member` accepts. Used to
+/// count the members of appservices again. `None` if there are no more users.
 pub fn joined_page(
     db: &mut Conn,
     after: &str,
@@ -51,7 +51,7 @@ pub fn joined_page(
     Ok(Some(JoinedPage { last, joined }))
 }
 
-/// Everybody who is joined to a room.
+/// The users joined to a room.
 pub fn joined_to(db: &mut Conn, room_id: &str) -> Result<Vec<String>> {
     Ok(on!(db, |c| memberships::table
         .filter(memberships::room_id.eq(room_id))
@@ -60,7 +60,7 @@ pub fn joined_to(db: &mut Conn, room_id: &str) -> Result<Vec<String>> {
         .load(c))?)
 }
 
-/// The rooms in which the service has joined members, and how many.
+/// The rooms in which an appservice has joined members, with their number.
 pub fn members(db: &mut Conn, service: &ServiceId) -> Result<BTreeMap<String, i64>> {
     let rows: Vec<(String, i64)> = on!(db, |c| appservice_rooms::table
         .filter(appservice_rooms::appservice_id.eq(service.as_str()))
@@ -77,7 +77,7 @@ struct MembersRow<'a> {
     joined: i64,
 }
 
-/// These are the rooms in which the service has joined members, and how many. Writes what is not so already, many rows in one
+/// Stores the rooms in which an appservice has joined members, with their number. Writes only the differences, many rows in a
 /// statement.
 pub fn set_members<'a>(
     db: &mut Conn,
@@ -112,7 +112,7 @@ pub fn set_members<'a>(
     Ok(())
 }
 
-/// The first room after a room id, in order, in which the service has a joined member.
+/// The first room after `after`, in order of room id, in which an appservice has a joined member.
 pub fn room_after(db: &mut Conn, service: &ServiceId, after: &str) -> Result<Option<String>> {
     Ok(on!(db, |c| appservice_rooms::table
         .filter(appservice_rooms::appservice_id.eq(service.as_str()))
@@ -123,7 +123,7 @@ pub fn room_after(db: &mut Conn, service: &ServiceId, after: &str) -> Result<Opt
         .optional())?)
 }
 
-/// One joined member more or less; how many there are now. No row is left for none.
+/// Adds or removes one joined member, and returns the new number. A room without members has no row.
 pub(crate) fn count_member(
     db: &mut Conn,
     service: &ServiceId,
@@ -158,7 +158,7 @@ pub(crate) fn count_member(
     Ok(left)
 }
 
-/// The services with a joined member in this room.
+/// The appservices with a joined member in a room.
 pub fn services_in(db: &mut Conn, room_id: &str) -> Result<Vec<ServiceId>> {
     let ids: Vec<String> = on!(db, |c| appservice_rooms::table
         .filter(appservice_rooms::room_id.eq(room_id))
@@ -168,7 +168,7 @@ pub fn services_in(db: &mut Conn, room_id: &str) -> Result<Vec<ServiceId>> {
     Ok(ids.into_iter().map(ServiceId::from).collect())
 }
 
-/// Of these rooms, those in which the service has a joined member.
+/// Those of these rooms in which an appservice has a joined member.
 pub fn rooms_among(
     db: &mut Conn,
     service: &ServiceId,
@@ -186,7 +186,7 @@ pub fn rooms_among(
     Ok(found.into_iter().collect())
 }
 
-/// Whether there is a room where the service has a joined member and the user is joined or invited.
+/// Whether an appservice has a joined member in a room where the user is joined or invited.
 pub fn shares_a_room(db: &mut Conn, service: &ServiceId, user_id: &str) -> Result<bool> {
     let room: Option<String> = on!(db, |c| memberships::table
         .inner_join(
@@ -206,7 +206,7 @@ pub fn shares_a_room(db: &mut Conn, service: &ServiceId, user_id: &str) -> Resul
     Ok(room.is_some())
 }
 
-/// The services that have a joined member in a room where this user is joined or invited.
+/// The appservices that have a joined member in a room where the user is joined or invited.
 pub fn services_sharing_with(db: &mut Conn, user_id: &str) -> Result<Vec<ServiceId>> {
     let ids: Vec<String> = on!(db, |c| memberships::table
         .inner_join(appservice_rooms::table.on(appservice_rooms::room_id.eq(memberships::room_id)))
@@ -222,7 +222,7 @@ pub fn services_sharing_with(db: &mut Conn, user_id: &str) -> Result<Vec<Service
     Ok(ids.into_iter().map(ServiceId::from).collect())
 }
 
-/// Those of these users that are joined or invited in a room where the service has a joined member.
+/// Those of these users that are joined or invited in a room where an appservice has a joined member.
 pub fn sharing_among(
     db: &mut Conn,
     service: &ServiceId,
@@ -249,19 +249,19 @@ pub fn sharing_among(
     Ok(found.into_iter().collect())
 }
 
-/// Which users of a room are asked about when a service gained its first member there or lost its last: those joined or invited now,
-/// and those whose membership changed lately.
+/// The users of a room whose device lists are affected when an appservice gains its first member there or loses its last: those
+/// that are joined or invited, and those whose membership changed recently.
 #[derive(Debug, Clone, Copy)]
 pub struct InRoom<'a> {
-    /// The room.
+    /// The room id.
     pub room_id: &'a str,
-    /// Users whose membership changed after this position are asked about too, whatever it is now. The largest position adds none.
+    /// Also includes users whose membership changed after this position, whatever it is now. The largest position includes none.
     pub changed_after: Position,
-    /// Only users whose id comes after this one.
+    /// Restricts the users to those whose id comes after this one.
     pub after_user: &'a str,
 }
 
-/// People joined or invited in a room, after a user id, in order.
+/// The users that are joined or invited in a room, in order: up to `limit` of those after `after`.
 pub fn present_in(db: &mut Conn, room_id: &str, after: &str, limit: i64) -> Result<Vec<String>> {
     let at = InRoom {
         room_id,
@@ -271,7 +271,7 @@ pub fn present_in(db: &mut Conn, room_id: &str, after: &str, limit: i64) -> Resu
     people_of(db, at, limit)
 }
 
-/// People joined or invited in a room, and those whose membership changed after a position, in order.
+/// The users that `at` describes, in order.
 fn people_of(db: &mut Conn, at: InRoom<'_>, limit: i64) -> Result<Vec<String>> {
     Ok(on!(db, |c| memberships::table
         .filter(memberships::room_id.eq(at.room_id))
@@ -288,8 +288,8 @@ fn people_of(db: &mut Conn, at: InRoom<'_>, limit: i64) -> Result<Vec<String>> {
         .load(c))?)
 }
 
-/// The next users of a room to be asked about, in order, and those among them that share a room with the service, this one or another.
-/// `None` where no user is left to ask about.
+/// The next users that `at` describes, in order, and those of them that share any room with the appservice. `None` if there are
+/// no more users.
 pub fn sharing_in(
     db: &mut Conn,
     service: &ServiceId,

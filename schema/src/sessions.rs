@@ -1,4 +1,4 @@
-//! Devices come and go with their tokens: each function is the whole of what a log-in or its end changes.
+//! Logins and logouts: devices with their access tokens. Each function makes all changes that belong to its event.
 //!
 //! Owner: `accounts`.
 
@@ -12,7 +12,7 @@ use crate::accounts::{self, DeviceRow};
 use crate::tables::{access_tokens, cross_signing_keys, devices};
 use crate::{Conn, Result, Tx, client_transactions, counts, device_log, inbox, keys};
 
-/// The user and device whose token has this hash.
+/// The user and the device of the token with this hash.
 pub fn whose_token(db: &mut Conn, token_hash: &str) -> Result<Option<(String, String)>> {
     Ok(on!(db, |c| access_tokens::table
         .find(token_hash)
@@ -21,17 +21,16 @@ pub fn whose_token(db: &mut Conn, token_hash: &str) -> Result<Option<(String, St
         .optional())?)
 }
 
-/// Who makes a device.
+/// The creator of a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Maker {
-    /// A person, by logging in or registering.
+    /// The user, by a login or a registration.
     Person,
-    /// An application service.
+    /// An appservice.
     Service(ServiceId),
 }
 
-/// The user has this device: made if it is missing, left as it is if not. Whether it was made; then the log of device
-/// lists says so.
+/// Creates a device, unless it exists, and records the change of the device list. Returns whether it was created.
 pub fn ensure_device(
     tx: &mut Tx<'_>,
     user_id: &str,
@@ -63,7 +62,7 @@ pub fn ensure_device(
     Ok(true)
 }
 
-/// The user calls this device something else. Whether that is news; then the log of device lists says so.
+/// Changes the name of a device and records the change of the device list. Returns `false` if the device has this name already.
 pub fn rename_device(
     tx: &mut Tx<'_>,
     user_id: &str,
@@ -85,7 +84,7 @@ pub fn rename_device(
     Ok(changed == 1)
 }
 
-/// A new token for a device; the ones it had are worth nothing any more. Answers their hashes.
+/// Replaces the tokens of a device by a new one. Returns the hashes of the old ones.
 pub fn replace_token(
     db: &mut Conn,
     user_id: &str,
@@ -110,8 +109,8 @@ pub fn replace_token(
     Ok(before)
 }
 
-/// The device was used at `now`, from this address. Recorded only if the last time is from `before` or earlier, or no address is
-/// known yet. Whether it was recorded.
+/// Records that the device made a request at `now` from this address. Skips this if the last recorded request is later than
+/// `before`, unless its address is unknown. Returns whether the request was recorded.
 pub fn seen(
     db: &mut Conn,
     user_id: &str,
@@ -129,7 +128,7 @@ pub fn seen(
             devices::last_seen_ts
                 .is_null()
                 .or(devices::last_seen_ts.le(before))
-                // The clock was set back: a use in the future would stay the last one for as long.
+                // After the clock was set back, a time in the future would stay until the clock reaches it.
                 .or(devices::last_seen_ts.gt(now))
                 .or(devices::last_seen_ip.is_null())
         )
@@ -149,18 +148,18 @@ fn drop_tokens(db: &mut Conn, user_id: &str, device_id: &str) -> Result<Vec<Stri
     .get_results(c))?)
 }
 
-/// A device that is gone, and the hashes of the tokens that went with it.
+/// A deleted device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GoneDevice {
-    /// Its id.
+    /// The device id.
     pub device_id: String,
-    /// What its tokens hashed to.
+    /// The hashes of its tokens.
     pub tokens: Vec<String>,
 }
 
-/// Delete these devices of a user, as far as they exist, with everything that is theirs: tokens, keys, signatures over
-/// them, inbox, transaction ids, copies and counts that are in no frozen transaction. The log of device lists says so, once. `decide`
-/// names the services that decide over a device.
+/// Deletes devices of a user, as far as they exist, and everything that belongs to them: tokens, keys, signatures over them,
+/// to-device messages, transaction ids, and what appservices are owed of their messages and counts unless a frozen transaction
+/// carries it. Records the change of the device list once. `decide` returns the appservices that decide over a device.
 pub fn forget_devices(
     tx: &mut Tx<'_>,
     user_id: &str,
@@ -193,7 +192,7 @@ pub fn forget_devices(
     Ok(gone)
 }
 
-/// Whether this is the public key of one of the user's cross-signing keys: no device may be called so.
+/// Whether `name` is the public key of one of the user's cross-signing keys. A device id must differ from these.
 pub fn is_cross_signing_key(db: &mut Conn, user_id: &str, name: &str) -> Result<bool> {
     let found: Option<String> = on!(db, |c| cross_signing_keys::table
         .filter(cross_signing_keys::user_id.eq(user_id))

@@ -1,8 +1,8 @@
-//! What a service is owed and cannot be sent, because a transaction with it cannot be composed: the row is set aside with the
-//! reason, and what follows goes on.
+//! Items that an appservice is owed and that are set aside, because no transaction can be composed with them. What follows them
+//! is sent.
 //!
-//! The owed row stays under the mark [`ASIDE`](owed::ASIDE), and so does what stands behind it: nothing was acknowledged.
-//! It is tried again when the server starts, perhaps a version that can compose it.
+//! The row in [`owed`] gets the mark [`ASIDE`](owed::ASIDE). It and the rows it refers to stay, because nothing was
+//! acknowledged. The next start tries again, perhaps with a version of the server that can compose it.
 //!
 //! Owner: `appservice_sender`.
 
@@ -13,33 +13,33 @@ use crate::owed::{self, Owed};
 use crate::tables::set_aside;
 use crate::{Conn, Result};
 
-/// The longest reason that is kept, in characters.
+/// The most characters of a reason that are stored.
 const LONGEST: usize = 500;
 
-/// A row that is set aside, and why.
+/// An item that is set aside.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
 #[diesel(table_name = set_aside)]
 pub struct Aside {
-    /// The service that is owed it.
+    /// The id of the appservice that is owed it.
     pub appservice_id: String,
-    /// Its place in the order.
+    /// Its position.
     pub position: i64,
     /// `event`, `to_device`, `device_list`, `count` or `account_data`.
     pub kind: String,
-    /// Why it cannot be sent.
+    /// The reason why it cannot be sent.
     pub why: String,
     /// When it was set aside, in milliseconds since the epoch.
     pub at: i64,
 }
 
-/// Set an item aside that waits for a service.
+/// Sets aside an item that waits.
 pub fn put(db: &mut Conn, item: &Owed, why: &str, now: i64) -> Result<()> {
     owed::set_aside(db, item)?;
     let row = Aside {
         appservice_id: item.appservice_id.clone(),
         position: item.position,
         kind: item.kind.clone(),
-        // PostgreSQL holds no U+0000 in a text.
+        // PostgreSQL cannot store U+0000 in a text.
         why: why.chars().filter(|c| *c != '\0').take(LONGEST).collect(),
         at: now,
     };
@@ -50,7 +50,7 @@ pub fn put(db: &mut Conn, item: &Owed, why: &str, now: i64) -> Result<()> {
     Ok(())
 }
 
-/// Forget the reasons.
+/// Deletes the reasons of an appservice.
 pub fn forget(db: &mut Conn, service: &ServiceId) -> Result<()> {
     on!(db, |c| diesel::delete(
         set_aside::table.filter(set_aside::appservice_id.eq(service.as_str()))
@@ -59,7 +59,7 @@ pub fn forget(db: &mut Conn, service: &ServiceId) -> Result<()> {
     Ok(())
 }
 
-/// How many rows are set aside for a service.
+/// The number of items that are set aside for an appservice.
 pub fn count(db: &mut Conn, service: &ServiceId) -> Result<i64> {
     Ok(on!(db, |c| set_aside::table
         .filter(set_aside::appservice_id.eq(service.as_str()))
@@ -67,7 +67,7 @@ pub fn count(db: &mut Conn, service: &ServiceId) -> Result<i64> {
         .get_result(c))?)
 }
 
-/// The oldest rows that are set aside for a service.
+/// The oldest items that are set aside for an appservice.
 pub fn oldest(db: &mut Conn, service: &ServiceId, limit: i64) -> Result<Vec<Aside>> {
     Ok(on!(db, |c| set_aside::table
         .filter(set_aside::appservice_id.eq(service.as_str()))

@@ -1,4 +1,4 @@
-//! Cross-signing keys of users, and the signatures that were uploaded over keys.
+//! The cross-signing keys of users, and signatures over keys that were uploaded separately.
 //!
 //! Owner: `key_store`.
 
@@ -8,24 +8,24 @@ use diesel::upsert::excluded;
 use crate::tables::{cross_signing_keys, key_signatures};
 use crate::{Conn, Result};
 
-/// How many users are looked up in one statement.
+/// The most users in one statement.
 const USERS: usize = 500;
 
-/// A cross-signing key of a user.
+/// A cross-signing key.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
 #[diesel(table_name = cross_signing_keys)]
 pub struct SigningKeyRow {
-    /// Whose key it is.
+    /// The user that owns the key.
     pub user_id: String,
-    /// What it is for: `master`, `self_signing`, `user_signing`.
+    /// Its usage: `master`, `self_signing` or `user_signing`.
     pub usage: String,
-    /// The public key, base64 as its owner wrote it.
+    /// The public key, in base64 as the client wrote it.
     pub public_key: String,
-    /// The key object, as its bytes came.
+    /// The key object, with the bytes that the client sent.
     pub json: String,
 }
 
-/// One cross-signing key of a user.
+/// A cross-signing key of a user.
 pub fn signing_key(db: &mut Conn, user_id: &str, usage: &str) -> Result<Option<SigningKeyRow>> {
     Ok(on!(db, |c| cross_signing_keys::table
         .find((user_id, usage))
@@ -54,7 +54,7 @@ pub fn signing_keys(db: &mut Conn, user_ids: &[&str]) -> Result<Vec<SigningKeyRo
     Ok(all)
 }
 
-/// From now on this is the user's key for its usage.
+/// Inserts or replaces a cross-signing key.
 pub fn put_signing_key(db: &mut Conn, row: &SigningKeyRow) -> Result<()> {
     use cross_signing_keys as t;
     on!(db, |c| diesel::insert_into(t::table)
@@ -69,7 +69,7 @@ pub fn put_signing_key(db: &mut Conn, row: &SigningKeyRow) -> Result<()> {
     Ok(())
 }
 
-/// The user has no key for this usage any more.
+/// Deletes the cross-signing key of a user for a usage.
 pub fn remove_signing_key(db: &mut Conn, user_id: &str, usage: &str) -> Result<()> {
     on!(db, |c| diesel::delete(
         cross_signing_keys::table.find((user_id, usage))
@@ -78,19 +78,19 @@ pub fn remove_signing_key(db: &mut Conn, user_id: &str, usage: &str) -> Result<(
     Ok(())
 }
 
-/// A signature over a key, made by its owner or by another user, and uploaded apart from the key.
+/// A signature over a key, made by the owner of the key or by another user, and uploaded separately from the key.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
 #[diesel(table_name = key_signatures)]
 pub struct SignatureRow {
-    /// Whose key is signed.
+    /// The user that owns the signed key.
     pub target_user: String,
-    /// Who signed it.
+    /// The user that made the signature.
     pub signer_user: String,
-    /// Which key is signed: a device id, or the public key of a cross-signing key.
+    /// The signed key: a device id, or the public key of a cross-signing key.
     pub target_key: String,
-    /// With which key: `ed25519:` and a device id or public key.
+    /// The key that made the signature: `ed25519:` and a device id or a public key.
     pub signer_key: String,
-    /// The signature, base64.
+    /// The signature in base64.
     pub signature: String,
 }
 
@@ -110,7 +110,7 @@ impl SignatureRow {
     }
 }
 
-/// Keep a signature; one by the same key over the same key is replaced. Whether anything changed.
+/// Inserts or replaces a signature. Returns whether anything changed.
 pub fn put_signature(db: &mut Conn, signature: &SignatureRow) -> Result<bool> {
     use key_signatures as t;
     let row = signature.clone().stored();
@@ -136,7 +136,7 @@ pub fn put_signature(db: &mut Conn, signature: &SignatureRow) -> Result<bool> {
     Ok(true)
 }
 
-/// The signatures over keys of these users that this reader may see: each owner's own, and the reader's.
+/// The signatures over keys of these users that `reader` may see: those that each owner made, and those that `reader` made.
 pub fn signatures_for(db: &mut Conn, reader: &str, user_ids: &[&str]) -> Result<Vec<SignatureRow>> {
     use key_signatures as t;
     let mut all: Vec<SignatureRow> = Vec::new();
@@ -157,7 +157,7 @@ pub fn signatures_for(db: &mut Conn, reader: &str, user_ids: &[&str]) -> Result<
     Ok(all.into_iter().map(SignatureRow::loaded).collect())
 }
 
-/// The signatures over keys of these users that these other users made.
+/// The signatures over keys of these users that `signers` made.
 pub fn signatures_by(
     db: &mut Conn,
     signers: &[&str],
@@ -175,7 +175,7 @@ pub fn signatures_by(
     Ok(all)
 }
 
-/// The other users over whose keys this user made a signature with this key.
+/// The other users over whose keys a user made signatures with this key.
 pub fn signed_by(db: &mut Conn, user_id: &str, signer_key: &str) -> Result<Vec<String>> {
     use key_signatures as t;
     Ok(on!(db, |c| t::table
@@ -187,7 +187,7 @@ pub fn signed_by(db: &mut Conn, user_id: &str, signer_key: &str) -> Result<Vec<S
         .load(c))?)
 }
 
-/// The signatures over this key say nothing any more: it has become another.
+/// Deletes the signatures over a key that was replaced.
 pub fn forget_signatures_over(db: &mut Conn, user_id: &str, key: &str) -> Result<()> {
     use key_signatures as t;
     on!(db, |c| diesel::delete(
@@ -199,7 +199,7 @@ pub fn forget_signatures_over(db: &mut Conn, user_id: &str, key: &str) -> Result
     Ok(())
 }
 
-/// The signatures that this user made with this key say nothing any more: the key was replaced.
+/// Deletes the signatures that a user made with a key that was replaced.
 pub fn forget_signatures_by(db: &mut Conn, user_id: &str, signer_key: &str) -> Result<()> {
     use key_signatures as t;
     change!(db, |c| {
@@ -220,7 +220,7 @@ pub fn forget_signatures_by(db: &mut Conn, user_id: &str, signer_key: &str) -> R
     Ok(())
 }
 
-/// The account is given up: its cross-signing keys go, and every signature over them.
+/// Deletes the cross-signing keys of a deactivated user, and all signatures over its keys and by it.
 pub fn forget_user(db: &mut Conn, user_id: &str) -> Result<()> {
     change!(db, |c| {
         diesel::delete(cross_signing_keys::table.filter(cross_signing_keys::user_id.eq(user_id)))

@@ -1,4 +1,4 @@
-//! What only a sync asks: which of a user's rooms have news, and whether two users share a room.
+//! Queries that only `/sync` makes: the rooms of a user that have news, and whether users share a room.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use diesel::prelude::*;
 use crate::tables::{counter, device_list_log, events, inbox, memberships, receipts, rooms};
 use crate::{Conn, Position, Result};
 
-/// The last position of this snapshot: everything up to it can be seen in it, and nothing above it.
+/// The last position that this snapshot contains. It contains everything up to it.
 pub fn head(db: &mut Conn) -> Result<Position> {
     Ok(Position(on!(db, |c| counter::table
         .find(1)
@@ -16,7 +16,7 @@ pub fn head(db: &mut Conn) -> Result<Position> {
         .first(c))?))
 }
 
-/// Whether a message that waits for a device is not above this position.
+/// Whether an unacknowledged message to a device is at or before a position.
 pub fn waits_up_to(db: &mut Conn, user_id: &str, device_id: &str, up_to: Position) -> Result<bool> {
     let oldest: Option<i64> = on!(db, |c| inbox::table
         .filter(inbox::user_id.eq(user_id))
@@ -30,7 +30,7 @@ pub fn waits_up_to(db: &mut Conn, user_id: &str, device_id: &str, up_to: Positio
     Ok(oldest.is_some())
 }
 
-/// The ids of the rooms that a user is joined to, after a room id, in order.
+/// A page of the rooms that a user is joined to: in order of room id, those after `after`.
 pub fn joined_rooms(db: &mut Conn, user_id: &str, after: &str, limit: i64) -> Result<Vec<String>> {
     Ok(on!(db, |c| memberships::table
         .filter(memberships::user_id.eq(user_id))
@@ -42,7 +42,8 @@ pub fn joined_rooms(db: &mut Conn, user_id: &str, after: &str, limit: i64) -> Re
         .load(c))?)
 }
 
-/// Of the rooms that a user is joined to, after a room id: those with an event after a position and up to another, in order of id.
+/// A page of the rooms that a user is joined to and that have an event after a position and up to another: in order of room id,
+/// those after `after_room`.
 pub fn rooms_with_events(
     db: &mut Conn,
     user_id: &str,
@@ -66,7 +67,8 @@ pub fn rooms_with_events(
         .load(c))?)
 }
 
-/// Of the rooms that a user is joined to, after a room id: those with a receipt after a position and up to another, in order of id.
+/// A page of the rooms that a user is joined to and that have a receipt after a position and up to another: in order of room
+/// id, those after `after_room`.
 pub fn rooms_with_receipts(
     db: &mut Conn,
     user_id: &str,
@@ -90,7 +92,7 @@ pub fn rooms_with_receipts(
         .load(c))?)
 }
 
-/// Whether there is a room to which one user is joined and to which the other is joined or invited.
+/// Whether there is a room that `user_id` is joined to and `other` is joined or invited to.
 pub fn shares_a_room(db: &mut Conn, user_id: &str, other: &str) -> Result<bool> {
     let theirs = diesel::alias!(memberships as theirs);
     let room: Option<String> = on!(db, |c| memberships::table
@@ -114,7 +116,7 @@ pub fn shares_a_room(db: &mut Conn, user_id: &str, other: &str) -> Result<bool> 
     Ok(room.is_some())
 }
 
-/// Whether a user is joined to a room that the directory lists.
+/// Whether a user is joined to a room in the directory.
 pub fn is_in_public_room(db: &mut Conn, user_id: &str) -> Result<bool> {
     let room: Option<String> = on!(db, |c| memberships::table
         .inner_join(rooms::table.on(rooms::room_id.eq(memberships::room_id)))
@@ -127,10 +129,10 @@ pub fn is_in_public_room(db: &mut Conn, user_id: &str) -> Result<bool> {
     Ok(room.is_some())
 }
 
-/// How many users are looked up in one statement.
+/// The most users in one statement.
 const USERS: usize = 500;
 
-/// Of these users, those who are joined or invited to a room that this user is joined to.
+/// Those of `others` that are joined or invited to a room that `user_id` is joined to.
 pub fn sharing_among(db: &mut Conn, user_id: &str, others: &[String]) -> Result<BTreeSet<String>> {
     let theirs = diesel::alias!(memberships as theirs);
     let mut found = BTreeSet::new();
@@ -157,7 +159,8 @@ pub fn sharing_among(db: &mut Conn, user_id: &str, others: &[String]) -> Result<
     Ok(found)
 }
 
-/// Those joined or invited to a room whose membership there or whose keys changed after a position and up to another.
+/// The users joined or invited to a room whose membership there changed after a position, or whose keys changed after it and up
+/// to another.
 pub fn changed_in(
     db: &mut Conn,
     room_id: &str,
@@ -184,7 +187,7 @@ pub fn changed_in(
         .load(c))?)
 }
 
-/// Those who were in a room and whose membership there ended after a position.
+/// The users whose membership in a room ended after a position.
 pub fn gone_from(db: &mut Conn, room_id: &str, after: Position) -> Result<Vec<String>> {
     Ok(on!(db, |c| memberships::table
         .filter(memberships::room_id.eq(room_id))

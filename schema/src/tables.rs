@@ -1,4 +1,4 @@
-//! The tables, as diesel sees them. A test compares this file with what the migrations make of a real database.
+//! The tables, as diesel sees them. A test compares them with the tables that the migrations create.
 
 diesel::table! {
     counter (id) {

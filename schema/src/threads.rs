@@ -1,4 +1,4 @@
-//! The threads of rooms, each with its last reply and how many it has. What keeps them in step is in [`crate::relations`].
+//! The threads of rooms, each with its last reply and the number of replies. [`crate::relations`] keeps them up to date.
 
 use diesel::dsl::{count_star, exists, max, select};
 use diesel::prelude::*;
@@ -7,24 +7,24 @@ use diesel::upsert::excluded;
 use crate::tables::{events, relations, threads};
 use crate::{Conn, Position, Result};
 
-/// How a reply says that it is one.
+/// The type of the relation that makes an event a reply in a thread.
 pub const REL_TYPE: &str = "m.thread";
 
 /// A thread.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
 #[diesel(table_name = threads)]
 pub struct ThreadRow {
-    /// Its room.
+    /// The room id.
     pub room_id: String,
-    /// The id of the event that it began with.
+    /// The id of the event that starts the thread.
     pub root: String,
     /// The position of the last reply.
     pub latest: i64,
-    /// How many replies there are.
+    /// The number of replies.
     pub replies: i64,
 }
 
-/// A thread has one more reply.
+/// Adds a reply to a thread.
 pub(crate) fn replied(db: &mut Conn, room_id: &str, root: &str, at: Position) -> Result<()> {
     use threads as t;
     let row = ThreadRow {
@@ -45,7 +45,7 @@ pub(crate) fn replied(db: &mut Conn, room_id: &str, root: &str, at: Position) ->
     Ok(())
 }
 
-/// A reply of a thread is gone: count the others.
+/// Counts the replies of a thread again, after one was redacted.
 pub(crate) fn count_again(db: &mut Conn, room_id: &str, root: &str) -> Result<()> {
     use threads as t;
     let (replies, latest): (i64, Option<i64>) = on!(db, |c| relations::table
@@ -69,7 +69,7 @@ pub(crate) fn count_again(db: &mut Conn, room_id: &str, root: &str) -> Result<()
     Ok(())
 }
 
-/// The thread that begins with an event.
+/// The thread that starts with an event.
 pub fn get(db: &mut Conn, room_id: &str, root: &str) -> Result<Option<ThreadRow>> {
     Ok(on!(db, |c| threads::table
         .find((room_id, root))
@@ -78,7 +78,7 @@ pub fn get(db: &mut Conn, room_id: &str, root: &str) -> Result<Option<ThreadRow>
         .optional())?)
 }
 
-/// The threads of a room whose last reply is up to a position, that of the newest reply first.
+/// The threads of a room whose last reply is at or before a position, the one with the newest reply first.
 pub fn newest_first(
     db: &mut Conn,
     room_id: &str,

@@ -1,4 +1,4 @@
-//! Which users each appservice has been told to track.
+//! The users that each appservice tracks, because it was sent their device lists.
 //!
 //! Owner: `device_lists`.
 //!
@@ -14,7 +14,7 @@ use crate::owed::{self, Owed};
 use crate::tables::tracked;
 use crate::{Conn, Position, Result, Tx};
 
-/// The services that have been told to track this user.
+/// The appservices that track a user.
 pub fn trackers_of(db: &mut Conn, user_id: &str) -> Result<Vec<ServiceId>> {
     let ids: Vec<String> = on!(db, |c| tracked::table
         .filter(tracked::user_id.eq(user_id))
@@ -23,10 +23,11 @@ pub fn trackers_of(db: &mut Conn, user_id: &str) -> Result<Vec<ServiceId>> {
     Ok(ids.into_iter().map(ServiceId::from).collect())
 }
 
-/// The service is told about a user, once: a later change replaces one that still waits. Keeps `tracked` in step, for the service's own
-/// users too: a registration that changes may leave them to others.
+/// Owes an appservice a change of a user's device list, and updates the tracked users. A later change replaces one that still
+/// waits. Includes the appservice's own users: after a change of its registration they can belong to another one.
 ///
-/// The row stands at the event that it follows from, so that no transaction is cut between the two; without one, at the end.
+/// The row has the position of the event that the change follows from, so that the same transaction carries both; without an
+/// event it has the next position.
 pub fn owe(
     tx: &mut Tx<'_>,
     service: &ServiceId,
@@ -62,7 +63,7 @@ pub fn owe(
     Ok(())
 }
 
-/// Whether the service has been told to track this user.
+/// Whether an appservice tracks a user.
 pub fn is_tracked(db: &mut Conn, service: &ServiceId, user_id: &str) -> Result<bool> {
     let found: Option<String> = on!(db, |c| tracked::table
         .find((service.as_str(), user_id))
@@ -72,7 +73,7 @@ pub fn is_tracked(db: &mut Conn, service: &ServiceId, user_id: &str) -> Result<b
     Ok(found.is_some())
 }
 
-/// Those of these users that the service has been told to track.
+/// Those of these users that an appservice tracks.
 pub fn tracked_among(
     db: &mut Conn,
     service: &ServiceId,
@@ -89,7 +90,7 @@ pub fn tracked_among(
     Ok(found.into_iter().collect())
 }
 
-/// The users that the service has been told to track, after a user id, in order.
+/// The users that an appservice tracks, in order: up to `limit` of those after `after`.
 pub fn tracked_by(
     db: &mut Conn,
     service: &ServiceId,
@@ -105,16 +106,17 @@ pub fn tracked_by(
         .load(c))?)
 }
 
-fn told_until_name(service: &ServiceId) -> String {
+fn sent_until_name(service: &ServiceId) -> String {
     format!("device_lists_until:{service}")
 }
 
-/// Device lists are switched off for a service that was told of everything up to here.
+/// Stores the position up to which an appservice was sent changes of device lists, when these are switched off for it.
 pub fn set_told_until(db: &mut Conn, service: &ServiceId, position: Position) -> Result<()> {
-    cursors::store(db, &told_until_name(service), position)
+    cursors::store(db, &sent_until_name(service), position)
 }
 
-/// Up to where the service had been told when device lists were switched off for it last; `None` for a service that never was.
+/// The position up to which an appservice had been sent changes of device lists when these were last switched off for it;
+/// `None` if they never were.
 pub fn told_until(db: &mut Conn, service: &ServiceId) -> Result<Option<Position>> {
-    cursors::stored_if_any(db, &told_until_name(service))
+    cursors::stored_if_any(db, &sent_until_name(service))
 }

@@ -1,4 +1,4 @@
-//! The frozen transaction of each application service, and its counter.
+//! The frozen transaction of each appservice, and the ids of transactions.
 //!
 //! Owner: `appservice_sender`.
 //!
@@ -10,23 +10,23 @@ use crate::ServiceId;
 use crate::tables::{appservices, frozen_transactions};
 use crate::{Conn, Position, Result, owed};
 
-/// A transaction that has been composed: what is sent, byte for byte, until it is acknowledged.
+/// A composed transaction. The same bytes are sent until it is acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
 #[diesel(table_name = frozen_transactions)]
 pub struct Frozen {
-    /// For which service.
+    /// The id of the appservice.
     pub appservice_id: String,
-    /// Its id: digits only on the wire.
+    /// The id of the transaction, sent as digits.
     pub txn_id: i64,
-    /// The position up to which it carries everything.
+    /// The position up to which it carries everything that was owed.
     pub cut: i64,
-    /// The body.
+    /// The body, as JSON.
     pub body: String,
     /// When it was composed, in milliseconds since the epoch.
     pub frozen_at: i64,
 }
 
-/// The frozen transaction of a service, if it has one.
+/// The frozen transaction of an appservice, if it has one.
 pub fn frozen(db: &mut Conn, service: &ServiceId) -> Result<Option<Frozen>> {
     Ok(on!(db, |c| frozen_transactions::table
         .find(service.as_str())
@@ -35,10 +35,11 @@ pub fn frozen(db: &mut Conn, service: &ServiceId) -> Result<Option<Frozen>> {
         .optional())?)
 }
 
-/// The id for the next transaction: later than the last one, and later than anything a restored backup could have used.
+/// The id of the next transaction. It is larger than the last one, and larger than any that was used before a backup of the
+/// database was restored, because it is at least the time in microseconds.
 ///
 /// # Errors
-/// When the database fails or the service is not known.
+/// [`Error::Database`](crate::Error::Database) if the appservice does not exist.
 pub fn next_txn_id(db: &mut Conn, service: &ServiceId, now: i64) -> Result<i64> {
     let last: i64 = on!(db, |c| appservices::table
         .find(service.as_str())
@@ -53,7 +54,7 @@ pub fn next_txn_id(db: &mut Conn, service: &ServiceId, now: i64) -> Result<i64> 
     Ok(next)
 }
 
-/// Freeze a transaction: store it, and stamp everything that waits up to its cut.
+/// Freezes a transaction: stores it, and stamps every item that waits, up to its cut, with its id.
 pub fn freeze(db: &mut Conn, frozen: &Frozen, service: &ServiceId) -> Result<()> {
     on!(db, |c| diesel::insert_into(frozen_transactions::table)
         .values(frozen)
@@ -61,7 +62,7 @@ pub fn freeze(db: &mut Conn, frozen: &Frozen, service: &ServiceId) -> Result<()>
     owed::stamp(db, service, Position(frozen.cut), frozen.txn_id)
 }
 
-/// The service acknowledged its frozen transaction: what it carried is forgotten, and so is the body.
+/// Deletes a frozen transaction that the appservice acknowledged, and the items that it carried.
 pub fn acknowledge(db: &mut Conn, frozen: &Frozen) -> Result<()> {
     let service = ServiceId::from(frozen.appservice_id.as_str());
     owed::forget(db, &service, frozen.txn_id)?;

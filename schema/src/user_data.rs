@@ -1,4 +1,4 @@
-//! What a client keeps with its account: account data, global and by room, and filters.
+//! Data that clients store with an account: account data, global and for rooms, and filters.
 //!
 //! Owner: `accounts`.
 
@@ -9,23 +9,23 @@ use crate::inbox::octet_length;
 use crate::tables::{account_data, filters};
 use crate::{Conn, Position, Result, Tx};
 
-/// One piece of account data.
+/// A piece of account data.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
 #[diesel(table_name = account_data)]
 pub struct DataRow {
-    /// Whose it is.
+    /// The user that owns it.
     pub user_id: String,
-    /// For which room; empty for none.
+    /// The room that it is for; empty if it is global.
     pub room_id: String,
     /// The event type.
     pub kind: String,
-    /// The content, as its bytes came.
+    /// The content, with the bytes that the client sent.
     pub content: String,
-    /// When it was last put there.
+    /// The position of its last change.
     pub position: i64,
 }
 
-/// Put a piece of account data where there may be an older one. `room_id` is empty for none.
+/// Inserts or replaces a piece of account data. `room_id` is empty for global account data.
 pub fn put(
     tx: &mut Tx<'_>,
     user_id: &str,
@@ -53,7 +53,7 @@ pub fn put(
     Ok(row)
 }
 
-/// The content of a piece of account data. `room_id` is empty for none.
+/// The content of a piece of account data. `room_id` is empty for global account data.
 pub fn get(db: &mut Conn, user_id: &str, room_id: &str, kind: &str) -> Result<Option<String>> {
     Ok(on!(db, |c| account_data::table
         .find((user_id, room_id, kind))
@@ -62,7 +62,7 @@ pub fn get(db: &mut Conn, user_id: &str, room_id: &str, kind: &str) -> Result<Op
         .optional())?)
 }
 
-/// How many different pieces of account data a user has, rooms included.
+/// The number of pieces of account data of a user, those of rooms included.
 pub fn count(db: &mut Conn, user_id: &str) -> Result<i64> {
     Ok(on!(db, |c| account_data::table
         .filter(account_data::user_id.eq(user_id))
@@ -70,7 +70,7 @@ pub fn count(db: &mut Conn, user_id: &str) -> Result<i64> {
         .get_result(c))?)
 }
 
-/// How many bytes the account data of a user has, rooms included, but for one piece.
+/// The size of a user's account data, in bytes, those of rooms included, without the piece named.
 pub fn bytes_besides(db: &mut Conn, user_id: &str, room_id: &str, kind: &str) -> Result<i64> {
     use account_data as t;
     let sum: Option<i64> = on!(db, |c| t::table
@@ -99,7 +99,7 @@ pub fn changed(
         .load(c))?)
 }
 
-/// All account data of a user for one room, in order of type: for a room that is new to a client.
+/// The account data of a user for one room, up to a position, in order of type: for a room that is new to a client.
 pub fn of_room(
     db: &mut Conn,
     user_id: &str,
@@ -117,7 +117,7 @@ pub fn of_room(
         .load(c))?)
 }
 
-/// Keep a filter under an id; one that is there already stays.
+/// Stores a filter, unless its id exists.
 pub fn put_filter(db: &mut Conn, user_id: &str, filter_id: &str, filter: &str) -> Result<()> {
     let row = (
         filters::user_id.eq(user_id),
@@ -140,7 +140,7 @@ pub fn filter(db: &mut Conn, user_id: &str, filter_id: &str) -> Result<Option<St
         .optional())?)
 }
 
-/// How many filters a user keeps.
+/// The number of a user's filters.
 pub fn count_filters(db: &mut Conn, user_id: &str) -> Result<i64> {
     Ok(on!(db, |c| filters::table
         .filter(filters::user_id.eq(user_id))
