@@ -1,4 +1,4 @@
-//! After each step: what happened, who is owed what for it, and whether what the services were sent keeps the promises.
+//! After each step: read the new events, compute what each appservice is owed for them, and check what the appservices were sent.
 
 use serde_json::Value;
 
@@ -11,7 +11,7 @@ pub(crate) const LISTS: &str = "org.matrix.msc3202.device_lists";
 pub(crate) const COUNTS: &str = "org.matrix.msc3202.device_one_time_keys_count";
 
 impl World {
-    /// Take in everything that happened since the last time.
+    /// Read the events and transaction attempts since the last call, and check them.
     pub(crate) async fn absorb(&mut self) -> Check {
         self.settle().await?;
         let (events, position) = self.journal.events(self.position);
@@ -70,7 +70,7 @@ impl World {
         Ok(())
     }
 
-    /// With whom each service shares a room now.
+    /// The users that share a room with each service now, by service.
     pub(crate) fn shared(&self) -> Vec<std::collections::BTreeSet<String>> {
         let of = |s: &crate::world::Service| {
             self.history
@@ -150,9 +150,9 @@ impl World {
             self.take_sent_message(s, number, &message, about)?;
         }
         let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
-        for (word, name) in [("changed", "changed"), ("left", "left")] {
-            for user in list(&body[LISTS][name]) {
-                self.take_sent_word(s, number, word, text(&user), about)?;
+        for section in ["changed", "left"] {
+            for user in list(&body[LISTS][section]) {
+                self.take_sent_user(s, number, section, text(&user), about)?;
             }
         }
         for (user, devices) in body[COUNTS].as_object().into_iter().flatten() {
@@ -254,11 +254,11 @@ impl World {
         Ok(())
     }
 
-    fn take_sent_word(
+    fn take_sent_user(
         &mut self,
         s: usize,
         number: usize,
-        word: &'static str,
+        section: &'static str,
         user: String,
         about: &str,
     ) -> Check {
@@ -268,18 +268,18 @@ impl World {
         if !service.received.knew.contains(&user) && !ever {
             return broken(
                 "nothing is sent to a service beyond its interest",
-                format!("{about}: {word} {user}"),
+                format!("{about}: {section} {user}"),
             );
         }
-        // What a registration said before, and who was left then, may be on its way still.
+        // Where the namespaces have changed, a `left` computed under the earlier ones may still be in flight.
         let as_ever = service.ever.len() == service.registration.users.len();
-        if own && as_ever && word == "left" {
+        if own && as_ever && section == "left" {
             return broken(
                 "the users of a service never leave it",
                 format!("{about}: {user}"),
             );
         }
-        if word == "changed" {
+        if section == "changed" {
             service
                 .received
                 .changed
@@ -287,11 +287,11 @@ impl World {
                 .or_default()
                 .push(number);
         }
-        service.received.told.insert(user, word);
+        service.received.named_in.insert(user, section);
         Ok(())
     }
 
-    /// A leave that ends what a service shares with a user, and its `left`, travel together.
+    /// Check that a leave from the last room that a service shares with a user is sent in one transaction with the user's `left`.
     fn check_leaves(&mut self, s: usize, body: &Value, about: &str) -> Check {
         if !self.device_lists_on {
             return Ok(());
@@ -306,9 +306,9 @@ impl World {
                 .position(|e| e.id == id)
                 .unwrap_or_default();
             for (service, user) in &self.ended[at] {
-                let told = self.services[s].received.told.get(user) == Some(&"changed");
+                let tracked = self.services[s].received.named_in.get(user) == Some(&"changed");
                 let own = self.services[s].ever_claims(user);
-                if *service == s && told && !own && !shared[s].contains(user) {
+                if *service == s && tracked && !own && !shared[s].contains(user) {
                     return broken(
                         "a leave and its `left` travel together",
                         format!("{about}: {user} left with {event}"),

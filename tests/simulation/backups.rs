@@ -1,4 +1,4 @@
-//! Backups of room keys: what is stored, what replaces what, and what is read again.
+//! Steps with backups of room keys: storing sessions, replacing them, deleting them, and reading them back.
 
 use std::collections::BTreeMap;
 
@@ -9,12 +9,12 @@ use crate::play::name;
 use crate::steps::Step;
 use crate::world::{Caller, Check, World, broken};
 
-/// The current version of somebody's backup, and the first message index of each session in it, by room and session.
+/// The current version of a user's backup, and the first message index of each session in it, by room and session.
 #[derive(Debug, Clone)]
 pub(crate) struct Backup {
     version: String,
     sessions: BTreeMap<(String, String), u8>,
-    /// A request that changed it had no answer: what it holds is not known.
+    /// A request that changes the backup got no answer, so its contents are unknown.
     unsure: bool,
 }
 
@@ -49,7 +49,7 @@ impl World {
         Ok(())
     }
 
-    /// One session. One that is there is replaced by one that begins at an earlier message, and by no other.
+    /// Store one session. A stored session is replaced only by one with a lower first message index.
     /// ([spec](https://spec.matrix.org/v1.19/client-server-api/#backup-algorithm-mmegolm_backupv1curve25519-aes-sha2))
     async fn put_session(&mut self, caller: &Caller, backup: &Backup, step: Step) -> Check {
         let (room, session, index) = (self.room(step.c), format!("s{}", step.c % 5), step.d % 4);
@@ -91,7 +91,7 @@ impl World {
         let answer = self.ask(caller, "DELETE", &path, None).await?;
         let again = before != self.unanswered;
         match self.backups.get_mut(&caller.user) {
-            // A deletion that was sent again finds nothing the second time.
+            // A deletion that is sent again finds nothing the second time.
             Some(_) if whole && (answer.status == 200 || (again && answer.status == 404)) => {
                 self.backups.remove(&caller.user);
                 let path = format!("/room_keys/version/{version}");
@@ -106,7 +106,7 @@ impl World {
         Ok(())
     }
 
-    /// What was stored is there, whole and room by room.
+    /// Check that the backup holds what was stored, read as a whole and room by room.
     async fn read_backup(&mut self, caller: &Caller, backup: &Backup) -> Check {
         self.say(format!("{} reads the backup of keys", name(caller)));
         let version = segment(&backup.version);
@@ -146,7 +146,7 @@ fn sessions(room: &str, part: &Value) -> Vec<((String, String), u8)> {
     let all = part["sessions"].as_object().into_iter().flatten();
     all.filter_map(|(session, data)| {
         let index = u8::try_from(data["first_message_index"].as_u64()?).ok()?;
-        // The bytes are those of the session that was kept.
+        // The bytes belong to the session that was kept.
         let whole = data["session_data"]["ciphertext"] == format!("c{index}");
         whole.then(|| ((room.to_owned(), session.clone()), index))
     })

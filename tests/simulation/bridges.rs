@@ -1,5 +1,6 @@
-//! The bridges of a simulation: one listener for all of them, with HTTP spoken by hand, so that they can also misbehave as
-//! HTTP libraries do not let one: garbage, a connection that ends before or after a request was taken, an answer that never comes.
+//! The bridges of a simulation: one listener for all of them. HTTP is implemented by hand, because a bridge must also be able to
+//! misbehave in ways that HTTP libraries do not allow: send garbage, end a connection before or after it has taken a request,
+//! never answer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -16,15 +17,15 @@ use tokio::sync::Notify;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
     Good,
-    /// Answers this status.
+    /// Answers with this status.
     Status(u16),
-    /// Answers something that is not HTTP.
+    /// Answers with bytes that are not HTTP.
     Garbage,
-    /// Takes the request and answers nothing until it behaves otherwise.
+    /// Takes the request and does not answer until its mode changes.
     Hangs,
     /// Ends the connection before it reads.
     DiesBefore,
-    /// Takes the transaction, and ends the connection instead of an answer.
+    /// Takes the transaction, and ends the connection without an answer.
     DiesAfter,
 }
 
@@ -34,11 +35,11 @@ pub(crate) struct Attempt {
     pub(crate) service: String,
     pub(crate) id: String,
     pub(crate) bytes: Arc<str>,
-    /// Whether the bridge has taken it: its side remembers the id.
+    /// Whether the bridge has processed it and remembers its id.
     pub(crate) taken: bool,
     /// Whether it has answered a 2xx.
     pub(crate) acknowledged: bool,
-    /// How many attempts at this bridge were open when it came, itself not counted.
+    /// How many other attempts at this bridge were open when it arrived.
     pub(crate) open: usize,
     pub(crate) token_is_right: bool,
 }
@@ -48,23 +49,23 @@ pub(crate) struct State {
     pub(crate) modes: BTreeMap<String, Mode>,
     pub(crate) tokens: BTreeMap<String, String>,
     pub(crate) attempts: Vec<Attempt>,
-    /// Bridges that have behaved badly and have acknowledged nothing since: the server may wait before it tries again.
+    /// Bridges that have failed and have acknowledged nothing since. The server may back off before it tries them again.
     pub(crate) troubled: BTreeSet<String>,
-    /// Requests that are no transactions, in the order they came: bridge, method and path.
-    pub(crate) questions: Vec<(String, String)>,
-    /// The bots of bridges that make what they are asked for.
+    /// Requests other than transactions, in order of arrival: the bridge's id, and method and path.
+    pub(crate) queries: Vec<(String, String)>,
+    /// The bots of the bridges that create the user or room that they are queried about.
     pub(crate) makers: BTreeMap<String, Person>,
     open: BTreeMap<String, usize>,
-    /// Connections of a server that was killed are none of the next one's.
+    /// The number of the running server. Connections of an earlier, killed server are not counted as open.
     server: u32,
     seen: BTreeSet<(String, String)>,
-    /// The trace of the server that runs now. A bridge that hangs is counted there as waiting, so that waiting for the server to be idle
+    /// The trace of the running server. A bridge that hangs is counted in it as waiting, so that waiting for the server to be idle
     /// does not wait for the bridge.
     pub(crate) trace: Option<Trace>,
 }
 
 impl State {
-    /// Another server: what the last one had open is over.
+    /// Start counting open connections anew, for the next server.
     pub(crate) fn forget_connections(&mut self) {
         self.open.clear();
         self.server += 1;
@@ -94,7 +95,7 @@ impl Bridges {
             while let Ok((stream, _)) = listener.accept().await {
                 let all = all.clone();
                 actix_rt::spawn(async move {
-                    // A connection that breaks is the other side's story.
+                    // A broken connection is an error of the client side.
                     let _ = all.serve(stream).await;
                 });
             }
@@ -132,15 +133,13 @@ impl Bridges {
         }
     }
 
-    /// Answer one request; whether the connection goes on.
+    /// Answer one request. Returns whether the connection stays open.
     async fn answer(&self, stream: &mut TcpStream, request: Request) -> std::io::Result<bool> {
         let mut parts = request.path.trim_start_matches('/').splitn(2, '/');
         let service = parts.next().unwrap_or_default().to_owned();
         let path = format!("/{}", parts.next().unwrap_or_default());
         let Some(id) = path.strip_prefix("/_matrix/app/v1/transactions/") else {
-            return self
-                .answer_question(stream, &service, &path, &request)
-                .await;
+            return self.answer_query(stream, &service, &path, &request).await;
         };
         let mode = self.mode(&service);
         if mode == Mode::DiesBefore {
@@ -165,7 +164,7 @@ impl Bridges {
                 s.troubled.remove(&service);
             }
         });
-        self.write_down(&service, id, &request, status);
+        self.log_attempt(&service, id, &request, status);
         write_answer(stream, status, "{}").await?;
         Ok(true)
     }
@@ -189,7 +188,7 @@ impl Bridges {
         })
     }
 
-    fn write_down(&self, service: &str, id: &str, request: &Request, status: u16) {
+    fn log_attempt(&self, service: &str, id: &str, request: &Request, status: u16) {
         let again = self.with(|s| !s.seen.insert((service.to_owned(), id.to_owned())));
         let line = format!("PUT /_matrix/app/v1/transactions/{id}");
         let body = if again { SAME } else { &request.body };
@@ -197,7 +196,7 @@ impl Bridges {
         self.log.answered(entry, status, "");
     }
 
-    /// Wait as long as the bridge hangs, or until the server gives up.
+    /// Wait until the bridge's mode changes or the server closes the connection. Returns the mode to answer in.
     async fn wait_while_it_hangs(&self, service: &str, first: Mode, stream: &TcpStream) -> Mode {
         if first != Mode::Hangs {
             return first;
@@ -217,7 +216,7 @@ impl Bridges {
         }
     }
 
-    /// Whether the bridge makes what it is asked for, and has made it.
+    /// Create the user or room that the bridge is queried about. Returns whether it exists now.
     async fn makes(&self, service: &str, path: &str) -> bool {
         let maker = self.with(|s| s.makers.get(service).cloned());
         let Some((bot, (at, body))) = maker.zip(crate::names::to_make(path)) else {
@@ -227,7 +226,7 @@ impl Bridges {
         made.is_ok_and(|made| made.status == 200 || made.body["errcode"] == "M_USER_IN_USE")
     }
 
-    async fn answer_question(
+    async fn answer_query(
         &self,
         stream: &mut TcpStream,
         service: &str,
@@ -235,7 +234,7 @@ impl Bridges {
         request: &Request,
     ) -> std::io::Result<bool> {
         let line = format!("{} {path}", request.method);
-        self.with(|s| s.questions.push((service.to_owned(), line)));
+        self.with(|s| s.queries.push((service.to_owned(), line)));
         match self.mode(service) {
             Mode::DiesBefore | Mode::DiesAfter => return Ok(false),
             Mode::Garbage => {
@@ -257,7 +256,7 @@ impl Bridges {
     }
 }
 
-/// While it lives, an attempt is open at a bridge.
+/// Counts an attempt at a bridge as open until it is dropped: the bridges, the service's id, the number of the server.
 struct Open(Bridges, String, u32);
 
 impl Drop for Open {
@@ -323,7 +322,7 @@ async fn read_request(
 
 async fn write_answer(stream: &mut TcpStream, status: u16, body: &str) -> std::io::Result<()> {
     let text = format!(
-        "HTTP/1.1 {status} said\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        "HTTP/1.1 {status} Status\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     );
     stream.write_all(text.as_bytes()).await

@@ -1,4 +1,4 @@
-//! Steps of bridges and of the operator: ghosts and their devices, how a bridge answers, time, faults, restarts.
+//! Steps of bridges and of the operator: ghosts and their devices, the mode of a bridge, time, faults of the storage, restarts.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ impl World {
         Ok(())
     }
 
-    /// Users whom a service registered and may be now.
+    /// Users that a service registered and that are in its namespaces now, each with the service.
     fn ghosts(&self) -> Vec<(usize, String)> {
         let all = self
             .accounts
@@ -59,7 +59,7 @@ impl World {
         };
         let id = format!("G{}", step.b % 2);
         let caller = self.as_user(s, &user, None);
-        self.say(format!("{} makes the device {id}", name(&caller)));
+        self.say(format!("{} creates the device {id}", name(&caller)));
         let answer = self
             .ask(&caller, "PUT", &format!("/devices/{id}"), Some(&json!({})))
             .await?;
@@ -139,14 +139,14 @@ impl World {
         Ok(())
     }
 
-    /// Somebody sets the machine's clock.
+    /// Step the machine's wall clock.
     pub(crate) fn step_wall(&mut self, step: Step) {
         let minutes = [-60, 10, -3, 60][usize::from(step.a) % 4];
         self.say(format!("the wall clock is set by {minutes} minutes"));
         self.clock.set_wall(self.clock.now() + minutes * 60_000);
     }
 
-    /// A row that waits for a service is damaged: it alone may be lost, and what follows goes on.
+    /// Damage one row of the inbox that waits for a service. Only this message may be lost; later ones must still be delivered.
     pub(crate) async fn damage(&mut self) -> Check {
         let waiting = "SELECT CAST(i.position AS TEXT) AS a, i.content AS b FROM inbox i JOIN owed o ON o.position = i.position \
              WHERE o.txn IS NULL AND i.decided_by <> '' ORDER BY i.position LIMIT 1";
@@ -158,7 +158,7 @@ impl World {
             "the message {content} that waits is damaged on the disk"
         ));
         let content: serde_json::Value = serde_json::from_str(&content).unwrap_or_default();
-        self.journal.damage(&format!(
+        self.journal.execute(&format!(
             "UPDATE inbox SET content = '{{' WHERE position = {position}"
         ));
         let damaged = self
@@ -193,7 +193,7 @@ impl World {
             after: u32::from(step.c % 12),
             panics: step.d % 16 == 0,
         };
-        // A thread that reads: what the writer had committed when it panicked would be unknown.
+        // Only readers panic. If the writer panicked, the model could not know what it had committed.
         let armed = if armed.panics {
             Armed {
                 point: Point::ReadBegin,
@@ -222,9 +222,9 @@ impl World {
         to_device: bool,
         device_lists: bool,
     ) -> Check {
-        let word = if kill { "is killed" } else { "is stopped" };
+        let end = if kill { "is killed" } else { "is stopped" };
         self.say(format!(
-            "the server {word} and starts with to-device {to_device}, device lists {device_lists}"
+            "the server {end} and starts with to-device {to_device}, device lists {device_lists}"
         ));
         self.absorb().await?;
         if kill {
@@ -237,7 +237,7 @@ impl World {
         let numbers: Vec<u16> = numbers.into_iter().filter(on).collect();
         self.server.switch(&numbers);
         self.server.trouble.arm(None);
-        self.forget_fleeting();
+        self.forget_typing();
         self.start().await?;
         let changed = (to_device, device_lists) != (self.to_device_on, self.device_lists_on);
         (self.to_device_on, self.device_lists_on) = (to_device, device_lists);
@@ -248,8 +248,8 @@ impl World {
         self.check_tokens().await
     }
 
-    /// Typing does not outlive the server.
-    pub(crate) fn forget_fleeting(&mut self) {
+    /// Forget who types, in the model: the server keeps typing in memory only.
+    pub(crate) fn forget_typing(&mut self) {
         self.typing.clear();
         for device in &mut self.devices {
             device.sync.typing.clear();

@@ -1,4 +1,4 @@
-//! Steps of clients that read, and whether what they are shown is what the model says.
+//! Steps of clients that sync, and the checks that compare the responses with the model.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use crate::play::name;
 use crate::steps::Step;
 use crate::world::{Check, World, broken};
 
-/// What an invitation may show of a room to somebody who is not in it.
+/// The types of state events that an invite or a knock may show to a user that is not in the room.
 const STRIPPED: [&str; 9] = [
     "m.room.create",
     "m.room.name",
@@ -22,11 +22,11 @@ const STRIPPED: [&str; 9] = [
     "m.room.third_party_invite",
 ];
 
-/// One sync: from where, to where, and whether only messages were wanted in timelines.
+/// One sync: its user and device, its start, and whether its filter asks for messages only.
 struct Synced {
     user: String,
     device: usize,
-    /// How many events there were at the token before; none for the first sync.
+    /// How many events there were at the `since` token. `None` for an initial sync.
     from: Option<usize>,
     only_messages: bool,
 }
@@ -113,7 +113,7 @@ impl World {
         Ok(())
     }
 
-    /// Using the next token acknowledges what came with it.
+    /// Record in the model that a sync with the next token acknowledges the to-device messages that came with it.
     fn acknowledge(&mut self, device: usize) {
         for m in std::mem::take(&mut self.devices[device].sync.given) {
             let message = &mut self.messages[m];
@@ -121,7 +121,7 @@ impl World {
             message.waits = false;
             message.synced = true;
             if message.decided {
-                // It was read by the device itself; a copy may be on its way still.
+                // The device has read it itself. A copy to a service may still be in flight.
                 message
                     .due
                     .values_mut()
@@ -130,7 +130,7 @@ impl World {
         }
     }
 
-    /// To-device messages: each that waits, once, in order.
+    /// Check that a sync delivers each to-device message that waits for the device, once.
     fn check_messages(&mut self, device: usize, body: &Value) -> Check {
         let given: Vec<u64> = list(&body["to_device"]["events"])
             .iter()
@@ -215,12 +215,12 @@ impl World {
         Ok(())
     }
 
-    /// Whether a user may see an event that they are shown.
+    /// Check that a user may see an event that it is shown.
     fn check_seen(&self, user: &str, event: &Value, as_state: bool) -> Check {
         self.check_seen_by(&[user.to_owned()], event, as_state)
     }
 
-    /// Whether one of these may see an event that is shown: a service reads for all its users.
+    /// Check that one of these users may see an event. Several, because an appservice reads for all its users.
     pub(crate) fn check_seen_by(&self, users: &[String], event: &Value, as_state: bool) -> Check {
         let user = &users[0];
         let id = event["event_id"].as_str().unwrap_or_default();
@@ -246,7 +246,7 @@ impl World {
         }
     }
 
-    /// Whether everything new of a joined room is there: messages once, and each change of state.
+    /// Check that a sync contains everything new of a joined room: each message once, and each change of state.
     fn check_complete(&self, synced: &Synced, room: &str, part: &Value) -> Check {
         let end = self.history.events.len();
         if !self.history.is_joined(end, room, &synced.user) || part["timeline"]["limited"] == true {
@@ -306,7 +306,7 @@ impl World {
         Ok(())
     }
 
-    /// Whose keys changed, as a client hears it.
+    /// Check `device_lists.changed` against the key changes of the model.
     fn check_lists(&self, synced: &Synced, from: Option<usize>, body: &Value) -> Check {
         let (Some(from), Some(events)) = (from, synced.from) else {
             return Ok(());
@@ -358,10 +358,10 @@ impl World {
         Ok(())
     }
 
-    /// Nobody types for longer than they said.
+    /// Check that no user is shown typing after its timeout.
     fn check_typing(&mut self, synced: &Synced, body: &Value) -> Check {
         if synced.from.is_none() {
-            // A client that begins anew knows of nobody that types.
+            // After an initial sync, a client knows no typing users.
             self.devices[synced.device].sync.typing.clear();
         }
         for (room, part) in body["rooms"]["join"].as_object().into_iter().flatten() {
@@ -379,8 +379,8 @@ impl World {
                     .insert(room.clone(), users);
             }
         }
-        let told: &BTreeMap<String, BTreeSet<String>> = &self.devices[synced.device].sync.typing;
-        for (room, users) in told {
+        let shown: &BTreeMap<String, BTreeSet<String>> = &self.devices[synced.device].sync.typing;
+        for (room, users) in shown {
             if !self
                 .history
                 .is_joined(self.history.events.len(), room, &synced.user)

@@ -1,5 +1,5 @@
-//! When the faults end: within ten minutes of the manual clock everything owed is delivered, every queue is empty, and the ledger
-//! balances.
+//! The end of a schedule. The faults stop; within ten minutes of the manual clock everything owed must be delivered and every queue
+//! must be empty.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,11 +8,11 @@ use serde_json::json;
 use crate::bridges::Mode;
 use crate::world::{Check, Due, FileState, World, broken};
 
-/// Where something waits: table, column of the service.
+/// The tables in which something waits for a service.
 const QUEUES: [&str; 2] = ["owed", "frozen_transactions"];
 
 impl World {
-    /// Everything that went wrong goes well from now on.
+    /// End all faults, let ten minutes of the clock pass, and check everything.
     pub(crate) async fn faults_end(&mut self) -> Check {
         self.server.trouble.arm(None);
         self.absorb().await?;
@@ -20,7 +20,7 @@ impl World {
             let id = self.services[s].registration.id.clone();
             self.bridges.set_mode(&id, Mode::Good);
         }
-        self.say("all bridges are good".to_owned());
+        self.say("all bridges work".to_owned());
         if !(self.to_device_on && self.device_lists_on) {
             self.start_anew(false, true, true).await?;
         }
@@ -31,7 +31,7 @@ impl World {
         }
         self.check_ledger()?;
         self.check_queues()?;
-        self.check_told()?;
+        self.check_device_lists()?;
         self.check_counts().await?;
         let devices: Vec<usize> = (0..self.devices.len())
             .filter(|i| self.devices[*i].alive && self.devices[*i].made_by.is_none())
@@ -50,7 +50,7 @@ impl World {
             && service.file_state != FileState::Absent
     }
 
-    /// Everything owed to a service was delivered.
+    /// Check that every event and to-device message owed to a service was delivered.
     fn check_ledger(&self) -> Check {
         for s in (0..self.services.len()).filter(|s| self.reachable(*s)) {
             let service = &self.services[s];
@@ -68,7 +68,7 @@ impl World {
                 if message.due.get(&s) == Some(&Due::Must) && !message.took.contains_key(&s) {
                     let to = &self.devices[message.device];
                     let what = format!(
-                        "message {} to {}/{} never came to {}",
+                        "message {} to {}/{} was never sent to {}",
                         message.n, to.user, to.id, service.registration.id
                     );
                     return broken("every to-device message reaches its service", what);
@@ -84,7 +84,8 @@ impl World {
             .map(|s| self.services[s].registration.id.clone())
             .collect();
         for table in QUEUES {
-            // What was delivered may be remembered as long as it waits in an inbox; what was set aside has a reason.
+            // Rows with a negative `txn` are not waiting: the row was delivered and is kept while its message is in an inbox, or it
+            // was set aside for a reason.
             let only = match table {
                 "frozen_transactions" => "",
                 _ => "WHERE txn IS NULL OR txn > 0",
@@ -101,7 +102,8 @@ impl World {
                 }
             }
         }
-        // A message is gone that was acknowledged, by its device or by the service that decides over the device, and that no service is owed.
+        // A message leaves the inbox once its device, or the service that decides over the device, has acknowledged it, and no
+        // service is owed it any more.
         let left = "SELECT decided_by AS a, CAST(COUNT(*) AS TEXT) AS b FROM inbox WHERE (acknowledged OR decided_by <> '') \
              AND NOT EXISTS (SELECT 1 FROM owed o WHERE o.position = inbox.position AND (o.txn IS NULL OR o.txn <> -2)) GROUP BY decided_by";
         if let Some((service, rows)) = self.journal.pairs(left).pop() {
@@ -124,7 +126,7 @@ impl World {
             let found = counted.remove(&service.registration.id).unwrap_or_default();
             if found != expected {
                 let what = format!(
-                    "{}: {found:?}, and it is {expected:?}",
+                    "{}: {found:?}, expected {expected:?}",
                     service.registration.id
                 );
                 return broken("the members of a service in each room are counted", what);
@@ -133,8 +135,8 @@ impl World {
         Ok(())
     }
 
-    /// Whom a service tracks is exactly who shares a room with it, and it has heard of every change since.
-    fn check_told(&mut self) -> Check {
+    /// Check that a service tracks exactly the users that share a room with it, and was sent every change of their keys.
+    fn check_device_lists(&mut self) -> Check {
         let shared = self.shared();
         for s in (0..self.services.len()).filter(|s| self.reachable(*s)) {
             let service = &self.services[s];
@@ -144,18 +146,18 @@ impl World {
             let id = &service.registration.id;
             for user in self.accounts.keys() {
                 let own = service.registration.claims(user).is_some();
-                let told = service.received.told.get(user).copied();
+                let last = service.received.named_in.get(user).copied();
                 let together = shared[s].contains(user);
-                if !own && together && told != Some("changed") {
+                if !own && together && last != Some("changed") {
                     return broken(
                         "who shares a room with a service is tracked by it",
-                        format!("{id} was told {told:?} of {user}"),
+                        format!("{id} was last sent {user} in {last:?}"),
                     );
                 }
-                if !own && !together && told == Some("changed") {
+                if !own && !together && last == Some("changed") {
                     return broken(
                         "who shares no room with a service is not tracked by it",
-                        format!("{id} was told {told:?} of {user}"),
+                        format!("{id} was last sent {user} in {last:?}"),
                     );
                 }
             }
@@ -180,7 +182,7 @@ impl World {
         Ok(())
     }
 
-    /// The last count that a service was told of a device is its count.
+    /// Check that the last one-time-key count sent to a service is the device's current count.
     async fn check_counts(&mut self) -> Check {
         for device in 0..self.devices.len() {
             let d = self.devices[device].clone();
@@ -202,14 +204,14 @@ impl World {
             let count = answer.body["one_time_key_counts"]["signed_curve25519"]
                 .as_i64()
                 .unwrap_or(0);
-            let told = self.services[s]
+            let sent = self.services[s]
                 .received
                 .counts
                 .get(&(d.user.clone(), d.id.clone()))
                 .copied();
-            if told != Some(count) {
+            if sent != Some(count) {
                 let what = format!(
-                    "{} of {}: {count}, and {} was told {told:?}",
+                    "{} of {}: {count}, and {} was sent {sent:?}",
                     d.id, d.user, self.services[s].registration.id
                 );
                 return broken("a service knows how many keys are left", what);
@@ -218,7 +220,7 @@ impl World {
         Ok(())
     }
 
-    /// Each message was given to somebody, or its device is gone.
+    /// Check that each message was delivered, or that its device is gone.
     fn check_given(&self) -> Check {
         for message in self.messages.iter() {
             let device = &self.devices[message.device];

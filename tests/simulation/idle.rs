@@ -1,4 +1,4 @@
-//! What services look for: one that is owed nothing looks for nothing, and one that is owed something gets it at once.
+//! What senders do while they are idle: one that is owed nothing runs no queries, and one that is owed something sends it at once.
 
 use std::collections::BTreeMap;
 
@@ -12,12 +12,14 @@ use crate::server::Armed;
 use crate::steps::Step;
 use crate::world::{Check, World, broken};
 
-/// How many messages the service is sent while strangers change their keys, and how often each of these does.
+/// How many messages the service is sent while an unrelated user changes its keys.
 const MESSAGES: u64 = 12;
+
+/// How often the unrelated user changes its keys.
 const CHANGES: usize = 15;
 
 impl World {
-    /// How often the sender of a service has looked for something to send, since the server started.
+    /// How often the sender of a service has looked for something to send since the server started.
     async fn looked(&self, service: usize) -> Option<u64> {
         let id = &self.services[service].registration.id;
         let appservices = self.server.app().actors.appservices.clone();
@@ -29,8 +31,8 @@ impl World {
         Some(view.gathered)
     }
 
-    /// A service that answers, a device of it, and the device of a person of whom the service knows nothing.
-    fn stranger(&self, step: Step) -> Option<(usize, usize, usize)> {
+    /// A service that works, a device of it, and a device of a user that never shared a room with the service.
+    fn unrelated(&self, step: Step) -> Option<(usize, usize, usize)> {
         let all = (0..self.devices.len()).filter(|i| self.devices[*i].alive);
         let pairs: Vec<(usize, usize, usize)> = all
             .clone()
@@ -59,10 +61,10 @@ impl World {
             .filter(|_| self.to_device_on && self.device_lists_on)
     }
 
-    /// A person changes the keys of a device while a service that knows nothing of them is sent messages: their changes are no
-    /// business of the service. Afterwards they change them alone.
+    /// A user changes the keys of a device several times while messages are sent to a service that shares no room with the user,
+    /// and then once more without messages. The key changes must cause no work for the service's sender.
     pub(crate) async fn strangers(&mut self, step: Step) -> Check {
-        let Some((s, ghost, person)) = self.stranger(step) else {
+        let Some((s, ghost, person)) = self.unrelated(step) else {
             return Ok(());
         };
         self.server.trouble.arm(None);
@@ -77,10 +79,12 @@ impl World {
             self.devices[ghost].id.clone(),
         );
         if step.d % 2 == 0 {
-            return self.behind(s, ghost, person, step).await;
+            return self
+                .message_after_refused_write(s, ghost, person, step)
+                .await;
         }
         self.say(format!(
-            "{}, of whom {service} knows nothing, gets other keys {CHANGES} times and sends {MESSAGES} messages to {user}/{id} meanwhile",
+            "{}, unrelated to {service}, changes its keys {CHANGES} times and sends {MESSAGES} messages to {user}/{id} meanwhile",
             name(&caller)
         ));
         let changes: Vec<Value> = (0..CHANGES).map(|_| self.other_keys(person)).collect();
@@ -121,7 +125,7 @@ impl World {
         let Some(before) = self.looked(s).await else {
             return Ok(());
         };
-        self.say(format!("{} gets other keys once more", name(&caller)));
+        self.say(format!("{} changes its keys once more", name(&caller)));
         let keys = self.other_keys(person);
         self.ask(&caller, "POST", "/keys/upload", Some(&keys))
             .await?;
@@ -130,10 +134,16 @@ impl World {
         self.looks_at_most(s, starts, before, "nothing").await
     }
 
-    /// A person changes the keys of a device, and what is to follow from it fails at first. A message to a service that knows
-    /// nothing of them does not wait for that.
-    async fn behind(&mut self, s: usize, ghost: usize, person: usize, step: Step) -> Check {
-        // What was refused before is made good first.
+    /// A user changes the keys of a device, and a write that follows from the change is refused. A message to a service that
+    /// shares no room with the user must not wait until that write succeeds.
+    async fn message_after_refused_write(
+        &mut self,
+        s: usize,
+        ghost: usize,
+        person: usize,
+        step: Step,
+    ) -> Check {
+        // Let writes that were refused in earlier steps succeed first.
         self.pass(2_000).await?;
         self.absorb().await?;
         let (caller, service) = (
@@ -146,7 +156,7 @@ impl World {
         );
         let (starts, after) = (self.server.starts, 1 + u32::from(step.c % 2));
         self.say(format!(
-            "{}, of whom {service} knows nothing, gets other keys, and write {after} is refused; then a message to {user}/{id} follows",
+            "{}, unrelated to {service}, changes its keys, and write {after} is refused; then it sends a message to {user}/{id}",
             name(&caller)
         ));
         self.server.trouble.arm(Some(Armed {
@@ -195,25 +205,27 @@ impl World {
         }})
     }
 
-    /// Each thing that a service is owed is a reason to look once, and what it is not owed is none.
+    /// Check that the sender of a service has looked for something to send at most `most` times.
     async fn looks_at_most(&self, s: usize, starts: u32, most: u64, owed: &str) -> Check {
         let id = &self.services[s].registration.id;
         match self.looked(s).await {
             Some(now) if self.server.starts == starts && now > most => broken(
                 "a service that is owed nothing looks for nothing",
-                format!("{id} was owed {owed} and has looked {now} times, not {most}"),
+                format!(
+                    "{id} was owed {owed}, and its sender looked {now} times; at most {most} are allowed"
+                ),
             ),
             _ => Ok(()),
         }
     }
 
-    /// Whether nothing that the server does was disturbed: what was is made good after a time.
+    /// Whether no fault has hit the server. After a fault, deliveries may be late.
     fn is_undisturbed(&self) -> bool {
         let trouble = &self.server.trouble;
         self.server.is_running() && trouble.fired() == 0 && trouble.hints_lost() == 0
     }
 
-    /// That no event waits for a bridge that answers.
+    /// Check that no event waits for a bridge that works.
     pub(crate) fn check_prompt(&mut self) -> Check {
         if !self.is_undisturbed() {
             return Ok(());

@@ -1,4 +1,4 @@
-//! What happened, read from the tables themselves: which events there are, and what waits. Plain SQL on a connection of its own.
+//! Reads the database directly, in plain SQL on a separate connection: the events, and the rows that wait.
 
 use diesel::connection::SimpleConnection;
 use diesel::sql_types::{BigInt, Nullable, Text};
@@ -51,7 +51,7 @@ impl Journal {
         }
     }
 
-    /// The events after a position, and the position of the last.
+    /// The events after a position, and the position of the last one.
     pub(crate) fn events(&mut self, after: i64) -> (Vec<Event>, i64) {
         let sql = format!(
             "SELECT position, event_id, room_id, kind, state_key, sender, pdu FROM events WHERE position > {after} ORDER BY position"
@@ -76,22 +76,22 @@ impl Journal {
         (rows.into_iter().map(event).collect(), last)
     }
 
-    /// Pairs of texts.
+    /// The rows of a query for two text columns named `a` and `b`.
     pub(crate) fn pairs(&mut self, sql: &str) -> Vec<(String, String)> {
         let rows: Vec<Row> = match self {
             Journal::Sqlite(db) => sql_query(sql).load(db),
             Journal::Postgres(db) => sql_query(sql).load(db),
         }
-        .expect("a query that fits the tables");
+        .expect("the query runs");
         rows.into_iter().map(|row| (row.a, row.b)).collect()
     }
 
-    /// Do something to the tables behind the server's back.
-    pub(crate) fn damage(&mut self, sql: &str) {
+    /// Run a statement without the server's knowledge.
+    pub(crate) fn execute(&mut self, sql: &str) {
         match self {
             Journal::Sqlite(db) => db.batch_execute(sql),
             Journal::Postgres(db) => db.batch_execute(sql),
         }
-        .expect("the damage is done");
+        .expect("the statement runs");
     }
 }

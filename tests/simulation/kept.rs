@@ -1,12 +1,12 @@
-//! The schedules that failed once. Each file of `kept/` is one: the promise that it broke and the reason in its first line, then its
-//! steps as a failure prints them, one in a line.
+//! The schedules that failed before. Each file in `kept/` is one: its first line holds the promise that it broke and the reason,
+//! and each further line holds a step, as a failure prints it.
 
 use std::path::Path;
 
 use crate::Named;
 use crate::steps::Step;
 
-/// All of them, by name.
+/// All kept schedules, sorted by name.
 pub(crate) fn all() -> Vec<Named> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("simulation/kept");
     let files = std::fs::read_dir(&folder).expect("the folder of kept schedules");

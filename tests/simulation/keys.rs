@@ -1,4 +1,4 @@
-//! Steps with keys: of devices, for one use, for cross-signing.
+//! Steps with device keys, one-time keys and cross-signing keys.
 
 use serde_json::{Value, json};
 use tests::signing::Key;
@@ -30,7 +30,7 @@ impl World {
         .await
     }
 
-    /// Upload so many one-time keys; the keys of the device too if it has none, or if it gets others.
+    /// Upload `many` one-time keys. Also upload device keys if the device has none, or if `others` asks for new ones.
     pub(crate) async fn upload(
         &mut self,
         device: usize,
@@ -186,7 +186,7 @@ impl World {
             } else if only_user_signing {
                 self.maybe_changed(&caller.user, &caller.user);
             }
-            // With a user-signing key go the signatures that it made.
+            // Replacing a user-signing key removes the signatures that it made.
             let by = format!("{} ", caller.user);
             let signed = self.signed.iter().filter(|(who, _)| who.starts_with(&by));
             let users: Vec<String> = signed
@@ -199,7 +199,7 @@ impl World {
         Ok(())
     }
 
-    /// A user's keys may have changed as another user sees them, or they themselves: that one may be told, and need not be.
+    /// The keys of `user` may have changed for `only_for`, so this user may be sent the change but need not be.
     fn maybe_changed(&mut self, user: &str, only_for: &str) {
         self.keys_changed(user, Some(only_for));
         if let Some(change) = self.key_changes.last_mut() {
@@ -218,7 +218,7 @@ impl World {
         if caller.user == other.user {
             return Ok(());
         }
-        // Those who sign, and are signed, get keys first.
+        // Give the signer and the signed user cross-signing keys first.
         for (one, c) in [(&caller, step.c), (&other, step.c.wrapping_add(2))] {
             if !self.cross_signing.contains_key(&one.user) {
                 self.cross_sign_as(one.clone(), Step { c, ..step }).await?;
@@ -245,7 +245,7 @@ impl World {
         let nothing = |v: &Value| v.as_object().is_none_or(serde_json::Map::is_empty);
         if answer.status == 200 && nothing(&answer.body["failures"]) {
             self.keys_changed(&target, Some(&caller.user));
-            // A signature that was there before need be no news.
+            // Uploading a signature again need not be reported as a change.
             let (by, of) = (
                 format!("{} {}", caller.user, signer.id),
                 format!("{target} {}", master.public),

@@ -1,5 +1,5 @@
-//! What the specification says, over the list of everything that happened. Brute force, in the specification's words, with no
-//! knowledge of how the server does it.
+//! The model: the rules of the specification, computed by brute force from the list of all events. It follows the text of the
+//! specification and uses no code of the server.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,19 +16,19 @@ pub(crate) struct Event {
     pub(crate) content: Value,
 }
 
-/// What a service registered, as the model reads its file.
+/// The parts of a registration file that the model uses.
 #[derive(Debug, Clone)]
 pub(crate) struct Registration {
     pub(crate) id: String,
     pub(crate) sender: String,
-    /// Beginnings of user ids, and whether they are the service's alone.
+    /// The user namespaces: a prefix of user ids each, and whether it is exclusive.
     pub(crate) users: Vec<(String, bool)>,
     pub(crate) has_url: bool,
-    /// `receive_ephemeral`: to-device messages too, where MSC4203 is on.
+    /// `receive_ephemeral`, which includes to-device messages where MSC4203 is on.
     pub(crate) wants_to_device: bool,
-    /// MSC3202.
+    /// The opt-in to device lists and one-time-key counts of MSC3202.
     pub(crate) wants_device_lists: bool,
-    /// Whether the administrator lets it see messages to users who are not its own.
+    /// Whether the operator allows it to observe messages to users of its non-exclusive namespaces.
     pub(crate) observes: bool,
 }
 
@@ -39,7 +39,7 @@ pub(crate) enum Claim {
 }
 
 impl Registration {
-    /// How the service claims a user, if it does.
+    /// How the service's namespaces match a user, if they do.
     pub(crate) fn claims(&self, user: &str) -> Option<Claim> {
         if user == self.sender {
             return Some(Claim::Own);
@@ -58,11 +58,11 @@ impl Registration {
     }
 }
 
-/// Everything said in rooms so far, and what follows from it.
+/// All room events so far, and what follows from them.
 #[derive(Default)]
 pub(crate) struct History {
     pub(crate) events: Vec<Event>,
-    /// Everybody's membership now, by room and user.
+    /// The current memberships, by room and user.
     now: BTreeMap<String, BTreeMap<String, String>>,
 }
 
@@ -109,7 +109,7 @@ impl History {
         said.unwrap_or("shared")
     }
 
-    /// Who is joined to a room before the event with this number.
+    /// The users joined to a room before the event with this number.
     pub(crate) fn joined(&self, before: usize, room: &str) -> Vec<&str> {
         let mut users: Vec<&str> = self.events[..before.min(self.events.len())]
             .iter()
@@ -153,8 +153,8 @@ impl History {
         })
     }
 
-    /// Whether a user may see a state event as a part of the room's state: there was a moment when it was current and the user
-    /// was in the room, or the room was open to all.
+    /// Whether a user may see a state event as part of the room's state: at some moment it was current, and the user was in the
+    /// room or the room was `world_readable`.
     pub(crate) fn may_see_state(&self, user: &str, number: usize) -> bool {
         let event = &self.events[number];
         let (room, key) = (
@@ -184,7 +184,7 @@ impl History {
         self.is_joined(from, room, user) || (from < to && self.events[from..to].iter().any(joins))
     }
 
-    /// Whether a room was open to all at some moment of these.
+    /// Whether a room was `world_readable` before the event `from`, or after one of the events up to `to`.
     fn was_open(&self, from: usize, to: usize, room: &str) -> bool {
         let opens = |e: &Event| {
             e.room == room
@@ -196,7 +196,7 @@ impl History {
             || (from < to && self.events[from..to].iter().any(opens))
     }
 
-    /// Whether an event is the business of a service: its sender, its target, or somebody in the room.
+    /// Whether an event concerns a service: its sender, its target, or a member of the room is a user of the service.
     pub(crate) fn concerns(&self, service: &Registration, number: usize) -> bool {
         let event = &self.events[number];
         let target = event
@@ -210,7 +210,7 @@ impl History {
         users.into_iter().any(|user| service.claims(user).is_some())
     }
 
-    /// With whom a service shares a room: a user of the service is in it, and they are in it or invited.
+    /// The users that share a room with a service: a user of the service is joined, and they are joined or invited.
     pub(crate) fn shared(&self, service: &Registration) -> BTreeSet<String> {
         let has_one = |room: &&BTreeMap<String, String>| {
             room.iter()
@@ -225,7 +225,7 @@ impl History {
         self.now.values().filter(has_one).flat_map(there).collect()
     }
 
-    /// How many users of a service are in each room where there are any.
+    /// How many users of a service are in each room, for rooms with at least one.
     pub(crate) fn present(&self, service: &Registration) -> BTreeMap<String, usize> {
         let count = |room: &BTreeMap<String, String>| {
             room.iter()
@@ -246,7 +246,7 @@ impl History {
             .any(|room| self.is_joined(before, room, one) && self.is_joined(before, room, other))
     }
 
-    /// Why a membership event should not have been allowed, if it should not. The authorization rules of joins, word by word.
+    /// Why a membership event should have been rejected, if it should. Follows the authorization rules of memberships one by one.
     /// ([spec](https://spec.matrix.org/v1.19/rooms/v11/#authorization-rules))
     pub(crate) fn wrong_membership(&self, number: usize) -> Option<String> {
         let event = &self.events[number];

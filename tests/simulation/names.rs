@@ -1,4 +1,4 @@
-//! Names: aliases of rooms, and the users and rooms that services make when somebody asks for them.
+//! Steps with room aliases, and with the users and rooms that services create when they are queried about them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,19 +10,19 @@ use crate::play::name;
 use crate::steps::Step;
 use crate::world::{Caller, Check, World, broken};
 
-/// What is known about names.
+/// What the model knows about aliases.
 #[derive(Default)]
 pub(crate) struct Names {
-    /// The room of each alias, or none; an alias that is not here may be either.
+    /// The room of each alias, or `None` if the alias is free. An alias without an entry may be either.
     aliases: BTreeMap<String, Option<String>>,
-    /// Rooms that had an alias of a service's namespace: what happens there is its business.
+    /// Rooms that had an alias in a service's namespace. Their events may be sent to the service.
     pub(crate) claimed: BTreeSet<(usize, String)>,
-    /// How many questions of services were looked at.
+    /// How many of the queries to services were checked.
     asked: usize,
 }
 
 impl World {
-    /// Which service an alias belongs to.
+    /// The service whose namespace contains an alias.
     fn service_of_alias(&self, alias: &str) -> Option<usize> {
         (0..self.services.len()).find(|s| {
             let start = format!("#{}_", self.services[*s].registration.id);
@@ -30,7 +30,7 @@ impl World {
         })
     }
 
-    /// A name is given to a room, taken from it, or looked up.
+    /// Create, delete or resolve an alias.
     pub(crate) async fn alias(&mut self, step: Step) -> Check {
         let alias = match step.d % 4 {
             0 => {
@@ -52,18 +52,18 @@ impl World {
     }
 
     async fn put_alias(&mut self, caller: &Caller, alias: &str, room: &str) -> Check {
-        self.say(format!("{} names {room} {alias}", name(caller)));
+        self.say(format!("{} gives {room} the alias {alias}", name(caller)));
         let path = format!("/directory/room/{}", segment(alias));
         let owner = self.service_of_alias(alias);
-        // Whether the request is answered or not, its room may have the name from now on.
+        // Even if the request gets no answer, the room may have the alias from now on.
         let named: Vec<(usize, String)> = (0..self.services.len())
             .filter(|s| alias.starts_with(&format!("#{}_", self.services[*s].registration.id)))
             .map(|s| (s, room.to_owned()))
             .collect();
         self.names.claimed.extend(named);
-        let (unsure, body) = (self.asked_twice(), json!({"room_id": room}));
+        let (unsure, body) = (self.retries(), json!({"room_id": room}));
         let answer = self.ask(caller, "PUT", &path, Some(&body)).await?;
-        let unsure = self.asked_twice() != unsure;
+        let unsure = self.retries() != unsure;
         if unsure {
             self.names.aliases.remove(alias);
             return Ok(());
@@ -88,11 +88,11 @@ impl World {
     }
 
     async fn delete_alias(&mut self, caller: &Caller, alias: &str) -> Check {
-        self.say(format!("{} deletes the name {alias}", name(caller)));
+        self.say(format!("{} deletes the alias {alias}", name(caller)));
         let path = format!("/directory/room/{}", segment(alias));
-        let unsure = self.asked_twice();
+        let unsure = self.retries();
         let answer = self.ask(caller, "DELETE", &path, None).await?;
-        if self.asked_twice() != unsure {
+        if self.retries() != unsure {
             self.names.aliases.remove(alias);
         } else if answer.status == 200 {
             self.names.aliases.insert(alias.to_owned(), None);
@@ -120,8 +120,8 @@ impl World {
         }
     }
 
-    /// Ask for a name that a service may be asked about meanwhile. No bridge hangs then: a question to one that does is given up after
-    /// a time of the manual clock, which stands still during a request.
+    /// Send a request during which the server may query a service. Bridges that hang work meanwhile: a query to a hanging bridge
+    /// times out by the manual clock, which does not advance during a request.
     async fn ask_for_name(&mut self, caller: &Caller, path: &str) -> Check<Answer> {
         let hanging: Vec<String> = (0..self.services.len())
             .filter(|s| self.service_mode(*s) == Mode::Hangs)
@@ -137,12 +137,12 @@ impl World {
         answer
     }
 
-    /// A number that changes when a request had to be sent again: its first try may have done its work.
-    fn asked_twice(&self) -> (u32, u32) {
+    /// Counters that change when a request had to be sent again, in which case the first attempt may have taken effect.
+    fn retries(&self) -> (u32, u32) {
         (self.unanswered, self.refusals)
     }
 
-    /// Somebody asks for a user or a room that its service makes when it is asked, or does not make.
+    /// Request a user or a room alias in a namespace. The service creates it when queried, or answers that it does not exist.
     pub(crate) async fn provision(&mut self, step: Step) -> Check {
         let s = usize::from(step.b) % 4;
         let Some(registration) = self.services[s].in_force.clone() else {
@@ -153,10 +153,10 @@ impl World {
         let is_user = step.d % 2 == 0;
         let local = format!("{id}_new{}", if step.d % 4 < 2 { n } else { 0 });
         self.say(format!(
-            "{} asks for {} {local}, which its service {}",
+            "{} requests {} {local}, which its service {}",
             name(&caller),
             if is_user { "the user" } else { "the room" },
-            if makes { "makes" } else { "does not know" }
+            if makes { "creates" } else { "does not know" }
         ));
         let maker = makes.then(|| self.person(&self.as_bot(s)));
         self.bridges.with(|state| match maker {
@@ -169,13 +169,13 @@ impl World {
         } else {
             format!("/directory/room/{}", segment(&alias))
         };
-        let (unsure, fired) = (self.asked_twice(), self.server.trouble.fired());
-        let before = self.bridges.with(|state| state.questions.len());
+        let (unsure, fired) = (self.retries(), self.server.trouble.fired());
+        let before = self.bridges.with(|state| state.queries.len());
         let good = matches!(self.service_mode(s), Mode::Good | Mode::Hangs);
         let answer = self.ask_for_name(&caller, &path).await?;
         let asked = self.bridges.with(|state| {
             state.makers.remove(&id);
-            state.questions[before..].iter().any(|(to, line)| {
+            state.queries[before..].iter().any(|(to, line)| {
                 *to == id && (line.contains("/v1/users/") || line.contains("/v1/rooms/"))
             })
         });
@@ -185,7 +185,7 @@ impl World {
         if let Some(room) = answer.body["room_id"].as_str().filter(|_| !is_user) {
             self.names.claimed.insert((s, room.to_owned()));
         }
-        let certain = good && self.asked_twice() == unsure && self.server.trouble.fired() == fired;
+        let certain = good && self.retries() == unsure && self.server.trouble.fired() == fired;
         let claims = registration.claims(&user).is_some() || !is_user;
         if asked && certain && makes && claims && answer.status != 200 {
             return broken(
@@ -193,16 +193,16 @@ impl World {
                 format!("{path} after {id} had made it: {answer:?}"),
             );
         }
-        self.check_questions()
+        self.check_queries()
     }
 
-    /// A service is asked about its own namespaces, and about nothing else.
-    fn check_questions(&mut self) -> Check {
-        let questions = self
+    /// Check that services are queried about their own namespaces only.
+    fn check_queries(&mut self) -> Check {
+        let queries = self
             .bridges
-            .with(|state| state.questions[self.names.asked..].to_vec());
-        self.names.asked += questions.len();
-        for (service, line) in questions {
+            .with(|state| state.queries[self.names.asked..].to_vec());
+        self.names.asked += queries.len();
+        for (service, line) in queries {
             let Some(s) = self
                 .services
                 .iter()
@@ -234,7 +234,7 @@ impl World {
     }
 }
 
-/// The text that a part of a path stands for.
+/// Decode the percent-encoding of a path segment.
 fn percent_encoding(text: &str) -> String {
     let bytes = text.as_bytes();
     let (mut out, mut at) = (Vec::new(), 0);
@@ -256,7 +256,7 @@ fn percent_encoding(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// What a bridge does when it is asked for something that it makes: a user is registered, a room is made with its alias.
+/// The request by which a bridge creates what the query `path` is about: register the user, or create the room with its alias.
 pub(crate) fn to_make(path: &str) -> Option<(&'static str, Value)> {
     let of = |start: &str, sigil: char| {
         let whole = percent_encoding(path.strip_prefix(start)?);

@@ -1,4 +1,4 @@
-//! Steps of people: rooms, memberships, devices, profiles.
+//! Steps of users: rooms, memberships, devices, profiles.
 
 use serde_json::{Value, json};
 use tests::person::segment;
@@ -7,7 +7,7 @@ use crate::play::name;
 use crate::steps::{Kind, Step};
 use crate::world::{Caller, Check, Client, Device, World};
 
-/// The people, by localpart; each knows the password `secret`.
+/// The localparts of the users. Their password is `secret`.
 pub(crate) const PEOPLE: [&str; 4] = ["alice", "bob", "carol", "dave"];
 
 impl World {
@@ -60,7 +60,7 @@ impl World {
         if self.deactivated.contains(&user) || self.alive(&user).len() > 3 {
             return Ok(());
         }
-        // A device that was deleted is sometimes made again under the same id.
+        // Sometimes create a deleted device again under the same id.
         let dead = self
             .devices
             .iter()
@@ -140,7 +140,7 @@ impl World {
         Ok(())
     }
 
-    /// A device is gone, and what waited for it too.
+    /// Record in the model that a device, and the messages that waited for it, are gone.
     pub(crate) fn device_gone(&mut self, device: usize) {
         self.devices[device].alive = false;
         for message in self.messages.iter_mut().filter(|m| m.device == device) {
@@ -178,7 +178,7 @@ impl World {
         Ok(())
     }
 
-    /// A request that its user confirms with the password.
+    /// Send a request and confirm it with the user's password, if the server asks for that.
     pub(crate) async fn confirmed(
         &mut self,
         caller: &Caller,
@@ -209,7 +209,7 @@ impl World {
             }
         };
         self.say(format!(
-            "{} makes a room: {visibility}, {rule}, inviting {invited}",
+            "{} creates a room: {visibility}, {rule}, inviting {invited}",
             name(&caller)
         ));
         let state =
@@ -259,7 +259,7 @@ impl World {
         if matches!(step.kind, Kind::Leave) && step.c % 4 != 0 {
             caller = self.member(&room, step.a);
         } else if matches!(step.kind, Kind::Join | Kind::Leave) && (step.c / 4) % 4 != 0 {
-            // Mostly an invitation is accepted or declined, and a knock taken back.
+            // Mostly accept or decline an invite, or retract a knock.
             let end = self.history.events.len();
             let waits = |c: &Caller| match self.history.membership(end, &room, &c.user) {
                 "invite" => true,
@@ -285,7 +285,7 @@ impl World {
         Ok(())
     }
 
-    /// Into a room by its state, naming somebody who could have invited.
+    /// Try to join a room by sending a membership event with a forged `join_authorised_via_users_server`.
     pub(crate) async fn forged_join(&mut self, step: Step) -> Check {
         let (room, caller) = (self.room(step.b), self.caller(step.a));
         let end = self.history.events.len();
@@ -299,7 +299,7 @@ impl World {
             return Ok(());
         };
         self.say(format!(
-            "{} writes an own join into the state of {room}, authorised by {sponsor}",
+            "{} sends its own join as a state event of {room}, authorised by {sponsor}",
             name(&caller)
         ));
         let path = format!(
@@ -368,7 +368,7 @@ impl World {
         Ok(())
     }
 
-    /// Some event of a room: its id and type.
+    /// One event of a room: its id and type.
     pub(crate) fn event_of(&self, room: &str, selector: u8) -> Option<(String, String)> {
         let all: Vec<_> = self
             .history
@@ -380,7 +380,7 @@ impl World {
         Some((chosen.id.clone(), chosen.kind.clone()))
     }
 
-    pub(crate) async fn type_(&mut self, step: Step) -> Check {
+    pub(crate) async fn set_typing(&mut self, step: Step) -> Check {
         let room = self.room(step.b);
         let caller = self.member(&room, step.a);
         let types = step.c % 4 != 0;
@@ -436,7 +436,7 @@ impl World {
                 json!({"displayname": format!("name {}", step.b)}),
             ),
         };
-        self.say(format!("{} says of themselves {body}", name(&caller)));
+        self.say(format!("{} sets {body}", name(&caller)));
         self.ask(&caller, "PUT", &path, Some(&body)).await.map(drop)
     }
 }

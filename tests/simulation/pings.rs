@@ -1,4 +1,4 @@
-//! Services that have themselves pinged, also while they hang.
+//! Steps in which a service asks the server to ping it, also while the service hangs.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ impl World {
     }
 
     async fn ping_now(&mut self, s: usize, id: &str) -> Check {
-        self.say(format!("{id} has itself pinged"));
+        self.say(format!("{id} asks for a ping"));
         let bot = self.as_bot(s);
         let path = format!("/_matrix/client/v1/appservice/{id}/ping");
         if self.service_mode(s) == Mode::Hangs && self.services[s].registration.has_url {
@@ -36,14 +36,14 @@ impl World {
         Ok(())
     }
 
-    /// A bridge that hangs is given up after a time of the manual clock, and always in the same words.
+    /// Check that a ping to a bridge that hangs times out by the manual clock, and is answered 504 with `M_CONNECTION_TIMEOUT`.
     async fn ping_one_that_hangs(&mut self, bot: &Caller, path: &str) -> Check {
         let (person, body) = (self.person(bot), json!({}));
-        let questions = || self.bridges.with(|s| s.questions.len());
-        let before = questions();
+        let queries = || self.bridges.with(|s| s.queries.len());
+        let before = queries();
         let time = async {
-            // The time is measured from when the bridge is asked.
-            while questions() == before {
+            // The timeout runs from the request to the bridge.
+            while queries() == before {
                 self.server.rests().await;
             }
             self.clock.advance(Duration::from_secs(31));

@@ -1,4 +1,5 @@
-//! Playing a schedule: each step chooses among what there is, asks, and the facts are written down.
+//! Plays steps. Each one chooses among the users, rooms and devices that exist, sends requests, and records their effect in the
+//! model.
 
 use serde_json::{Value, json};
 use tests::person::segment;
@@ -33,7 +34,7 @@ impl World {
             Kind::ForgedJoin => self.forged_join(step).await?,
             Kind::State => self.state(step).await?,
             Kind::Redact => self.redact(step).await?,
-            Kind::Typing => self.type_(step).await?,
+            Kind::Typing => self.set_typing(step).await?,
             Kind::Receipt => self.receipt(step).await?,
             Kind::Presence | Kind::AccountData | Kind::Profile => self.about_oneself(step).await?,
             Kind::Deactivate => self.deactivate(step).await?,
@@ -66,7 +67,7 @@ impl World {
         self.absorb().await
     }
 
-    /// Everybody who can ask: people's devices, services as their bot and as their ghosts, with and without a device.
+    /// All callers: devices of users, and services as their ghosts, with and without a device.
     pub(crate) fn callers(&self) -> Vec<Caller> {
         let mut all: Vec<Caller> = Vec::new();
         for device in self.devices.iter().filter(|d| d.alive) {
@@ -121,7 +122,7 @@ impl World {
         all[usize::from(selector) % all.len()].clone()
     }
 
-    /// Somebody who is in the room, or anybody if nobody is.
+    /// A caller that is joined to the room, or any caller if none is.
     pub(crate) fn member(&self, room: &str, selector: u8) -> Caller {
         let end = self.history.events.len();
         let mut all = self.callers();
@@ -169,7 +170,7 @@ impl World {
         Ok(())
     }
 
-    /// An event that was answered must be on the disk.
+    /// Record that the event of this answer must be in the database.
     pub(crate) fn expect_event(&mut self, answer: &Value) {
         if let Some(id) = answer["event_id"].as_str() {
             self.answered.push(id.to_owned());
@@ -204,7 +205,7 @@ impl World {
         }
     }
 
-    /// A message was answered: this is to whom it is due.
+    /// Record a to-device message that the server accepted, and the services to which it is due.
     pub(crate) fn sent(&mut self, n: u64, to: &[usize], prompt: bool) {
         for device in to {
             let services = 0..self.services.len();
@@ -233,7 +234,7 @@ impl World {
         }
     }
 
-    /// Many requests at once: they share batches of the writer, and a fault meets some of them.
+    /// Send many requests at once. They share batches of the writer, so a fault hits some of them.
     async fn burst(&mut self, step: Step) -> Check {
         let room = self.room(step.b);
         let caller = self.member(&room, step.a);
@@ -287,7 +288,7 @@ impl World {
         Ok(())
     }
 
-    /// Somebody's keys changed.
+    /// Record that a user's keys changed: for all users, or for `only_for` alone.
     pub(crate) fn keys_changed(&mut self, user: &str, only_for: Option<&str>) {
         let shared = self.shared();
         let end = self.history.events.len();
@@ -316,7 +317,7 @@ impl World {
         });
     }
 
-    /// Somebody's device was named or made: their keys are what they were, and it may be told all the same.
+    /// Record that a device was created or renamed. The user's keys are unchanged, but the server may report a change.
     pub(crate) fn touched(&mut self, user: &str) {
         self.keys_changed(user, None);
         if let Some(change) = self.key_changes.last_mut() {
@@ -325,7 +326,7 @@ impl World {
         }
     }
 
-    /// That what was answered is there.
+    /// Check that each answered event is in the database.
     pub(crate) fn check_answered(&mut self) -> Check {
         for id in std::mem::take(&mut self.answered) {
             if !self.history.events.iter().any(|e| e.id == id) {
@@ -343,10 +344,10 @@ impl World {
             name(&caller)
         ));
         let (n, m) = (self.number(), self.number());
-        // Letters that do not compress: PostgreSQL's index rows are compressed.
-        let mut chance = crate::chance::Chance::new(n);
+        // Random letters, because PostgreSQL compresses index rows.
+        let mut rng = crate::rng::Rng::new(n);
         let long: String = (0..3000)
-            .map(|_| char::from(b"abcdefghijklmnopqrstuvwxyz234567"[chance.below(32)]))
+            .map(|_| char::from(b"abcdefghijklmnopqrstuvwxyz234567"[rng.below(32)]))
             .collect();
         let body = json!({"msgtype": "m.text", "body": "long"});
         let paths = [

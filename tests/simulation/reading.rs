@@ -1,4 +1,4 @@
-//! Steps that read of a room in some other way than by syncing, and what those who left it, or never were in it, may still read.
+//! Steps that read a room without `/sync`, and what users that left the room, or never were in it, may still read.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use crate::steps::Step;
 use crate::world::{Caller, Check, World, broken};
 
 impl World {
-    /// Who left which room, and by which event: those with a device, in the order of the events.
+    /// The users that left a room and have a device: the device, the room, and the event by which the user left, in event order.
     fn leavers(&self) -> Vec<(usize, String, String)> {
         let end = self.history.events.len();
         let mut found = Vec::new();
@@ -36,13 +36,13 @@ impl World {
         found
     }
 
-    /// Somebody who left a room, and by which event.
+    /// One of the [`World::leavers`].
     pub(crate) fn leaver(&self, selector: u8) -> Option<(usize, String, String)> {
         let all = self.leavers();
         all.get(usize::from(selector) % all.len().max(1)).cloned()
     }
 
-    /// A person leaves a room, or takes back a knock, or declines an invite, and forgets it.
+    /// A user that left a room, retracted a knock or declined an invite forgets the room.
     pub(crate) async fn leave_and_forget(&mut self, step: Step) -> Check {
         let Some((device, room, _)) = self.leaver(step.a) else {
             return Ok(());
@@ -57,7 +57,8 @@ impl World {
         Ok(())
     }
 
-    /// In the end each of them looks: at first and with the rooms that they left, and around the event by which they left.
+    /// At the end, check what each user that left a room is shown: by an initial sync with left rooms, and by reads around the
+    /// event by which the user left.
     pub(crate) async fn check_leavers(&mut self) -> Check {
         let leavers = self.leavers();
         let devices: BTreeSet<usize> = leavers.iter().map(|(device, _, _)| *device).collect();
@@ -74,7 +75,7 @@ impl World {
     }
 
     pub(crate) async fn read(&mut self, step: Step) -> Check {
-        // Sometimes those who left look back at the event by which they did.
+        // Sometimes a user that left reads around the event by which it left.
         let leaver = self.leaver(step.a).filter(|_| step.d % 4 == 0);
         if let Some((device, room, event)) = leaver {
             let caller = self.caller_of(device);
@@ -87,7 +88,7 @@ impl World {
         self.read_as(&caller, &room, &event, step.c % 5).await
     }
 
-    /// Read of a room, around an event, in one of five ways.
+    /// Read a room around an event, through one of five endpoints.
     pub(crate) async fn read_as(
         &mut self,
         caller: &Caller,
@@ -110,7 +111,7 @@ impl World {
                 .forgotten
                 .contains(&(room.to_owned(), caller.user.clone()))
             && answer.status != 403
-            // A room that the whole world may read is theirs too.
+            // A `world_readable` room may be read by all users.
             && self.history.visibility(self.history.events.len(), room) != "world_readable"
         {
             return broken(

@@ -9,11 +9,11 @@ use crate::server::Armed;
 use crate::steps::{Kind, Step};
 use crate::world::{Check, Due, FileState, Received, Service, World, broken};
 
-/// The services of every world: exclusive with every opt-in, observing with consent, exclusive without any opt-in, without a
-/// URL, observing without consent.
+/// The services of every schedule: exclusive with every opt-in, observing with consent, exclusive without opt-ins, without a URL,
+/// observing without consent.
 pub(crate) const SERVICES: [&str; 5] = ["irc", "obs", "log", "mute", "spy"];
 
-/// Which services may observe.
+/// The services that the operator allows to observe.
 pub(crate) const OBSERVERS: [&str; 1] = ["obs"];
 
 fn registration(id: &str, variant: u8) -> Registration {
@@ -25,7 +25,7 @@ fn registration(id: &str, variant: u8) -> Registration {
         ("irc", _) => vec![own("irc_"), own("bob")],
         ("obs", 0) => vec![shared("alice"), shared("irc_")],
         ("obs", 1) => vec![shared("")],
-        // What it has observed it decides over from now on.
+        // An exclusive namespace: the service decides over devices that it has observed.
         ("obs", _) if variant % 2 == 0 => vec![own("obs_"), own("alice")],
         ("obs", _) => vec![own("obs_")],
         ("spy", 0 | 1) => vec![shared("")],
@@ -83,7 +83,7 @@ impl World {
         std::fs::write(path, file.to_string()).expect("the file is written");
     }
 
-    /// Have the folder read, as its watcher does.
+    /// Reload the folder of registrations, as its watcher does.
     async fn reload(&mut self) -> Check {
         for _ in 0..4 {
             if self.server.trouble.is_dead() {
@@ -102,7 +102,7 @@ impl World {
         )
     }
 
-    /// That each service in force can ask, and no other.
+    /// Check that the tokens of exactly the services in force are accepted.
     pub(crate) async fn check_tokens(&mut self) -> Check {
         for s in 0..self.services.len() {
             let bot = self.as_bot(s);
@@ -130,7 +130,7 @@ impl World {
     }
 
     pub(crate) async fn change_registration(&mut self, step: Step) -> Check {
-        // Those with several variants change; a file that is broken or absent becomes good by it.
+        // Only services with several variants change. The change also repairs a file that is broken or absent.
         let s = [0, 1, 4][usize::from(step.a) % 3];
         let id = self.services[s].registration.id.clone();
         let before = self.services[s].registration.clone();
@@ -149,7 +149,7 @@ impl World {
             return self.in_force(s).await;
         }
         self.say(format!(
-            "and back, and the process may end meanwhile ({})",
+            "then changes back, and the process may end meanwhile ({})",
             step.c % 3
         ));
         let end = Armed {
@@ -161,7 +161,7 @@ impl World {
         self.server.trouble.arm(Some(end));
         let happened = self.reload_once().await;
         self.server.trouble.arm(None);
-        // Where the process ended, the change may be in force or not.
+        // If the process ended, the change may be in force or not.
         let old = self.services[s].in_force.clone();
         self.services[s].in_force = Some(self.services[s].registration.clone());
         let knew = self.history.shared(&self.services[s].registration);
@@ -176,7 +176,7 @@ impl World {
         Ok(())
     }
 
-    /// Many changes of files at once are one reading, or a few.
+    /// Check that many reloads at once lead to a few readings of the folder.
     pub(crate) async fn reload_often(&mut self) -> Check {
         self.say("the folder of registrations changes 60 times at once".to_owned());
         let appservices = self.server.app().actors.appservices.clone();
@@ -207,7 +207,7 @@ impl World {
         }
     }
 
-    /// What stands in a good file is in force.
+    /// Reload the folder, and record that the service's registration is in force.
     async fn in_force(&mut self, s: usize) -> Check {
         let before = self.services[s].in_force.clone();
         self.services[s].in_force = Some(self.services[s].registration.clone());
@@ -222,7 +222,7 @@ impl World {
         Ok(())
     }
 
-    /// Registrations or proposals have changed: to whom what waits is due now.
+    /// After a change of registrations or proposals, compute again to which services the waiting messages are due.
     pub(crate) fn judge_again(&mut self, certain: bool) {
         for m in 0..self.messages.len() {
             let device = self.messages[m].device;
@@ -288,7 +288,7 @@ impl World {
                 self.services[s].in_force = None;
             }
             Kind::ReturnFile => {
-                self.say(format!("{file} of {id} is good"));
+                self.say(format!("{file} of {id} is valid"));
                 self.services[s].file_state = FileState::Good;
                 self.write_file(s);
                 return self.in_force(s).await;

@@ -1,26 +1,27 @@
-//! Running one schedule, making a failing one short, and telling it.
+//! Runs one schedule, shrinks a failing one, and prints it.
 
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use crate::registering::OBSERVERS;
-use crate::server::{Server, print_no_injected_panic};
+use crate::server::{Server, suppress_injected_panics};
 use crate::steps::Step;
 use crate::world::{Broken, World};
 
-/// How long a failing schedule is made shorter.
-const PATIENCE: Duration = Duration::from_secs(90);
+/// How long a failing schedule may be shrunk.
+const SHRINK_LIMIT: Duration = Duration::from_secs(90);
 
-/// How long a schedule may take, on a machine that is busy with other things.
-const LONGEST: Duration = Duration::from_secs(300);
+/// How long a schedule may take, with a margin for a busy machine.
+const SCHEDULE_LIMIT: Duration = Duration::from_secs(300);
 
-/// What came of a schedule.
+/// The result of a schedule.
 struct Outcome {
     broken: Option<Broken>,
     /// How many steps were played.
     played: usize,
-    words: Vec<String>,
-    story: String,
+    /// What each step tried.
+    narration: Vec<String>,
+    transcript: String,
 }
 
 async fn play(steps: &[Step], recording: bool) -> Outcome {
@@ -47,7 +48,7 @@ async fn play(steps: &[Step], recording: bool) -> Outcome {
     if result.is_ok() {
         result = world.faults_end().await;
     }
-    let story = if recording {
+    let transcript = if recording {
         world.log.text()
     } else {
         String::new()
@@ -57,35 +58,35 @@ async fn play(steps: &[Step], recording: bool) -> Outcome {
     Outcome {
         broken: result.err(),
         played,
-        words: world.words,
-        story,
+        narration: world.narration,
+        transcript,
     }
 }
 
 fn play_once(steps: &[Step], recording: bool) -> Outcome {
-    print_no_injected_panic();
+    suppress_injected_panics();
     let steps = steps.to_vec();
-    let _watched = Watched::new(&steps);
+    let _watchdog = Watchdog::new(&steps);
     actix_rt::System::new().block_on(async move { play(&steps, recording).await })
 }
 
-/// A schedule that is being played. One that does not end is named by its steps, and ends the process.
-struct Watched {
+/// Watches a schedule that is being played. If it does not end, prints its steps and aborts the process.
+struct Watchdog {
     /// Dropped when the schedule ends.
     _ends: Sender<()>,
 }
 
-impl Watched {
-    fn new(steps: &[Step]) -> Watched {
+impl Watchdog {
+    fn new(steps: &[Step]) -> Watchdog {
         let (ends, ended) = channel();
         let steps = text(steps);
         std::thread::spawn(move || {
-            if ended.recv_timeout(LONGEST) == Err(RecvTimeoutError::Timeout) {
+            if ended.recv_timeout(SCHEDULE_LIMIT) == Err(RecvTimeoutError::Timeout) {
                 eprintln!("a schedule does not end:\n{steps}");
                 std::process::abort();
             }
         });
-        Watched { _ends: ends }
+        Watchdog { _ends: ends }
     }
 }
 
@@ -98,17 +99,17 @@ pub(crate) fn fails(name: &str, steps: &[Step]) -> bool {
     outcome.broken.is_some()
 }
 
-/// The failure of a schedule, told: the promise, the fewest steps that break it, and their transcript.
+/// The report of a failing schedule: the promise, the fewest steps found that break it, and their transcript.
 pub(crate) fn failure(mut steps: Vec<Step>, to_play_it: &str) -> Option<String> {
     let outcome = play_once(&steps, false);
     let promise = outcome.broken?.promise;
     let whole = steps.len();
     steps.truncate(outcome.played);
     shorten(&mut steps, promise);
-    let told = play_once(&steps, true);
-    let story = story(&told);
-    let what = told.broken.map_or_else(
-        || "(it did not fail again while it was told)".to_owned(),
+    let outcome = play_once(&steps, true);
+    let story = story(&outcome);
+    let what = outcome.broken.map_or_else(
+        || "(it did not fail again while its transcript was recorded)".to_owned(),
         |b| b.what,
     );
     Some(format!(
@@ -118,10 +119,10 @@ pub(crate) fn failure(mut steps: Vec<Step>, to_play_it: &str) -> Option<String> 
     ))
 }
 
-/// What happens in a schedule, whether it breaks a promise or not.
-pub(crate) fn told(steps: &[Step]) -> String {
-    let told = play_once(steps, true);
-    format!("{}\n=== the steps ===\n{}", story(&told), text(steps))
+/// The report of a schedule, whether it breaks a promise or not.
+pub(crate) fn report(steps: &[Step]) -> String {
+    let outcome = play_once(steps, true);
+    format!("{}\n=== the steps ===\n{}", story(&outcome), text(steps))
 }
 
 fn text(steps: &[Step]) -> String {
@@ -129,24 +130,24 @@ fn text(steps: &[Step]) -> String {
 }
 
 fn story(outcome: &Outcome) -> String {
-    let words: Vec<String> = outcome
-        .words
+    let lines: Vec<String> = outcome
+        .narration
         .iter()
         .enumerate()
-        .map(|(i, w)| format!("{:3}. {w}", i + 1))
+        .map(|(i, line)| format!("{:3}. {line}", i + 1))
         .collect();
-    let (words, transcript) = (words.join("\n"), &outcome.story);
-    format!("{words}\n\n=== the transcript ===\n{transcript}")
+    let (lines, transcript) = (lines.join("\n"), &outcome.transcript);
+    format!("{lines}\n\n=== the transcript ===\n{transcript}")
 }
 
-/// Leave out steps, many at once and then fewer, as long as the same promise is broken.
+/// Leave out steps, many at a time and then fewer, while the same promise is still broken.
 fn shorten(steps: &mut Vec<Step>, promise: &str) {
     let begun = Instant::now();
     let mut size = (steps.len() / 2).max(1);
     loop {
         let mut at = 0;
         let mut shorter = false;
-        while at < steps.len() && begun.elapsed() < PATIENCE {
+        while at < steps.len() && begun.elapsed() < SHRINK_LIMIT {
             let mut fewer = steps.clone();
             fewer.drain(at..(at + size).min(fewer.len()));
             if play_once(&fewer, false)
@@ -159,7 +160,7 @@ fn shorten(steps: &mut Vec<Step>, promise: &str) {
                 at += size;
             }
         }
-        if begun.elapsed() >= PATIENCE || (size == 1 && !shorter) {
+        if begun.elapsed() >= SHRINK_LIMIT || (size == 1 && !shorter) {
             return;
         }
         size = if size > 1 { size / 2 } else { 1 };

@@ -1,4 +1,4 @@
-//! What goes wrong in and between the actors: the process ends around a request to a service, a hint is lost, a mailbox is full.
+//! Faults in and between the actors: the process ends around a request to a service, a hint is lost, a mailbox is full.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::steps::Step;
 use crate::world::{Check, World, broken};
 
 impl World {
-    /// The process ends around a request to a service, or a hint is lost: when it comes to that.
+    /// Arm a fault: the process will end around a request to a service, or a hint will be lost.
     pub(crate) fn seam(&mut self, step: Step) {
         let (point, fault) = [
             (Point::BeforeRequest, Fault::End),
@@ -29,7 +29,7 @@ impl World {
         self.server.trouble.arm_actor(Some((point, fault, after)));
     }
 
-    /// So many questions to a sender at once that its mailbox is full, while there is something new for it.
+    /// Send a sender so many requests at once that its mailbox is full, while there is a new event for it.
     pub(crate) async fn crowd(&mut self, step: Step) -> Check {
         let room = self.room(step.b);
         let caller = self.member(&room, step.a);
@@ -45,16 +45,16 @@ impl World {
             self.person(&caller),
             self.server.app().actors.appservices.clone(),
         );
-        let questions = (0..20).map(|_| async {
+        let requests = (0..20).map(|_| async {
             let retry = RetryNow {
                 service: id.as_str().into(),
             };
-            // A service that is not there has no sender to be asked.
+            // An error means that the service is absent and has no sender.
             let _ = actors::ask(&appservices, retry).await;
             let _ = actors::ask(&appservices, Status).await;
         });
         let all = futures_util::future::join(
-            futures_util::future::join_all(questions),
+            futures_util::future::join_all(requests),
             person.try_ask("PUT", &path, Some(&body)),
         );
         let answer = tokio::select! {
@@ -69,7 +69,7 @@ impl World {
         Ok(())
     }
 
-    /// After the process ended: what no device and no service has taken waits in the inbox.
+    /// After the process ended, check that the inbox holds every message that no device and no service has taken.
     pub(crate) fn check_inbox(&mut self) -> Check {
         let rows = self.journal.pairs(
             "SELECT i.user_id || ' ' || i.device_id AS a, COALESCE(s.content, i.content) AS b \
@@ -85,7 +85,7 @@ impl World {
         let taken = self.taken();
         for (m, message) in self.messages.iter().enumerate() {
             let device = &self.devices[message.device];
-            // What a client was given it may have acknowledged in a request that had no answer.
+            // The client may have acknowledged a delivered message in a request that got no answer.
             let given = device.sync.given.contains(&m);
             let key = (format!("{} {}", device.user, device.id), message.n);
             let may_be_gone = message.gone || given || !device.alive;
@@ -99,7 +99,7 @@ impl World {
         Ok(())
     }
 
-    /// The messages in transactions that a service has taken: to whom, and their numbers.
+    /// The messages in transactions that a service has taken: user and device, and the message's number.
     fn taken(&self) -> BTreeSet<(String, u64)> {
         let attempts = self.bridges.with(|s| {
             let taken = s.attempts.iter().filter(|a| a.taken);
@@ -121,7 +121,7 @@ impl World {
         found
     }
 
-    /// Where a hint was lost, the next commit makes it good, whatever it is about.
+    /// Commit a write. If a hint was lost, the next commit, of whatever kind, repeats it.
     pub(crate) async fn commit_something(&mut self) -> Check {
         if self.server.trouble.hints_lost() == 0 {
             return Ok(());
@@ -139,7 +139,7 @@ impl World {
             .map(drop)
     }
 
-    /// One request, to-device messages to several users.
+    /// Send to-device messages to several users in one request.
     pub(crate) async fn send_to_many(&mut self, step: Step) -> Check {
         let (caller, n) = (self.caller(step.a), self.number());
         let users: BTreeSet<String> = [step.b, step.c, step.d]
@@ -153,7 +153,7 @@ impl World {
         let (mut messages, mut to) = (json!({}), Vec::new());
         for (number, user) in users.iter().enumerate() {
             let devices = self.alive(user);
-            // Every device of some, each of them by its name or all by `*`.
+            // All devices of each user, named one by one or by `*`.
             if (usize::from(step.a) + number) % 2 == 0 {
                 messages[user] = json!({"*": {"n": n}});
             } else {

@@ -1,4 +1,4 @@
-//! The server of a simulation: started, stopped, killed and started again on the same database, with faults at named points.
+//! The server of a simulation. It is started, stopped, killed and restarted on the same database, with faults at named points.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -17,11 +17,11 @@ use understudy::mscs;
 use understudy::serve::{self, Options, Running};
 use understudy::state::App;
 
-/// With what a thread of the storage panics, because the simulation says so.
-const INJECTED: &str = "a thread of the storage panics, because the simulation says so";
+/// The payload of an injected panic in a thread of the storage.
+const INJECTED: &str = "a panic injected by the simulation in a thread of the storage";
 
-/// Print no panic that was injected: a backtrace takes longer than the rest of a schedule.
-pub(crate) fn print_no_injected_panic() {
+/// Suppress the output of injected panics: printing a backtrace takes longer than the rest of a schedule.
+pub(crate) fn suppress_injected_panics() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
         let print = std::panic::take_hook();
@@ -33,38 +33,38 @@ pub(crate) fn print_no_injected_panic() {
     });
 }
 
-/// A fault that waits for its moment.
+/// A fault that will happen at a point of the storage.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Armed {
     pub(crate) point: Point,
     pub(crate) fault: Fault,
-    /// How often the point is passed before it goes wrong.
+    /// How often the point is passed before the fault happens.
     pub(crate) after: u32,
     /// Whether the thread that passes it panics.
     pub(crate) panics: bool,
 }
 
-/// What went wrong, seen from outside of the server. Clones share it.
+/// The armed faults, and what has happened to the server so far. Clones share it.
 #[derive(Clone, Default)]
 pub(crate) struct Trouble {
     armed: Arc<Mutex<Option<Armed>>>,
-    /// A fault of the actors that waits for its moment: where, what, and how often the point is passed before.
+    /// A fault that will happen in the actors: the point, the fault, and how often the point is passed before.
     armed_actor: Arc<Mutex<Option<(actor::Point, actor::Fault, u32)>>>,
     /// How many hints were lost.
     lost: Arc<Mutex<u32>>,
-    /// The process has ended at a point of an actor: the storage goes no further either.
+    /// The process has ended at a point of an actor, so the storage must stop as well.
     ended: Arc<AtomicBool>,
     /// How many faults were injected that may cost a request its answer.
     fired: Arc<Mutex<u32>>,
     last: Arc<Mutex<Option<(Point, Fault)>>>,
-    /// The process is dead, or says that it has to die.
+    /// The process has ended, or the server has reported a fatal error.
     dead: Arc<AtomicBool>,
     died: Arc<Notify>,
-    /// A thread of the storage has panicked, as it was told to.
+    /// A thread of the storage has panicked, because of an injected panic.
     panicked: Arc<AtomicBool>,
-    /// Why the server says that it has to die.
+    /// The fatal error that the server has reported.
     fatal: Arc<Mutex<Option<String>>>,
-    /// Which start of the server is listened to.
+    /// The number of the server's current start. Fatal errors from earlier starts are ignored.
     start: Arc<AtomicU32>,
 }
 
@@ -115,13 +115,13 @@ impl Trouble {
         self.dead.load(Ordering::Acquire)
     }
 
-    /// Whether the last fault was a statement that the database refused: an internal error, for who caused it.
+    /// Whether the last fault was a statement that the database refused. The request that caused it gets an internal error.
     pub(crate) fn last_refused(&self) -> bool {
         let last = *self.last.lock().expect("not poisoned");
         matches!(last, Some((_, Fault::Refuse))) || matches!(last, Some((Point::ReadBegin, _)))
     }
 
-    /// Whether a thread of the storage has panicked since this was asked last.
+    /// Whether a thread of the storage has panicked since the last call.
     pub(crate) fn take_panicked(&self) -> bool {
         self.panicked.swap(false, Ordering::AcqRel)
     }
@@ -130,7 +130,8 @@ impl Trouble {
         self.panicked.load(Ordering::Acquire)
     }
 
-    /// Whether the last fault was one that a process may end of: PostgreSQL's session of the writer is lost, with its lock.
+    /// Whether the last fault is one after which the process may end. On PostgreSQL that includes a lost session of the writer,
+    /// because its lock is lost with it.
     pub(crate) fn may_be_fatal(&self) -> bool {
         match *self.last.lock().expect("not poisoned") {
             Some((_, Fault::End)) => true,
@@ -139,7 +140,7 @@ impl Trouble {
         }
     }
 
-    /// Resolves when the process is dead.
+    /// Resolves when the process has ended.
     pub(crate) async fn death(&self) {
         loop {
             let died = self.died.notified();
@@ -152,14 +153,14 @@ impl Trouble {
         }
     }
 
-    /// Why the server gave up, if it did.
+    /// Take the fatal error that the server has reported, if any.
     pub(crate) fn take_fatal(&self) -> Option<String> {
         self.fatal.lock().expect("not poisoned").take()
     }
 
-    /// What the server of this start calls when it has to die. What is left of an earlier one, a request that finds its actors gone,
-    /// says nothing about the server that runs now.
-    fn heard_from(&self, start: u32) -> Arc<dyn Fn(&str) + Send + Sync> {
+    /// The callback by which the server of this start reports a fatal error. Reports from tasks of earlier starts are ignored: a
+    /// request that finds the actors of a killed server gone does not concern the running one.
+    fn on_fatal(&self, start: u32) -> Arc<dyn Fn(&str) + Send + Sync> {
         self.start.store(start, Ordering::Release);
         let trouble = self.clone();
         Arc::new(move |why| {
@@ -205,7 +206,7 @@ impl Trouble {
     }
 }
 
-/// A server, and everything that it is started with.
+/// A server, and the options with which it is started.
 pub(crate) struct Server {
     running: Option<Running>,
     tasks: Option<tokio::task::JoinHandle<()>>,
@@ -216,7 +217,7 @@ pub(crate) struct Server {
     pub(crate) starts: u32,
 }
 
-/// Where files cost nothing to sync, if there is such a place.
+/// A temporary folder, in memory if possible, where syncing files is fast.
 fn folder() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     let made = memory.is_dir().then(|| tempfile::tempdir_in(memory));
@@ -225,7 +226,7 @@ fn folder() -> tempfile::TempDir {
 }
 
 impl Server {
-    /// A server that is not started yet.
+    /// A server that has not been started yet.
     pub(crate) fn new(observe: &[&str], numbers: &[u16]) -> Server {
         let folder = folder();
         let appservices = folder.path().join("appservices");
@@ -255,7 +256,7 @@ impl Server {
             lock_wait: Duration::from_secs(10),
             faults: Faults::chosen_by(move |point| at.at(point)),
             actor_faults: actor::Faults::chosen_by(move |point| at_actor.at_actor(point)),
-            // Each start has one of its own.
+            // Replaced at each start.
             fatal: Arc::new(|_| {}),
         };
         let mut server = Server {
@@ -270,7 +271,7 @@ impl Server {
         server
     }
 
-    /// Which proposals are on at the next start.
+    /// Choose the proposals that are enabled from the next start on.
     pub(crate) fn switch(&mut self, numbers: &[u16]) {
         let enabled = mscs::enabled(numbers).expect("known proposals");
         let (hooks, proposals) = mscs::hooks(&enabled, Naming::Unstable);
@@ -279,14 +280,14 @@ impl Server {
         self.options.proposals = numbers.to_vec();
     }
 
-    /// Start it in a set of tasks of its own, which can be dropped like the memory of a process.
+    /// Start the server in its own set of tasks, which can be dropped as if the process had been killed.
     ///
     /// # Errors
-    /// Why it does not start, in its own words.
+    /// The server's message, if it does not start.
     pub(crate) async fn start(&mut self) -> Result<(), String> {
         self.trouble.dead.store(false, Ordering::Release);
         self.trouble.ended.store(false, Ordering::Release);
-        self.options.fatal = self.trouble.heard_from(self.starts + 1);
+        self.options.fatal = self.trouble.on_fatal(self.starts + 1);
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let tasks = tokio::task::LocalSet::new();
         let started = {
@@ -324,12 +325,12 @@ impl Server {
         running.map_or_else(String::new, |r| format!("http://{}", r.addr))
     }
 
-    /// Where the registrations stand.
+    /// The folder of the registration files.
     pub(crate) fn registrations(&self) -> PathBuf {
         self.folder.path().join("appservices")
     }
 
-    /// End it in good order.
+    /// Stop the server gracefully.
     pub(crate) async fn stop(&mut self) {
         if let Some(running) = self.running.take() {
             let stopped = running.stop();
@@ -341,7 +342,7 @@ impl Server {
         self.drop_tasks().await;
     }
 
-    /// End it like `kill -9`.
+    /// Stop the server as `kill -9` does.
     pub(crate) async fn kill(&mut self) {
         if let Some(running) = self.running.take() {
             running.kill().await;
@@ -353,12 +354,12 @@ impl Server {
         self.trouble.start.store(0, Ordering::Release);
         if let Some(tasks) = self.tasks.take() {
             tasks.abort();
-            // That it was aborted is what was wanted.
+            // The error says that the task was aborted, which is intended.
             let _ = tasks.await;
         }
     }
 
-    /// Wait until nothing is under way; whether it comes to rest.
+    /// Wait until the server is idle. Returns whether it becomes idle.
     pub(crate) async fn rests(&self) -> bool {
         let Some(running) = &self.running else {
             return true;

@@ -1,7 +1,7 @@
-//! What can happen. A step says what is tried, with small numbers that choose among what there is at that moment: any part of a
-//! schedule is a schedule too, so a failing one shrinks by leaving out steps.
+//! The kinds of steps. A step holds what is tried, and small numbers that choose among the users, rooms and devices that exist when
+//! it is played. So any part of a schedule is a schedule too, and a failing one can be shrunk by leaving out steps.
 
-use crate::chance::Chance;
+use crate::rng::Rng;
 
 /// Every kind of step, and how often it is drawn.
 pub(crate) const KINDS: [(Kind, usize); 54] = [
@@ -119,7 +119,7 @@ pub(crate) enum Kind {
     Backup,
 }
 
-/// One step: a kind, and four numbers that it takes modulo what there is.
+/// One step: a kind, and four numbers that are taken modulo the number of candidates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Step {
     pub(crate) kind: Kind,
@@ -138,15 +138,15 @@ impl std::fmt::Display for Step {
 }
 
 impl Step {
-    /// The step of a line of text, if it is one.
+    /// Parse a line as [`Step`] prints it.
     pub(crate) fn parse(line: &str) -> Option<Step> {
-        let mut words = line.split_whitespace();
-        let name = words.next()?;
+        let mut parts = line.split_whitespace();
+        let name = parts.next()?;
         let kind = KINDS
             .iter()
             .map(|(kind, _)| *kind)
             .find(|kind| format!("{kind:?}") == name)?;
-        let numbers: Vec<u8> = words.map(str::parse).collect::<Result<_, _>>().ok()?;
+        let numbers: Vec<u8> = parts.map(str::parse).collect::<Result<_, _>>().ok()?;
         let [a, b, c, d] = numbers[..] else {
             return None;
         };
@@ -154,36 +154,36 @@ impl Step {
     }
 }
 
-/// The schedule of a seed. Each seed has moods: some kinds of steps come often, some not at all, so that schedules differ more
-/// than long ones drawn alike would.
+/// The schedule of a seed. Each seed changes the weights of the kinds: some are frequent, some excluded. So schedules differ more
+/// than if all were drawn from the same distribution.
 pub(crate) fn schedule(seed: u64) -> Vec<Step> {
-    let mut chance = Chance::new(seed);
-    let moods: Vec<(Kind, usize)> = KINDS
+    let mut rng = Rng::new(seed);
+    let weights: Vec<(Kind, usize)> = KINDS
         .iter()
-        .map(|(kind, weight)| (*kind, weight * [0, 1, 1, 4][chance.below(4)]))
+        .map(|(kind, weight)| (*kind, weight * [0, 1, 1, 4][rng.below(4)]))
         .collect();
-    let total: usize = moods.iter().map(|(_, weight)| weight).sum();
-    let length = 12 + chance.below(50);
+    let total: usize = weights.iter().map(|(_, weight)| weight).sum();
+    let length = 12 + rng.below(50);
     let mut steps = opening();
     steps.extend((0..length).map(|_| {
-        let mut at = chance.below(total);
-        let chosen = moods.iter().find(|(_, weight)| {
+        let mut at = rng.below(total);
+        let chosen = weights.iter().find(|(_, weight)| {
             let found = at < *weight;
             at = at.saturating_sub(*weight);
             found
         });
         Step {
             kind: chosen.map_or(Kind::Sync, |(kind, _)| *kind),
-            a: chance.selector(),
-            b: chance.selector(),
-            c: chance.selector(),
-            d: chance.selector(),
+            a: rng.selector(),
+            b: rng.selector(),
+            c: rng.selector(),
+            d: rng.selector(),
         }
     }));
     steps
 }
 
-/// What most stories need: a room with a bridge's bot and a ghost with a device in it.
+/// What most schedules need: a ghost with a device, and a room.
 fn opening() -> Vec<Step> {
     let step = |kind, a, b| Step {
         kind,

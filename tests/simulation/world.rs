@@ -1,4 +1,4 @@
-//! A simulated world: a server, people, bridges, and everything that is known about what happened.
+//! The state of a simulation: the server, the users, the bridges, and what the model knows about them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ use crate::model::{Claim, History, Registration};
 use crate::names::Names;
 use crate::server::Server;
 
-/// A promise that does not hold.
+/// A promise that was broken, and how.
 #[derive(Debug, Clone)]
 pub(crate) struct Broken {
     pub(crate) promise: &'static str,
@@ -30,27 +30,27 @@ pub(crate) fn broken<T>(promise: &'static str, what: impl Into<String>) -> Check
     })
 }
 
-/// Who asks: a person's device, or a service as one of its users.
+/// The sender of a request: a user's device, or a service that acts as one of its users.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Caller {
     pub(crate) user: String,
     pub(crate) device: Option<String>,
-    /// The service whose token is used; none for a person.
+    /// The service whose token is used. `None` for a user's device.
     pub(crate) service: Option<usize>,
     pub(crate) token: String,
 }
 
-/// A device, and what its client knows.
+/// A device, and the state of its client.
 #[derive(Debug, Clone)]
 pub(crate) struct Device {
     pub(crate) user: String,
     pub(crate) id: String,
-    /// The service that made it.
+    /// The service that created it.
     pub(crate) made_by: Option<usize>,
     pub(crate) token: String,
     pub(crate) alive: bool,
     pub(crate) keyed: bool,
-    /// Whether its counts of keys have changed since the service was registered as it is.
+    /// Whether its one-time-key counts have changed since the service's registration last changed.
     pub(crate) claimed: bool,
     pub(crate) sync: Client,
 }
@@ -58,17 +58,17 @@ pub(crate) struct Device {
 /// How far a client has synced.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Client {
-    /// The token it used last, and how many events there were when it got that.
+    /// The `since` token of its last sync, and how many events and key changes there were when it received the token.
     pub(crate) used: Option<(String, usize, usize)>,
-    /// The token it has from the last answer, and how many events and key changes there were.
+    /// The `next_batch` token of its last sync, and how many events and key changes there were then.
     pub(crate) next: Option<(String, usize, usize)>,
-    /// To-device messages in the last answer.
+    /// The to-device messages in the last response.
     pub(crate) given: Vec<usize>,
-    /// Who is typing, by room, as it was told.
+    /// The typing users, by room, as of the last responses.
     pub(crate) typing: BTreeMap<String, BTreeSet<String>>,
 }
 
-/// Whether a service must be sent something.
+/// Whether a service may or must be sent something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Due {
     May,
@@ -80,38 +80,38 @@ pub(crate) enum Due {
 pub(crate) struct ToDevice {
     pub(crate) n: u64,
     pub(crate) device: usize,
-    /// How many events there were when it was answered.
+    /// How many events there were when the server accepted it.
     pub(crate) at: usize,
     pub(crate) due: BTreeMap<usize, Due>,
-    /// Whether `/sync` must give it: no service decides over the device, and it was not acknowledged.
+    /// Whether `/sync` must deliver it: no service decides over the device, and it has not been acknowledged.
     pub(crate) waits: bool,
-    /// Whether a service decides over the device, or did at some time.
+    /// Whether a service decides over the device, or did earlier.
     pub(crate) decided: bool,
-    /// In which transaction of which service it was, counted.
+    /// The number of the transaction that contained it, by service.
     pub(crate) took: BTreeMap<usize, usize>,
     pub(crate) synced: bool,
-    /// Acknowledged by `since`, or its device is gone.
+    /// Whether it was acknowledged by `since`, or its device is gone.
     pub(crate) gone: bool,
-    /// Whether it was on its way to each service from the beginning, and nothing was switched since.
+    /// Whether it was owed to its services from the beginning, and registrations and proposals have not changed since.
     pub(crate) prompt: bool,
-    /// Its row was damaged on the disk: it is lost for its device too, since its content is stored once.
+    /// Whether its row was damaged on the disk. It is then lost for its device too, because its content is stored once.
     pub(crate) damaged: bool,
 }
 
-/// Somebody's keys changed: for everybody, or only for one user.
+/// A change of a user's keys, for all users or only for one.
 #[derive(Debug, Clone)]
 pub(crate) struct KeyChange {
     pub(crate) user: String,
     pub(crate) only_for: Option<String>,
-    /// Whether it must be told, not only may.
+    /// Whether it must be reported. Otherwise it may be.
     pub(crate) certain: bool,
-    /// Services that shared a room with the user then, and the transactions that each had been sent.
+    /// The services that shared a room with the user then, and how many transactions each had been sent.
     pub(crate) due: BTreeMap<usize, usize>,
-    /// Which users met the user then.
+    /// The users that shared a room with the user then.
     pub(crate) seen_by: BTreeSet<String>,
 }
 
-/// What stands in a service's file.
+/// The state of a registration file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FileState {
     Good,
@@ -122,19 +122,19 @@ pub(crate) enum FileState {
 #[derive(Debug, Clone)]
 pub(crate) struct Service {
     pub(crate) registration: Registration,
-    /// What is in force; none while its file is gone.
+    /// The registration in force. `None` while its file is absent.
     pub(crate) in_force: Option<Registration>,
     pub(crate) as_token: String,
     pub(crate) hs_token: String,
     pub(crate) file: String,
     pub(crate) file_state: FileState,
     pub(crate) received: Received,
-    /// Everything that it ever claimed: what is under way was decided then.
+    /// All user namespaces that it ever had. What is in flight may have been computed under earlier ones.
     pub(crate) ever: Vec<(String, bool)>,
 }
 
 impl Service {
-    /// Whether it claims a user, or did at some time.
+    /// Whether a namespace of the service matches a user, or matched it earlier.
     pub(crate) fn ever_claims(&self, user: &str) -> bool {
         user == self.registration.sender
             || self.ever.iter().any(|(start, _)| user.starts_with(start))
@@ -146,15 +146,17 @@ impl Service {
 pub(crate) struct Received {
     /// Ids and bytes, in the order of their first attempts.
     pub(crate) transactions: Vec<(String, std::sync::Arc<str>)>,
-    /// The last event, and in which transaction each event was.
+    /// The number of the last event sent.
     pub(crate) last_event: Option<usize>,
+    /// The transaction that contained each event, by the event's number.
     pub(crate) events: BTreeMap<usize, usize>,
-    /// The last word about each user, and in which transactions each was named in `changed`.
-    pub(crate) told: BTreeMap<String, &'static str>,
+    /// The list that named each user last: `changed` or `left`.
+    pub(crate) named_in: BTreeMap<String, &'static str>,
+    /// The transactions that named each user in `changed`.
     pub(crate) changed: BTreeMap<String, Vec<usize>>,
     /// The last count of one-time keys of each device.
     pub(crate) counts: BTreeMap<(String, String), i64>,
-    /// Everybody it has ever shared a room with.
+    /// All users that ever shared a room with it.
     pub(crate) knew: BTreeSet<String>,
 }
 
@@ -165,21 +167,21 @@ pub(crate) struct World {
     pub(crate) log: Log,
     pub(crate) clock: Clock,
     pub(crate) history: History,
-    /// Which services each event is due to.
+    /// The services to which each event is due, by the event's number.
     pub(crate) due: Vec<BTreeMap<usize, Due>>,
-    /// With whom each event ended that a service shares a room.
+    /// The services and users whose last shared room each event ended, by the event's number.
     pub(crate) ended: Vec<Vec<(usize, String)>>,
-    /// Events that were answered and were not looked for yet.
+    /// Ids of events that the server accepted, and whose rows were not checked yet.
     pub(crate) answered: Vec<String>,
-    /// The seeds of everybody's cross-signing keys.
+    /// The seeds of the cross-signing keys, by user.
     pub(crate) cross_signing: BTreeMap<String, u8>,
-    /// The seeds of everybody's user-signing keys.
+    /// The seeds of the user-signing keys, by user.
     pub(crate) user_signing: BTreeMap<String, u8>,
-    /// Which key has signed which master key.
+    /// The signatures on master keys: the signing key, and the signed key.
     pub(crate) signed: BTreeSet<(String, String)>,
     pub(crate) position: i64,
     pub(crate) devices: Vec<Device>,
-    /// Accounts, and the service that registered each.
+    /// The accounts, and the service that registered each, if one did.
     pub(crate) accounts: BTreeMap<String, Option<usize>>,
     pub(crate) deactivated: BTreeSet<String>,
     pub(crate) services: Vec<Service>,
@@ -188,9 +190,9 @@ pub(crate) struct World {
     /// One-time keys that were handed out.
     pub(crate) claimed: BTreeSet<String>,
     pub(crate) forgotten: BTreeSet<(String, String)>,
-    /// Who types where, until when.
+    /// Until when each user types, by room and user.
     pub(crate) typing: BTreeMap<(String, String), i64>,
-    /// Time that has passed, whatever the wall clock says.
+    /// Milliseconds that have passed, independent of the wall clock.
     pub(crate) elapsed: i64,
     pub(crate) attempts: usize,
     pub(crate) to_device_on: bool,
@@ -198,12 +200,13 @@ pub(crate) struct World {
     pub(crate) counter: u64,
     pub(crate) refusals: u32,
     pub(crate) recording: bool,
-    pub(crate) words: Vec<String>,
+    /// What each step tried.
+    pub(crate) narration: Vec<String>,
     pub(crate) names: Names,
     /// Backups of room keys, by user.
     pub(crate) backups: BTreeMap<String, Backup>,
     template: Option<Person>,
-    /// Requests that had no answer, or an answer that says nothing.
+    /// How many requests got no answer, or one that leaves their outcome open.
     pub(crate) unanswered: u32,
 }
 
@@ -216,7 +219,7 @@ impl World {
             Log::default()
         })
         .await;
-        // The tables are there when the server has started once; SQLite's file may be opened before.
+        // The tables exist once the server has started. SQLite's file can be opened before.
         let journal = Journal::open(&server.options.database);
         World {
             clock: server.options.clock.clone(),
@@ -248,7 +251,7 @@ impl World {
             counter: 0,
             refusals: 0,
             recording,
-            words: Vec::new(),
+            narration: Vec::new(),
             names: Names::default(),
             backups: BTreeMap::new(),
             template: None,
@@ -256,12 +259,12 @@ impl World {
         }
     }
 
-    /// What is tried now, in words: the next step of the story.
-    pub(crate) fn say(&mut self, words: String) {
+    /// Describe what is tried now, for the printed schedule.
+    pub(crate) fn say(&mut self, text: String) {
         if self.recording {
-            self.log.step(&words);
+            self.log.step(&text);
         }
-        self.words.push(words);
+        self.narration.push(text);
     }
 
     pub(crate) fn number(&mut self) -> u64 {
@@ -269,12 +272,12 @@ impl World {
         self.counter
     }
 
-    /// Start the server, again if it has to be.
+    /// Restart the server after it ended. Try again if an armed fault kills it at its start.
     pub(crate) async fn revive(&mut self) -> Check {
         for _ in 0..4 {
             self.server.kill().await;
             self.server.trouble.arm(None);
-            self.forget_fleeting();
+            self.forget_typing();
             match self.start().await {
                 Err(broken) if broken.what == "killed at its start" => {}
                 other => return other,
@@ -306,7 +309,7 @@ impl World {
         Ok(())
     }
 
-    /// That the server has not given up, unless a fault was injected that it cannot live with.
+    /// Check that the server has reported a fatal error only if an injected fault justifies it.
     pub(crate) fn check_fatal(&mut self) -> Check {
         let panicked = self.server.trouble.take_panicked();
         match self.server.trouble.take_fatal() {
@@ -344,8 +347,8 @@ impl World {
         }
     }
 
-    /// Ask, and again if no answer says what came of it, as clients do. Whatever happens to the server meanwhile, it is
-    /// started again.
+    /// Send a request, and send it again until the answer tells its outcome, as clients do. If the server ends meanwhile, restart
+    /// it.
     pub(crate) async fn ask(
         &mut self,
         caller: &Caller,
@@ -373,7 +376,7 @@ impl World {
         )
     }
 
-    /// The answer, if it says what came of the request.
+    /// The answer, if it tells the outcome of the request.
     pub(crate) fn judge(
         &mut self,
         answer: Option<Answer>,
@@ -392,7 +395,7 @@ impl World {
                 self.refusals += 1;
                 if self.refusals > self.server.trouble.fired() {
                     let what = format!(
-                        "{method} {path} was answered {answer:?}, the {}. such answer after {} faults",
+                        "{method} {path} was answered {answer:?}, answer number {} of this kind after {} faults",
                         self.refusals,
                         self.server.trouble.fired()
                     );
@@ -411,13 +414,13 @@ impl World {
         }
     }
 
-    /// Wait until nothing is under way.
+    /// Wait until the server is idle.
     pub(crate) async fn settle(&mut self) -> Check {
         for _ in 0..30 {
             if self.server.rests().await {
                 break;
             }
-            // What failed is tried again after a time, and counts as under way until then.
+            // A failed task is retried after a time, and the server is not idle until then.
             self.clock.advance(std::time::Duration::from_secs(1));
             self.elapsed += 1_000;
         }
@@ -444,7 +447,7 @@ impl World {
         Ok(())
     }
 
-    /// Whether a service decides over a device: its acknowledgement is the device's.
+    /// Whether a service decides over a device, so that its acknowledgement counts as the device's.
     pub(crate) fn decides(&self, service: usize, device: usize) -> bool {
         let Some(registration) = &self.services[service].in_force else {
             return false;

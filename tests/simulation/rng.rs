@@ -1,11 +1,11 @@
-//! Chance that repeats: the same seed gives the same schedule on every machine.
+//! A reproducible random source: the same seed gives the same schedule on every machine.
 
-/// A sequence of numbers that look random (SplitMix64).
-pub(crate) struct Chance(u64);
+/// A pseudo-random number generator (SplitMix64).
+pub(crate) struct Rng(u64);
 
-impl Chance {
-    pub(crate) fn new(seed: u64) -> Chance {
-        Chance(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5151_7ac3_9d1f_0b2e)
+impl Rng {
+    pub(crate) fn new(seed: u64) -> Rng {
+        Rng(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5151_7ac3_9d1f_0b2e)
     }
 
     pub(crate) fn next(&mut self) -> u64 {
@@ -16,12 +16,12 @@ impl Chance {
         z ^ (z >> 31)
     }
 
-    /// A number below this one.
+    /// A number below `end`.
     pub(crate) fn below(&mut self, end: usize) -> usize {
         usize::try_from(self.next() % (end.max(1) as u64)).unwrap_or(0)
     }
 
-    /// A small selector: the step takes it modulo what there is when it is played.
+    /// A selector of a step. When the step is played, it is taken modulo the number of candidates.
     pub(crate) fn selector(&mut self) -> u8 {
         self.next().to_le_bytes()[3]
     }
