@@ -24,7 +24,7 @@ pub enum Error {
     #[error("the database cannot be reached")]
     Unreachable,
     /// The closure panicked.
-    #[error("a write panicked: {0}")]
+    #[error("a closure panicked: {0}")]
     Panicked(String),
     /// The storage is closed.
     #[error("storage has stopped")]

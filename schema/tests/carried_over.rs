@@ -1,4 +1,4 @@
-//! What migrations carry over from the rows of an older version, on both engines.
+//! What the migrations do with the rows of an older version, on both engines.
 
 #[path = "../../tests/src/postgres.rs"]
 #[expect(
@@ -17,13 +17,13 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 
-/// Run the migrations before one, or from it on.
+/// Runs the migrations whose version is `wanted`.
 fn run<DB: diesel::backend::Backend>(
     c: &mut impl MigrationHarness<DB>,
     migrations: EmbeddedMigrations,
     wanted: impl Fn(&str) -> bool,
 ) {
-    // Asking which have run makes the table that remembers it.
+    // Creates the table in which diesel records the migrations that have run.
     c.applied_migrations()
         .expect("the migrations that have run");
     let mut all: Vec<Box<dyn Migration<DB>>> = migrations.migrations().expect("migrations");
@@ -45,7 +45,8 @@ struct Row {
     forgotten_at: i64,
 }
 
-/// Member events of users in a room: each user with what it became, from position 10 on; then the memberships that follow.
+/// The statements that insert member events of a room, from position 10 on, for each user its memberships one after the other;
+/// and the row of each user's last membership.
 fn rows() -> String {
     let users: [(&str, &[&str], bool); 6] = [
         ("@joined:test", &["join", "leave", "join"], false),
@@ -79,7 +80,7 @@ fn rows() -> String {
 }
 
 #[test]
-fn a_membership_knows_where_its_user_left_and_forgot_the_room() {
+fn a_migrated_membership_has_the_positions_at_which_its_user_left_and_forgot_the_room() {
     let is_before = |version: &str| version < "0007";
     let look = "SELECT user_id, left_at, forgotten_at FROM memberships ORDER BY position";
     let folder = tempfile::tempdir().expect("a folder");
@@ -94,7 +95,7 @@ fn a_membership_knows_where_its_user_left_and_forgot_the_room() {
         left_at,
         forgotten_at,
     };
-    // Of a user that is joined nothing asks where it left.
+    // The column is used only for users that are not joined, so `joined` keeps 0.
     let expected = vec![
         row("joined", 0, 0),
         row("left", 16, 0),

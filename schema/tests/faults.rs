@@ -1,4 +1,4 @@
-//! What is kept and what is answered when storage fails, at every point where it can.
+//! What is kept, and what is answered, when the storage fails at each point where it can.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,7 +15,7 @@ fn wait<T>(future: impl Future<Output = T>) -> T {
         .block_on(future)
 }
 
-/// The faults to come, the next one last; each is met once.
+/// The faults to inject, the next one last. Each is injected once.
 #[derive(Clone, Default)]
 struct Script(Arc<Mutex<Vec<(Point, Fault)>>>);
 
@@ -24,7 +24,7 @@ impl Script {
         *self.0.lock().expect("no panic") = faults.iter().rev().copied().collect();
     }
 
-    /// Wait until every fault was met.
+    /// Waits until every fault was injected.
     fn done(&self) {
         while !self.0.lock().expect("no panic").is_empty() {
             std::thread::yield_now();
@@ -87,7 +87,7 @@ fn a_failure_before_the_commit_undoes_the_write_and_the_next_one_is_kept() {
 }
 
 #[test]
-fn a_failure_that_is_nobodys_fault_fails_nobody_when_it_has_passed() {
+fn a_passing_failure_of_the_engine_fails_no_write() {
     let folder = tempfile::tempdir().expect("a folder");
     let url = format!("sqlite:{}", folder.path().join("db").display());
     let script = Script::default();
@@ -96,7 +96,7 @@ fn a_failure_that_is_nobodys_fault_fails_nobody_when_it_has_passed() {
         let (go, held) = std::sync::mpsc::channel::<()>();
         let held = Mutex::new(held);
         let first = store.write(move |_| {
-            // Only until the writes below are queued.
+            // Waits until the writes below are queued.
             let _ = held.lock().expect("no panic").recv();
             Ok::<_, Error>(())
         });
@@ -111,7 +111,7 @@ fn a_failure_that_is_nobodys_fault_fails_nobody_when_it_has_passed() {
 }
 
 #[test]
-fn a_storage_that_was_ended_answers_nothing_and_can_be_opened_again() {
+fn a_storage_ended_by_a_fault_answers_nothing_and_can_be_opened_again() {
     let points = [
         (Point::Begin, false),
         (Point::Job, false),
@@ -129,7 +129,7 @@ fn a_storage_that_was_ended_answers_nothing_and_can_be_opened_again() {
             let write = tokio::time::timeout(soon, put(&store, "last"));
             assert!(write.await.is_err(), "{point:?}: it was answered");
             script.done();
-            // The fault was met; a moment later no read is answered any more.
+            // The fault was injected; shortly after that no read is answered any more.
             while tokio::time::timeout(soon, has(&store, "last"))
                 .await
                 .is_ok()
@@ -164,7 +164,7 @@ fn a_read_at_which_the_storage_ends_ends_the_writer_too() {
 }
 
 #[test]
-fn a_storage_that_is_ended_while_slow_reads_wait_lets_go_of_the_database() {
+fn a_storage_ended_while_slow_reads_wait_releases_the_database() {
     let folder = tempfile::tempdir().expect("a folder");
     let url = format!("sqlite:{}", folder.path().join("db").display());
     let script = Script::default();
@@ -189,7 +189,7 @@ fn a_storage_that_is_ended_while_slow_reads_wait_lets_go_of_the_database() {
     let closing = store.clone();
     std::thread::spawn(move || {
         closing.close();
-        // The test may have given up.
+        // The test may have failed already.
         let _ = closed.send(());
     });
     let patience = Duration::from_secs(10);
@@ -226,7 +226,7 @@ fn a_reader_that_panics_at_a_slow_read_lets_the_others_end() {
     let (closed, is_closed) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         store.close();
-        // The test may have given up.
+        // The test may have failed already.
         let _ = closed.send(());
     });
     let patience = Duration::from_secs(10);
@@ -261,13 +261,13 @@ fn a_storage_thread_that_panics_ends_the_process() {
         });
         let why = told
             .recv_timeout(Duration::from_secs(10))
-            .expect("it is said");
+            .expect("fatal is called");
         assert!(why.contains(name) && why.contains("panicked"), "{why}");
     }
 }
 
 #[test]
-fn a_read_that_the_engine_refuses_is_temporary_when_it_is_the_engine() {
+fn a_failed_read_is_temporary_if_the_engine_caused_the_failure() {
     let folder = tempfile::tempdir().expect("a folder");
     let url = format!("sqlite:{}", folder.path().join("db").display());
     let script = Script::default();

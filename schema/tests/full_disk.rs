@@ -1,6 +1,7 @@
-//! A disk that is really full: writes are refused while it is, reads go on, and nothing needs a restart.
+//! On a disk that is really full, writes are refused, reads continue, and no restart is needed.
 //!
-//! The disk is a small file system in memory, which only this test's own process sees; where the machine allows none, nothing is tested.
+//! The disk is a small file system in memory that only this test's process sees. If the machine does not allow to mount one,
+//! the test does nothing.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,7 +9,7 @@ use std::process::Command;
 use schema::{Error, OpenError, Options, Store, scratch};
 use serde_json::json;
 
-/// Where the small disk is, in the process that has one.
+/// Names the folder of the small disk, in the process that has it.
 const DISK: &str = "UNDERSTUDY_TEST_DISK";
 
 fn wait<T>(future: impl Future<Output = T>) -> T {
@@ -34,7 +35,7 @@ fn a_full_disk_refuses_writes_until_there_is_room() {
         unshare.output()
     };
     if !isolated("true").is_ok_and(|done| done.status.success()) {
-        eprintln!("no file system can be mounted here: nothing is tested");
+        eprintln!("skipped: no file system can be mounted here");
         return;
     }
     let again = format!(
@@ -50,7 +51,7 @@ fn a_full_disk_refuses_writes_until_there_is_room() {
     );
 }
 
-/// Take all the room that is left. What is removed to make room again.
+/// Fills the disk. Returns the file to remove to make room again.
 fn fill(disk: &Path) -> PathBuf {
     let filler = disk.join("filler");
     let mut file = std::fs::File::create(&filler).expect("a file");
@@ -104,7 +105,7 @@ fn story(disk: &Path) {
     }
     store.close();
 
-    // A start says what is wrong, or goes on as the running server did.
+    // A start either reports the full disk or works as the running server did.
     let filler = fill(disk);
     match Store::open(&url, &options) {
         Ok(store) => {

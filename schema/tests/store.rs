@@ -1,4 +1,4 @@
-//! The one writer: what shares a commit, what falls alone, what survives.
+//! The writer: which writes share a commit, which are rolled back alone, which are kept.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -22,7 +22,7 @@ fn wait<T>(future: impl Future<Output = T>) -> T {
         .block_on(future)
 }
 
-/// Keep the writer busy until the flag is up, so that what is queued meanwhile shares a batch.
+/// Keeps the writer busy until the flag is set, so that writes queued in the meantime share a batch.
 fn hold(store: &Store) -> (Arc<AtomicBool>, impl Future<Output = Result<()>>) {
     let go = Arc::new(AtomicBool::new(false));
     let held = Arc::clone(&go);
@@ -81,7 +81,7 @@ fn a_write_that_refuses_late_undoes_nothing_but_itself() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = open(&folder);
     let (go, held) = hold(&store);
-    // Every third one changes rows and then refuses: whatever ran before it in its transaction runs again.
+    // Every third write changes rows and then returns an error. The writes before it in its transaction run again.
     let writes: Vec<_> = (0..60)
         .map(|i| {
             store.write(move |tx| {
@@ -180,7 +180,7 @@ fn what_a_write_changed_in_memory_is_undone_before_it_runs_again() {
 }
 
 #[test]
-fn order_of_calls_is_order_of_writes_even_if_nobody_polls() {
+fn writes_run_in_the_order_of_the_calls_even_if_not_polled() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = open(&folder);
     let writes: Vec<_> = (0..100)
@@ -194,7 +194,7 @@ fn order_of_calls_is_order_of_writes_even_if_nobody_polls() {
         .collect();
     wait(async {
         let mut last = Position::START;
-        // Polled in the reverse order: it makes no difference.
+        // The order in which the futures are polled makes no difference.
         let mut positions = Vec::new();
         for write in writes.into_iter().rev() {
             positions.push(write.await.expect("a write"));
@@ -286,13 +286,13 @@ fn a_write_that_can_wait_runs_without_any_other() {
     wait(closing).expect("what waited is done before the end");
 }
 
-/// A sender may have looked beyond an item at an earlier position; it must look again.
+/// A sender may already have looked beyond the position of an item; then it must look again.
 #[test]
 fn a_commit_says_which_services_it_owes_and_up_to_where() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = open(&folder);
-    let (said, heard) = std::sync::mpsc::channel();
-    store.on_commit(move |owed| said.send(owed.clone()).expect("the test waits"));
+    let (send, received) = std::sync::mpsc::channel();
+    store.on_commit(move |owed| send.send(owed.clone()).expect("the test waits"));
     let irc = schema::ServiceId::from("irc");
     for (items, expected) in [(vec![0, 1], Some(Position(2))), (vec![0, -3], None)] {
         let service = irc.clone();
@@ -306,7 +306,7 @@ fn a_commit_says_which_services_it_owes_and_up_to_where() {
             Ok::<_, Error>(())
         });
         wait(write).expect("a write");
-        let owed = heard.recv().expect("it is committed");
+        let owed = received.recv().expect("it is committed");
         assert_eq!(owed.get(&irc), Some(&expected));
     }
 }
@@ -367,7 +367,7 @@ fn a_snapshot_does_not_move() {
         let (written, until_written) = std::sync::mpsc::channel();
         let read = store.read(move |db| {
             let before = scratch::get(db, 1, "a")?;
-            seen.send(()).expect("somebody waits");
+            seen.send(()).expect("the test waits");
             until_written
                 .recv_timeout(Duration::from_secs(10))
                 .expect("the write is done");
@@ -410,7 +410,7 @@ fn one_server_per_database() {
 }
 
 #[test]
-fn a_url_that_is_none_is_refused() {
+fn an_invalid_database_url_is_refused() {
     for url in ["", "mysql://x", "sqlite:", "db"] {
         assert!(
             matches!(
@@ -423,7 +423,7 @@ fn a_url_that_is_none_is_refused() {
 }
 
 #[test]
-fn of_the_keys_that_were_handed_out_the_newest_are_remembered() {
+fn the_newest_keys_that_were_handed_out_are_remembered() {
     const KEPT: i64 = 3;
     let folder = tempfile::tempdir().expect("a folder");
     let store = open(&folder);

@@ -1,4 +1,4 @@
-//! One connection, either engine; one text for each query.
+//! A connection to either engine, and macros with which a query is written once for both.
 
 use std::collections::BTreeMap;
 
@@ -8,30 +8,30 @@ use diesel::sqlite::SqliteConnection;
 
 use crate::error::{OpenError, Result};
 
-/// A connection to one of the two engines, and whether a statement that changes rows was sent through it.
+/// A connection to SQLite or PostgreSQL. It records whether a statement that changes rows was sent.
 pub struct Conn {
     pub(crate) engine: Engine,
     wrote: bool,
-    /// How many rows the write under way added and removed, where that is recorded.
+    /// The numbers of rows that the current write adds and removes. `None` if these are not recorded.
     rows: Option<Rows>,
 }
 
-/// How many rows more or fewer a write left, by name: `inbox`, or `owed irc (exclusive_namespace)`.
+/// The numbers of rows that a write added, minus those that it removed, by name: `inbox`, or `owed irc (exclusive_namespace)`.
 pub type Rows = BTreeMap<String, i64>;
 
-/// The connection itself.
+/// The connection of one engine.
 pub(crate) enum Engine {
-    /// The embedded default.
+    /// SQLite, the default.
     Sqlite(SqliteConnection),
-    /// The other engine, chosen by URL.
+    /// PostgreSQL, selected by the URL.
     Postgres(PgConnection),
 }
 
-/// Pastes one expression into an arm for each engine, where it is checked against the concrete backend:
-/// so everything diesel can do works, upserts and multi-row inserts included.
+/// Puts an expression into a match arm for each engine, where the compiler checks it against the concrete backend. So it can
+/// use everything that diesel supports, upserts and multi-row inserts included.
 ///
-/// An expression that begins with an insert, an update or a delete is marked as a change. Any other expression that changes rows
-/// needs [`change!`]: a development build checks this after every write.
+/// Marks an expression that begins with an insert, an update or a delete as a change. Any other expression that changes rows
+/// needs [`change!`]; a development build checks this after every write.
 macro_rules! on {
     ($conn:expr, |$c:ident| diesel::insert_into $($rest:tt)*) => {
         change!($conn, |$c| diesel::insert_into $($rest)*)
@@ -50,8 +50,8 @@ macro_rules! on {
     };
 }
 
-/// Like [`on!`], for an expression that changes rows. The connection is marked before the statement is sent, so a write
-/// that fails after it is known to have changed something.
+/// Like [`on!`], for an expression that changes rows. Marks the connection before the statement is sent, so that a write that
+/// then fails is known to have possibly changed something.
 macro_rules! change {
     ($conn:expr, |$c:ident| $body:expr) => {
         match (*$conn).changing() {
@@ -61,7 +61,8 @@ macro_rules! change {
     };
 }
 
-/// Insert rows the way each engine likes it: SQLite one by one through its statement cache, PostgreSQL in one statement.
+/// Inserts rows in the way that is fastest on each engine: one by one through the statement cache on SQLite, in one statement
+/// on PostgreSQL.
 macro_rules! insert_all {
     ($conn:expr, $table:expr, $rows:expr) => {{
         let rows = $rows;
@@ -71,7 +72,7 @@ macro_rules! insert_all {
                     ::diesel::insert_into($table).values(row).execute(c)?;
                 }
             }
-            // Thirteen columns at most, and 65,535 parameters in one statement.
+            // A row has at most 13 columns, and a statement at most 65,535 parameters.
             $crate::store::conn::Engine::Postgres(c) => {
                 for part in rows.chunks(4000) {
                     ::diesel::insert_into($table).values(part).execute(c)?;
@@ -81,7 +82,7 @@ macro_rules! insert_all {
     }};
 }
 
-/// Where a database is.
+/// The place of a database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Url {
     Sqlite(String),
@@ -103,7 +104,7 @@ impl Url {
         }
     }
 
-    /// The URL as it may be shown: without a password.
+    /// The URL without its password, for messages.
     pub(crate) fn shown(&self) -> String {
         match self {
             Url::Sqlite(path) => path.clone(),
@@ -129,15 +130,15 @@ impl Url {
                 Ok(Conn::new(Engine::Sqlite(c)))
             }
             Url::Postgres(url) => Ok(Conn::new(Engine::Postgres(
-                PgConnection::establish(&with_patience(url)).map_err(|e| failed(&e))?,
+                PgConnection::establish(&with_timeouts(url)).map_err(|e| failed(&e))?,
             ))),
         }
     }
 }
 
-/// What libpq is told where the URL does not say: notice within a minute that the server or the network is gone. By default a reader
-/// would wait for a lost answer for two hours, and for a connection for ever.
-const PATIENCE: [(&str, u32); 5] = [
+/// Settings of libpq that the URL does not contain: with them a lost server or network is noticed within a minute. By default a
+/// reader would wait two hours for a lost answer, and without end for a connection.
+const TIMEOUTS: [(&str, u32); 5] = [
     ("connect_timeout", 10),
     ("keepalives_idle", 30),
     ("keepalives_interval", 10),
@@ -145,9 +146,9 @@ const PATIENCE: [(&str, u32); 5] = [
     ("tcp_user_timeout", 60_000),
 ];
 
-fn with_patience(url: &str) -> String {
+fn with_timeouts(url: &str) -> String {
     let mut url = url.to_owned();
-    for (name, value) in PATIENCE {
+    for (name, value) in TIMEOUTS {
         let (_, query) = url.split_once('?').unwrap_or((&url, ""));
         if !query
             .split('&')
@@ -160,7 +161,7 @@ fn with_patience(url: &str) -> String {
     url
 }
 
-/// How SQLite is set up, each line with its reason.
+/// Sets up SQLite; the comments give the reason for each setting.
 fn sqlite_pragmas(c: &mut SqliteConnection) -> QueryResult<()> {
     use diesel::connection::SimpleConnection;
     c.batch_execute(
@@ -189,47 +190,47 @@ impl Conn {
         }
     }
 
-    /// Count the rows that a write adds and removes, from now on, or do not.
+    /// Starts or stops recording the rows that a write adds and removes.
     pub(crate) fn count_rows(&mut self, count: bool) {
         self.rows = count.then(Rows::new);
     }
 
-    /// What was counted since [`Conn::count_rows`].
+    /// The rows recorded since [`Conn::count_rows`].
     pub(crate) fn take_rows(&mut self) -> Option<Rows> {
         self.rows.take()
     }
 
-    /// Rows of this name were added, for the record of what the write did. Costs nothing where nothing is recorded.
+    /// Records that rows of this name were added. Cheap if nothing is recorded: the name is not formatted then.
     pub(crate) fn added(&mut self, name: std::fmt::Arguments<'_>, rows: usize) {
         if let Some(counted) = &mut self.rows {
             *counted.entry(name.to_string()).or_default() += i64::try_from(rows).unwrap_or(0);
         }
     }
 
-    /// Rows of this name were removed.
+    /// Records that rows of this name were removed.
     pub(crate) fn removed(&mut self, name: std::fmt::Arguments<'_>, rows: usize) {
         if let Some(counted) = &mut self.rows {
             *counted.entry(name.to_string()).or_default() -= i64::try_from(rows).unwrap_or(0);
         }
     }
 
-    /// The engine, for a statement that changes rows.
+    /// The engine, for a statement that changes rows. Marks the connection.
     pub(crate) fn changing(&mut self) -> &mut Engine {
         self.wrote = true;
         &mut self.engine
     }
 
-    /// Whether a statement that changes rows was sent since this was asked last.
+    /// Whether a statement that changes rows was sent. Resets the mark.
     pub(crate) fn take_wrote(&mut self) -> bool {
         std::mem::take(&mut self.wrote)
     }
 
-    /// Whether a statement that changes rows counts as sent.
+    /// Sets the mark that a statement that changes rows was sent.
     pub(crate) fn set_wrote(&mut self, wrote: bool) {
         self.wrote = wrote;
     }
 
-    /// How many rows were changed through this connection, on SQLite: the engine counts them itself. Checks the marks.
+    /// The number of rows changed through this connection, as SQLite counts them. Used to check the marks; `None` on PostgreSQL.
     pub(crate) fn rows_changed(&mut self) -> Option<i64> {
         let Engine::Sqlite(c) = &mut self.engine else {
             return None;
@@ -238,15 +239,15 @@ impl Conn {
         diesel::select(count).get_result(c).ok()
     }
 
-    /// Lose the connection, as when a network or a server fails. SQLite has none to lose.
+    /// Terminates the session, as a failure of the network or the server would. Does nothing on SQLite.
     pub(crate) fn lose(&mut self) {
         if self.is_postgres() {
-            // The answer is that the connection was terminated.
+            // The statement fails, because it terminates its own session.
             let _ = self.execute("SELECT pg_terminate_backend(pg_backend_pid())");
         }
     }
 
-    /// Run statements that return nothing.
+    /// Runs statements that return no rows.
     pub(crate) fn execute(&mut self, sql: &str) -> QueryResult<()> {
         use diesel::connection::SimpleConnection;
         on!(self, |c| c.batch_execute(sql))
@@ -259,8 +260,8 @@ impl Conn {
     }
 }
 
-/// Whether a text can be the key of a row. PostgreSQL fails on U+0000 even in a question, and a failed statement undoes a
-/// whole batch; so what nobody can have stored is not asked for.
+/// Whether a text can be the key of a row. PostgreSQL refuses U+0000 even in a query, and a failed statement rolls back the
+/// whole batch. No row can have such a key, so no query is made for it.
 pub(crate) fn is_key(text: &str) -> bool {
     !text.contains('\0')
 }
@@ -270,10 +271,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_url_says_itself_is_kept() {
-        let url = with_patience("postgres://a@b/c?connect_timeout=3");
+    fn a_timeout_in_the_url_is_kept() {
+        let url = with_timeouts("postgres://a@b/c?connect_timeout=3");
         assert!(url.starts_with("postgres://a@b/c?connect_timeout=3&keepalives_idle=30&"));
         assert_eq!(url.matches("connect_timeout").count(), 1);
-        assert!(with_patience("postgres://a@b/c").contains("c?connect_timeout=10&"));
+        assert!(with_timeouts("postgres://a@b/c").contains("c?connect_timeout=10&"));
     }
 }

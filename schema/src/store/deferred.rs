@@ -1,16 +1,16 @@
-//! Rows that the writes of a transaction add and do not read back, many to a statement.
+//! Rows that the writes of a transaction add and do not read back: they are collected and inserted with few statements.
 //!
-//! On PostgreSQL the cost of a message is mostly round trips. So the rows that every message adds wait in memory until a statement of the
-//! same transaction could see them, or until the transaction ends.
+//! On PostgreSQL, round trips are most of the cost of a message. So the rows that every message adds wait in memory until a
+//! statement of the same transaction could read them, or until the transaction ends.
 
 use std::any::Any;
 
 use crate::error::Result;
 use crate::store::conn::Conn;
 
-/// A row that can wait.
+/// A row whose insertion can wait.
 pub(crate) trait Deferrable: Send + Sized + 'static {
-    /// Insert many at once.
+    /// Inserts rows with few statements.
     fn insert_all(db: &mut Conn, rows: &[Self]) -> Result<()>;
 }
 
@@ -40,7 +40,7 @@ impl<R: Deferrable> Table for Vec<R> {
     }
 }
 
-/// The waiting rows of all types, in the order in which a row of each type came first.
+/// The waiting rows of all types. The types are in the order of their first row.
 #[derive(Default)]
 pub(crate) struct Deferred(Vec<Box<dyn Table>>);
 
@@ -56,7 +56,7 @@ impl Deferred {
         self.0.iter().map(|table| table.len()).collect()
     }
 
-    /// Forget what was added after these lengths were taken. Rows that were written since then are not here any more.
+    /// Drops the rows that were added after `lengths` was taken. Rows that were written since then are no longer here.
     pub(crate) fn truncate(&mut self, lengths: &[usize]) {
         for (i, table) in self.0.iter_mut().enumerate() {
             table.truncate(lengths.get(i).copied().unwrap_or(0));
@@ -74,7 +74,7 @@ impl Deferred {
         rows.expect("the table at this place has rows of this type")
     }
 
-    /// Write the rows.
+    /// Inserts all waiting rows.
     pub(crate) fn write(&mut self, db: &mut Conn) -> Result<()> {
         for table in &mut self.0 {
             table.write(db)?;

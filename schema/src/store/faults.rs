@@ -1,4 +1,4 @@
-//! Where a test can make storage fail: a database error, a full disk, a lost connection, the end of the process.
+//! Faults that a test injects into the storage: a database error, a full disk, a lost connection, the end of the process.
 //!
 //! Without faults, which is the default, each point costs one branch.
 
@@ -21,32 +21,32 @@ pub enum Point {
     ReadBegin,
 }
 
-/// What goes wrong at a [`Point`].
+/// A fault at a [`Point`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Fault {
-    /// Nothing.
+    /// No fault.
     #[default]
     None,
-    /// The database refuses the statement. At [`Point::AfterCommit`], nothing.
+    /// The database refuses the statement. Has no effect at [`Point::AfterCommit`].
     Refuse,
-    /// The database has no room left. At [`Point::AfterCommit`], nothing.
+    /// The disk is full. Has no effect at [`Point::AfterCommit`].
     Full,
-    /// The connection is gone: PostgreSQL's session is terminated. On SQLite, which has no connection to lose, the statement fails.
+    /// The connection is lost: the session on PostgreSQL is terminated. On SQLite, which has no session, the statement fails.
     Lost,
-    /// The storage behaves as in a process that was killed: the threads stop here, what is not committed is lost, and nothing
-    /// is answered any more: not even an error. The database can be opened again, by another store of the same process.
+    /// The storage behaves as in a process that was killed: its threads stop at this point, what is not committed is lost, and no
+    /// call returns, not even with an error. Another store in the same process can open the database again.
     End,
 }
 
-/// Chooses the fault at each point. Called from the threads of the storage.
+/// Chooses the fault at each point. The threads of the storage call it.
 type Choose = dyn Fn(Point) -> Fault + Send + Sync;
 
-/// Which faults a store has: none, unless a test chooses them.
+/// The faults of a store: none, unless a test chooses them.
 #[derive(Clone, Default)]
 pub struct Faults(Option<Arc<Choose>>);
 
 impl Faults {
-    /// The faults that this function chooses, point by point.
+    /// Faults that a function chooses for each point.
     pub fn chosen_by(choose: impl Fn(Point) -> Fault + Send + Sync + 'static) -> Faults {
         Faults(Some(Arc::new(choose)))
     }
@@ -57,7 +57,7 @@ impl Faults {
 }
 
 impl Fault {
-    /// The database's error, if this fault is one.
+    /// The database error of this fault, if it has one.
     pub(crate) fn error(self) -> Option<Diesel> {
         let (kind, text) = match self {
             Fault::None | Fault::End => return None,

@@ -15,10 +15,10 @@ use crate::store::position::Position;
 use crate::store::shared::Shared;
 use crate::store::tx::{Companion, OwedServices, Tx};
 
-/// The most writes of requests that may wait. Beyond it a request is told to come back later: memory does not grow.
+/// The most writes of requests that can wait. Further ones are refused with [`Error::Busy`], so that memory does not grow.
 pub const QUEUE: usize = 2048;
 
-/// A handle to the database; clones share the one writer and the readers.
+/// A handle to the database. Clones share the writer and the readers.
 #[derive(Clone)]
 pub struct Store {
     pub(super) queue: Arc<Sender<Order>>,
@@ -27,7 +27,7 @@ pub struct Store {
     pub(super) engine: &'static str,
 }
 
-/// The storage's threads. They end when the last handle is dropped.
+/// The threads of the storage. They end when the last handle is dropped.
 pub(super) struct Threads {
     pub(super) running: Mutex<Vec<std::thread::JoinHandle<()>>>,
     pub(super) shared: Shared,
@@ -40,19 +40,20 @@ impl Drop for Threads {
 }
 
 impl Store {
-    /// Which engine this is: `sqlite` or `postgres`.
+    /// The engine: `sqlite` or `postgres`.
     #[must_use]
     pub fn engine(&self) -> &'static str {
         self.engine
     }
 
-    /// Change something for a request. The closure is queued before this returns, so the order of calls is the order of writes;
-    /// the future answers when the change is on the disk, or with the error that undid it.
+    /// Makes a change for a request. The closure is queued before this returns, so writes happen in the order of the calls. The
+    /// future completes when the change is on the disk, or with the error because of which it was undone.
     ///
     /// The closure can run more than once: see [`Tx`].
     ///
     /// # Errors
-    /// [`Error::Busy`] when more than [`QUEUE`] writes wait; whatever the closure answers; [`Error::RolledBack`] when its transaction could not begin or be committed.
+    /// [`Error::Busy`] if [`QUEUE`] writes wait; [`Error::RolledBack`] if its transaction could not begin or be committed;
+    /// otherwise the error of the closure.
     pub fn write<T, E, F>(&self, write: F) -> impl Future<Output = Result<T, E>> + Send + 'static
     where
         T: Send + 'static,
@@ -68,7 +69,7 @@ impl Store {
         self.answer(queued)
     }
 
-    /// Change something that no request waits for: like [`Store::write`], and never refused.
+    /// Makes a change that no request waits for. Like [`Store::write`], but never refused.
     pub fn write_always<T, E, F>(
         &self,
         write: F,
@@ -81,8 +82,8 @@ impl Store {
         self.answer(self.enqueue(write, Turn::Next))
     }
 
-    /// Change something in a batch of its own: everything queued before is committed first, everything after sees its result.
-    /// For changes that swap the companion.
+    /// Makes a change in a batch of its own: everything queued before it is committed first, and everything queued after it sees
+    /// its result. Used for changes that swap the companion.
     pub fn write_alone<T, E, F>(
         &self,
         write: F,
@@ -95,8 +96,9 @@ impl Store {
         self.answer(self.enqueue(write, Turn::Alone))
     }
 
-    /// Change something that nothing waits for: like [`Store::write_always`], but a commit of its own is not worth it. It shares the next
-    /// one, at its end, after writes that were queued later; without any it runs after two milliseconds, or with [`Store::hurry`].
+    /// Makes a change that nothing waits for and that needs no commit of its own. Like [`Store::write_always`], but it runs at the
+    /// end of the next commit, after writes that were queued later. If no other write comes, it runs after two milliseconds, or
+    /// with [`Store::hurry`].
     pub fn write_later<T, E, F>(
         &self,
         write: F,
@@ -109,8 +111,8 @@ impl Store {
         self.answer(self.enqueue(write, Turn::Later))
     }
 
-    /// Change something that other writes soon follow from: like [`Store::write_always`], in the order of calls, but in the commit of the
-    /// next write. Without any it runs after two milliseconds, or with [`Store::hurry`].
+    /// Makes a change that other writes soon follow. Like [`Store::write_always`], in the order of the calls, but in the commit of
+    /// the next write. If no other write comes, it runs after two milliseconds, or with [`Store::hurry`].
     pub fn write_with_next<T, E, F>(
         &self,
         write: F,
@@ -123,9 +125,9 @@ impl Store {
         self.answer(self.enqueue(write, Turn::WithNext))
     }
 
-    /// Something waits now for a [`Store::write_later`] or a [`Store::write_with_next`].
+    /// Runs now what was queued with [`Store::write_later`] or [`Store::write_with_next`], because something waits for it.
     pub fn hurry(&self) {
-        // A writer that has stopped runs nothing any more.
+        // If the writer has stopped, there is nothing to run.
         let _ = self.queue.send(Order::Hurry);
     }
 
@@ -146,7 +148,7 @@ impl Store {
         Ok(answer)
     }
 
-    /// Wait for what was queued, if it was.
+    /// Waits for the answer of a queued write, or returns the error because of which it was not queued.
     fn answer<T, E>(
         &self,
         queued: Result<oneshot::Receiver<Result<T, E>>>,
@@ -165,11 +167,11 @@ impl Store {
         }
     }
 
-    /// Look something up, in one snapshot, without waiting for the writer. Sees every write that has been answered.
+    /// Makes a query in one snapshot, without waiting for the writer. It sees every write that has been answered.
     ///
     /// # Errors
-    /// Whatever the closure answers; [`Error::Unreachable`] while no reader has a connection; [`Error::Stopped`] when the readers
-    /// are gone.
+    /// [`Error::Unreachable`] while no reader has a connection; [`Error::Stopped`] if the storage is closed; otherwise the error of
+    /// the closure.
     pub fn read<T, E, F>(&self, read: F) -> impl Future<Output = Result<T, E>> + Send + 'static
     where
         T: Send + 'static,
@@ -179,7 +181,7 @@ impl Store {
         self.read_in(false, read)
     }
 
-    /// The same for a read that may take long: one reader is always left to the others.
+    /// Makes a query that can take long. Like [`Store::read`], but such queries never occupy all readers.
     ///
     /// # Errors
     /// As [`Store::read`].
@@ -207,8 +209,9 @@ impl Store {
             let shared = self.shared.clone();
             move |conn| {
                 let outcome = conn.map_err(E::from).and_then(|conn| {
-                    catch_unwind(AssertUnwindSafe(|| read(conn)))
-                        .unwrap_or_else(|_| Err(E::from(Error::Panicked("a read".to_owned()))))
+                    catch_unwind(AssertUnwindSafe(|| read(conn))).unwrap_or_else(|_| {
+                        Err(E::from(Error::Panicked("during a read".to_owned())))
+                    })
                 });
                 if !shared.has_ended() {
                     let _ = reply.send(outcome);
@@ -225,27 +228,27 @@ impl Store {
         }
     }
 
-    /// The last position that is committed.
+    /// The last committed position.
     #[must_use]
     pub fn head(&self) -> Position {
         self.shared.head()
     }
 
-    /// Call this after each commit that changed rows, with the position of the last line of the device-list log, which is higher than
-    /// before when the commit appended to it. Called by the writer's thread, before any write of that commit is answered; only the
-    /// first listener is called.
+    /// Sets a listener that is called after each commit that changed rows, with the position of the last line of the device-list
+    /// log. The position is higher than before if the commit appended to the log. The writer's thread calls the listener before any
+    /// write of the commit is answered. Only the first listener is kept.
     pub fn on_device_list_log(&self, listener: impl Fn(Position) + Send + Sync + 'static) {
         self.shared.listen(Box::new(listener));
     }
 
-    /// Call this after each commit that changed rows, with the services that are owed something by it. Called by the writer's thread,
-    /// before any write of that commit is answered; only the first listener is called.
+    /// Sets a listener that is called after each commit that changed rows, with the appservices that are owed something by it. The
+    /// writer's thread calls the listener before any write of the commit is answered. Only the first listener is kept.
     pub fn on_commit(&self, listener: impl Fn(&OwedServices) + Send + Sync + 'static) {
         self.shared.listen_for_owed(Box::new(listener));
     }
 
-    /// Record what each write does: call this when one is queued, in the task that queues it, with the type of its closure; what it
-    /// answers is called when the write is committed. Only the first recorder is called.
+    /// Sets a recorder of what writes do. It is called when a write is queued, in the task that queues it, with the type of the
+    /// closure; the [`Report`] that it returns is called when the write is committed. Only the first recorder is kept.
     pub fn record_writes(&self, recorder: impl Fn(&'static str) -> Report + Send + Sync + 'static) {
         let _ = self.shared.recorder.set(Box::new(recorder));
     }
@@ -256,22 +259,22 @@ impl Store {
         self.shared.logged()
     }
 
-    /// The companion of the tables, as last committed.
+    /// The companion as of the last commit.
     #[must_use]
     pub fn companion(&self) -> Companion {
         self.shared.companion()
     }
 
-    /// How many writes wait or run.
+    /// The number of writes that wait or run.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.shared.waiting.load(Ordering::Acquire)
     }
 
-    /// Finish what is queued, end the threads, and let go of the database, whoever still has a handle: from then on they are
-    /// told [`Error::Stopped`].
+    /// Completes what is queued, ends the threads, and releases the database. All later calls through any handle fail with
+    /// [`Error::Stopped`].
     pub fn close(&self) {
-        // A thread that has ended already needs no telling.
+        // A thread that has ended already does not receive this.
         let _ = self.queue.send(Order::Close);
         self.shared.reads.close();
         let threads = self
@@ -287,7 +290,7 @@ impl Store {
     }
 }
 
-/// What was answered. A storage that was ended by a fault answers nothing, for ever.
+/// Returns the answer. If a fault ended the storage, it never returns.
 async fn unless_ended<T>(answered: Result<T>, shared: &Shared) -> Result<T> {
     if shared.has_ended() {
         std::future::pending::<()>().await;

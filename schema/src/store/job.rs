@@ -1,4 +1,4 @@
-//! One write in the writer's queue: a closure that can run more than once, and the answer of its last run.
+//! A write in the writer's queue: a closure that can run more than once, and the answer of its last run.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,22 +9,22 @@ use crate::Tx;
 use crate::error::{Error, Result, WriteError};
 use crate::store::conn::Rows;
 
-/// How a write ended.
+/// The result of a run of a closure.
 pub(crate) enum Outcome {
     Done,
-    /// The closure refused. If it changed nothing before, the transaction goes on without it.
+    /// The closure returned an error. If it changed nothing before, the transaction continues without it.
     Refused,
-    /// A statement failed, or the closure panicked: the transaction cannot go on.
+    /// A statement failed, or the closure panicked: the transaction cannot continue.
     Broken(Trouble),
 }
 
-/// Why a transaction was rolled back.
+/// The reason why a transaction was rolled back.
 pub(crate) enum Trouble {
-    /// A closure refused after it had changed rows: its caller is told.
+    /// A closure returned an error after it had changed rows. Its caller receives the error.
     Refusal,
-    /// A statement of one closure, or a panic.
+    /// A statement of one closure failed, or the closure panicked.
     Own(String),
-    /// The engine: no room, no connection.
+    /// The machine or the database server failed: a full disk, a lost connection.
     Engine(String),
 }
 
@@ -41,13 +41,13 @@ impl Trouble {
 impl std::fmt::Display for Trouble {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Trouble::Refusal => "a write refused after it had changed rows",
+            Trouble::Refusal => "a write returned an error after it had changed rows",
             Trouble::Own(why) | Trouble::Engine(why) => why,
         })
     }
 }
 
-/// A write whose types are hidden.
+/// A write with its types erased.
 trait Work: Send {
     fn run(&mut self, tx: &mut Tx<'_>) -> Outcome;
     fn fail(&mut self, error: Error);
@@ -79,7 +79,10 @@ where
             }
             Err(panic) => {
                 let text = panic_text(&*panic);
-                tracing::error!(panic = text, "a write panicked; it is rolled back, alone");
+                tracing::error!(
+                    panic = text,
+                    "a write panicked; only this write is rolled back"
+                );
                 let error = E::from(Error::Panicked(text.clone()));
                 (Err(error), Outcome::Broken(Trouble::Own(text)))
             }
@@ -98,51 +101,51 @@ where
             outcome,
             reply,
         } = *self;
-        // Whatever it captured is free again when the answer comes.
+        // What the closure captured is dropped before the caller receives the answer.
         drop(write);
         if let Some(outcome) = outcome {
-            // If no receiver waits any more, the write stands all the same.
+            // If the caller no longer waits, the write is valid all the same.
             let _ = reply.send(outcome);
         }
     }
 }
 
-/// When a write runs.
+/// The time at which a write runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Turn {
     /// In the next transaction, in the order of the queue.
     Next,
     /// In a transaction of its own, after everything queued before it.
     Alone,
-    /// In the next transaction that other writes cause, in the order of the queue, or after a short time without one.
+    /// In the next transaction that other writes start, in the order of the queue, or after a short time without one.
     WithNext,
-    /// At the end of the next transaction that other writes cause, or after a short time without one.
+    /// At the end of the next transaction that other writes start, or after a short time without one.
     Later,
 }
 
 /// Called when a write is committed, before it is answered, with the rows that it added and removed.
 pub type Report = Box<dyn FnOnce(Rows) + Send>;
 
-/// One write in the queue.
+/// A write in the queue.
 pub(crate) struct Job {
     work: Box<dyn Work>,
-    /// Where it is recorded what this write did, and what it did when it ran last.
+    /// The report of this write and what its last run did, if writes are recorded.
     report: Option<(Report, Rows)>,
     pub(crate) turn: Turn,
 }
 
-/// What the writer's queue holds.
+/// An order in the writer's queue.
 pub(crate) enum Order {
-    /// Run this.
+    /// Run a write.
     Write(Job),
-    /// Run now what would wait for other writes.
+    /// Run now what waits for other writes.
     Hurry,
-    /// Finish, and end.
+    /// Run everything that is queued, then end.
     Close,
 }
 
 impl Job {
-    /// A job and the future of its answer.
+    /// A job and the receiver of its answer.
     pub(crate) fn new<T, E, F>(
         write: F,
         turn: Turn,
@@ -164,7 +167,7 @@ impl Job {
         (job, answer)
     }
 
-    /// Run it, again if need be: the last run is answered.
+    /// Runs the closure. It can run again; the last run determines the answer.
     pub(crate) fn run(&mut self, tx: &mut Tx<'_>) -> Outcome {
         tx.conn.count_rows(self.report.is_some());
         let outcome = self.work.run(tx);
@@ -183,13 +186,13 @@ impl Job {
         }
     }
 
-    /// Answer this error instead of what it answered when it ran.
+    /// Replaces the answer of the last run by this error.
     pub(crate) fn fail(&mut self, error: Error) {
         self.did_nothing();
         self.work.fail(error);
     }
 
-    /// Send the answer of its last run. Only after its transaction has ended.
+    /// Sends the answer of the last run. Must be called after its transaction has ended.
     pub(crate) fn answer(self) {
         if let Some((report, rows)) = self.report {
             report(rows);

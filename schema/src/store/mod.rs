@@ -1,6 +1,7 @@
-//! The engine room: connections of both engines, the writer, the readers, the one counter.
+//! Access to the database: connections to both engines, the writer, the readers, and the counter of positions.
 //!
-//! [`Store::write`] queues a closure for the thread that commits for all; [`Store::read`] runs one on a thread that never waits for it.
+//! [`Store::write`] queues a closure for the thread that commits for all callers; [`Store::read`] runs one on a thread that
+//! never waits for the writer.
 
 #[macro_use]
 pub(crate) mod conn;

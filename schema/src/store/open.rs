@@ -1,4 +1,4 @@
-//! Opening a database: one server at a time, its tables brought up to date, the threads started.
+//! Opens a database: locks it for one server, runs the migrations, starts the threads.
 
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,19 +23,19 @@ use crate::tables::counter;
 const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 
-/// How long to wait for a server that is just stopping to let go of the database.
+/// The time to wait until a server that is stopping has released the database.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
 
 type Fatal = dyn Fn(&str) + Send + Sync;
 
-/// What a store is told when it is opened.
+/// The options of a store.
 #[derive(Clone)]
 pub struct Options {
-    /// Called once, from a storage thread, when nothing can be promised any more. The process should end.
+    /// Called once, from a storage thread, when the storage cannot continue. The process should end.
     pub fatal: Arc<Fatal>,
-    /// How long to wait for another server to let go of the database.
+    /// The time to wait until another server has released the database.
     pub lock_wait: Duration,
-    /// Which faults a test injects.
+    /// The faults that a test injects.
     pub faults: Faults,
 }
 
@@ -53,10 +53,11 @@ impl Default for Options {
 }
 
 impl Store {
-    /// Open `sqlite:PATH` or `postgres://…`, bring its tables up to date, start the writer and the readers.
+    /// Opens `sqlite:PATH` or `postgres://…`, runs the migrations, and starts the writer and the readers.
     ///
     /// # Errors
-    /// When the URL is none of these, the database cannot be reached, was written by a newer version, or is in use.
+    /// If the URL has another form, or the database cannot be reached, is on a full disk, was written by a newer version, or is in
+    /// use.
     pub fn open(url: &str, options: &Options) -> Result<Store, OpenError> {
         let url = Url::parse(url)?;
         Store::open_at(&url, options).map_err(|error| {
@@ -139,8 +140,8 @@ fn spawn(
         .map_err(|e| OpenError::Connect(url.shown(), format!("cannot start a thread: {e}")))
 }
 
-/// Whether a little can be written beside an SQLite database. The engine does not always say that the disk is full: where it cannot
-/// make the memory that connections share, for one, it speaks of an I/O error.
+/// Whether 64 KiB can be written next to an SQLite database. SQLite does not always report a full disk as such: if it cannot
+/// create the memory that connections share, for example, it reports an I/O error.
 fn has_room(url: &Url) -> bool {
     let Url::Sqlite(path) = url else { return true };
     let probe = format!("{path}.probe");
@@ -150,7 +151,7 @@ fn has_room(url: &Url) -> bool {
     !written.is_err_and(|error| matches!(error.kind(), StorageFull | QuotaExceeded))
 }
 
-/// SQLite: a lock file beside the database, held as long as the store lives.
+/// SQLite: locks a file next to the database as long as the store exists.
 fn lock_file(url: &Url, wait: Duration) -> Result<Option<File>, OpenError> {
     let Url::Sqlite(path) = url else {
         return Ok(None);
@@ -177,7 +178,7 @@ fn lock_file(url: &Url, wait: Duration) -> Result<Option<File>, OpenError> {
     .ok_or_else(|| OpenError::InUse(url.shown()))
 }
 
-/// PostgreSQL: an advisory lock in the writer's session.
+/// PostgreSQL: takes an advisory lock in the session of the writer.
 fn advisory_lock(conn: &mut Conn, url: &Url, wait: Duration) -> Result<(), OpenError> {
     let Engine::Postgres(c) = &mut conn.engine else {
         return Ok(());
@@ -194,7 +195,7 @@ fn advisory_lock(conn: &mut Conn, url: &Url, wait: Duration) -> Result<(), OpenE
         .ok_or_else(|| OpenError::InUse(url.shown()))
 }
 
-/// Try until it works or the time is over. Only at start, before there is a clock to ask.
+/// Tries until an attempt succeeds or the time is over. Used only at start, before there is a clock.
 fn wait_for(
     wait: Duration,
     mut attempt: impl FnMut() -> Result<bool, OpenError>,
@@ -216,7 +217,7 @@ fn migrate(conn: &mut Conn, url: &Url) -> Result<(), OpenError> {
         OpenError::Migrate(url.shown(), e.to_string())
     };
     let known = known_migrations();
-    // An existing database that has everything costs one query, not a transaction.
+    // If no migration is missing, this costs one query and no transaction.
     let applied: Vec<String> = on!(conn, |c| c
         .applied_migrations()
         .map(|v| v.iter().map(ToString::to_string).collect()))

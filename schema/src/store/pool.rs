@@ -1,4 +1,4 @@
-//! The queue of the reads, which the threads that read share.
+//! The queue of reads, which the reader threads share.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -7,41 +7,41 @@ use std::time::Duration;
 use crate::error::Error;
 use crate::store::conn::Conn;
 
-/// How many threads read.
+/// The number of reader threads.
 pub(crate) const READERS: usize = 2;
 
-/// A read: given a connection in a snapshot, or the reason why there is none.
+/// A read. It is called with a connection in a snapshot, or with the reason why there is none.
 pub(crate) type Read = Box<dyn FnOnce(Result<&mut Conn, Error>) + Send>;
 
-/// The reads that wait.
+/// The waiting reads.
 #[derive(Default)]
 pub(crate) struct Pool {
     state: Mutex<State>,
     /// Wakes a reader that waits for a read.
     queued: Condvar,
-    /// Wakes the readers that wait before they connect again.
+    /// Wakes the readers that pause before they connect again.
     closing: Condvar,
 }
 
 #[derive(Default)]
 struct State {
     queue: VecDeque<Read>,
-    /// Reads that may take long. They never have all readers: what takes moments does not wait behind them.
+    /// Reads that can take long. One reader never takes them, so that short reads do not wait behind them.
     slow: VecDeque<Read>,
-    /// How many of them run.
+    /// The number of slow reads that run.
     slow_running: usize,
-    /// How many readers have a connection.
+    /// The number of readers with a connection.
     connected: usize,
     closed: bool,
 }
 
 impl Pool {
     fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing is left half done by a panic: each change is one step.
+        // A panic leaves no change half done: each change is one step.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queue a read, or give it back with the reason why it cannot be served.
+    /// Queues a read, or returns it with the reason why it cannot be served.
     pub(crate) fn push(&self, read: Read, slow: bool) -> Result<(), (Read, Error)> {
         let mut state = self.state();
         if state.closed {
@@ -59,14 +59,14 @@ impl Pool {
         Ok(())
     }
 
-    /// End the readers, after what is queued.
+    /// Ends the readers once the queue is empty.
     pub(crate) fn close(&self) {
         self.state().closed = true;
         self.queued.notify_all();
         self.closing.notify_all();
     }
 
-    /// The next read, and whether it may take long; `None` when there will be no more.
+    /// Waits for the next read, and says whether it is a slow one. `None` if the pool is closed and empty.
     pub(crate) fn next(&self) -> Option<(Read, bool)> {
         let mut state = self.state();
         loop {
@@ -93,7 +93,7 @@ impl Pool {
         self.state().connected += 1;
     }
 
-    /// A reader has no connection any more. If it was the last, what waits is refused.
+    /// Records that a reader has lost its connection. If no reader has one now, all waiting reads are refused.
     pub(crate) fn disconnected(&self) {
         let refused = {
             let mut state = self.state();
@@ -109,7 +109,7 @@ impl Pool {
         }
     }
 
-    /// Wait for this long. Whether the pool is still open.
+    /// Waits for this time. Returns whether the pool is still open.
     pub(crate) fn pause(&self, time: Duration) -> bool {
         let closed = |state: &mut State| !state.closed;
         let waited = self.closing.wait_timeout_while(self.state(), time, closed);
@@ -117,8 +117,8 @@ impl Pool {
     }
 }
 
-/// The place of a read that may take long. It is given back however the read ends, also by a panic of the thread: the other reader
-/// waits for it before it ends.
+/// The permission to run a slow read. It is returned however the read ends, also after a panic of the thread, because the other
+/// reader waits for it before it ends.
 pub(crate) struct SlowPlace<'a>(pub(crate) &'a Pool);
 
 impl Drop for SlowPlace<'_> {

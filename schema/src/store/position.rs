@@ -1,10 +1,10 @@
-//! The one counter that orders everything.
+//! The counter that orders everything.
 
 use serde::{Deserialize, Serialize};
 
-/// A place in the one order of all durable facts: what Matrix calls a `since` token is made of it.
+/// A position in the one order of all stored facts. Matrix's `since` tokens are made of positions.
 ///
-/// Positions are handed out in commit order: whoever has seen the head has seen everything below it.
+/// Positions are assigned in the order of the commits: a snapshot that contains a position contains all positions below it.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub struct Position(pub i64);
 
 impl Position {
-    /// Before everything.
+    /// The position before all others.
     pub const START: Position = Position(0);
 
     /// The position just before this one.

@@ -1,7 +1,7 @@
-//! The threads that read, each with a connection of its own.
+//! The reader threads, each with a connection of its own.
 //!
-//! A reader that has lost its connection takes no read until it has another one. While no reader has a connection, reads are
-//! refused at once: a request is told to come back later, and does not wait.
+//! A reader that has lost its connection takes no reads until it has a new one. While no reader has a connection, reads fail at
+//! once, so that a request is answered instead of waiting.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use crate::store::faults::{Fault, Point};
 use crate::store::pool::{Read, SlowPlace};
 use crate::store::shared::Shared;
 
-/// How long a reader waits before it tries to connect again: at first, and at most. It doubles each time.
+/// The delay before a reader tries to connect again: the first, and the longest. It doubles each time.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
-/// One reader's thread.
+/// A reader thread.
 pub(crate) struct Reader {
     pub(crate) url: Url,
     pub(crate) conn: Conn,
@@ -23,13 +23,13 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// Serve the queue until it is closed. The pool counts this reader as connected already.
+    /// Serves the queue until it is closed. The pool already counts this reader as connected.
     pub(crate) fn run(mut self) {
         let shared = self.shared.clone();
         while let Some((read, slow)) = shared.reads.next() {
             let place = slow.then(|| SlowPlace(&shared.reads));
             let ended = shared.has_ended();
-            // A storage that was ended answers nothing, not even an error.
+            // If a fault ended the storage, the read is not answered, not even with an error.
             let good = !ended && self.serve(read, slow);
             drop(place);
             if ended || !good && !self.reconnect() {
@@ -38,7 +38,7 @@ impl Reader {
         }
     }
 
-    /// Run a read in a snapshot. Whether the connection is still good.
+    /// Runs a read in a snapshot. Returns whether the connection still works.
     fn serve(&mut self, read: Read, slow: bool) -> bool {
         match self.begin() {
             Ok(()) => {
@@ -47,7 +47,7 @@ impl Reader {
             }
             Err(_) if self.shared.has_ended() => false,
             Err(_) if !self.end() => {
-                // Nothing was read yet: the session may have ended long ago. One attempt at a new one.
+                // Nothing was read yet: the session may have ended long ago. Tries once to start a new one.
                 if self.connect() && self.begin().is_ok() {
                     read(Ok(&mut self.conn));
                     return self.end();
@@ -62,14 +62,14 @@ impl Reader {
         }
     }
 
-    /// Let another reader serve it, if one is connected.
+    /// Gives a read to another reader, if one is connected; else fails it.
     fn pass_on(&self, read: Read, slow: bool) {
         if let Err((read, error)) = self.shared.reads.push(read, slow) {
             read(Err(error));
         }
     }
 
-    /// A snapshot: what is seen in it belongs together.
+    /// Begins a snapshot: all queries of a read see the same state.
     fn begin(&mut self) -> QueryResult<()> {
         match self.shared.faults.at(Point::ReadBegin) {
             Fault::None => {}
@@ -91,7 +91,7 @@ impl Reader {
         self.conn.execute(begin)
     }
 
-    /// End the snapshot. Whether the connection is still good.
+    /// Ends the snapshot. Returns whether the connection still works.
     fn end(&mut self) -> bool {
         // SQLite may have rolled back by itself.
         self.conn.execute("ROLLBACK").is_ok() || !self.conn.is_postgres()
@@ -110,7 +110,7 @@ impl Reader {
         }
     }
 
-    /// Connect again, with pauses that grow. Whether the pool is still open.
+    /// Connects again, with growing delays. Returns whether the pool is still open.
     fn reconnect(&mut self) -> bool {
         if self.shared.has_ended() {
             return false;

@@ -1,4 +1,4 @@
-//! What the threads of a store share with its handles.
+//! State that the threads of a store share with its handles.
 
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
@@ -20,23 +20,23 @@ pub(crate) type OwedListener = dyn Fn(&OwedServices) + Send + Sync;
 /// Called when a write is queued, with the type of its closure.
 pub(crate) type Recorder = dyn Fn(&'static str) -> Report + Send + Sync;
 
-/// See the module; clones are one.
+/// The shared state. Clones refer to the same one.
 #[derive(Clone)]
 pub(crate) struct Shared(Arc<Inner>);
 
 pub(crate) struct Inner {
-    /// How many writes wait or run.
+    /// The number of writes that wait or run.
     pub(crate) waiting: AtomicUsize,
     pub(crate) faults: Faults,
-    /// The reads that wait, and the readers.
+    /// The queue of reads.
     pub(crate) reads: Pool,
     companion: RwLock<Companion>,
     head: AtomicI64,
-    /// The last committed line of the device-list log, as far as is known.
+    /// The position of the last committed line of the device-list log, or a later position after which none was committed.
     logged: AtomicI64,
     listener: OnceLock<Box<Listener>>,
     owed_listener: OnceLock<Box<OwedListener>>,
-    /// Makes what records a write, from the type of its closure.
+    /// Makes the report of a write, from the type of its closure.
     pub(crate) recorder: OnceLock<Box<Recorder>>,
     ended: AtomicBool,
     lock: Mutex<Option<File>>,
@@ -51,7 +51,7 @@ impl std::ops::Deref for Shared {
 }
 
 impl Shared {
-    /// Everything committed up to this position; the file, if there is one, is locked.
+    /// The state when everything up to `head` is committed. `lock` is the locked file of an SQLite database.
     pub(crate) fn new(
         head: i64,
         faults: Faults,
@@ -64,7 +64,7 @@ impl Shared {
             reads: Pool::default(),
             companion: RwLock::new(Arc::new(())),
             head: AtomicI64::new(head),
-            // What an earlier run appended is at most here.
+            // The lines that an earlier run appended are not after this position.
             logged: AtomicI64::new(head),
             listener: OnceLock::new(),
             owed_listener: OnceLock::new(),
@@ -75,7 +75,7 @@ impl Shared {
         }))
     }
 
-    /// A transaction is on the disk.
+    /// Publishes a committed transaction and calls the listeners.
     pub(crate) fn committed(&self, batch: &Batch) {
         if !Arc::ptr_eq(&self.companion(), &batch.companion) {
             let mut companion = self
@@ -99,22 +99,22 @@ impl Shared {
         }
     }
 
-    /// Call this after each commit with the end of the device-list log. The first listener stays.
+    /// Sets the listener for the device-list log. Only the first one is kept.
     pub(crate) fn listen(&self, listener: Box<Listener>) {
         let _ = self.listener.set(listener);
     }
 
-    /// Call this after each commit with what it owes. The first listener stays.
+    /// Sets the listener for the appservices that a commit owes something. Only the first one is kept.
     pub(crate) fn listen_for_owed(&self, listener: Box<OwedListener>) {
         let _ = self.owed_listener.set(listener);
     }
 
-    /// No line of the device-list log above this is committed.
+    /// No line of the device-list log above this position is committed.
     pub(crate) fn logged(&self) -> Position {
         Position(self.logged.load(Ordering::Acquire))
     }
 
-    /// Everything up to here is committed.
+    /// Everything up to this position is committed.
     pub(crate) fn head(&self) -> Position {
         Position(self.head.load(Ordering::Acquire))
     }
@@ -127,12 +127,12 @@ impl Shared {
         Arc::clone(&companion)
     }
 
-    /// Behave like a killed process from now on: see [`Fault::End`](crate::store::faults::Fault::End).
+    /// Behaves like a killed process from now on: see [`Fault::End`](crate::store::faults::Fault::End).
     pub(crate) fn end(&self) {
         self.ended.store(true, Ordering::Release);
         self.reads.close();
         if let Some(writer) = self.writer.upgrade() {
-            // Wakes it; a writer that has stopped needs no waking.
+            // Wakes the writer. If it has stopped, this has no effect.
             let _ = writer.send(Order::Close);
         }
     }
@@ -141,7 +141,7 @@ impl Shared {
         self.ended.load(Ordering::Acquire)
     }
 
-    /// Let go of the database. Only when no thread uses it any more.
+    /// Releases the database. Must be called when no thread uses it any more.
     pub(crate) fn unlock(&self) {
         *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }

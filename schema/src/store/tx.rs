@@ -1,4 +1,5 @@
-//! What a write works with: the connection, the counter, the companion; and what is undone when it is rolled back.
+//! The argument of a write closure: the connection, the counter and the companion; and what is undone when a write is rolled
+//! back.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -9,14 +10,14 @@ use crate::ServiceId;
 use crate::store::deferred::{Deferred, Lengths};
 use crate::{Conn, Error, Position};
 
-/// Memory that goes with the tables: its owner gives it, each write sees it as of its place in the order, and a commit swaps it. The
-/// storage does not know what it is.
+/// A value that belongs to the tables and that the storage treats as opaque. Each write sees it as of the write's place in the
+/// order, and a commit replaces it.
 pub type Companion = Arc<dyn Any + Send + Sync>;
 
-/// What a write closure works with: the connection (it dereferences to [`Conn`]), the counter, and the companion.
+/// The argument of a write closure: the connection (it dereferences to [`Conn`]), the counter of positions, and the companion.
 ///
-/// A closure can run twice: a batch that fails is rolled back and run again in smaller parts. So it takes time and chance from
-/// outside, and changes nothing but rows. It opens no transactions: it already runs in one.
+/// A closure can run twice: a batch that fails is rolled back and run again in smaller parts. So it gets time and random
+/// numbers from outside, and changes only rows. It must not open a transaction: it runs in one already.
 pub struct Tx<'a> {
     pub(crate) conn: &'a mut Conn,
     pub(crate) batch: &'a mut Batch,
@@ -24,36 +25,37 @@ pub struct Tx<'a> {
     pub(crate) start: i64,
 }
 
-/// The services that are owed something, each with the newest position of an item; none where an item has a position that is older
-/// than the write that owes it.
+/// The appservices that are owed something, each with the newest position of an item; `None` if an item has a position that is
+/// older than the write that owes it.
 pub type OwedServices = BTreeMap<ServiceId, Option<Position>>;
 
-/// The position that covers both, where both have one.
+/// The later of two positions; `None` if either is `None`.
 #[must_use]
 pub fn covering(one: Option<Position>, other: Option<Position>) -> Option<Position> {
     one.zip(other).map(|(one, other)| one.max(other))
 }
 
-/// What the writes of one transaction have changed besides rows.
+/// The changes that the writes of a transaction make besides rows.
 pub(crate) struct Batch {
     pub(crate) position: i64,
     pub(crate) companion: Companion,
-    /// Whether any of its writes changed rows.
+    /// Whether a write of the batch changed rows.
     pub(crate) wrote: bool,
-    /// The last line that its writes appended to the device-list log.
+    /// The last line that a write of the batch appended to the device-list log.
     pub(crate) logged: Option<Position>,
-    /// The services that are owed something by its writes, or by a write of it that was refused: a hint too many does no harm.
+    /// The appservices that the writes of the batch owe something. Writes that returned an error are included: an unnecessary hint
+    /// does no harm.
     pub(crate) owed: OwedServices,
-    /// The rows that are not written yet.
+    /// The rows that are not inserted yet.
     pub(crate) deferred: Deferred,
-    /// The error with which they could not be written.
+    /// The error because of which the deferred rows could not be inserted.
     pub(crate) failed: Option<Error>,
-    /// How often rows were written that were deferred.
+    /// How often deferred rows were inserted.
     pub(crate) caught_up: usize,
     undo: Vec<Box<dyn FnOnce() + Send>>,
 }
 
-/// A state of a transaction to which it can return.
+/// A state of a batch to return to.
 pub(crate) struct Mark {
     position: i64,
     companion: Companion,
@@ -76,7 +78,7 @@ impl Batch {
         }
     }
 
-    /// The state to return to when the next write is refused.
+    /// The state to return to if the next write returns an error.
     pub(crate) fn mark(&self) -> Mark {
         Mark {
             position: self.position,
@@ -86,12 +88,12 @@ impl Batch {
         }
     }
 
-    /// Write the deferred rows: what comes next can see them.
+    /// Inserts the deferred rows, so that the next statement sees them.
     pub(crate) fn catch_up(&mut self, conn: &mut Conn) {
         if self.deferred.is_empty() || self.failed.is_some() {
             return;
         }
-        // They are the batch's, not those of the write that happens to look.
+        // The rows belong to the batch, not to the write whose statement needs them.
         let wrote = conn.take_wrote();
         if let Err(error) = self.deferred.write(conn) {
             self.failed = Some(error);
@@ -102,7 +104,7 @@ impl Batch {
         self.caught_up += 1;
     }
 
-    /// Return to this state. The latest change is undone first.
+    /// Returns to a state. The latest change is undone first.
     pub(crate) fn return_to(&mut self, mark: Mark) {
         self.position = mark.position;
         self.companion = mark.companion;
@@ -115,33 +117,34 @@ impl Batch {
 }
 
 impl Tx<'_> {
-    /// The next position. Every durable fact takes one of its own.
+    /// Takes the next position. Every stored fact has one of its own.
     pub fn next_position(&mut self) -> Position {
         self.batch.position += 1;
         Position(self.batch.position)
     }
 
-    /// The last position handed out.
+    /// The last position taken.
     #[must_use]
     pub fn head(&self) -> Position {
         Position(self.batch.position)
     }
 
-    /// The companion, as of this place in the order of writes.
+    /// The companion as of this write's place in the order.
     #[must_use]
     pub fn companion(&self) -> Companion {
         Arc::clone(&self.batch.companion)
     }
 
-    /// From the next write on, this is the companion. Only in a closure given to `Store::write_alone`: the commit swaps it.
+    /// Replaces the companion for the following writes. Only for a closure given to
+    /// [`Store::write_alone`](crate::Store::write_alone).
     pub fn swap_companion(&mut self, new: Companion) {
         self.batch.companion = new;
     }
 
-    /// This service is owed something by this write. The listener of [`Store::on_commit`](crate::Store::on_commit) is called with it
-    /// when it is committed.
+    /// Records that this write owes an appservice something. After the commit, the listener of
+    /// [`Store::on_commit`](crate::Store::on_commit) receives it.
     pub(crate) fn owes(&mut self, service: &str, at: Position) {
-        // An item at an earlier position can be below one up to which its sender has looked.
+        // The sender may have looked up to a later position already.
         let up_to = (at.0 > self.start).then_some(at);
         let known = (self.batch.owed.iter_mut()).find(|(known, _)| known.as_str() == service);
         match known {
@@ -150,22 +153,23 @@ impl Tx<'_> {
         }
     }
 
-    /// The connection, for questions about tables that no deferred row is of: devices, accounts, rooms.
+    /// The connection, for queries of tables without deferred rows, such as devices, accounts and rooms. Does not insert the
+    /// deferred rows.
     pub fn beside(&mut self) -> &mut Conn {
         self.conn
     }
 
-    /// Rows of this name were added, or will be, for the record of what the write did.
+    /// Records that rows of this name were added or will be.
     pub(crate) fn added(&mut self, name: std::fmt::Arguments<'_>, rows: usize) {
         self.conn.added(name, rows);
     }
 
-    /// Rows of this name were removed.
+    /// Records that rows of this name were removed.
     pub(crate) fn removed(&mut self, name: std::fmt::Arguments<'_>, rows: usize) {
         self.conn.removed(name, rows);
     }
 
-    /// Run this when the write is rolled back, before it runs again: for the rare write that changes memory too.
+    /// Runs `undo` if the write is rolled back, before it runs again. For the few writes that also change memory.
     pub fn on_rollback(&mut self, undo: impl FnOnce() + Send + 'static) {
         self.batch.undo.push(Box::new(undo));
     }
@@ -179,7 +183,7 @@ impl Deref for Tx<'_> {
 }
 
 impl DerefMut for Tx<'_> {
-    /// Whatever is asked of the connection sees every row of the transaction.
+    /// Inserts the deferred rows first, so that a statement sees every row of the transaction.
     fn deref_mut(&mut self) -> &mut Conn {
         self.batch.catch_up(self.conn);
         self.conn

@@ -1,9 +1,9 @@
-//! The group-commit thread: it takes all writes that wait, runs them one after the other in one transaction, commits once, and
-//! only then answers. One fsync serves many messages.
+//! The group-commit thread: it takes all waiting writes, runs them one after the other in one transaction, commits once, and
+//! then answers them. One fsync serves many writes.
 //!
-//! There are no savepoints. A write that refuses does so before it changes rows, and the transaction goes on without it. When a write
-//! fails later, or a statement fails, the transaction is rolled back and run again in smaller parts, so that only the write
-//! fails that is the cause.
+//! There are no savepoints. A write that returns an error usually does so before it changes rows, and the transaction continues
+//! without it. If it fails later, or a statement fails, the transaction is rolled back and run again in smaller parts, so that
+//! only the write that caused it fails.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
@@ -21,47 +21,48 @@ use crate::store::shared::Shared;
 use crate::store::tx::{Batch, Tx};
 use crate::tables::counter;
 
-/// The most closures in one commit. More would make the first of them wait for the last.
+/// The most writes in a commit. With more, the first of them would wait too long for the last.
 const BATCH: usize = 512;
 
-/// How long a write that can wait waits for others to share their commit: longer than a client takes to send its next request, and
-/// shorter than anybody notices.
-const COMPANY: Duration = Duration::from_millis(2);
+/// How long a write that can wait waits for others to share their commit: longer than a client takes to send its next request,
+/// and too short to be noticed.
+const SHARING_DELAY: Duration = Duration::from_millis(2);
 
-/// Why the writer stops.
+/// The reason why the writer stops.
 pub(crate) enum Stop {
     /// The store was closed.
     Closed,
-    /// A test ended the storage: see [`Fault::End`].
+    /// A fault ended the storage: see [`Fault::End`].
     Ended,
-    /// Nothing can be promised any more.
+    /// The storage cannot continue.
     Fatal(String),
 }
 
-/// How an attempt to commit some writes ended.
+/// The result of an attempt to commit some writes.
 enum Attempt {
     Committed,
-    /// Nothing of it was kept. The number of the write that failed, unless it was the transaction itself.
+    /// Nothing was kept. Contains the number of the write that failed; `None` if the transaction itself failed.
     RolledBack(Option<usize>, Trouble),
 }
 
-/// Writes that are attempted together.
+/// Writes that are attempted in one transaction.
 struct Part {
     jobs: Vec<Job>,
-    /// Whether they were rolled back before, and not because of themselves.
+    /// Whether they were rolled back before because of another write.
     again: bool,
 }
 
-/// The writer's thread.
+/// The writer thread.
 pub(crate) struct Writer {
     conn: Conn,
     shared: Shared,
-    /// Whether the last transaction failed for a reason of the engine: that is logged when it begins and when it ends.
+    /// Whether the last transaction failed because of the machine or the database server. The beginning and the end of such a state
+    /// are logged.
     failing: bool,
     /// The writes that wait for others: those that run before them, and those that run after them.
     before: Vec<Job>,
     after: Vec<Job>,
-    /// Since when the first of them waits.
+    /// When the first of these writes began to wait.
     waiting_since: Option<Instant>,
 }
 
@@ -77,7 +78,7 @@ impl Writer {
         }
     }
 
-    /// Serve the queue until it is closed and empty, or nothing can be promised any more.
+    /// Serves the queue until it is closed and empty, or the storage cannot continue.
     pub(crate) fn run(mut self, queue: &Receiver<Order>) -> Stop {
         let mut taken = Vec::with_capacity(BATCH);
         loop {
@@ -97,23 +98,23 @@ impl Writer {
                 }
             };
             if let Err(stop) = self.serve(orders) {
-                // Unanswered jobs are dropped here; when the storage was ended, their callers wait for ever.
+                // Unanswered jobs are dropped here. If a fault ended the storage, their callers wait without end.
                 return stop;
             }
         }
     }
 
-    /// The next order, or the end of the time that a write waits for others.
+    /// The next order, or the end of the time for which a write waits for others.
     fn wait(&mut self, queue: &Receiver<Order>) -> Result<Order, RecvTimeoutError> {
         if self.before.is_empty() && self.after.is_empty() {
             self.waiting_since = None;
             return queue.recv().map_err(|_| RecvTimeoutError::Disconnected);
         }
         let since = *self.waiting_since.get_or_insert_with(Instant::now);
-        queue.recv_timeout(COMPANY.saturating_sub(since.elapsed()))
+        queue.recv_timeout(SHARING_DELAY.saturating_sub(since.elapsed()))
     }
 
-    /// Commit what was taken from the queue.
+    /// Commits the writes that were taken from the queue.
     fn serve(&mut self, orders: impl Iterator<Item = Order>) -> Result<(), Stop> {
         let (mut batch, mut hurry) = (Vec::new(), false);
         for order in orders {
@@ -141,7 +142,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Why the queue is at its end.
+    /// The reason to stop at the end of the queue.
     fn closed(&self) -> Stop {
         match self.shared.has_ended() {
             true => Stop::Ended,
@@ -149,7 +150,7 @@ impl Writer {
         }
     }
 
-    /// Commit these writes, and with them those that waited for others.
+    /// Commits these writes together with those that waited for others.
     fn commit_with_waiting(&mut self, mut batch: Vec<Job>) -> Result<(), Stop> {
         let mut jobs = std::mem::take(&mut self.before);
         jobs.append(&mut batch);
@@ -160,7 +161,7 @@ impl Writer {
         self.commit(jobs)
     }
 
-    /// Commit these writes, in their order, each with its own outcome; answer each after the commit that it is part of.
+    /// Commits these writes in their order and answers each after the commit that contains it. Each has its own result.
     fn commit(&mut self, jobs: Vec<Job>) -> Result<(), Stop> {
         if self.shared.has_ended() {
             return Err(Stop::Ended);
@@ -191,19 +192,20 @@ impl Writer {
         Ok(())
     }
 
-    /// Log why a write was rolled back: a refusal is its caller's to know, and a disk that is full is full for every write.
+    /// Logs why a write was rolled back. An error of the closure is returned to its caller, so it is not an error here; a failure
+    /// of the engine affects every write, so it is logged once.
     fn report(&mut self, why: &Trouble) {
         match why {
-            Trouble::Own(why) => tracing::error!(why, "a write was rolled back, alone"),
+            Trouble::Own(why) => tracing::error!(why, "a single write was rolled back"),
             Trouble::Engine(why) if !self.failing => {
                 self.failing = true;
                 tracing::error!(
                     why,
-                    "writes cannot be committed; they are refused until they can"
+                    "the database cannot commit; writes are refused until it can again"
                 );
             }
             Trouble::Engine(_) | Trouble::Refusal => {
-                tracing::debug!(%why, "a write was rolled back, alone");
+                tracing::debug!(%why, "a single write was rolled back");
             }
         }
     }
@@ -213,7 +215,7 @@ impl Writer {
         jobs.into_iter().for_each(Job::answer);
     }
 
-    /// Run these writes in one transaction and commit it.
+    /// Runs these writes in one transaction and commits it.
     fn attempt(&mut self, jobs: &mut [Job]) -> Result<Attempt, Stop> {
         let start = match self.begin()? {
             Ok(position) => position,
@@ -244,12 +246,12 @@ impl Writer {
         if batch.wrote && std::mem::take(&mut self.failing) {
             tracing::info!("writes are committed again");
         }
-        // It is committed, whatever fails from here on.
+        // The transaction is committed, whatever fails from here on.
         let _ = self.fault(Point::AfterCommit)?;
         Ok(Attempt::Committed)
     }
 
-    /// One write. The error after which its transaction cannot go on, if there is one.
+    /// Runs a write. Returns the reason if the transaction cannot continue after it.
     fn run_one(&mut self, job: &mut Job, batch: &mut Batch) -> Result<Result<(), Trouble>, Stop> {
         let (before, caught_up) = (batch.mark(), batch.caught_up);
         let changed = cfg!(debug_assertions).then(|| self.conn.rows_changed());
@@ -284,7 +286,7 @@ impl Writer {
         })
     }
 
-    /// Begin, lock the counter, read it.
+    /// Begins a transaction, locks the counter and reads it.
     fn begin(&mut self) -> Result<QueryResult<i64>, Stop> {
         let begun = match self.fault(Point::Begin)? {
             Ok(()) => begin(&mut self.conn),
@@ -296,15 +298,15 @@ impl Writer {
         Ok(begun)
     }
 
-    /// Store the counter and commit. When that fails, nothing of the transaction is kept, and that is certain.
+    /// Stores the counter and commits. If this returns an error, it is certain that nothing was kept.
     fn end(&mut self, start: i64, batch: &Batch) -> Result<QueryResult<()>, Stop> {
         if !batch.wrote && batch.position == start {
-            // Nothing to keep: no fsync.
+            // Nothing changed, so no fsync is needed.
             self.roll_back()?;
             return Ok(Ok(()));
         }
-        // Also when the counter has not moved: PostgreSQL answers COMMIT with success when a failed statement, whose error a closure
-        // passed over, has undone the transaction. Any other statement fails then.
+        // Stores the counter even if it has not moved. If a closure ignored the error of a failed statement, PostgreSQL answers
+        // COMMIT with success although it rolled back; any other statement fails in this state.
         let stored = match self.fault(Point::BeforeCommit)? {
             Ok(()) => store_position(&mut self.conn, batch.position),
             Err(error) => Err(error),
@@ -319,13 +321,14 @@ impl Writer {
         if is_undone(&mut self.conn, start) {
             return Ok(Err(error));
         }
-        // Whether it is on the disk is unknown: promising either way would be a lie.
+        // It is unknown whether the transaction is on the disk, so the writes can be answered neither with success nor with an
+        // error.
         Err(Stop::Fatal(format!(
             "the outcome of a commit is unknown: {error}"
         )))
     }
 
-    /// Undo the transaction. A connection to a server that cannot even do that is gone, and the server's lock on the database with it.
+    /// Rolls the transaction back. If PostgreSQL cannot do even that, the connection is lost, and with it the lock on the database.
     fn roll_back(&mut self) -> Result<(), Stop> {
         match self.conn.execute("ROLLBACK") {
             Err(error) if self.conn.is_postgres() => Err(Stop::Fatal(format!(
@@ -336,7 +339,7 @@ impl Writer {
         }
     }
 
-    /// The injected fault of this point, as the error of a statement.
+    /// The error of the fault that is injected at this point.
     fn fault(&mut self, point: Point) -> Result<QueryResult<()>, Stop> {
         let fault = self.shared.faults.at(point);
         match fault {
@@ -344,7 +347,7 @@ impl Writer {
             Fault::Lost => self.conn.lose(),
             Fault::None | Fault::Refuse | Fault::Full => {}
         }
-        // A reader can have ended it too.
+        // A reader may have ended the storage too.
         if self.shared.has_ended() {
             return Err(Stop::Ended);
         }
@@ -352,8 +355,9 @@ impl Writer {
     }
 }
 
-/// The parts in which writes run again that were rolled back together. What came before the culprit is known to run, and what comes
-/// after it has not run yet; when that fails too, or no write is to blame, each runs alone.
+/// Splits writes that were rolled back together into the parts in which they run again. The writes before the culprit are known
+/// to succeed, and those after it have not run yet. If such a part fails again, or the transaction itself failed, each write
+/// runs alone.
 fn split(part: Part, culprit: Option<usize>) -> Vec<Part> {
     let Part { mut jobs, again } = part;
     let parts: Vec<Part> = match culprit {
@@ -380,7 +384,7 @@ fn split(part: Part, culprit: Option<usize>) -> Vec<Part> {
 
 fn begin(conn: &mut Conn) -> QueryResult<i64> {
     match conn.engine {
-        // IMMEDIATE: the right to write is taken before anything is read.
+        // IMMEDIATE: takes the lock for writing before anything is read.
         Engine::Sqlite(_) => conn.execute("BEGIN IMMEDIATE")?,
         Engine::Postgres(_) => conn.execute("BEGIN ISOLATION LEVEL READ COMMITTED")?,
     }
@@ -402,10 +406,10 @@ fn store_position(conn: &mut Conn, position: i64) -> QueryResult<usize> {
     stored
 }
 
-/// Whether it is certain that a transaction whose COMMIT failed is undone.
+/// Whether it is certain that a transaction whose COMMIT failed was rolled back.
 ///
-/// PostgreSQL: a session that still answers has undone what it could not commit. SQLite undoes by itself what it could not
-/// write; its counter shows that it has.
+/// PostgreSQL: a session that still answers has rolled back what it could not commit. SQLite rolls back by itself what it could
+/// not write; the unchanged counter shows that it did.
 fn is_undone(conn: &mut Conn, start: i64) -> bool {
     let rolled_back = conn.execute("ROLLBACK").is_ok();
     match &mut conn.engine {

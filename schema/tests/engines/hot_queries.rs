@@ -1,4 +1,4 @@
-//! The queries that every request or message makes use an index, on both engines.
+//! Queries that run for every request or message use an index, on both engines.
 
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
@@ -6,7 +6,7 @@ use diesel::sql_types::Text;
 
 use super::{postgres_connection, sqlite};
 
-/// The function that asks, and its query.
+/// The function, and its query as SQL.
 const HOT: [(&str, &str); 25] = [
     (
         "sync::changed_in",
@@ -132,7 +132,7 @@ fn hot_queries_use_an_index() {
     }
     let (_folder, mut lite) = sqlite();
     let mut post = postgres_connection();
-    // Empty tables are scanned happily; this asks whether there is an index that could serve.
+    // On empty tables the planner prefers to scan. With these settings it uses an index if there is a suitable one.
     post.batch_execute("SET enable_seqscan = off; SET enable_bitmapscan = off")
         .expect("settings");
     for (what, sql) in HOT {
@@ -140,7 +140,7 @@ fn hot_queries_use_an_index() {
             .load(&mut lite)
             .expect("a plan");
         let plan: Vec<String> = plan.into_iter().map(|p| p.detail).collect();
-        // A sub-query has a line of its own, above its steps.
+        // A subquery has a line of its own, above its steps.
         let is_indexed =
             |step: &String| step.starts_with("SEARCH") || step.starts_with("CORRELATED");
         assert!(plan.iter().all(is_indexed), "{what}: SQLite: {plan:?}");

@@ -1,4 +1,4 @@
-//! The two engines have the same tables, and the hot queries use their indexes. Asks the databases' own catalogues.
+//! Both engines have the same tables, and frequent queries use indexes. Reads the catalogues of the databases.
 
 #[path = "../../../tests/src/postgres.rs"]
 #[expect(unreachable_pub, reason = "the kit shows it to its own suite")]
@@ -36,7 +36,7 @@ struct Line {
     line: String,
 }
 
-/// table → column → type and whether it must have a value.
+/// Table → column → type, and whether it is NOT NULL.
 type Shape = BTreeMap<String, BTreeMap<String, (String, bool)>>;
 
 fn shape(columns: Vec<Column>) -> Shape {
@@ -87,7 +87,7 @@ fn postgres_shape(c: &mut PgConnection) -> Shape {
     shape(diesel::sql_query(sql).load(c).expect("the catalogue"))
 }
 
-/// What `tables.rs` says.
+/// The tables that `tables.rs` declares.
 fn declared() -> Shape {
     let mut shape = Shape::new();
     let mut table = String::new();
@@ -118,18 +118,18 @@ fn both_engines_have_the_tables_that_are_declared() {
     assert_eq!(
         lite,
         declared(),
-        "tables.rs is what the migrations make on SQLite"
+        "tables.rs declares what the migrations create on SQLite"
     );
     assert_eq!(
         postgres_shape(&mut postgres_connection()),
         lite,
-        "and PostgreSQL has the same"
+        "PostgreSQL has the same tables"
     );
 }
 
 #[test]
 fn both_engines_have_the_same_keys_and_indexes() {
-    /// The columns of each index and primary key, with its table; names of primary keys are the engine's own.
+    /// The columns of each index and primary key, with its table. Names of primary keys depend on the engine and are left out.
     fn lines(found: Vec<Line>) -> BTreeSet<String> {
         found
             .into_iter()
@@ -257,10 +257,7 @@ fn a_writer_that_lost_its_connection_ends_the_process_and_nothing_answered_is_lo
          WHERE l.locktype = 'advisory' AND d.datname = current_database()",
     )
     .expect("the writer's session is ended");
-    assert!(
-        wait(put("refused")).is_err(),
-        "nothing is promised any more"
-    );
+    assert!(wait(put("refused")).is_err(), "the write fails");
     let why = told
         .recv_timeout(Duration::from_secs(10))
         .expect("the process is told to end");
@@ -277,13 +274,13 @@ fn a_statement_that_fails_fails_its_own_write_alone() {
     let (go, held) = std::sync::mpsc::channel::<()>();
     let held = std::sync::Mutex::new(held);
     let first = store.write(move |_| {
-        // Until the writes below are queued, so that they share a transaction.
+        // Waits until the writes below are queued, so that they share a transaction.
         let _ = held.lock().map(|held| held.recv());
         Ok::<_, schema::Error>(())
     });
     let writes: Vec<_> = (0..40)
         .map(|i| {
-            // Too large for a row of the index, and nothing that could be compressed.
+            // Too large for a row of the index, and not compressible.
             let mut state = 1_u64;
             let long = (0..if i == 20 { 3_000 } else { 0 }).map(|_| {
                 state ^= state << 13;
@@ -319,7 +316,7 @@ fn a_statement_that_fails_fails_its_own_write_alone() {
 }
 
 #[test]
-fn a_reader_whose_session_ended_takes_another_and_refuses_no_read() {
+fn a_reader_whose_session_ended_starts_another_and_refuses_no_read() {
     let url = postgres::new_database();
     let store = Store::open(&url, &Options::default()).expect("the store");
     for _ in 0..3 {
@@ -351,7 +348,7 @@ fn slow_reads_leave_a_reader_to_the_others() {
     let store = Store::open(&url, &Options::default()).expect("it opens");
     let (open, gate) = std::sync::mpsc::channel::<()>();
     let gate = std::sync::Arc::new(std::sync::Mutex::new(gate));
-    // Each waits until the gate is closed for good.
+    // Each waits until the sender is dropped.
     let slow: Vec<_> = (0..4)
         .map(|n| {
             let gate = std::sync::Arc::clone(&gate);
