@@ -1,5 +1,5 @@
-//! The main job on real input: an encrypted conversation between a person and a bridge's bot that is fed by nothing but
-//! transactions, through a bridge that fails and a server that is killed.
+//! An encrypted conversation between a user and a bridge's bot that is fed only by transactions. In between, the bridge fails
+//! and the server is killed.
 //!
 //! `cargo run --release -p understudy-tests --example encrypted_bridge`
 
@@ -14,10 +14,10 @@ use tests::person::segment;
 use tests::process::{Process, free_port, people};
 use tests::{CryptoBot, CryptoPerson, Person, until};
 
-/// Set in the process that is the server: this program runs itself a second time.
+/// Set in the process of the server: this program starts itself a second time for it.
 const SERVER: &str = "ENCRYPTED_BRIDGE_SERVER";
 
-/// Messages each way before the accident, and after it.
+/// The number of messages in each direction, before the failure and after it.
 const MESSAGES: usize = 20;
 
 fn main() -> ExitCode {
@@ -38,16 +38,16 @@ fn start(data: &Path, port: u16) -> Process {
     Process::start(program, data, port, &["--log", "error"])
 }
 
-/// Both sides of the conversation, and what each has heard.
+/// Both sides of the conversation, and the messages that each has received.
 struct Story {
     room: String,
     alice: CryptoPerson,
     bot: CryptoBot,
     receiver: Receiver,
-    /// How many transactions the bot has taken.
+    /// The number of transactions that the bot has processed.
     fed: usize,
-    heard_by_bot: Vec<String>,
-    heard_by_alice: Vec<String>,
+    received_by_bot: Vec<String>,
+    received_by_alice: Vec<String>,
     broken: usize,
 }
 
@@ -70,17 +70,17 @@ impl Story {
         println!("            {text} ← bot");
     }
 
-    /// The bot takes in what the bridge has received, until it has heard so many messages.
-    async fn bot_hears(&mut self, until: usize) {
+    /// Lets the bot process the bridge's transactions until it has received this number of messages.
+    async fn bot_receives(&mut self, until: usize) {
         let begun = Instant::now();
-        while self.heard_by_bot.len() < until && begun.elapsed() < Duration::from_secs(20) {
+        while self.received_by_bot.len() < until && begun.elapsed() < Duration::from_secs(20) {
             let taken = self.receiver.taken(0);
             for transaction in &taken[self.fed..] {
                 for event in self.bot.take(transaction).await {
                     if event["type"] == "m.room.encrypted" && event["sender"] == "@alice:localhost"
                     {
                         let text = self.bot.crypto.read(&self.room, &event).await;
-                        self.heard(true, text);
+                        self.keep(true, text);
                     }
                 }
             }
@@ -89,23 +89,23 @@ impl Story {
         }
     }
 
-    async fn alice_hears(&mut self, until: usize) {
+    async fn alice_receives(&mut self, until: usize) {
         let begun = Instant::now();
-        while self.heard_by_alice.len() < until && begun.elapsed() < Duration::from_secs(20) {
+        while self.received_by_alice.len() < until && begun.elapsed() < Duration::from_secs(20) {
             let room = self.room.clone();
             for event in self.alice.sync(&room, 1_000).await {
                 if event["type"] == "m.room.encrypted" && event["sender"] == "@demobot:localhost" {
                     let text = self.alice.crypto.read(&room, &event).await;
-                    self.heard(false, text);
+                    self.keep(false, text);
                 }
             }
         }
     }
 
-    fn heard(&mut self, by_bot: bool, text: Result<String, String>) {
+    fn keep(&mut self, by_bot: bool, text: Result<String, String>) {
         match text {
-            Ok(text) if by_bot => self.heard_by_bot.push(text),
-            Ok(text) => self.heard_by_alice.push(text),
+            Ok(text) if by_bot => self.received_by_bot.push(text),
+            Ok(text) => self.received_by_alice.push(text),
             Err(why) => {
                 println!("  CANNOT BE DECRYPTED: {why}");
                 self.broken += 1;
@@ -139,7 +139,7 @@ async fn play() -> usize {
         Some(&text("device_id")),
         &text("access_token"),
     );
-    println!("the bridge is registered: its file was dropped into the folder\n");
+    println!("the bridge is registered: its file was written into the folder\n");
 
     let alice = CryptoPerson::new(alice).await;
     let bot = CryptoBot::new(&bridge, "BOTDEVICE").await;
@@ -159,16 +159,16 @@ async fn play() -> usize {
         bot,
         receiver: receiver.clone(),
         fed: 0,
-        heard_by_bot: Vec::new(),
-        heard_by_alice: Vec::new(),
+        received_by_bot: Vec::new(),
+        received_by_alice: Vec::new(),
         broken: 0,
     };
     story.alice.sync(&story.room.clone(), 0).await;
     for n in 1..=MESSAGES {
         story.alice_says(&format!("question {n}")).await;
-        story.bot_hears(n).await;
+        story.bot_receives(n).await;
         story.bot_says(&format!("answer {n}")).await;
-        story.alice_hears(n).await;
+        story.alice_receives(n).await;
     }
 
     println!("\nthe bridge answers 500 from now on; alice goes on writing");
@@ -201,20 +201,20 @@ async fn play() -> usize {
         .ok();
     println!("the bridge is back: a ping that succeeds ends the back-off\n");
 
-    story.bot_hears(MESSAGES + 10).await;
+    story.bot_receives(MESSAGES + 10).await;
     for n in MESSAGES + 1..=2 * MESSAGES {
         if n > MESSAGES + 10 {
             story.alice_says(&format!("question {n}")).await;
-            story.bot_hears(n).await;
+            story.bot_receives(n).await;
         }
         story.bot_says(&format!("answer {n}")).await;
-        story.alice_hears(n).await;
+        story.alice_receives(n).await;
     }
     server.kill();
     report(&story, &receiver.received())
 }
 
-/// Drop the registration into the watched folder and wait until the server knows the service.
+/// Writes the registration file into the watched folder and waits until the server knows the appservice.
 async fn register(data: &Path, base: &str, url: &str) -> Person {
     let registration = format!(
         "id: demo\nurl: {url}\nas_token: demo-as-token\nhs_token: demo-hs-token\nsender_localpart: demobot\n\
@@ -237,7 +237,7 @@ fn failures(received: &[Received]) -> usize {
     received.iter().filter(|r| r.answered == 500).count()
 }
 
-/// The transactions behind the conversation, and what it comes to: how much was lost.
+/// Prints the transactions and the result. Returns the number of faults.
 fn report(story: &Story, received: &[Received]) -> usize {
     println!("\nthe transactions behind it:");
     let mut bodies: BTreeMap<&str, &str> = BTreeMap::new();
@@ -266,17 +266,22 @@ fn report(story: &Story, received: &[Received]) -> usize {
             .map(|n| format!("{what} {n}"))
             .collect::<Vec<_>>()
     };
-    let missing =
-        |heard: &[String], what: &str| expected(what).iter().filter(|m| !heard.contains(m)).count();
-    let lost = missing(&story.heard_by_bot, "question") + missing(&story.heard_by_alice, "answer");
-    let ordered =
-        story.heard_by_bot == expected("question") && story.heard_by_alice == expected("answer");
+    let missing = |received: &[String], what: &str| {
+        expected(what)
+            .iter()
+            .filter(|m| !received.contains(m))
+            .count()
+    };
+    let lost =
+        missing(&story.received_by_bot, "question") + missing(&story.received_by_alice, "answer");
+    let ordered = story.received_by_bot == expected("question")
+        && story.received_by_alice == expected("answer");
     println!(
-        "\nheard by the bot: {} of {}; heard by alice: {} of {}; lost: {lost}; not decrypted: {}; in order, once each: {}; \
+        "\nreceived by the bot: {} of {}; received by alice: {} of {}; lost: {lost}; not decrypted: {}; in order, once each: {}; \
          retries with other bytes: {differing}",
-        story.heard_by_bot.len(),
+        story.received_by_bot.len(),
         2 * MESSAGES,
-        story.heard_by_alice.len(),
+        story.received_by_alice.len(),
         2 * MESSAGES,
         story.broken,
         if ordered { "yes" } else { "NO" },

@@ -1,4 +1,4 @@
-//! A bridge: a real HTTP server that answers transactions as the story says, and a token to ask with.
+//! A bridge: a real HTTP server that answers transactions as the test says, and a client with the appservice's token.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::TcpListener;
@@ -23,20 +23,20 @@ const LISTS: &str = "org.matrix.msc3202.device_lists";
 /// A request that a bridge received.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Received {
-    /// `PUT`, `POST`, `GET`
+    /// The HTTP method.
     pub method: String,
     /// The path.
     pub path: String,
-    /// The query of a transaction or a ping, as it came.
+    /// The query string of a transaction or a ping, as it was received.
     pub query: String,
     /// The body, byte for byte.
     pub body: String,
-    /// What was answered.
+    /// The HTTP status of the answer.
     pub answered: u16,
 }
 
 impl Received {
-    /// The last segment of the path: a transaction's id.
+    /// The last segment of the path: the id of a transaction.
     #[must_use]
     pub fn id(&self) -> &str {
         self.path.rsplit('/').next().unwrap_or_default()
@@ -49,26 +49,26 @@ impl Received {
     }
 }
 
-/// Something that the server wants to know, outside transactions, and that the story has not answered yet. While it is held
-/// the story can do what a bridge does when it is asked: call back.
+/// A request of the server other than a transaction or a ping, which the test has not answered yet. Before it answers, the test
+/// can do what a bridge may do in the meantime: make requests to the server.
 pub struct Question {
-    /// The path, as it came.
+    /// The path and query, as they were received.
     pub path: String,
-    /// The body, byte for byte; empty for a `GET`.
+    /// The body, byte for byte; empty for `GET`.
     pub body: String,
-    tell: oneshot::Sender<(u16, String)>,
+    reply: oneshot::Sender<(u16, String)>,
 }
 
 impl Question {
-    /// Answer it.
+    /// Answers the request.
     pub fn answers(self, status: u16, body: &Value) {
         self.answers_text(status, &body.to_string());
     }
 
-    /// Answer it with something that need not be JSON.
+    /// Answers the request with a body that need not be JSON.
     pub fn answers_text(self, status: u16, body: &str) {
-        // A server that has given up does not hear it.
-        let _ = self.tell.send((status, body.to_owned()));
+        // If the server has stopped waiting, nothing receives this.
+        let _ = self.reply.send((status, body.to_owned()));
     }
 }
 
@@ -76,13 +76,13 @@ impl Question {
 struct State {
     name: String,
     hs_token: String,
-    /// What is answered at once; `None` holds each request until the story answers it.
+    /// The status with which transactions and pings are answered at once; `None` holds each one until the test answers it.
     at_once: Option<u16>,
     held: VecDeque<oneshot::Sender<u16>>,
-    /// What questions are answered at once; `None` holds each until the story answers it.
+    /// The answer to questions; `None` holds each one until the test answers it.
     to_questions: Option<(u16, String)>,
     asked: VecDeque<Question>,
-    /// Whether only the paths from before version 1 are known.
+    /// Whether only the paths from before version 1 of the application-service API exist.
     only_legacy: bool,
     received: Vec<Received>,
     seen: BTreeSet<String>,
@@ -91,7 +91,7 @@ struct State {
 }
 
 impl State {
-    /// A transaction or a ping has come; its entry in the record.
+    /// Records that a transaction or a ping was received. Returns the number of its entry in the record.
     fn arrives(&mut self, request: &Received) -> usize {
         let line = format!("{} {}", request.method, request.path);
         let is_new = self.seen.insert(format!("{line} {}", request.body));
@@ -105,17 +105,18 @@ impl State {
     }
 }
 
-/// The HTTP side of a bridge, outside of any stage too.
+/// The HTTP server of a bridge. Also usable without a [`Stage`](crate::Stage).
 #[derive(Clone)]
 pub struct Receiver {
     state: Arc<Mutex<State>>,
     handle: ServerHandle,
-    /// Where it listens.
+    /// The URL at which it listens.
     pub url: String,
 }
 
 impl Receiver {
-    /// Start to listen on a free port and answer everything 200. `trace` says whose quiet a held request does not disturb.
+    /// Listens on a free port and answers everything with 200. While a request is held, `trace` does not count it as work in
+    /// progress.
     #[must_use]
     pub fn start(name: &str, hs_token: &str, trace: Option<Trace>, log: Log) -> Receiver {
         Receiver::start_on(
@@ -166,20 +167,21 @@ impl Receiver {
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
-        f(&mut self.state.lock().expect("nobody panicked"))
+        f(&mut self.state.lock().expect("no panic"))
     }
 
-    /// Answer this at once from now on; `None` holds each request until [`Receiver::answers`].
+    /// Sets the status with which transactions and pings are answered at once; `None` holds each one until [`Receiver::answers`].
     pub fn at_once(&self, status: Option<u16>) {
         self.with(|s| s.at_once = status);
     }
 
-    /// Wait for a request that is held, and answer it.
+    /// Waits for a held transaction or ping and answers it.
     pub async fn answers(&self, status: u16) {
         for _ in 0..5_000 {
             let held = self.with(|s| s.held.pop_front().map(|held| (held, s.received.len())));
             if let Some((held, before)) = held {
-                // Answered is what is written down: whoever waits for rest now finds the server at work on it.
+                // The request counts as answered once it is recorded. A caller that then waits until the server is idle finds the
+                // server at work on the answer.
                 let mut patience = if held.send(status).is_ok() { 5_000 } else { 0 };
                 while patience > 0 && self.count() == before {
                     patience -= 1;
@@ -189,20 +191,20 @@ impl Receiver {
             }
             pause().await;
         }
-        panic!("nothing came that could be answered");
+        panic!("no request was held");
     }
 
-    /// Answer this to each question from now on; `None` holds it until [`Receiver::is_asked`]. At first: 404 `M_NOT_FOUND`.
+    /// Sets the answer to questions; `None` holds each one until [`Receiver::is_asked`]. Initially it is 404 `M_NOT_FOUND`.
     pub fn to_questions(&self, answer: Option<(u16, Value)>) {
         self.with(|s| s.to_questions = answer.map(|(status, body)| (status, body.to_string())));
     }
 
-    /// Know only the paths from before version 1 from now on, or the present ones again.
+    /// Sets whether only the paths from before version 1 of the application-service API exist.
     pub fn knows_only_legacy_paths(&self, only: bool) {
         self.with(|s| s.only_legacy = only);
     }
 
-    /// Wait until so many transactions and pings are held.
+    /// Waits until this number of transactions and pings are held.
     pub async fn holds_requests(&self, number: usize) {
         until("requests are held", || {
             self.with(|s| s.held.len()) >= number
@@ -210,10 +212,10 @@ impl Receiver {
         .await;
     }
 
-    /// Wait for a question that is held.
+    /// Waits for a held question.
     ///
     /// # Panics
-    /// When none comes.
+    /// If none comes.
     pub async fn is_asked(&self) -> Question {
         for _ in 0..5_000 {
             if let Some(question) = self.with(|s| s.asked.pop_front()) {
@@ -221,21 +223,21 @@ impl Receiver {
             }
             pause().await;
         }
-        panic!("nothing was asked");
+        panic!("no question was held");
     }
 
-    /// How many questions are held.
+    /// The number of held questions.
     #[must_use]
     pub fn held_questions(&self) -> usize {
         self.with(|s| s.asked.len())
     }
 
-    /// Wait until so many questions are held.
+    /// Waits until this number of questions are held.
     pub async fn holds(&self, questions: usize) {
         until("questions are held", || self.held_questions() >= questions).await;
     }
 
-    /// The paths of the questions that were answered, in order.
+    /// The paths of the answered questions, in order.
     #[must_use]
     pub fn questions(&self) -> Vec<String> {
         self.with(|s| {
@@ -244,19 +246,19 @@ impl Receiver {
         })
     }
 
-    /// Everything received and answered, in order.
+    /// All answered requests, in order.
     #[must_use]
     pub fn received(&self) -> Vec<Received> {
         self.with(|s| s.received.clone())
     }
 
-    /// How many requests were received and answered.
+    /// The number of answered requests.
     #[must_use]
     pub fn count(&self) -> usize {
         self.with(|s| s.received.len())
     }
 
-    /// The transactions that were answered with a 2xx, each as JSON, after the first `skip` requests.
+    /// The transactions answered with a 2xx, as JSON, without the first `skip` requests.
     #[must_use]
     pub fn taken(&self, skip: usize) -> Vec<Value> {
         self.with(|s| {
@@ -267,7 +269,7 @@ impl Receiver {
         })
     }
 
-    /// The items under a key of the transactions that were answered with a 2xx, after the first `skip` requests.
+    /// The items under `key` in the transactions answered with a 2xx, without the first `skip` requests.
     #[must_use]
     pub fn items(&self, skip: usize, key: &str) -> Vec<Value> {
         let taken = self.taken(skip);
@@ -277,7 +279,7 @@ impl Receiver {
         lists.flatten().collect()
     }
 
-    /// The users in these transactions whose device lists are `changed` or `left`.
+    /// The users in the `changed` or `left` of the device lists in these transactions.
     #[must_use]
     pub fn device_lists(&self, skip: usize, list: &str) -> Vec<String> {
         let taken = self.taken(skip);
@@ -290,7 +292,7 @@ impl Receiver {
             .collect()
     }
 
-    /// Stop to listen.
+    /// Stops listening.
     pub async fn stop(&self) {
         self.handle.stop(false).await;
     }
@@ -301,7 +303,7 @@ fn is_question(path: &str) -> bool {
 }
 
 async fn answer(state: Arc<Mutex<State>>, http: HttpRequest, body: web::Bytes) -> HttpResponse {
-    let lock = || state.lock().expect("nobody panicked");
+    let lock = || state.lock().expect("no panic");
     let expected = format!("Bearer {}", lock().hs_token);
     let authorised = http
         .headers()
@@ -321,17 +323,17 @@ async fn answer(state: Arc<Mutex<State>>, http: HttpRequest, body: web::Bytes) -
     let (wait, trace) = {
         let mut s = lock();
         let wait = s.at_once.is_none().then(|| {
-            let (tell, told) = oneshot::channel();
-            s.held.push_back(tell);
-            told
+            let (reply, answered) = oneshot::channel();
+            s.held.push_back(reply);
+            answered
         });
         (wait, s.trace.clone())
     };
     let status = match wait {
         _ if !authorised => 403,
-        Some(told) => {
+        Some(answered) => {
             let _parked = trace.map(|t| t.parked());
-            told.await.unwrap_or(503)
+            answered.await.unwrap_or(503)
         }
         None => lock().at_once.unwrap_or(200),
     };
@@ -356,7 +358,7 @@ async fn answer_question(
     http: HttpRequest,
     body: web::Bytes,
 ) -> HttpResponse {
-    let lock = || state.lock().expect("nobody panicked");
+    let lock = || state.lock().expect("no panic");
     let path = http.uri().path_and_query().map_or("", |p| p.as_str());
     let body = String::from_utf8_lossy(&body).into_owned();
     let (log, name, at_once, trace) = {
@@ -368,14 +370,14 @@ async fn answer_question(
     let (status, text) = match at_once {
         Some(answer) => answer,
         None => {
-            let (tell, told) = oneshot::channel();
+            let (reply, answered) = oneshot::channel();
             lock().asked.push_back(Question {
                 path: path.to_owned(),
                 body: body.clone(),
-                tell,
+                reply,
             });
             let _parked = trace.map(|t| t.parked());
-            told.await.unwrap_or((503, String::new()))
+            answered.await.unwrap_or((503, String::new()))
         }
     };
     log.answered(entry, status, &text);
@@ -391,7 +393,7 @@ async fn answer_question(
         .body(text)
 }
 
-/// Let others run, and the machine breathe.
+/// Waits two milliseconds, so that other tasks and threads run.
 #[expect(
     clippy::disallowed_methods,
     reason = "the kit waits for other threads; stories wait for events"
@@ -400,10 +402,10 @@ pub async fn pause() {
     tokio::time::sleep(Duration::from_millis(2)).await;
 }
 
-/// Wait until something is so; another process, or real time, must make it so.
+/// Waits until a condition holds that another process, or real time, makes true.
 ///
 /// # Panics
-/// When it is not so after a minute.
+/// If it does not hold after a minute.
 pub async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let begun = std::time::Instant::now();
     while !is_so() {
@@ -415,33 +417,33 @@ pub async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// An application service on a stage.
+/// An appservice that a test plays.
 #[derive(Clone)]
 pub struct Bridge {
-    /// Its id.
+    /// The id of the appservice.
     pub id: String,
-    /// What it receives.
+    /// Its HTTP server.
     pub receiver: Receiver,
-    /// Itself, asking with its own token.
+    /// Its sender user, with the appservice's token.
     pub bot: Person,
     pub(crate) server_name: String,
 }
 
 impl Bridge {
-    /// The full id of one of its users, `@irc_bob:test`, for `bob`.
+    /// The user id of a ghost: `@irc_bob:test` for `bob`.
     #[must_use]
     pub fn ghost_id(&self, name: &str) -> String {
         format!("@{}_{name}:{}", self.id, self.server_name)
     }
 
-    /// Register a user of its own, without a device.
+    /// Registers a ghost without a device.
     pub async fn ghost(&self, name: &str) -> Person {
         let body = json!({"type": "m.login.application_service", "username": format!("{}_{name}", self.id), "inhibit_login": true});
         self.bot.post("/register", &body).await.ok();
         self.bot.playing(&self.ghost_id(name), None)
     }
 
-    /// Register a user of its own and make it a device.
+    /// Registers a ghost and creates a device for it.
     pub async fn ghost_with_device(&self, name: &str, device: &str) -> Person {
         let ghost = self.ghost(name).await;
         ghost
@@ -451,12 +453,12 @@ impl Bridge {
         self.bot.playing(&ghost.user_id, Some(device))
     }
 
-    /// Wait for a request that is held, and answer it.
+    /// Waits for a held transaction or ping and answers it.
     pub async fn answers(&self, status: u16) {
         self.receiver.answers(status).await;
     }
 
-    /// Wait for a question that is held; questions are held from now on.
+    /// Waits for a held question. Holds questions from now on.
     pub async fn is_asked(&self) -> Question {
         self.receiver.to_questions(None);
         self.receiver.is_asked().await

@@ -1,76 +1,76 @@
-//! `/sync` or transactions, drawn: from the figures that the benchmark wrote to the chart and the table that the book shows.
+//! Draws the chart of "`/sync` or transactions" and writes the table that the book shows, from the figures of the benchmark.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-/// What was measured of one kind of traffic, to so many users, in one way.
+/// A measurement of one kind of traffic, to a number of users, with one way of delivery.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Point {
-    /// What was sent.
+    /// The kind of traffic.
     pub traffic: Traffic,
-    /// How it came to the service.
+    /// The way of delivery.
     pub way: Way,
-    /// Users of the service who are concerned.
+    /// The number of the appservice's users that receive the traffic.
     pub users: usize,
-    /// CPU time of the server for each message that was sent, in milliseconds.
+    /// The server's CPU time for each message sent, in milliseconds.
     pub cpu_ms: f64,
-    /// Resident memory of the server at the end, in MiB.
+    /// The server's resident memory at the end, in MiB.
     pub memory_mib: f64,
-    /// From the request to the receipt: the median, in milliseconds.
+    /// The median time from the request to the receipt, in milliseconds.
     pub p50_ms: f64,
-    /// The worst but one in a hundred, in milliseconds.
+    /// The 99th percentile of the same time.
     pub p99_ms: f64,
 }
 
-/// What was sent.
+/// A kind of traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Traffic {
     /// To-device messages, each to one of the users.
     ToDevice,
-    /// Events in a room in which all of them are.
+    /// Events in a room that all of the users are joined to.
     Room,
 }
 
-/// How it came to the service.
+/// A way of delivery to the appservice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Way {
-    /// A `/sync` that waits for each user.
+    /// A long-polling `/sync` for each user.
     Sync,
     /// One stream of transactions.
     Transactions,
 }
 
-/// Where the benchmark leaves its figures.
+/// The file in which the benchmark stores its figures.
 #[must_use]
 pub fn figures() -> PathBuf {
     book().join("figures/sync-or-transactions.json")
 }
 
-/// What is made of them: each file of the book, and what is to be in it.
+/// The files of the book that are generated from the figures, each with its content.
 #[must_use]
 pub fn made_of(points: &[Point]) -> [(PathBuf, String); 2] {
     let file = |kind: &str| book().join(format!("src/figures/sync-or-transactions.{kind}"));
     [(file("svg"), svg(points)), (file("md"), table(points))]
 }
 
-/// The figures that were left there.
+/// The stored figures.
 ///
 /// # Panics
-/// When there are none.
+/// If the file is missing or not valid.
 #[must_use]
 pub fn read() -> Vec<Point> {
     let text = std::fs::read_to_string(figures()).expect("the benchmark left figures");
     serde_json::from_str(&text).expect("figures are JSON")
 }
 
-/// The figures as they are left: a point on a line.
+/// The content of the file of figures: one point on each line.
 ///
 /// # Panics
-/// Never: a point is JSON.
+/// Never: a point can always be written as JSON.
 #[must_use]
 pub fn written(points: &[Point]) -> String {
     let line = |point: &Point| serde_json::to_string(point).expect("a point is JSON");
@@ -87,26 +87,26 @@ const TRAFFIC: [(Traffic, &str); 2] = [
     (Traffic::Room, "An event in a room with all N users"),
 ];
 
-/// Mid-tones: they are legible on white and on black.
+/// The ways with their labels and colours. The colours are readable on white and on black.
 const WAYS: [(Way, &str, &str); 2] = [
     (Way::Sync, "N /sync streams", "#d9731a"),
     (Way::Transactions, "one stream of transactions", "#2e86de"),
 ];
 
-/// What is shown of a point.
+/// The value of a point that a row of panels shows.
 type Value = fn(&Point) -> f64;
 
-/// What each row of panels shows, and in which unit.
+/// The rows of panels: label with unit, and value.
 const ROWS: [(&str, Value); 3] = [
     ("server CPU for each, ms", |p| p.cpu_ms),
     ("median until received, ms", |p| p.p50_ms),
     ("server memory, MiB", |p| p.memory_mib),
 ];
 
-/// Ink for words and lines.
+/// The colour of text and lines.
 const INK: &str = "#7a828e";
 
-/// A panel, and what is around it, in pixels.
+/// The size of a panel and of the space around it, in pixels.
 const WIDTH: f64 = 290.0;
 const HEIGHT: f64 = 150.0;
 const LEFT: f64 = 62.0;
@@ -114,7 +114,7 @@ const TOP: f64 = 62.0;
 const ACROSS: f64 = WIDTH + 56.0;
 const DOWN: f64 = HEIGHT + 62.0;
 
-/// Decades, as exponents of ten, that hold these values.
+/// The decades that contain these values, as exponents of ten.
 fn decades(values: impl Iterator<Item = f64>) -> (i32, i32) {
     let logs: Vec<f64> = values.map(f64::log10).collect();
     let least = logs.iter().copied().fold(f64::INFINITY, f64::min).floor();
@@ -131,12 +131,12 @@ fn decades(values: impl Iterator<Item = f64>) -> (i32, i32) {
     (whole.0, whole.1.max(whole.0 + 1))
 }
 
-/// Where a value is between two decades: 0 to 1.
+/// The place of a value between two decades, from 0 to 1.
 fn share(value: f64, (least, most): (i32, i32)) -> f64 {
     (value.log10() - f64::from(least)) / f64::from(most - least)
 }
 
-/// A number with as many digits as say something.
+/// A number with three significant digits at most.
 fn short(value: f64) -> String {
     match value {
         v if v >= 100.0 => format!("{v:.0}"),
@@ -150,7 +150,7 @@ fn text(out: &mut String, x: f64, y: f64, more: &str, words: &str) {
     writeln!(out, r#"<text x="{x:.1}" y="{y:.1}" {more}>{words}</text>"#).expect("a string");
 }
 
-/// The chart.
+/// The chart as SVG.
 #[must_use]
 pub fn svg(points: &[Point]) -> String {
     let (width, mut y) = (LEFT + 2.0 * ACROSS, TOP);
@@ -158,7 +158,7 @@ pub fn svg(points: &[Point]) -> String {
     let mut out = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.0} {height:.0}\" role=\"img\" \
          font-family=\"system-ui, sans-serif\" font-size=\"12\" fill=\"{INK}\">\n\
-         <title>/sync or transactions: what the server spends, and when the service hears of it</title>\n"
+         <title>/sync or transactions: the server's costs, and the time until the appservice receives it</title>\n"
     );
     for ((_, name, colour), x) in WAYS.iter().zip([LEFT, LEFT + 160.0]) {
         writeln!(
@@ -190,7 +190,7 @@ pub fn svg(points: &[Point]) -> String {
             let ends = WAYS.map(|(way, ..)| of(way).next_back().map(value));
             let least = ends.into_iter().flatten().fold(f64::INFINITY, f64::min);
             for ((way, _, colour), end) in WAYS.into_iter().zip(ends) {
-                // The number at the end of the upper line stands above it, the other below.
+                // The number at the end of the upper line is above it, the other one below.
                 let above = end.is_some_and(|value| value > least);
                 panel.line(&mut out, of(way), colour, above);
             }
@@ -205,7 +205,7 @@ fn users(point: &Point) -> f64 {
     f64::from(u32::try_from(point.users).expect("not so many"))
 }
 
-/// One of the small charts.
+/// A panel of the chart.
 struct Panel {
     x: f64,
     y: f64,
@@ -307,7 +307,7 @@ impl Panel {
     }
 }
 
-/// The table.
+/// The table as Markdown.
 #[must_use]
 pub fn table(points: &[Point]) -> String {
     let mut out = String::from(

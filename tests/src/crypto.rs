@@ -1,5 +1,5 @@
-//! Real Olm and Megolm on both sides: the crypto of matrix-rust-sdk, driven by `/sync` for a person and by nothing but
-//! transactions for a bot. It speaks its own version of ruma; the two meet only as JSON on the wire.
+//! Real Olm and Megolm: the crypto crate of matrix-rust-sdk, fed by `/sync` for a user and only by transactions for a bot. It
+//! uses its own version of ruma; the two versions exchange only JSON.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,10 +19,10 @@ use serde_json::{Value, json};
 
 use crate::person::{Answer, Person, segment};
 
-/// A device with keys.
+/// A device with encryption keys.
 pub struct Crypto {
     machine: OlmMachine,
-    /// Who asks the server for it.
+    /// The client of the device.
     pub person: Person,
 }
 
@@ -32,7 +32,7 @@ fn response<R: IncomingResponse>(answer: Answer) -> R {
         .body(answer.body.to_string().into_bytes())
         .expect("a response");
     R::try_from_http_response(response)
-        .unwrap_or_else(|_| panic!("not the answer that was asked for: {}", answer.body))
+        .unwrap_or_else(|_| panic!("an unexpected answer: {}", answer.body))
 }
 
 fn settings() -> DecryptionSettings {
@@ -51,7 +51,7 @@ impl Crypto {
         }
     }
 
-    /// Upload keys, query the users that changed, answer key requests: whatever the machine wants to say.
+    /// Sends the requests that the machine has waiting: uploads of keys, queries for changed users, answers to key requests.
     pub async fn flush(&self) {
         for _ in 0..10 {
             let requests = self
@@ -93,7 +93,7 @@ impl Crypto {
                 self.machine.mark_request_as_sent(id, &answer).await
             }
             AnyOutgoingRequest::ToDeviceRequest(r) => return self.send_to_device(r).await,
-            other => panic!("nobody in these stories sends {other:?}"),
+            other => panic!("no test sends {other:?}"),
         };
         done.expect("the machine takes the answer");
     }
@@ -111,7 +111,7 @@ impl Crypto {
             .expect("the machine takes the answer");
     }
 
-    /// Encrypt a text for these users and send it to the room. Answers the event's id.
+    /// Encrypts a text for these users and sends it to a room. Returns the event id.
     pub async fn say(&self, room: &str, users: &[String], text: &str) -> String {
         let room_id = RoomId::parse(room).expect("a room id");
         let users: Vec<OwnedUserId> = users
@@ -158,10 +158,10 @@ impl Crypto {
         sent["event_id"].as_str().expect("an event id").to_owned()
     }
 
-    /// Decrypt a room event: its text.
+    /// Decrypts a room event and returns its text.
     ///
     /// # Errors
-    /// Why it cannot be decrypted.
+    /// The reason why it cannot be decrypted.
     pub async fn read(&self, room: &str, event: &Value) -> Result<String, String> {
         let room_id = RoomId::parse(room).expect("a room id");
         let raw = Raw::new(event).expect("JSON").cast_unchecked();
@@ -180,7 +180,7 @@ impl Crypto {
             .to_owned())
     }
 
-    /// Take to-device messages, changed device lists and key counts, and say what follows.
+    /// Processes to-device messages, changed device lists and key counts, and sends the requests that follow.
     async fn take(&self, to_device: &Value, lists: &Value, counts: &Value, fallback: &Value) {
         let to_device_events = to_device
             .as_array()
@@ -224,7 +224,7 @@ fn non_null(value: &Value, default: Value) -> Value {
     }
 }
 
-/// A person with a client that keeps `/sync` running.
+/// A user whose client uses `/sync`.
 pub struct CryptoPerson {
     /// The device.
     pub crypto: Crypto,
@@ -232,7 +232,7 @@ pub struct CryptoPerson {
 }
 
 impl CryptoPerson {
-    /// Make the keys of a person's device and upload them.
+    /// Creates and uploads the keys of the user's device.
     pub async fn new(person: Person) -> CryptoPerson {
         let crypto = Crypto::new(person).await;
         crypto.flush().await;
@@ -242,12 +242,12 @@ impl CryptoPerson {
         }
     }
 
-    /// The same, asking at another address.
+    /// Sends requests to another address from now on.
     pub fn move_to(&mut self, base: &str) {
         self.crypto.person = self.crypto.person.moved_to(base);
     }
 
-    /// One `/sync`, taken in: the timeline events of a room that came with it.
+    /// Makes one `/sync` request and processes the answer. Returns the timeline events of a room.
     pub async fn sync(&mut self, room: &str, timeout_ms: u64) -> Vec<Value> {
         let since = self
             .since
@@ -279,14 +279,14 @@ impl CryptoPerson {
     }
 }
 
-/// A bot of an application service, on a device of its own, fed by nothing but transactions.
+/// A bot of an appservice, with a device of its own, fed only by transactions.
 pub struct CryptoBot {
     /// The device.
     pub crypto: Crypto,
 }
 
 impl CryptoBot {
-    /// Make the device through the service, make its keys and upload them.
+    /// Creates the device through the appservice, then creates and uploads its keys.
     pub async fn new(bot: &Person, device: &str) -> CryptoBot {
         bot.put(
             &format!("/devices/{device}"),
@@ -300,12 +300,12 @@ impl CryptoBot {
         CryptoBot { crypto }
     }
 
-    /// The same, asking at another address.
+    /// Sends requests to another address from now on.
     pub fn move_to(&mut self, base: &str) {
         self.crypto.person = self.crypto.person.moved_to(base);
     }
 
-    /// Take in a transaction: what it says to this device, then its events.
+    /// Processes what a transaction contains for this device. Returns the events of the transaction.
     pub async fn take(&self, transaction: &Value) -> Vec<Value> {
         let me = &self.crypto.person;
         let device = me.device_id.as_deref().unwrap_or_default();

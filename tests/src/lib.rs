@@ -1,4 +1,4 @@
-//! The kit that plays the people and the bridges, and writes down what they say: a [`Stage`] is an understudy in this process
+//! The test kit: it plays users and bridges and records their requests. A [`Stage`] is an understudy in the test's process,
 //! with real HTTP over a loopback socket, manual time and counted identifiers.
 
 pub mod bridge;

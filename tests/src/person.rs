@@ -1,4 +1,4 @@
-//! A person: somebody with a token, or an application service that asks.
+//! A client of the server: a user with an access token, or an appservice.
 
 use std::time::{Duration, Instant};
 
@@ -8,15 +8,15 @@ use serde_json::Value;
 use crate::bridge::pause;
 use crate::transcript::Log;
 
-/// No request takes longer than this, long-polls included.
+/// The longest time for a request, long-polls included.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What the server answered.
+/// An answer of the server.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
-    /// The body; `null` where it is no JSON.
+    /// The body; `null` if it is not JSON.
     pub body: Value,
 }
 
@@ -24,7 +24,7 @@ impl Answer {
     /// The body of an answer that must be a success.
     ///
     /// # Panics
-    /// When it is none.
+    /// If it is not a success.
     pub fn ok(self) -> Value {
         assert!(
             (200..300).contains(&self.status),
@@ -33,7 +33,7 @@ impl Answer {
         self.body
     }
 
-    /// That this was refused with this status and `errcode`.
+    /// Asserts that the request was refused with this status and `errcode`.
     pub fn is_refused(&self, status: u16, errcode: &str) {
         assert_eq!(
             (self.status, self.body["errcode"].as_str()),
@@ -43,17 +43,17 @@ impl Answer {
     }
 }
 
-/// Somebody who asks the server.
+/// A client of the server.
 #[derive(Clone)]
 pub struct Person {
-    /// How the transcript calls them: `alice/LAPTOP`.
+    /// The name in the transcript: `alice/LAPTOP`.
     pub name: String,
-    /// Their user id.
+    /// The user id.
     pub user_id: String,
-    /// Their device, if they have one.
+    /// The device id, if the client has a device.
     pub device_id: Option<String>,
     token: String,
-    /// Added to every query: how a service says whom it plays.
+    /// Added to every query: the parameters with which an appservice says for which user it makes a request.
     query: Vec<(String, String)>,
     base: String,
     http: Client,
@@ -61,7 +61,7 @@ pub struct Person {
 }
 
 impl Person {
-    /// Somebody whose words are written down in this log.
+    /// A client whose requests are recorded in `log`.
     #[must_use]
     pub fn new(
         name: &str,
@@ -83,13 +83,13 @@ impl Person {
         }
     }
 
-    /// Somebody outside of any stage, whose words are not written down.
+    /// A client without a [`Stage`](crate::Stage), whose requests are not recorded.
     #[must_use]
     pub fn at(base: &str, user_id: &str, device_id: Option<&str>, token: &str) -> Person {
         Person::new(user_id, user_id, device_id, token, base, Log::default())
     }
 
-    /// Somebody else at the same address, whose words are written down in the same log.
+    /// A client of another user at the same address, whose requests are recorded in the same log.
     #[must_use]
     pub fn another(
         &self,
@@ -108,13 +108,13 @@ impl Person {
         }
     }
 
-    /// The token.
+    /// The access token.
     #[must_use]
     pub fn token(&self) -> &str {
         &self.token
     }
 
-    /// The same service as one of its users, perhaps on a device.
+    /// The same appservice, making requests for one of its users, on a device if one is given.
     #[must_use]
     pub fn playing(&self, user_id: &str, device_id: Option<&str>) -> Person {
         let mut other = self.clone();
@@ -137,7 +137,7 @@ impl Person {
         other
     }
 
-    /// The same, asking at another address, or at the same where another process listens now: on new connections.
+    /// The same client at another address, with new connections. Also needed if another process now listens at the same address.
     #[must_use]
     pub fn moved_to(&self, base: &str) -> Person {
         Person {
@@ -147,7 +147,7 @@ impl Person {
         }
     }
 
-    /// The same, and what is said stays out of the transcript.
+    /// The same client, whose requests are not recorded.
     #[must_use]
     pub fn aside(&self) -> Person {
         Person {
@@ -156,7 +156,7 @@ impl Person {
         }
     }
 
-    /// The same without saying who: no token.
+    /// The same client without an access token.
     #[must_use]
     pub fn anonymous(&self) -> Person {
         let mut other = self.clone();
@@ -164,20 +164,20 @@ impl Person {
         other
     }
 
-    /// Ask with a path below `/_matrix/client/v3` (or a whole one that begins with `/_`).
+    /// Makes a request. `path` is below `/_matrix/client/v3`, unless it begins with `/_`.
     ///
     /// # Panics
-    /// When no answer comes.
+    /// If no answer comes.
     pub async fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
         self.try_ask(method, path, body)
             .await
             .expect("the server answers")
     }
 
-    /// Ask a server that may be gone.
+    /// Makes a request to a server that may have stopped.
     ///
     /// # Errors
-    /// When no answer comes, or half of one: nobody knows whether the request was heard.
+    /// If no answer comes, or only part of one. The server may have processed the request.
     pub async fn try_ask(
         &self,
         method: &str,
@@ -207,15 +207,14 @@ impl Person {
         Ok(answer)
     }
 
-    /// Put this until the server has taken it, over any number of its deaths: the same path and body each time, which is what
-    /// transaction ids are for.
+    /// Repeats a `PUT` with the same path and body until the server has accepted it, also if the server is restarted in between.
     ///
     /// # Panics
-    /// When no server takes it within a minute.
+    /// If no server accepts it within a minute.
     pub async fn put_until_taken(&self, path: &str, body: &Value) -> Value {
         let begun = Instant::now();
         loop {
-            assert!(begun.elapsed() < PATIENCE, "nobody takes PUT {path}");
+            assert!(begun.elapsed() < PATIENCE, "no server accepts PUT {path}");
             match self.try_ask("PUT", path, Some(body)).await {
                 Ok(answer) if answer.status < 500 => return answer.ok(),
                 Ok(_) | Err(_) => pause().await,
@@ -223,10 +222,10 @@ impl Person {
         }
     }
 
-    /// The body of an answer, byte for byte; not written down.
+    /// The body of an answer, byte for byte. The request is not recorded.
     ///
     /// # Panics
-    /// When no answer comes.
+    /// If no answer comes.
     pub async fn text(&self, path: &str) -> String {
         let url = format!("{}{}", self.base, whole(path));
         let asked = self.http.get(url).bearer_auth(&self.token).send();
@@ -234,7 +233,7 @@ impl Person {
         answer.text().await.expect("a whole answer")
     }
 
-    /// Send these very bytes; not written down.
+    /// Makes a request with this body, byte for byte. The request is not recorded.
     pub async fn raw(&self, method: &str, path: &str, body: Vec<u8>) -> Answer {
         let whole = whole(path);
         let method = Method::from_bytes(method.as_bytes()).expect("an HTTP method");
@@ -248,28 +247,28 @@ impl Person {
         send(request).await.expect("the server answers")
     }
 
-    /// `GET`
+    /// Makes a `GET` request.
     pub async fn get(&self, path: &str) -> Answer {
         self.ask("GET", path, None).await
     }
 
-    /// `PUT`
+    /// Makes a `PUT` request.
     pub async fn put(&self, path: &str, body: &Value) -> Answer {
         self.ask("PUT", path, Some(body)).await
     }
 
-    /// `POST`
+    /// Makes a `POST` request.
     pub async fn post(&self, path: &str, body: &Value) -> Answer {
         self.ask("POST", path, Some(body)).await
     }
 
-    /// `DELETE`
+    /// Makes a `DELETE` request.
     pub async fn delete(&self, path: &str) -> Answer {
         self.ask("DELETE", path, None).await
     }
 }
 
-/// A client that keeps its connections and knows no proxy.
+/// An HTTP client that keeps its connections and uses no proxy.
 #[must_use]
 pub fn client() -> Client {
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -292,7 +291,7 @@ async fn send(request: RequestBuilder) -> reqwest::Result<Answer> {
     })
 }
 
-/// The whole of a path, which may leave out where the client-server API begins.
+/// The full path of a path that may be relative to `/_matrix/client/v3`.
 pub(crate) fn whole(path: &str) -> String {
     if path.starts_with("/_") {
         path.to_owned()
@@ -301,7 +300,7 @@ pub(crate) fn whole(path: &str) -> String {
     }
 }
 
-/// Percent-encode one segment of a path.
+/// Percent-encodes a segment of a path.
 #[must_use]
 pub fn segment(text: &str) -> String {
     text.bytes()

@@ -1,5 +1,5 @@
-//! A throw-away PostgreSQL from the installed binaries, shared by all test processes of a run and stopped by itself when the
-//! last one is gone. `UNDERSTUDY_TEST_POSTGRES=postgres://…` names a server to use instead.
+//! A temporary PostgreSQL server, started from the installed binaries. All test processes of a run share it, and it stops when
+//! the last of them has ended. `UNDERSTUDY_TEST_POSTGRES=postgres://…` names a server to use instead.
 
 use std::fs::File;
 use std::net::{TcpListener, TcpStream};
@@ -9,11 +9,11 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Where the server is, and the lock that keeps it alive as long as this process lives.
+/// The URL of the server, and the lock that keeps it running as long as this process runs.
 static SERVER: OnceLock<(String, Option<File>)> = OnceLock::new();
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
-/// The URL of a new, empty database.
+/// Creates an empty database. Returns its URL.
 #[must_use]
 pub fn new_database() -> String {
     let (server, _) = SERVER.get_or_init(server);
@@ -38,10 +38,10 @@ pub fn new_database() -> String {
     format!("{server}/{name}")
 }
 
-/// Run a statement as the superuser.
+/// Executes a statement as the superuser.
 ///
 /// # Panics
-/// When it fails.
+/// If the statement fails.
 pub fn query(url: &str, sql: &str) {
     let done = Command::new(binary("psql"))
         .args([url, "-q", "-c", sql])
@@ -74,7 +74,7 @@ fn server() -> (String, Option<File>) {
     }
     let home = std::env::temp_dir().join("understudy-test-postgres");
     std::fs::create_dir_all(&home).expect("a folder");
-    // Whoever holds `use` keeps the server; whoever holds `start` may look for it and start it.
+    // A process that holds the lock `use` keeps the server running; one that holds `start` may look for a server and start one.
     let lock = |name: &str| {
         File::options()
             .create(true)
@@ -99,7 +99,7 @@ fn running_port(home: &Path) -> Option<u16> {
     TcpStream::connect(("127.0.0.1", port)).ok().map(|_| port)
 }
 
-/// Make a cluster and start it under a shell that stops it when nobody uses it any more.
+/// Creates a cluster and starts the server, under a shell that stops it when no process holds the lock `use`.
 fn start(home: &Path) -> u16 {
     let port = TcpListener::bind("127.0.0.1:0")
         .and_then(|l| l.local_addr())
@@ -107,7 +107,7 @@ fn start(home: &Path) -> u16 {
         .port();
     let data = home.join(format!("data-{port}"));
     let (initdb, postgres) = (binary("initdb"), binary("postgres"));
-    // The server refuses to run as root.
+    // PostgreSQL refuses to run as root.
     let root = Command::new("id")
         .arg("-u")
         .output()
@@ -139,7 +139,7 @@ fn start(home: &Path) -> u16 {
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     let mut shell = shell.spawn().expect("a shell");
-    // It outlives this process when others still use its server; while this one lives, somebody hears it end.
+    // The shell outlives this process if others use its server. While this process runs, the thread reaps the shell.
     std::thread::spawn(move || shell.wait());
     let begun = Instant::now();
     while !answers(port) {
@@ -150,7 +150,7 @@ fn start(home: &Path) -> u16 {
         );
         std::thread::park_timeout(Duration::from_millis(50));
     }
-    std::fs::write(home.join("port"), port.to_string()).expect("the port is noted");
+    std::fs::write(home.join("port"), port.to_string()).expect("the port is stored");
     port
 }
 

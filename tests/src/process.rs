@@ -1,4 +1,4 @@
-//! The real binary in a process of its own, which may be killed.
+//! The real binary in a process of its own, which a test can kill.
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
@@ -11,15 +11,15 @@ use serde_json::Value;
 /// A server in a process of its own.
 pub struct Process {
     child: Child,
-    /// Kept open: a server must not find that nobody listens to it.
-    _words: BufReader<ChildStdout>,
-    /// Where it listens.
+    /// Kept open, because the server fails if its standard output is closed.
+    _stdout: BufReader<ChildStdout>,
+    /// The URL at which it listens.
     pub base: String,
-    /// How long it took from the start of the process until it was ready.
+    /// The time from the start of the process until it was ready.
     pub ready_after: Duration,
 }
 
-/// A port that was free a moment ago.
+/// A port that was free when this was called.
 #[must_use]
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0")
@@ -28,7 +28,7 @@ pub fn free_port() -> u16 {
         .port()
 }
 
-/// The binary that was built beside this test.
+/// The binary that was built in the same profile as this test.
 #[must_use]
 pub fn binary() -> PathBuf {
     let me = std::env::current_exe().expect("this program has a path");
@@ -48,8 +48,8 @@ pub fn binary() -> PathBuf {
 }
 
 impl Process {
-    /// Start `program` with these arguments, after which it is a development server on this folder and port, and wait until it
-    /// says that it is ready.
+    /// Starts `program` with these arguments, which make it a development server with this folder and port, and waits until it
+    /// reports that it is ready.
     #[must_use]
     pub fn start(mut program: Command, data: &Path, port: u16, more: &[&str]) -> Process {
         let begun = Instant::now();
@@ -63,29 +63,29 @@ impl Process {
             .stdout(Stdio::piped())
             .spawn()
             .expect("the server starts");
-        let out = child.stdout.take().expect("its words");
+        let out = child.stdout.take().expect("its standard output");
         let mut line = String::new();
-        let mut words = BufReader::new(out);
-        words.read_line(&mut line).expect("its first line");
+        let mut stdout = BufReader::new(out);
+        stdout.read_line(&mut line).expect("its first line");
         assert!(
             line.contains("is ready at"),
             "the server did not start: {line:?}"
         );
         Process {
             child,
-            _words: words,
+            _stdout: stdout,
             base: format!("http://127.0.0.1:{port}"),
             ready_after: begun.elapsed(),
         }
     }
 
-    /// Its process id.
+    /// The process id.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// SIGKILL: no clean-up, no last words.
+    /// Kills the process with SIGKILL, so that it cannot clean up.
     pub fn kill(&mut self) {
         self.child.kill().expect("it can be killed");
         self.child.wait().expect("it is gone");
@@ -99,7 +99,7 @@ impl Drop for Process {
     }
 }
 
-/// The people of a development server, as it keeps them in its folder.
+/// The users of a development server, as it stores them in its folder.
 #[must_use]
 pub fn people(data: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(data.join("people.json")).expect("the people of the server");

@@ -1,4 +1,4 @@
-//! Ed25519 keys that are the same on every run, and what they sign: keys of devices and cross-signing keys in transcripts.
+//! Ed25519 keys that are the same in every run, and objects that they sign: device keys and cross-signing keys in transcripts.
 
 use ruma::CanonicalJsonObject;
 use ruma::serde::Base64;
@@ -6,10 +6,10 @@ use ruma::serde::base64::Standard;
 use ruma::signatures::{Ed25519KeyPair, sign_json};
 use serde_json::{Value, json};
 
-/// An Ed25519 key, with a name of its own or named after itself.
+/// An Ed25519 key of a device, or a cross-signing key, whose name is its public key.
 pub struct Key {
     pair: Ed25519KeyPair,
-    /// The public key, base64.
+    /// The public key in base64.
     pub public: String,
     /// The name under which it signs: `ed25519:` and a device id or the public key.
     pub id: String,
@@ -17,7 +17,7 @@ pub struct Key {
 
 impl Key {
     fn new(seed: u8, name: Option<&str>) -> Key {
-        // An Ed25519 private key as PKCS#8 version 1 wraps it: a fixed head and the seed (RFC 8410).
+        // An Ed25519 private key as PKCS#8 version 1: a fixed prefix and the seed (RFC 8410).
         let head = [
             0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20,
         ];
@@ -38,13 +38,13 @@ impl Key {
         Key::new(seed, Some(device))
     }
 
-    /// A cross-signing key, which is named after itself.
+    /// A cross-signing key.
     #[must_use]
     pub fn cross_signing(seed: u8) -> Key {
         Key::new(seed, None)
     }
 
-    /// The object with this key's signature over it, as one of the user's.
+    /// Signs an object as the user.
     #[must_use]
     pub fn signs(&self, user: &str, object: Value) -> Value {
         let mut object: CanonicalJsonObject =
@@ -53,13 +53,13 @@ impl Key {
         serde_json::to_value(object).expect("JSON")
     }
 
-    /// This key as the user's cross-signing key for a usage.
+    /// The object that declares this key as the user's cross-signing key for a usage.
     #[must_use]
     pub fn as_cross_signing_key(&self, user: &str, usage: &str) -> Value {
         json!({"user_id": user, "usage": [usage], "keys": {&self.id: self.public}})
     }
 
-    /// The identity keys of the device whose key this is, signed by it.
+    /// The identity keys of a device with this key, signed with it.
     #[must_use]
     pub fn device_keys(&self, user: &str, device: &str) -> Value {
         let algorithms = ["m.olm.v1.curve25519-aes-sha2", "m.megolm.v1.aes-sha2"];
@@ -71,7 +71,7 @@ impl Key {
         self.signs(user, unsigned)
     }
 
-    /// A one-time key, signed by this device key.
+    /// A one-time key, signed with this device key.
     #[must_use]
     pub fn one_time_key(&self, user: &str, key: &str) -> Value {
         self.signs(user, json!({"key": key}))

@@ -1,4 +1,4 @@
-//! The stage: an understudy with manual time and counted identifiers, and the people and bridges on it.
+//! A stage: an understudy in the test's process, with manual time and counted identifiers, and its users and bridges.
 
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -21,10 +21,10 @@ use crate::person::Person;
 use crate::postgres;
 use crate::transcript::Log;
 
-/// Where the stage's time stands still at first: 2025-01-01T00:00:00Z.
+/// The time at which a stage starts: 2025-01-01T00:00:00Z.
 pub const START: i64 = 1_735_689_600_000;
 
-/// An understudy in this process.
+/// An understudy in the test's process.
 pub struct Stage {
     running: Option<Running>,
     options: Options,
@@ -32,7 +32,7 @@ pub struct Stage {
     folder: tempfile::TempDir,
 }
 
-/// Which engine the suite runs on: `UNDERSTUDY_TEST_ENGINE`, `sqlite` unless it says `postgres`.
+/// Whether the suite runs on PostgreSQL: `UNDERSTUDY_TEST_ENGINE` is `postgres`. The default is `sqlite`.
 #[must_use]
 pub fn on_postgres() -> bool {
     match std::env::var("UNDERSTUDY_TEST_ENGINE").as_deref() {
@@ -42,7 +42,7 @@ pub fn on_postgres() -> bool {
     }
 }
 
-/// The URL of a new, empty database of the engine that the suite runs on.
+/// Creates an empty database on the engine that the suite runs on. Returns its URL.
 #[must_use]
 pub fn new_database(folder: &std::path::Path) -> String {
     if on_postgres() {
@@ -53,17 +53,17 @@ pub fn new_database(folder: &std::path::Path) -> String {
 }
 
 impl Stage {
-    /// With the proposals switched on that are on by default.
+    /// A stage with the proposals that are on by default.
     pub async fn new() -> Stage {
         Stage::with_mscs(&mscs::by_default()).await
     }
 
-    /// With these proposals switched on.
+    /// A stage with these proposals.
     pub async fn with_mscs(numbers: &[u16]) -> Stage {
         Stage::with(numbers, |_| {}).await
     }
 
-    /// With these proposals, and whatever else the story needs.
+    /// A stage with these proposals and with changed options.
     pub async fn with(numbers: &[u16], change: impl FnOnce(&mut Options)) -> Stage {
         let folder = tempfile::tempdir().expect("a folder");
         let appservices = folder.path().join("appservices");
@@ -75,11 +75,11 @@ impl Stage {
             server_name: "test".try_into().expect("a server name"),
             observe: None,
             proposals,
-            // As cheap as argon2 goes: these passwords protect nobody.
+            // The lowest cost that argon2 allows, because these passwords protect nothing.
             password_cost: (8, 1),
             default_room_version: "11".to_owned(),
             open_registration: true,
-            // What is told to services is told by the story, not by who happens to sync.
+            // Off, because with presence each `/sync` of a user would send something to appservices.
             presence: false,
         };
         let mut options = Options {
@@ -114,49 +114,49 @@ impl Stage {
         self.running.as_ref().expect("the server runs")
     }
 
-    /// The server's limits, and what was used of them.
+    /// The server's limits, with their present use.
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.running().limits
     }
 
-    /// The server's parts, for a look inside.
+    /// The server's state.
     #[must_use]
     pub fn app(&self) -> &App {
         &self.running().app
     }
 
-    /// Where the server listens.
+    /// The URL at which the server listens.
     #[must_use]
     pub fn base(&self) -> String {
         format!("http://{}", self.running().addr)
     }
 
-    /// Stop the server and start it again on the same database: everybody's tokens stay good, the address changes.
+    /// Stops the server and starts it again on the same database. Access tokens stay valid; the address changes.
     pub async fn restart(&mut self) {
         self.quiet().await;
         if let Some(running) = self.running.take() {
             running.stop().await;
         }
         self.log.new_server();
-        // A store that is let go of is locked until its last thread ends; the new one waits for that.
+        // A store locks its database until its last thread ends. The new one waits for that.
         self.running = Some(start(&self.options).await);
         self.quiet().await;
     }
 
-    /// Stop the server and start it again with something else switched on.
+    /// Stops the server and starts it again with changed options.
     pub async fn restart_with(&mut self, change: impl FnOnce(&mut Options)) {
         change(&mut self.options);
         self.restart().await;
     }
 
-    /// The folder of registrations.
+    /// The folder of registration files.
     #[must_use]
     pub fn registrations(&self) -> PathBuf {
         self.folder.path().join("appservices")
     }
 
-    /// A person with a device.
+    /// Registers a user with a device.
     pub async fn person(&self, name: &str, device: &str) -> Person {
         let register = Register {
             by: Registrant::Operator {
@@ -182,7 +182,7 @@ impl Stage {
         )
     }
 
-    /// The same person on another device.
+    /// Logs a user in on another device.
     pub async fn log_in(&self, name: &str, device: &str) -> Person {
         let credentials = actors::accounts::Credentials::Password {
             user: name.to_owned(),
@@ -207,7 +207,7 @@ impl Stage {
         )
     }
 
-    /// Somebody known, at the server's address of now.
+    /// The same client, at the server's present address.
     #[must_use]
     pub fn again(&self, person: &Person) -> Person {
         person.moved_to(&self.base())
@@ -220,7 +220,7 @@ impl Stage {
             .await
     }
 
-    /// A bridge whose registration has these keys besides, or instead of, the usual ones.
+    /// A bridge whose registration has these keys in addition to the usual ones, or in place of them.
     pub async fn bridge_with(&self, id: &str, keys: Value) -> Bridge {
         let trace = self.app().actors.env.trace.clone();
         let receiver =
@@ -250,7 +250,7 @@ impl Stage {
         }
     }
 
-    /// A room of a person and a bridge's bot, which the bridge has been told of.
+    /// Creates a room with a user and a bridge's bot, and waits until the bridge has received its events.
     pub async fn shared_room(&self, owner: &Person, bridge: &Bridge) -> String {
         let invite = json!({"invite": [bridge.bot.user_id]});
         let room = owner.creates(invite).await;
@@ -260,7 +260,7 @@ impl Stage {
         room
     }
 
-    /// Write a registration file and wait until it is in force. JSON is YAML.
+    /// Writes a registration file and waits until it is in force. The file is JSON, which is valid YAML.
     pub async fn register(&self, id: &str, registration: &Value) {
         std::fs::write(self.registration_file(id), registration.to_string())
             .expect("the file is written");
@@ -268,7 +268,7 @@ impl Stage {
         assert!(loaded.problems.is_empty(), "{:?}", loaded.problems);
     }
 
-    /// Where the registration of this id stands.
+    /// The path of the registration file of this id.
     #[must_use]
     pub fn registration_file(&self, id: &str) -> PathBuf {
         self.folder
@@ -277,7 +277,7 @@ impl Stage {
             .join(format!("{id}.yaml"))
     }
 
-    /// Read the folder now.
+    /// Reads the folder of registration files now.
     pub async fn reload(&self) -> actors::appservices::Loaded {
         let loaded = ask(&self.app().actors.appservices, Reload)
             .await
@@ -286,26 +286,26 @@ impl Stage {
         loaded
     }
 
-    /// The next step of the story: what was said before belongs to the step before.
+    /// Begins a step of the transcript, once everything that belongs to the step before has happened.
     pub async fn step(&self, what: &str) {
         self.quiet().await;
         self.log.step(what);
     }
 
-    /// Move time on, and let everything happen that was waiting for it.
+    /// Advances the time, and waits until everything that was due has happened.
     pub async fn advance(&self, time: Duration) {
         self.quiet().await;
         self.options.clock.advance(time);
         self.quiet().await;
     }
 
-    /// Wait until nothing is under way that does not wait for the world outside, and take down what the actors said.
+    /// Waits until the server is idle, except for work that waits for the outside, and records what the actors did.
     pub async fn quiet(&self) {
         self.settle().await;
         self.log.collect(&self.app().actors.env.trace);
     }
 
-    /// Wait until nothing is under way. On the arbiter's own thread: when this looks, every mailbox has been read.
+    /// Waits until the server is idle. Runs on the thread of the actors: when it continues, every mailbox has been read.
     async fn settle(&self) {
         let env = &self.app().actors.env;
         let (mut still, mut version) = (0, env.trace.version());
@@ -320,13 +320,13 @@ impl Stage {
             }
         }
         panic!(
-            "the stage does not come to rest: {} under way, {} writes wait",
+            "the server does not become idle: {} messages in progress, {} writes waiting",
             env.trace.under_way(),
             env.store.waiting()
         );
     }
 
-    /// Compare the whole story with its snapshot.
+    /// Compares the transcript with its snapshot.
     pub async fn transcript(&self, name: &str) {
         self.quiet().await;
         let mut settings = insta::Settings::new();

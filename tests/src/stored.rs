@@ -1,4 +1,4 @@
-//! Databases that an earlier version left, kept as SQL: what it was owed then must be delivered by the version of now.
+//! Databases of earlier versions, stored as SQL. The present version must deliver what was owed in them.
 
 use std::path::Path;
 
@@ -8,20 +8,20 @@ use diesel::{Connection, SqliteConnection};
 use crate::postgres;
 use crate::stage::{new_database, on_postgres};
 
-/// A database as an earlier version wrote it, for each engine: statements that make its tables and rows.
+/// A database of an earlier version as SQL statements, for each engine.
 #[derive(Debug, Clone, Copy)]
 pub struct Stored {
-    /// For SQLite.
+    /// The statements for SQLite.
     pub sqlite: &'static str,
-    /// For PostgreSQL.
+    /// The statements for PostgreSQL.
     pub postgres: &'static str,
 }
 
 impl Stored {
-    /// Make it anew on the engine that the suite runs on, and answer its URL.
+    /// Creates the database on the engine that the suite runs on. Returns its URL.
     ///
     /// # Panics
-    /// When the engine refuses it.
+    /// If a statement fails.
     #[must_use]
     pub fn restore(self, folder: &Path) -> String {
         let url = new_database(folder);

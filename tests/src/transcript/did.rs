@@ -1,11 +1,11 @@
-//! What the actors did: messages, writes and wakes, put together so that timing does not show.
+//! What the actors did, from their trace: messages, writes and wakes, grouped so that the result does not depend on timing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use actors::runtime::trace::Seen;
 use serde_json::Value;
 
-/// Messages without content, or whose content the bridge's own lane shows.
+/// Messages without content, and messages whose content is shown as a request to a bridge.
 const LEFT_OUT: [&str; 5] = [
     "InterestAdded",
     "LogAppended",
@@ -14,10 +14,10 @@ const LEFT_OUT: [&str; 5] = [
     "DeviceSeen",
 ];
 
-/// Rows of messages that their device has acknowledged, and that stay for services.
+/// The name of the rows of messages that their device has acknowledged and that stay for appservices.
 const FOR_SERVICES: &str = "inbox for services";
 
-/// A message between actors, and what its receiver wrote because of it.
+/// A message between actors, and the rows that its receiver wrote because of it.
 pub(super) struct Message {
     from: String,
     to: String,
@@ -36,13 +36,13 @@ impl Message {
         self.what.is_empty()
     }
 
-    /// The actor, where this stands for writes that no message led to.
+    /// The name of the actor, if this stands for writes that no message caused.
     pub(super) fn actor_of_bare(&self) -> Option<&str> {
         self.is_bare().then_some(&self.to)
     }
 }
 
-/// How many rows became more or fewer, by what they are.
+/// The numbers of rows added minus removed, by name.
 #[derive(Default, Clone)]
 pub(super) struct Rows(BTreeMap<String, i64>);
 
@@ -55,7 +55,7 @@ impl Rows {
         Rows(serde_json::from_str(seen.body.get()).expect("rows by name"))
     }
 
-    /// Take the rows whose name begins so: the rest of each name, and how many.
+    /// Takes the rows whose name begins with `begin`. Returns the rest of each name, and the number.
     fn take(&mut self, begin: &str) -> Vec<(String, i64)> {
         let (taken, rest) = std::mem::take(&mut self.0)
             .into_iter()
@@ -90,7 +90,7 @@ impl std::fmt::Display for Rows {
     }
 }
 
-/// What was done because of one request, or because of none.
+/// What was done because of one request, or without one.
 #[derive(Default)]
 pub(super) struct Done {
     pub(super) messages: Vec<Message>,
@@ -123,7 +123,7 @@ impl Done {
         }
     }
 
-    /// A write belongs to the last message to its actor.
+    /// Assigns a write to the last message to its actor.
     fn wrote(&mut self, actor: &str, rows: Rows) {
         let led_to_it = self.messages.iter_mut().rev().find(|m| m.to == actor);
         if let Some(message) = led_to_it {
@@ -141,7 +141,7 @@ impl Done {
         });
     }
 
-    /// `wakes irc; /sync of @irc_bob:test`, or nothing.
+    /// `wakes irc; /sync of @irc_bob:test`; `None` if nothing was woken.
     pub(super) fn wakes(&self) -> Option<String> {
         let list = |names: &BTreeSet<String>| names.iter().cloned().collect::<Vec<_>>().join(", ");
         match (self.senders.is_empty(), self.syncs.is_empty()) {
@@ -157,29 +157,29 @@ impl Done {
     }
 }
 
-/// What a step did, by what it belongs to.
+/// What was done in a step, by cause.
 #[derive(Default)]
 pub(super) struct Step {
-    /// By the number of the request that caused it.
+    /// By the number of the request that caused it, with the request's method and path.
     requests: BTreeMap<u64, (String, Done)>,
-    /// By service and transaction.
+    /// By appservice and id of the transaction.
     transactions: BTreeMap<(String, String), Transaction>,
-    /// What no request caused: by actor, the rows of all its writes together.
+    /// Without a request: the rows of all writes, by actor.
     rows: BTreeMap<String, Rows>,
-    /// What no request caused: messages.
+    /// Without a request: the messages.
     messages: Vec<Message>,
-    /// The senders that were woken without a request.
+    /// Without a request: the senders that were woken.
     senders: BTreeSet<String>,
 }
 
-/// What became of a transaction.
+/// What happened to a transaction.
 #[derive(Default)]
 pub(super) struct Transaction {
-    /// How many owed rows it carries, where it was frozen now.
+    /// The number of owed rows that it carries, if it was frozen in this step.
     pub(super) frozen: Option<i64>,
     pub(super) acknowledged: bool,
-    /// What the sender told others once it was acknowledged, and what they wrote.
-    pub(super) told: Done,
+    /// The messages that the sender sent after the acknowledgement, and the rows that their receivers wrote.
+    pub(super) effects: Done,
 }
 
 impl Step {
@@ -204,21 +204,21 @@ impl Step {
         }
         if let ("transaction", Some(service), Some(id)) = (first, cause.next(), cause.next()) {
             let key = (service.to_owned(), id.to_owned());
-            let told = &mut self.transactions.entry(key).or_default().told;
+            let effects = &mut self.transactions.entry(key).or_default().effects;
             if seen.what != "Write" {
-                return told.take(seen);
+                return effects.take(seen);
             }
             let mut rows = Rows::of(seen);
-            // Whether a row stays for another service depends on which of them was quicker.
+            // Whether a row stays for another appservice depends on which of them acknowledged first.
             let all = self.rows.entry(seen.from.to_owned()).or_default();
             for (name, more) in rows.take(FOR_SERVICES) {
                 all.add(&format!("{FOR_SERVICES}{name}"), more);
             }
-            return told.wrote(seen.from, rows);
+            return effects.wrote(seen.from, rows);
         }
         match seen.what {
             "Write" => self.wrote(seen),
-            // A sender that was held back is woken or not, depending on what was quicker.
+            // Whether a sender that was held back is woken depends on timing.
             "WakeSender" | "WakeSync" if seen.from != "wake" || seen.what == "WakeSync" => {}
             "WakeSender" => {
                 let mut done = Done::default();
@@ -254,7 +254,7 @@ impl Step {
         }
     }
 
-    /// What the first request with this method and path did, if it did anything.
+    /// Takes what the first request with this method and path did, if it did anything.
     pub(super) fn request(&mut self, method: &str, path: &str) -> Option<Done> {
         let is_it = |cause: &str| {
             let (asked, template) = cause.split_once(' ').unwrap_or_default();
@@ -265,7 +265,7 @@ impl Step {
         self.requests.remove(&request).map(|(_, done)| done)
     }
 
-    /// What became of a transaction until its next request was answered so.
+    /// Takes what happened to a transaction up to the request that got this answer. After a failed request, only the freezing.
     pub(super) fn transaction(&mut self, service: &str, id: &str, answer: &str) -> Transaction {
         let key = (service.to_owned(), id.to_owned());
         let Some(mut became) = self.transactions.remove(&key) else {
@@ -282,7 +282,7 @@ impl Step {
         }
     }
 
-    /// What is left: done without a request, by a request whose entry stands in no step, or for a transaction that was not sent.
+    /// What remains: done without a request, by a request that belongs to no step, or for a transaction that was not sent.
     pub(super) fn rest(self) -> (Vec<Message>, Vec<String>) {
         let mut messages = self.messages;
         let mut lines = Vec::new();
@@ -292,7 +292,7 @@ impl Step {
         }
         for ((service, id), transaction) in self.transactions {
             lines.extend(transaction.frozen.map(|rows| frozen(&service, &id, rows)));
-            messages.extend(transaction.told.messages);
+            messages.extend(transaction.effects.messages);
         }
         let rows = self.rows.iter().filter(|(_, rows)| !rows.is_empty());
         lines.extend(rows.map(|(actor, rows)| format!("{actor}: {rows}")));
@@ -312,13 +312,14 @@ pub(super) fn frozen(service: &str, id: &str, rows: i64) -> String {
     }
 }
 
-/// Whether a message is part of the story. What a bridge answered its own lane shows; where no answer came, nothing else says so.
+/// Whether the transcript shows a message. The answer of a bridge is shown with the request to it; only a failed request has no
+/// such entry.
 fn is_shown(seen: &Seen) -> bool {
     let is_answered = seen.what == "Answered" && seen.body.get().contains("\"Failed\"");
     !LEFT_OUT.contains(&seen.what) && (seen.what != "Answered" || is_answered)
 }
 
-/// Whether a path is one of a template such as `/devices/{device_id}`.
+/// Whether a path matches a template such as `/devices/{device_id}`.
 fn fits(template: &str, path: &str) -> bool {
     let (template, path) = (template.split('/'), path.split('/'));
     template.clone().count() == path.clone().count()

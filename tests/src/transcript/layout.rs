@@ -1,22 +1,22 @@
-//! JSON at a width that can be read: the members stay in their order and fill lines of [`WIDTH`] columns.
+//! Formats JSON for readers: members keep their order and fill lines of [`WIDTH`] columns.
 
-/// The columns of a line. A single value that is longer is not broken.
+/// The columns of a line. A single longer value is not broken.
 pub(super) const WIDTH: usize = 120;
 
-/// A piece of JSON text.
+/// A JSON value as text.
 enum Node<'a> {
-    /// A string, a number, a word; or text that is no JSON.
+    /// A string, a number or a literal; or a text that is not JSON.
     Leaf(&'a str),
-    /// Members with their keys, or elements with empty ones.
+    /// The members of an object with their keys, or the elements of an array with empty keys.
     Container(char, Vec<(&'a str, Node<'a>)>, char),
 }
 
-/// This JSON without the `unsigned` of events.
+/// Removes `unsigned` from the events in a JSON text.
 pub(super) fn without_unsigned(json: &str) -> String {
     inline(&Node::of(json))
 }
 
-/// Some words and JSON behind them, in lines that stand in so far.
+/// Formats a heading followed by JSON, indented by `indent` columns.
 pub(super) fn lines(head: &str, json: &str, indent: usize) -> String {
     let mut page = Page {
         text: " ".repeat(indent),
@@ -40,7 +40,7 @@ impl<'a> Node<'a> {
     }
 }
 
-/// Reads JSON that is known to be well formed; anything else becomes a leaf.
+/// Reads well-formed JSON; anything else becomes a leaf.
 struct Reader<'a>(&'a str);
 
 impl<'a> Reader<'a> {
@@ -112,7 +112,7 @@ impl Page {
         self.column = indent;
     }
 
-    /// Put a value here; what follows it on its last line takes so many columns.
+    /// Writes a value here. `after` is the number of columns that follow on its last line.
     fn put(&mut self, node: &Node<'_>, indent: usize, after: usize) {
         let inline = inline(node);
         let fits = |column: usize, after| column + inline.chars().count() + after <= WIDTH;

@@ -1,5 +1,5 @@
-//! What is recorded of a conversation: the requests of people, what the actors did because of them, and the requests to bridges. The
-//! text of it, the transcript, is explained in `tests/snapshots/README.md`.
+//! The record of a test: the requests of clients, what the actors did because of them, and the requests to bridges.
+//! `tests/snapshots/README.md` explains its text, the transcript.
 
 mod did;
 mod layout;
@@ -13,17 +13,17 @@ use serde_json::Value;
 
 use crate::person::whole;
 
-/// Shown instead of the body of a request that was sent before.
+/// Shown in place of the body of a request that was sent before.
 pub const SAME: &str = "(the same bytes)";
 
-/// Who made a request, and what it was.
+/// The kind of a request.
 #[derive(Debug, Clone)]
 enum Kind {
-    /// A person asked the server: method and whole path.
+    /// A client's request to the server: method and full path.
     Asked(String, String),
-    /// The server put a question to a bridge.
+    /// A question of the server to a bridge.
     Question,
-    /// The server sent a bridge a transaction, whose id this is, or a ping.
+    /// A transaction to a bridge, with its id, or a ping.
     Transaction(Option<String>),
 }
 
@@ -35,7 +35,7 @@ struct Entry {
     line: String,
     body: String,
     kind: Kind,
-    /// What was answered, and in which step.
+    /// The step in which the request was answered, and the answer.
     answer: Option<(usize, String)>,
 }
 
@@ -44,7 +44,7 @@ impl Entry {
         self.lane == lane && !matches!(self.kind, Kind::Asked(..))
     }
 
-    /// Whether it came in an earlier step and was answered in this one.
+    /// Whether the request came in an earlier step and was answered in this one.
     fn is_late_in(&self, step: usize) -> bool {
         self.step < step && self.answered_in(step).is_some()
     }
@@ -59,12 +59,12 @@ impl Entry {
 struct State {
     steps: Vec<String>,
     entries: Vec<Entry>,
-    /// What the actors did in each step, in order.
+    /// What the actors did, each with its step, in order.
     seen: Vec<(usize, Seen)>,
     last_seen: u64,
 }
 
-/// What was recorded so far; clones share it.
+/// The record so far. Clones share it.
 #[derive(Clone, Default)]
 pub struct Log(Arc<Mutex<State>>);
 
@@ -73,7 +73,7 @@ impl Log {
         f(&mut self.0.lock().expect("no panic while recording"))
     }
 
-    /// A new step of the story begins.
+    /// Begins a step.
     pub fn step(&self, what: &str) {
         self.with(|s| s.steps.push(what.to_owned()));
     }
@@ -92,7 +92,7 @@ impl Log {
         })
     }
 
-    /// A person asks the server.
+    /// Records a client's request to the server. Returns the number of its entry.
     pub(crate) fn asks(&self, lane: &str, method: &str, path: &str, body: Option<&Value>) -> usize {
         let without_query = path.split('?').next().unwrap_or(path);
         let kind = Kind::Asked(method.to_owned(), whole(without_query));
@@ -100,12 +100,12 @@ impl Log {
         self.begin(lane, format!("{method} {path}"), body, kind)
     }
 
-    /// A question of the server arrives at a bridge.
+    /// Records a question of the server to a bridge. Returns the number of its entry.
     pub(crate) fn question(&self, lane: &str, line: String, body: &str) -> usize {
         self.begin(lane, line, body.to_owned(), Kind::Question)
     }
 
-    /// A transaction or a ping arrives at a bridge.
+    /// Records a transaction or a ping to a bridge. Returns the number of its entry.
     pub fn transaction(&self, lane: &str, line: String, body: &str) -> usize {
         let id = line
             .split_once("/transactions/")
@@ -113,7 +113,7 @@ impl Log {
         self.begin(lane, line, body.to_owned(), Kind::Transaction(id))
     }
 
-    /// A request is answered.
+    /// Records the answer to a request.
     pub fn answered(&self, entry: usize, status: u16, body: &str) {
         self.with(|s| {
             let answer = format!("{status} {body}").trim_end().to_owned();
@@ -121,7 +121,7 @@ impl Log {
         });
     }
 
-    /// Take what the actors did since the last time.
+    /// Records what the actors did since the last call.
     pub fn collect(&self, trace: &Trace) {
         self.with(|s| {
             let step = s.steps.len();
@@ -132,12 +132,12 @@ impl Log {
         });
     }
 
-    /// Another server counts what its actors do from the start.
+    /// Records that a new server runs, which numbers the actions of its actors from the start.
     pub fn new_server(&self) {
         self.with(|s| s.last_seen = 0);
     }
 
-    /// The transcript. What came before the first step set the stage and is left out.
+    /// The transcript. Leaves out what happened before the first step.
     #[must_use]
     pub fn text(&self) -> String {
         self.with(|s| {

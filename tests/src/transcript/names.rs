@@ -1,29 +1,29 @@
-//! Short names for what is long and says nothing: `$1` for the hash of an event, `T1` for a transaction's id, and the beginning of keys
-//! and signatures.
+//! Short names for long identifiers: `$1` for the hash of an event, `T1` for the id of a transaction, and the first characters
+//! of keys and signatures.
 
 use std::collections::BTreeMap;
 
-/// The names that were given so far, in the order in which the transcript shows them.
+/// The names assigned so far, in the order in which the transcript shows them.
 #[derive(Default)]
 pub(super) struct Names {
     events: BTreeMap<String, usize>,
     transactions: BTreeMap<String, usize>,
 }
 
-/// The characters of hashes, keys and signatures, with either alphabet of base64.
+/// Whether a character belongs to one of the two alphabets of base64, in which hashes, keys and signatures are written.
 fn is_base64(c: char) -> bool {
     c.is_ascii_alphanumeric() || "+/-_".contains(c)
 }
 
-/// The length of a hash or a key, and of a signature, in base64.
+/// The lengths in base64 of a hash or a key, and of a signature.
 const KEY: usize = 43;
 const SIGNATURE: usize = 86;
 
-/// The digits of a transaction's id.
+/// The number of digits of a transaction's id.
 const TRANSACTION: usize = 16;
 
 impl Names {
-    /// The text with short names.
+    /// Replaces long identifiers in a text.
     pub(super) fn shorten(&mut self, text: &str) -> String {
         let mut out = String::new();
         let mut rest = text;
@@ -43,7 +43,8 @@ impl Names {
         out
     }
 
-    /// A run of characters of base64: a key, a signature, a path that ends with a transaction's id, or something else.
+    /// The short name for a run of base64 characters: a key, a signature, a path that ends with a transaction's id, or something
+    /// else.
     fn name(&mut self, run: &str) -> String {
         if [KEY, SIGNATURE].contains(&run.len())
             && run.contains(|c: char| c.is_ascii_digit())
@@ -64,7 +65,7 @@ fn run(text: &str) -> &str {
     &text[..text.find(|c| !is_base64(c)).unwrap_or(text.len())]
 }
 
-/// The hash that a text begins with.
+/// The hash at the start of a text.
 fn hash(text: &str) -> Option<&str> {
     let run = run(text);
     (run.len() == KEY).then_some(run)

@@ -1,4 +1,5 @@
-//! One step of a story as text: people first, each request with what it caused; then what no request caused; then each bridge.
+//! Formats one step of a transcript: first the clients' requests with what they caused, then what no request caused, then the
+//! requests to each bridge.
 
 use std::collections::BTreeSet;
 
@@ -10,15 +11,15 @@ use super::layout;
 use super::names::Names;
 use super::{Entry, Kind};
 
-/// How far the parts of an entry stand in.
+/// The indentation of the parts of an entry, in columns.
 const BODY: usize = 2;
 const MESSAGE: usize = 4;
 const ROWS: usize = 6;
 
-/// A member of a message that stands in the request too, and is longer than this, is not shown again.
+/// A member of a message that the request contains too is shown again only if it is not longer than this.
 const SHORT: usize = 30;
 
-/// Writes a transcript, step by step.
+/// Writes a transcript step by step.
 #[derive(Default)]
 pub(super) struct Writer {
     out: String,
@@ -38,7 +39,7 @@ impl Writer {
             .push_str(&format!("{}{text}\n", " ".repeat(indent)));
     }
 
-    /// A word or more, and JSON behind it.
+    /// Writes a heading followed by JSON.
     fn json(&mut self, indent: usize, head: &str, json: &str) {
         let json = layout::without_unsigned(json);
         let (head, json) = (self.names.shorten(head), self.names.shorten(&json));
@@ -103,7 +104,7 @@ impl Writer {
         self.out.push('\n');
     }
 
-    /// What no request caused, in an order that does not depend on timing.
+    /// Writes what no request caused, in an order that does not depend on timing.
     fn rest(&mut self, did: Step) {
         let (mut messages, mut lines) = did.rest();
         messages.sort_by_key(|m| (m.head(), m.body.to_string()));
@@ -116,7 +117,7 @@ impl Writer {
         }
     }
 
-    /// A request to a bridge, or the answer to an earlier one, and what becomes of the transaction.
+    /// Writes a request to a bridge, or the answer to an earlier one, and what happened to the transaction.
     fn bridge(&mut self, entry: &Entry, became: &Transaction, step: usize) {
         if let (Some(rows), Kind::Transaction(Some(id))) = (became.frozen, &entry.kind) {
             self.line(MESSAGE, &frozen(&entry.lane, id, rows));
@@ -133,7 +134,7 @@ impl Writer {
         if let (true, Kind::Transaction(Some(id))) = (became.acknowledged, &entry.kind) {
             self.line(MESSAGE, &format!("acknowledged {id}"));
         }
-        self.done(&became.told, "");
+        self.done(&became.effects, "");
     }
 
     fn late_answer(&mut self, entry: &Entry, step: usize) {
@@ -180,8 +181,8 @@ impl Writer {
     }
 }
 
-/// The entries of a bridge in this step: first what it answers to earlier requests, then transactions in their order, then questions, which
-/// are put at the same time and arrive in any order.
+/// The entries of a bridge in this step: first its answers to earlier requests, then transactions in their order, then
+/// questions. Questions are asked at the same time and arrive in any order, so they are sorted.
 fn in_order<'a>(all: &'a [Entry], lane: &str, step: usize) -> Vec<&'a Entry> {
     let of_lane = all.iter().filter(|e| e.is_from(lane));
     let mut entries: Vec<&Entry> = of_lane
@@ -197,7 +198,7 @@ fn in_order<'a>(all: &'a [Entry], lane: &str, step: usize) -> Vec<&'a Entry> {
     entries
 }
 
-/// A person's path as it is meant: percent-encoded only where it would mean something else.
+/// The path of a client's request without percent-encoding where it is not needed to understand the path.
 fn decoded(path: &str) -> String {
     let plain = [
         ("%21", "!"),
@@ -227,7 +228,7 @@ fn without_nulls(value: Value) -> Value {
     }
 }
 
-/// The long values of a request.
+/// The long values in the body of a request.
 #[derive(Default)]
 struct Repeated(BTreeSet<String>);
 
@@ -251,7 +252,7 @@ impl Repeated {
     }
 }
 
-/// The message with `…` for each member that the request shows already.
+/// Replaces each member of a message that the request contains too by `…`.
 fn without_repeated(value: Value, repeated: &Repeated) -> Value {
     if repeated.0.contains(&value.to_string()) {
         return "…".into();
