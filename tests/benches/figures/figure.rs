@@ -1,37 +1,37 @@
-//! What a workload comes to: one line of the table.
+//! The result of a workload: a row of the table.
 
 use std::time::{Duration, Instant};
 
 use crate::server::Server;
 
-/// One line of the table.
+/// A row of the table.
 pub(crate) struct Figure {
     pub(crate) name: String,
     pub(crate) goal: &'static str,
     pub(crate) measured: String,
-    /// How many times what the yardstick needs under the same load.
+    /// The measurement divided by that of the yardstick under the same load.
     pub(crate) ratio: String,
     pub(crate) rate: String,
     pub(crate) latency: String,
-    /// Lost, duplicated or out of order.
+    /// The number of operations that were lost, duplicated or out of order.
     pub(crate) faults: usize,
 }
 
-/// What was spent between two moments.
+/// The CPU time and the wall time between two moments.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Spent {
     pub(crate) cpu: Duration,
     pub(crate) wall: Duration,
 }
 
-/// A moment on the clock and on the server's ruler.
+/// The time and the CPU time of the server at a moment.
 pub(crate) struct Mark {
     cpu: Duration,
     at: Instant,
 }
 
 impl Mark {
-    /// Now.
+    /// The present moment.
     pub(crate) fn now(server: &Server) -> Mark {
         Mark {
             cpu: server.cpu(),
@@ -39,7 +39,7 @@ impl Mark {
         }
     }
 
-    /// What was spent since; the clock stopped at `end`, the ruler is read now.
+    /// What was spent since this mark: wall time up to `end`, CPU time up to now.
     pub(crate) fn until(&self, server: &Server, end: Instant) -> Spent {
         Spent {
             cpu: server.cpu() - self.cpu,
@@ -49,12 +49,12 @@ impl Mark {
 }
 
 impl Spent {
-    /// CPU time for each of so many.
+    /// The CPU time for each of `count` operations.
     pub(crate) fn each(&self, count: usize) -> Duration {
         self.cpu / u32::try_from(count.max(1)).expect("not so many")
     }
 
-    /// How many of so many there were in a second.
+    /// The rate of `count` operations, per second.
     pub(crate) fn rate(&self, count: usize) -> String {
         let count = f64::from(u32::try_from(count).expect("not so many"));
         format!("{:.0}/s", count / self.wall.as_secs_f64())
@@ -62,7 +62,7 @@ impl Spent {
 }
 
 impl Figure {
-    /// A figure whose measure is CPU time for each of so many.
+    /// A row that measures the CPU time for each of `count` operations.
     pub(crate) fn of(
         name: impl Into<String>,
         goal: &'static str,
@@ -80,7 +80,7 @@ impl Figure {
         }
     }
 
-    /// A figure that is only its own words.
+    /// A row with its measurement as text.
     pub(crate) fn said(name: impl Into<String>, goal: &'static str, measured: String) -> Figure {
         Figure {
             name: name.into(),
@@ -93,43 +93,43 @@ impl Figure {
         }
     }
 
-    /// Beside what the yardstick needed for each.
+    /// Adds the ratio to the yardstick's measurement.
     pub(crate) fn beside(mut self, mine: Duration, yardstick: Duration) -> Figure {
         self.ratio = format!("{:.1}", mine.as_secs_f64() / yardstick.as_secs_f64());
         self
     }
 
-    /// With these latencies.
+    /// Adds the percentiles of these latencies.
     pub(crate) fn latency(mut self, times: Vec<Duration>) -> Figure {
         self.latency = percentiles(times);
         self
     }
 }
 
-/// A duration as the table says it.
+/// A duration as the table shows it.
 pub(crate) fn micros(time: Duration) -> String {
     format!("{:.3} ms", time.as_secs_f64() * 1000.0)
 }
 
-/// Memory as the table says it.
+/// An amount of memory as the table shows it.
 pub(crate) fn mebibytes(kibibytes: u64) -> String {
     format!("{}.{} MiB", kibibytes / 1024, kibibytes % 1024 * 10 / 1024)
 }
 
-/// How long a workload lasts that lasts as long as one likes: so many seconds, unless `UNDERSTUDY_BENCH_SECONDS` says otherwise.
+/// The duration of a workload that can be of any length: `usual` seconds, or `UNDERSTUDY_BENCH_SECONDS`.
 pub(crate) fn seconds(usual: u64) -> Duration {
-    let told = std::env::var("UNDERSTUDY_BENCH_SECONDS");
-    let told = told.map(|text| text.parse().expect("UNDERSTUDY_BENCH_SECONDS is a number"));
-    Duration::from_secs(told.unwrap_or(usual))
+    let chosen = std::env::var("UNDERSTUDY_BENCH_SECONDS");
+    let chosen = chosen.map(|text| text.parse().expect("UNDERSTUDY_BENCH_SECONDS is a number"));
+    Duration::from_secs(chosen.unwrap_or(usual))
 }
 
-/// The one of these times, which are sorted, that so many in a hundred do not exceed.
+/// A percentile of sorted times.
 pub(crate) fn percentile(sorted: &[Duration], percent: usize) -> Duration {
     let at = sorted.len().saturating_sub(1) * percent / 100;
     sorted.get(at).copied().unwrap_or_default()
 }
 
-/// The median and the worst but one in a hundred.
+/// The median and the 99th percentile.
 pub(crate) fn percentiles(mut times: Vec<Duration>) -> String {
     if times.is_empty() {
         return String::new();
@@ -139,12 +139,12 @@ pub(crate) fn percentiles(mut times: Vec<Duration>) -> String {
     format!("{:.2} / {:.2} ms", millis(50), millis(99))
 }
 
-/// Whether the figures go into the book: `UNDERSTUDY_FIGURES` is set.
+/// Whether the figures are written into the book: `UNDERSTUDY_FIGURES` is set.
 pub(crate) fn to_be_kept() -> bool {
     std::env::var_os("UNDERSTUDY_FIGURES").is_some()
 }
 
-/// Put a workload's table where the book includes it, if it includes it and that is wanted.
+/// Writes the table of a workload into the book, if that is wanted and the book includes the table.
 pub(crate) fn keep(workload: &str, figures: &[Figure]) {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../spec-notes/src/figures");
     let file = std::path::Path::new(folder).join(format!("{workload}.md"));
@@ -153,7 +153,7 @@ pub(crate) fn keep(workload: &str, figures: &[Figure]) {
     }
 }
 
-/// The table; the column of ratios is there where one is known.
+/// The table. It has a column of ratios if at least one row has a ratio.
 pub(crate) fn table(figures: &[Figure]) -> String {
     let compares = figures.iter().any(|f| !f.ratio.is_empty());
     let ratio = |text: &str| {

@@ -1,4 +1,5 @@
-//! The other side of the wire, as lean as it can be: on a small machine what it costs is taken from the server.
+//! The client and the bridge of the benchmark. They use as little CPU as possible: on a small machine it is taken from the
+//! server.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,20 +12,20 @@ use tokio::sync::Notify;
 
 use crate::server::pause;
 
-/// A connection that is kept, and what was read of the next message.
+/// A persistent connection, with the bytes that were read of the next message.
 pub(crate) struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
 }
 
-/// A request or an answer: its first line and its body.
+/// A request or a response: its first line and its body.
 pub(crate) struct Message {
     pub(crate) line: String,
     pub(crate) body: Vec<u8>,
 }
 
 impl Connection {
-    /// Connect.
+    /// Connects to a server.
     pub(crate) async fn open(to: SocketAddr) -> Connection {
         Connection::over(TcpStream::connect(to).await.expect("the server listens"))
     }
@@ -37,7 +38,7 @@ impl Connection {
         }
     }
 
-    /// Send a request, and answer the body of the success that it must have.
+    /// Sends a request. Returns the body of the response, which must be a success.
     pub(crate) async fn ask(&mut self, request: &[u8]) -> Vec<u8> {
         self.stream.write_all(request).await.expect("sent");
         let answer = self.read().await.expect("answered");
@@ -50,7 +51,7 @@ impl Connection {
         answer.body
     }
 
-    /// The next message, or `None` at the end of the connection.
+    /// Reads the next message; `None` at the end of the connection.
     async fn read(&mut self) -> Option<Message> {
         loop {
             if let Some((message, length)) = complete(&self.buffer) {
@@ -64,7 +65,7 @@ impl Connection {
     }
 }
 
-/// The message at the start of these bytes, if it is there whole, and how long it is. Both sides say `content-length`.
+/// The message at the start of these bytes and its length, if it is complete. Both sides send `content-length`.
 fn complete(bytes: &[u8]) -> Option<(Message, usize)> {
     let end = bytes.windows(4).position(|w| w == b"\r\n\r\n")?;
     let head = std::str::from_utf8(&bytes[..end]).expect("a head is ASCII");
@@ -78,7 +79,7 @@ fn complete(bytes: &[u8]) -> Option<(Message, usize)> {
     Some((Message { line, body }, end + 4 + length))
 }
 
-/// A request as bytes; an empty token is left out.
+/// A request as bytes. An empty token adds no header.
 pub(crate) fn request(method: &str, path: &str, token: &str, body: &str) -> Vec<u8> {
     let authorization = if token.is_empty() {
         String::new()
@@ -100,19 +101,19 @@ pub(crate) struct Taken {
     pub(crate) body: Arc<Vec<u8>>,
 }
 
-/// A bridge that takes every transaction, and remembers when.
+/// A bridge that accepts every transaction and records when it was received.
 #[derive(Clone)]
 pub(crate) struct StubBridge {
     pub(crate) url: String,
     taken: Arc<Mutex<Vec<Taken>>>,
     held: Arc<AtomicBool>,
     released: Arc<Notify>,
-    /// Milliseconds that each answer takes.
+    /// The duration of each response, in milliseconds.
     takes: Arc<AtomicU64>,
 }
 
 impl StubBridge {
-    /// Listen on a free port.
+    /// Listens on a free port.
     pub(crate) async fn start() -> StubBridge {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let bridge = StubBridge {
@@ -138,7 +139,10 @@ impl StubBridge {
                 "{line}"
             );
             let (at, body) = (Instant::now(), Arc::new(body));
-            self.taken.lock().expect("whole").push(Taken { at, body });
+            self.taken
+                .lock()
+                .expect("no panic")
+                .push(Taken { at, body });
             if self.held.load(Ordering::Acquire) {
                 self.released.notified().await;
             }
@@ -153,29 +157,29 @@ impl StubBridge {
         }
     }
 
-    /// Answer nothing until [`StubBridge::release`].
+    /// Holds all responses until [`StubBridge::release`].
     pub(crate) fn hold(&self) {
         self.held.store(true, Ordering::Release);
     }
 
-    /// Take so long for each answer from now on.
+    /// Sets the duration of each response.
     pub(crate) fn answer_after(&self, milliseconds: u64) {
         self.takes.store(milliseconds, Ordering::Relaxed);
     }
 
-    /// Answer everything again.
+    /// Sends the held responses, and further ones at once.
     pub(crate) fn release(&self) {
         self.held.store(false, Ordering::Release);
         self.released.notify_waiters();
     }
 
-    /// The transactions after the first `skip`.
+    /// The received transactions without the first `skip`.
     pub(crate) fn taken(&self, skip: usize) -> Vec<Taken> {
-        self.taken.lock().expect("whole")[skip..].to_vec()
+        self.taken.lock().expect("no panic")[skip..].to_vec()
     }
 
-    /// How many transactions there were.
+    /// The number of received transactions.
     pub(crate) fn count(&self) -> usize {
-        self.taken.lock().expect("whole").len()
+        self.taken.lock().expect("no panic").len()
     }
 }

@@ -1,11 +1,11 @@
-//! The figures of understudy: `cargo bench -p understudy-tests` for all of them, `-- to-device leave` for some.
+//! The benchmark of understudy: `cargo bench -p understudy-tests` runs all workloads, `-- to-device leave` some.
 //!
-//! What is measured is the binary that people run, in a process of its own, over real sockets. What it costs is what all its
-//! threads spent by the kernel's account, from the first request until the bridge has acknowledged the last of it, divided by the
-//! operations. The load and the bridge are in this process. Beside it, in the same run and under the same load, stands the
-//! [`yardstick`]: this program again, told by its environment.
+//! The measured program is the release binary, in a process of its own, over real sockets. Its cost is the CPU time of all its
+//! threads, as the kernel counts it, from the first request until the bridge has acknowledged the last result, divided by the
+//! number of operations. The clients and the bridge are in this process. The [`yardstick`] is measured in the same run, under
+//! the same load: it is this program in another process, selected by an environment variable.
 //!
-//! With `UNDERSTUDY_FIGURES=1` the tables and the chart in the book are written anew, of the workloads that it shows.
+//! With `UNDERSTUDY_FIGURES=1` the tables and the chart in the book are written again, for the workloads that the book shows.
 
 mod figure;
 mod http;
@@ -18,7 +18,7 @@ use std::process::ExitCode;
 
 use figure::Figure;
 
-/// What the server runs on, so the yardstick too.
+/// The allocator of the server, so that the yardstick uses the same.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -47,7 +47,7 @@ async fn measure(chosen: &[String]) -> Vec<Figure> {
             if chosen.is_empty() || chosen.iter().any(|c| $name.contains(c.as_str())) {
                 eprintln!("{} …", $name);
                 let figures = $run.await;
-                // At once: a later workload can fail.
+                // Printed at once, because a later workload can fail.
                 eprint!("{}", figure::table(&figures));
                 figure::keep($name, &figures);
                 all.extend(figures);

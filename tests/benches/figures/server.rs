@@ -1,4 +1,4 @@
-//! The server in a process of its own, and the ruler that is laid on it.
+//! The measured server in a process of its own, with its CPU time and memory.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -9,27 +9,27 @@ use tests::process::{binary, free_port};
 
 use crate::http::{Connection, request};
 
-/// Holds the arguments with which this program is the yardstick, one on a line.
+/// The variable that selects the yardstick. It holds the arguments, one on each line.
 const YARDSTICK: &str = "UNDERSTUDY_BENCH_YARDSTICK";
 
-/// Whether this process is to be the yardstick, and with which arguments.
+/// The arguments of the yardstick, if this process is to run it.
 pub(crate) fn to_be_the_yardstick() -> Option<Vec<String>> {
     let arguments = std::env::var(YARDSTICK).ok()?;
     Some(arguments.lines().map(str::to_owned).collect())
 }
 
-/// Which server.
+/// A kind of server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// `understudy serve`
     Serve,
     /// `understudy dev`
     Development,
-    /// The least durable work.
+    /// The yardstick.
     Yardstick,
 }
 
-/// What is served: a folder with registrations, a database in it or elsewhere, a bridge, and how many people.
+/// The surroundings of a server: its folder, its database, the URL of its bridge, and the number of users.
 pub(crate) struct Scene<'a> {
     pub(crate) folder: &'a Path,
     pub(crate) database: &'a str,
@@ -37,17 +37,18 @@ pub(crate) struct Scene<'a> {
     pub(crate) people: usize,
 }
 
-/// Build the binary that people run, as it is now: it is what is measured.
+/// Builds the release binary from the present sources, because that is what is measured.
 pub(crate) fn build() {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let mut build = Command::new(cargo);
-    // What cargo tells this program about its package would have cargo build some dependencies anew, each time.
-    let told = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
-    for (name, _) in std::env::vars().filter(|(name, _)| told(name)) {
+    // With these variables, which cargo sets for this program, cargo would build some dependencies again each time.
+    let is_set_by_cargo =
+        |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in std::env::vars().filter(|(name, _)| is_set_by_cargo(name)) {
         build.env_remove(name);
     }
     let built = build
-        // Both packages are named so that what they share is built once.
+        // Both packages are named, so that the dependencies they share are built once.
         .args(["build", "--release", "--quiet", "--bin", "understudy"])
         .args(["-p", "understudy", "-p", "understudy-tests"])
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
@@ -55,7 +56,7 @@ pub(crate) fn build() {
     assert!(built.is_ok_and(|s| s.success()), "understudy is built");
 }
 
-/// Write the configuration of a long-lived server, and say how it is started with it.
+/// Writes the configuration file of a long-lived server. Returns its arguments.
 fn serve(addr: SocketAddr, folder: &Path, database: &str) -> Vec<String> {
     let config = folder.join("server.toml");
     let text = format!(
@@ -68,7 +69,7 @@ fn serve(addr: SocketAddr, folder: &Path, database: &str) -> Vec<String> {
     ["serve", "--config", &config].map(str::to_owned).into()
 }
 
-/// How a development server is started.
+/// The arguments of a development server.
 fn develop(addr: SocketAddr, folder: &Path, database: &str) -> Vec<String> {
     let (addr, data) = (addr.to_string(), folder.display().to_string());
     let listen = ["dev", "--listen", &addr, "--server-name", "bench"];
@@ -76,17 +77,17 @@ fn develop(addr: SocketAddr, folder: &Path, database: &str) -> Vec<String> {
     listen.iter().chain(&keep).map(|&s| s.to_owned()).collect()
 }
 
-/// A server that runs.
+/// A running server.
 pub(crate) struct Server {
     child: Child,
-    /// Where it listens.
+    /// The address at which it listens.
     pub(crate) addr: SocketAddr,
-    /// From the start of the process to its first answer.
+    /// The time from the start of the process to its first response.
     pub(crate) ready_after: Duration,
 }
 
 impl Server {
-    /// Start it.
+    /// Starts a server and waits until it responds.
     pub(crate) async fn start(kind: Kind, scene: Scene<'_>) -> Server {
         let addr = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let (folder, database) = (scene.folder, scene.database);
@@ -132,12 +133,12 @@ impl Server {
         server
     }
 
-    /// Where it is, as a person's client wants it.
+    /// The base URL of the server.
     pub(crate) fn base(&self) -> String {
         format!("http://{}", self.addr)
     }
 
-    /// What all its threads have spent so far.
+    /// The CPU time of all threads so far.
     pub(crate) fn cpu(&self) -> Duration {
         let threads =
             std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("it runs");
@@ -148,7 +149,7 @@ impl Server {
         Duration::from_nanos(threads.filter_map(spent).sum())
     }
 
-    /// A line of its `status`, in KiB: `VmRSS` now, `VmHWM` at most so far.
+    /// A value of `/proc/…/status` in KiB: `VmRSS` is the present memory, `VmHWM` the most so far.
     pub(crate) fn memory(&self, what: &str) -> u64 {
         let path = format!("/proc/{}/status", self.child.id());
         let status = std::fs::read_to_string(path).expect("it runs");
@@ -157,11 +158,11 @@ impl Server {
         number.and_then(|n| n.parse().ok()).expect("a number")
     }
 
-    /// Stop it cleanly.
+    /// Stops the server with SIGTERM.
     pub(crate) async fn stop(mut self) {
         let id = self.child.id().to_string();
-        let told = Command::new("kill").args(["-TERM", &id]).status();
-        assert!(told.is_ok_and(|s| s.success()), "it hears signals");
+        let sent = Command::new("kill").args(["-TERM", &id]).status();
+        assert!(sent.is_ok_and(|s| s.success()), "the signal is sent");
         while self.child.try_wait().expect("a process").is_none() {
             pause(Duration::from_millis(1)).await;
         }
@@ -175,7 +176,7 @@ impl Drop for Server {
     }
 }
 
-/// Let time pass: what is measured is another process.
+/// Waits for this time: another process is measured in the meantime.
 #[expect(
     clippy::disallowed_methods,
     reason = "a benchmark waits for another process and for the machine's own time"

@@ -1,4 +1,4 @@
-//! Who is there: people with tokens, a bridge with users, written into the database before the server starts.
+//! The world of a workload: users with tokens and a bridge with ghosts, written into the database before the server starts.
 
 use std::time::Duration;
 
@@ -18,35 +18,35 @@ use tests::Person;
 use crate::http::{Connection, StubBridge};
 use crate::server::{Kind, Scene, Server, pause};
 
-/// The token of the bridge.
+/// The bridge's token.
 pub(crate) const AS_TOKEN: &str = "as-token";
 
-/// What a device of the bridge's users is called.
+/// The device id of the ghosts.
 pub(crate) const GHOST: &str = "GHOST";
 
-/// Rows in one write while the database is filled.
+/// The number of rows in one write while the database is filled.
 const PIECE: usize = 5_000;
 
-/// How much of everything there is.
+/// The size of a world.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Plan {
-    /// People, each with a device and a token.
+    /// The number of users that do not belong to the bridge, each with a device and a token.
     pub(crate) people: usize,
-    /// Users of the bridge with a device.
+    /// The number of ghosts with a device.
     pub(crate) ghosts: usize,
-    /// Users of the bridge without one.
+    /// The number of ghosts without a device.
     pub(crate) silent: usize,
-    /// One-time keys of each device of the bridge's users, which has identity keys then.
+    /// The number of one-time keys of each ghost's device. If it is not 0, the device has identity keys too.
     pub(crate) keys: usize,
-    /// Whether the bridge is sent nothing, so that its users' devices ask with `/sync`.
+    /// Whether the bridge has no URL, so that the devices of its ghosts use `/sync`.
     pub(crate) pulls: bool,
-    /// Whether PostgreSQL stores it.
+    /// Whether the database is PostgreSQL.
     pub(crate) postgres: bool,
 }
 
-/// A server, a bridge, and who is there.
+/// A server, a bridge and users.
 pub(crate) struct World {
-    // The server goes before its folder does.
+    // Dropped before the folder: the server uses it.
     server: Option<Server>,
     kind: Kind,
     folder: TempDir,
@@ -56,17 +56,17 @@ pub(crate) struct World {
     pub(crate) bridge: StubBridge,
 }
 
-/// The id of a person.
+/// The user id of a user that does not belong to the bridge.
 pub(crate) fn person_id(i: usize) -> String {
     format!("@p{i}:bench")
 }
 
-/// The token of a person.
+/// The access token of such a user.
 pub(crate) fn person_token(i: usize) -> String {
     format!("token-{i}")
 }
 
-/// The id of a user of the bridge.
+/// The user id of a ghost.
 pub(crate) fn ghost_id(i: usize) -> String {
     format!("@irc_{i}:bench")
 }
@@ -84,7 +84,7 @@ fn registration(url: Option<&str>) -> Value {
     })
 }
 
-/// One of the services that are there besides: it claims `@svc{i}_.*` and is never talked about.
+/// The registration of a further appservice, with the namespace `@svc{i}_.*`. No request concerns its users.
 pub(crate) fn other_registration(i: usize, url: &str) -> Value {
     json!({
         "id": format!("svc{i}"), "url": url, "as_token": format!("svc{i}-token"), "hs_token": "hs-token",
@@ -93,7 +93,7 @@ pub(crate) fn other_registration(i: usize, url: &str) -> Value {
     })
 }
 
-/// The identity keys of a device, as far as a server looks at them.
+/// Identity keys of a device, as a server checks them.
 pub(crate) fn identity_keys(user: &str, device: &str) -> Value {
     json!({
         "user_id": user, "device_id": device,
@@ -107,7 +107,7 @@ pub(crate) fn identity_keys(user: &str, device: &str) -> Value {
     })
 }
 
-/// A one-time key.
+/// A signed one-time key.
 pub(crate) fn one_time_key(user: &str, device: &str, n: usize) -> Value {
     json!({
         "key": format!("{n:08}EjlxjKQyzJoOqrR0jvsLNvbLCDVJnRfRPKxBQg"),
@@ -117,7 +117,7 @@ pub(crate) fn one_time_key(user: &str, device: &str, n: usize) -> Value {
 }
 
 impl World {
-    /// Fill a database and start a server on it.
+    /// Fills a database and starts a server on it.
     pub(crate) async fn new(plan: Plan) -> World {
         World::of(plan, Kind::Serve).await
     }
@@ -127,7 +127,7 @@ impl World {
         World::of(plan, Kind::Development).await
     }
 
-    /// The yardstick, with the same people.
+    /// The yardstick with the same users.
     pub(crate) async fn yardstick(plan: Plan) -> World {
         World::of(plan, Kind::Yardstick).await
     }
@@ -161,19 +161,19 @@ impl World {
         world
     }
 
-    /// The server.
+    /// The running server.
     pub(crate) fn server(&self) -> &Server {
         self.server.as_ref().expect("it runs")
     }
 
-    /// Stop the server, change its database behind its back, start it again.
+    /// Stops the server, changes its database directly, and starts the server again.
     pub(crate) async fn change(&mut self, change: impl AsyncFnOnce(&Store)) {
         if let Some(server) = self.server.take() {
             server.stop().await;
         }
         let store = Store::open(&self.database, &schema::Options::default()).expect("a database");
         let registration = self.registration.clone();
-        // The counters of the bridge's members are kept by whoever knows its namespaces.
+        // The counts of the bridge's members in rooms can be updated only with its namespaces in force.
         let swapped = store.write_alone(move |tx| {
             let registration: Registration = serde_json::from_value(registration.clone())?;
             let proposals = Proposals {
@@ -187,7 +187,7 @@ impl World {
         });
         swapped.await.expect("written");
         change(&store).await;
-        // Nobody is told of what happened before the story begins.
+        // The bridge is not informed of these changes.
         let skipped = store.write(|tx| {
             let head = tx.head();
             device_log::set_cursor(tx, head)
@@ -207,7 +207,7 @@ impl World {
         self.server = Some(Server::start(self.kind, scene).await);
     }
 
-    /// Write registrations while the server is stopped: it reads a file as soon as it is there.
+    /// Writes registration files while the server is stopped, because a running server reads a new file at once.
     async fn write(&mut self, registrations: Vec<Value>) {
         let folder = self.folder.path().join("appservices");
         let write = |value: &Value| {
@@ -218,20 +218,20 @@ impl World {
             .await;
     }
 
-    /// Change a key of the bridge's registration, and start the server anew.
+    /// Changes a key of the bridge's registration and restarts the server.
     pub(crate) async fn register(&mut self, key: &str, value: &str) {
         self.registration[key] = json!(value);
         self.write(vec![self.registration.clone()]).await;
     }
 
-    /// Register so many services besides the bridge, and start the server anew.
+    /// Registers this number of further appservices and restarts the server.
     pub(crate) async fn register_others(&mut self, count: usize) {
         let url = self.bridge.url.clone();
         let all = (0..count).map(|i| other_registration(i, &url));
         self.write(all.collect()).await;
     }
 
-    /// Wait until the server does nothing any more.
+    /// Waits until the server uses almost no CPU.
     pub(crate) async fn settled(&self) {
         let mut before = Duration::ZERO;
         loop {
@@ -244,25 +244,25 @@ impl World {
         }
     }
 
-    /// A connection of one's own.
+    /// Opens a connection.
     pub(crate) async fn connect(&self) -> Connection {
         Connection::open(self.server().addr).await
     }
 
-    /// A person who asks at leisure.
+    /// A client of a user, for requests that are not measured.
     pub(crate) fn person(&self, i: usize) -> Person {
         let id = person_id(i);
         Person::at(&self.server().base(), &id, Some("D"), &person_token(i))
     }
 
-    /// A user of the bridge, played at leisure.
+    /// A client of a ghost, for requests that are not measured.
     pub(crate) fn ghost(&self, i: usize) -> Person {
         let bot = Person::at(&self.server().base(), "@ircbot:bench", None, AS_TOKEN);
         bot.playing(&ghost_id(i), None)
     }
 }
 
-/// Do something for each number, many in one write.
+/// Calls `each` for each number, many times in one write.
 pub(crate) async fn in_pieces(
     store: &Store,
     count: usize,

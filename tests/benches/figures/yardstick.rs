@@ -1,8 +1,8 @@
-//! The yardstick: the least durable work that delivers a message, a program of its own over the same SQLite and HTTP crates.
+//! The yardstick: a program that does the least durable work needed to deliver a message, with the same SQLite and HTTP crates.
 //!
-//! It authenticates the sender by a look-up in the database, inserts the messages in a group commit with a full fsync, answers,
-//! pushes what waits in transactions of at most a hundred, and deletes them after the 200. It freezes nothing, decides nothing,
-//! and knows no devices, rooms or services: what understudy costs more is what these cost.
+//! It authenticates the sender by a query, inserts the messages in a group commit with a full fsync, responds, sends what waits
+//! in transactions of at most 100 messages, and deletes the messages after the 200. It freezes and decides nothing, and knows
+//! no devices, rooms or appservices. The difference to understudy's cost is the cost of these.
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
@@ -26,13 +26,13 @@ diesel::table! {
     }
 }
 
-/// As many as the specification allows in a transaction of understudy's.
+/// The most messages in a transaction, the same as in understudy.
 const ITEMS: i64 = 100;
 
 /// The largest request, in bytes.
 const LARGEST: usize = 8 << 20;
 
-/// As many writes as share a commit of understudy's.
+/// The most writes in a commit, the same as in understudy.
 const BATCH: usize = 512;
 
 #[derive(Queryable, Selectable, Insertable)]
@@ -47,7 +47,7 @@ struct Row {
 }
 
 enum Work {
-    /// Rows whose position is given by the writer.
+    /// The writer assigns the positions of these rows.
     Insert(Vec<Row>),
     DeleteUpTo(i64),
 }
@@ -74,7 +74,8 @@ fn connect(path: &str) -> SqliteConnection {
     db
 }
 
-/// Run until the process is ended. The arguments are where to listen, the database, the bridge and how many people there are.
+/// Runs until the process is ended. The arguments are the address to listen at, the database, the URL of the bridge, and the
+/// number of users.
 pub(crate) fn run(arguments: &[String]) {
     let [listen, database, bridge, people] = arguments else {
         panic!("the yardstick takes four arguments");
@@ -109,7 +110,7 @@ pub(crate) fn run(arguments: &[String]) {
     actix_rt::System::new().block_on(async move {
         let push = actix_rt::spawn(push(shared.clone(), connect(database), url));
         actix_rt::spawn(async move {
-            // What it does not deliver, nobody is to wait for.
+            // Without the sender of transactions the benchmark would wait without end.
             let ended = push.await;
             eprintln!("the yardstick delivers no more: {ended:?}");
             std::process::exit(1);
@@ -118,7 +119,7 @@ pub(crate) fn run(arguments: &[String]) {
         let server = HttpServer::new(move || {
             App::new()
                 .app_data(Data::clone(&data))
-                // A request to 500 recipients is larger than what the libraries take unasked.
+                // A request to 500 recipients is larger than the default limit.
                 .app_data(web::PayloadConfig::new(LARGEST))
                 .route("/_matrix/client/versions", web::get().to(HttpResponse::Ok))
                 .route(
@@ -131,7 +132,7 @@ pub(crate) fn run(arguments: &[String]) {
     });
 }
 
-/// Group commit: all that waits goes to the disk together, and is answered afterwards.
+/// Group commit: commits all waiting writes together, then answers them.
 fn write(mut db: SqliteConnection, mut queue: mpsc::UnboundedReceiver<Job>) {
     let (mut taken, mut position) = (Vec::new(), 0);
     while queue.blocking_recv_many(&mut taken, BATCH) > 0 {
@@ -177,7 +178,7 @@ async fn send(
         .and_then(|h| h.strip_prefix("Bearer "))
         .unwrap_or_default();
     let known = {
-        let mut db = shared.reader.lock().expect("whole");
+        let mut db = shared.reader.lock().expect("no panic");
         tokens::table
             .find(token)
             .select(tokens::user_id)
@@ -211,9 +212,9 @@ async fn send(
         .body("{}")
 }
 
-/// One transaction after the other, the oldest messages first.
+/// Sends one transaction after the other, the oldest messages first.
 async fn push(shared: Shared, mut db: SqliteConnection, url: String) {
-    // One is installed already where another part of this program has made a client.
+    // Fails if another part of this program has installed one.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder()
         .no_proxy()

@@ -1,4 +1,4 @@
-//! One reliable, busy bot: a thousand to-device messages and a thousand room events a second, and 50 ms for each answer.
+//! A busy bot: a thousand to-device messages and a thousand room events a second, and 50 ms for each response.
 
 use std::time::{Duration, Instant};
 
@@ -13,19 +13,19 @@ use crate::http::{Taken, request};
 use crate::server::pause;
 use crate::world::{Plan, World, person_token};
 
-/// Senders of each kind; twenty messages a second from each make a thousand.
+/// The number of senders of each kind. Each sends 20 messages a second.
 const SENDERS: usize = 50;
 
-/// Between two messages of one sender.
+/// The time between two messages of a sender.
 const EVERY: Duration = Duration::from_millis(50);
 
-/// What the bot takes for an answer, in milliseconds.
+/// The duration of each response of the bot, in milliseconds.
 const ANSWER: u64 = 50;
 
-/// How long the last of it may take.
+/// The longest time to wait for the last message.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// `UNDERSTUDY_BENCH_SECONDS` of it, else a minute.
+/// The workload, for `UNDERSTUDY_BENCH_SECONDS` or a minute.
 pub(crate) async fn busy_bot() -> Vec<Figure> {
     let lasting = seconds(60);
     let world = World::new(Plan {
@@ -39,7 +39,7 @@ pub(crate) async fn busy_bot() -> Vec<Figure> {
         rooms.push(room_with_ghost(&world, owner).await);
     }
     pause(Duration::from_millis(500)).await;
-    // The first half send messages to the bot's devices, the second half write in their rooms.
+    // The first half sends messages to the bot's devices, the second half sends events to the bot's rooms.
     let make = |sender: usize, n: usize| match sender.checked_sub(SENDERS) {
         None => send_to(sender, sender, n, "busy"),
         Some(room) => {
@@ -102,7 +102,8 @@ pub(crate) async fn busy_bot() -> Vec<Figure> {
     ]
 }
 
-/// The transactions after `skip`, when so many messages are in them, and a moment more for what should not come.
+/// The transactions without the first `skip`, once they contain `sent` messages. Waits a moment longer for messages that should
+/// not come.
 async fn all_of_it(world: &World, skip: usize, sent: usize) -> Vec<Taken> {
     let begun = Instant::now();
     let (mut seen, mut arrived) = (skip, 0);
@@ -117,7 +118,7 @@ async fn all_of_it(world: &World, skip: usize, sent: usize) -> Vec<Taken> {
     world.bridge.taken(skip)
 }
 
-/// How many are lost, doubled or out of order, and how long each took from the request to the bridge.
+/// The number of messages that were lost, duplicated or out of order, and the time of each from the request to the receipt.
 fn judged(asked: &[Vec<Asked>], taken: &[Taken]) -> (usize, Vec<Duration>) {
     let (mut next, mut times, mut faults) = (vec![0; asked.len()], Vec::new(), 0);
     for transaction in taken {

@@ -1,4 +1,4 @@
-//! Whose key counts a transaction tells: the three policies, as the namespace grows.
+//! The key counts in transactions: the three policies, with growing numbers of ghosts.
 
 use std::time::{Duration, Instant};
 
@@ -7,19 +7,19 @@ use crate::figure::{Figure, Mark, mebibytes, percentiles, seconds};
 use crate::server::pause;
 use crate::world::{Plan, World};
 
-/// Users of the bridge, each with a device that has keys.
+/// The numbers of ghosts, each with a device that has keys.
 const USERS: [usize; 4] = [10, 1_000, 100_000, 1_000_000];
 
-/// The policies, as a registration names them.
+/// The policies, by their names in a registration.
 const POLICIES: [&str; 3] = ["recipients", "changed", "always"];
 
-/// Transactions that are measured, at most; fewer where they take longer than [`seconds`] in all, but two.
+/// The most transactions to measure. Stops earlier after [`seconds`], but not before two transactions.
 const TRANSACTIONS: usize = 50;
 
-/// How long one transaction may take: everybody's counts of a million users are some hundred MiB.
+/// The longest time for a transaction: the counts of a million users are some hundred MiB.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// One message after the other, each in a transaction of its own, with the counts that the policy adds.
+/// Sends one message after the other, each in a transaction of its own, with the counts that the policy adds.
 pub(crate) async fn policies() -> Vec<Figure> {
     let mut figures = Vec::new();
     for users in USERS {
@@ -30,7 +30,7 @@ pub(crate) async fn policies() -> Vec<Figure> {
             ..Plan::default()
         };
         let mut world = World::in_development(plan).await;
-        // The first start makes two people, and passwords take memory.
+        // The first start registers two users, and hashing their passwords takes memory.
         world.settled().await;
         for policy in POLICIES {
             world.register("org.understudy.counts", policy).await;
@@ -43,7 +43,7 @@ pub(crate) async fn policies() -> Vec<Figure> {
 async fn measured(world: &World, policy: &str, users: usize) -> Figure {
     let mut connection = world.connect().await;
     let series = format!("{policy}{users}.");
-    // The first says what the change of the registration owed.
+    // The first transaction also contains what the changed registration made the server owe.
     connection.ask(&send_to(0, 0, 0, &series)).await;
     world.settled().await;
     let (skip, mark, begun) = (

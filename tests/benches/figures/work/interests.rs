@@ -1,4 +1,4 @@
-//! Who claims a user: what it costs to ask, and what it adds to a message.
+//! The question which appservices claim a user: the cost of asking it, and what it adds to the cost of a message.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -10,16 +10,16 @@ use super::to_device::send_to;
 use crate::figure::Figure;
 use crate::world::{Plan, World, other_registration};
 
-/// How many services are registered.
+/// The numbers of appservices.
 const SERVICES: [usize; 3] = [1, 100, 1_000];
 
-/// How many users are asked about.
+/// The numbers of users.
 const USERS: [usize; 4] = [10, 1_000, 100_000, 1_000_000];
 
-/// How often each is measured asks.
+/// The number of questions in each measurement.
 const ASKS: usize = 400_000;
 
-/// Numbers below `n` in no order, the same on every run.
+/// Random numbers below `n`, the same in every run.
 fn at_random(n: usize) -> impl Iterator<Item = usize> {
     let mut state = 1u64;
     std::iter::repeat_with(move || {
@@ -30,7 +30,8 @@ fn at_random(n: usize) -> impl Iterator<Item = usize> {
     })
 }
 
-/// These services, each with a namespace of its own that names the server, as most registrations do; and how long it took.
+/// Compiles the registrations of this number of appservices, each with a namespace that names the server, as most registrations
+/// have. Returns also how long it took.
 fn compiled(services: usize) -> (Interests, Duration) {
     let registration = |i| {
         let value = other_registration(i, "http://localhost:1");
@@ -43,7 +44,7 @@ fn compiled(services: usize) -> (Interests, Duration) {
     (interests, begun.elapsed())
 }
 
-/// One user in four is a person and nobody's; the others are shared out among the services.
+/// The name of a user. One user in four belongs to no appservice; the others are distributed among the appservices.
 fn name(user: usize, services: usize) -> String {
     match user % 4 {
         0 => format!("@person{user}:bench"),
@@ -51,7 +52,7 @@ fn name(user: usize, services: usize) -> String {
     }
 }
 
-/// Ask about these, and answer what one takes of this thread's time, in nanoseconds.
+/// Asks about these users. Returns the CPU time of this thread for each, in nanoseconds.
 fn each(interests: &Interests, names: &[String]) -> u64 {
     let begun = spent();
     for name in names {
@@ -60,7 +61,7 @@ fn each(interests: &Interests, names: &[String]) -> u64 {
     (spent() - begun) / u64::try_from(names.len()).expect("not so many")
 }
 
-/// Nanoseconds that this thread has run, by the kernel's account: others may be busy too.
+/// The CPU time of this thread as the kernel counts it, in nanoseconds.
 fn spent() -> u64 {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("it runs");
     let first = text.split(' ').next();
@@ -69,7 +70,7 @@ fn spent() -> u64 {
         .expect("a number")
 }
 
-/// A bare question, about users drawn at random from so many, and about users never asked about before.
+/// Measures questions alone: about users drawn at random from a number of users, and about users not asked about before.
 pub(crate) async fn questions() -> Vec<Figure> {
     let mut figures = Vec::new();
     for services in SERVICES {
@@ -78,7 +79,7 @@ pub(crate) async fn questions() -> Vec<Figure> {
         for users in USERS {
             let names: Vec<_> = at_random(users).take(ASKS).collect();
             let names: Vec<_> = names.into_iter().map(|u| name(u, services)).collect();
-            // What is remembered by then is what fits.
+            // By then the cache contains as many answers as it can.
             each(&interests, &names);
             said.push(each(&interests, &names).to_string());
         }
@@ -102,7 +103,8 @@ pub(crate) async fn questions() -> Vec<Figure> {
     figures
 }
 
-/// To-device messages to users drawn at random from ten and from a million, all with devices, beside 1, 100 and 1,000 services.
+/// Measures to-device messages to users drawn at random from ten and from a million, all with devices, with 1, 100 and 1,000
+/// appservices.
 pub(crate) async fn messages() -> Vec<Figure> {
     const SENDERS: usize = 32;
     let mut figures = Vec::new();
@@ -115,7 +117,7 @@ pub(crate) async fn messages() -> Vec<Figure> {
         .await;
         for services in SERVICES {
             world.register_others(services - 1).await;
-            // All of them are in force.
+            // Waits until all registrations are in force.
             world.settled().await;
             let to: Vec<_> = at_random(users).take(16_384).collect();
             let make = |series: &'static str| {

@@ -1,4 +1,4 @@
-//! Keys: given out, taken in, looked up.
+//! Keys: claims, uploads and queries.
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -20,7 +20,7 @@ fn took(asked: &[Vec<Asked>]) -> Vec<Duration> {
     all.map(|a| a.answered - a.sent).collect()
 }
 
-/// What so many requests cost.
+/// Measures `per` requests of each of `senders`.
 async fn measured(
     world: &World,
     name: &str,
@@ -36,7 +36,7 @@ async fn measured(
     Figure::of(name, goal, spent, senders * per).latency(took(&asked))
 }
 
-/// One-time keys of the bridge's users, claimed by people, one for each request.
+/// Claims of one-time keys of ghosts, one in each request.
 pub(crate) async fn claims() -> Vec<Figure> {
     const KEYS: usize = 100;
     let world = World::new(Plan {
@@ -62,7 +62,7 @@ pub(crate) async fn claims() -> Vec<Figure> {
     )
     .await;
 
-    // What is left, claimed by hand: nothing may be given out twice.
+    // Claims the remaining keys one after the other: no key may be handed out twice.
     let mut connection = world.connect().await;
     let seen = Mutex::new(BTreeSet::new());
     let mut faults = 0;
@@ -76,7 +76,7 @@ pub(crate) async fn claims() -> Vec<Figure> {
         for key in keys.keys() {
             let new = seen
                 .lock()
-                .expect("whole")
+                .expect("no panic")
                 .insert((of.clone(), key.clone()));
             faults += usize::from(!new);
         }
@@ -84,7 +84,7 @@ pub(crate) async fn claims() -> Vec<Figure> {
     vec![Figure { faults, ..figure }]
 }
 
-/// A device's identity keys and 50 one-time keys, taken in.
+/// Uploads of a device's identity keys with 50 one-time keys.
 pub(crate) async fn uploads() -> Vec<Figure> {
     let world = World::new(Plan {
         ghosts: 800,
@@ -113,7 +113,7 @@ pub(crate) async fn uploads() -> Vec<Figure> {
     vec![measured(&world, name, "≤ 0.8 ms", (8, 75), upload(100, 75)).await]
 }
 
-/// The devices of 20 people, looked up.
+/// Queries for the devices of 20 users.
 pub(crate) async fn queries() -> Vec<Figure> {
     let world = World::new(Plan {
         people: 200,

@@ -1,4 +1,4 @@
-//! Senders who each send one message after the other, and what arrives of it.
+//! The load: senders that each send one message after the other, and the messages that the bridge receives.
 
 use std::time::{Duration, Instant};
 
@@ -10,20 +10,20 @@ use crate::http::Taken;
 use crate::server::pause;
 use crate::world::World;
 
-/// How long the last of it may take.
+/// The longest time to wait for the last message.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long until the bridge's last answer is written down.
+/// The time until the bridge's last response is recorded by the server.
 const ACKNOWLEDGED: Duration = Duration::from_millis(30);
 
-/// What is in each message: whose it is and which one.
+/// The content of each message: its sender and its number.
 #[derive(Debug, Clone, Copy, Deserialize)]
 pub(crate) struct Numbered {
     pub(crate) sender: usize,
     pub(crate) n: usize,
 }
 
-/// An event or a message, of which only its content is looked at.
+/// An event or a message, of which only the content is read.
 #[derive(Deserialize)]
 pub(crate) struct Carried {
     content: serde_json::Value,
@@ -43,7 +43,7 @@ pub(crate) fn numbered(taken: &Taken) -> Vec<Numbered> {
     numbers(body.events.into_iter().chain(body.to_device)).collect()
 }
 
-/// Those that are numbered.
+/// The numbered messages among these.
 pub(crate) fn numbers(
     carried: impl IntoIterator<Item = Carried>,
 ) -> impl Iterator<Item = Numbered> {
@@ -52,27 +52,27 @@ pub(crate) fn numbers(
         .filter_map(|c| serde_json::from_value(c.content).ok())
 }
 
-/// When a request was sent and answered.
+/// The times at which a request was sent and answered.
 #[derive(Clone, Copy)]
 pub(crate) struct Asked {
     pub(crate) sent: Instant,
     pub(crate) answered: Instant,
 }
 
-/// What came of it.
+/// The result of a load.
 pub(crate) struct Run {
     pub(crate) spent: Spent,
     pub(crate) asked: Vec<Vec<Asked>>,
-    /// Requests.
+    /// The number of requests.
     pub(crate) count: usize,
-    /// From the request to the bridge's receipt.
+    /// The times from the request to the receipt at the bridge.
     pub(crate) whole: Vec<Duration>,
-    /// From the answer to the bridge's receipt.
+    /// The times from the response to the receipt at the bridge.
     pub(crate) after: Vec<Duration>,
     pub(crate) faults: usize,
 }
 
-/// Each of `senders` on a connection of its own sends `per` requests, one after the other.
+/// Sends `per` requests from each of `senders`, one after the other, each sender on a connection of its own.
 pub(crate) async fn ask_all(
     world: &World,
     senders: usize,
@@ -103,7 +103,8 @@ pub(crate) async fn ask_all(
     join_all(each).await
 }
 
-/// Each of `senders` on a connection of its own sends a request every `every`, for so long; one that is late goes at once.
+/// Sends a request from each of `senders` every `every`, for the time `lasting`, each sender on a connection of its own. A late
+/// request is sent at once.
 pub(crate) async fn ask_at_a_pace(
     world: &World,
     senders: usize,
@@ -120,7 +121,7 @@ pub(crate) async fn ask_at_a_pace(
         .into_iter()
         .enumerate()
         .map(|(sender, mut connection)| async move {
-            // They do not all begin at once.
+            // The senders do not start at the same time.
             let number = u32::try_from(sender).expect("not so many");
             let mut due = begun + every * number / u32::try_from(senders).expect("not so many");
             let mut asked = Vec::new();
@@ -140,7 +141,8 @@ pub(crate) async fn ask_at_a_pace(
     join_all(each).await
 }
 
-/// Each of `senders` sends `per` requests like that, and each message arrives at the bridge `copies` times, numbered.
+/// Sends requests as [`ask_all`] does, and waits for the messages at the bridge. Each numbered message is received `copies`
+/// times.
 pub(crate) async fn deliver(
     world: &World,
     senders: usize,
@@ -153,7 +155,7 @@ pub(crate) async fn deliver(
     arrived(world, before, asked, copies).await
 }
 
-/// The same at a pace: each of `senders` one request every `every`, for so long.
+/// Sends requests as [`ask_at_a_pace`] does, and waits for the messages at the bridge.
 pub(crate) async fn deliver_at_a_pace(
     world: &World,
     senders: usize,
@@ -166,7 +168,7 @@ pub(crate) async fn deliver_at_a_pace(
     arrived(world, before, asked, 1).await
 }
 
-/// Wait for everything that was asked to be sent, and hold it against the requests.
+/// Waits for all messages and compares them with the requests.
 async fn arrived(
     world: &World,
     (skip, mark): (usize, Mark),
@@ -201,7 +203,7 @@ async fn arrived(
     };
     for (i, (message, at)) in arrived.iter().enumerate() {
         let Numbered { sender, n } = *message;
-        // Copies of one message follow each other.
+        // The copies of a message follow each other.
         if next[sender] != n {
             run.faults += 1;
         }
@@ -216,12 +218,12 @@ async fn arrived(
 }
 
 impl Run {
-    /// CPU time for each request.
+    /// The CPU time for each request.
     pub(crate) fn each(&self) -> Duration {
         self.spent.each(self.count)
     }
 
-    /// As a line of the table, for each of `each` operations of a request.
+    /// A row of the table, for each of the `each` operations of a request.
     pub(crate) fn figure(self, name: impl Into<String>, goal: &'static str, each: usize) -> Figure {
         let mut figure = Figure::of(name, goal, self.spent, self.count * each).latency(self.whole);
         figure.faults = self.faults;

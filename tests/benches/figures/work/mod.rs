@@ -1,5 +1,5 @@
-//! The workloads. Each makes its own world, and is over in about ten seconds; those of the book take
-//! longer, as their constants or `UNDERSTUDY_BENCH_SECONDS` say.
+//! The workloads. Each creates its own world and takes about ten seconds; those in the book take longer, as set by their
+//! constants or by `UNDERSTUDY_BENCH_SECONDS`.
 
 pub(crate) mod busy_bot;
 pub(crate) mod counts;

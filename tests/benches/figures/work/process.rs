@@ -1,4 +1,4 @@
-//! The process itself: its memory, what it does when nothing happens, how soon it is ready.
+//! The process: its memory, its CPU time when idle, and the time of its start.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::http::request;
 use crate::server::{Server, pause};
 use crate::world::{GHOST, Plan, World, ghost_id, in_pieces, person_id, person_token};
 
-/// Idle, and with 3,000 messages for a bridge that does not answer; then 20,000 more while it answers.
+/// Memory when idle, then with 3,000 messages owed to a bridge that does not respond, then after 20,000 more once it responds.
 pub(crate) async fn memory() -> Vec<Figure> {
     let plan = Plan {
         people: 256,
@@ -67,7 +67,7 @@ async fn memory_of(world: World, side: &str) -> Vec<Figure> {
     ]
 }
 
-/// From the start of the process to its first answer.
+/// The time from the start of the process to its first response.
 pub(crate) async fn start() -> Vec<Figure> {
     let mut world = World::new(Plan {
         people: 10,
@@ -82,7 +82,7 @@ pub(crate) async fn start() -> Vec<Figure> {
     ] {
         world
             .change(async |store| {
-                // To a device that never asks: 10 KiB each.
+                // Messages to a device that never syncs, 10 KiB each.
                 in_pieces(store, rows, |tx, i| {
                     let row = InboxRow {
                         position: tx.next_position().0,

@@ -1,4 +1,4 @@
-//! Room events to a bridge, and who no longer shares a room with it.
+//! Room events to a bridge, and users that leave its rooms.
 
 use std::time::{Duration, Instant};
 
@@ -16,10 +16,10 @@ use crate::http::{Connection, request};
 use crate::server::pause;
 use crate::world::{AS_TOKEN, Plan, World, ghost_id, in_pieces, person_id, person_token};
 
-/// How often people leave, and come back.
+/// How often the users leave and join again.
 const ROUNDS: usize = 40;
 
-/// How many leave at once.
+/// The number of users that leave at once.
 const LEAVERS: usize = 8;
 
 pub(crate) async fn room(world: &World, owner: usize) -> String {
@@ -33,14 +33,14 @@ pub(crate) async fn join(who: &Person, room: &str) {
     assert_eq!(who.post(&path, &json!({})).await.status, 200);
 }
 
-/// A room of a person's, with a user of the bridge in it, as a segment of a path.
+/// Creates a room of a user with a ghost in it. Returns its id as a segment of a path.
 pub(crate) async fn room_with_ghost(world: &World, owner: usize) -> String {
     let room = room(world, owner).await;
     join(&world.ghost(0), &room).await;
     segment(&room)
 }
 
-/// Messages of people in rooms of their own, each with a user of the bridge in it.
+/// Messages of users in rooms of their own, each with a ghost in it.
 pub(crate) async fn events(postgres: bool) -> Vec<Figure> {
     let world = World::new(Plan {
         people: 16,
@@ -78,7 +78,7 @@ pub(crate) async fn events(postgres: bool) -> Vec<Figure> {
             send(&series, s, n)
         })
         .await;
-        // The yardstick knows no rooms: a message to a device stands for the event.
+        // The yardstick knows no rooms, so it is measured with a to-device message instead.
         deliver(&yardstick, senders, 20, 1, |s, n| send_to(0, s, n, &warm)).await;
         let least = deliver(&yardstick, senders, total / senders, 1, |s, n| {
             send_to(0, s, n, &series)
@@ -112,8 +112,8 @@ fn joined(tx: &mut Tx<'_>, room_id: &str, user_id: &str) -> schema::Result<Posit
     Ok(position)
 }
 
-/// A room of this many members: its owner, those who will leave, a user of the bridge, and people who only fill it.
-/// The leavers and the bridge's user are each in so many other rooms.
+/// Creates a room with this number of members: its owner, the users that leave, a ghost, and users that only fill it. The
+/// leaving users and the ghost are also in `others` other rooms each.
 async fn filled(members: usize, others: usize) -> (World, String) {
     let mut world = World::new(Plan {
         people: members - 1,
@@ -129,7 +129,7 @@ async fn filled(members: usize, others: usize) -> (World, String) {
     world
         .change(async |store| {
             let (to, counted) = (room.clone(), room.clone());
-            // The owner and the leavers are there already.
+            // The owner and the leaving users have joined already.
             let to: &'static str = to.leak();
             in_pieces(store, fillers, move |tx, i| {
                 joined(tx, to, &person_id(i + 1 + LEAVERS)).map(drop)
@@ -156,12 +156,13 @@ async fn filled(members: usize, others: usize) -> (World, String) {
         .await;
     let before = world.bridge.count();
     join(&world.ghost(0), &id).await;
-    told(&world, before, "changed", members - 1).await;
+    named(&world, before, "changed", members - 1).await;
     (world, id)
 }
 
-/// Wait until this many people have been named in transactions; answers when the last was, and how many names there were.
-async fn told(world: &World, skip: usize, what: &str, people: usize) -> (Instant, usize) {
+/// Waits until transactions have named this number of users. Returns when the last transaction was received, and how many users
+/// were named.
+async fn named(world: &World, skip: usize, what: &str, people: usize) -> (Instant, usize) {
     let begun = Instant::now();
     let (mut seen, mut names) = (skip, 0);
     loop {
@@ -184,8 +185,8 @@ async fn told(world: &World, skip: usize, what: &str, people: usize) -> (Instant
     }
 }
 
-/// Some leave at once and come back, again and again; only the leaving counts. `who` are their tokens and queries, and `people`
-/// how many names the bridge is told each time.
+/// Lets users leave at once and join again, `rounds` times; only the leaving is measured. `who` are the users' tokens and
+/// queries, and `people` is the number of users that the bridge is informed of each time.
 async fn rounds(
     world: &World,
     room: &str,
@@ -212,7 +213,7 @@ async fn rounds(
         let mark = Mark::now(world.server());
         let sent = Instant::now();
         join_all(connections.iter_mut().zip(&leave).map(|(c, r)| c.ask(r))).await;
-        let (at, names) = told(world, skip, "left", people).await;
+        let (at, names) = named(world, skip, "left", people).await;
         faults += names.abs_diff(people);
         pause(Duration::from_millis(15)).await;
         let one = mark.until(world.server(), at);
@@ -221,14 +222,14 @@ async fn rounds(
         times.push(at - sent);
         let skip = world.bridge.count();
         join_all(connections.iter_mut().zip(&join).map(|(c, r)| c.ask(r))).await;
-        let (_, names) = told(world, skip, "changed", people).await;
+        let (_, names) = named(world, skip, "changed", people).await;
         faults += names.abs_diff(people);
         pause(Duration::from_millis(15)).await;
     }
     (spent, times, faults)
 }
 
-/// Ordinary members leave: rooms of different sizes, and different numbers of other rooms.
+/// Ordinary members leave: in rooms of different sizes, and with different numbers of other rooms.
 pub(crate) async fn leaves() -> Vec<Figure> {
     let mut figures = Vec::new();
     for (members, others, at_once) in [
@@ -257,7 +258,7 @@ pub(crate) async fn leaves() -> Vec<Figure> {
     figures
 }
 
-/// The bridge's last member leaves a room of ten thousand: all the others are named.
+/// The bridge's last member leaves a room with 10,000 members, so that all others are named.
 pub(crate) async fn last_member() -> Vec<Figure> {
     const MEMBERS: usize = 10_000;
     let (world, room) = filled(MEMBERS, 1).await;

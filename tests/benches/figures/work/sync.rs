@@ -1,4 +1,4 @@
-//! `/sync` that waits, and is woken by one message.
+//! A long-polling `/sync` that one message wakes.
 
 use std::time::{Duration, Instant};
 
@@ -11,15 +11,15 @@ use crate::http::{Connection, request};
 use crate::server::pause;
 use crate::world::{Plan, World, person_id, person_token};
 
-/// How many wait at once.
+/// The number of long-polls at a time.
 const PAIRS: usize = 32;
 
 const ROUNDS: usize = 40;
 
-/// The long-polls have looked, found nothing, and wait.
+/// The time after which the long-polls have queried the database, found nothing, and wait.
 const PARKED: Duration = Duration::from_millis(20);
 
-/// Person `i` of the second half waits for news; sender `i` of the first half brings them.
+/// A `/sync` of user `i` of the second third. Sender `i` of the first third wakes it.
 async fn sync(i: usize, connection: &mut Connection, since: Option<&str>) -> Value {
     let query = since.map_or_else(
         || "timeout=0".to_owned(),
@@ -41,7 +41,8 @@ async fn send_all(senders: &mut [Connection], first: usize, n: usize) {
     join_all(each.map(|(i, c)| async move { c.ask(&send(i, first + i, n)).await })).await;
 }
 
-/// What a woken `/sync` costs: rounds of messages and the `/sync`s they wake, less the same messages to people who sleep.
+/// Measures a woken `/sync`: the cost of messages with the `/sync` requests that they wake, minus the cost of the same messages
+/// to users that do not sync.
 pub(crate) async fn wake_up() -> Vec<Figure> {
     let world = World::new(Plan {
         people: 3 * PAIRS,

@@ -1,4 +1,5 @@
-//! `/sync` or transactions? The same traffic to the users of one service, as a `/sync` that waits for each and as one stream.
+//! Compares `/sync` with transactions: the same traffic to the ghosts of one bridge, with a long-polling `/sync` for each ghost
+//! and with one stream of transactions.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -18,25 +19,26 @@ use crate::http::{Connection, request};
 use crate::server::pause;
 use crate::world::{AS_TOKEN, GHOST, Plan, World, ghost_id, person_token};
 
-/// How many users are concerned.
+/// The numbers of ghosts.
 const USERS: [usize; 4] = [1, 10, 100, 1_000];
 
-/// People who send.
+/// The number of users that send.
 const SENDERS: usize = 10;
 
-/// Between two messages of one sender: a hundred a second in all.
+/// The time between two messages of a sender: together they send a hundred a second.
 const EVERY: Duration = Duration::from_millis(100);
 
-/// Events in the room, one when the one before is everywhere.
+/// The number of events in the room. Each is sent when all have received the one before.
 const EVENTS: usize = 25;
 
-/// How long the last of it may take.
+/// The longest time to wait for the last message.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What was received, and when.
+/// The received messages, with the time of receipt.
 type Received = Rc<RefCell<Vec<(Numbered, Instant)>>>;
 
-/// Each way, each kind of traffic, each number of users; half of `UNDERSTUDY_BENCH_SECONDS`, else five seconds, for each.
+/// Measures each way with each kind of traffic and each number of ghosts, for half of `UNDERSTUDY_BENCH_SECONDS` or five
+/// seconds each.
 pub(crate) async fn compare() -> Vec<Figure> {
     let (mut points, mut figures) = (Vec::new(), Vec::new());
     for way in [Way::Sync, Way::Transactions] {
@@ -63,7 +65,7 @@ pub(crate) async fn compare() -> Vec<Figure> {
     figures
 }
 
-/// A service that has so many users, all in one room, and hears of what is sent to them in one way.
+/// A bridge with a number of ghosts, all in one room, that receives their messages in one way.
 struct Service {
     world: World,
     way: Way,
@@ -102,7 +104,7 @@ impl Service {
         let received = Received::default();
         let mut streams = Vec::new();
         if way == Way::Sync {
-            // A position is the same for everybody: nobody needs to be told what was before.
+            // A sync token is valid for every user, so the streams can start without an initial `/sync` each.
             let since = Stream {
                 user: 0,
                 connection: world.connect().await,
@@ -128,7 +130,7 @@ impl Service {
             received,
             streams,
         };
-        // What came of the joins is told, and every stream waits.
+        // By then everything that the joins caused has been sent, and every stream waits.
         service.world.settled().await;
         service
     }
@@ -170,14 +172,14 @@ impl Service {
         (point, received.len().abs_diff(sent * copies))
     }
 
-    /// To-device messages at a steady pace, to one user after the other.
+    /// Sends to-device messages at a steady pace, to one ghost after the other.
     async fn messages(&self) -> Vec<Vec<Asked>> {
         let make =
             |sender: usize, n: usize| send_to((n * SENDERS + sender) % self.users, sender, n, "m");
         ask_at_a_pace(&self.world, SENDERS, EVERY, seconds(10) / 2, make).await
     }
 
-    /// Events in the room, each when everybody has the one before.
+    /// Sends events to the room, each when all have received the one before.
     async fn events(&self, skip: &mut usize) -> Vec<Vec<Asked>> {
         let mut connection = self.world.connect().await;
         let mut asked = vec![Vec::new()];
@@ -203,7 +205,7 @@ impl Service {
         asked
     }
 
-    /// Until so much was received, in whichever way.
+    /// Waits until this number of messages was received.
     async fn until_received(&self, skip: &mut usize, count: usize) {
         let begun = Instant::now();
         loop {
@@ -220,7 +222,7 @@ impl Service {
     }
 }
 
-/// The device of one user, which asks with `/sync`.
+/// The device of a ghost that uses `/sync`.
 struct Stream {
     user: usize,
     connection: Connection,

@@ -9,7 +9,7 @@ use crate::figure::{Figure, percentiles};
 use crate::http::request;
 use crate::world::{GHOST, Plan, World, ghost_id, person_token};
 
-/// 600 bytes of an encrypted room key.
+/// The content of an encrypted room key: 600 bytes.
 fn content(sender: usize, n: usize) -> serde_json::Value {
     json!({
         "algorithm": "m.olm.v1.curve25519-aes-sha2", "sender": sender, "n": n,
@@ -17,7 +17,7 @@ fn content(sender: usize, n: usize) -> serde_json::Value {
     })
 }
 
-/// A message from a person to a user of the bridge.
+/// A to-device message from a user to a ghost.
 pub(crate) fn send_to(ghost: usize, sender: usize, n: usize, series: &str) -> Vec<u8> {
     let path = format!("/_matrix/client/v3/sendToDevice/m.room.encrypted/{series}{n}");
     let body = json!({"messages": {ghost_id(ghost): {GHOST: content(sender, n)}}});
@@ -40,10 +40,10 @@ async fn run(world: &World, senders: usize, total: usize, series: &str) -> Run {
     .await
 }
 
-/// How often each side is measured, in turns, so that a noisy moment meets all of them. The median counts.
+/// How often each side is measured. The sides take turns, so that a disturbance affects all of them, and the median counts.
 const ROUNDS: usize = 3;
 
-/// The yardstick first, then those that are held against it, each with what its lines add to the name.
+/// The measured sides, the yardstick first, each with what its rows add to the name.
 async fn sides(plan: Plan) -> Vec<(&'static str, World)> {
     let lean = Plan {
         postgres: false,
@@ -59,7 +59,7 @@ async fn sides(plan: Plan) -> Vec<(&'static str, World)> {
     sides
 }
 
-/// One load on all sides, in turns: the median run of each, with its faults of all rounds.
+/// Applies a load to all sides in turns. Returns the median run of each, with the faults of all rounds.
 async fn in_turns(
     sides: &[(&'static str, World)],
     load: impl AsyncFn(&World, usize) -> Run,
@@ -80,7 +80,7 @@ async fn in_turns(
     runs.into_iter().map(median).collect()
 }
 
-/// A line for each side.
+/// The rows of the table, one for each side.
 fn lines(
     name: &str,
     goal: &'static str,
@@ -91,7 +91,7 @@ fn lines(
     let line = |((side, _), run): (&(&str, World), Run)| {
         let name = [name, *side].into_iter().filter(|part| !part.is_empty());
         let name = name.collect::<Vec<_>>().join(", ");
-        // A goal is what understudy is to reach, on SQLite or on PostgreSQL.
+        // The goals are for the server, on SQLite or PostgreSQL.
         let goal = if matches!(*side, "" | "PostgreSQL") {
             goal
         } else {
@@ -103,7 +103,7 @@ fn lines(
     sides.iter().zip(runs).map(line).collect()
 }
 
-/// With 1, 16, 32 and 256 in flight, each from somebody else to somebody else.
+/// Measures 1, 16, 32 and 256 requests in flight, each with a sender and a recipient of its own.
 pub(crate) async fn in_flight(postgres: bool) -> Vec<Figure> {
     let sides = sides(Plan {
         people: 256,
@@ -144,7 +144,8 @@ pub(crate) async fn in_flight(postgres: bool) -> Vec<Figure> {
     figures
 }
 
-/// The same at paces that leave the server time to sleep: commits and transactions carry few messages then, and each costs more.
+/// Measures the same at paces at which the server has time to sleep. Commits and transactions then carry few messages, and each
+/// message costs more.
 pub(crate) async fn at_a_pace() -> Vec<Figure> {
     const SENDERS: usize = 32;
     let sides = sides(Plan {
@@ -191,7 +192,7 @@ pub(crate) async fn many_recipients() -> Vec<Figure> {
     let load = async |world: &World, round| {
         deliver(world, 1, 2, RECIPIENTS, make(format!("warm{round}."))).await;
         let mut run = deliver(world, 1, 20, RECIPIENTS, make(format!("r{round}."))).await;
-        // A recipient is what is counted.
+        // Counts recipients, not requests.
         run.count *= RECIPIENTS;
         run
     };
@@ -200,7 +201,7 @@ pub(crate) async fn many_recipients() -> Vec<Figure> {
     lines(name, "≤ 0.04 ms (0.02)", &sides, runs)
 }
 
-/// The same load beside 10, ten thousand and a million registered users.
+/// The same load with 10, ten thousand and a million registered ghosts.
 pub(crate) async fn namespaces() -> Vec<Figure> {
     let mut figures = Vec::new();
     for silent in [10, 10_000, 1_000_000] {
