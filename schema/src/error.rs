@@ -123,11 +123,11 @@ pub enum OpenError {
     Migrate(String, String),
     /// A newer version of understudy wrote the database.
     #[error(
-        "{0}: written by a newer version of understudy (it has the migration {1}, unknown here)"
+        "{0}: a newer version of understudy wrote this database (it has the migration {1}); start that version"
     )]
     Newer(String, String),
     /// Another server uses this database.
-    #[error("{0}: in use by another understudy; one server per database")]
+    #[error("{0}: another understudy uses this database; stop it, or configure another database")]
     InUse(String),
     /// The disk that holds the database is full.
     #[error("{0}: the disk is full; make room and start again ({1})")]
