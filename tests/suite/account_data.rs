@@ -1,4 +1,4 @@
-//! The experiment: account data of a service's own users in its transactions, owed like everything else.
+//! The experiment that sends a service the account data of its own users in transactions, owed like everything else.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ async fn stage() -> Stage {
     .await
 }
 
-/// A bridge that asks for account data: `irc`, with `@irc_.*` for its own, and `@open_.*` not only for its own.
+/// The bridge `irc`, which opts in to account data, with the exclusive namespace `@irc_.*` and the shared one `@open_.*`.
 async fn bridge(stage: &Stage) -> Bridge {
     let users =
         json!([{"exclusive": true, "regex": "@irc_.*"}, {"exclusive": false, "regex": "@open_.*"}]);
@@ -26,20 +26,20 @@ async fn bridge(stage: &Stage) -> Bridge {
     stage.bridge_with("irc", keys).await
 }
 
-async fn keeps(person: &Person, room: Option<&str>, kind: &str, content: Value) {
+async fn put_account_data(person: &Person, room: Option<&str>, kind: &str, content: Value) {
     let room = room.map_or(String::new(), |room| format!("/rooms/{}", segment(room)));
     let path = format!("/user/{}{room}/account_data/{kind}", person.user_id);
     person.put(&path, &content).await.ok();
 }
 
-/// Every piece that the bridge was told: whose, of which type, and a number in it.
-fn told(bridge: &Bridge, skip: usize) -> Vec<(String, String, Value)> {
+/// The account data in the bridge's transactions after the first `skip`: user, type, and the `n` of the content.
+fn sent_account_data(bridge: &Bridge, skip: usize) -> Vec<(String, String, Value)> {
     let all = bridge.receiver.taken(skip);
-    let pieces = all
+    let entries = all
         .iter()
         .flat_map(|t| t[ACCOUNT_DATA].as_array().cloned().unwrap_or_default());
     let text = |value: &Value| value.as_str().expect("text").to_owned();
-    pieces
+    entries
         .map(|p| {
             (
                 text(&p["user_id"]),
@@ -50,7 +50,7 @@ fn told(bridge: &Bridge, skip: usize) -> Vec<(String, String, Value)> {
         .collect()
 }
 
-fn piece(user: &str, kind: &str, n: u64) -> (String, String, Value) {
+fn entry(user: &str, kind: &str, n: u64) -> (String, String, Value) {
     (user.to_owned(), kind.to_owned(), n.into())
 }
 
@@ -70,9 +70,9 @@ async fn a_service_is_told_the_account_data_of_its_own_users() {
     stage
         .step("the ghost keeps something, for all and for a room")
         .await;
-    keeps(&ghost, None, "org.example.note", json!({"n": 1})).await;
+    put_account_data(&ghost, None, "org.example.note", json!({"n": 1})).await;
     stage.quiet().await;
-    keeps(&ghost, Some(&room), "org.example.note", json!({"n": 2})).await;
+    put_account_data(&ghost, Some(&room), "org.example.note", json!({"n": 2})).await;
     stage
         .step("a tag and the bot's own are account data too")
         .await;
@@ -83,20 +83,20 @@ async fn a_service_is_told_the_account_data_of_its_own_users() {
     );
     ghost.put(&tag, &json!({"order": 0.5})).await.ok();
     stage.quiet().await;
-    keeps(&bot, None, "org.example.note", json!({"n": 3})).await;
+    put_account_data(&bot, None, "org.example.note", json!({"n": 3})).await;
     stage
         .step("a person's is not, nor that of a user whom the service shares")
         .await;
-    keeps(&alice, None, "org.example.note", json!({"n": 4})).await;
-    keeps(&open, None, "org.example.note", json!({"n": 5})).await;
+    put_account_data(&alice, None, "org.example.note", json!({"n": 4})).await;
+    put_account_data(&open, None, "org.example.note", json!({"n": 5})).await;
     stage.quiet().await;
     assert_eq!(
-        told(&irc, before),
+        sent_account_data(&irc, before),
         [
-            piece("@irc_bob:test", "org.example.note", 1),
-            piece("@irc_bob:test", "org.example.note", 2),
+            entry("@irc_bob:test", "org.example.note", 1),
+            entry("@irc_bob:test", "org.example.note", 2),
             ("@irc_bob:test".into(), "m.tag".into(), Value::Null),
-            piece("@ircbot:test", "org.example.note", 3),
+            entry("@ircbot:test", "org.example.note", 3),
         ]
     );
     stage
@@ -105,7 +105,7 @@ async fn a_service_is_told_the_account_data_of_its_own_users() {
 }
 
 #[actix_web::test]
-async fn what_the_server_writes_itself_is_account_data_too_and_what_is_given_up_is_not_told() {
+async fn account_data_that_the_server_writes_is_sent_and_that_of_a_deactivated_user_is_not() {
     let stage = stage().await;
     let irc = bridge(&stage).await;
     let ghost = irc.ghost("bob").await;
@@ -124,13 +124,16 @@ async fn what_the_server_writes_itself_is_account_data_too_and_what_is_given_up_
     let rule = "/pushrules/global/override/.m.rule.master/enabled";
     ghost.put(rule, &json!({"enabled": true})).await.ok();
     stage.quiet().await;
-    let kinds: Vec<_> = told(&irc, before).into_iter().map(|(_, t, _)| t).collect();
+    let kinds: Vec<_> = sent_account_data(&irc, before)
+        .into_iter()
+        .map(|(_, t, _)| t)
+        .collect();
     assert_eq!(kinds, ["m.fully_read", "m.push_rules"]);
 
     irc.receiver.at_once(None);
-    keeps(&irc.bot, None, "org.example.note", json!({"n": 1})).await;
+    put_account_data(&irc.bot, None, "org.example.note", json!({"n": 1})).await;
     stage.quiet().await;
-    keeps(&ghost, None, "org.example.note", json!({"n": 2})).await;
+    put_account_data(&ghost, None, "org.example.note", json!({"n": 2})).await;
     ghost.post("/account/deactivate", &json!({})).await.ok();
     stage.quiet().await;
     let before = irc.receiver.count();
@@ -138,8 +141,8 @@ async fn what_the_server_writes_itself_is_account_data_too_and_what_is_given_up_
     irc.answers(200).await;
     stage.quiet().await;
     assert_eq!(
-        told(&irc, before),
-        [piece("@ircbot:test", "org.example.note", 1)]
+        sent_account_data(&irc, before),
+        [entry("@ircbot:test", "org.example.note", 1)]
     );
 }
 
@@ -154,31 +157,31 @@ async fn account_data_waits_for_a_service_that_is_down_and_is_told_once() {
     stage
         .step("the bridge is down, and what it was to be told is frozen")
         .await;
-    keeps(&ghost, None, "org.example.note", json!({"n": 1})).await;
+    put_account_data(&ghost, None, "org.example.note", json!({"n": 1})).await;
     stage
         .step("the same piece changes twice, another once")
         .await;
-    keeps(&ghost, None, "org.example.note", json!({"n": 2})).await;
-    keeps(&ghost, None, "org.example.other", json!({"n": 3})).await;
-    keeps(&ghost, None, "org.example.note", json!({"n": 4})).await;
+    put_account_data(&ghost, None, "org.example.note", json!({"n": 2})).await;
+    put_account_data(&ghost, None, "org.example.other", json!({"n": 3})).await;
+    put_account_data(&ghost, None, "org.example.note", json!({"n": 4})).await;
     stage
         .step("the server starts anew, and the bridge is back")
         .await;
     irc.receiver.at_once(Some(200));
     stage.restart().await;
     assert_eq!(
-        told(&irc, before),
+        sent_account_data(&irc, before),
         [
-            piece("@irc_bob:test", "org.example.note", 1),
-            piece("@irc_bob:test", "org.example.other", 3),
-            piece("@irc_bob:test", "org.example.note", 4),
+            entry("@irc_bob:test", "org.example.note", 1),
+            entry("@irc_bob:test", "org.example.other", 3),
+            entry("@irc_bob:test", "org.example.note", 4),
         ],
         "the frozen one first, the same to the byte; then the last of each"
     );
     stage
         .transcript("account_data_waits_for_a_service_that_is_down_and_is_told_once")
         .await;
-    // Acknowledged, it is owed no more.
+    // Acknowledged account data is not sent again.
     let count = irc.receiver.count();
     stage.restart().await;
     assert_eq!(irc.receiver.count(), count);
@@ -190,7 +193,7 @@ async fn more_account_data_than_fits_goes_in_slices_in_order() {
     let irc = bridge(&stage).await;
     let ghost = irc.ghost("bob").await.aside();
     irc.receiver.at_once(None);
-    keeps(&ghost, None, "org.example.first", json!({"n": 0})).await;
+    put_account_data(&ghost, None, "org.example.first", json!({"n": 0})).await;
     stage.quiet().await;
     let large = "x".repeat(60_000);
     for n in 1..=120 {
@@ -199,7 +202,7 @@ async fn more_account_data_than_fits_goes_in_slices_in_order() {
         } else {
             json!({"n": n})
         };
-        keeps(&ghost, None, &format!("org.example.{n}"), content).await;
+        put_account_data(&ghost, None, &format!("org.example.{n}"), content).await;
     }
     stage.quiet().await;
     let before = irc.receiver.count();
@@ -210,13 +213,20 @@ async fn more_account_data_than_fits_goes_in_slices_in_order() {
         .iter()
         .map(|t| t[ACCOUNT_DATA].as_array().map_or(0, Vec::len))
         .collect();
-    assert_eq!(slices, [17, 100, 3], "a megabyte, a hundred, the rest");
-    let numbers: Vec<_> = told(&irc, before).into_iter().map(|(.., n)| n).collect();
+    assert_eq!(
+        slices,
+        [17, 100, 3],
+        "one megabyte, then a hundred entries, then the rest"
+    );
+    let numbers: Vec<_> = sent_account_data(&irc, before)
+        .into_iter()
+        .map(|(.., n)| n)
+        .collect();
     assert_eq!(numbers, (0..=120).map(Value::from).collect::<Vec<_>>());
 }
 
 #[actix_web::test]
-async fn who_does_not_ask_and_a_server_that_does_not_try_it_tell_nothing() {
+async fn account_data_is_sent_only_with_the_opt_in_and_the_experiment() {
     let stage = stage().await;
     let xmpp = stage.bridge("xmpp").await;
     let ghost = xmpp.ghost("bob").await;
@@ -226,25 +236,25 @@ async fn who_does_not_ask_and_a_server_that_does_not_try_it_tell_nothing() {
     for (stage, bridge, person) in [(&stage, &xmpp, &ghost), (&without, &irc, &other)] {
         stage.quiet().await;
         let before = bridge.receiver.count();
-        keeps(person, None, "org.example.note", json!({"n": 1})).await;
+        put_account_data(person, None, "org.example.note", json!({"n": 1})).await;
         stage.quiet().await;
         assert_eq!(bridge.receiver.count(), before);
     }
 }
 
 #[actix_web::test]
-async fn what_is_owed_of_a_user_that_is_lost_is_not_told() {
+async fn account_data_of_a_user_that_leaves_the_namespace_is_not_sent() {
     let stage = stage().await;
     let irc = bridge(&stage).await;
     let (bob, cat) = (irc.ghost("bob").await, irc.ghost("cat").await);
     stage.quiet().await;
     let before = irc.receiver.count();
     irc.receiver.at_once(Some(503));
-    keeps(&irc.bot, None, "org.example.note", json!({"n": 1})).await;
+    put_account_data(&irc.bot, None, "org.example.note", json!({"n": 1})).await;
     stage.quiet().await;
-    keeps(&bob, None, "org.example.note", json!({"n": 2})).await;
-    keeps(&cat, None, "org.example.note", json!({"n": 3})).await;
-    // The namespace shrinks while both wait; cat is nobody's now.
+    put_account_data(&bob, None, "org.example.note", json!({"n": 2})).await;
+    put_account_data(&cat, None, "org.example.note", json!({"n": 3})).await;
+    // The namespace shrinks while both wait, and no longer contains cat.
     let file = stage.registration_file("irc");
     let text = std::fs::read_to_string(&file).expect("a file");
     let text = text.replace("@irc_.*", "@irc_bob.*");
@@ -253,16 +263,16 @@ async fn what_is_owed_of_a_user_that_is_lost_is_not_told() {
     assert!(stage.reload().await.problems.is_empty());
     stage.advance(Duration::from_secs(10)).await;
     assert_eq!(
-        told(&irc, before),
+        sent_account_data(&irc, before),
         [
-            piece("@ircbot:test", "org.example.note", 1),
-            piece("@irc_bob:test", "org.example.note", 2),
+            entry("@ircbot:test", "org.example.note", 1),
+            entry("@irc_bob:test", "org.example.note", 2),
         ]
     );
 }
 
 #[actix_web::test]
-async fn a_file_that_goes_keeps_account_data_and_forgetting_deletes_it() {
+async fn removing_a_file_keeps_account_data_and_forgetting_the_service_deletes_it() {
     let stage = stage().await;
     let irc = bridge(&stage).await;
     let bob = irc.ghost("bob").await;
@@ -270,7 +280,7 @@ async fn a_file_that_goes_keeps_account_data_and_forgetting_deletes_it() {
     let before = irc.receiver.count();
     irc.receiver.at_once(Some(503));
     for n in 1..3 {
-        keeps(&bob, None, &format!("org.example.{n}"), json!({"n": n})).await;
+        put_account_data(&bob, None, &format!("org.example.{n}"), json!({"n": n})).await;
         stage.quiet().await;
     }
     let file = stage.registration_file("irc");
@@ -281,11 +291,15 @@ async fn a_file_that_goes_keeps_account_data_and_forgetting_deletes_it() {
     irc.receiver.at_once(Some(200));
     stage.register("irc", &registration).await;
     stage.quiet().await;
-    let expected = [1, 2].map(|n| piece("@irc_bob:test", &format!("org.example.{n}"), n));
-    assert_eq!(told(&irc, before), expected, "it comes back to it");
+    let expected = [1, 2].map(|n| entry("@irc_bob:test", &format!("org.example.{n}"), n));
+    assert_eq!(
+        sent_account_data(&irc, before),
+        expected,
+        "the service comes back and is sent what was kept"
+    );
 
     irc.receiver.at_once(Some(503));
-    keeps(&bob, None, "org.example.3", json!({"n": 3})).await;
+    put_account_data(&bob, None, "org.example.3", json!({"n": 3})).await;
     stage.quiet().await;
     std::fs::remove_file(&file).expect("removed");
     stage.reload().await;
@@ -296,11 +310,14 @@ async fn a_file_that_goes_keeps_account_data_and_forgetting_deletes_it() {
     irc.receiver.at_once(Some(200));
     stage.register("irc", &registration).await;
     stage.quiet().await;
-    assert!(told(&irc, before).is_empty(), "it begins anew");
+    assert!(
+        sent_account_data(&irc, before).is_empty(),
+        "after it was forgotten, nothing is kept"
+    );
 }
 
 #[actix_web::test]
-async fn account_data_that_is_refused_is_told_to_nobody() {
+async fn refused_account_data_is_not_sent() {
     let stage = stage().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let irc = bridge(&stage).await;
@@ -336,7 +353,7 @@ async fn account_data_that_is_refused_is_told_to_nobody() {
         .is_refused(413, "M_TOO_LARGE");
     stage.quiet().await;
     assert_eq!(irc.receiver.count(), before);
-    // And the key that asks for it must be a yes or a no.
+    // The opt-in in the registration must be a boolean.
     let mut registration: Value = serde_json::from_str(
         &std::fs::read_to_string(stage.registration_file("irc")).expect("a file"),
     )

@@ -1,4 +1,4 @@
-//! A service does for its users what their own clients would do, on every endpoint.
+//! On every endpoint, a service that acts as a user is answered as the user's own client would be.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use understudy::routes;
 async fn a_service_does_for_its_user_what_a_client_does() {
     let stage = Stage::new().await;
     let users = json!({"users": [{"exclusive": true, "regex": "@irc_.*"}]});
-    // Without a URL: this story is about what the service asks, not about what it is sent.
+    // Without a URL, so that the transcript holds only the requests of the service.
     let irc = stage
         .bridge_with("irc", json!({"url": null, "namespaces": users}))
         .await;
@@ -64,7 +64,7 @@ async fn a_service_does_for_its_user_what_a_client_does() {
     assert_eq!(signatures.as_object().map(|all| all.len()), Some(2));
     assert!(
         known["user_signing_keys"][&me].is_object(),
-        "its own: {known}"
+        "a user sees its own user-signing key: {known}"
     );
 
     stage
@@ -156,20 +156,20 @@ async fn a_service_does_for_its_user_what_a_client_does() {
         .await;
 }
 
-/// What the requests of a client are about, the same in both worlds.
+/// A server on which every endpoint can be called, and the ids that the requests use.
 struct World {
     stage: Stage,
-    /// Who asks: bob, by a token of his own or played by the service.
+    /// The sender of the requests: bob with his own token, or the service acting as bob.
     bob: Person,
     room: String,
     event: String,
 }
 
-/// A world in which everything has happened in the same order: a service, alice, a room of hers, and bob with two devices,
-/// cross-signing keys and a backup.
+/// Create a server by the same requests in the same order: a service, alice with a room, and bob with two devices, cross-signing
+/// keys and a backup.
 async fn world(by_service: bool) -> World {
     let stage = Stage::new().await;
-    // With a namespace of aliases: outside of one a service gives no room a name, whomever it plays. (`M_EXCLUSIVE`)
+    // With an alias namespace, because a service may create aliases only in one, whichever user it acts as. (`M_EXCLUSIVE`)
     let namespaces = json!({"users": [{"exclusive": true, "regex": "@irc_.*"}], "aliases": [{"exclusive": false, "regex": "#.*"}]});
     let irc = stage
         .bridge_with("irc", json!({"url": null, "namespaces": namespaces}))
@@ -209,7 +209,7 @@ async fn world(by_service: bool) -> World {
     }
 }
 
-/// What takes away what others need comes last, in this order.
+/// Endpoints that remove what others need. They are called last, in this order.
 const LAST: [&str; 8] = [
     "/device_signing/upload",
     "/redact/",
@@ -221,11 +221,11 @@ const LAST: [&str; 8] = [
     "/delete_devices",
 ];
 
-/// What ends a session or the account: each in a world of its own.
+/// Endpoints that end the session or the account. Each is called on a new server.
 const ENDS: [&str; 3] = ["/logout", "/logout/all", "/deactivate"];
 
 impl World {
-    /// A path with everything in it that the world knows.
+    /// Fill in the variables of a path template.
     fn path(&self, template: &str) -> String {
         let me = segment(&self.bob.user_id);
         let part = |part: &str| match part {
@@ -252,7 +252,7 @@ impl World {
         }
     }
 
-    /// A body that an endpoint takes.
+    /// A valid body for an endpoint, if it takes one.
     fn body(&self, method: &str, template: &str) -> Option<Value> {
         let session = json!({"first_message_index": 0, "forwarded_count": 0, "is_verified": true, "session_data": {}});
         let master = Key::cross_signing(9).as_cross_signing_key(&self.bob.user_id, "master");
@@ -319,7 +319,7 @@ impl World {
     }
 }
 
-/// Every endpoint that takes the token of a user, once: not the older paths to the same handler.
+/// Every endpoint that takes a user's token, without the older paths to the same handler.
 fn endpoints() -> Vec<(String, String)> {
     let all = routes::all(true, &[]);
     let mut endpoints: Vec<(String, String)> = all
@@ -331,7 +331,7 @@ fn endpoints() -> Vec<(String, String)> {
         })
         .map(|(method, path, _)| (method.to_owned(), path.to_owned()))
         .collect();
-    // First what makes something, then what looks at it, then what takes it away.
+    // First endpoints that create something, then those that read it, then those that remove it.
     let rank = |(method, path): &(String, String)| {
         let ends = ENDS.iter().any(|end| path.ends_with(end));
         let last = LAST.iter().rposition(|end| path.contains(end));
@@ -346,10 +346,11 @@ fn endpoints() -> Vec<(String, String)> {
     endpoints
 }
 
-/// Where a service gets another answer than its user would, and why.
+/// The statuses for the service and for the user, on endpoints where they are meant to differ.
 fn differs(method: &str, path: &str) -> Option<(u16, u16)> {
     match (method, path) {
-        // A person confirms what a service need not. (MSC4190, and deactivation: such a user has no password)
+        // A user confirms these by interactive authentication, a service does not. (MSC4190; a ghost has no password that could
+        // confirm a deactivation.)
         ("DELETE", "/_matrix/client/v3/devices/{device_id}")
         | (
             "POST",
@@ -395,7 +396,7 @@ async fn on_every_endpoint_a_service_is_answered_as_its_user_would_be() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(
         done * 10 >= endpoints.len() * 8,
-        "{done} of {} did something: the comparison says little",
+        "only {done} of {} endpoints succeeded, too few for the comparison to mean much",
         endpoints.len()
     );
 }

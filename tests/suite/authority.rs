@@ -1,4 +1,4 @@
-//! Who decides over a device, who merely observes it, and what becomes of copies when that changes.
+//! Which service decides over a device, which only observe it, and what happens to copies when that changes.
 
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ fn users(exclusive: bool) -> Value {
     json!({"namespaces": {"users": [{"exclusive": exclusive, "regex": "@irc_.*"}]}})
 }
 
-/// Change what a bridge's file says of its users.
-pub(crate) async fn registers_anew(stage: &Stage, bridge: &Bridge, keys: &Value) {
+/// Change some keys of a bridge's registration file, and reload it.
+pub(crate) async fn change_registration(stage: &Stage, bridge: &Bridge, keys: &Value) {
     let file = stage.registration_file(&bridge.id);
     let text = std::fs::read_to_string(&file).expect("a file");
     let mut registration: Value = serde_json::from_str(&text).expect("JSON");
@@ -25,18 +25,18 @@ pub(crate) async fn registers_anew(stage: &Stage, bridge: &Bridge, keys: &Value)
     stage.register(&bridge.id, &registration).await;
 }
 
-/// What an explanation says in short: the services that would get a copy, what waits in the inbox, and the waiting copies.
-async fn explained(person: &Person) -> (Vec<String>, i64, Vec<String>) {
+/// A summary of `/_understudy/explain`: for each service the rule that applies, the size of the inbox, and the waiting copies.
+async fn explanation(person: &Person) -> (Vec<String>, i64, Vec<String>) {
     let said = person.aside().get(EXPLAIN).await.ok();
-    let word = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
+    let text = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
     let services = said["services"].as_array().expect("a list").iter();
     let services = services.map(|s| {
-        let rule = word(s, "rule");
-        let why_not = word(s, "why_not");
-        format!("{}: {rule}{why_not}", word(s, "service"))
+        let rule = text(s, "rule");
+        let why_not = text(s, "why_not");
+        format!("{}: {rule}{why_not}", text(s, "service"))
     });
     let copies = said["copies"]["oldest"].as_array().expect("a list").iter();
-    let copies = copies.map(|c| format!("{}: {}", word(c, "service"), word(c, "rule")));
+    let copies = copies.map(|c| format!("{}: {}", text(c, "service"), text(c, "rule")));
     let inbox = said["inbox"]["count"].as_i64().expect("a number");
     (services.collect(), inbox, copies.collect())
 }
@@ -102,7 +102,7 @@ async fn two_services_observe_and_the_message_waits_for_its_device() {
     let first = bob.get("/sync?timeout=0").await.ok();
     assert_eq!(
         first["to_device"]["events"][0]["content"]["n"], 1,
-        "both acknowledged, it waits"
+        "both services have acknowledged it, and it still waits for its device"
     );
     let since = first["next_batch"].as_str().expect("a token");
     bob.get(&format!("/sync?timeout=0&since={since}"))
@@ -110,7 +110,7 @@ async fn two_services_observe_and_the_message_waits_for_its_device() {
         .ok();
     assert!(
         inbox_of(&bob).await.is_empty(),
-        "its device has acknowledged it"
+        "the device's acknowledgement removes it"
     );
 }
 
@@ -140,7 +140,7 @@ async fn a_client_and_the_service_read_the_same_inbox() {
     let (got, since) = sync("").await;
     assert_eq!(got, [1]);
     let (got, since) = sync(&since).await;
-    assert!(got.is_empty(), "acknowledged");
+    assert!(got.is_empty(), "the next sync acknowledges it");
     alice.get(EXPLAIN).await.ok();
     irc.answers(200).await;
     stage.quiet().await;
@@ -151,13 +151,13 @@ async fn a_client_and_the_service_read_the_same_inbox() {
     alice.sends_number("@irc_bob:test", "GHOST", 2).await;
     stage.quiet().await;
     let (got, _) = sync(&since).await;
-    assert_eq!(got, [2], "seen, and not yet acknowledged");
+    assert_eq!(got, [2], "delivered, and not yet acknowledged");
     irc.answers(200).await;
     stage.quiet().await;
     let (got, since) = sync(&since).await;
-    assert!(got.is_empty(), "the service acknowledged it");
+    assert!(got.is_empty(), "the service's acknowledgement removes it");
     let (got, _) = sync(&since).await;
-    assert!(got.is_empty(), "and it does not come back");
+    assert!(got.is_empty(), "it is not delivered again");
     alice.get(EXPLAIN).await.ok();
     assert_eq!(numbers(&irc.receiver.items(0, TO_DEVICE)), [1, 2]);
     stage
@@ -230,7 +230,7 @@ async fn a_service_goes_is_forgotten_and_comes_back() {
         .step("it is registered again, and is given what waits")
         .await;
     irc.receiver.at_once(Some(200));
-    // A server is stopped while it forgets, so time has passed.
+    // Services are forgotten while the server is stopped, so time passes before they come back.
     stage.advance(Duration::from_secs(1)).await;
     let registration = serde_json::from_str(&text).expect("JSON");
     stage.register("irc", &registration).await;
@@ -246,7 +246,7 @@ async fn a_service_goes_is_forgotten_and_comes_back() {
 async fn what_was_decided_on_arrival_stays() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
-    // A person's account, which the namespace of the service comes to match.
+    // A user's account that the namespace of the service will match.
     let bob = stage.person("irc_bob", "GHOST").await;
     let irc = stage.bridge_with("irc", users(true)).await;
     stage.quiet().await;
@@ -259,7 +259,7 @@ async fn what_was_decided_on_arrival_stays() {
     stage
         .step("it is shared now: the next message is merely observed")
         .await;
-    registers_anew(&stage, &irc, &users(false)).await;
+    change_registration(&stage, &irc, &users(false)).await;
     alice.sends_number("@irc_bob:test", "GHOST", 2).await;
     stage.quiet().await;
     alice.get(EXPLAIN).await.ok();
@@ -271,7 +271,7 @@ async fn what_was_decided_on_arrival_stays() {
     assert_eq!(numbers(&inbox_of(&bob).await), [2]);
 
     stage.step("it is exclusive again: the copy that is on its way stays implicit, and the inbox keeps it").await;
-    registers_anew(&stage, &irc, &users(true)).await;
+    change_registration(&stage, &irc, &users(true)).await;
     alice.get(EXPLAIN).await.ok();
     irc.answers(200).await;
     stage.quiet().await;
@@ -299,7 +299,7 @@ async fn each_rule_has_a_name_and_each_refusal_a_reason() {
     stage.bridge_with("deaf", deaf).await;
     stage.bridge("xmpp").await;
     irc.ghost_with_device("bob", "GHOST").await;
-    let (services, inbox, copies) = explained(&alice).await;
+    let (services, inbox, copies) = explanation(&alice).await;
     assert_eq!(
         services,
         [

@@ -1,11 +1,11 @@
-//! How much a key backup may hold, and how it goes.
+//! The size limit of key backups, and their deletion.
 
 use schema::backup;
 use serde_json::{Map, Value, json};
 use tests::person::segment;
 use tests::{Person, Stage};
 
-/// A new version of a backup with so many sessions in each of some rooms.
+/// Create a backup version with `rooms[i]` sessions in room `i`.
 async fn back_up(alice: &Person, rooms: &[usize]) {
     let version = json!({"algorithm": "m.megolm_backup.v1", "auth_data": {}});
     let made = alice.post("/room_keys/version", &version).await.ok();
@@ -20,7 +20,7 @@ async fn back_up(alice: &Person, rooms: &[usize]) {
     }
 }
 
-/// How many sessions are stored in a version, deleted or not.
+/// How many sessions of a version are stored, whether the version is deleted or not.
 async fn stored_sessions(stage: &Stage, user: &str, version: i64) -> usize {
     let (store, user) = (&stage.app().actors.env.store, user.to_owned());
     let sessions = store.read(move |db| backup::sessions(db, &user, version, &backup::Part::All));
@@ -28,7 +28,7 @@ async fn stored_sessions(stage: &Stage, user: &str, version: i64) -> usize {
 }
 
 #[actix_web::test]
-async fn a_large_backup_comes_back_page_by_page() {
+async fn a_large_backup_is_read_page_by_page() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let version = json!({"algorithm": "m.megolm_backup.v1", "auth_data": {}});
@@ -59,12 +59,12 @@ async fn a_large_backup_comes_back_page_by_page() {
 }
 
 #[actix_web::test]
-async fn a_deleted_backup_is_gone_at_once_and_emptied_piece_by_piece() {
+async fn a_deleted_backup_is_gone_at_once_and_its_sessions_are_deleted_in_steps() {
     let mut stage = Stage::new().await;
     let mut alice = stage.person("alice", "LAPTOP").await;
     back_up(&alice, &[900, 300, 1_100]).await;
     back_up(&alice, &[2]).await;
-    // As if the server had ended before the first piece.
+    // Mark it as deleted, as if the server had ended before it deleted the first sessions.
     let (store, user) = (stage.app().actors.env.store.clone(), alice.user_id.clone());
     let deleted = store.write_always(move |tx| backup::delete(tx, &user, 1));
     deleted.await.expect("deleted");
@@ -77,7 +77,11 @@ async fn a_deleted_backup_is_gone_at_once_and_emptied_piece_by_piece() {
     }
     let user = alice.user_id.clone();
     let piece = store.write_always(move |tx| backup::empty(tx, &user, 1, 1_000));
-    assert_eq!(piece.await.expect("a piece"), 1_000, "no more in a write");
+    assert_eq!(
+        piece.await.expect("a piece"),
+        1_000,
+        "one write deletes at most 1,000 sessions"
+    );
     assert_eq!(stored_sessions(&stage, &alice.user_id, 1).await, 1_300);
     drop(store);
     stage.restart().await;
@@ -87,7 +91,7 @@ async fn a_deleted_backup_is_gone_at_once_and_emptied_piece_by_piece() {
     let left = stage.app().actors.env.store.read(backup::to_empty);
     assert_eq!(left.await.expect("read"), None);
 
-    // What is deleted by request is emptied after the answer.
+    // A version deleted by a request is emptied after the answer.
     let version = alice.delete("/room_keys/version/2").await;
     assert_eq!(version.status, 200);
     stage.quiet().await;
@@ -95,7 +99,7 @@ async fn a_deleted_backup_is_gone_at_once_and_emptied_piece_by_piece() {
 }
 
 #[actix_web::test]
-async fn the_backups_of_a_deactivated_account_are_emptied() {
+async fn the_backups_of_a_deactivated_account_are_deleted() {
     let stage = Stage::new().await;
     let irc = stage.bridge("irc").await;
     let bob = irc.ghost_with_device("bob", "GHOST").await;
@@ -120,8 +124,11 @@ async fn a_backup_has_a_limit_in_bytes() {
         move |db| backup::bytes(db, &user)
     });
     let bytes = bytes.await.expect("the bytes");
-    assert!((800..2_000).contains(&bytes), "of ten sessions: {bytes}");
-    // As if so much were stored: room for one session and not for two.
+    assert!(
+        (800..2_000).contains(&bytes),
+        "ten sessions have {bytes} bytes"
+    );
+    // Pretend that so much is stored that one more session fits, and two do not.
     let fill = LIMIT - bytes - bytes * 3 / 20;
     let filled = store.write_always(move |tx| backup::changed(tx, &user, 1, 0, fill));
     filled.await.expect("filled");
@@ -135,7 +142,7 @@ async fn a_backup_has_a_limit_in_bytes() {
     let one = json!({"sessions": {"A": session}});
     alice.put(path, &one).await.ok();
     alice.put(path, &two).await.is_refused(413, "M_TOO_LARGE");
-    // What is deleted makes room.
+    // Deleting sessions frees space.
     assert_eq!(
         alice
             .delete("/room_keys/keys/!0:test?version=1")

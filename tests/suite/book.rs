@@ -1,4 +1,4 @@
-//! The book cannot go stale: every include finds what it names.
+//! Checks that every include of the book finds its file and anchor, so that the book stays up to date.
 
 use std::path::{Path, PathBuf};
 
@@ -28,7 +28,7 @@ fn chapters() -> Vec<(String, String)> {
     all
 }
 
-/// Each include of the book: the chapter, the file, and what of it.
+/// Each include of the book: the chapter, the file, and the anchor or lines.
 fn includes() -> Vec<(String, String, String)> {
     let mut all = Vec::new();
     for (chapter, text) in chapters() {
@@ -61,18 +61,18 @@ fn every_include_finds_something() {
             continue;
         }
         if file.starts_with("figures/") {
-            // A table that a benchmark wrote.
+            // A table written by a benchmark.
             assert!(
                 what.is_empty() && text.starts_with("| "),
-                "{chapter}: {file}: a table, and whole"
+                "{chapter}: {file}: a table is included as a whole"
             );
             continue;
         }
         if file.contains("/simulation/kept/") {
-            // A schedule: its reason, and steps.
+            // A schedule: a line with the reason, then steps.
             assert!(
                 what.is_empty() && text.lines().count() > 1,
-                "{chapter}: {file}: a schedule, and whole"
+                "{chapter}: {file}: a schedule is included as a whole"
             );
             continue;
         }
@@ -106,19 +106,19 @@ fn every_chapter_is_in_the_summary() {
 }
 
 #[test]
-fn the_chart_is_what_the_figures_give() {
+fn the_chart_matches_its_figures() {
     for (file, made) in tests::chart::made_of(&tests::chart::read()) {
         let shown = std::fs::read_to_string(&file).expect("it is in the book");
         assert!(
             shown == made,
-            "{} is not what its figures give: cargo run -p understudy-tests --example chart",
+            "{} does not match its figures; run cargo run -p understudy-tests --example chart",
             file.display()
         );
     }
 }
 
 #[test]
-fn the_example_registration_is_one() {
+fn the_example_registration_can_be_parsed() {
     let text = std::fs::read_to_string(root().join("docker/registration.example.yaml"))
         .expect("the example");
     let registration = actors::appservices::rules::parse(&text).expect("a registration");

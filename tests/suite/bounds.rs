@@ -1,4 +1,4 @@
-//! What one account or one request may hold, and what comes back unchanged.
+//! Limits of one account and of one request, and contents that must come back unchanged.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tests::{Stage, TO_DEVICE};
 
 use crate::to_device::inbox_of;
 
-/// How many contents are stored apart from their rows.
+/// The number of rows in `shared_contents`, where contents that several rows share are stored.
 async fn shared_contents(stage: &Stage) -> i64 {
     let store = &stage.app().actors.env.store;
     store
@@ -38,7 +38,7 @@ async fn a_message_to_many_devices_is_stored_once() {
     assert_eq!(
         shared_contents(&stage).await,
         1,
-        "one for thirty devices; the one of alice's is in its row"
+        "the content is shared by bob's thirty devices, and stored in the row for alice's only one"
     );
     irc.answers(200).await;
     stage.quiet().await;
@@ -48,7 +48,7 @@ async fn a_message_to_many_devices_is_stored_once() {
     assert_eq!(
         shared_contents(&stage).await,
         0,
-        "it goes with the last row"
+        "the shared content is deleted with the last row"
     );
     assert_eq!(inbox_of(&alice).await[0]["content"], content);
 }
@@ -98,7 +98,7 @@ async fn an_escaped_nul_in_content_comes_back_as_it_was_sent() {
     alice.put(&data, &said).await.ok();
     assert_eq!(alice.get(&data).await.ok(), said);
 
-    // What is decoded into a column is refused, and only that.
+    // Only values that are stored in a column of their own are refused.
     let name = json!({"displayname": "a\u{0}b"});
     let path = format!("/profile/{}/displayname", segment(&alice.user_id));
     alice
@@ -137,8 +137,8 @@ async fn account_data_has_a_limit_in_bytes() {
         kept += 1;
     };
     refused.is_refused(413, "M_TOO_LARGE");
-    assert!((250..=256).contains(&kept), "some 16 MiB: {kept}");
-    // What grows nothing is taken still.
+    assert!((250..=256).contains(&kept), "about 16 MiB: {kept} pieces");
+    // A write that does not increase the size is still accepted.
     alice.put(&path(0), &large).await.ok();
     alice.put(&path(1), &json!({})).await.ok();
     alice.put(&path(kept), &large).await.ok();
@@ -167,10 +167,10 @@ async fn an_account_has_a_thousand_devices_at_most() {
     let devices = devices["devices"].as_array().expect("devices");
     assert_eq!(devices.len(), 1_000);
     assert!(devices.iter().all(|d| d["device_id"] != "ANOTHER"));
-    assert_eq!(makes("LAST").await.status, 200, "one that exists");
+    assert_eq!(makes("LAST").await.status, 200, "the device exists already");
 }
 
-/// The lines of the log of device lists, by number.
+/// How many lines the device-list log has.
 async fn log_lines(stage: &Stage) -> usize {
     let store = &stage.app().actors.env.store;
     let end = Position(i64::MAX);
@@ -179,7 +179,7 @@ async fn log_lines(stage: &Stage) -> usize {
 }
 
 #[actix_web::test]
-async fn the_log_of_device_lists_forgets_what_is_a_month_old() {
+async fn the_device_list_log_drops_lines_after_a_month() {
     const HOUR: Duration = Duration::from_secs(3_600);
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
@@ -189,14 +189,14 @@ async fn the_log_of_device_lists_forgets_what_is_a_month_old() {
     let old = log_lines(&stage).await;
     assert!(old > 0);
     stage.advance(24 * 29 * HOUR).await;
-    assert_eq!(log_lines(&stage).await, old, "not yet");
+    assert_eq!(log_lines(&stage).await, old, "no line is a month old yet");
     alice.creates(json!({})).await;
     stage.advance(24 * 2 * HOUR).await;
-    assert_eq!(log_lines(&stage).await, 1, "what is of today is kept");
+    assert_eq!(log_lines(&stage).await, 1, "the line of today is kept");
 }
 
 #[actix_web::test]
-async fn a_user_keeps_so_many_filters_and_push_rules() {
+async fn filters_and_push_rules_of_a_user_are_limited() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let path = format!("/user/{}/filter", segment(&alice.user_id));
@@ -212,7 +212,11 @@ async fn a_user_keeps_so_many_filters_and_push_rules() {
     made.await.expect("written");
     let refused = alice.post(&path, &json!({"room": {}})).await;
     refused.is_refused(400, "M_TOO_LARGE");
-    assert_eq!(alice.post(&path, &known).await.ok(), id, "one that exists");
+    assert_eq!(
+        alice.post(&path, &known).await.ok(),
+        id,
+        "the filter exists already"
+    );
 
     let rule = json!({"actions": ["notify"], "pattern": "x".repeat(10_000)});
     let mut kept = 0;
@@ -225,7 +229,7 @@ async fn a_user_keeps_so_many_filters_and_push_rules() {
         kept += 1;
     };
     refused.is_refused(413, "M_TOO_LARGE");
-    assert!((4..=6).contains(&kept), "some 64 KiB: {kept}");
+    assert!((4..=6).contains(&kept), "about 64 KiB: {kept} rules");
     let last = format!("/pushrules/global/content/r{kept}");
     alice.get(&last).await.is_refused(404, "M_NOT_FOUND");
     alice.get("/pushrules/global/content/r0").await.ok();
@@ -247,7 +251,7 @@ async fn many_joined_rooms_are_read_page_by_page() {
 }
 
 #[actix_web::test]
-async fn a_sync_from_long_ago_leaves_a_reader_to_the_others() {
+async fn a_sync_from_an_old_token_leaves_a_reader_to_the_others() {
     const HOUR: Duration = Duration::from_secs(3_600);
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
@@ -262,7 +266,7 @@ async fn a_sync_from_long_ago_leaves_a_reader_to_the_others() {
         stage.advance(24 * 20 * HOUR).await;
     }
     let new = token().await;
-    // A slow read is under way until the gate is closed.
+    // A slow read occupies a reader until the gate is closed.
     let (open, gate) = std::sync::mpsc::channel::<()>();
     let held = stage.app().actors.env.store.read_slow(move |_| {
         let _ = gate.recv();
@@ -276,10 +280,13 @@ async fn a_sync_from_long_ago_leaves_a_reader_to_the_others() {
         alice.get(&format!("/sync?since={new}")).await.ok();
         alice.get("/joined_rooms").await.ok();
     }
-    assert!(!from_long_ago.is_finished(), "it waits for the slow read");
+    assert!(
+        !from_long_ago.is_finished(),
+        "the sync waits for the slow read"
+    );
     drop(open);
     held.await.expect("a read");
     let answer = from_long_ago.await.expect("an answer");
     let rooms = answer["rooms"]["join"].as_object().expect("rooms");
-    assert_eq!(rooms.len(), 3, "those made since");
+    assert_eq!(rooms.len(), 3, "the rooms created since");
 }

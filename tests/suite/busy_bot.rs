@@ -1,4 +1,4 @@
-//! One busy bot: what comes faster than it answers waits, in order, and rides together.
+//! A bot that is slower than its senders: what waits is sent together in one transaction, in order.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use tests::person::segment;
 use tests::{Bridge, Person, Stage};
 
-/// How the bot's transactions name what they carry.
+/// The keys of a transaction that carry events and to-device messages.
 const KINDS: [&str; 2] = ["events", "de.sorunome.msc2409.to_device"];
 
-/// A bot with a device, and people who each share a room with it.
+/// A bot with a device, and users that each share a room with it.
 async fn busy_bot(stage: &Stage, people: &[&str]) -> (Bridge, Vec<(Person, String)>) {
     let irc = stage.bridge("irc").await;
     irc.bot.put("/devices/BOT", &json!({})).await.ok();
@@ -31,7 +31,7 @@ async fn busy_bot(stage: &Stage, people: &[&str]) -> (Bridge, Vec<(Person, Strin
     (irc, all)
 }
 
-/// Send the bot's device a message.
+/// Send a to-device message to the bot's device.
 async fn message(bot: &Person, (who, _): &(Person, String), n: usize) {
     let content = json!({"who": who.user_id, "n": n});
     let messages = json!({"messages": {&bot.user_id: {"BOT": content}}});
@@ -40,7 +40,7 @@ async fn message(bot: &Person, (who, _): &(Person, String), n: usize) {
         .ok();
 }
 
-/// The same, and send the room an event.
+/// Send a to-device message to the bot's device and an event to the room.
 async fn both(bot: &Person, one: &(Person, String), n: usize) {
     message(bot, one, n).await;
     let (who, room) = one;
@@ -50,7 +50,7 @@ async fn both(bot: &Person, one: &(Person, String), n: usize) {
         .ok();
 }
 
-/// What the bot has taken, for each kind and sender in the order it came.
+/// The numbers in the transactions that the bot has acknowledged, by kind and sender, in order.
 fn taken(irc: &Bridge, skip: usize) -> BTreeMap<(&'static str, String), Vec<u64>> {
     let mut all: BTreeMap<_, Vec<u64>> = BTreeMap::new();
     for transaction in irc.receiver.taken(skip) {
@@ -90,7 +90,7 @@ async fn what_comes_while_a_busy_bot_answers_rides_together_in_order() {
         .await;
 }
 
-/// One answer for each round of twenty messages: more waits all the time. Now and then the bot fails, and hears the same again.
+/// The bot answers once per round of twenty messages, so the backlog grows. Sometimes it fails, and is sent the same again.
 #[actix_web::test]
 async fn a_bot_that_is_slower_than_its_senders_loses_nothing_and_hears_nothing_twice() {
     const ROUNDS: usize = 50;
@@ -127,8 +127,12 @@ async fn a_bot_that_is_slower_than_its_senders_loses_nothing_and_hears_nothing_t
             assert!(carried <= 100, "{carried} {kind} in one transaction");
         }
     }
-    assert!(rest <= 12, "it was caught up in {rest} transactions");
-    let heard = irc.receiver.count();
+    assert!(rest <= 12, "the backlog was sent in {rest} transactions");
+    let count = irc.receiver.count();
     stage.advance(Duration::from_secs(400)).await;
-    assert_eq!(irc.receiver.count(), heard, "and nothing comes after it");
+    assert_eq!(
+        irc.receiver.count(),
+        count,
+        "nothing is sent after the backlog"
+    );
 }

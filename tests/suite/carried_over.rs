@@ -1,4 +1,4 @@
-//! A database that an earlier version left is taken over with everything that its services are owed.
+//! A database of an earlier version is migrated with everything that its services are owed.
 
 use serde_json::json;
 use tests::bridge::Receiver;
@@ -8,9 +8,9 @@ use understudy::experiments;
 
 use crate::to_device::inbox_of;
 
-/// Before everything owed stood in one table: `irc` and `mirror` each have a frozen transaction that was refused, and more behind it:
-/// messages (one that its device has seen, one that was delivered and that its device has not seen, a large one that two devices
-/// share), events, device lists, counts and account data; `late` is in the middle of its back-fill.
+/// From before everything owed was stored in one table. `irc` and `mirror` each have a frozen transaction that was refused, and
+/// more behind it: messages (one that its device has read, one that was delivered and that its device has not read, a large one
+/// that two devices share), events, device lists, counts and account data. `late` is in the middle of its back-fill.
 const BEFORE_OWED: Stored = Stored {
     sqlite: include_str!("../fixtures/before-owed/sqlite.sql"),
     postgres: include_str!("../fixtures/before-owed/postgres.sql"),
@@ -51,14 +51,14 @@ async fn what_an_earlier_version_owed_is_delivered() {
     stage.advance(std::time::Duration::from_secs(1)).await;
     stage.quiet().await;
 
-    // The frozen transactions first, under their ids.
+    // The frozen transactions come first, under their ids.
     assert_eq!(irc.received()[0].id(), "1735689601000000");
     assert_eq!(mirror.received()[0].id(), "1735689601000002");
     assert_eq!(numbers(&irc.items(0, TO_DEVICE)), [1, 2, 3, 4, 5]);
     assert_eq!(
         numbers(&mirror.items(0, TO_DEVICE)),
         [5, 6],
-        "what it was sent before is not sent again"
+        "messages that were delivered before are not sent again"
     );
     assert_eq!(numbers(&late.items(0, TO_DEVICE)), [8, 9, 10, 11]);
     for receiver in [&irc, &mirror] {
@@ -83,7 +83,7 @@ async fn what_an_earlier_version_owed_is_delivered() {
     assert_eq!(counts.next_back(), Some(json!({"signed_curve25519": 2})));
     assert_eq!(numbers(&irc.items(0, ACCOUNT_DATA)), [7]);
 
-    // What waits for devices is what waited for them, and what was acknowledged is gone.
+    // The inboxes hold the messages that waited for the devices, without those that were acknowledged.
     let (alice, bob) = (
         stage.log_in("alice", "LAPTOP").await,
         stage.log_in("bob", "PHONE").await,

@@ -1,8 +1,8 @@
-//! No two files of a crate depend on each other, directly or in a circle: each can be read after those it names.
+//! No two files of a crate depend on each other, directly or in a circle, so each can be read after the files that it uses.
 //!
-//! What a file depends on is read from its `use` declarations and from the paths in its code. A file that only hands a name on, by
-//! `pub use`, does not depend on it: the files that use the name depend on the file that defines it. `mod x;` alone is no dependency,
-//! and tests do not count.
+//! Dependencies are read from the `use` declarations of a file and from the paths in its code. A file that only re-exports a name
+//! does not depend on it: the files that use the name depend on the file that defines it. `mod x;` alone is no dependency, and
+//! tests do not count.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -65,12 +65,12 @@ fn a_circle_is_found_through_groups_exports_and_paths_in_code() {
 
 type Path = Vec<String>;
 
-/// A name that a file brings in.
+/// A name that a file imports.
 struct Import {
     path: Path,
-    /// The name under which it is known there, `*` for all names.
+    /// The name in the importing file, `*` for a glob import.
     name: String,
-    /// Whether others may take it from there.
+    /// Whether it is re-exported.
     is_public: bool,
 }
 
@@ -112,7 +112,7 @@ impl Crate {
         Crate { name, modules }
     }
 
-    /// The module that a path leads to and what is left of the path; none for a path out of the crate.
+    /// The module that a path leads to, and the rest of the path. `None` for a path out of the crate.
     fn start(&self, from: &[String], path: &[String]) -> Option<(Path, Path)> {
         let mut at = from.to_vec();
         let mut rest = path;
@@ -140,7 +140,7 @@ impl Crate {
         Some((at, rest.to_vec()))
     }
 
-    /// The module whose file defines what a path names; none for what is outside the crate.
+    /// The module whose file defines the item at a path. `None` for an item outside the crate.
     fn resolve(
         &self,
         from: &[String],
@@ -174,7 +174,7 @@ impl Crate {
         self.modules.contains_key(&at).then_some(at)
     }
 
-    /// Whether a file uses what it imports, and does not merely hand it on.
+    /// Whether a file uses an import itself, rather than only re-exporting it.
     fn is_used(&self, at: &[String], module: &Module, import: &Import) -> bool {
         if !import.is_public {
             return true;
@@ -186,7 +186,7 @@ impl Crate {
         from.is_some_and(|from| !self.modules[&from].items.is_disjoint(&module.names))
     }
 
-    /// Which files each file names something of, and what.
+    /// The files that each file depends on, and the names that it uses of each.
     fn edges(&self) -> BTreeMap<&str, BTreeMap<&str, BTreeSet<String>>> {
         let mut edges: BTreeMap<&str, BTreeMap<&str, BTreeSet<String>>> = BTreeMap::new();
         for (at, module) in &self.modules {
@@ -231,7 +231,7 @@ impl Module {
                 "fn" | "struct" | "enum" | "union" | "trait" | "type" | "const" | "static"
                 | "mod" => {
                     items.insert(next.to_owned());
-                    // A module in a file of its own is no item of this one, and is found before.
+                    // A module in another file is not an item of this file.
                     i += 1;
                 }
                 word if is_name(word) && next == "::" => {
@@ -247,7 +247,7 @@ impl Module {
                         paths.push(path);
                     }
                 }
-                // A lower-case name that is not called may be a variable.
+                // A lower-case name counts only if it is called, because it may be a variable.
                 word if is_name(word)
                     && (next == "(" || word.starts_with(char::is_uppercase))
                     && tokens[..i].last().is_none_or(|t| t != ".") =>
@@ -268,7 +268,7 @@ impl Module {
     }
 }
 
-/// Read one tree of a `use` declaration; answers where the tokens after it begin.
+/// Read one tree of a `use` declaration. Returns the index of the token after it.
 fn tree(
     tokens: &[String],
     mut i: usize,
@@ -329,7 +329,7 @@ fn is_name(token: &str) -> bool {
     token.starts_with(|c: char| c.is_alphabetic() || c == '_')
 }
 
-/// The tokens of a file, without comments, texts and test modules.
+/// The tokens of a file, without comments, string literals and test modules.
 fn tokens(text: &str) -> Vec<String> {
     let chars: Vec<char> = text.chars().collect();
     let at = |i: usize| chars.get(i).copied().unwrap_or('\0');
@@ -384,7 +384,7 @@ fn tokens(text: &str) -> Vec<String> {
     without_tests(found)
 }
 
-/// How many `#` a raw text that begins here has.
+/// The number of `#` of a raw string literal that begins at `i`, if one does.
 fn raw_text(chars: &[char], i: usize) -> Option<usize> {
     let is_inside = i > 0 && (chars[i - 1].is_alphanumeric() || chars[i - 1] == '_');
     if is_inside || chars[i] != 'r' {
@@ -394,7 +394,7 @@ fn raw_text(chars: &[char], i: usize) -> Option<usize> {
     (chars.get(i + 1 + hashes) == Some(&'"')).then_some(hashes)
 }
 
-/// Leave out what follows `#[cfg(test)]`: an item up to its `;`, or to the `}` that closes it.
+/// Remove the items after `#[cfg(test)]`, each up to its `;` or closing `}`.
 fn without_tests(tokens: Vec<String>) -> Vec<String> {
     let mark = ["#", "[", "cfg", "(", "test", ")", "]"];
     let (mut kept, mut i) = (Vec::new(), 0);
@@ -422,10 +422,10 @@ fn without_tests(tokens: Vec<String>) -> Vec<String> {
     kept
 }
 
-/// The shortest circle through each file that is in one, each told once.
+/// The shortest circle through each file that is in one, each reported once.
 fn circles(all: &Crate) -> Vec<String> {
     let edges = all.edges();
-    let (mut told, mut circles) = (BTreeSet::new(), Vec::new());
+    let (mut reported, mut circles) = (BTreeSet::new(), Vec::new());
     for &start in edges.keys() {
         let mut before: BTreeMap<&str, &str> = BTreeMap::new();
         let mut open = VecDeque::from([start]);
@@ -437,7 +437,7 @@ fn circles(all: &Crate) -> Vec<String> {
                 }
             }
         }
-        if !before.contains_key(start) || told.contains(start) {
+        if !before.contains_key(start) || reported.contains(start) {
             continue;
         }
         let (mut lines, mut at) = (Vec::new(), start);
@@ -445,7 +445,7 @@ fn circles(all: &Crate) -> Vec<String> {
             let from = before[at];
             let names: Vec<&str> = edges[from][at].iter().map(String::as_str).collect();
             lines.push(format!("{from} -> {at} ({})", names.join(", ")));
-            told.insert(from);
+            reported.insert(from);
             at = from;
             if at == start {
                 break;

@@ -1,4 +1,4 @@
-//! What clients are told: who types and who is online, what is unread, what ignored users say, and what the server serves.
+//! What clients are sent: typing, presence, unread counts, and nothing from ignored users.
 
 use std::time::Duration;
 
@@ -63,7 +63,7 @@ async fn typing_without_a_time_lasts_for_half_a_minute() {
 }
 
 #[actix_web::test]
-async fn a_user_that_syncs_is_online_and_a_user_that_joins_is_told_so() {
+async fn a_user_that_syncs_is_online_and_a_user_that_joins_is_sent_presence() {
     let stage = Stage::with(&by_default(), |options| options.settings.presence = true).await;
     let alice = stage.person("alice", "LAPTOP").await;
     let bob = stage.person("bob", "PHONE").await;
@@ -72,9 +72,16 @@ async fn a_user_that_syncs_is_online_and_a_user_that_joins_is_told_so() {
     let status = |of: &str| format!("/presence/{}/status", segment(of));
     syncs(&alice, None, "set_presence=offline").await;
     let seen = bob.get(&status("@alice:test")).await.ok();
-    assert_eq!(seen["presence"], "offline", "`offline` says nothing");
+    assert_eq!(
+        seen["presence"], "offline",
+        "`set_presence=offline` leaves the presence as it is"
+    );
     let of_alice = syncs(&alice, None, "").await;
-    assert_eq!(of_alice["presence"], Value::Null, "a client knows its own");
+    assert_eq!(
+        of_alice["presence"],
+        Value::Null,
+        "a client is not sent its own user's presence"
+    );
     assert_eq!(
         bob.get(&status("@alice:test")).await.ok()["presence"],
         "online"
@@ -110,7 +117,7 @@ async fn a_user_that_syncs_is_online_and_a_user_that_joins_is_told_so() {
     assert_eq!(who(&after), [(json!("@alice:test"), json!("online"))]);
     let of_alice = syncs(&alice, Some(&of_alice), "").await;
     assert_eq!(who(&of_alice), [(json!("@carol:test"), json!("online"))]);
-    // After a minute without a request nobody is.
+    // After a minute without a request, a user is offline.
     stage.advance(Duration::from_secs(30)).await;
     stage.advance(Duration::from_secs(30)).await;
     assert_eq!(
@@ -146,7 +153,11 @@ async fn unread_messages_are_counted_by_the_push_rules_since_the_receipt() {
     assert_eq!(unread(&second, &room), (json!(3), json!(1)));
     alice.says(&room, "five").await;
     let third = syncs(&bob, Some(&second), "").await;
-    assert_eq!(unread(&third, &room), (json!(4), json!(1)), "counted on");
+    assert_eq!(
+        unread(&third, &room),
+        (json!(4), json!(1)),
+        "the counts continue"
+    );
     let read =
         |id: &str, kind: &str| format!("/rooms/{}/receipt/{kind}/{}", segment(&room), segment(id));
     bob.post(&read(&two, "m.read.private"), &json!({}))
@@ -154,11 +165,11 @@ async fn unread_messages_are_counted_by_the_push_rules_since_the_receipt() {
         .ok();
     let fourth = syncs(&bob, Some(&third), "").await;
     assert_eq!(unread(&fourth, &room), (json!(2), json!(1)));
-    // What bob says himself is read up to there.
+    // A user's own message marks everything before it as read.
     bob.says(&room, "here").await;
     let fifth = syncs(&bob, Some(&fourth), "").await;
     assert_eq!(unread(&fifth, &room), (json!(0), json!(0)));
-    // A rule of the user's own.
+    // A push rule of the user.
     let mute = format!("/pushrules/global/room/{}", segment(&room));
     bob.put(&mute, &json!({"actions": []})).await.ok();
     alice.says(&room, "six").await;
@@ -167,7 +178,7 @@ async fn unread_messages_are_counted_by_the_push_rules_since_the_receipt() {
 }
 
 #[actix_web::test]
-async fn of_encrypted_messages_only_what_is_known_is_counted() {
+async fn unknown_counts_of_encrypted_messages_are_left_out() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let bob = stage.person("bob", "PHONE").await;
@@ -188,7 +199,7 @@ async fn of_encrypted_messages_only_what_is_known_is_counted() {
     assert_eq!(
         unread(&third, &room),
         (Value::Null, Value::Null),
-        "no zero that is not known"
+        "unknown counts are left out, not sent as zero"
     );
     let read = format!(
         "/rooms/{}/receipt/m.read/{}",
@@ -219,7 +230,11 @@ async fn unread_messages_of_threads_are_counted_apart_when_the_client_asks() {
     let expected = json!({"notification_count": 1, "highlight_count": 0});
     assert_eq!(threads, &json!({&root: expected}));
     let plain = syncs(&bob, Some(&first), "").await;
-    assert_eq!(unread(&plain, &room), (json!(2), json!(0)), "all in one");
+    assert_eq!(
+        unread(&plain, &room),
+        (json!(2), json!(0)),
+        "without threads, one count for all"
+    );
     let read = format!(
         "/rooms/{}/receipt/m.read/{}",
         segment(&room),
@@ -235,7 +250,7 @@ async fn unread_messages_of_threads_are_counted_apart_when_the_client_asks() {
 }
 
 #[actix_web::test]
-async fn messages_and_invites_of_ignored_users_are_kept_from_a_client() {
+async fn messages_and_invites_of_ignored_users_are_not_sent_to_a_client() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let bob = stage.person("bob", "PHONE").await;
@@ -271,7 +286,10 @@ async fn messages_and_invites_of_ignored_users_are_kept_from_a_client() {
         .iter()
         .map(|e| &e["content"]["displayname"])
         .collect();
-    assert!(names.contains(&&json!("Sam")), "state comes: {joined}");
+    assert!(
+        names.contains(&&json!("Sam")),
+        "state events are not filtered: {joined}"
+    );
     let ephemeral = joined["ephemeral"]["events"]
         .as_array()
         .cloned()
@@ -288,7 +306,7 @@ async fn messages_and_invites_of_ignored_users_are_kept_from_a_client() {
     let around = bob.get(&context).await.ok();
     assert!(bodies(&around["events_before"]).is_empty());
 
-    // Ignored no longer, what was kept back of the present comes.
+    // Once the user is no longer ignored, its newer events and invites are sent.
     bob.put(&list, &json!({"ignored_users": {}})).await.ok();
     spam.says(&room, "again").await;
     let third = syncs(&bob, Some(&second), "set_presence=offline").await;

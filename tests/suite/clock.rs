@@ -1,4 +1,4 @@
-//! The wall clock is set back and forth, as operators and time servers do: no duration notices.
+//! Durations do not depend on the wall clock, which operators and time servers set back and forth.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tests::{Person, Stage};
 
 const HOUR: i64 = 3_600_000;
 
-/// Set the wall clock so many milliseconds forth, or back.
+/// Move the wall clock by this number of milliseconds.
 fn step(stage: &Stage, by: i64) {
     let clock = &stage.app().actors.env.clock;
     clock.set_wall(clock.now() + by);
@@ -22,7 +22,7 @@ async fn typing(person: &Person, room: &str) -> Value {
 }
 
 #[actix_web::test]
-async fn typing_ends_in_its_time_whatever_the_wall_clock_says() {
+async fn typing_ends_in_time_whatever_the_wall_clock_says() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let made = alice.post("/createRoom", &json!({})).await.ok();
@@ -83,7 +83,7 @@ async fn a_back_off_and_its_retry_wait_for_time_to_pass() {
 }
 
 #[actix_web::test]
-async fn rate_limits_and_remembered_answers_do_not_follow_the_wall_clock() {
+async fn rate_limits_and_remembered_answers_do_not_depend_on_the_wall_clock() {
     let stage = Stage::with(&understudy::mscs::by_default(), |options| {
         options.door.rate_limit = Some(understudy::http::limits::RateLimit {
             per_second: 1.0,
@@ -101,14 +101,22 @@ async fn rate_limits_and_remembered_answers_do_not_follow_the_wall_clock() {
     };
     while asks().await == 200 {}
     step(&stage, HOUR);
-    assert_eq!(asks().await, 429, "set forth");
+    assert_eq!(
+        asks().await,
+        429,
+        "moving the clock forward changes nothing"
+    );
     step(&stage, -2 * HOUR);
     stage.advance(Duration::from_secs(5)).await;
-    assert_eq!(asks().await, 200, "set back: five seconds have passed");
+    assert_eq!(
+        asks().await,
+        200,
+        "the clock moved back, and five seconds have passed"
+    );
 }
 
 #[actix_web::test]
-async fn how_long_ago_somebody_was_active_is_how_much_time_passed() {
+async fn last_active_ago_does_not_depend_on_the_wall_clock() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let online = json!({"presence": "online"});

@@ -1,4 +1,4 @@
-//! Who may read along, and how a person finds out.
+//! Which services may observe a user's to-device messages, and how the user can find out.
 
 use schema::sessions::{self, Maker};
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ fn everybody() -> Value {
     json!({"namespaces": {"users": [{"exclusive": false, "regex": "@.*"}]}})
 }
 
-/// A server whose configuration lets these services observe.
+/// A server whose configuration allows these services to observe.
 async fn granting(ids: &[&str]) -> Stage {
     let ids = ids.iter().map(|id| (*id).into()).collect();
     Stage::with(&[3202, 4203], |options| {
@@ -52,10 +52,10 @@ async fn a_service_observes_people_only_where_the_configuration_names_it() {
 }
 
 #[actix_web::test]
-async fn a_person_asks_device_by_device_and_nobody_else_may() {
+async fn users_see_the_observers_of_each_of_their_own_devices() {
     let stage = Stage::with(&[3202, 4203], |options| {
         options.settings.observe = Some(vec!["mirror".into()]);
-        // As a long-lived server has it.
+        // As on a long-lived server.
         options.dev = false;
     })
     .await;
@@ -93,7 +93,7 @@ async fn a_service_needs_no_grant_for_an_account_that_it_registered() {
     let stage = granting(&[]).await;
     let mirror = stage.bridge_with("mirror", everybody()).await;
     let eve = mirror.ghost_with_device("eve", "GHOST").await;
-    // A person's own login on that account.
+    // A login of a user on that account.
     let store = stage.app().actors.env.store.clone();
     let log_in = store
         .write(|tx| sessions::ensure_device(tx, "@mirror_eve:test", "PHONE", None, &Maker::Person));
@@ -120,18 +120,18 @@ async fn a_service_needs_no_grant_for_an_account_that_it_registered() {
     assert_eq!(
         mirror.receiver.items(0, TO_DEVICE).len(),
         1,
-        "the service got its copy"
+        "the service received its copy"
     );
     let path = "/_understudy/explain?user=@mirror_eve:test&device=PHONE";
     assert_eq!(
         alice.get(path).await.ok()["inbox"]["count"],
         1,
-        "and the person's device has it still"
+        "the message still waits for the user's device"
     );
 }
 
 #[actix_web::test]
-async fn a_grant_is_to_be_seen_beside_each_sender() {
+async fn the_state_of_each_sender_shows_its_grant() {
     let stage = granting(&["mirror"]).await;
     stage.bridge_with("mirror", everybody()).await;
     stage.bridge_with("nosy", everybody()).await;

@@ -1,4 +1,4 @@
-//! Key counts: told for who is spoken to, for the sender, and whenever they change; zero is said.
+//! One-time-key counts are sent for recipients of messages, for the service's sender, and when they change, including to zero.
 
 use std::time::Duration;
 
@@ -29,8 +29,8 @@ pub(crate) async fn claim(person: &Person, user: &str, device: &str) -> Value {
     person.post("/keys/claim", &body).await.ok()["one_time_keys"][user][device].clone()
 }
 
-/// The last counts and fallback types that a bridge was told of a device.
-pub(crate) fn told(bridge: &Bridge, user: &str, device: &str) -> (Value, Value) {
+/// The last one-time-key counts and unused fallback key types that a bridge was sent for a device.
+pub(crate) fn last_counts(bridge: &Bridge, user: &str, device: &str) -> (Value, Value) {
     let all = bridge.receiver.taken(0);
     let last = |key: &str| {
         all.iter()
@@ -52,7 +52,7 @@ async fn a_claim_that_empties_a_device_is_told_at_once() {
     upload(&bot, 0..2, true).await;
     stage.advance(Duration::from_secs(1)).await;
     assert_eq!(
-        told(&irc, &bot.user_id, "GHOST"),
+        last_counts(&irc, &bot.user_id, "GHOST"),
         (
             json!({"signed_curve25519": 2}),
             json!(["signed_curve25519"])
@@ -76,7 +76,7 @@ async fn a_claim_that_empties_a_device_is_told_at_once() {
 
     stage.quiet().await;
     assert_eq!(
-        told(&irc, &bot.user_id, "GHOST"),
+        last_counts(&irc, &bot.user_id, "GHOST"),
         (json!({"signed_curve25519": 0}), json!([]))
     );
     stage
@@ -85,7 +85,7 @@ async fn a_claim_that_empties_a_device_is_told_at_once() {
 }
 
 #[actix_web::test]
-async fn a_flood_of_claims_is_one_word() {
+async fn a_flood_of_claims_causes_one_transaction() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let irc = stage.bridge("irc").await;
@@ -99,7 +99,7 @@ async fn a_flood_of_claims_is_one_word() {
     stage.advance(Duration::from_secs(1)).await;
     assert_eq!(irc.receiver.count() - before, 1);
     assert_eq!(
-        told(&irc, &bot.user_id, "GHOST").0,
+        last_counts(&irc, &bot.user_id, "GHOST").0,
         json!({"signed_curve25519": 0})
     );
 }
@@ -173,7 +173,7 @@ async fn the_recipient_of_a_message_is_counted_with_it() {
 }
 
 #[actix_web::test]
-async fn a_service_that_does_not_ask_for_it_is_told_nothing_of_keys() {
+async fn a_service_without_the_opt_in_is_sent_no_counts() {
     let stage = Stage::new().await;
     let users = json!({"users": [{"exclusive": true, "regex": "@irc_.*"}]});
     let irc = stage

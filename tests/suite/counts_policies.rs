@@ -1,4 +1,4 @@
-//! The same story under each of the three policies of key counts, and who may choose.
+//! The same requests under each of the three policies of one-time-key counts, and the setting that allows a service to choose.
 
 use std::time::Duration;
 
@@ -9,18 +9,19 @@ use crate::counts::{claim, upload};
 
 const COUNTS: &str = "org.matrix.msc3202.device_one_time_keys_count";
 
-/// The devices whose counts each transaction told, in order.
-fn named(bridge: &Bridge, skip: usize) -> Vec<Vec<String>> {
-    let told = |transaction: &Value| {
+/// The devices whose counts each transaction contained, in order.
+fn counted_devices(bridge: &Bridge, skip: usize) -> Vec<Vec<String>> {
+    let counted = |transaction: &Value| {
         let users = transaction[COUNTS].as_object().cloned().unwrap_or_default();
         let devices = users.values().filter_map(Value::as_object);
         devices.flat_map(|d| d.keys().cloned()).collect()
     };
-    bridge.receiver.taken(skip).iter().map(told).collect()
+    bridge.receiver.taken(skip).iter().map(counted).collect()
 }
 
-/// A bot and three ghosts with devices and keys, one ghost without; an event, a message for a ghost, and a claim from it.
-async fn story(stage: &Stage, policy: Option<&str>) -> Vec<Vec<String>> {
+/// Create a bot and three ghosts with devices and keys, and one ghost without keys. Then send an event, a message to a ghost, and a
+/// claim of its key. Returns the devices in the counts of each transaction.
+async fn run(stage: &Stage, policy: Option<&str>) -> Vec<Vec<String>> {
     let alice = stage.person("alice", "LAPTOP").await;
     let mut keys = json!({"namespaces": {"users": [{"exclusive": true, "regex": "@irc_.*"}]}});
     if let Some(policy) = policy {
@@ -34,7 +35,7 @@ async fn story(stage: &Stage, policy: Option<&str>) -> Vec<Vec<String>> {
         upload(&ghost, 0..5, false).await;
     }
     irc.ghost_with_device("without_keys", "NONE").await;
-    // Whatever it was told of all this, it was told before the second of these seconds.
+    // Let the transactions about all this be sent first.
     stage.advance(Duration::from_secs(1)).await;
     stage.advance(Duration::from_secs(1)).await;
     let before = irc.receiver.count();
@@ -48,38 +49,41 @@ async fn story(stage: &Stage, policy: Option<&str>) -> Vec<Vec<String>> {
     stage.step("a claim, and nothing else within 200 ms").await;
     claim(&alice, "@irc_bob:test", "BOB").await;
     stage.advance(Duration::from_millis(200)).await;
-    named(&irc, before)
+    counted_devices(&irc, before)
 }
 
-fn all_are(told: &[Vec<String>], devices: &[&str]) -> bool {
-    told.iter().all(|t| t == devices)
+fn all_are(counted: &[Vec<String>], devices: &[&str]) -> bool {
+    counted.iter().all(|t| t == devices)
 }
 
 #[actix_web::test]
 async fn counts_of_recipients_and_of_what_changed() {
     let stage = Stage::new().await;
-    let told = story(&stage, Some("recipients")).await;
-    let [events @ .., message, claim] = &told[..] else {
-        panic!("{told:?}");
+    let counted = run(&stage, Some("recipients")).await;
+    let [events @ .., message, claim] = &counted[..] else {
+        panic!("{counted:?}");
     };
-    assert!(!events.is_empty() && all_are(events, &["BOT"]), "{told:?}");
+    assert!(
+        !events.is_empty() && all_are(events, &["BOT"]),
+        "{counted:?}"
+    );
     assert_eq!(message, &["BOB", "BOT"]);
     assert_eq!(claim, &["BOB", "BOT"]);
     stage
         .transcript("counts_of_recipients_and_of_what_changed")
         .await;
-    // It is what a service gets that does not choose.
-    assert_eq!(story(&Stage::new().await, None).await, told);
+    // This is the default policy.
+    assert_eq!(run(&Stage::new().await, None).await, counted);
 }
 
 #[actix_web::test]
 async fn counts_of_what_changed_alone() {
     let stage = Stage::new().await;
-    let told = story(&stage, Some("changed")).await;
-    let [before @ .., claim] = &told[..] else {
-        panic!("{told:?}");
+    let counted = run(&stage, Some("changed")).await;
+    let [before @ .., claim] = &counted[..] else {
+        panic!("{counted:?}");
     };
-    assert!(before.len() > 1 && all_are(before, &[]), "{told:?}");
+    assert!(before.len() > 1 && all_are(before, &[]), "{counted:?}");
     assert_eq!(claim, &["BOB"]);
     stage.transcript("counts_of_what_changed_alone").await;
 }
@@ -87,10 +91,10 @@ async fn counts_of_what_changed_alone() {
 #[actix_web::test]
 async fn counts_of_everybody_always() {
     let stage = Stage::new().await;
-    let told = story(&stage, Some("always")).await;
+    let counted = run(&stage, Some("always")).await;
     assert!(
-        told.len() > 2 && all_are(&told, &["ANN", "BOB", "CAT", "BOT"]),
-        "{told:?}"
+        counted.len() > 2 && all_are(&counted, &["ANN", "BOB", "CAT", "BOT"]),
+        "{counted:?}"
     );
     stage.transcript("counts_of_everybody_always").await;
 }
@@ -101,12 +105,12 @@ async fn a_long_lived_server_does_not_let_a_service_choose() {
         options.settings.proposals.counts_policies = false;
     })
     .await;
-    let told = story(&stage, Some("always")).await;
-    assert_eq!(told.last().expect("counts"), &["BOB", "BOT"]);
+    let counted = run(&stage, Some("always")).await;
+    assert_eq!(counted.last().expect("counts"), &["BOB", "BOT"]);
 }
 
 #[actix_web::test]
-async fn a_policy_that_nobody_knows_is_a_problem_of_the_registration() {
+async fn an_unknown_counts_policy_is_a_problem_of_the_registration() {
     let stage = Stage::new().await;
     let irc = stage.bridge("irc").await;
     let file = stage.registration_file("irc");

@@ -6,11 +6,11 @@ use tests::{Answer, Bridge, Person, Stage};
 
 use crate::to_device::inbox_of;
 
-/// Everything that a server which parses and writes again would change: order and repetition of keys, spelling of numbers,
-/// escapes, blanks, numbers beyond any float.
+/// JSON that would change if it were parsed and serialised again: order of keys, duplicate keys, spelling of numbers, escapes,
+/// whitespace, numbers out of the range of floats.
 const CONTENT: &str = "{\"z\": 1.50,\t\"a\":\"\\u00e9\\/\\ud83d\\ude00\", \"a\":\"again\", \"n\":[1.0,1e2,-0,1E400, 12345678901234567890 ],\n  \"\":{\"deep\" : {} } ,\"ü\":\"😀\" }";
 
-/// Send a content as it stands here.
+/// Send a to-device message with exactly these bytes as content.
 async fn send(
     from: &Person,
     kind: &str,
@@ -24,7 +24,7 @@ async fn send(
     from.raw("PUT", &path, body.into_bytes()).await
 }
 
-/// What a body says in this key, as its bytes stand there.
+/// The bytes of the first `content` in a body.
 fn content_in(body: &str) -> &str {
     let (_, rest) = body.split_once("\"content\":").expect("a content");
     &rest[..CONTENT.len()]
@@ -121,7 +121,7 @@ async fn the_largest_content_arrives_and_one_byte_more_is_refused() {
     refused.is_refused(413, "M_TOO_LARGE");
     stage.quiet().await;
     assert_eq!(irc.receiver.count(), before);
-    assert_eq!(inbox_of(&bob).await.len(), 1, "only the one from before");
+    assert_eq!(inbox_of(&bob).await.len(), 1, "only the earlier message");
     alice
         .sends_to_device("3", "@irc_eve:test", "GHOST", json!({}))
         .await;
@@ -130,12 +130,12 @@ async fn the_largest_content_arrives_and_one_byte_more_is_refused() {
 }
 
 #[actix_web::test]
-async fn any_type_is_a_type_and_only_an_object_is_a_content() {
+async fn any_event_type_is_accepted_and_only_an_object_as_content() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let bob = stage.person("bob", "PHONE").await;
     let long = "t".repeat(255);
-    // The last three are types that a library knows by two names: each arrives under the one that was used.
+    // Libraries know the last three under two names. Each must arrive under the name that was sent.
     let types = [
         "a b",
         "größe/😀?&#%25",
@@ -162,7 +162,7 @@ async fn any_type_is_a_type_and_only_an_object_is_a_content() {
         let txn = format!("bad{n}");
         let refused = send(&alice, "a", &txn, "@bob:test", "PHONE", content).await;
         refused.is_refused(400, "M_BAD_JSON");
-        // Also where nobody is there to receive it.
+        // Also if the recipient does not exist.
         let refused = send(&alice, "a", &txn, "@nobody:test", "*", content).await;
         refused.is_refused(400, "M_BAD_JSON");
     }
@@ -173,7 +173,7 @@ async fn any_type_is_a_type_and_only_an_object_is_a_content() {
     assert_eq!(
         inbox_of(&bob).await.len(),
         types.len(),
-        "nothing of it was deposited"
+        "nothing was deposited"
     );
 }
 

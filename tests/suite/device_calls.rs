@@ -1,10 +1,10 @@
-//! Every call with which a service makes, names and deletes devices or logs in for them, and each thing that can be wrong with it.
+//! All requests by which a service creates, renames and deletes devices or logs in on them, with each possible error.
 //! (MSC4326, MSC4190)
 
 use serde_json::{Value, json};
 use tests::{Person, Stage};
 
-/// What a request must be answered.
+/// The expected status, and the expected error code.
 type Expected = (u16, Option<&'static str>);
 
 #[actix_web::test]
@@ -37,7 +37,7 @@ async fn each_call_for_devices_refuses_what_is_wrong_and_changes_nothing() {
     let master = json!({"master_key": {"user_id": "@irc_bob:test", "usage": ["master"], "keys": {"ed25519:x": "x"}}});
 
     let cases: Vec<(&Person, &str, &str, Value, Expected)> = vec![
-        // Making and naming.
+        // Creating and renaming.
         (
             &bob,
             "PUT",
@@ -102,7 +102,7 @@ async fn each_call_for_devices_refuses_what_is_wrong_and_changes_nothing() {
             Value::Null,
             (404, Some("M_NOT_FOUND")),
         ),
-        // Deleting: a service is not asked to confirm, a person is.
+        // Deleting. A user must confirm it, a service need not.
         (
             &nobody,
             "DELETE",
@@ -154,7 +154,7 @@ async fn each_call_for_devices_refuses_what_is_wrong_and_changes_nothing() {
             master,
             bad("M_INVALID_PARAM"),
         ),
-        // Registering and logging in, for a service that promised to do without.
+        // Registering and logging in, for a service that has opted in to MSC4190 and so must not log in for devices.
         (
             &modern.bot,
             "POST",
@@ -223,7 +223,7 @@ async fn each_call_for_devices_refuses_what_is_wrong_and_changes_nothing() {
         );
     }
 
-    // A device that is named must be there, in every call and before anything else is looked at.
+    // A masqueraded device must exist. This is checked in every call, before anything else.
     for device in ["NEW", ""] {
         let gone = irc.bot.playing(&bob.user_id, Some(device));
         for (method, path) in [

@@ -1,4 +1,4 @@
-//! Device lists: who is named in `changed`, who in `left`, and when.
+//! Device lists: which users are in `changed` and in `left`, and when.
 
 use std::time::Duration;
 
@@ -8,18 +8,18 @@ use tests::{Bridge, Person, Stage};
 
 const LISTS: &str = "org.matrix.msc3202.device_lists";
 
-/// All words about a user, in order.
-fn words(bridge: &Bridge, skip: usize, user: &str) -> Vec<&'static str> {
-    let mut words = Vec::new();
+/// The lists that contained a user, in order.
+fn lists_of(bridge: &Bridge, skip: usize, user: &str) -> Vec<&'static str> {
+    let mut lists = Vec::new();
     for transaction in bridge.receiver.taken(skip) {
-        for word in ["changed", "left"] {
-            let named = transaction[LISTS][word]
+        for list in ["changed", "left"] {
+            let named = transaction[LISTS][list]
                 .as_array()
                 .is_some_and(|all| all.iter().any(|u| u == user));
-            words.extend(named.then_some(word));
+            lists.extend(named.then_some(list));
         }
     }
-    words
+    lists
 }
 
 #[actix_web::test]
@@ -33,7 +33,7 @@ async fn who_left_is_said_under_a_second_name_to_who_reads_that() {
         .invites_to_a_room(&["@ircbot:test", "@hookbot:test"])
         .await;
     for bot in [&irc.bot, &hook.bot] {
-        // One after the other, so that each is told in transactions of the same number, always.
+        // One after the other, so that the number of transactions is the same in each run.
         stage.quiet().await;
         bot.joins(&shared).await;
     }
@@ -51,7 +51,10 @@ async fn who_left_is_said_under_a_second_name_to_who_reads_that() {
     assert_eq!(last(&hook), both);
     let all = hook.receiver.taken(0);
     let early = |t: &Value| t[LISTS]["changed"].is_array() && !t[LISTS]["removed"].is_null();
-    assert!(!all.iter().any(early), "nobody is removed who has not left");
+    assert!(
+        !all.iter().any(early),
+        "`removed` must not contain a user that has not left"
+    );
 }
 
 #[actix_web::test]
@@ -78,7 +81,7 @@ async fn leaving_the_last_shared_room() {
     alice.leaves(&second).await;
     stage.quiet().await;
 
-    assert_eq!(words(&irc, 0, "@alice:test"), ["changed", "left"]);
+    assert_eq!(lists_of(&irc, 0, "@alice:test"), ["changed", "left"]);
     let last = irc.receiver.taken(0).pop().expect("a transaction");
     assert_eq!(last[LISTS]["left"], json!(["@alice:test"]));
     assert_eq!(last["events"][0]["content"]["membership"], "leave");
@@ -113,7 +116,7 @@ async fn kick_and_ban_are_leaves_and_coming_back_is_a_change() {
         .ok();
     stage.quiet().await;
     assert_eq!(
-        words(&irc, 0, "@alice:test"),
+        lists_of(&irc, 0, "@alice:test"),
         ["changed", "left", "changed", "left"]
     );
     stage
@@ -136,7 +139,7 @@ async fn the_services_own_last_member_leaving_leaves_everybody_behind() {
         member.joins(&room_id).await;
     }
     stage.quiet().await;
-    // Bob shares another room with the service, alice does not.
+    // Bob shares another room with the service, and alice does not.
     let other = bob.invites_to_a_room(&["@ircbot:test"]).await;
     stage.quiet().await;
     irc.bot.joins(&other).await;
@@ -145,20 +148,20 @@ async fn the_services_own_last_member_leaving_leaves_everybody_behind() {
     stage.step("the bot leaves; its ghost is still there").await;
     irc.bot.leaves(&room_id).await;
     stage.quiet().await;
-    assert!(words(&irc, before, "@alice:test").is_empty());
+    assert!(lists_of(&irc, before, "@alice:test").is_empty());
     stage
         .step("the ghost leaves: alice is left behind, bob shares another room")
         .await;
     ghost.leaves(&room_id).await;
     stage.quiet().await;
-    assert_eq!(words(&irc, before, "@alice:test"), ["left"]);
+    assert_eq!(lists_of(&irc, before, "@alice:test"), ["left"]);
     assert!(
-        words(&irc, before, "@bob:test").is_empty(),
-        "bob is still shared"
+        lists_of(&irc, before, "@bob:test").is_empty(),
+        "bob still shares a room with the service"
     );
     assert!(
-        words(&irc, before, &ghost.user_id).is_empty(),
-        "its own users are never left"
+        lists_of(&irc, before, &ghost.user_id).is_empty(),
+        "the service's own users are never in `left`"
     );
     stage
         .transcript("the_services_own_last_member_leaving_leaves_everybody_behind")
@@ -181,7 +184,7 @@ async fn a_left_survives_the_outage_of_the_service_and_a_restart() {
     stage.advance(Duration::from_secs(400)).await;
     irc.receiver.at_once(Some(200));
     stage.advance(Duration::from_secs(400)).await;
-    assert_eq!(words(&irc, before, "@alice:test"), ["left"]);
+    assert_eq!(lists_of(&irc, before, "@alice:test"), ["left"]);
 }
 
 #[actix_web::test]
@@ -199,13 +202,13 @@ async fn new_devices_keys_and_lost_devices_are_changes_for_who_shares_a_room() {
     stage.step("alice logs in on another device").await;
     let phone = stage.log_in("alice", "PHONE").await;
     stage.quiet().await;
-    assert_eq!(words(&irc, before, "@alice:test"), ["changed"]);
+    assert_eq!(lists_of(&irc, before, "@alice:test"), ["changed"]);
 
     let before = irc.receiver.count();
     stage.step("she logs out of it").await;
     phone.post("/logout", &json!({})).await.ok();
     stage.quiet().await;
-    assert_eq!(words(&irc, before, "@alice:test"), ["changed"]);
+    assert_eq!(lists_of(&irc, before, "@alice:test"), ["changed"]);
 
     let before = irc.receiver.count();
     stage
@@ -220,7 +223,7 @@ async fn new_devices_keys_and_lost_devices_are_changes_for_who_shares_a_room() {
 }
 
 #[actix_web::test]
-async fn one_service_being_served_takes_nothing_from_another() {
+async fn delivering_to_one_service_takes_nothing_from_another() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let irc = stage.bridge("irc").await;
@@ -236,13 +239,13 @@ async fn one_service_being_served_takes_nothing_from_another() {
     xmpp.receiver.at_once(Some(500));
     alice.leaves(&room_id).await;
     stage.quiet().await;
-    assert_eq!(words(&irc, irc_before, "@alice:test"), ["left"]);
+    assert_eq!(lists_of(&irc, irc_before, "@alice:test"), ["left"]);
     xmpp.receiver.at_once(Some(200));
     stage.advance(Duration::from_secs(400)).await;
-    assert_eq!(words(&xmpp, xmpp_before, "@alice:test"), ["left"]);
+    assert_eq!(lists_of(&xmpp, xmpp_before, "@alice:test"), ["left"]);
 }
 
-/// Upload cross-signing keys: the master key, and the key that signs other users' master keys.
+/// Upload cross-signing keys. Returns the master key and the user-signing key.
 async fn has_cross_signing(person: &Person, seed: u8) -> (Key, Key) {
     let user = person.user_id.as_str();
     let (master, signs_users) = (Key::cross_signing(seed), Key::cross_signing(seed + 1));
@@ -268,7 +271,7 @@ async fn synced(person: &Person, since: Option<&str>) -> (Value, String) {
 }
 
 #[actix_web::test]
-async fn who_verifies_another_hears_of_the_other_on_every_device_and_alone() {
+async fn a_signature_on_another_users_key_is_a_change_for_the_signers_devices_alone() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let phone = stage.log_in("alice", "PHONE").await;
@@ -310,7 +313,7 @@ async fn who_verifies_another_hears_of_the_other_on_every_device_and_alone() {
         let changed = expected.get("changed").cloned().unwrap_or(json!([]));
         assert_eq!(changes, json!({"changed": changed, "left": []}));
     }
-    // Only who signed sees the signature.
+    // Only the user that signed sees the signature.
     let query = json!({"device_keys": {"@bob:test": []}});
     for (person, sees) in [(&phone, true), (&bob, false), (&carol, false)] {
         let keys = person.post("/keys/query", &query).await.ok();
@@ -318,7 +321,7 @@ async fn who_verifies_another_hears_of_the_other_on_every_device_and_alone() {
         assert_eq!(by.is_object(), sees, "{}", person.user_id);
     }
 
-    // With another user-signing key, alice's signature over bob's key is gone, and so is what her devices believed.
+    // Replacing alice's user-signing key removes her signature over bob's key, which is a change of bob for her devices.
     let (_, since) = synced(&phone, None).await;
     let master = Key::cross_signing(1);
     let new = master.signs(

@@ -1,4 +1,4 @@
-//! Which names a service uses and is sent, where there is a stable one and one before.
+//! Which names a service uses and is sent, where an identifier has a stable and an unstable name.
 
 use serde_json::{Value, json};
 use tests::Stage;
@@ -33,7 +33,7 @@ async fn what_a_service_speaks_is_counted() {
         .get("/account/whoami?access_token=irc-as-token")
         .await
         .ok();
-    // What is refused is spoken all the same.
+    // Names in refused requests are counted too.
     bot.get("/account/whoami?device_id=NONE")
         .await
         .is_refused(400, "M_UNKNOWN_DEVICE");
@@ -56,7 +56,7 @@ async fn what_a_service_speaks_is_counted() {
     let dialect = alice.anonymous().get(DIALECTS).await.ok();
     assert_eq!(
         dialect["sent"]["de.sorunome.msc2409.to_device"], 1,
-        "once, however often it is tried"
+        "a transaction is counted once, however often it is sent"
     );
     assert_eq!(
         dialect["registration"],
@@ -66,7 +66,7 @@ async fn what_a_service_speaks_is_counted() {
 }
 
 #[actix_web::test]
-async fn only_services_in_force_have_a_dialect_and_only_what_they_say_counts() {
+async fn only_services_in_force_have_a_dialect_and_only_their_requests_count() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     alice.get(DIALECTS).await.is_refused(404, "M_NOT_FOUND");
@@ -79,7 +79,7 @@ async fn only_services_in_force_have_a_dialect_and_only_what_they_say_counts() {
         .get("/account/whoami?access_token=wrong")
         .await
         .is_refused(401, "M_UNKNOWN_TOKEN");
-    // There is no such route, and so nobody asks who it is.
+    // A request to an unknown path is not authenticated, so it is not counted.
     irc.bot
         .get("/_matrix/client/unstable/com.example/thing")
         .await

@@ -1,4 +1,4 @@
-//! The doctor: registrations, and services that do not answer as they should.
+//! The doctor examines registrations, and services that do not answer as the specification requires.
 
 use std::net::TcpListener;
 use std::time::Duration;
@@ -10,7 +10,8 @@ use understudy::doctor::{Context, Finding, RegistrationFile, Report, examine, fr
 
 const HS_TOKEN: &str = "irc-hs-token-0123456789";
 
-/// A service that answers with what this function says: method, path, whether the token is right, body.
+/// Start a service that answers with the status that this function returns. Its arguments are method, path, whether the token is
+/// right, and the body.
 fn service(answer: fn(&str, &str, bool, &[u8]) -> u16) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
@@ -34,7 +35,7 @@ fn service(answer: fn(&str, &str, bool, &[u8]) -> u16) -> String {
     url
 }
 
-/// What a service does that keeps to the specification.
+/// The statuses of a service that follows the specification.
 fn healthy(method: &str, path: &str, right: bool, body: &[u8]) -> u16 {
     match (method, path.strip_prefix("/_matrix/app/v1/")) {
         _ if !right => 403,
@@ -69,7 +70,7 @@ fn codes(findings: &[Finding]) -> Vec<&str> {
 }
 
 #[actix_web::test]
-async fn services_that_do_not_answer_as_they_should() {
+async fn the_doctor_finds_services_that_answer_wrongly() {
     type Answer = fn(&str, &str, bool, &[u8]) -> u16;
     let cases: &[(Answer, &[&str])] = &[
         (healthy, &[]),
@@ -81,12 +82,12 @@ async fn services_that_do_not_answer_as_they_should() {
         (|_, _, _, _| 404, &["no-ping", "token-unclear"]),
         (|_, _, _, _| 401, &["token-refused"]),
         (|_, _, _, _| 302, &["ping-failed", "token-unclear"]),
-        // Anybody may send it events.
+        // Accepts transactions without a valid token.
         (
             |method, path, _, body| healthy(method, path, true, body),
             &["token-unchecked"],
         ),
-        // It checks who sends, and not what.
+        // Checks the token, and not the body.
         (
             |method, path, right, body| {
                 if method == "PUT" && right {
@@ -97,7 +98,7 @@ async fn services_that_do_not_answer_as_they_should() {
             },
             &["not-read"],
         ),
-        // It checks the token of a ping alone.
+        // Checks the token of pings only.
         (
             |method, path, right, body| healthy(method, path, right || method == "PUT", body),
             &["token-unchecked"],
@@ -114,14 +115,14 @@ async fn services_that_do_not_answer_as_they_should() {
 }
 
 #[actix_web::test]
-async fn services_that_do_not_answer_at_all() {
+async fn the_doctor_finds_services_that_do_not_answer() {
     let closed = TcpListener::bind("127.0.0.1:0")
         .and_then(|l| l.local_addr())
         .expect("a free port");
     let found = visited(&format!("http://{closed}"), Duration::from_secs(20)).await;
     assert_eq!(codes(&found), ["no-connection"]);
     assert!(found[0].what.contains("Connection refused"), "{found:?}");
-    // It is accepted by the system, and nobody ever reads.
+    // The operating system accepts the connection, and no program reads from it.
     let deaf = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("http://{}", deaf.local_addr().expect("an address"));
     let found = visited(&url, Duration::from_millis(200)).await;
@@ -131,7 +132,7 @@ async fn services_that_do_not_answer_at_all() {
 }
 
 #[actix_web::test]
-async fn a_healthy_service_is_asked_nothing_that_changes_it() {
+async fn the_doctor_changes_nothing_in_a_healthy_service() {
     let stage = Stage::new().await;
     let irc = stage.bridge("irc").await;
     let text = std::fs::read_to_string(stage.registration_file("irc")).expect("the file");
@@ -250,7 +251,7 @@ async fn a_registration_is_examined_over_http() {
         &std::fs::read_to_string(stage.registration_file("irc")).expect("the file"),
     )
     .expect("JSON");
-    // Its URL is another each time: the transcript does without this question.
+    // The URL differs in each run, so this request is left out of the transcript.
     let report = anybody
         .aside()
         .post("/_understudy/doctor?framework=mautrix-go", &mine)

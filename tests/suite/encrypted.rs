@@ -1,4 +1,4 @@
-//! Real Olm and Megolm on both sides: asserted and not snapshotted, for they draw true randomness.
+//! Real Olm and Megolm on both sides. There is no transcript, because the keys are random.
 
 use std::time::Duration;
 
@@ -33,11 +33,11 @@ async fn a_bot_fed_by_transactions_alone_talks_in_an_encrypted_room() {
     alice.sync(&room, 0).await;
 
     let mut fed = 0;
-    let mut heard_by_bot = Vec::new();
-    let mut heard_by_alice = Vec::new();
+    let mut read_by_bot = Vec::new();
+    let mut read_by_alice = Vec::new();
     for n in 0..4 {
         if n == 2 {
-            // The bridge fails, the server stops and starts: the conversation goes on.
+            // The conversation must survive a failure of the bridge and a restart of the server.
             irc.receiver.at_once(Some(500));
         }
         alice
@@ -59,7 +59,7 @@ async fn a_bot_fed_by_transactions_alone_talks_in_an_encrypted_room() {
                 .into_iter()
                 .filter(|e| e["sender"] == "@alice:test")
             {
-                heard_by_bot.push(
+                read_by_bot.push(
                     bot.crypto
                         .read(&room, event)
                         .await
@@ -75,7 +75,7 @@ async fn a_bot_fed_by_transactions_alone_talks_in_an_encrypted_room() {
             .into_iter()
             .filter(|e| e["sender"] == "@ircbot:test")
         {
-            heard_by_alice.push(
+            read_by_alice.push(
                 alice
                     .crypto
                     .read(&room, event)
@@ -84,6 +84,6 @@ async fn a_bot_fed_by_transactions_alone_talks_in_an_encrypted_room() {
             );
         }
     }
-    assert_eq!(heard_by_bot, ["alice 0", "alice 1", "alice 2", "alice 3"]);
-    assert_eq!(heard_by_alice, ["bot 0", "bot 1", "bot 2", "bot 3"]);
+    assert_eq!(read_by_bot, ["alice 0", "alice 1", "alice 2", "alice 3"]);
+    assert_eq!(read_by_alice, ["bot 0", "bot 1", "bot 2", "bot 3"]);
 }

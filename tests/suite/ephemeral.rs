@@ -1,4 +1,4 @@
-//! Typing, receipts and presence: in the next transaction of who is interested, never queued for a service that is down.
+//! Typing, receipts and presence are sent in the next transaction of an interested service, and never queued for one that is down.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -57,7 +57,7 @@ async fn typing_and_receipts_reach_the_bridge() {
     );
     assert!(
         all.iter().all(|e| e["room_id"].is_string()),
-        "each says in which room"
+        "each ephemeral event names its room"
     );
     stage
         .transcript("typing_and_receipts_reach_the_bridge")
@@ -65,7 +65,7 @@ async fn typing_and_receipts_reach_the_bridge() {
 }
 
 #[actix_web::test]
-async fn private_receipts_stay_private_and_old_names_are_spoken_to_who_uses_them() {
+async fn private_receipts_stay_private_and_services_with_unstable_names_are_sent_those() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let users = json!({"users": [{"exclusive": true, "regex": "@irc_.*"}]});
@@ -90,7 +90,11 @@ async fn private_receipts_stay_private_and_old_names_are_spoken_to_who_uses_them
         .await
         .ok();
     stage.quiet().await;
-    assert_eq!(irc.receiver.count(), before, "nobody else's business");
+    assert_eq!(
+        irc.receiver.count(),
+        before,
+        "a private receipt of another user is not sent"
+    );
     alice
         .put(
             &format!("/rooms/{room}/typing/@alice:test"),
@@ -126,7 +130,7 @@ async fn reads(person: &Person, room: &str, kind: &str, event: &str, thread: Opt
     person.post(&path, &body).await.ok();
 }
 
-/// How many words wait for each service.
+/// How many ephemeral events wait for each service.
 async fn pending(stage: &Stage) -> BTreeMap<String, usize> {
     let sync = stage.app().actors.sync.addr();
     let view = sync.send(actors::sync::Observe).await.expect("an answer");
@@ -182,13 +186,13 @@ async fn a_typing_storm_is_one_word() {
     }
     types(&alice, &other, true).await;
     stage.quiet().await;
-    assert_eq!(pending(&stage).await["irc"], 2, "a word for each room");
+    assert_eq!(pending(&stage).await["irc"], 2, "one event for each room");
     stage.step("now the bridge answers").await;
     irc.answers(200).await;
     irc.answers(200).await;
     stage.quiet().await;
-    let words = irc.receiver.items(before, "ephemeral");
-    let who: Vec<_> = words.iter().map(|w| &w["content"]["user_ids"]).collect();
+    let events = irc.receiver.items(before, "ephemeral");
+    let who: Vec<_> = events.iter().map(|e| &e["content"]["user_ids"]).collect();
     assert_eq!(who, [&json!([]), &json!(["@alice:test"])]);
     stage.transcript("a_typing_storm_is_one_word").await;
 }
@@ -231,7 +235,7 @@ async fn nothing_fleeting_is_kept_for_a_service_that_is_down() {
 }
 
 #[actix_web::test]
-async fn nothing_fleeting_is_kept_for_a_service_whose_file_is_gone() {
+async fn no_ephemeral_event_is_kept_for_a_service_whose_file_is_gone() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let irc = stage.bridge("irc").await;
@@ -268,9 +272,9 @@ async fn private_receipts_only_of_its_own_users_and_a_receipt_for_each_thread() 
     reads(&alice, &room, "m.read.private", &event, None).await;
     reads(&ghost, &room, "m.read.private", &event, None).await;
     stage.quiet().await;
-    let heard = irc.receiver.items(before, "ephemeral");
-    assert_eq!(heard.len(), 1, "{heard:?}");
-    let private = &heard[0]["content"][&event]["m.read.private"];
+    let sent = irc.receiver.items(before, "ephemeral");
+    assert_eq!(sent.len(), 1, "{sent:?}");
+    let private = &sent[0]["content"][&event]["m.read.private"];
     assert!(private.get("@irc_bob:test").is_some() && private.get("@alice:test").is_none());
 
     let before = irc.receiver.count();
@@ -286,8 +290,8 @@ async fn private_receipts_only_of_its_own_users_and_a_receipt_for_each_thread() 
     irc.answers(200).await;
     irc.answers(200).await;
     stage.quiet().await;
-    let heard = irc.receiver.items(before, "ephemeral");
-    let threads: Vec<_> = heard
+    let sent = irc.receiver.items(before, "ephemeral");
+    let threads: Vec<_> = sent
         .iter()
         .map(|e| e["content"][&event]["m.read"]["@alice:test"]["thread_id"].clone())
         .collect();
@@ -328,21 +332,25 @@ async fn presence_of_its_own_users_and_of_who_shares_a_room() {
     stage.quiet().await;
     is_online(&alice, "here").await;
     stage.quiet().await;
-    let heard = |i: usize| -> Vec<String> {
+    let sent = |i: usize| -> Vec<String> {
         let all = bridges[i].receiver.items(before[i], "ephemeral");
         let sender = |e: &Value| e["sender"].as_str().expect("a sender").to_owned();
         all.iter().map(sender).collect()
     };
-    assert_eq!(heard(0), ["@irc_bob:test", "@alice:test"]);
-    assert_eq!(heard(1), ["@stranger:test", "@irc_bob:test", "@alice:test"]);
-    assert_eq!(heard(2), ["@alice:test"], "observed, and not granted");
+    assert_eq!(sent(0), ["@irc_bob:test", "@alice:test"]);
+    assert_eq!(sent(1), ["@stranger:test", "@irc_bob:test", "@alice:test"]);
+    assert_eq!(
+        sent(2),
+        ["@alice:test"],
+        "without a grant, only users that share a room are observed"
+    );
     stage
         .transcript("presence_of_its_own_users_and_of_who_shares_a_room")
         .await;
 }
 
 #[actix_web::test]
-async fn what_cannot_be_said_is_refused_and_nobody_hears_of_it() {
+async fn invalid_ephemeral_events_are_refused_and_not_sent() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let mallory = stage.person("mallory", "LAPTOP").await;

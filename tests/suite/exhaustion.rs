@@ -1,4 +1,4 @@
-//! Somebody claims and claims: the service hears of it at once and refills, and others are served meanwhile.
+//! A client claims one-time keys without end: the service is notified at once and refills them, and others are served meanwhile.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tests::{Bridge, Person, Stage};
 use understudy::http::limits::RateLimit;
 
-use crate::counts::{claim, told, upload};
+use crate::counts::{claim, last_counts, upload};
 
 /// Three claims at once, then one in ten seconds.
 const LIMIT: RateLimit = RateLimit {
@@ -29,7 +29,7 @@ fn wanted(devices: &[(&str, &str)]) -> Value {
     json!({"one_time_keys": wanted})
 }
 
-/// A ghost's device with so many keys, which the bridge has been told of.
+/// A ghost's device with `keys` one-time keys. The bridge has been sent the count.
 async fn ghost(stage: &Stage, irc: &Bridge, name: &str, device: &str, keys: usize) -> Person {
     let ghost = irc.ghost_with_device(name, device).await;
     stage.quiet().await;
@@ -53,7 +53,7 @@ async fn a_hostile_claimer_drains_a_device_and_the_service_refills_it() {
     mallory.post("/keys/claim", &from_bob).await.ok();
     stage.quiet().await;
     assert_eq!(
-        told(&irc, &bob.user_id, "GHOST"),
+        last_counts(&irc, &bob.user_id, "GHOST"),
         (
             json!({"signed_curve25519": 0}),
             json!(["signed_curve25519"])
@@ -63,8 +63,12 @@ async fn a_hostile_claimer_drains_a_device_and_the_service_refills_it() {
     stage.step("and the fallback key").await;
     mallory.post("/keys/claim", &from_bob).await.ok();
     stage.quiet().await;
-    assert_eq!(told(&irc, &bob.user_id, "GHOST").1, json!([]));
-    assert_eq!(irc.receiver.count() - started, 2, "once for each");
+    assert_eq!(last_counts(&irc, &bob.user_id, "GHOST").1, json!([]));
+    assert_eq!(
+        irc.receiver.count() - started,
+        2,
+        "one transaction for each change"
+    );
 
     stage
         .step("mallory goes on, and is told when to come back")
@@ -85,7 +89,7 @@ async fn a_hostile_claimer_drains_a_device_and_the_service_refills_it() {
     bob.post("/keys/upload", &new).await.ok();
     stage.advance(Duration::from_millis(200)).await;
     assert_eq!(
-        told(&irc, &bob.user_id, "GHOST"),
+        last_counts(&irc, &bob.user_id, "GHOST"),
         (
             json!({"signed_curve25519": 2}),
             json!(["signed_curve25519"])
@@ -133,30 +137,30 @@ async fn one_device_that_is_limited_does_not_keep_a_message_from_the_others() {
     let keys = alice.post("/keys/claim", &both).await.ok();
     assert!(
         keys["one_time_keys"].get(&bob.user_id).is_none(),
-        "as if bob had none"
+        "as if bob had no keys"
     );
     assert!(keys["one_time_keys"][&cat.user_id]["CAT"].is_object());
     stage
         .transcript("one_device_that_is_limited_does_not_keep_a_message_from_the_others")
         .await;
 
-    // Another device of alice's is alice too.
+    // The limit counts all devices of a user together.
     let phone = stage.log_in("alice", "PHONE").await;
     let only_bob = wanted(&[(&bob.user_id, "BOB")]);
     phone
         .post("/keys/claim", &only_bob)
         .await
         .is_refused(429, "M_LIMIT_EXCEEDED");
-    // Nothing was taken from bob: six are left.
+    // The refused claims took no key from bob: six are left.
     stage.advance(Duration::from_secs(1)).await;
     assert_eq!(
-        told(&irc, &bob.user_id, "BOB").0,
+        last_counts(&irc, &bob.user_id, "BOB").0,
         json!({"signed_curve25519": 6})
     );
 }
 
 #[actix_web::test]
-async fn a_service_that_says_so_and_a_server_without_a_limit_do_not_limit_claims() {
+async fn claims_are_not_limited_for_exempt_services_and_without_a_limit() {
     let limited = stage().await;
     let irc = limited.bridge("irc").await;
     let bob = ghost(&limited, &irc, "bob", "GHOST", 9).await;
@@ -176,7 +180,7 @@ async fn a_service_that_says_so_and_a_server_without_a_limit_do_not_limit_claims
 }
 
 #[actix_web::test]
-async fn the_users_of_a_service_that_does_not_say_so_are_limited_like_people() {
+async fn the_ghosts_of_a_rate_limited_service_are_limited_like_other_users() {
     let stage = stage().await;
     let users = json!({"users": [{"exclusive": true, "regex": "@irc_.*"}]});
     let irc = stage
@@ -197,7 +201,7 @@ async fn the_users_of_a_service_that_does_not_say_so_are_limited_like_people() {
 }
 
 #[actix_web::test]
-async fn a_claim_that_is_refused_for_its_form_costs_nothing() {
+async fn a_malformed_claim_does_not_count_against_the_limit() {
     let stage = stage().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let irc = stage.bridge("irc").await;
@@ -210,7 +214,7 @@ async fn a_claim_that_is_refused_for_its_form_costs_nothing() {
     for _ in 0..3 {
         assert!(claim(&alice, &bob.user_id, "GHOST").await.is_object());
     }
-    // A device that is not there is limited too: whoever guesses is told nothing by it.
+    // A claim of an unknown device is limited too, so that the limit does not tell whether a device exists.
     let nobody = wanted(&[("@irc_nobody:test", "NONE")]);
     for _ in 0..3 {
         let none = alice.post("/keys/claim", &nobody).await.ok();
@@ -223,7 +227,7 @@ async fn a_claim_that_is_refused_for_its_form_costs_nothing() {
 }
 
 #[actix_web::test]
-async fn a_drain_that_waited_for_a_crash_is_told_as_the_server_starts() {
+async fn counts_that_waited_during_a_crash_are_sent_when_the_server_starts() {
     let mut stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let irc = stage.bridge("irc").await;
@@ -232,7 +236,11 @@ async fn a_drain_that_waited_for_a_crash_is_told_as_the_server_starts() {
     let before = irc.receiver.count();
     claim(&alice, &bob.user_id, "GHOST").await;
     stage.quiet().await;
-    assert_eq!(irc.receiver.count() - before, 1, "refused by the service");
+    assert_eq!(
+        irc.receiver.count() - before,
+        1,
+        "the service refused the transaction"
+    );
     irc.receiver.at_once(Some(200));
     stage.restart().await;
     let received = irc.receiver.received();
@@ -245,7 +253,7 @@ async fn a_drain_that_waited_for_a_crash_is_told_as_the_server_starts() {
         "the same bytes under the same id"
     );
     assert_eq!(
-        told(&irc, &bob.user_id, "GHOST").0,
+        last_counts(&irc, &bob.user_id, "GHOST").0,
         json!({"signed_curve25519": 0})
     );
 }

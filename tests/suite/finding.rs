@@ -1,10 +1,10 @@
-//! Finding what was said, rooms, spaces and users; and what the server says that it serves.
+//! Search in messages, threads, spaces, the room directory and the user directory; versions and capabilities.
 
 use serde_json::{Value, json};
 use tests::person::segment;
 use tests::{Person, Stage};
 
-/// The bodies of what a search found, and where it goes on.
+/// Search. Returns the bodies that were found, the token of the next page, and the whole answer.
 async fn finds(
     by: &Person,
     criteria: Value,
@@ -29,7 +29,7 @@ async fn finds(
 }
 
 #[actix_web::test]
-async fn what_was_said_in_ones_own_rooms_can_be_searched() {
+async fn messages_in_the_users_own_rooms_can_be_searched() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let bob = stage.person("bob", "PHONE").await;
@@ -60,13 +60,13 @@ async fn what_was_said_in_ones_own_rooms_can_be_searched() {
     .await;
     assert_eq!(found[0], "tea, tea and more TEA", "the best match");
     let (found, ..) = finds(&alice, json!({"search_term": "tea green"}), None).await;
-    assert_eq!(found, ["Green tea"], "every word");
+    assert_eq!(found, ["Green tea"], "all words must match");
     let (_, _, by_name) = finds(&alice, json!({"search_term": "kitchen"}), None).await;
     assert_eq!(by_name["results"][0]["result"]["type"], "m.room.name");
     let (found, ..) = finds(&bob, recent.clone(), None).await;
     assert!(found.is_empty(), "bob is in none of these rooms");
 
-    // Page by page, in one room, with what stands around.
+    // Page by page, in one room, with context.
     let mut narrow = recent;
     narrow["filter"] = json!({"limit": 1, "rooms": [kitchen]});
     narrow["event_context"] = json!({"before_limit": 1, "after_limit": 1, "include_profile": true});
@@ -152,7 +152,7 @@ async fn threads_are_listed_by_their_last_reply() {
         (roots(&page), &page["next_batch"]),
         (vec![json!(second)], &Value::Null)
     );
-    // A reply that is redacted is none.
+    // A redacted reply is not counted.
     let redact = format!("/rooms/{}/redact/{}/9", segment(&room), segment(&gone));
     bob.put(&redact, &json!({})).await.ok();
     let page = bob.get(&path).await.ok();
@@ -198,7 +198,7 @@ async fn the_event_nearest_to_a_time_is_found() {
 }
 
 #[actix_web::test]
-async fn a_space_shows_the_rooms_that_one_may_know_of() {
+async fn a_space_shows_the_rooms_that_the_user_may_see() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let bob = stage.person("bob", "PHONE").await;
@@ -340,13 +340,21 @@ async fn users_that_share_a_room_or_are_in_a_public_one_are_found() {
         find("@bob:test", 10).await,
         (vec!["@bob:test".to_owned()], false)
     );
-    assert_eq!(find("dave", 10).await.0, [""; 0], "shares nothing");
-    assert_eq!(find("alice", 10).await.0, [""; 0], "not oneself");
+    assert_eq!(
+        find("dave", 10).await.0,
+        [""; 0],
+        "dave shares no room with alice"
+    );
+    assert_eq!(
+        find("alice", 10).await.0,
+        [""; 0],
+        "the requesting user is left out"
+    );
     assert_eq!(find("", 10).await.0, [""; 0]);
 }
 
 #[actix_web::test]
-async fn the_server_says_what_it_serves_and_nothing_else() {
+async fn versions_and_capabilities_list_what_the_server_implements() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let versions = alice.get("/_matrix/client/versions").await.ok();

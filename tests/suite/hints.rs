@@ -1,4 +1,4 @@
-//! Hints and words between actors: a hint that is lost delays a delivery and nothing more, and a full mailbox loses nothing.
+//! Messages between actors: a lost hint only delays a delivery, and a full mailbox loses nothing.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tests::Stage;
 use tests::bridge::Receiver;
 use tests::transcript::Log;
 
-/// A stage on which the hints of this point are lost while the switch is on.
+/// A stage on which hints are lost at a point while the flag is set.
 async fn losing(point: Point) -> (Stage, Arc<AtomicBool>) {
     let lost = Arc::new(AtomicBool::new(false));
     let on = Arc::clone(&lost);
@@ -32,7 +32,7 @@ async fn losing(point: Point) -> (Stage, Arc<AtomicBool>) {
 }
 
 #[actix_web::test]
-async fn a_hint_that_a_sender_does_not_get_is_made_good_by_the_next_commit() {
+async fn a_lost_hint_to_a_sender_is_repeated_by_the_next_commit() {
     let (stage, lost) = losing(Point::SenderHint).await;
     let alice = stage.person("alice", "LAPTOP").await;
     let irc = stage.bridge("irc").await;
@@ -45,7 +45,7 @@ async fn a_hint_that_a_sender_does_not_get_is_made_good_by_the_next_commit() {
     stage.quiet().await;
     assert_eq!(irc.receiver.count(), before, "the hint was lost");
     lost.store(false, Ordering::Relaxed);
-    // What is committed next has nothing to do with the service.
+    // The next commit does not concern the service.
     let path = "/user/@alice:test/account_data/m.example";
     alice.put(path, &json!({"n": 1})).await.ok();
     stage.quiet().await;
@@ -53,7 +53,7 @@ async fn a_hint_that_a_sender_does_not_get_is_made_good_by_the_next_commit() {
 }
 
 #[actix_web::test]
-async fn a_hint_of_the_device_list_log_that_is_lost_is_made_good_by_the_next_commit() {
+async fn a_lost_hint_of_the_device_list_log_is_repeated_by_the_next_commit() {
     let (stage, lost) = losing(Point::LogHint).await;
     let alice = stage.person("alice", "LAPTOP").await;
     let device_lists = stage.app().actors.env.store.clone();
@@ -67,7 +67,10 @@ async fn a_hint_of_the_device_list_log_that_is_lost_is_made_good_by_the_next_com
     }});
     alice.post("/keys/upload", &keys).await.ok();
     stage.quiet().await;
-    assert!(device_lists.device_list_log() > before, "a line was logged");
+    assert!(
+        device_lists.device_list_log() > before,
+        "a line was appended to the log"
+    );
     let hints = hints_of_the_log(&stage);
     lost.store(false, Ordering::Relaxed);
     let path = "/user/@alice:test/account_data/m.example";
@@ -76,10 +79,10 @@ async fn a_hint_of_the_device_list_log_that_is_lost_is_made_good_by_the_next_com
     assert_eq!(hints_of_the_log(&stage), hints + 1);
     alice.put(path, &json!({"n": 2})).await.ok();
     stage.quiet().await;
-    assert_eq!(hints_of_the_log(&stage), hints + 1, "it is given once");
+    assert_eq!(hints_of_the_log(&stage), hints + 1, "the hint is sent once");
 }
 
-/// How many hints the storage has given to `device_lists`.
+/// How many hints the storage has sent to `device_lists`.
 fn hints_of_the_log(stage: &Stage) -> usize {
     let trace = &stage.app().actors.env.trace;
     let all = trace.after(0);
@@ -105,7 +108,7 @@ async fn a_change_of_a_registration_reaches_a_sender_whose_mailbox_is_full() {
         ask(appservices, Reload).await.expect("it is read");
         loading.set(false);
     };
-    // More than a mailbox holds, again and again until the change is in force.
+    // Send more messages than a mailbox holds, again and again until the change is in force.
     let crowd = async {
         while loading.get() {
             let many = (0..40).map(|_| async {

@@ -1,4 +1,4 @@
-//! What of a room's past and state each user may see, by whatever endpoint it asks.
+//! Which events and state of a room each user may see, on all endpoints that show them.
 
 use serde_json::{Value, json};
 use tests::person::segment;
@@ -7,7 +7,7 @@ use tests::{Person, Stage};
 const INCLUDE_LEAVE: &str = "/sync?filter=%7B%22room%22:%7B%22include_leave%22:true%7D%7D";
 const LAZY: &str = "%7B%22lazy_load_members%22:true%7D";
 
-/// A public room with this rule for its past.
+/// A public room with this history visibility.
 async fn public(by: &Person, visibility: &str) -> String {
     let rule = json!({"history_visibility": visibility});
     let wishes = json!({"preset": "public_chat", "initial_state": [
@@ -25,7 +25,7 @@ async fn context(by: &Person, room: &str, event: &str, query: &str) -> Value {
     by.get(&path).await.ok()
 }
 
-/// The event by which a user is what it is now.
+/// The id of a user's current membership event.
 async fn own_event(by: &Person, room: &str, user: &str) -> String {
     let path = format!(
         "/rooms/{}/state/m.room.member/{user}?format=event",
@@ -39,7 +39,7 @@ fn list(events: &Value) -> &[Value] {
     events.as_array().map_or(&[], Vec::as_slice)
 }
 
-/// Types of events, messages by their bodies.
+/// The type of each event, or the body of a message.
 fn names(events: &Value) -> Vec<&str> {
     list(events)
         .iter()
@@ -112,7 +112,7 @@ async fn a_user_that_never_joined_sees_its_own_leave_and_nothing_of_the_room() {
                     .is_refused(403, "M_FORBIDDEN");
             }
             if visibility == "invited" && room == &declined {
-                // What was said while the invite stood is open to bob.
+                // Bob may see the messages that were sent while he was invited.
                 continue;
             }
             let event = own_event(&alice, room, "@bob:test").await;
@@ -127,7 +127,7 @@ async fn a_user_that_never_joined_sees_its_own_leave_and_nothing_of_the_room() {
 }
 
 #[actix_web::test]
-async fn an_invited_user_sees_no_state_of_before_its_invite() {
+async fn an_invited_user_sees_no_state_from_before_its_invite() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let bob = stage.person("bob", "PHONE").await;
@@ -147,7 +147,7 @@ async fn an_invited_user_sees_no_state_of_before_its_invite() {
         assert!(state.contains(&"m.room.name"), "{around}");
         assert!(!state.contains(&"m.room.create"), "{around}");
     }
-    // Where the user joins, the state of its time is open to it.
+    // Once the user has joined, it may see the state since then.
     bob.joins(&hall).await;
     let here = bob.says(&hall, "here").await;
     let around = context(&bob, &hall, &here, "limit=0").await;
@@ -155,7 +155,7 @@ async fn an_invited_user_sees_no_state_of_before_its_invite() {
 }
 
 #[actix_web::test]
-async fn a_leave_in_its_context_shows_the_state_of_then() {
+async fn the_context_of_a_leave_shows_the_state_at_the_leave() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let bob = stage.person("bob", "PHONE").await;
@@ -190,7 +190,7 @@ async fn a_leave_in_its_context_shows_the_state_of_then() {
                 let state = list(&around["state"]);
                 let topic = state.iter().find(|e| e["type"] == "m.room.topic");
                 assert_eq!(topic.expect("the topic")["content"]["topic"], "then");
-                // Lazy loading leaves out members that said nothing, and nothing else.
+                // Lazy loading leaves out only the members that sent none of the events.
                 let others = |e: &&Value| e["type"] != "m.room.member";
                 assert!(state.iter().filter(others).count() > 5);
                 let has_carol = state.iter().any(|e| e["state_key"] == "@carol:test");
@@ -214,7 +214,7 @@ async fn a_leave_in_its_context_shows_the_state_of_then() {
             }
         }
     }
-    // By every other way too.
+    // The other endpoints hide it too.
     let room = format!("/rooms/{}", segment(&hall));
     for ask in [
         "messages?dir=b&limit=100".to_owned(),
@@ -238,7 +238,7 @@ async fn a_leave_in_its_context_shows_the_state_of_then() {
 }
 
 #[actix_web::test]
-async fn members_of_a_time_before_one_came_are_shown_as_history_is() {
+async fn past_members_are_shown_as_far_as_history_is_visible() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let bob = stage.person("bob", "PHONE").await;
@@ -259,14 +259,14 @@ async fn members_of_a_time_before_one_came_are_shown_as_history_is() {
             sees_carol,
             "{visibility}"
         );
-        // An empty value is as if it were absent.
+        // An empty `at` counts as absent.
         let members = bob.get(&path).await.ok();
         assert_eq!(list(&members["chunk"]).len(), 2);
     }
 }
 
 #[actix_web::test]
-async fn what_an_event_replaced_and_what_redacted_it_may_be_hidden() {
+async fn replaced_content_and_redactions_can_be_hidden_from_a_user() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let bob = stage.person("bob", "PHONE").await;
@@ -305,14 +305,14 @@ async fn what_an_event_replaced_and_what_redacted_it_may_be_hidden() {
 }
 
 #[actix_web::test]
-async fn a_user_that_renamed_itself_a_thousand_times_still_has_left() {
+async fn a_user_with_a_thousand_renames_still_has_left() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let bob = stage.person("bob", "PHONE").await;
     let hall = public(&alice, "joined").await;
     bob.joins(&hall).await;
     let first = alice.says(&hall, "first").await;
-    // More of its own changes than are read at a time.
+    // More membership events of the user than are read at a time.
     let path = format!("/rooms/{}/state/m.room.member/@bob:test", segment(&hall));
     for hundred in 0..11 {
         let renames = (0..100).map(|n| {

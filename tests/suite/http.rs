@@ -1,11 +1,11 @@
-//! Bad input gets the right error and changes nothing.
+//! Bad input is answered with the right error and changes nothing.
 
 use serde_json::json;
 use tests::Stage;
 use tests::person::segment;
 
 #[actix_web::test]
-async fn unknown_paths_and_methods_and_tokens() {
+async fn unknown_paths_and_methods_and_tokens_are_refused() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     alice
@@ -26,7 +26,7 @@ async fn unknown_paths_and_methods_and_tokens() {
         .get("/account/whoami")
         .await
         .is_refused(401, "M_UNKNOWN_TOKEN");
-    // Who asks comes before what is asked.
+    // The token is checked before the request.
     let bad = stranger
         .raw("PUT", "/sendToDevice/m.x/1", b"{".to_vec())
         .await;
@@ -34,7 +34,7 @@ async fn unknown_paths_and_methods_and_tokens() {
 }
 
 #[actix_web::test]
-async fn bodies_that_are_no_json_or_the_wrong_json() {
+async fn bodies_that_are_not_json_or_the_wrong_json_are_refused() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let put = |body: Vec<u8>| {
@@ -61,12 +61,12 @@ async fn bodies_that_are_no_json_or_the_wrong_json() {
     assert_eq!(
         alice.get("/account/whoami").await.status,
         200,
-        "the server is none the worse"
+        "the server still works"
     );
 }
 
 #[actix_web::test]
-async fn names_that_cannot_be() {
+async fn impossible_names_are_refused() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     alice
@@ -119,7 +119,7 @@ async fn names_that_cannot_be() {
 }
 
 #[actix_web::test]
-async fn web_clients_may_ask_from_anywhere() {
+async fn web_clients_of_any_origin_are_allowed() {
     let stage = Stage::new().await;
     let client = tests::person::client();
     for path in ["/_matrix/client/versions", "/_matrix/nothing"] {
@@ -147,13 +147,13 @@ async fn web_clients_may_ask_from_anywhere() {
 }
 
 #[actix_web::test]
-async fn a_type_with_two_names_keeps_the_one_that_it_was_given() {
+async fn a_type_with_two_names_keeps_the_one_that_was_sent() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let room = alice.post("/createRoom", &json!({})).await.ok()["room_id"].clone();
     let room = segment(room.as_str().expect("a room"));
     let (content, me) = (json!({"n": 1}), segment("@alice:test"));
-    // Each is known under a second name, from before or after its proposal was accepted.
+    // Each type has a second name, from before or after its proposal was accepted.
     for kind in ["m.beacon", "org.matrix.msc3672.beacon"] {
         let path = format!("/rooms/{room}/send/{kind}/{kind}");
         let id = alice.put(&path, &content).await.ok()["event_id"].clone();

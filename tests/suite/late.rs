@@ -1,4 +1,4 @@
-//! A service that comes late, changes what it asks for, or comes back, is given what it missed.
+//! A service that is registered late, changes its registration, or comes back, is sent what it missed.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tests::bridge::{pause, until};
 use tests::{Stage, TO_DEVICE, numbers};
 
-use crate::authority::registers_anew;
+use crate::authority::change_registration;
 use crate::to_device::inbox_of;
 
 fn exclusive(patterns: &[&str]) -> Value {
@@ -29,7 +29,7 @@ fn exclusive(patterns: &[&str]) -> Value {
 async fn a_service_added_late_gets_what_waits_and_whom_to_track() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
-    // A person's account that the service will own by its namespace.
+    // A user's account that will be in the service's exclusive namespace.
     let ghost = stage.person("irc_bob", "GHOST").await;
     alice.aside().gathers(&[&ghost.aside()]).await;
     stage
@@ -49,7 +49,7 @@ async fn a_service_added_late_gets_what_waits_and_whom_to_track() {
     assert_eq!(irc.receiver.device_lists(0, "changed"), ["@alice:test"]);
     assert!(
         inbox_of(&ghost).await.is_empty(),
-        "its acknowledgement is the device's"
+        "the service's acknowledgement counts as the device's"
     );
     stage
         .transcript("a_service_added_late_gets_what_waits_and_whom_to_track")
@@ -57,7 +57,7 @@ async fn a_service_added_late_gets_what_waits_and_whom_to_track() {
 }
 
 #[actix_web::test]
-async fn a_service_that_merely_observes_begins_with_the_next_message() {
+async fn a_service_that_only_observes_begins_with_the_next_message() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     stage.person("bob", "PHONE").await;
@@ -88,7 +88,7 @@ async fn older_messages_come_before_newer_ones_however_many_wait() {
         Ok::<_, schema::Error>(())
     });
     waiting.await.expect("written");
-    // Many pages: the next message comes while they are being written.
+    // The back-fill takes many pages, and the next message arrives while they are written.
     let irc = stage.bridge("irc").await;
     alice
         .sends_to_device("new", "@irc_bob:test", "GHOST", json!({"n": WAITING}))
@@ -99,7 +99,7 @@ async fn older_messages_come_before_newer_ones_however_many_wait() {
 }
 
 #[actix_web::test]
-async fn a_namespace_that_grows_and_shrinks_is_counted_anew() {
+async fn a_namespace_that_grows_and_shrinks_is_counted_again() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let carol = stage.person("carol", "PHONE").await;
@@ -114,18 +114,18 @@ async fn a_namespace_that_grows_and_shrinks_is_counted_anew() {
         .await;
     let before = irc.receiver.count();
 
-    registers_anew(&stage, &irc, &exclusive(&["@irc_.*", "@xmpp_.*"])).await;
+    change_registration(&stage, &irc, &exclusive(&["@irc_.*", "@xmpp_.*"])).await;
     stage.quiet().await;
     assert_eq!(
         numbers(&irc.receiver.items(0, TO_DEVICE)),
         [1],
-        "what it owns newly is back-filled"
+        "messages for users that are new in the namespace are back-filled"
     );
     let changed = irc.receiver.device_lists(before, "changed");
     assert_eq!(
         changed,
         ["@carol:test"],
-        "and whom it tracks already is not told again"
+        "users that it tracks already are not sent again"
     );
 
     let before = irc.receiver.count();
@@ -134,7 +134,7 @@ async fn a_namespace_that_grows_and_shrinks_is_counted_anew() {
         .sends_to_device("2", "@xmpp_eve:test", "GHOST", json!({"n": 2}))
         .await;
     stage.quiet().await;
-    registers_anew(&stage, &irc, &exclusive(&["@irc_.*"])).await;
+    change_registration(&stage, &irc, &exclusive(&["@irc_.*"])).await;
     alice
         .sends_to_device("3", "@xmpp_eve:test", "GHOST", json!({"n": 3}))
         .await;
@@ -144,13 +144,13 @@ async fn a_namespace_that_grows_and_shrinks_is_counted_anew() {
     assert_eq!(
         numbers(&irc.receiver.items(0, TO_DEVICE)),
         [1, 2],
-        "what was decided stays, what comes now is not its own"
+        "earlier messages are still sent, later ones to users outside the namespace are not"
     );
     let left = irc.receiver.device_lists(before, "left");
     assert_eq!(
         left,
         ["@carol:test"],
-        "nobody of its own is in her room any more"
+        "none of the service's users is in carol's room any more"
     );
     assert!(irc.receiver.device_lists(before, "changed").is_empty());
 
@@ -170,7 +170,7 @@ async fn a_namespace_that_grows_and_shrinks_is_counted_anew() {
 }
 
 #[actix_web::test]
-async fn a_service_that_was_away_is_told_again_whom_it_tracks() {
+async fn a_service_that_comes_back_is_sent_again_which_users_to_track() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let carol = stage.person("carol", "PHONE").await;
@@ -183,7 +183,7 @@ async fn a_service_that_was_away_is_told_again_whom_it_tracks() {
     let text = std::fs::read_to_string(&file).expect("a file");
     std::fs::remove_file(&file).expect("removed");
     stage.reload().await;
-    // Both change something while nobody tells the service.
+    // Changes of both users while the service is not registered.
     carol
         .post(&format!("/rooms/{lost}/leave"), &json!({}))
         .await
@@ -202,7 +202,7 @@ async fn a_service_that_was_away_is_told_again_whom_it_tracks() {
 }
 
 #[actix_web::test]
-async fn a_server_that_starts_again_goes_on_where_it_stood() {
+async fn a_restarted_server_continues_its_back_fill() {
     let mut stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     stage.person("irc_bob", "GHOST").await;
@@ -210,7 +210,7 @@ async fn a_server_that_starts_again_goes_on_where_it_stood() {
     let xmpp = stage.bridge("xmpp").await;
     xmpp.ghost_with_device("eve", "GHOST").await;
     stage.quiet().await;
-    // As a crash leaves it: the registration is in force, and its row says that nothing has been given yet.
+    // The state after a crash: the registration is in force, and its row says that the back-fill has not begun.
     irc.receiver.at_once(Some(500));
     let store = stage.app().actors.env.store.clone();
     let crashed = store.write(|tx| {
@@ -230,12 +230,12 @@ async fn a_server_that_starts_again_goes_on_where_it_stood() {
     stage.quiet().await;
     assert!(
         irc.receiver.items(0, TO_DEVICE).is_empty(),
-        "nothing newer is sent before it"
+        "nothing newer is sent before the back-fill"
     );
     assert_eq!(
         numbers(&xmpp.receiver.items(0, TO_DEVICE)),
         [1],
-        "no other service waits for it"
+        "no other service waits for the back-fill"
     );
     irc.receiver.at_once(Some(200));
     stage.restart().await;
@@ -256,7 +256,7 @@ fn message(tx: &mut Tx<'_>, user: &str, n: i64) -> InboxRow {
     }
 }
 
-/// Fill a database: users of a namespace in rooms with one person each, and messages that wait for them.
+/// Fill a database with users of a namespace, rooms that each shares with one other user, and messages that wait for them.
 async fn fill(stage: &Stage, users: usize, rooms_each: usize, messages_each: usize) {
     const PIECE: usize = 500;
     let store = &stage.app().actors.env.store;
@@ -276,7 +276,7 @@ async fn fill(stage: &Stage, users: usize, rooms_each: usize, messages_each: usi
                     inbox::append(tx, vec![row]);
                 }
             }
-            // Nobody is told of what happened before the story begins.
+            // These events are from before the test, so no service is sent them.
             let head = tx.head();
             device_log::set_cursor(tx, head)
         });
@@ -302,10 +302,10 @@ fn joins(tx: &mut Tx<'_>, user: &str, room: &str) -> schema::Result<()> {
     device_log::membership_changed(tx, room, user, &[].into(), ("", "join"), event).map(drop)
 }
 
-/// Prints the figures of the book: `cargo nextest run -p understudy-tests adding_a_service --run-ignored all --no-capture`.
+/// Prints the measurements in the book: `cargo nextest run -p understudy-tests adding_a_service --run-ignored all --no-capture`.
 #[actix_web::test]
 #[ignore = "a measurement"]
-async fn adding_a_service_with_ten_thousand_users_blocks_nobody() {
+async fn adding_a_service_with_ten_thousand_users_blocks_no_other_write() {
     let stage = Stage::new().await;
     fill(&stage, 10_000, 10, 10).await;
     let env = stage.app().actors.env.clone();
@@ -314,7 +314,7 @@ async fn adding_a_service_with_ten_thousand_users_blocks_nobody() {
         "sender_localpart": "ircbot", "org.matrix.msc3202": true, "receive_ephemeral": true,
         "namespaces": {"users": [{"exclusive": true, "regex": "@irc_.*"}]}});
     let running = Cell::new(true);
-    // Somebody else, who writes one thing after another all the while.
+    // Meanwhile, a client writes one value after another.
     let others = async {
         let mut waited = Vec::new();
         while running.get() {

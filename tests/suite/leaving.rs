@@ -1,4 +1,4 @@
-//! What follows a change of a user in all of its rooms: new names, the end of its account.
+//! The effects of a new display name and of a deactivation in all rooms of a user.
 
 use serde_json::{Value, json};
 use tests::Stage;
@@ -13,7 +13,7 @@ async fn a_room_that_refuses_a_new_name_does_not_keep_it_from_the_others() {
         rooms.push(alice.creates(json!({})).await);
     }
     rooms.sort();
-    // A rule by which nobody joins refuses the new member event too.
+    // A join rule that admits no user also rejects the new member event.
     let rule = format!("/rooms/{}/state/m.room.join_rules", segment(&rooms[0]));
     alice
         .put(&rule, &json!({"join_rule": "private"}))
@@ -33,7 +33,7 @@ async fn a_room_that_refuses_a_new_name_does_not_keep_it_from_the_others() {
 }
 
 #[actix_web::test]
-async fn a_user_that_gives_up_its_account_leaves_declines_and_takes_back() {
+async fn a_deactivated_user_leaves_rooms_declines_invites_and_retracts_knocks() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let bob = stage.person("bob", "PHONE").await;
@@ -67,7 +67,7 @@ async fn a_user_that_gives_up_its_account_leaves_declines_and_takes_back() {
         .await
         .is_refused(401, "M_UNKNOWN_TOKEN");
 
-    // Who was there still reads what bob said; who comes later sees that something was.
+    // Users that were in the room can still read bob's message. Users that join later see an erased event.
     let event = format!("/rooms/{}/event/{}", segment(&joined), segment(&said));
     assert_eq!(alice.get(&event).await.ok()["content"]["body"], "x");
     carol
@@ -99,17 +99,21 @@ async fn a_user_that_gives_up_its_account_leaves_declines_and_takes_back() {
 }
 
 #[actix_web::test]
-async fn transaction_ids_die_with_their_device() {
+async fn transaction_ids_are_deleted_with_their_device() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let room = alice.creates(json!({})).await;
     let first = alice.says(&room, "1").await;
-    assert_eq!(alice.says(&room, "1").await, first, "a repetition");
+    assert_eq!(
+        alice.says(&room, "1").await,
+        first,
+        "the same transaction id is the same event"
+    );
     alice.post("/logout", &json!({})).await.ok();
     let again = stage.log_in("alice", "LAPTOP").await;
     assert_ne!(
         again.says(&room, "1").await,
         first,
-        "another device of the same name"
+        "a new device with the same id has its own transaction ids"
     );
 }

@@ -1,4 +1,4 @@
-//! Services that know only the paths from before version 1 of the application service API.
+//! Services that implement only the paths from before version 1 of the application service API.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ async fn a_service_that_knows_only_the_older_paths_is_sent_the_same_under_them()
     assert_eq!(tried.len(), 2, "{tried:?}");
     assert!(is_present(&tried[0]) && tried[0].query.is_empty());
     assert_eq!(tried[1].path, format!("/transactions/{}", tried[0].id()));
-    assert_eq!(tried[1].body, tried[0].body, "the same to the byte");
+    assert_eq!(tried[1].body, tried[0].body, "the same bytes");
     assert_eq!(tried[1].query, "access_token=irc%2Dhs%2Dtoken");
     stage.step("it is remembered").await;
     alice.sends_number("@irc_bob:test", "GHOST", 2).await;
@@ -73,7 +73,7 @@ async fn a_service_that_knows_only_the_older_paths_is_sent_the_same_under_them()
 }
 
 #[actix_web::test]
-async fn a_failure_of_a_service_says_nothing_about_its_paths() {
+async fn a_failing_service_is_not_taken_for_one_with_older_paths() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let irc = stage.bridge("irc").await;
@@ -94,7 +94,7 @@ async fn a_failure_of_a_service_says_nothing_about_its_paths() {
 }
 
 #[actix_web::test]
-async fn questions_have_older_paths_too_and_m_not_found_is_an_answer() {
+async fn queries_have_older_paths_too_and_m_not_found_is_an_answer() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let irc = stage

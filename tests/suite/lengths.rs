@@ -1,4 +1,4 @@
-//! Texts that would become part of an index have a limit: what is longer is refused, and fails nothing else.
+//! Values that are stored in an index have a maximum length. Longer ones are refused, and no other request fails.
 
 use serde_json::{Value, json};
 use tests::person::segment;
@@ -6,7 +6,7 @@ use tests::{Person, Stage};
 use understudy::http::caller::Auth;
 use understudy::routes;
 
-/// Letters that no engine can compress.
+/// Pseudo-random letters, which no database engine can compress.
 fn letters(count: usize) -> String {
     let mut state = 1_u64;
     let mut letter = || {
@@ -18,7 +18,7 @@ fn letters(count: usize) -> String {
     (0..count).map(|_| letter()).collect()
 }
 
-/// Something to put where a path has this variable: as long as is asked, in its grammar.
+/// A value for a path variable, in its grammar, made of these letters.
 fn value(variable: &str, letters: &str) -> String {
     match variable {
         "{room_id}" | "{room_id_or_alias}" => format!("!{letters}:test"),
@@ -46,7 +46,7 @@ impl World {
         World { alice, room, event }
     }
 
-    /// What is really there, where a path has this variable.
+    /// An existing value for a path variable.
     fn known(&self, variable: &str) -> String {
         match variable {
             "{room_id}" | "{room_id_or_alias}" => self.room.clone(),
@@ -59,7 +59,7 @@ impl World {
         }
     }
 
-    /// The path, with a text of this length in place of one of its variables.
+    /// A path with these letters as value of the variable with this number, and existing values for the others.
     fn path(&self, template: &str, number: usize, letters: &str) -> String {
         let mut seen = 0;
         let part = |part: &str| {
@@ -77,7 +77,7 @@ impl World {
     }
 }
 
-/// A body that the endpoints take which store something.
+/// A valid body for the endpoints that store something.
 fn body(template: &str, world: &World) -> Value {
     let session = json!({"first_message_index": 0, "forwarded_count": 0, "is_verified": true, "session_data": {}});
     if template.contains("/sendToDevice/") {
@@ -94,7 +94,7 @@ fn body(template: &str, world: &World) -> Value {
 }
 
 #[actix_web::test]
-async fn a_path_variable_of_any_length_is_never_the_servers_failure() {
+async fn a_path_variable_of_any_length_causes_no_internal_error() {
     let stage = Stage::new().await;
     let world = World::new(&stage).await;
     let new = json!({"algorithm": "m.megolm_backup.v1.curve25519-aes-sha2", "auth_data": {}});
@@ -157,7 +157,7 @@ async fn transaction_ids_and_event_types_have_at_most_255_bytes() {
 }
 
 #[actix_web::test]
-async fn a_text_of_any_length_in_a_body_is_never_the_servers_failure() {
+async fn a_text_of_any_length_in_a_body_causes_no_internal_error() {
     let stage = Stage::new().await;
     let world = World::new(&stage).await;
     let alice = &world.alice;

@@ -1,4 +1,5 @@
-//! Conversations with understudy. A file is a theme; a test's name is a sentence, and its transcript has the same name.
+//! Tests against a running understudy. Each file is about one subject. A test's name is a sentence, and its transcript has the same
+//! name.
 
 mod account_data;
 mod acting;

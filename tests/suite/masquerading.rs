@@ -59,7 +59,7 @@ async fn a_service_acts_as_its_users_on_their_devices() {
         .await
         .is_refused(403, "M_FORBIDDEN");
 
-    // A person's token knows no masquerade: the parameters are somebody else's.
+    // With a user's token, the parameters of masquerading have no effect.
     let alice = stage.log_in("alice", "PHONE").await;
     is(
         alice
@@ -76,7 +76,7 @@ async fn a_service_acts_as_its_users_on_their_devices() {
 async fn a_service_makes_and_deletes_devices_without_confirming() {
     let stage = Stage::new().await;
     let users = json!({"users": [{"exclusive": true, "regex": "@irc_.*"}]});
-    // Without a URL: this story is about what the service asks, not about what it is sent.
+    // Without a URL, so that the transcript holds only the requests of the service.
     let irc = stage
         .bridge_with("irc", json!({"url": null, "namespaces": users}))
         .await;
@@ -103,7 +103,7 @@ async fn a_service_makes_and_deletes_devices_without_confirming() {
     assert_eq!(
         bob.delete("/devices/D").await.status,
         200,
-        "gone already is gone"
+        "deleting a deleted device succeeds"
     );
     bob.post("/delete_devices", &json!({"devices": ["E", "NONE"]}))
         .await
@@ -119,7 +119,7 @@ async fn a_service_makes_and_deletes_devices_without_confirming() {
     assert_eq!(answer.status, 401);
     assert!(
         answer.body["flows"].is_array() && answer.body["session"].is_string(),
-        "a person confirms: {answer:?}"
+        "a user must confirm the deletion: {answer:?}"
     );
     stage
         .transcript("a_service_makes_and_deletes_devices_without_confirming")
@@ -127,7 +127,7 @@ async fn a_service_makes_and_deletes_devices_without_confirming() {
 }
 
 #[actix_web::test]
-async fn the_ways_in_of_a_service() {
+async fn how_a_service_registers_and_logs_in() {
     let stage = Stage::new().await;
     let irc = stage.bridge("irc").await;
     let kind = "m.login.application_service";
@@ -215,7 +215,7 @@ async fn the_ways_in_of_a_service() {
         .await
         .is_refused(400, "M_APPSERVICE_LOGIN_UNSUPPORTED");
 
-    // People keep out of exclusive namespaces.
+    // A user cannot register a name in an exclusive namespace.
     let person = irc.bot.anonymous();
     person
         .post(
@@ -227,7 +227,7 @@ async fn the_ways_in_of_a_service() {
 }
 
 #[actix_web::test]
-async fn a_request_in_the_old_names_is_refused_in_the_old_names() {
+async fn a_request_with_unstable_names_is_refused_with_unstable_names() {
     let stage = Stage::new().await;
     let irc = stage
         .bridge_with("irc", json!({"io.element.msc4190": true}))
@@ -274,14 +274,14 @@ async fn the_devices_of_a_service_are_seen_when_it_uses_them() {
     assert_eq!(
         seen().await,
         (None, None),
-        "making a device is no use of it"
+        "creating a device does not count as using it"
     );
 
     bob.get("/account/whoami").await.ok();
     stage.quiet().await;
     assert_eq!(seen().await, (Some(START), here()));
 
-    // Within five minutes nothing is written; whoever looks reads "a few minutes ago" all the same.
+    // The time is written at most every five minutes. Clients show it as "a few minutes ago" anyway.
     stage.advance(Duration::from_secs(299)).await;
     bob.get("/account/whoami").await.ok();
     stage.quiet().await;
@@ -291,7 +291,7 @@ async fn the_devices_of_a_service_are_seen_when_it_uses_them() {
     stage.quiet().await;
     assert_eq!(seen().await, (Some(START + 300_000), here()));
 
-    // One that is made again has not been used.
+    // A device that is created again has not been used.
     bob.delete("/devices/GHOST").await.ok();
     let again = irc.bot.playing(&bob.user_id, None);
     again.put("/devices/GHOST", &json!({})).await.ok();

@@ -1,15 +1,15 @@
-//! Ways into rooms and out of them: each passes the same check, and none shows more of a room than the next.
+//! All ways to join and leave rooms pass the same checks, and none shows more of a room than the others.
 
 use serde_json::{Value, json};
 use tests::person::segment;
 use tests::{Answer, Person, Stage};
 
-/// A room of this version whose join rule is that.
+/// A room with this version and these join rules.
 async fn room(by: &Person, version: &str, join_rules: Value) -> String {
-    let wishes = json!({"room_version": version, "initial_state": [
+    let options = json!({"room_version": version, "initial_state": [
         {"type": "m.room.join_rules", "content": join_rules},
     ]});
-    by.creates(wishes).await
+    by.creates(options).await
 }
 
 /// Set a user's membership by its state event.
@@ -41,7 +41,7 @@ async fn naming_a_member_does_not_open_a_restricted_room() {
             let state = format!("/rooms/{}/state", segment(&hall));
             mallory.get(&state).await.is_refused(403, "M_FORBIDDEN");
 
-            // Bob is of the club: each way lets him in, and it is the server that says who admits him.
+            // Bob is a member of the club, so both ways let him join, and the server chooses the authorising user.
             bob.joins(&club).await;
             let lie =
                 json!({"membership": "join", "join_authorised_via_users_server": "@mallory:test"});
@@ -53,7 +53,7 @@ async fn naming_a_member_does_not_open_a_restricted_room() {
             let admitted = bob.membership(&hall, "@bob:test").await;
             assert_eq!(admitted["join_authorised_via_users_server"], "@alice:test");
 
-            // A client that sends back what it knows sets its name and admits nobody.
+            // Sending the current member event back with a new name changes the name, and drops the authorising user.
             let renamed = json!({"membership": "join", "displayname": "B", "join_authorised_via_users_server": "@alice:test"});
             set_member(&bob, &hall, "@bob:test", &renamed).await.ok();
             let renamed = bob.membership(&hall, "@bob:test").await;
@@ -63,13 +63,13 @@ async fn naming_a_member_does_not_open_a_restricted_room() {
 }
 
 #[actix_web::test]
-async fn every_way_to_a_membership_is_judged_alike() {
+async fn every_way_to_a_membership_passes_the_same_checks() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let bob = stage.person("bob", "PHONE").await;
     let club = room(&alice, "11", json!({"join_rule": "invite"})).await;
     let restricted = json!({"join_rule": "restricted", "allow": [{"type": "m.room_membership", "room_id": club}]});
-    // The rule, bob's membership before, whether he may join, whether he may knock.
+    // Join rule, bob's membership before, whether he may join, whether he may knock.
     let cases = [
         (json!({"join_rule": "public"}), "", true, false),
         (json!({"join_rule": "public"}), "ban", false, false),
@@ -118,7 +118,7 @@ async fn every_way_to_a_membership_is_judged_alike() {
 }
 
 #[actix_web::test]
-async fn a_membership_that_cannot_be_is_refused_and_changes_nothing() {
+async fn an_impossible_membership_is_refused_and_changes_nothing() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let bob = stage.person("bob", "PHONE").await;
@@ -165,7 +165,7 @@ async fn a_membership_that_cannot_be_is_refused_and_changes_nothing() {
             403,
             "M_FORBIDDEN",
         ),
-        // Nothing to make her leave.
+        // A user that is not in the room cannot be made to leave.
         (
             "@carol:test",
             json!({"membership": "leave"}),
@@ -190,7 +190,7 @@ async fn a_membership_that_cannot_be_is_refused_and_changes_nothing() {
             "{user} {content}: {answer:?}"
         );
     }
-    // A member event that is no state is none.
+    // `m.room.member` cannot be sent as a message event.
     let sent = format!("/rooms/{}/send/m.room.member/t1", segment(&hall));
     let carol = stage.person("carol", "TABLET").await;
     let join = json!({"membership": "join"});
@@ -200,7 +200,7 @@ async fn a_membership_that_cannot_be_is_refused_and_changes_nothing() {
     let after = alice.get(&members).await.ok();
     assert_eq!(count(&before), count(&after));
 
-    // By the state event one makes leave, bans and lets back in whom one could by the other ways.
+    // Kick, ban and unban by state event follow the same rules as their endpoints.
     set_member(&bob, &hall, "@alice:test", &json!({"membership": "leave"}))
         .await
         .is_refused(403, "M_FORBIDDEN");
@@ -214,23 +214,23 @@ async fn a_membership_that_cannot_be_is_refused_and_changes_nothing() {
 }
 
 #[actix_web::test]
-async fn a_new_room_has_no_members_that_did_not_come_by_themselves() {
+async fn a_new_room_has_no_members_that_did_not_join() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     stage.person("bob", "PHONE").await;
-    let wishes = |membership: &str| {
+    let options = |membership: &str| {
         json!({"initial_state": [{"type": "m.room.member", "state_key": "@bob:test",
             "content": {"membership": membership, "join_authorised_via_users_server": "@alice:test"}}]})
     };
     for membership in ["join", "knock", "leave", "x"] {
-        let answer = alice.post("/createRoom", &wishes(membership)).await;
+        let answer = alice.post("/createRoom", &options(membership)).await;
         assert_eq!(answer.status, 400, "{membership}: {answer:?}");
     }
-    let made = alice.post("/createRoom", &wishes("invite")).await.ok();
+    let made = alice.post("/createRoom", &options("invite")).await.ok();
     let room = made["room_id"].as_str().expect("a room id");
     let invited = alice.membership(room, "@bob:test").await;
     assert_eq!(invited, json!({"membership": "invite"}));
-    // Levels that leave the creator without the one to invite make no room with invites.
+    // If the power levels do not allow the creator to invite, a room with invites is not created.
     let powerless =
         json!({"invite": ["@bob:test"], "power_level_content_override": {"invite": 101}});
     alice
@@ -263,7 +263,7 @@ async fn a_room_that_is_forgotten_on_one_device_is_left_on_all() {
     let path = format!("/rooms/{}/send/m.room.message/1", segment(&hall));
     alice.put(&path, &text).await.ok();
 
-    // One left and one declined, both forgotten before the other device asks.
+    // One room is left and one invite declined, and both are forgotten before the other device syncs.
     for room in [&hall, &other] {
         bob.leaves(room).await;
         bob.does(room, "forget", json!({})).await.ok();
@@ -278,7 +278,7 @@ async fn a_room_that_is_forgotten_on_one_device_is_left_on_all() {
         assert_eq!(left["state"]["events"], json!([]));
     }
 
-    // One that the other device knows to be left, and that is forgotten while it waits.
+    // A room that the other device knows to be left is forgotten while that device's sync waits.
     bob.joins(&hall).await;
     bob.leaves(&hall).await;
     let third = tablet.get(&format!("/sync?since={}", since(&second))).await;
@@ -293,14 +293,14 @@ async fn a_room_that_is_forgotten_on_one_device_is_left_on_all() {
     let woken = woken.ok();
     let left = &woken["rooms"]["leave"][hall.as_str()];
     assert_eq!(left["timeline"]["events"], json!([]), "{woken}");
-    // Again is no news.
+    // Forgetting it again wakes no sync.
     bob.does(&hall, "forget", json!({})).await.ok();
     let fourth = tablet.get(&format!("/sync?since={}", since(&woken))).await;
     assert!(fourth.ok().get("rooms").is_none());
     let all = "/sync?filter=%7B%22room%22:%7B%22include_leave%22:true%7D%7D";
     assert!(tablet.get(all).await.ok().get("rooms").is_none());
 
-    // Nothing of it can be read any more, until bob joins again.
+    // A forgotten room cannot be read until bob joins again.
     let room = format!("/rooms/{}", segment(&hall));
     for path in [
         "messages?dir=b",
@@ -320,12 +320,12 @@ async fn a_room_that_is_forgotten_on_one_device_is_left_on_all() {
 }
 
 #[actix_web::test]
-async fn two_rooms_that_are_made_alike_in_one_millisecond_are_two() {
+async fn equal_rooms_that_are_created_in_one_millisecond_are_distinct() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
-    let wishes = json!({"room_version": "12", "preset": "private_chat"});
+    let options = json!({"room_version": "12", "preset": "private_chat"});
     for _ in 0..3 {
-        alice.post("/createRoom", &wishes).await.ok();
+        alice.post("/createRoom", &options).await.ok();
     }
     let rooms = alice.get("/joined_rooms").await.ok();
     assert_eq!(rooms["joined_rooms"].as_array().map(Vec::len), Some(3));

@@ -1,11 +1,11 @@
-//! Each table group has one owner among the actors: only the owner's folder calls the functions that write to it. The exceptions are
-//! writes that belong together in one commit, each with its reason.
+//! Each group of tables is owned by one actor, and only the owner's folder calls the functions that write to it. The exceptions are
+//! writes that belong together in one commit. Each states its reason.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::tidy::files;
 
-/// Writes that another actor calls, as part of a write of its own: module, function, who calls it, and why it is not a message.
+/// Functions that other actors call as part of their own writes: module, function, callers, and why they do not send a message.
 const COMPOSED: &[(&str, &str, &[&str], &str)] = &[
     (
         "owed",
@@ -23,19 +23,19 @@ const COMPOSED: &[(&str, &str, &[&str], &str)] = &[
         "owed",
         "forget_key",
         &["accounts"],
-        "what a registration does not claim any more goes with the change",
+        "what a registration no longer covers is deleted with the change",
     ),
     (
         "owed",
         "forget_part",
         &["accounts"],
-        "what dies with an account dies in one write",
+        "all data of a deactivated account is deleted in one write",
     ),
     (
         "counts",
         "owe_counts",
         &["appservices"],
-        "a page of a back-fill owes and says how far it is",
+        "a page of a back-fill owes items and records its progress",
     ),
     (
         "server_info",
@@ -47,7 +47,7 @@ const COMPOSED: &[(&str, &str, &[&str], &str)] = &[
         "inbox",
         "decide",
         &["appservices"],
-        "a page of a back-fill owes and says how far it is",
+        "a page of a back-fill owes items and records its progress",
     ),
     (
         "device_log",
@@ -83,41 +83,41 @@ const COMPOSED: &[(&str, &str, &[&str], &str)] = &[
         "accounts",
         "ensure_sender",
         &["appservices"],
-        "a service's own user begins with its registration",
+        "the account of the sender is created with the registration",
     ),
     (
         "backup",
         "forget_user",
         &["accounts"],
-        "what dies with an account dies in one write",
+        "all data of a deactivated account is deleted in one write",
     ),
     (
         "signing_keys",
         "forget_user",
         &["accounts"],
-        "what dies with an account dies in one write",
+        "all data of a deactivated account is deleted in one write",
     ),
     (
         "client_transactions",
         "remember",
         &["rooms", "to_device_inbox"],
-        "the answer to a transaction id is committed with what it answers",
+        "the answer to a transaction id is committed with the effect of the request",
     ),
     (
         "client_transactions",
         "answered",
         &["rooms", "to_device_inbox"],
-        "the question that comes before `remember`, in the same write",
+        "it is read before `remember`, in the same write",
     ),
 ];
 
-/// A module of `schema` that writes: its owner, and the functions that write.
+/// The owner of a module of `schema`, and the functions of it that write.
 struct Written {
     owner: String,
     functions: BTreeSet<String>,
 }
 
-/// The modules of `schema` that write, by name.
+/// The modules of `schema` with functions that write, by name.
 fn written() -> BTreeMap<String, Written> {
     let mut modules: BTreeMap<String, String> = BTreeMap::new();
     for (file, text) in files("schema/src") {
@@ -144,7 +144,7 @@ fn written() -> BTreeMap<String, Written> {
     written.collect()
 }
 
-/// What a function that changes rows has in its signature or in its body.
+/// Texts in the signature or body of a function by which it is recognised to change rows.
 const MARKS: [&str; 7] = [
     "insert_into",
     "diesel::update",
@@ -155,7 +155,7 @@ const MARKS: [&str; 7] = [
     "&mut Tx<",
 ];
 
-/// The functions of a file that stand alone: name, text, and whether it is public.
+/// The functions of a file outside of `impl` blocks: name, text, and whether it is public.
 fn functions(text: &str) -> Vec<(String, String, bool)> {
     let mut all: Vec<(String, String, bool)> = Vec::new();
     let mut is_open = false;
@@ -176,7 +176,7 @@ fn functions(text: &str) -> Vec<(String, String, bool)> {
     all
 }
 
-/// The public functions of a file that change rows, themselves or by another function of the file.
+/// The public functions of a file that change rows, directly or through another function of the file.
 fn writing_functions(text: &str) -> BTreeSet<String> {
     let functions = functions(text);
     let mut writing: BTreeSet<&str> = BTreeSet::new();
@@ -254,6 +254,6 @@ fn only_the_owner_of_a_table_writes_to_it() {
         .collect();
     assert!(
         unused.is_empty(),
-        "nothing is composed so any more: {unused:?}"
+        "no file calls these any more; remove them from COMPOSED: {unused:?}"
     );
 }

@@ -1,4 +1,4 @@
-//! The faults that prove that the simulation can fail: each of its patches still fits the tree.
+//! The patches that put repaired faults back, to show that the simulation finds them. Each must still apply.
 
 use std::path::Path;
 use std::process::Command;

@@ -1,18 +1,18 @@
-//! The reading order at the head of README.md and ARCHITECTURE.md holds: each file exists, is about as long as it says, and names the
-//! file to read next.
+//! Checks the reading order at the head of README.md and ARCHITECTURE.md: each file exists, is about as long as stated, and names
+//! the file to read next.
 
 use crate::tidy::{files, root};
 
-/// A list of files, in the order in which data flows through them.
+/// One of the lists: files in the order in which data flows through them.
 #[derive(Debug, PartialEq, Eq)]
 struct Way {
-    /// What travels: "a to-device message".
+    /// What flows, such as "a to-device message".
     what: String,
-    /// Each file, with its lines.
+    /// Each file, with its number of lines.
     files: Vec<(String, usize)>,
 }
 
-/// The most files on the way of a to-device message, and the most lines in them together.
+/// The largest number of files on the way of a to-device message, and of lines in all of them.
 const FIRST: (usize, usize) = (14, 3_000);
 
 fn text(path: &str) -> String {
@@ -49,7 +49,7 @@ fn ways(page: &str) -> Vec<Way> {
 }
 
 #[test]
-fn both_pages_begin_with_the_same_three_ways() {
+fn both_pages_begin_with_the_same_three_lists() {
     let ways = ways("README.md");
     assert_eq!(ways, self::ways("ARCHITECTURE.md"));
     let what: Vec<&str> = ways.iter().map(|way| way.what.as_str()).collect();
@@ -57,7 +57,7 @@ fn both_pages_begin_with_the_same_three_ways() {
 }
 
 #[test]
-fn each_file_is_as_long_as_it_says_and_names_the_next() {
+fn each_file_is_as_long_as_listed_and_names_the_next() {
     let mut wrong = Vec::new();
     for way in ways("README.md") {
         for (i, (path, said)) in way.files.iter().enumerate() {
@@ -79,7 +79,7 @@ fn each_file_is_as_long_as_it_says_and_names_the_next() {
 }
 
 #[test]
-fn a_to_device_message_is_read_in_an_afternoon() {
+fn the_way_of_a_to_device_message_stays_short() {
     let ways = ways("README.md");
     let files = &ways[0].files;
     let lines: usize = files.iter().map(|(_, lines)| lines).sum();
@@ -90,13 +90,13 @@ fn a_to_device_message_is_read_in_an_afternoon() {
     );
 }
 
-/// The most lines of the five actors around which the server is built, unit tests not counted. (ARCHITECTURE.md, "Size")
+/// The largest number of lines of the five central actors, without unit tests. (ARCHITECTURE.md, "Size")
 const HEART: usize = 8_000;
 
-/// The most lines of all of `src`, unit tests not counted. Whoever raises it says why in ARCHITECTURE.md, "Size".
+/// The largest number of lines of all `src` folders, without unit tests. ARCHITECTURE.md, "Size", gives the reason for raising it.
 const ALL: usize = 45_000;
 
-/// The lines of the files below a folder, unit tests not counted.
+/// The number of lines of the files below a folder, without unit tests.
 fn lines_of(folder: &str) -> usize {
     let of = |(path, text): (String, String)| {
         if path.ends_with("/tests.rs") || path.contains("/tests/") {

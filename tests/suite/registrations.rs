@@ -1,4 +1,4 @@
-//! Registrations come, change and go while the server runs, and while it does not.
+//! Registrations are added, changed and removed, while the server runs and while it is stopped.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ fn users(regex: &str) -> Value {
 }
 
 #[actix_web::test]
-async fn a_broken_file_is_reported_and_harms_nobody() {
+async fn a_broken_file_is_reported_and_affects_no_service() {
     let stage = Stage::new().await;
     let irc = stage.bridge("irc").await;
     std::fs::write(stage.registration_file("broken"), "id: [").expect("written");
@@ -26,12 +26,12 @@ async fn a_broken_file_is_reported_and_harms_nobody() {
     assert_eq!(
         irc.bot.get("/account/whoami").await.ok()["user_id"],
         "@ircbot:test",
-        "its last good version is in force"
+        "the last valid version stays in force"
     );
 }
 
 #[actix_web::test]
-async fn a_file_that_goes_keeps_what_is_owed_until_it_comes_back() {
+async fn removing_a_file_keeps_what_is_owed_until_it_comes_back() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let irc = stage.bridge("irc").await;
@@ -54,7 +54,7 @@ async fn a_file_that_goes_keeps_what_is_owed_until_it_comes_back() {
     let tried = irc.receiver.count();
     stage.advance(std::time::Duration::from_secs(1000)).await;
     assert_eq!(irc.receiver.count(), tried, "nothing is sent any more");
-    // Nobody owns bob's device now: this one waits in its inbox alone.
+    // No service decides over bob's device now, so this message waits in its inbox only.
     alice.put("/sendToDevice/m.example/2", &send(2)).await.ok();
 
     irc.receiver.at_once(Some(200));
@@ -71,12 +71,16 @@ async fn a_file_that_goes_keeps_what_is_owed_until_it_comes_back() {
         })
         .collect();
     let numbers: Vec<_> = got.iter().map(|e| e["content"]["n"].clone()).collect();
-    assert_eq!(numbers, [1, 2], "the frozen one first, then what waited");
+    assert_eq!(
+        numbers,
+        [1, 2],
+        "the frozen transaction first, then the message that waited"
+    );
     let _ = bob;
 }
 
 #[actix_web::test]
-async fn a_changed_url_is_used_for_what_is_frozen() {
+async fn a_changed_url_is_used_for_frozen_transactions() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let irc = stage.bridge("irc").await;
@@ -108,7 +112,7 @@ async fn a_changed_url_is_used_for_what_is_frozen() {
 }
 
 #[actix_web::test]
-async fn namespaces_of_the_folder_decide_who_owns_whom() {
+async fn exclusive_namespaces_of_registrations_reserve_user_names() {
     let stage = Stage::new().await;
     stage
         .bridge_with("irc", json!({"namespaces": users("@irc_.*")}))
@@ -126,7 +130,7 @@ async fn namespaces_of_the_folder_decide_who_owns_whom() {
     available("alice").await.is_refused(400, "M_USER_IN_USE");
 }
 
-/// The registration that stands in a bridge's file, with another token.
+/// The text of a bridge's registration file, with another token.
 fn with_token(stage: &Stage, id: &str, token: &str) -> String {
     let text = std::fs::read_to_string(stage.registration_file(id)).expect("a file");
     let mut registration: Value = serde_json::from_str(&text).expect("JSON");
@@ -134,7 +138,7 @@ fn with_token(stage: &Stage, id: &str, token: &str) -> String {
     registration.to_string()
 }
 
-/// Whether the bridge's token is good.
+/// Whether the server accepts the bridge's token.
 async fn is_known(stage: &Stage, irc: &Bridge) -> bool {
     let bot = stage.again(&irc.bot);
     bot.get("/account/whoami").await.status == 200
@@ -150,7 +154,7 @@ async fn a_server_starts_with_the_last_good_version_of_a_broken_file() {
         stage.restart().await;
         assert!(is_known(&stage, &irc).await, "{broken:?}");
     }
-    // Where a developer looks.
+    // The development routes show the problem.
     let bot = stage.again(&irc.bot);
     let shown = bot.get("/_understudy/appservices").await.ok();
     let sender = &shown[0];
@@ -167,12 +171,12 @@ async fn a_server_starts_with_the_last_good_version_of_a_broken_file() {
     stage.restart().await;
     assert!(
         !is_known(&stage, &irc).await,
-        "its file is gone, not broken"
+        "the file was removed, so nothing is kept in force"
     );
 }
 
 #[actix_web::test]
-async fn a_service_is_known_by_its_id_wherever_its_file_stands() {
+async fn a_service_is_identified_by_its_id_whatever_its_file_is_called() {
     let mut stage = Stage::new().await;
     let irc = stage.bridge("irc").await;
     let renamed = stage.registration_file("z");
@@ -181,11 +185,11 @@ async fn a_service_is_known_by_its_id_wherever_its_file_stands() {
     let good = std::fs::read_to_string(&renamed).expect("a file");
     std::fs::write(&renamed, "id: [").expect("written");
     assert_eq!(stage.reload().await.problems[0].kept, ["irc".into()]);
-    assert!(is_known(&stage, &irc).await, "broken where it stands now");
+    assert!(is_known(&stage, &irc).await, "broken under its new name");
     stage.restart().await;
-    assert!(is_known(&stage, &irc).await, "after a start, too");
+    assert!(is_known(&stage, &irc).await, "also after a restart");
 
-    // A good file under the new name, a broken one under the old.
+    // A valid file under the new name, and a broken one under the old name.
     std::fs::write(&renamed, good).expect("written");
     std::fs::write(&renamed, with_token(&stage, "z", "another")).expect("written");
     std::fs::write(stage.registration_file("irc"), "id: irc\nurl: [").expect("written");
@@ -197,9 +201,9 @@ async fn a_service_is_known_by_its_id_wherever_its_file_stands() {
     let bot = stage.again(&irc.bot);
     let edited = tests::Person::at(&stage.base(), &bot.user_id, None, "another");
     edited.get("/account/whoami").await.ok();
-    assert!(!is_known(&stage, &irc).await, "the old token");
+    assert!(!is_known(&stage, &irc).await, "the old token is refused");
 
-    // Renamed and broken while the server does not run.
+    // Renamed and broken while the server is stopped.
     std::fs::remove_file(stage.registration_file("irc")).expect("removed");
     stage.reload().await;
     let elsewhere = stage.registration_file("elsewhere");
@@ -211,7 +215,7 @@ async fn a_service_is_known_by_its_id_wherever_its_file_stands() {
 }
 
 #[actix_web::test]
-async fn a_token_or_a_sender_in_force_is_not_taken_by_a_file_that_comes_first() {
+async fn a_new_file_cannot_take_over_a_token_or_sender_in_force() {
     let mut stage = Stage::new().await;
     let irc = stage.bridge("irc").await;
     let thief = |key: &str, value: &str| {
@@ -250,7 +254,7 @@ async fn a_rename_sends_nothing_again() {
 }
 
 #[actix_web::test]
-async fn many_changes_are_read_in_a_few_readings() {
+async fn many_changes_of_files_cause_a_few_reloads() {
     let stage = Stage::new().await;
     let irc = stage.bridge("irc").await;
     let before = stage.reload().await.readings;
@@ -271,11 +275,11 @@ async fn many_changes_are_read_in_a_few_readings() {
     .await;
     let readings = stage.reload().await.readings - before;
     assert!(readings < 30, "{readings} readings");
-    assert!(!is_known(&stage, &irc).await, "the first token");
+    assert!(!is_known(&stage, &irc).await, "the first token is refused");
 }
 
 #[actix_web::test]
-async fn a_link_to_a_registration_is_seen_when_it_is_made() {
+async fn a_new_link_to_a_registration_is_detected() {
     let stage = Stage::new().await;
     stage.bridge("irc").await;
     let text = with_token(&stage, "irc", "linked").replace("irc", "linked");
@@ -290,7 +294,7 @@ async fn a_link_to_a_registration_is_seen_when_it_is_made() {
 }
 
 #[actix_web::test]
-async fn a_reading_that_fails_is_repeated_and_takes_back_nothing() {
+async fn a_failed_reload_is_repeated_and_removes_no_registration() {
     let stage = Stage::new().await;
     let irc = stage.bridge("irc").await;
     let folder = stage.registrations();
@@ -303,7 +307,7 @@ async fn a_reading_that_fails_is_repeated_and_takes_back_nothing() {
         loaded.problems
     );
     assert!(is_known(&stage, &irc).await);
-    // The folder stands there again, and nobody says so.
+    // The folder exists again, and no file watcher reports it.
     std::fs::create_dir(&folder).expect("a folder");
     std::fs::write(stage.registration_file("irc"), text).expect("written");
     for _ in 0..3 {
@@ -311,7 +315,7 @@ async fn a_reading_that_fails_is_repeated_and_takes_back_nothing() {
     }
     let store = stage.app().actors.env.store.clone();
     assert!(store.interests().by_token("another").is_some());
-    // And is watched anew.
+    // The new folder is watched.
     let text = with_token(&stage, "irc", "a third");
     std::fs::write(
         stage.registration_file("irc"),
@@ -357,7 +361,7 @@ async fn actors_answer_while_many_patterns_are_compiled() {
         reading.set(false);
         (loaded.expect("it is read"), begun.elapsed())
     };
-    // The actors share this thread: what stalls it stalls them.
+    // The actors run on this thread, so what blocks it blocks them.
     let stalled = async {
         let (mut longest, mut last) = (Duration::ZERO, Instant::now());
         while reading.get() {

@@ -1,4 +1,4 @@
-//! The real binary, killed at random moments: nothing that it took is lost, doubled, or out of order.
+//! The real binary, killed at random moments: nothing that it accepted is lost, duplicated, or reordered.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -20,16 +20,16 @@ const AS_TOKEN: &str = "irc-as-token";
 const HS_TOKEN: &str = "irc-hs-token";
 
 /// How often the server is killed.
-const DEATHS: usize = 8;
+const KILLS: usize = 8;
 
-/// How many things each person does at the same time.
+/// How many sequences of messages each user sends at the same time.
 const LANES: usize = 4;
 
-/// Random moments; the seed is printed, so that a schedule can be tried again with `UNDERSTUDY_TEST_SEED`.
-struct Moments(u64);
+/// A random source for delays. It prints its seed, so that a run can be repeated with `UNDERSTUDY_TEST_SEED`.
+struct Random(u64);
 
-impl Moments {
-    fn new() -> Moments {
+impl Random {
+    fn new() -> Random {
         let seed = std::env::var("UNDERSTUDY_TEST_SEED")
             .ok()
             .and_then(|s| s.parse().ok());
@@ -40,10 +40,10 @@ impl Moments {
         };
         let seed = seed.unwrap_or_else(now) | 1;
         println!("UNDERSTUDY_TEST_SEED={seed}");
-        Moments(seed)
+        Random(seed)
     }
 
-    /// Somewhere in this range (xorshift).
+    /// A number in this range (xorshift).
     fn within(&mut self, from: u64, to: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -57,7 +57,7 @@ fn start(data: &Path, port: u16, database: &str) -> Process {
     Process::start(Command::new(process::binary()), data, port, &more)
 }
 
-/// The two people that a development server has ready.
+/// The two users that a development server creates.
 fn people(data: &Path, base: &str) -> Vec<Person> {
     let people = process::people(data);
     let text = |p: &Value, key: &str| p[key].as_str().expect("a text").to_owned();
@@ -70,7 +70,7 @@ fn people(data: &Path, base: &str) -> Vec<Person> {
         .collect()
 }
 
-/// A registration in the server's folder, in force.
+/// Write a registration to the server's folder, and wait until it is in force. Returns the bot.
 async fn register(data: &Path, base: &str, url: &str) -> Person {
     let registration = json!({
         "id": "irc", "url": url, "as_token": AS_TOKEN, "hs_token": HS_TOKEN, "sender_localpart": "ircbot",
@@ -86,7 +86,7 @@ async fn register(data: &Path, base: &str, url: &str) -> Person {
     bot
 }
 
-/// A ghost with a device.
+/// Register a ghost and create a device for it. Returns the user id.
 async fn ghost(bot: &Person, name: &str) -> String {
     let body =
         json!({"type": "m.login.application_service", "username": name, "inhibit_login": true});
@@ -97,7 +97,8 @@ async fn ghost(bot: &Person, name: &str) -> String {
     user
 }
 
-/// What the bridge was told, a transaction that came twice counted once, as bridges do: and then it must be the same.
+/// The transactions that the bridge received, by id. One that was received twice is counted once, as bridges do, and must have the
+/// same bytes.
 fn transactions(receiver: &Receiver) -> BTreeMap<u64, Value> {
     let mut bodies: BTreeMap<u64, String> = BTreeMap::new();
     let mut last = 0;
@@ -119,10 +120,10 @@ fn transactions(receiver: &Receiver) -> BTreeMap<u64, Value> {
         .collect()
 }
 
-/// Who said it, in which of the conversations that they hold at the same time.
+/// The sender of a message, and the number of the sequence that it belongs to.
 type Lane = String;
 
-/// The numbers of what was said in each lane, in the order in which they came.
+/// The numbers of the messages in each lane, in the order of arrival.
 fn numbers<'a>(events: impl IntoIterator<Item = &'a Value>) -> BTreeMap<Lane, Vec<u64>> {
     let mut numbers: BTreeMap<Lane, Vec<u64>> = BTreeMap::new();
     for event in events {
@@ -138,8 +139,8 @@ fn numbers<'a>(events: impl IntoIterator<Item = &'a Value>) -> BTreeMap<Lane, Ve
     numbers
 }
 
-/// What came under this key of the transactions, in order.
-fn told(receiver: &Receiver, key: &str) -> Vec<Value> {
+/// The items under a key of the transactions, in order.
+fn items(receiver: &Receiver, key: &str) -> Vec<Value> {
     let transactions = transactions(receiver).into_values();
     transactions
         .flat_map(|mut t| match t[key].take() {
@@ -153,15 +154,16 @@ fn total(numbers: &BTreeMap<Lane, Vec<u64>>) -> usize {
     numbers.values().map(Vec::len).sum()
 }
 
-/// A person who talks in several lanes at once, in each one thing after the other, to devices and into a room.
-struct Talk {
+/// Users that send messages to devices and to a room, in several lanes at once. Within a lane, each message waits for the answer to
+/// the last one.
+struct Conversations {
     over: Rc<Cell<bool>>,
     lanes: Vec<(Lane, JoinHandle<u64>)>,
 }
 
-impl Talk {
-    fn new() -> Talk {
-        Talk {
+impl Conversations {
+    fn new() -> Conversations {
+        Conversations {
             over: Rc::default(),
             lanes: Vec::new(),
         }
@@ -191,20 +193,20 @@ impl Talk {
         }
     }
 
-    /// No new words; what was begun is said to its end. What was said.
+    /// Start no new messages, and wait for those under way. Returns the numbers of the messages that were sent.
     async fn end(self) -> BTreeMap<Lane, Vec<u64>> {
         self.over.set(true);
         let mut said = BTreeMap::new();
         for (name, task) in self.lanes {
-            let n = task.await.expect("whoever talks comes to an end");
-            assert!(n > 0, "{name} said nothing");
+            let n = task.await.expect("the task of a lane ends");
+            assert!(n > 0, "{name} sent nothing");
             said.insert(name, (0..n).collect());
         }
         said
     }
 }
 
-/// A server in a process of its own, and its two people in a room.
+/// A server in a separate process, with its two users in a room.
 struct World {
     server: Process,
     folder: tempfile::TempDir,
@@ -235,18 +237,18 @@ impl World {
         }
     }
 
-    /// Kill the server after a moment, and start it again after another.
-    async fn death(&mut self, moments: &mut Moments) {
-        wait(moments.within(20, 400)).await;
+    /// Kill the server after a random delay, and start it again after another one.
+    async fn kill_and_restart(&mut self, random: &mut Random) {
+        wait(random.within(20, 400)).await;
         self.server.kill();
-        wait(moments.within(0, 50)).await;
+        wait(random.within(0, 50)).await;
         self.server = start(self.folder.path(), self.port, &self.database);
     }
 }
 
 #[actix_web::test]
-async fn killed_at_random_moments_under_load_nothing_is_lost_doubled_or_reordered() {
-    let mut moments = Moments::new();
+async fn killed_at_random_moments_under_load_nothing_is_lost_duplicated_or_reordered() {
+    let mut random = Random::new();
     let mut world = World::new().await;
     let receiver = Receiver::start("irc", HS_TOKEN, None, Log::default());
     let bot = register(world.folder.path(), &world.server.base, &receiver.url).await;
@@ -254,24 +256,24 @@ async fn killed_at_random_moments_under_load_nothing_is_lost_doubled_or_reordere
     let join = format!("/rooms/{}/join", world.room);
     bot.post(&join, &json!({})).await.ok();
 
-    let mut talk = Talk::new();
+    let mut conversations = Conversations::new();
     for person in &world.people {
-        talk.begin(person, &ghosts, &world.room);
+        conversations.begin(person, &ghosts, &world.room);
     }
-    for death in 0..DEATHS {
-        // The bridge fails now and then, too.
-        receiver.at_once(Some(if death % 3 == 2 { 500 } else { 200 }));
-        world.death(&mut moments).await;
+    for kill in 0..KILLS {
+        // The bridge also fails at times.
+        receiver.at_once(Some(if kill % 3 == 2 { 500 } else { 200 }));
+        world.kill_and_restart(&mut random).await;
     }
     receiver.at_once(Some(200));
-    let said = talk.end().await;
-    // The bridge is well again and says so; on a new connection, for the old ones ended with their server.
+    let said = conversations.end().await;
+    // The bridge works again and ends the back-off with a ping, on a new connection, because the old ones ended with the server.
     let ping = "/_matrix/client/v1/appservice/irc/ping";
     let bot = bot.moved_to(&world.server.base);
     bot.post(ping, &json!({})).await.ok();
 
-    let device = || numbers(&told(&receiver, "de.sorunome.msc2409.to_device"));
-    let events = || numbers(&told(&receiver, "events"));
+    let device = || numbers(&items(&receiver, "de.sorunome.msc2409.to_device"));
+    let events = || numbers(&items(&receiver, "events"));
     until("everything has come", || {
         total(&device()) >= total(&said) && total(&events()) >= total(&said)
     })
@@ -287,18 +289,18 @@ async fn killed_at_random_moments_under_load_nothing_is_lost_doubled_or_reordere
 }
 
 #[actix_web::test]
-async fn killed_at_random_moments_a_device_that_syncs_hears_everything_once() {
-    let mut moments = Moments::new();
+async fn killed_at_random_moments_a_device_that_syncs_receives_everything_once() {
+    let mut random = Random::new();
     let mut world = World::new().await;
     let bob = world.people[1].clone();
-    let mut talk = Talk::new();
+    let mut conversations = Conversations::new();
     let to_bob = std::slice::from_ref(&bob.user_id);
-    talk.begin(&world.people[0], to_bob, &world.room);
+    conversations.begin(&world.people[0], to_bob, &world.room);
 
-    let heard: Rc<RefCell<[Vec<Value>; 2]>> = Rc::default();
-    let (listens, room) = (Rc::clone(&heard), world.room.replace("%21", "!"));
+    let received: Rc<RefCell<[Vec<Value>; 2]>> = Rc::default();
+    let (receives, room) = (Rc::clone(&received), world.room.replace("%21", "!"));
     let room = room.replace("%3A", ":");
-    let listening = actix_rt::spawn(async move {
+    let syncing = actix_rt::spawn(async move {
         let filter = segment(r#"{"room":{"timeline":{"limit":1000}}}"#);
         let mut since = String::new();
         loop {
@@ -310,8 +312,8 @@ async fn killed_at_random_moments_a_device_that_syncs_hears_everything_once() {
             let mut body = answer.ok();
             let timeline = &mut body["rooms"]["join"][&room]["timeline"];
             assert_ne!(timeline["limited"], true, "after {since}");
-            let mut heard = listens.borrow_mut();
-            for (all, new) in heard.iter_mut().zip([
+            let mut received = receives.borrow_mut();
+            for (all, new) in received.iter_mut().zip([
                 timeline["events"].take(),
                 body["to_device"]["events"].take(),
             ]) {
@@ -320,25 +322,25 @@ async fn killed_at_random_moments_a_device_that_syncs_hears_everything_once() {
             since = format!("&since={}", body["next_batch"].as_str().expect("a token"));
         }
     });
-    for _ in 0..DEATHS {
-        world.death(&mut moments).await;
+    for _ in 0..KILLS {
+        world.kill_and_restart(&mut random).await;
     }
-    let said = talk.end().await;
-    let count = |kind: usize| total(&numbers(&heard.borrow()[kind]));
+    let said = conversations.end().await;
+    let count = |kind: usize| total(&numbers(&received.borrow()[kind]));
     until("everything has come", || {
         count(0) >= total(&said) && count(1) >= total(&said)
     })
     .await;
-    listening.abort();
+    syncing.abort();
     println!("{} messages of each kind", total(&said));
-    let heard = heard.borrow();
-    assert_eq!(numbers(&heard[0]), said, "in the room");
-    assert_eq!(numbers(&heard[1]), said, "to the device");
+    let received = received.borrow();
+    assert_eq!(numbers(&received[0]), said, "in the room");
+    assert_eq!(numbers(&received[1]), said, "to the device");
 }
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "a random moment of another process's life"
+    reason = "waits for a random time of another process"
 )]
 async fn wait(ms: u64) {
     tokio::time::sleep(Duration::from_millis(ms)).await;

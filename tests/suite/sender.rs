@@ -1,4 +1,4 @@
-//! What a sender does when something is in its way: lines of the device-list log, rows that cannot be sent, services that hang.
+//! What a sender does with unrelated lines of the device-list log, rows that cannot be sent, and services that hang.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,21 +12,21 @@ use schema::{Tx, device_log};
 use serde_json::{Value, json};
 use tests::{Person, Stage, TO_DEVICE, numbers};
 
-use crate::authority::registers_anew;
+use crate::authority::change_registration;
 use crate::to_device::inbox_of;
 use actors::services::CarriesInterests;
 
 const PING: &str = "/_matrix/client/v1/appservice/irc/ping";
 
-/// What the sender of a service says of itself.
+/// The state of a service's sender, from the development routes.
 async fn view(person: &Person, service: &str) -> Value {
     let all = person.aside().get("/_understudy/appservices").await.ok();
     let all = all.as_array().cloned().unwrap_or_default();
     let of = all.into_iter().find(|view| view["service"] == service);
-    of.expect("it is registered")
+    of.expect("the service is registered")
 }
 
-/// A message to irc's ghost that irc is owed, stored as it is, whatever it says.
+/// Store a message to irc's ghost that irc is owed, without checking the content.
 fn store_message(tx: &mut Tx<'_>, content: &str) -> schema::Result<()> {
     let position = tx.next_position();
     let row = InboxRow {
@@ -46,7 +46,7 @@ fn store_message(tx: &mut Tx<'_>, content: &str) -> schema::Result<()> {
 }
 
 #[actix_web::test]
-async fn joins_that_do_not_concern_a_service_cost_it_nothing() {
+async fn joins_that_do_not_concern_a_service_cause_it_no_work() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let bob = stage.person("bob", "PHONE").await;
@@ -90,7 +90,11 @@ async fn joins_that_do_not_concern_a_service_cost_it_nothing() {
     tokio::join!(joins, messages);
     stage.quiet().await;
     let after = gathered().await;
-    assert_eq!(after[1..], before[1..], "the others are not concerned");
+    assert_eq!(
+        after[1..],
+        before[1..],
+        "the joins cause no work for the other services"
+    );
     assert!(after[0] - before[0] <= 20, "{before:?} {after:?}");
     assert_eq!(
         numbers(&irc.receiver.items(0, TO_DEVICE)),
@@ -99,7 +103,7 @@ async fn joins_that_do_not_concern_a_service_cost_it_nothing() {
 }
 
 #[actix_web::test]
-async fn lines_about_strangers_hold_nothing_back() {
+async fn log_lines_about_unrelated_users_delay_nothing() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let irc = stage.bridge("irc").await;
@@ -124,11 +128,15 @@ async fn lines_about_strangers_hold_nothing_back() {
     stage.quiet().await;
     assert_eq!(numbers(&irc.receiver.items(0, TO_DEVICE)), [1]);
     let after = view(&alice, "irc").await["gathered"].as_u64();
-    assert_eq!(after, before.map(|n| n + 1), "it looked once");
+    assert_eq!(
+        after,
+        before.map(|n| n + 1),
+        "the sender looked once for something to send"
+    );
 }
 
 #[actix_web::test]
-async fn a_row_that_cannot_be_sent_is_set_aside_and_what_follows_goes_on() {
+async fn a_row_that_cannot_be_sent_is_set_aside_and_later_ones_are_sent() {
     let mut stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let irc = stage.bridge("irc").await;
@@ -191,7 +199,7 @@ async fn a_row_that_cannot_be_sent_is_set_aside_and_what_follows_goes_on() {
 }
 
 #[actix_web::test]
-async fn a_panic_while_composing_stops_neither_the_acknowledgement_nor_what_follows() {
+async fn a_panic_while_composing_stops_neither_the_acknowledgement_nor_later_deliveries() {
     let stage = Stage::with(&understudy::mscs::by_default(), |options| {
         options.hooks.transaction.push(|pending, _| {
             let is_bad = |m: &actors::wire::ToDeviceEvent| m.content.get().contains("poison");
@@ -227,7 +235,7 @@ async fn a_panic_while_composing_stops_neither_the_acknowledgement_nor_what_foll
 }
 
 #[actix_web::test]
-async fn an_acknowledgement_is_recorded_alone_where_what_comes_next_fails() {
+async fn an_acknowledgement_is_recorded_alone_when_freezing_the_next_transaction_fails() {
     let fails = Arc::new(AtomicBool::new(false));
     let armed = Arc::clone(&fails);
     let mut stage = Stage::with(&understudy::mscs::by_default(), |options| {
@@ -246,7 +254,7 @@ async fn an_acknowledgement_is_recorded_alone_where_what_comes_next_fails() {
     stage.quiet().await;
     alice.sends_number("@irc_bob:test", "GHOST", 2).await;
     stage.quiet().await;
-    // The write that acknowledges and freezes fails; the one that only acknowledges does not.
+    // The write that acknowledges and freezes the next transaction fails. The one that only acknowledges succeeds.
     fails.store(true, Ordering::Relaxed);
     irc.answers(200).await;
     irc.answers(200).await;
@@ -280,13 +288,13 @@ async fn what_was_observed_and_delivered_is_not_copied_again_when_the_namespace_
     assert_eq!(
         numbers(&irc.receiver.items(0, TO_DEVICE)),
         [1],
-        "delivered as merely observed"
+        "delivered to a service that only observes"
     );
     irc.receiver.at_once(None);
     alice.sends_number("@irc_bob:test", "GHOST", 2).await;
     stage.quiet().await;
     alice.sends_number("@irc_bob:test", "GHOST", 3).await;
-    registers_anew(&stage, &irc, &exclusive).await;
+    change_registration(&stage, &irc, &exclusive).await;
     stage.quiet().await;
     irc.receiver.at_once(Some(200));
     irc.answers(200).await;
@@ -297,14 +305,14 @@ async fn what_was_observed_and_delivered_is_not_copied_again_when_the_namespace_
         "each exactly once"
     );
     // Once more, back and forth.
-    registers_anew(&stage, &irc, &shared).await;
-    registers_anew(&stage, &irc, &exclusive).await;
+    change_registration(&stage, &irc, &shared).await;
+    change_registration(&stage, &irc, &exclusive).await;
     stage.quiet().await;
     assert_eq!(numbers(&irc.receiver.items(0, TO_DEVICE)), [1, 2, 3]);
     assert_eq!(
         numbers(&inbox_of(&bob).await),
         [1, 2, 3],
-        "its device has not seen them"
+        "the device has not read them"
     );
     let path = "/_understudy/explain?user=@irc_bob:test&device=GHOST";
     let said = alice.aside().get(path).await.ok();
@@ -312,7 +320,7 @@ async fn what_was_observed_and_delivered_is_not_copied_again_when_the_namespace_
 }
 
 #[actix_web::test]
-async fn pings_to_a_service_that_hangs_time_out_outside_the_door_and_are_few() {
+async fn pings_to_a_service_that_hangs_time_out_and_are_limited() {
     let stage = Stage::new().await;
     let irc = stage.bridge("irc").await;
     stage.quiet().await;
@@ -324,7 +332,7 @@ async fn pings_to_a_service_that_hangs_time_out_outside_the_door_and_are_few() {
         assert_eq!(
             stage.app().inside(),
             0,
-            "a ping that waits takes no request's place"
+            "a ping that waits does not count against the request limit"
         );
         ping().await.is_refused(429, "M_LIMIT_EXCEEDED");
         stage.advance(Duration::from_secs(20)).await;

@@ -1,4 +1,4 @@
-//! What unmodified bridges and clients ask for when they start, request by request.
+//! The requests that unmodified bridges and clients send when they start, one by one.
 
 use serde_json::{Value, json};
 use tests::{Bridge, Person, Stage};
@@ -32,7 +32,7 @@ async fn registers_itself(bridge: &Bridge) {
     );
 }
 
-/// Its device, made on the first start and found on the next.
+/// Find the bridge's device, or create it on the first start. `made` is the expected status of the request that creates it.
 async fn finds_its_device(stage: &Stage, bridge: &Bridge, device: &str, made: u16) -> Person {
     let me = bridge.bot.user_id.clone();
     let query = json!({"device_keys": {&me: []}});
@@ -168,7 +168,7 @@ async fn a_bot_logs_in_for_a_device_and_acts_as_it_by_the_older_name() {
 }
 
 #[actix_web::test]
-async fn a_web_client_finds_all_that_it_asks_for_before_its_first_sync() {
+async fn a_web_client_finds_all_that_it_requests_before_its_first_sync() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let versions = alice.anonymous().get("/_matrix/client/versions").await.ok();
@@ -206,7 +206,7 @@ async fn a_web_client_finds_all_that_it_asks_for_before_its_first_sync() {
 }
 
 #[actix_web::test]
-async fn a_service_replaces_its_cross_signing_keys_unasked_and_hears_of_a_persons() {
+async fn a_service_replaces_cross_signing_keys_without_confirming_and_is_sent_a_users_change() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let irc = stage.bridge("irc").await;
@@ -244,14 +244,14 @@ async fn a_service_replaces_its_cross_signing_keys_unasked_and_hears_of_a_person
         .await
         .ok();
     stage.quiet().await;
-    let told = irc.receiver.taken(before);
+    let sent = irc.receiver.taken(before);
     assert!(
-        told.iter().any(|t| {
+        sent.iter().any(|t| {
             let changed = &t["org.matrix.msc3202.device_lists"]["changed"];
             changed
                 .as_array()
                 .is_some_and(|all| all.iter().any(|u| u == "@alice:test"))
         }),
-        "{told:?}"
+        "{sent:?}"
     );
 }

@@ -1,4 +1,4 @@
-//! When storage fails, or a write has more to say than its caller: what the world sees.
+//! What clients and services see when the storage fails, or when a write affects others than its caller.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,7 @@ use tests::stage::on_postgres;
 use tests::{Bridge, Person, Stage, until};
 use understudy::mscs;
 
-/// A switch for one fault at one point.
+/// Faults that happen at one point while the returned flag is set.
 fn switch(point: Point, fault: Fault) -> (Arc<AtomicBool>, Faults) {
     let on = Arc::new(AtomicBool::new(false));
     let chosen = Arc::clone(&on);
@@ -30,8 +30,8 @@ async fn stage_with(faults: Faults) -> Stage {
     Stage::with(&mscs::by_default(), |options| options.faults = faults).await
 }
 
-/// How often a service was told this.
-fn told(irc: &Bridge, what: &str) -> usize {
+/// How many times a service was sent a message with this body.
+fn times_sent(irc: &Bridge, what: &str) -> usize {
     let events = irc.receiver.items(0, "events");
     events
         .iter()
@@ -39,7 +39,7 @@ fn told(irc: &Bridge, what: &str) -> usize {
         .count()
 }
 
-/// The cross-signing keys of a person: master, self-signing, user-signing, each signed as it must be.
+/// Upload cross-signing keys of a user, each signed as required.
 async fn uploads_signing_keys(person: &Person, usages: &[(&str, &Key)], master: &Key) {
     let me = &person.user_id;
     let mut body = serde_json::Map::new();
@@ -67,7 +67,7 @@ async fn uploads_signing_keys(person: &Person, usages: &[(&str, &Key)], master: 
 }
 
 #[actix_web::test]
-async fn a_key_or_signature_that_only_its_owner_sees_holds_up_no_service() {
+async fn a_key_or_signature_that_only_its_owner_sees_delays_no_service() {
     let stage = Stage::new().await;
     let (irc, xmpp) = (stage.bridge("irc").await, stage.bridge("xmpp").await);
     let alice = stage.person("alice", "LAPTOP").await;
@@ -85,7 +85,7 @@ async fn a_key_or_signature_that_only_its_owner_sees_holds_up_no_service() {
     ];
     stage.quiet().await;
 
-    // Only a new user-signing key.
+    // Upload only a new user-signing key.
     uploads_signing_keys(&alice, &[("user_signing", &user_signing)], &master).await;
     for (service, room) in &rooms {
         alice_or(&alice, &bob, service)
@@ -94,10 +94,10 @@ async fn a_key_or_signature_that_only_its_owner_sees_holds_up_no_service() {
     }
     stage.quiet().await;
     for (service, _) in &rooms {
-        assert_eq!(told(service, "after-the-key"), 1, "{}", service.id);
+        assert_eq!(times_sent(service, "after-the-key"), 1, "{}", service.id);
     }
 
-    // Only a signature over the master key of another.
+    // Upload only a signature over another user's master key.
     let signed = user_signing.signs(
         &alice.user_id,
         theirs.as_cross_signing_key(&bob.user_id, "master"),
@@ -112,11 +112,16 @@ async fn a_key_or_signature_that_only_its_owner_sees_holds_up_no_service() {
     }
     stage.quiet().await;
     for (service, _) in &rooms {
-        assert_eq!(told(service, "after-the-signature"), 1, "{}", service.id);
+        assert_eq!(
+            times_sent(service, "after-the-signature"),
+            1,
+            "{}",
+            service.id
+        );
     }
 }
 
-/// Who shares a room with a service here.
+/// The user that shares a room with a service.
 fn alice_or(alice: &Person, bob: &Person, service: &Bridge) -> Person {
     if service.id == "irc" { alice } else { bob }.clone()
 }
@@ -142,7 +147,7 @@ async fn a_full_disk_refuses_writes_and_nothing_else_until_there_is_room() {
         full.store(false, Ordering::Release);
         alice.put(&path, &json!({"body": "once"})).await.ok();
         stage.advance(Duration::from_secs(60)).await;
-        assert_eq!(told(&irc, "once"), 1, "{point:?}");
+        assert_eq!(times_sent(&irc, "once"), 1, "{point:?}");
     }
 }
 
@@ -155,19 +160,24 @@ async fn a_write_that_fails_once_is_delivered_once() {
         let alice = stage.person("alice", "LAPTOP").await;
         let room = alice.gathers(&[&irc.bot]).await;
         alice.says(&room, "one").await;
-        // The acknowledgement and everything else that the server writes by itself fails for a while.
+        // For a while, the acknowledgement and all other writes of the server fail.
         on.store(true, Ordering::Release);
         stage.advance(Duration::from_secs(1)).await;
         on.store(false, Ordering::Release);
         alice.says(&room, "two").await;
         stage.advance(Duration::from_secs(60)).await;
-        assert_eq!((told(&irc, "one"), told(&irc, "two")), (1, 1), "{fault:?}");
+        assert_eq!(
+            (times_sent(&irc, "one"), times_sent(&irc, "two")),
+            (1, 1),
+            "{fault:?}"
+        );
     }
 }
 
-/// The request is answered while no write succeeds: the acknowledgement waits for its second attempt, which is nothing under way.
+/// No write succeeds when the service answers. The acknowledgement then waits for its second attempt, which does not keep the
+/// server from being idle.
 #[actix_web::test]
-async fn an_acknowledgement_that_cannot_be_written_lets_the_server_come_to_rest() {
+async fn an_acknowledgement_that_cannot_be_written_lets_the_server_become_idle() {
     let (on, faults) = switch(Point::BeforeCommit, Fault::Refuse);
     let stage = stage_with(faults).await;
     let irc = stage.bridge("irc").await;
@@ -184,11 +194,11 @@ async fn an_acknowledgement_that_cannot_be_written_lets_the_server_come_to_rest(
     on.store(false, Ordering::Release);
     alice.says(&room, "two").await;
     stage.advance(Duration::from_secs(60)).await;
-    assert_eq!((told(&irc, "one"), told(&irc, "two")), (1, 1));
+    assert_eq!((times_sent(&irc, "one"), times_sent(&irc, "two")), (1, 1));
 }
 
 #[actix_web::test]
-async fn typing_that_is_undone_with_its_batch_is_typed_when_it_runs_again() {
+async fn typing_whose_write_fails_is_shown_once_it_is_repeated() {
     let (on, faults) = switch(Point::BeforeCommit, Fault::Refuse);
     let stage = stage_with(faults).await;
     let (alice, bob) = (
@@ -228,7 +238,7 @@ async fn typing_that_is_undone_with_its_batch_is_typed_when_it_runs_again() {
 }
 
 #[actix_web::test]
-async fn readers_whose_sessions_end_come_back_and_refuse_nothing() {
+async fn readers_whose_sessions_end_reconnect_and_no_read_fails() {
     if !on_postgres() {
         return;
     }
@@ -236,7 +246,7 @@ async fn readers_whose_sessions_end_come_back_and_refuse_nothing() {
     let stage = Stage::with(&mscs::by_default(), |o| database = o.database.clone()).await;
     let alice = stage.person("alice", "LAPTOP").await;
     for _ in 0..3 {
-        // Everything but the writer's session, which holds the server's lock.
+        // End all sessions except the writer's, which holds the server's lock.
         tests::postgres::query(
             &database,
             "SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a WHERE a.datname = current_database() \
@@ -262,7 +272,7 @@ async fn while_no_reader_has_a_connection_reads_are_refused_and_then_served_agai
     let admin = database.replace(&name, "postgres");
     let allow = |allowed: bool| {
         let limit = if allowed { -1 } else { 1 };
-        // A superuser passes the limit of connections, but not this.
+        // A connection limit does not apply to superusers, but this does.
         let may =
             format!("ALTER DATABASE {name} ALLOW_CONNECTIONS {allowed} CONNECTION LIMIT {limit}");
         tests::postgres::query(&admin, &may);

@@ -1,6 +1,6 @@
-//! A start that switches something off loses nothing: what a service is owed of it waits until it is on again, and nothing else
-//! waits for that. Each story has something frozen before, something that waits, something that comes meanwhile, and something
-//! that comes after.
+//! Disabling a feature loses nothing: what a service is owed of it waits until the feature is enabled again, and nothing else
+//! waits for that. Each test has a frozen transaction, something that waits, something that arrives while the feature is off, and
+//! something that arrives afterwards.
 
 use actors::wire::Naming;
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use understudy::{experiments, mscs};
 use crate::counts;
 use crate::to_device::inbox_of;
 
-/// Exactly these proposals and experiments are on.
+/// Enable exactly these proposals and experiments.
 fn only(numbers: &[u16], names: &[&str]) -> impl FnOnce(&mut Options) {
     let enabled = mscs::enabled(numbers).expect("known proposals");
     let (mut hooks, mut proposals) = mscs::hooks(&enabled, Naming::Unstable);
@@ -25,8 +25,8 @@ fn only(numbers: &[u16], names: &[&str]) -> impl FnOnce(&mut Options) {
     }
 }
 
-/// The bodies of the messages that the bridge was told, each once.
-fn said(bridge: &Bridge) -> Vec<String> {
+/// The bodies of the messages that the bridge has acknowledged.
+fn bodies(bridge: &Bridge) -> Vec<String> {
     let all = bridge.receiver.taken(0);
     let events = all
         .iter()
@@ -36,8 +36,8 @@ fn said(bridge: &Bridge) -> Vec<String> {
         .collect()
 }
 
-/// Whom the bridge was told about in this list, in its transactions after some.
-fn told(bridge: &Bridge, skip: usize, list: &str) -> Vec<String> {
+/// The users in a device list of the bridge's transactions after the first `skip`, sorted.
+fn listed(bridge: &Bridge, skip: usize, list: &str) -> Vec<String> {
     let mut users = bridge.receiver.device_lists(skip, list);
     users.sort();
     users.dedup();
@@ -50,7 +50,7 @@ async fn retries(stage: &Stage) {
 }
 
 #[actix_web::test]
-async fn messages_for_devices_wait_while_their_proposal_is_off() {
+async fn to_device_messages_wait_while_their_proposal_is_off() {
     let mut stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let irc = stage.bridge("irc").await;
@@ -63,7 +63,7 @@ async fn messages_for_devices_wait_while_their_proposal_is_off() {
         .sends_to_device("1", ghost, "GHOST", json!({"n": 1}))
         .await;
     stage.quiet().await;
-    // More than a transaction takes: what waits must not limit what else is sent.
+    // More than fits in a transaction: what waits must not keep other items from being sent.
     for n in 2..150 {
         alice
             .sends_to_device(&n.to_string(), ghost, "GHOST", json!({"n": n}))
@@ -83,13 +83,13 @@ async fn messages_for_devices_wait_while_their_proposal_is_off() {
     retries(&stage).await;
     let attempts = irc.receiver.received();
     let again = attempts.iter().rfind(|r| r.path == frozen.path);
-    assert_eq!(again.map(|r| &r.body), Some(&frozen.body), "to the byte");
+    assert_eq!(again.map(|r| &r.body), Some(&frozen.body), "the same bytes");
     assert_eq!(
         numbers(&irc.receiver.items(0, TO_DEVICE)),
         [1],
         "what was frozen before"
     );
-    assert_eq!(said(&irc), ["before", "meanwhile"], "nothing else waits");
+    assert_eq!(bodies(&irc), ["before", "meanwhile"], "nothing else waits");
     let waiting = inbox_of(&stage.again(&bob)).await;
     assert_eq!(numbers(&waiting).first(), Some(&2), "nothing is deleted");
 
@@ -105,7 +105,7 @@ async fn messages_for_devices_wait_while_their_proposal_is_off() {
 }
 
 #[actix_web::test]
-async fn device_lists_and_counts_are_told_when_their_proposal_is_on_again() {
+async fn device_lists_and_counts_are_sent_once_their_proposal_is_on_again() {
     let mut stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let (carol, dave) = (
@@ -136,7 +136,7 @@ async fn device_lists_and_counts_are_told_when_their_proposal_is_on_again() {
     irc.receiver.at_once(Some(200));
     retries(&stage).await;
     assert_eq!(
-        told(&irc, before, "changed"),
+        listed(&irc, before, "changed"),
         ["@alice:test"],
         "what was frozen before, and nothing else"
     );
@@ -145,16 +145,19 @@ async fn device_lists_and_counts_are_told_when_their_proposal_is_on_again() {
     stage.restart_with(only(&[3202, 4203], &[])).await;
     stage.quiet().await;
     retries(&stage).await;
-    let (count, _) = counts::told(&irc, "@irc_bob:test", "GHOST");
+    let (count, _) = counts::last_counts(&irc, "@irc_bob:test", "GHOST");
     assert_eq!(count["signed_curve25519"], 2, "a key was claimed");
-    let changed = told(&irc, meanwhile, "changed");
+    let changed = listed(&irc, meanwhile, "changed");
     let expected = ["@alice:test", "@dave:test", "@irc_bob:test"];
-    assert_eq!(changed, expected, "whom it shares a room with, and its own");
-    assert_eq!(told(&irc, meanwhile, "left"), ["@carol:test"]);
+    assert_eq!(
+        changed, expected,
+        "the users that share a room with the service, and its own"
+    );
+    assert_eq!(listed(&irc, meanwhile, "left"), ["@carol:test"]);
 }
 
 #[actix_web::test]
-async fn a_service_is_told_of_all_keys_of_its_own_that_changed_while_device_lists_were_off() {
+async fn a_service_is_sent_its_own_users_whose_keys_changed_while_device_lists_were_off() {
     let mut stage = Stage::new().await;
     let mut own = Vec::new();
     for name in ["irc_gone", "irc_signed", "irc_quiet"] {
@@ -174,7 +177,7 @@ async fn a_service_is_told_of_all_keys_of_its_own_that_changed_while_device_list
     stage.restart_with(only(&[3202, 4203], &[])).await;
     stage.quiet().await;
     retries(&stage).await;
-    let changed = told(&irc, before, "changed");
+    let changed = listed(&irc, before, "changed");
     assert_eq!(changed, ["@irc_gone:test", "@irc_signed:test"]);
 }
 
@@ -196,48 +199,48 @@ async fn account_data_waits_while_the_experiment_is_off() {
         .bridge_with("irc", json!({NAME: true, "namespaces": users}))
         .await;
     let bob = irc.ghost("bob").await;
-    let keeps = async |person: &Person, kind: u8, n: u8| {
+    let put_account_data = async |person: &Person, kind: u8, n: u8| {
         let path = format!("/user/@irc_bob:test/account_data/org.example.{kind}");
         person.put(&path, &json!({"n": n})).await.ok();
     };
-    let told = |skip: usize| {
+    let sent = |skip: usize| {
         let all = irc.receiver.taken(skip);
         let pieces = all
             .iter()
             .flat_map(|t| t[NAME].as_array().cloned().unwrap_or_default());
         numbers(&pieces.collect::<Vec<_>>())
     };
-    keeps(&bob, 0, 0).await;
+    put_account_data(&bob, 0, 0).await;
     stage.quiet().await;
     let before = irc.receiver.count();
     irc.receiver.at_once(Some(500));
-    keeps(&bob, 1, 1).await;
+    put_account_data(&bob, 1, 1).await;
     stage.quiet().await;
-    keeps(&bob, 2, 2).await;
+    put_account_data(&bob, 2, 2).await;
     stage.quiet().await;
 
     stage.restart_with(only(&[3202, 4203], &[])).await;
     let bob = stage.again(&bob);
-    keeps(&bob, 3, 3).await;
+    put_account_data(&bob, 3, 3).await;
     irc.receiver.at_once(Some(200));
     retries(&stage).await;
-    assert_eq!(told(before), [1], "what was frozen before");
+    assert_eq!(sent(before), [1], "what was frozen before");
 
     stage
         .restart_with(only(&[3202, 4203], &["account_data"]))
         .await;
     let bob = stage.again(&bob);
-    keeps(&bob, 4, 4).await;
+    put_account_data(&bob, 4, 4).await;
     stage.quiet().await;
     assert_eq!(
-        told(before),
+        sent(before),
         [1, 2, 3, 4],
-        "and what never changed is not told"
+        "what did not change is not sent"
     );
 }
 
 #[actix_web::test]
-async fn copies_that_a_grant_gave_wait_while_it_is_withdrawn() {
+async fn copies_owed_under_a_grant_wait_while_it_is_withdrawn() {
     let observe = |ids: &[&str]| {
         let ids = ids.iter().map(|id| (*id).into()).collect();
         move |options: &mut Options| options.settings.observe = Some(ids)
@@ -275,7 +278,7 @@ async fn copies_that_a_grant_gave_wait_while_it_is_withdrawn() {
         [1],
         "what was frozen before"
     );
-    assert_eq!(said(&mirror), ["meanwhile"], "nothing else waits");
+    assert_eq!(bodies(&mirror), ["meanwhile"], "nothing else waits");
 
     stage.restart_with(observe(&["mirror"])).await;
     let alice = stage.again(&alice);
@@ -287,12 +290,12 @@ async fn copies_that_a_grant_gave_wait_while_it_is_withdrawn() {
     assert_eq!(
         numbers(&mirror.receiver.items(0, TO_DEVICE)),
         granted,
-        "all but what came without a grant"
+        "all except the message that arrived without a grant"
     );
 }
 
 #[actix_web::test]
-async fn a_flag_that_a_registration_takes_back_has_what_is_owed_wait_too() {
+async fn what_is_owed_waits_too_when_a_registration_drops_a_flag() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let irc = stage.bridge("irc").await;

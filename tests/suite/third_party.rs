@@ -1,11 +1,11 @@
-//! Networks beyond Matrix: what services say about them, put together.
+//! Third-party networks: the answers of services, merged.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::{Bridge, Stage};
 
-/// A bridge that offers these protocols.
+/// A bridge whose registration lists these protocols.
 async fn offering(stage: &Stage, id: &str, protocols: Value) -> Bridge {
     let users = json!([{"exclusive": true, "regex": format!("@{id}_.*")}]);
     let aliases = json!([{"exclusive": true, "regex": format!("#{id}_.*")}]);
@@ -14,7 +14,7 @@ async fn offering(stage: &Stage, id: &str, protocols: Value) -> Bridge {
     stage.bridge_with(id, keys).await
 }
 
-/// How a service describes a network of its own.
+/// A service's description of a network.
 fn network(name: &str) -> Value {
     json!({
         "user_fields": ["network", "nick"], "location_fields": ["network", "channel"], "icon": "mxc://test/icon",
@@ -50,7 +50,10 @@ async fn two_services_describe_one_network() {
     let instances = irc["instances"].as_array().expect("instances");
     let names: Vec<_> = instances.iter().map(|i| &i["network_id"]).collect();
     assert_eq!(names, ["libera", "oftc"]);
-    assert_eq!(instances[0]["bot_user_id"], "@bot:test", "as it came");
+    assert_eq!(
+        instances[0]["bot_user_id"], "@bot:test",
+        "unknown keys are passed on"
+    );
     for unknown in ["xmpp", "gopher"] {
         let unknown = format!("/thirdparty/protocol/{unknown}");
         alice.get(&unknown).await.is_refused(404, "M_NOT_FOUND");
@@ -136,7 +139,7 @@ async fn a_look_up_goes_to_the_services_with_its_fields_and_without_a_token() {
         .await;
 
     let asked = libera.receiver.questions().len();
-    // Who asks is nobody's business: neither a token in the query nor whom a service plays is a field.
+    // Services are not told the requesting user: an access token or a `user_id` in the query string is not passed on as a field.
     let token = alice.anonymous();
     let in_query =
         "/thirdparty/user/irc?nick=bob&access_token=libera-as-token&user_id=@libera_bob:test";
@@ -150,7 +153,7 @@ async fn a_look_up_goes_to_the_services_with_its_fields_and_without_a_token() {
 }
 
 #[actix_web::test]
-async fn a_service_that_answers_something_else_is_left_out() {
+async fn a_service_with_an_invalid_answer_is_left_out() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let good = offering(&stage, "good", json!(["irc"])).await;

@@ -1,4 +1,4 @@
-//! What `/sync` says of a room's events and state, and where pages of its history end.
+//! A room's events and state in `/sync`, and the ends of pages of its history.
 
 use serde_json::{Value, json};
 use tests::person::segment;
@@ -20,7 +20,7 @@ fn list(events: &Value) -> &[Value] {
     events.as_array().map_or(&[], Vec::as_slice)
 }
 
-/// Types of events, messages by their bodies, topics by their text.
+/// The type of each event, or the text of a message or topic.
 fn names(events: &Value) -> Vec<String> {
     let name = |e: &Value| {
         let content = &e["content"];
@@ -30,10 +30,10 @@ fn names(events: &Value) -> Vec<String> {
     list(events).iter().map(name).collect()
 }
 
-/// The state that a client holds which applies what it is told in the order of the specification.
-fn applied(held: &mut std::collections::BTreeMap<(String, String), String>, told: &Value) {
+/// Apply a sync to the state that a client holds, in the order that the specification gives.
+fn applied(held: &mut std::collections::BTreeMap<(String, String), String>, update: &Value) {
     for part in ["state", "timeline"] {
-        for event in list(&told[part]["events"]) {
+        for event in list(&update[part]["events"]) {
             if let Some(key) = event["state_key"].as_str() {
                 let kind = event["type"].as_str().expect("a type").to_owned();
                 let id = event["event_id"].as_str().expect("an id").to_owned();
@@ -44,11 +44,11 @@ fn applied(held: &mut std::collections::BTreeMap<(String, String), String>, told
 }
 
 #[actix_web::test]
-async fn encryption_switched_on_between_two_messages_is_told_whatever_the_filter() {
+async fn encryption_switched_on_between_two_messages_is_sent_whatever_the_filter() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let bob = stage.person("bob", "PHONE").await;
-    // What the timeline is to hold, and whether encryption is in it.
+    // The timeline filter, and whether it lets the encryption event pass.
     let filters = [
         (
             json!({"types": ["m.room.message", "m.room.encrypted"]}),
@@ -74,28 +74,28 @@ async fn encryption_switched_on_between_two_messages_is_told_whatever_the_filter
         let algorithm = json!({"algorithm": "m.megolm.v1.aes-sha2"});
         alice.sets(&hall, "m.room.encryption", algorithm).await;
         alice.says(&hall, "after").await;
-        let told = sync(&bob, Some(next(&first)), &filter, "").await;
-        let told = &told["rooms"]["join"][hall.as_str()];
+        let update = sync(&bob, Some(next(&first)), &filter, "").await;
+        let update = &update["rooms"]["join"][hall.as_str()];
         let is_in = |part: &str| {
-            let events = names(&told[part]["events"]);
+            let events = names(&update[part]["events"]);
             events.contains(&"m.room.encryption".to_owned())
         };
         assert_eq!(
             (is_in("timeline"), is_in("state")),
             (is_shown, !is_shown),
-            "{timeline}: {told}"
+            "{timeline}: {update}"
         );
         for name in ["use_state_after", "org.matrix.msc4222.use_state_after"] {
-            let told = sync(&bob, Some(next(&first)), &filter, &format!("&{name}=true")).await;
-            let told = &told["rooms"]["join"][hall.as_str()];
+            let update = sync(&bob, Some(next(&first)), &filter, &format!("&{name}=true")).await;
+            let update = &update["rooms"]["join"][hall.as_str()];
             let key = name.replace("use_state_after", "state_after");
-            let after = names(&told[key.as_str()]["events"]);
+            let after = names(&update[key.as_str()]["events"]);
             assert!(
                 after.contains(&"m.room.encryption".to_owned()),
-                "{timeline}: {told}"
+                "{timeline}: {update}"
             );
         }
-        // A first answer holds it too.
+        // An initial sync contains it too.
         let all = sync(&bob, None, &filter, "").await;
         let all = &all["rooms"]["join"][hall.as_str()];
         let count = |part: &str| {
@@ -126,9 +126,9 @@ async fn a_state_event_that_is_left_out_is_not_undone_by_an_older_one() {
     bob.sets(&hall, "m.room.topic", json!({"topic": "two"}))
         .await;
     alice.says(&hall, "after").await;
-    let told = sync(&alice, Some(next(&first)), &filter, "").await;
-    let told = &told["rooms"]["join"][hall.as_str()];
-    applied(&mut held, told);
+    let update = sync(&alice, Some(next(&first)), &filter, "").await;
+    let update = &update["rooms"]["join"][hall.as_str()];
+    applied(&mut held, update);
     let state = alice
         .get(&format!("/rooms/{}/state", segment(&hall)))
         .await
@@ -139,18 +139,18 @@ async fn a_state_event_that_is_left_out_is_not_undone_by_an_older_one() {
         assert_eq!(
             id.map(String::as_str),
             event["event_id"].as_str(),
-            "{key:?}: {told}"
+            "{key:?}: {update}"
         );
     }
-    assert_eq!(names(&told["timeline"]["events"]), ["between", "after"]);
+    assert_eq!(names(&update["timeline"]["events"]), ["between", "after"]);
     assert_eq!(
-        told["timeline"]["limited"], true,
+        update["timeline"]["limited"], true,
         "the older topic can be paged to"
     );
 }
 
 #[actix_web::test]
-async fn state_that_changed_while_one_was_away_is_told_to_who_comes_back() {
+async fn state_that_changed_while_a_user_was_away_is_sent_when_it_rejoins() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let bob = stage.person("bob", "PHONE").await;
@@ -166,15 +166,15 @@ async fn state_that_changed_while_one_was_away_is_told_to_who_comes_back() {
         .await;
     bob.joins(&hall).await;
     alice.says(&hall, "seen").await;
-    let told = sync(&bob, Some(next(&first)), &json!({}), "").await;
-    let told = &told["rooms"]["join"][hall.as_str()];
-    assert_eq!(names(&told["state"]["events"]), ["set meanwhile"]);
-    let shown = names(&told["timeline"]["events"]);
+    let update = sync(&bob, Some(next(&first)), &json!({}), "").await;
+    let update = &update["rooms"]["join"][hall.as_str()];
+    assert_eq!(names(&update["state"]["events"]), ["set meanwhile"]);
+    let shown = names(&update["timeline"]["events"]);
     assert_eq!(shown, ["m.room.member", "m.room.member", "seen"]);
 }
 
 #[actix_web::test]
-async fn what_was_said_between_a_join_and_a_leave_is_told() {
+async fn messages_between_a_join_and_a_leave_are_sent() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let bob = stage.person("bob", "PHONE").await;
@@ -201,8 +201,8 @@ async fn what_was_said_between_a_join_and_a_leave_is_told() {
         .await;
     for limit in [1, 3] {
         let filter = json!({"room": {"timeline": {"limit": limit}}});
-        let told = sync(&bob, Some(next(&first)), &filter, "").await;
-        let left = &told["rooms"]["leave"][hall.as_str()];
+        let update = sync(&bob, Some(next(&first)), &filter, "").await;
+        let left = &update["rooms"]["leave"][hall.as_str()];
         let shown = names(&left["timeline"]["events"]);
         let all = ["m.room.member", "between", "m.room.member"];
         assert_eq!(shown, all[all.len() - limit..]);
@@ -211,30 +211,30 @@ async fn what_was_said_between_a_join_and_a_leave_is_told() {
         let state = names(&left["state"]["events"]);
         assert!(state.contains(&"m.room.create".to_owned()), "{left}");
         assert!(state.contains(&"old".to_owned()), "{left}");
-        assert!(!told.to_string().contains("secret"), "{told}");
-        // With the state as of the end instead.
-        let told = sync(&bob, Some(next(&first)), &filter, "&use_state_after=true").await;
-        let left = &told["rooms"]["leave"][hall.as_str()];
+        assert!(!update.to_string().contains("secret"), "{update}");
+        // The same with `use_state_after`.
+        let update = sync(&bob, Some(next(&first)), &filter, "&use_state_after=true").await;
+        let left = &update["rooms"]["leave"][hall.as_str()];
         let own = list(&left["state_after"]["events"]).iter();
         let own: Vec<&Value> = own.filter(|e| e["state_key"] == "@bob:test").collect();
         assert_eq!(own[0]["content"]["membership"], "leave");
-        assert!(!told.to_string().contains("secret"), "{told}");
+        assert!(!update.to_string().contains("secret"), "{update}");
     }
-    // A leave after that and a ban: only the ban is new.
+    // After another leave and a ban, only the ban is new.
     let second = sync(&bob, Some(next(&first)), &json!({}), "").await;
     alice
         .does(&hall, "ban", json!({"user_id": "@bob:test"}))
         .await
         .ok();
-    let told = sync(&bob, Some(next(&second)), &json!({}), "").await;
-    let left = &told["rooms"]["leave"][hall.as_str()];
+    let update = sync(&bob, Some(next(&second)), &json!({}), "").await;
+    let left = &update["rooms"]["leave"][hall.as_str()];
     assert_eq!(list(&left["timeline"]["events"]).len(), 1);
     assert_eq!(
         left["timeline"]["events"][0]["content"]["membership"],
         "ban"
     );
-    assert!(!told.to_string().contains("secret"), "{told}");
-    // For a device that begins now, the state is that of the leave.
+    assert!(!update.to_string().contains("secret"), "{update}");
+    // In an initial sync, the state is that at the leave.
     let filter = json!({"room": {"include_leave": true}});
     let all = sync(&bob, None, &filter, "").await;
     let left = &all["rooms"]["leave"][hall.as_str()];
@@ -247,7 +247,7 @@ async fn what_was_said_between_a_join_and_a_leave_is_told() {
 }
 
 #[actix_web::test]
-async fn a_page_that_reaches_the_live_edge_can_be_gone_on_from() {
+async fn a_page_that_reaches_the_newest_event_can_be_continued() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let bob = stage.person("bob", "PHONE").await;
@@ -258,22 +258,20 @@ async fn a_page_that_reaches_the_live_edge_can_be_gone_on_from() {
     let path = format!("/rooms/{}/messages?dir=f&from=", segment(&hall));
     let page = alice.get(&format!("{path}{}", next(&first))).await.ok();
     assert_eq!(names(&page["chunk"]), ["one"]);
-    let end = page["end"]
-        .as_str()
-        .expect("where the next events will come");
+    let end = page["end"].as_str().expect("a token to continue from");
     let empty = alice.get(&format!("{path}{end}")).await.ok();
     assert_eq!((&empty["chunk"], empty.get("end")), (&json!([]), None));
     alice.says(&hall, "two").await;
     let page = alice.get(&format!("{path}{end}&limit=1")).await.ok();
     assert_eq!(names(&page["chunk"]), ["two"]);
 
-    // After leaving there is nothing to go on to.
+    // For a user that has left, the last page has no `end`.
     bob.leaves(&hall).await;
     alice.says(&hall, "three").await;
     let page = bob.get(&format!("{path}{end}")).await.ok();
     assert_eq!(names(&page["chunk"]), ["two", "m.room.member"]);
     assert_eq!(page.get("end"), None);
-    // What clients send that have no token yet.
+    // The values that clients send as `from` if they have no token yet.
     let room = format!("/rooms/{}/messages", segment(&hall));
     let all = alice
         .get(&format!("{room}?from=&to=&dir=b&filter=&limit="))
@@ -281,12 +279,16 @@ async fn a_page_that_reaches_the_live_edge_can_be_gone_on_from() {
         .ok();
     assert_eq!(names(&all["chunk"])[0], "three");
     let start = alice.get(&format!("{room}?dir=b&limit=1000")).await.ok();
-    assert_eq!(start.get("end"), None, "the beginning is the end");
+    assert_eq!(
+        start.get("end"),
+        None,
+        "a page that reaches the start of the room has no `end`"
+    );
     alice.get("/sync?since=&filter=&timeout=0").await.ok();
 }
 
 #[actix_web::test]
-async fn marks_on_events_that_nobody_knows_are_taken_and_have_no_effect() {
+async fn receipts_for_unknown_events_are_accepted_and_have_no_effect() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let hall = alice.creates(json!({"preset": "private_chat"})).await;
@@ -315,8 +317,8 @@ async fn marks_on_events_that_nobody_knows_are_taken_and_have_no_effect() {
         .post(&format!("{path}/read_markers"), &nothing)
         .await
         .ok();
-    let told = sync(&alice, Some(next(&first)), &json!({}), "&timeout=0").await;
-    assert!(told.get("rooms").is_none(), "{told}");
+    let update = sync(&alice, Some(next(&first)), &json!({}), "&timeout=0").await;
+    assert!(update.get("rooms").is_none(), "{update}");
 
     let long = format!("${}", "x".repeat(255));
     for bad in [
@@ -365,7 +367,7 @@ async fn marks_on_events_that_nobody_knows_are_taken_and_have_no_effect() {
 }
 
 #[actix_web::test]
-async fn a_room_at_one_look_is_for_its_members() {
+async fn initial_sync_of_a_room_is_for_its_members() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let bob = stage.person("bob", "PHONE").await;
@@ -410,7 +412,7 @@ async fn a_room_at_one_look_is_for_its_members() {
         .await
         .is_refused(403, "M_FORBIDDEN");
 
-    // Members without a name have the keys that older clients require.
+    // A member without a name still has both keys, which older clients require.
     let joined = alice.get(&format!("{path}/joined_members")).await.ok();
     let nobody = json!({"display_name": null, "avatar_url": null});
     assert_eq!(joined, json!({"joined": {"@alice:test": nobody}}));

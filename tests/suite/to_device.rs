@@ -1,4 +1,4 @@
-//! To-device messages: who gets them, who gets a copy, and what an acknowledgement deletes.
+//! To-device messages: which devices and services receive them, and what an acknowledgement deletes.
 
 use serde_json::{Value, json};
 use tests::{Person, Stage, TO_DEVICE};
@@ -42,7 +42,7 @@ async fn bridge_receives_a_message_for_its_ghost() {
 }
 
 #[actix_web::test]
-async fn a_wildcard_reaches_every_device_and_no_stranger() {
+async fn a_wildcard_reaches_every_device_of_the_user_and_no_other() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let bob = stage.person("bob", "PHONE").await;
@@ -56,7 +56,7 @@ async fn a_wildcard_reaches_every_device_and_no_stranger() {
     alice
         .sends_to_device("3", "@nobody:test", "*", json!({"n": 3}))
         .await;
-    // The same transaction id is the same request, whatever it says now.
+    // A request with the same transaction id is a repetition, even if its body differs.
     alice
         .sends_to_device("1", "@bob:test", "*", json!({"n": 4}))
         .await;
@@ -88,18 +88,18 @@ async fn an_observed_message_is_copied_and_kept_until_its_device_acknowledges_it
     assert_eq!(
         mirror.receiver.items(0, TO_DEVICE).len(),
         1,
-        "the service got its copy"
+        "the service received its copy"
     );
 
     let first = bob.get("/sync?timeout=0").await.ok();
     assert_eq!(
         first["to_device"]["events"][0]["content"]["n"], 1,
-        "the device gets it all the same"
+        "the device receives it too"
     );
     assert_eq!(
         inbox_of(&bob).await.len(),
         1,
-        "and again, until it says that it has it"
+        "and again, until the device acknowledges it"
     );
     let since = first["next_batch"].as_str().expect("a token");
     let second = bob
@@ -115,7 +115,7 @@ async fn an_observed_message_is_copied_and_kept_until_its_device_acknowledges_it
     assert_eq!(
         mirror.receiver.items(0, TO_DEVICE).len(),
         1,
-        "the service gets it once"
+        "the service receives it once"
     );
 }
 
@@ -140,7 +140,7 @@ async fn two_services_one_exclusive_and_one_not_get_a_copy_each() {
     assert_eq!(mirror.receiver.items(0, TO_DEVICE).len(), 1);
     assert!(
         inbox_of(&bob).await.is_empty(),
-        "the service that decides over the device acknowledged it"
+        "the service that decides over the device has acknowledged it"
     );
     stage
         .transcript("two_services_one_exclusive_and_one_not_get_a_copy_each")
@@ -187,7 +187,7 @@ async fn a_deleted_device_takes_its_waiting_messages_with_it() {
     assert_eq!(
         got,
         ["frozen"],
-        "what was frozen stays frozen, what waited is gone"
+        "the frozen transaction is still sent, the waiting message is deleted"
     );
     stage
         .transcript("a_deleted_device_takes_its_waiting_messages_with_it")
@@ -211,6 +211,6 @@ async fn a_message_that_is_too_large_is_refused_and_changes_nothing() {
     assert_eq!(
         inbox_of(&bob).await.len(),
         1,
-        "the refused request did not use its transaction id up"
+        "the refused request did not use up its transaction id"
     );
 }

@@ -1,4 +1,4 @@
-//! Transactions: frozen bytes, one at a time, ids that never repeat, everything that waits in the next one.
+//! Transactions: their bytes are frozen, one is sent at a time, their ids never repeat, and the next one takes all that waits.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ fn count(transaction: &Value, key: &str) -> usize {
 }
 
 #[actix_web::test]
-async fn an_outage_is_caught_up_in_few_transactions_in_order() {
+async fn the_backlog_of_an_outage_is_sent_in_few_transactions_in_order() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let irc = stage.bridge("irc").await;
@@ -171,7 +171,7 @@ async fn a_ping_that_succeeds_ends_the_back_off() {
     assert_eq!(
         irc.receiver.taken(before).len(),
         1,
-        "no time passed, and it was sent"
+        "it was sent although no time has passed"
     );
     alice
         .post(ping, &json!({}))
@@ -249,7 +249,7 @@ async fn a_service_without_a_url_is_sent_nothing_and_nothing_piles_up() {
     let sync = ghost.get("/sync?timeout=0").await.ok();
     assert_eq!(
         sync["to_device"]["events"][0]["content"]["n"], 1,
-        "the device's own inbox is what it was"
+        "the device's inbox is unchanged"
     );
     mute.bot
         .post("/_matrix/client/v1/appservice/mute/ping", &json!({}))

@@ -1,4 +1,4 @@
-//! How much a request brings: headers and token first, then the body, within limits and at a pace.
+//! Request bodies: they are read after the headers and the token were checked, up to a size and at a minimum speed.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const TO_DEVICE: &str = "/_matrix/client/v3/sendToDevice/m.x/1";
 
-/// A connection whose request is written by hand.
+/// A connection on which the test writes a request byte by byte.
 struct Sender(TcpStream);
 
 impl Sender {
@@ -19,7 +19,7 @@ impl Sender {
         Sender(stream.expect("the server accepts"))
     }
 
-    /// The head of a request; `rest` are more headers.
+    /// Send the head of a request. `rest` holds more header lines.
     async fn begins(&mut self, method: &str, path: &str, token: &str, rest: &str) {
         let token = match token {
             "" => String::new(),
@@ -33,7 +33,7 @@ impl Sender {
         self.0.write_all(bytes).await.expect("the server reads");
     }
 
-    /// Status, headers and body of the answer.
+    /// Read the answer: status and body, and the head as text.
     async fn answer(&mut self) -> (Answer, String) {
         let mut all = Vec::new();
         let mut part = [0; 4096];
@@ -88,7 +88,7 @@ async fn the_body_of_a_request_that_is_refused_is_not_waited_for() {
             405,
             "M_UNRECOGNIZED",
         ),
-        // Without a token, a body is small.
+        // Without a token, only small bodies are accepted.
         (
             "POST",
             "/_matrix/client/v3/login",
@@ -107,12 +107,12 @@ async fn the_body_of_a_request_that_is_refused_is_not_waited_for() {
         ),
     ];
     for (method, path, token, rest, status, code) in cases {
-        // Nothing but the head is ever sent; the connections stay open.
+        // Only the head is sent. The connection stays open.
         let mut sender = Sender::connect(&stage).await;
         sender.begins(method, path, token, rest).await;
         let (answer, head) = sender.answer().await;
         answer.is_refused(status, code);
-        // Or the rest would be read and thrown away without end.
+        // Otherwise the server would have to read and discard the rest of the body.
         assert!(head.contains("connection: close"), "{rest}: {head}");
     }
 }
@@ -143,7 +143,7 @@ async fn each_endpoint_has_a_limit_for_its_body_however_it_is_sent() {
     let mut sender = Sender::connect(&stage).await;
     sender.begins("PUT", device, alice.token(), &rest).await;
     sender.answer().await.0.is_refused(413, "M_TOO_LARGE");
-    // In chunks, nothing says how much will come.
+    // With chunked encoding, the length is not known in advance.
     let mut sender = Sender::connect(&stage).await;
     let chunked = "Transfer-Encoding: chunked";
     sender.begins("PUT", device, alice.token(), chunked).await;
@@ -152,7 +152,7 @@ async fn each_endpoint_has_a_limit_for_its_body_however_it_is_sent() {
         sender.sends(chunk.as_bytes()).await;
     }
     sender.answer().await.0.is_refused(413, "M_TOO_LARGE");
-    // Within the limit, chunks are as good as a length.
+    // Within the limit, a chunked body is accepted.
     let mut sender = Sender::connect(&stage).await;
     sender.begins("PUT", device, alice.token(), chunked).await;
     let body = json!({"display_name": "new"}).to_string();
@@ -163,7 +163,7 @@ async fn each_endpoint_has_a_limit_for_its_body_however_it_is_sent() {
     alice.post("/keys/upload", &keys).await.ok();
     let huge = alice.raw("PUT", TO_DEVICE, vec![b' '; 9 << 20]).await;
     huge.is_refused(413, "M_TOO_LARGE");
-    // Where a body means nothing, none is read.
+    // Where an endpoint takes no body, none is read.
     let mut sender = Sender::connect(&stage).await;
     let whoami = "/_matrix/client/v3/account/whoami";
     sender.begins("GET", whoami, alice.token(), &rest).await;
@@ -171,7 +171,7 @@ async fn each_endpoint_has_a_limit_for_its_body_however_it_is_sent() {
 }
 
 #[actix_web::test]
-async fn a_body_that_comes_too_slowly_is_cut_off_and_takes_no_place_meanwhile() {
+async fn a_slow_body_times_out_and_does_not_count_against_the_request_limit() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let mut sender = Sender::connect(&stage).await;
@@ -180,7 +180,11 @@ async fn a_body_that_comes_too_slowly_is_cut_off_and_takes_no_place_meanwhile() 
         .await;
     sender.sends(br#"{"messages""#).await;
     tests::until("the request has come in", || is_waiting(&stage)).await;
-    assert_eq!(stage.app().inside(), 0, "it waits outside");
+    assert_eq!(
+        stage.app().inside(),
+        0,
+        "a request that waits for its body does not count against the request limit"
+    );
     stage.advance(Duration::from_secs(9)).await;
     alice.get("/account/whoami").await.ok();
     stage.advance(Duration::from_secs(2)).await;
@@ -189,7 +193,7 @@ async fn a_body_that_comes_too_slowly_is_cut_off_and_takes_no_place_meanwhile() 
     assert!(head.contains("connection: close"), "{head}");
 }
 
-/// Whether a request waits for its body.
+/// Whether the server waits for the body of a request.
 fn is_waiting(stage: &Stage) -> bool {
     stage.limits().bodies_under_way() > 0
 }

@@ -1,4 +1,4 @@
-//! Interactive authentication, as clients do it; and who may be called what.
+//! Interactive authentication as clients use it, and the grammar of user names.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::ask;
 
 const REGISTER: &str = "/_matrix/client/v3/register";
 
-/// A 401 that says how to go on.
+/// Check that an answer is a 401 with this single stage. Returns the session.
 fn challenge(answer: &Answer, stage: &str) -> String {
     assert_eq!(answer.status, 401, "{answer:?}");
     assert_eq!(
@@ -22,7 +22,7 @@ fn challenge(answer: &Answer, stage: &str) -> String {
     session.to_owned()
 }
 
-/// Every endpoint that a person confirms with the password.
+/// Every endpoint that a user confirms with the password.
 fn confirmed(person: &Person) -> Vec<(&'static str, String, Value)> {
     let key = tests::signing::Key::cross_signing(9).as_cross_signing_key(&person.user_id, "master");
     vec![
@@ -50,7 +50,7 @@ async fn alice(stage: &Stage) -> Person {
     let alice = stage.person("alice", "LAPTOP").await;
     stage.log_in("alice", "OTHER").await;
     let key = tests::signing::Key::cross_signing(2).as_cross_signing_key(&alice.user_id, "master");
-    // For the first keys, nothing need be confirmed: an empty `auth` is none.
+    // The first cross-signing keys need no confirmation. An empty `auth` counts as none.
     let first = json!({"master_key": key, "auth": {}});
     alice.post("/keys/device_signing/upload", &first).await.ok();
     alice
@@ -63,7 +63,7 @@ fn with(body: &Value, auth: Value) -> Value {
 }
 
 #[actix_web::test]
-async fn an_empty_auth_is_none_and_one_with_only_a_session_asks_how_far_it_is() {
+async fn an_empty_auth_counts_as_none_and_one_with_only_a_session_returns_its_progress() {
     let stage = Stage::new().await;
     let alice = alice(&stage).await;
     for (method, path, body) in confirmed(&alice) {
@@ -91,7 +91,7 @@ async fn an_empty_auth_is_none_and_one_with_only_a_session_asks_how_far_it_is() 
 }
 
 #[actix_web::test]
-async fn a_password_confirms_whether_the_user_stands_in_an_identifier_or_alone() {
+async fn a_password_confirms_with_the_user_in_an_identifier_or_at_the_top_level() {
     let stage = Stage::new().await;
     let password = |who: &Value, secret: &str, session: &str| {
         let mut auth = json!({"type": "m.login.password", "password": secret, "session": session});
@@ -138,14 +138,14 @@ async fn a_password_confirms_whether_the_user_stands_in_an_identifier_or_alone()
         let wrong = send(with(&body, password(&other, "alice-password", &session))).await;
         challenge(&wrong, "m.login.password");
     }
-    // Each of them, rightly: deleting a device is done again and again.
+    // Each form with the right password. Deleting a device can be repeated.
     for who in &right {
         let path = "/delete_devices";
         let body = json!({"devices": ["OTHER"]});
         let session = challenge(&alice.post(path, &body).await, "m.login.password");
         let auth = password(who, "alice-password", &session);
         alice.post(path, &with(&body, auth.clone())).await.ok();
-        // The answer was lost.
+        // Repeat the request, as if its answer had been lost.
         alice.post(path, &with(&body, auth.clone())).await.ok();
         // A session is for one user and one operation.
         let others = alice
@@ -180,7 +180,7 @@ async fn a_registration_whose_answer_was_lost_is_answered_again() {
         assert_eq!(done.get("access_token").is_none(), inhibit, "{done}");
         let again = register(with(&wanted, dummy.clone())).await.ok();
         assert_eq!(again, done, "the same user, device and token");
-        // Another request in this session is another request.
+        // A different request in this session does not get the stored answer.
         if name.is_some() {
             let mut other = wanted.clone();
             other["password"] = "guess".into();
@@ -188,7 +188,7 @@ async fn a_registration_whose_answer_was_lost_is_answered_again() {
             other.is_refused(400, "M_USER_IN_USE");
         }
     }
-    // Without a password a registration is not done, and its session stays good.
+    // A registration without a password is refused, and its session stays valid.
     let wanted = json!({"username": "erin"});
     let session = challenge(&register(wanted.clone()).await, "m.login.dummy");
     let dummy = json!({"type": "m.login.dummy", "session": session});
@@ -227,7 +227,7 @@ async fn an_address_that_opens_many_sessions_does_not_end_those_of_others() {
     assert_ne!(
         challenge(&answer, "m.login.dummy"),
         first,
-        "the first of many made room"
+        "the address's oldest session was dropped"
     );
     let answer = from("203.0.113.1", poll(&theirs)).await;
     assert_eq!(challenge(&answer, "m.login.dummy"), theirs);
@@ -236,7 +236,7 @@ async fn an_address_that_opens_many_sessions_does_not_end_those_of_others() {
 }
 
 #[actix_web::test]
-async fn only_the_right_password_tells_that_an_account_is_given_up() {
+async fn only_the_right_password_shows_that_an_account_is_deactivated() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let auth = json!({"type": "m.login.password", "user": "alice", "password": "alice-password"});
@@ -256,7 +256,7 @@ async fn only_the_right_password_tells_that_an_account_is_given_up() {
 }
 
 #[actix_web::test]
-async fn a_service_gives_new_users_names_of_the_grammar_and_keeps_those_it_has() {
+async fn new_users_of_a_service_need_valid_names_and_existing_ones_keep_theirs() {
     let stage = Stage::new().await;
     let users = json!({"users": [{"exclusive": true, "regex": "@_gh_.*"}]});
     let gh = stage.bridge_with("gh", json!({"namespaces": users})).await;
@@ -283,7 +283,7 @@ async fn a_service_gives_new_users_names_of_the_grammar_and_keeps_those_it_has()
         let made = register(name).await.ok();
         assert_eq!(made["user_id"], format!("@{name}:test"));
     }
-    // A user from before the grammar goes on working, and is registered again like any other.
+    // An existing user whose name does not match the grammar keeps working, and its name counts as taken.
     let old = "@_gh_[old]:test";
     let store = &stage.app().actors.env.store;
     let row = schema::accounts::UserRow {

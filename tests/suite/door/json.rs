@@ -1,10 +1,10 @@
-//! A body is one JSON object, or nothing where everything in it is optional: the same on every endpoint.
+//! On every endpoint, a body must be a JSON object. It may be absent where all of its keys are optional.
 
 use serde_json::{Value, json};
 use tests::person::segment;
 use tests::{Person, Stage};
 
-/// Endpoints of every kind, with a body that they take; whether they take none at all.
+/// Endpoints of every kind with a valid body, and whether the body may be absent.
 async fn endpoints(stage: &Stage) -> (Person, Vec<(&'static str, String, Value, bool)>) {
     let alice = stage.person("alice", "LAPTOP").await;
     let made = alice.post("/createRoom", &json!({})).await.ok();
@@ -72,7 +72,7 @@ async fn endpoints(stage: &Stage) -> (Person, Vec<(&'static str, String, Value, 
 }
 
 #[actix_web::test]
-async fn a_body_that_is_no_object_is_refused_alike_everywhere() {
+async fn a_body_that_is_not_an_object_is_refused_on_every_endpoint() {
     let stage = Stage::new().await;
     let (alice, endpoints) = endpoints(&stage).await;
     let wrong: [(&[u8], &str); 10] = [
@@ -97,7 +97,7 @@ async fn a_body_that_is_no_object_is_refused_alike_everywhere() {
                 "{method} {path} {what}"
             );
         }
-        // Whatever the content type says, or if it says nothing.
+        // The content type makes no difference.
         let taken = alice.raw(method, path, body.to_string().into_bytes()).await;
         assert_eq!(taken.status, 200, "{method} {path}: {taken:?}");
         let empty = alice.raw(method, path, Vec::new()).await;
@@ -110,7 +110,7 @@ async fn a_body_that_is_no_object_is_refused_alike_everywhere() {
 }
 
 #[actix_web::test]
-async fn what_takes_no_body_takes_none_that_is_no_object() {
+async fn an_endpoint_without_a_body_refuses_one_that_is_not_an_object() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     alice

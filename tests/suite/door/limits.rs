@@ -1,4 +1,4 @@
-//! How often a caller may ask, by which address, and for what services are asked.
+//! Rate limits of callers by account and address, and of the queries to services that requests cause.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ const fn at_once(burst: f64) -> Option<RateLimit> {
     })
 }
 
-/// Behind a proxy at the loopback address.
+/// A server that trusts a proxy at the loopback address.
 async fn behind_a_proxy() -> Stage {
     Stage::with(&[], |options| {
         options.door.rate_limit = at_once(2.0);
@@ -38,14 +38,14 @@ async fn behind_a_trusted_proxy_each_address_has_a_limit_of_its_own() {
     let plain = [("x-forwarded-for", "198.51.100.7, 203.0.113.1")];
     assert_eq!([from(&plain).await, from(&plain).await], [401, 401]);
     assert_eq!(from(&plain).await, 429);
-    // What stands before the last hop is the client's own claim.
+    // Only the last address is from the proxy. The ones before it were sent by the client.
     let disguised = [("x-forwarded-for", "198.51.100.8, 203.0.113.1")];
     assert_eq!(from(&disguised).await, 429);
     let standard = [("forwarded", "for=203.0.113.1;proto=https")];
     assert_eq!(from(&standard).await, 429);
     let other = [("forwarded", "for=\"[2001:db8:1:2::1]:4711\"")];
     assert_eq!([from(&other).await, from(&other).await], [401, 401]);
-    // The next address of the same network.
+    // Another address of the same network.
     let neighbour = [("x-forwarded-for", "2001:db8:1:2::2")];
     assert_eq!(from(&neighbour).await, 429);
     let elsewhere = [("x-forwarded-for", "2001:db8:1:3::1")];
@@ -53,7 +53,7 @@ async fn behind_a_trusted_proxy_each_address_has_a_limit_of_its_own() {
 }
 
 #[actix_web::test]
-async fn without_a_trusted_proxy_the_headers_are_the_clients_own_words() {
+async fn without_a_trusted_proxy_the_forwarding_headers_are_ignored() {
     let stage = Stage::with(&[], |options| options.door.rate_limit = at_once(2.0)).await;
     let mut statuses = Vec::new();
     for n in 0..3 {
@@ -69,7 +69,7 @@ async fn without_a_trusted_proxy_the_headers_are_the_clients_own_words() {
 }
 
 #[actix_web::test]
-async fn a_device_was_last_seen_where_its_client_is() {
+async fn a_device_was_last_seen_at_the_address_of_its_client() {
     let stage = behind_a_proxy().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let token = format!("Bearer {}", alice.token());
@@ -117,7 +117,7 @@ async fn wrong_passwords_are_limited_by_account_and_by_address() {
     for _ in 0..5 {
         assert_eq!(log_in("alice", "alice-password", here).await, 200);
     }
-    // An account is one, however it is spelt and from wherever it is tried; whether it exists makes no difference.
+    // The limit counts all spellings of an account and all addresses together, whether the account exists or not.
     for users in [
         ["alice", "@ALICE:test", "Alice"],
         ["eve", "@eve:test", "Eve"],
@@ -129,7 +129,7 @@ async fn wrong_passwords_are_limited_by_account_and_by_address() {
     assert_eq!(log_in("alice", "alice-password", here).await, 429);
     stage.advance(Duration::from_secs(10)).await;
     assert_eq!(log_in("alice", "alice-password", here).await, 200);
-    // An address guesses at many accounts. It has guessed twice, and ten seconds are five more.
+    // Guesses at many accounts from one address. It has guessed twice before, and ten seconds allow five more guesses.
     let mut statuses = Vec::new();
     for n in 0..11 {
         statuses.push(log_in(&format!("user{n}"), "guess", here).await);
@@ -158,7 +158,7 @@ async fn the_password_that_confirms_a_request_is_limited_like_a_log_in() {
         let answer = alice.post("/delete_devices", &confirm(secret)).await;
         assert_eq!(answer.status, status, "{secret}: {answer:?}");
     }
-    // Neither a look at the flows nor a log-in of another account is a guess.
+    // Requesting the flows, or logging in to another account, does not count as a guess.
     let flows = alice
         .post("/delete_devices", &json!({"devices": ["OTHER"]}))
         .await;
@@ -189,7 +189,7 @@ async fn an_address_that_guesses_tokens_is_limited_and_the_tokens_in_use_there_a
         let answer = guess(n).get("/account/whoami").await;
         answer.is_refused(401, "M_UNKNOWN_TOKEN");
     }
-    // An endpoint that needs no token is no way around.
+    // The limit also holds on endpoints where the token is optional.
     for path in ["/account/whoami", "/profile/@alice:test"] {
         guess(10)
             .get(path)
@@ -232,7 +232,7 @@ async fn a_limit_belongs_to_the_endpoint_and_not_to_the_spelling_of_a_path() {
         .post(other_spelling, &json!({}))
         .await
         .is_refused(429, "M_LIMIT_EXCEEDED");
-    // Reading has a limit of its own, and a question in a POST is reading.
+    // Reads have a separate limit, and a query by POST counts as a read.
     let query = json!({"device_keys": {"@alice:test": []}});
     for path in ["/keys/query", "/_matrix/client/r0/keys/query"] {
         alice.post(path, &query).await.ok();
@@ -246,7 +246,7 @@ async fn a_limit_belongs_to_the_endpoint_and_not_to_the_spelling_of_a_path() {
         .is_refused(429, "M_LIMIT_EXCEEDED");
 }
 
-/// A bridge that says of each user and alias that it does not exist.
+/// A bridge that answers each query that the user or alias does not exist.
 async fn asked_bridge(stage: &Stage) -> tests::Bridge {
     let users = json!([{"exclusive": true, "regex": "@irc_.*"}]);
     let aliases = json!([{"exclusive": true, "regex": "#irc_.*"}]);
@@ -257,7 +257,7 @@ async fn asked_bridge(stage: &Stage) -> tests::Bridge {
 }
 
 #[actix_web::test]
-async fn no_service_is_asked_for_a_caller_without_a_token() {
+async fn no_service_is_queried_for_a_caller_without_a_token() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let irc = asked_bridge(&stage).await;
@@ -286,11 +286,15 @@ async fn no_service_is_asked_for_a_caller_without_a_token() {
         .get("/profile/@irc_bob:test")
         .await
         .is_refused(404, "M_NOT_FOUND");
-    assert_eq!(irc.receiver.questions().len(), 1, "where it is switched on");
+    assert_eq!(
+        irc.receiver.questions().len(),
+        1,
+        "queries without a token are enabled in this server's options"
+    );
 }
 
 #[actix_web::test]
-async fn services_are_asked_for_each_caller_so_often_and_not_more() {
+async fn queries_to_services_are_limited_for_each_caller() {
     let stage = Stage::with(&[], |options| options.door.question_limit = at_once(3.0)).await;
     let (alice, bob) = (
         stage.person("alice", "LAPTOP").await,
@@ -302,7 +306,7 @@ async fn services_are_asked_for_each_caller_so_often_and_not_more() {
         .get("/profile/@irc_a:test")
         .await
         .is_refused(404, "M_NOT_FOUND");
-    // Of several names those are asked about that the limit leaves.
+    // Of several users, as many are queried as the limit allows.
     let names = json!({"device_keys": {"@irc_b:test": [], "@irc_c:test": [], "@irc_d:test": []}});
     alice.post("/keys/query", &names).await.ok();
     assert_eq!(asked(), 3);
@@ -312,13 +316,13 @@ async fn services_are_asked_for_each_caller_so_often_and_not_more() {
         (none.body["retry_after_ms"].as_u64(), asked()),
         (Some(10_000), 3)
     );
-    // A request about others too is not refused because of one.
+    // A request that is also about other users is not refused.
     let both = json!({"device_keys": {"@irc_e:test": [], "@bob:test": []}});
     alice.post("/keys/query", &both).await.ok();
     let networks = alice.get("/thirdparty/protocols").await;
     networks.is_refused(429, "M_LIMIT_EXCEEDED");
     assert_eq!(asked(), 3);
-    // What exists costs nothing.
+    // An existing user causes no query.
     alice.get("/profile/@bob:test").await.ok();
     bob.get("/profile/@irc_f:test")
         .await

@@ -1,4 +1,4 @@
-//! What happens before a request reaches an actor: where it comes from, how much it brings, how often it may.
+//! The checks before a request reaches an actor: origin, confirmation, body, rate limits.
 
 mod bodies;
 mod confirming;
@@ -11,7 +11,7 @@ use serde_json::Value;
 use tests::person::client;
 use tests::{Answer, Stage};
 
-/// Ask with these headers and no token. The headers of the answer come too.
+/// Send a request with these headers and without a token. Returns the answer and its headers.
 async fn ask(
     stage: &Stage,
     method: &str,

@@ -1,4 +1,4 @@
-//! A website that a developer visits cannot use the development server behind the loopback address.
+//! A website that a developer visits cannot use the development server on the loopback address.
 
 use serde_json::{Value, json};
 use tests::Stage;
@@ -79,8 +79,12 @@ async fn a_website_neither_reads_nor_changes_anything_at_the_development_routes(
         assert_eq!(sent["cross-origin-resource-policy"], "same-origin");
         assert_eq!(sent["x-content-type-options"], "nosniff");
     }
-    assert_eq!(irc.receiver.received().len(), 0, "the doctor asked nobody");
-    // The client-server API is for web clients from anywhere, with a token.
+    assert_eq!(
+        irc.receiver.received().len(),
+        0,
+        "the doctor sent no request"
+    );
+    // The client-server API is open to web clients of any origin, with a token.
     let versions = "/_matrix/client/versions";
     let (answer, sent) = ask(&stage, "GET", versions, &[site], None).await;
     assert_eq!(
@@ -120,7 +124,7 @@ async fn pages_of_the_servers_own_origin_are_served_under_the_names_that_it_has(
 }
 
 #[actix_web::test]
-async fn the_doctor_over_http_asks_only_services_in_force() {
+async fn the_doctor_over_http_sends_requests_only_to_services_in_force() {
     let stage = Stage::new().await;
     let irc = stage.bridge("irc").await;
     let elsewhere = stage.bridge("elsewhere").await;
@@ -136,7 +140,7 @@ async fn the_doctor_over_http_asks_only_services_in_force() {
     };
     let before = asked();
 
-    // A page that names a URL learns nothing of it, whatever id it borrows.
+    // The doctor sends no request to the URL of a registration that is not in force, even if its id is.
     for id in ["new", "irc"] {
         let registration = json!({
             "id": id, "url": elsewhere.receiver.url, "as_token": "a".repeat(20), "hs_token": "h".repeat(20),

@@ -1,4 +1,4 @@
-//! What proposals change on the wire: a file each.
+//! The effects of proposals on the wire, one file per proposal.
 
 mod msc3983;
 mod msc3984;

@@ -1,4 +1,4 @@
-//! MSC3983: a service is asked for a one-time key when none is stored.
+//! MSC3983: a service is queried for a one-time key when none is stored.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ fn opted_in() -> Value {
     json!({"namespaces": users, "org.matrix.msc3983": true})
 }
 
-/// Bob with a device: its keys, one one-time key and a fallback key are stored.
+/// Create bob with a device, and upload device keys, one one-time key and a fallback key. Returns the device's signing key.
 async fn bob(irc: &Bridge) -> Key {
     let bob = irc.ghost_with_device("bob", "GHOST").await;
     let key = Key::of_device(1, "GHOST");
@@ -28,7 +28,7 @@ async fn bob(irc: &Bridge) -> Key {
     key
 }
 
-/// Claim a key of Bob's device: its id.
+/// Claim a key of bob's device. Returns the key's id.
 async fn claims(who: &Person) -> Option<String> {
     let claim = json!({"one_time_keys": {BOB: {"GHOST": "signed_curve25519"}}});
     let answer = who.post("/keys/claim", &claim).await.ok();
@@ -75,7 +75,7 @@ async fn a_claim_takes_the_stored_key_then_asks_the_service_then_takes_the_fallb
 }
 
 #[actix_web::test]
-async fn of_a_services_answer_only_what_was_asked_for_and_signed_is_used() {
+async fn keys_in_an_answer_are_used_only_if_they_were_claimed_and_signed() {
     let stage = Stage::with_mscs(&[4203, 3202, 3983]).await;
     let alice = stage.person("alice", "LAPTOP").await;
     let irc = stage.bridge_with("irc", opted_in()).await;
@@ -105,20 +105,20 @@ async fn of_a_services_answer_only_what_was_asked_for_and_signed_is_used() {
         let got = claims(&alice).await;
         assert_eq!(got.as_deref(), Some("signed_curve25519:F"), "{bad}");
     }
-    // Two for one: the first is used, and nobody gets the second.
+    // If the service answers with two keys, the first is used and the second is discarded.
     let two =
         json!({"signed_curve25519:A": fine, "signed_curve25519:B": key.one_time_key(BOB, "b")});
     irc.receiver.to_questions(Some((200, answer(two))));
     let got = claims(&alice).await;
     assert_eq!(got.as_deref(), Some("signed_curve25519:A"));
 
-    // It has said that key now, and says it again: it is nobody's any more.
+    // The service answers with a key that was used already. It is not used again.
     irc.receiver
         .to_questions(Some((200, answer(json!({"signed_curve25519:A": fine})))));
     let got = claims(&alice).await;
     assert_eq!(got.as_deref(), Some("signed_curve25519:F"));
 
-    // Of a device that only the service knows nothing can be verified but the form.
+    // For a device without stored keys, no signature can be verified, so only the form of the key is checked.
     let other = |key: Value| json!({BOB: {"OTHER": {"signed_curve25519:O": key}}});
     let claim = json!({"one_time_keys": {BOB: {"OTHER": "signed_curve25519"}}});
     for (key, given) in [(json!({"key": "k"}), false), (fine, true)] {
@@ -130,7 +130,7 @@ async fn of_a_services_answer_only_what_was_asked_for_and_signed_is_used() {
 }
 
 #[actix_web::test]
-async fn who_asks_at_once_never_shares_a_key() {
+async fn concurrent_claims_never_share_a_key() {
     let stage = Stage::with_mscs(&[4203, 3202, 3983]).await;
     let alice = stage.person("alice", "LAPTOP").await;
     let carol = stage.person("carol", "LAPTOP").await;
@@ -172,19 +172,19 @@ async fn a_storm_of_claims_on_a_service_that_hangs_ends_in_the_fallback_key() {
     };
     let fallback = |key: &Option<String>| key.as_deref() == Some("signed_curve25519:F");
     assert!(keys.iter().all(fallback), "{keys:?}");
-    // What the service may be asked at once it was asked, and then no more for a moment; nobody else waited for it.
+    // The service was sent as many queries as the limit allows at once, and then none for a moment. The other claims did not wait.
     let asked = 1 + irc.receiver.held_questions();
     assert!(asked <= 32, "{asked} questions for {CLAIMS} claims");
 }
 
 #[actix_web::test]
-async fn only_a_service_that_offers_it_is_asked_and_not_again_when_it_cannot() {
+async fn only_a_service_with_the_opt_in_is_queried_and_not_again_after_an_error() {
     let stage = Stage::with_mscs(&[4203, 3202, 3983]).await;
     let alice = stage.person("alice", "LAPTOP").await;
     let irc = stage.bridge_with("irc", opted_in()).await;
     bob(&irc).await;
     claims(&alice).await;
-    // It knows itself what it has.
+    // A claim by the service itself does not query the service.
     let own = irc.bot.playing(BOB, None);
     assert_eq!(claims(&own).await.as_deref(), Some("signed_curve25519:F"));
     assert_eq!(irc.receiver.questions().len(), 0);
@@ -195,18 +195,22 @@ async fn only_a_service_that_offers_it_is_asked_and_not_again_when_it_cannot() {
         let got = claims(&alice).await;
         assert_eq!(got.as_deref(), Some("signed_curve25519:F"));
     }
-    assert_eq!(irc.receiver.questions().len(), 1, "it is remembered");
+    assert_eq!(irc.receiver.questions().len(), 1, "the error is remembered");
     stage.advance(Duration::from_secs(10 * 60)).await;
     claims(&alice).await;
-    assert_eq!(irc.receiver.questions().len(), 2, "and asked again later");
+    assert_eq!(
+        irc.receiver.questions().len(),
+        2,
+        "and the service is queried again later"
+    );
 
-    // An error and a body that is no JSON are no keys either.
+    // An answer with an error status counts as no key.
     stage.advance(Duration::from_secs(10 * 60)).await;
     irc.receiver.to_questions(Some((500, json!({}))));
     let got = claims(&alice).await;
     assert_eq!(got.as_deref(), Some("signed_curve25519:F"));
 
-    // Without the key in its registration, in a namespace that is not its alone, or without the proposal: nobody is asked.
+    // The service is not queried without the opt-in in its registration, in a shared namespace, or without the proposal.
     for (mscs, keys) in [
         (&[3983][..], json!({"org.matrix.msc3983": "true"})),
         (

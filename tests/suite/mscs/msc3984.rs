@@ -1,4 +1,4 @@
-//! MSC3984: a service is asked for the keys of its users.
+//! MSC3984: a service is queried for the keys of its users.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ fn opted_in() -> Value {
     json!({"namespaces": users, "org.matrix.msc3984": true})
 }
 
-/// Bob with a device whose keys are stored.
+/// Create bob with a device, and upload its keys.
 async fn bob(irc: &Bridge) -> (Person, Key) {
     let bob = irc.ghost_with_device("bob", "GHOST").await;
     let key = Key::of_device(1, "GHOST");
@@ -29,7 +29,9 @@ async fn queries(who: &Person, devices: &[&str]) -> Value {
 }
 
 fn devices(answer: &Value) -> Vec<&str> {
-    let devices = answer["device_keys"][BOB].as_object().expect("he is here");
+    let devices = answer["device_keys"][BOB]
+        .as_object()
+        .expect("bob's devices");
     devices.keys().map(String::as_str).collect()
 }
 
@@ -67,10 +69,17 @@ async fn what_a_service_says_of_its_users_keys_goes_over_what_is_stored() {
     });
     assert_eq!(devices(&found), ["GHOST", "OTHER"]);
     let name = &found["device_keys"][BOB]["GHOST"]["unsigned"]["device_display_name"];
-    assert_eq!(name, "stored", "what both know alike stays as it is stored");
+    assert_eq!(
+        name, "stored",
+        "keys that are equal in both stay as they are stored"
+    );
     assert!(found["master_keys"][BOB].is_object());
     assert!(found["self_signing_keys"][BOB].is_object());
-    assert_eq!(found["user_signing_keys"], json!({}), "only the owner's");
+    assert_eq!(
+        found["user_signing_keys"],
+        json!({}),
+        "other users are not shown user-signing keys"
+    );
 
     stage
         .step("for a moment nobody asks again; only the devices that are asked for are answered")
@@ -84,7 +93,7 @@ async fn what_a_service_says_of_its_users_keys_goes_over_what_is_stored() {
 }
 
 #[actix_web::test]
-async fn a_device_that_the_service_has_made_anew_is_answered_as_the_service_says() {
+async fn a_recreated_device_is_answered_with_the_keys_of_the_service() {
     let stage = Stage::with_mscs(&[3984]).await;
     let alice = stage.person("alice", "LAPTOP").await;
     let irc = stage.bridge_with("irc", opted_in()).await;
@@ -106,11 +115,15 @@ async fn a_device_that_the_service_has_made_anew_is_answered_as_the_service_says
     assert_eq!(found["device_keys"][BOB]["GHOST"], new);
     assert_eq!(found["master_keys"][BOB], new_master);
     let signed_by_the_old = &found["self_signing_keys"];
-    assert_eq!(signed_by_the_old, &json!({}), "it says nothing any more");
+    assert_eq!(
+        signed_by_the_old,
+        &json!({}),
+        "a signature by the old master key is dropped"
+    );
 }
 
 #[actix_web::test]
-async fn of_a_services_answer_only_what_its_user_could_have_uploaded_is_used() {
+async fn keys_in_an_answer_are_used_only_if_the_user_could_have_uploaded_them() {
     let stage = Stage::with_mscs(&[3984]).await;
     let alice = stage.person("alice", "LAPTOP").await;
     let irc = stage.bridge_with("irc", opted_in()).await;
@@ -160,7 +173,7 @@ async fn of_a_services_answer_only_what_its_user_could_have_uploaded_is_used() {
             assert_eq!(found[kind], json!({}), "{bad}");
         }
     }
-    // A master key counts by itself; what it has not signed does not come with it.
+    // A master key is accepted alone. A self-signing key that it has not signed is dropped.
     stage.advance(Duration::from_secs(10)).await;
     let half = json!({"master_keys": {BOB: master}, "self_signing_keys": {BOB: not_signed}});
     irc.receiver.to_questions(Some((200, half)));
@@ -170,7 +183,7 @@ async fn of_a_services_answer_only_what_its_user_could_have_uploaded_is_used() {
 }
 
 #[actix_web::test]
-async fn a_storm_of_queries_is_a_question_or_two() {
+async fn equal_key_queries_share_one_query_to_the_service() {
     let stage = Stage::with_mscs(&[3984]).await;
     let alice = stage.person("alice", "LAPTOP").await.aside();
     let irc = stage.bridge_with("irc", opted_in()).await;
@@ -178,18 +191,18 @@ async fn a_storm_of_queries_is_a_question_or_two() {
     irc.ghost("carol").await;
     irc.receiver.to_questions(None);
 
-    // The same at the same time: one question.
+    // Many equal queries at the same time cause one query to the service.
     let storm = futures_util::future::join_all((0..100).map(|_| queries(&alice, &[])));
     let (found, ()) = tokio::join!(storm, async {
         let question = irc.is_asked().await;
-        // Everybody has asked by now and waits.
+        // All requests are waiting now.
         stage.quiet().await;
         question.answers(200, &json!({}));
     });
     assert!(found.iter().all(|answer| devices(answer) == ["GHOST"]));
     assert_eq!(irc.receiver.questions().len(), 1);
 
-    // Afterwards, whoever else is queried besides: only about whom nothing is known.
+    // Afterwards, only users whose answer is not cached are queried.
     irc.receiver.to_questions(Some((200, json!({}))));
     let both = json!({"device_keys": {BOB: [], "@irc_carol:test": [], "@alice:test": []}});
     for _ in 0..100 {
@@ -204,11 +217,15 @@ async fn a_storm_of_queries_is_a_question_or_two() {
     assert_eq!(asked, [json!({BOB: []}), json!({"@irc_carol:test": []})]);
     stage.advance(Duration::from_secs(10)).await;
     alice.post("/keys/query", &both).await.ok();
-    assert_eq!(irc.receiver.questions().len(), 3, "a moment later, once");
+    assert_eq!(
+        irc.receiver.questions().len(),
+        3,
+        "one more query once the cached answer has expired"
+    );
 }
 
 #[actix_web::test]
-async fn a_service_that_does_not_answer_leaves_what_is_stored() {
+async fn stored_keys_are_used_when_the_service_does_not_answer() {
     let stage = Stage::with_mscs(&[3984]).await;
     let alice = stage.person("alice", "LAPTOP").await;
     let irc = stage.bridge_with("irc", opted_in()).await;
@@ -219,7 +236,7 @@ async fn a_service_that_does_not_answer_leaves_what_is_stored() {
         stage.advance(Duration::from_secs(5)).await;
     });
     assert_eq!(devices(&found), ["GHOST"]);
-    // Nobody waits for it again at once.
+    // For a moment, requests do not wait for the service again.
     assert_eq!(devices(&queries(&alice, &[]).await), ["GHOST"]);
 
     stage.advance(Duration::from_secs(10)).await;
@@ -232,7 +249,7 @@ async fn a_service_that_does_not_answer_leaves_what_is_stored() {
     }
     assert_eq!(irc.receiver.questions().len(), before + 1);
 
-    // It is not asked what it asks itself, nor when it does not offer to answer.
+    // The service is not queried for its own requests, or without the opt-in.
     let own = irc.bot.playing(BOB, None);
     stage.advance(Duration::from_secs(10 * 60)).await;
     queries(&own, &[]).await;

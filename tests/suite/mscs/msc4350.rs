@@ -6,7 +6,7 @@ use tests::{Bridge, Person, Stage};
 
 const IMPERSONATOR: &str = "fi.mau.msc4350.impersonator";
 
-/// The bot with its device, and its signing key.
+/// The bot with a device whose keys are uploaded, and the device's signing key.
 async fn bot(irc: &Bridge) -> (Person, Key) {
     irc.bot.put("/devices/BOT", &json!({})).await.ok();
     let bot = irc.bot.playing(&irc.bot.user_id, Some("BOT"));
@@ -16,7 +16,7 @@ async fn bot(irc: &Bridge) -> (Person, Key) {
     (bot, key)
 }
 
-/// The device keys of a ghost that leaves encryption to this device of the bot; not signed yet.
+/// The unsigned device keys of a ghost's device that names this device of the bot as its impersonator.
 fn impersonatable(ghost: &Person, bot: &Person, key: &Key) -> Value {
     let mut named = key.device_keys(&bot.user_id, "BOT");
     named
@@ -47,7 +47,7 @@ async fn everybody_sees_that_the_bot_signs_for_its_ghost() {
     let upload = json!({"device_keys": keys});
     bob.post("/keys/upload", &upload).await.ok();
 
-    // Nobody can encrypt to the ghost's device, so nobody is told to make one-time keys for it.
+    // No client can encrypt to the ghost's device, so the service is sent no one-time-key counts for it.
     stage.quiet().await;
     for transaction in irc.receiver.taken(0) {
         let counts = &transaction["org.matrix.msc3202.device_one_time_keys_count"];
@@ -79,7 +79,7 @@ async fn the_bot_may_sign_later() {
     stage.quiet().await;
     let before = irc.receiver.count();
 
-    // Only the device that is named, only with its key, only over what is stored.
+    // Only the named device may sign, with its own key, and only the stored device keys.
     let upload = |object: Value| json!({&bob.user_id: {"GHOST": object}});
     let signed = key.signs(&bot.user_id, unsigned.clone());
     let wrong_key = Key::of_device(9, "BOT").signs(&bot.user_id, unsigned.clone());
@@ -114,16 +114,16 @@ async fn the_bot_may_sign_later() {
         let shown = device(reader, &bob.user_id).await;
         assert_eq!(shown["signatures"], by_bot, "{} sees it", reader.name);
     }
-    // It is news of the ghost's device.
+    // The signature is a change of the ghost's keys.
     stage.quiet().await;
-    let told = irc.receiver.taken(before);
+    let sent = irc.receiver.taken(before);
     let changed =
-        &told.last().expect("a transaction")["org.matrix.msc3202.device_lists"]["changed"];
+        &sent.last().expect("a transaction")["org.matrix.msc3202.device_lists"]["changed"];
     assert_eq!(changed, &json!([bob.user_id]));
 }
 
 #[actix_web::test]
-async fn what_is_no_impersonation_is_refused_and_without_the_proposal_it_is_nobodys_business() {
+async fn an_invalid_impersonation_is_refused_and_without_the_proposal_it_is_not_checked() {
     let stage = Stage::with_mscs(&[4203, 3202, 4350]).await;
     let irc = stage.bridge("irc").await;
     let (bot, key) = bot(&irc).await;

@@ -1,9 +1,9 @@
-//! Aliases that a service makes, with the rooms that they name, while it is asked about them.
+//! Aliases that a service creates, with their rooms, while it is queried about them.
 
 use serde_json::json;
 use tests::{Bridge, Stage};
 
-/// A bridge that makes rooms for the aliases `#irc_…`.
+/// A bridge with the alias namespace `#irc_.*`.
 async fn with_aliases(stage: &Stage) -> Bridge {
     let users = json!([{"exclusive": true, "regex": "@irc_.*"}]);
     let aliases = json!([{"exclusive": true, "regex": "#irc_.*"}]);
@@ -41,11 +41,15 @@ async fn a_service_makes_a_room_when_its_alias_is_looked_up() {
         .transcript("a_service_makes_a_room_when_its_alias_is_looked_up")
         .await;
     alice.aside().get(look_up).await.ok();
-    assert_eq!(irc.receiver.questions().len(), 1, "it is known now");
+    assert_eq!(
+        irc.receiver.questions().len(),
+        1,
+        "the alias exists now, so there is no second query"
+    );
 }
 
 #[actix_web::test]
-async fn a_room_is_joined_by_an_alias_that_its_service_makes_meanwhile() {
+async fn a_room_is_joined_by_an_alias_that_its_service_creates_meanwhile() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let irc = with_aliases(&stage).await;
@@ -62,7 +66,7 @@ async fn a_room_is_joined_by_an_alias_that_its_service_makes_meanwhile() {
 }
 
 #[actix_web::test]
-async fn an_alias_that_no_service_makes_names_nothing() {
+async fn an_alias_that_no_service_creates_is_not_found() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let irc = with_aliases(&stage).await;
@@ -85,7 +89,7 @@ async fn an_alias_that_no_service_makes_names_nothing() {
         .get("/directory/room/irc_rust")
         .await
         .is_refused(400, "M_INVALID_PARAM");
-    // The service is not asked what it asks itself.
+    // The service is not queried for its own requests.
     let itself = irc.bot.get("/directory/room/%23irc_own:test").await;
     itself.is_refused(404, "M_NOT_FOUND");
     let expected = [

@@ -1,4 +1,4 @@
-//! How often a service is asked, how long it is waited for, and who waits.
+//! How often a service is queried, how long its answer is waited for, and which requests wait.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use tests::{Answer, Bridge, Stage, until};
 
 use super::{ABOUT_BOB, BOB, makes_bob, while_bob_is_made};
 
-/// How many questions requests have asked so far, whatever became of them.
+/// How many queries requests have asked for so far, whether they were sent to a service or not.
 fn asked_of_services(stage: &Stage) -> usize {
     let seen = stage.app().actors.env.trace.after(0);
     seen.iter().filter(|s| s.what == "Ask").count()
 }
 
 #[actix_web::test]
-async fn who_asks_the_same_waits_for_one_question() {
+async fn equal_requests_wait_for_one_query() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let carol = stage.person("carol", "PHONE").await;
@@ -30,7 +30,11 @@ async fn who_asks_the_same_waits_for_one_question() {
             until("both have asked", || asked_of_services(&stage) == 2).await;
             stage.quiet().await;
             assert_eq!(irc.receiver.held_questions(), 1);
-            assert_eq!(stage.app().inside(), 0, "who waits takes nobody's place");
+            assert_eq!(
+                stage.app().inside(),
+                0,
+                "requests that wait do not count against the request limit"
+            );
             let question = irc.is_asked().await;
             makes_bob(&stage, &irc).await;
             question.answers(200, &json!({}));
@@ -42,7 +46,7 @@ async fn who_asks_the_same_waits_for_one_question() {
 }
 
 #[actix_web::test]
-async fn a_user_who_does_not_exist_is_not_asked_about_again_for_a_minute() {
+async fn a_user_that_does_not_exist_is_not_queried_again_for_a_minute() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let irc = stage.bridge("irc").await;
@@ -55,14 +59,14 @@ async fn a_user_who_does_not_exist_is_not_asked_about_again_for_a_minute() {
     assert_eq!(asked_after(0).await, 1);
     assert_eq!(asked_after(59).await, 1);
     assert_eq!(asked_after(1).await, 2);
-    // He comes to be without being asked about: what is remembered is of no account then.
+    // Once bob is created without a query, the remembered answer is not used.
     makes_bob(&stage, &irc).await;
     assert_eq!(alice.get(&profile).await.ok()["displayname"], "Bob");
     assert_eq!(irc.receiver.questions().len(), 2);
 }
 
 #[actix_web::test]
-async fn a_registration_that_changes_is_asked_anew() {
+async fn a_changed_registration_is_queried_again() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let first = stage.bridge("irc").await;
@@ -110,7 +114,7 @@ async fn a_service_that_hangs_delays_only_who_needs_it() {
     while_bob_is_made_again(&stage, &irc, alice.aside().post("/keys/query", &query)).await;
 }
 
-/// The first of what is held was given up long ago; the second is asked now.
+/// Answer the query that timed out earlier, then create bob during the next one.
 async fn while_bob_is_made_again(
     stage: &Stage,
     irc: &Bridge,
@@ -123,7 +127,7 @@ async fn while_bob_is_made_again(
 }
 
 #[actix_web::test]
-async fn a_service_that_hangs_keeps_a_request_from_asking_no_other() {
+async fn a_service_that_hangs_does_not_keep_a_request_from_querying_others() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let irc = stage.bridge("irc").await;
@@ -147,17 +151,17 @@ async fn a_service_that_hangs_keeps_a_request_from_asking_no_other() {
     assert_eq!(
         hangs.receiver.held_questions(),
         8,
-        "and of a hanging one no more"
+        "a service that hangs is sent no more queries"
     );
 }
 
 #[actix_web::test]
-async fn an_answer_that_is_none_makes_nobody_and_counts_for_a_moment() {
+async fn an_invalid_answer_creates_no_user_and_is_remembered_for_a_moment() {
     let nonsense = [
         (500, json!({"errcode": "M_UNKNOWN"})),
         (403, json!({"errcode": "M_FORBIDDEN"})),
         (302, json!("elsewhere")),
-        // It says that he exists, and has not made him.
+        // The service answers that bob exists, and has not created him.
         (200, json!({})),
         (200, json!("<html>")),
     ];
@@ -176,13 +180,13 @@ async fn an_answer_that_is_none_makes_nobody_and_counts_for_a_moment() {
 }
 
 #[actix_web::test]
-async fn a_service_without_the_endpoint_is_not_asked_there_for_ten_minutes() {
+async fn a_service_without_the_endpoint_is_not_queried_there_for_ten_minutes() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let irc = stage.bridge("irc").await;
     let unrecognised = json!({"errcode": "M_UNRECOGNIZED"});
     irc.receiver.to_questions(Some((404, unrecognised)));
-    // Each time under the present path and under the one from before version 1.
+    // Each query is sent to the current path and to the one from before version 1.
     for (after, who, asked) in [(0, "bob", 2), (599, "carl", 2), (1, "dave", 4)] {
         stage.advance(Duration::from_secs(after)).await;
         let profile = format!("/profile/{}", irc.ghost_id(who));
@@ -192,7 +196,7 @@ async fn a_service_without_the_endpoint_is_not_asked_there_for_ten_minutes() {
 }
 
 #[actix_web::test]
-async fn many_unknown_users_are_asked_about_once_each_and_a_few_at_a_time() {
+async fn many_unknown_users_are_queried_once_each_and_a_few_at_a_time() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let irc = stage.bridge("irc").await;
@@ -224,7 +228,7 @@ async fn many_unknown_users_are_asked_about_once_each_and_a_few_at_a_time() {
 }
 
 #[actix_web::test]
-async fn a_service_is_asked_so_many_things_at_once_and_no_more() {
+async fn a_service_is_sent_a_limited_number_of_queries_at_once() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let irc = stage.bridge("irc").await;
@@ -238,7 +242,7 @@ async fn a_service_is_asked_so_many_things_at_once_and_no_more() {
     let [one, two, three, four] = queries.each_ref().map(|q| alice.post("/keys/query", q));
     let (one, two, three, four, ()) = tokio::join!(one, two, three, four, async {
         irc.receiver.holds(32).await;
-        // Answered at once, and not remembered: it was never asked.
+        // Answered at once without a query, so the answer is not remembered.
         let profile = format!("/profile/{BOB}");
         alice.get(&profile).await.is_refused(404, "M_NOT_FOUND");
         assert_eq!(irc.receiver.held_questions(), 32);

@@ -1,4 +1,4 @@
-//! Questions to services before a request goes on: users and aliases that a service makes when it hears of them.
+//! Queries to services during a request, and the users and aliases that services create then.
 
 mod aliases;
 mod limits;
@@ -10,8 +10,8 @@ use tests::{Answer, Bridge, Stage};
 const BOB: &str = "@irc_bob:test";
 const ABOUT_BOB: &str = "/_matrix/app/v1/users/@irc_bob:test";
 
-/// What a bridge does when it is asked about Bob: register him, make him a device, upload keys, name him. The stage comes to
-/// rest in between, so that what the bridge is sent meanwhile comes in the same transactions each time.
+/// What a bridge does when it is queried about bob: register him, create a device, upload keys, set a display name. The stage comes
+/// to rest after each step, so that the transactions sent meanwhile are the same in each run.
 async fn makes_bob(stage: &Stage, irc: &Bridge) {
     let bob = irc.ghost_with_device("bob", "GHOST").await;
     stage.quiet().await;
@@ -28,7 +28,7 @@ async fn makes_bob(stage: &Stage, irc: &Bridge) {
     bob.put(&profile, &name).await.ok();
 }
 
-/// This request, while whose service is asked about Bob, makes him, and says that he exists.
+/// Send a request. During it, the service is queried about bob, creates him, and answers that he exists.
 async fn while_bob_is_made(
     stage: &Stage,
     irc: &Bridge,

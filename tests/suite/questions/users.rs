@@ -1,4 +1,4 @@
-//! Users whom a service makes while it is asked about them.
+//! Users that a service creates while it is queried about them.
 
 use serde_json::{Value, json};
 use tests::Stage;
@@ -33,7 +33,7 @@ async fn keys_of_a_user_whom_its_service_makes_while_it_is_asked() {
     stage
         .transcript("keys_of_a_user_whom_its_service_makes_while_it_is_asked")
         .await;
-    // He is known now.
+    // Bob exists now, so there is no second query.
     alice.aside().post("/keys/query", &query).await.ok();
     assert_eq!(irc.receiver.questions().len(), 1);
 }
@@ -69,7 +69,7 @@ async fn a_message_to_a_user_whom_its_service_makes_reaches_the_new_device() {
 }
 
 #[actix_web::test]
-async fn a_claim_gets_the_key_that_was_uploaded_while_the_service_was_asked() {
+async fn a_claim_gets_the_key_that_was_uploaded_while_the_service_was_queried() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let irc = stage.bridge("irc").await;
@@ -80,7 +80,7 @@ async fn a_claim_gets_the_key_that_was_uploaded_while_the_service_was_asked() {
 }
 
 #[actix_web::test]
-async fn an_invite_shows_the_name_that_the_service_gave_while_it_was_asked() {
+async fn an_invite_shows_the_name_that_the_service_set_while_it_was_queried() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let irc = stage.bridge("irc").await;
@@ -95,8 +95,8 @@ async fn an_invite_shows_the_name_that_the_service_gave_while_it_was_asked() {
 }
 
 #[actix_web::test]
-async fn whoever_is_invited_in_another_way_is_asked_about_too() {
-    // A room that is created with guests, and a member event that a client writes itself.
+async fn users_that_are_invited_in_other_ways_cause_a_query_too() {
+    // Invites in `createRoom`, and by sending the member event as a state event.
     for by_state in [false, true] {
         let stage = Stage::new().await;
         let alice = stage.person("alice", "LAPTOP").await;
@@ -105,7 +105,7 @@ async fn whoever_is_invited_in_another_way_is_asked_about_too() {
             let room = alice.post("/createRoom", &json!({})).await.ok()["room_id"].clone();
             let room = segment(room.as_str().expect("a room"));
             let member = format!("/rooms/{room}/state/m.room.member/{BOB}");
-            // Only an invite makes somebody: to ban a name needs nobody behind it.
+            // Only an invite causes a query. A ban does not need an existing user.
             let ban = json!({"membership": "ban"});
             alice.put(&member, &ban).await.ok();
             alice
@@ -124,7 +124,7 @@ async fn whoever_is_invited_in_another_way_is_asked_about_too() {
 }
 
 #[actix_web::test]
-async fn a_profile_is_looked_up_after_its_service_was_asked() {
+async fn a_profile_is_read_after_its_service_was_queried() {
     let stage = Stage::new().await;
     let irc = stage.bridge("irc").await;
     let somebody = stage.person("alice", "LAPTOP").await;
@@ -132,14 +132,14 @@ async fn a_profile_is_looked_up_after_its_service_was_asked() {
     let profile = while_bob_is_made(&stage, &irc, somebody.get(&profile)).await;
     assert_eq!(profile, json!({"displayname": "Bob"}));
     let field = format!("/profile/{BOB}/displayname");
-    // What exists is open to everybody.
+    // The profile of an existing user can be read without a token.
     let field = somebody.anonymous().get(&field).await.ok();
     assert_eq!(field, json!({"displayname": "Bob"}));
     assert_eq!(irc.receiver.questions(), [ABOUT_BOB]);
 }
 
 #[actix_web::test]
-async fn nobody_is_asked_about_whom_no_service_could_make() {
+async fn users_that_no_service_could_create_cause_no_query() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let irc = stage.bridge("irc").await;
@@ -151,14 +151,14 @@ async fn nobody_is_asked_about_whom_no_service_could_make() {
         "@alice:test": {"*": {}}, &irc.bot.user_id: {"*": {}},
     }});
     alice.put("/sendToDevice/m.example/1", &body).await.ok();
-    // The service knows its own users, on public endpoints too, and would wait for itself.
+    // A request of the service itself causes no query, on public endpoints too: the service would wait for itself.
     let profile = format!("/profile/{BOB}");
     irc.bot.get(&profile).await.is_refused(404, "M_NOT_FOUND");
     let query = json!({"device_keys": {BOB: []}});
     irc.bot.post("/keys/query", &query).await.ok();
     let dave = irc.ghost("dave").await;
     dave.post("/keys/query", &query).await.ok();
-    // What is not a request anyway asks nobody.
+    // A request that is refused causes no query.
     let anonymous = alice.anonymous();
     anonymous
         .post("/keys/query", &query)
@@ -173,7 +173,7 @@ async fn nobody_is_asked_about_whom_no_service_could_make() {
 }
 
 #[actix_web::test]
-async fn an_owner_is_asked_alone_and_others_in_turn() {
+async fn an_exclusive_service_is_queried_alone_and_others_in_turn() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
     let irc = stage.bridge("irc").await;
@@ -191,5 +191,9 @@ async fn an_owner_is_asked_alone_and_others_in_turn() {
     let profile = alice.get("/profile/@erin:test").await;
     profile.is_refused(404, "M_NOT_FOUND");
     assert_eq!(first.receiver.questions().len(), 2);
-    assert_eq!(second.receiver.questions().len(), 1, "one made it");
+    assert_eq!(
+        second.receiver.questions().len(),
+        1,
+        "the second service is not queried once the first has answered that the user exists"
+    );
 }
