@@ -9,7 +9,8 @@ use crate::inbox::octet_length;
 use crate::tables::{backup_sessions, backup_versions};
 use crate::{Conn, Result};
 
-/// A version of a user's key backup. The row of a deleted version stays, so that its number is not used again.
+/// A version of a user's key backup. The row of a deleted version stays until the next version is created, so that its number is
+/// not used again.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
 #[diesel(table_name = backup_versions)]
 pub struct VersionRow {
@@ -54,7 +55,18 @@ pub fn version(db: &mut Conn, user_id: &str, version: i64) -> Result<Option<Vers
         .optional())?)
 }
 
-/// Creates an empty version. Returns its number.
+/// Returns how many versions of a user are not deleted.
+pub fn count(db: &mut Conn, user_id: &str) -> Result<i64> {
+    use backup_versions as t;
+    Ok(on!(db, |c| t::table
+        .filter(t::user_id.eq(user_id))
+        .filter(t::deleted.eq(false))
+        .count()
+        .get_result(c))?)
+}
+
+/// Creates an empty version. Returns its number. Removes the rows of deleted versions that are empty: the new version keeps their
+/// numbers from being used again.
 pub fn create(db: &mut Conn, user_id: &str, algorithm: &str, auth_data: &str) -> Result<i64> {
     use backup_versions as t;
     let last: Option<i64> = on!(db, |c| t::table
@@ -74,6 +86,14 @@ pub fn create(db: &mut Conn, user_id: &str, algorithm: &str, auth_data: &str) ->
     on!(db, |c| diesel::insert_into(t::table)
         .values(&row)
         .execute(c))?;
+    on!(db, |c| diesel::delete(
+        t::table
+            .filter(t::user_id.eq(user_id))
+            .filter(t::version.lt(row.version))
+            .filter(t::deleted.eq(true))
+            .filter(t::sessions.eq(0))
+    )
+    .execute(c))?;
     Ok(row.version)
 }
 
@@ -109,34 +129,12 @@ pub fn to_empty(db: &mut Conn) -> Result<Option<(String, i64)>> {
 /// Deletes up to `limit` keys of a deleted version. Returns how many it deleted: fewer than `limit` if the version is empty
 /// now.
 pub fn empty(db: &mut Conn, user_id: &str, version: i64, limit: i64) -> Result<i64> {
-    use {backup_sessions as s, backup_versions as t};
-    macro_rules! of_room {
-        ($room:expr) => {
-            s::table
-                .filter(s::user_id.eq(user_id))
-                .filter(s::version.eq(version))
-                .filter(s::room_id.eq($room))
-        };
-    }
-    let mut gone = 0;
-    while gone < limit {
-        let Some(room) = room_after(db, user_id, version, "")? else {
-            on!(db, |c| diesel::update(t::table.find((user_id, version)))
-                .set((t::sessions.eq(0), t::bytes.eq(0)))
-                .execute(c))?;
-            break;
-        };
-        let last: Option<String> = on!(db, |c| of_room!(&room)
-            .order(s::session_id)
-            .select(s::session_id)
-            .offset(limit - gone - 1)
-            .first(c)
-            .optional())?;
-        let deleted = change!(db, |c| match &last {
-            Some(last) => diesel::delete(of_room!(&room).filter(s::session_id.le(last))).execute(c),
-            None => diesel::delete(of_room!(&room)).execute(c),
-        })?;
-        gone += i64::try_from(deleted).unwrap_or(limit);
+    use backup_versions as t;
+    let (gone, _) = delete_sessions(db, user_id, version, &Part::All, limit)?;
+    if gone < limit {
+        on!(db, |c| diesel::update(t::table.find((user_id, version)))
+            .set((t::sessions.eq(0), t::bytes.eq(0)))
+            .execute(c))?;
     }
     Ok(gone)
 }
@@ -327,41 +325,77 @@ fn in_room(
         .load(c))?)
 }
 
-/// Deletes the selected keys. Returns how many they were, and their size in bytes.
+/// Deletes up to `limit` of the selected keys, in order of room and session. Returns how many they were, and their size in bytes:
+/// fewer than `limit` if none is left.
 pub fn delete_sessions(
     db: &mut Conn,
     user_id: &str,
     version: i64,
     part: &Part<'_>,
-) -> Result<(usize, i64)> {
+    limit: i64,
+) -> Result<(i64, i64)> {
     use backup_sessions as t;
-    macro_rules! of_version {
+    match part {
+        Part::All => {
+            let (mut gone, mut bytes) = (0, 0);
+            while gone < limit
+                && let Some(room) = room_after(db, user_id, version, "")?
+            {
+                let piece = delete_in_room(db, user_id, version, &room, limit - gone)?;
+                gone += piece.0;
+                bytes += piece.1;
+            }
+            Ok((gone, bytes))
+        }
+        Part::Room(room) => delete_in_room(db, user_id, version, room, limit),
+        Part::Session(room, session) => {
+            let sizes: Vec<i32> = on!(db, |c| diesel::delete(
+                t::table.find((user_id, version, room, session))
+            )
+            .returning(octet_length(t::json))
+            .get_results(c))?;
+            Ok(sum(&sizes))
+        }
+    }
+}
+
+fn delete_in_room(
+    db: &mut Conn,
+    user_id: &str,
+    version: i64,
+    room: &str,
+    limit: i64,
+) -> Result<(i64, i64)> {
+    use backup_sessions as t;
+    macro_rules! of_room {
         () => {
             t::table
                 .filter(t::user_id.eq(user_id))
                 .filter(t::version.eq(version))
+                .filter(t::room_id.eq(room))
         };
     }
-    macro_rules! gone {
-        ($c:expr, $which:expr) => {{
-            let size = diesel::dsl::sum(octet_length(t::json));
-            let bytes: Option<i64> = $which.select(size).first($c)?;
-            Ok::<_, diesel::result::Error>((
-                diesel::delete($which).execute($c)?,
-                bytes.unwrap_or(0),
-            ))
-        }};
-    }
-    Ok(change!(db, |c| match part {
-        Part::All => gone!(c, of_version!()),
-        Part::Room(room) => gone!(c, of_version!().filter(t::room_id.eq(room))),
-        Part::Session(room, session) => gone!(
-            c,
-            of_version!()
-                .filter(t::room_id.eq(room))
-                .filter(t::session_id.eq(session))
-        ),
-    })?)
+    let last: Option<String> = on!(db, |c| of_room!()
+        .order(t::session_id)
+        .select(t::session_id)
+        .offset(limit - 1)
+        .first(c)
+        .optional())?;
+    let sizes: Vec<i32> = change!(db, |c| match &last {
+        Some(last) => diesel::delete(of_room!().filter(t::session_id.le(last)))
+            .returning(octet_length(t::json))
+            .get_results(c),
+        None => diesel::delete(of_room!())
+            .returning(octet_length(t::json))
+            .get_results(c),
+    })?;
+    Ok(sum(&sizes))
+}
+
+/// The number of these sizes, and their sum.
+fn sum(sizes: &[i32]) -> (i64, i64) {
+    let count = i64::try_from(sizes.len()).unwrap_or(i64::MAX);
+    (count, sizes.iter().map(|size| i64::from(*size)).sum())
 }
 
 /// Deletes all backups of a deactivated user, as [`delete`] does.

@@ -113,3 +113,75 @@ fn a_migrated_membership_has_the_positions_at_which_its_user_left_and_forgot_the
     let found: Vec<Row> = diesel::sql_query(look).load(&mut post).expect("rows");
     assert_eq!(found, expected);
 }
+
+#[derive(Debug, PartialEq, QueryableByName)]
+struct Version {
+    #[diesel(sql_type = BigInt)]
+    version: i64,
+    #[diesel(sql_type = BigInt)]
+    sessions: i64,
+    #[diesel(sql_type = BigInt)]
+    bytes: i64,
+}
+
+/// Two backup versions of one user with sessions of 2 and 3 bytes, and of 4; the second is deleted.
+fn backups() -> String {
+    let mut sql = String::new();
+    for (version, deleted, sessions) in [(1, false, vec!["{}", "{ }"]), (2, true, vec!["\"é\""])] {
+        sql += &format!(
+            "INSERT INTO backup_versions (user_id, version, algorithm, auth_data, etag, sessions, deleted) VALUES \
+             ('@alice:test', {version}, 'a', '{{}}', 1, {}, {deleted});",
+            sessions.len()
+        );
+        for (n, json) in sessions.iter().enumerate() {
+            sql += &format!(
+                "INSERT INTO backup_sessions (user_id, version, room_id, session_id, first_message_index, forwarded_count, \
+                 is_verified, json) VALUES ('@alice:test', {version}, '!r:test', 'S{n}', 0, 0, false, '{json}');"
+            );
+        }
+    }
+    sql
+}
+
+/// Take one migration back.
+fn revert<DB: diesel::backend::Backend>(
+    c: &mut impl MigrationHarness<DB>,
+    migrations: EmbeddedMigrations,
+    wanted: &str,
+) {
+    let all: Vec<Box<dyn Migration<DB>>> = migrations.migrations().expect("migrations");
+    for migration in all {
+        if migration.name().version().to_string() == wanted {
+            c.revert_migration(&*migration).expect("it is taken back");
+        }
+    }
+}
+
+#[test]
+fn a_backup_version_knows_the_bytes_of_its_sessions_and_an_older_server_finds_a_deleted_one_empty()
+{
+    macro_rules! there_and_back {
+        ($c:expr, $migrations:expr) => {{
+            let c = &mut $c;
+            run(c, $migrations, |version| version < "0009");
+            c.batch_execute(&backups()).expect("rows");
+            run(c, $migrations, |version| version == "0009");
+            let look = "SELECT version, sessions, bytes FROM backup_versions ORDER BY version";
+            let found: Vec<Version> = diesel::sql_query(look).load(c).expect("rows");
+            let row = |version, sessions, bytes| Version { version, sessions, bytes };
+            assert_eq!(found, [row(1, 2, 5), row(2, 1, 4)]);
+
+            revert(c, $migrations, "0009");
+            let look = "SELECT v.version, v.sessions, (SELECT COUNT(*) FROM backup_sessions s \
+                        WHERE s.version = v.version) AS bytes FROM backup_versions v ORDER BY v.version";
+            let found: Vec<Version> = diesel::sql_query(look).load(c).expect("rows");
+            assert_eq!(found, [row(1, 2, 2), row(2, 0, 0)], "with the rows there are");
+        }};
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("db");
+    let mut lite = SqliteConnection::establish(&file.to_string_lossy()).expect("a database");
+    there_and_back!(lite, SQLITE);
+    let mut post = PgConnection::establish(&postgres::new_database()).expect("a database");
+    there_and_back!(post, POSTGRES);
+}

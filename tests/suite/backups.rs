@@ -1,6 +1,12 @@
 //! The size limit of key backups, and their deletion.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
 use schema::backup;
+use schema::faults::{Fault, Faults, Point};
 use serde_json::{Map, Value, json};
 use tests::person::segment;
 use tests::{Person, Stage};
@@ -151,4 +157,107 @@ async fn a_backup_has_a_limit_in_bytes() {
         200
     );
     alice.put(path, &two).await.ok();
+}
+
+#[actix_web::test]
+async fn the_sessions_of_a_backup_are_deleted_in_several_writes() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    back_up(&alice, &[900, 300, 1_100]).await;
+    let before = alice.get("/room_keys/version/1").await.ok();
+    let (etag, count) = (number(&before["etag"]), &before["count"]);
+    assert_eq!(count, &json!(2_300));
+    let one = alice
+        .delete("/room_keys/keys/!2:test/S0000?version=1")
+        .await;
+    assert_eq!(
+        one.ok(),
+        json!({"etag": (etag + 1).to_string(), "count": 2_299})
+    );
+    let room = alice.delete("/room_keys/keys/!2:test?version=1").await;
+    assert_eq!(
+        room.ok(),
+        json!({"etag": (etag + 3).to_string(), "count": 1_200}),
+        "two writes"
+    );
+    let all = alice.delete("/room_keys/keys?version=1").await;
+    assert_eq!(
+        all.ok(),
+        json!({"etag": (etag + 5).to_string(), "count": 0}),
+        "two writes"
+    );
+    assert_eq!(stored_sessions(&stage, &alice.user_id, 1).await, 0);
+    let (store, user) = (&stage.app().actors.env.store, alice.user_id.clone());
+    let bytes = store.read(move |db| backup::bytes(db, &user));
+    assert_eq!(bytes.await.expect("the bytes"), 0);
+    let none = alice.delete("/room_keys/keys?version=1").await;
+    assert_eq!(
+        none.ok(),
+        json!({"etag": (etag + 5).to_string(), "count": 0})
+    );
+}
+
+fn number(text: &Value) -> u64 {
+    text.as_str()
+        .and_then(|n| n.parse().ok())
+        .expect("a number")
+}
+
+#[actix_web::test]
+async fn the_number_of_backup_versions_has_a_limit() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    for _ in 0..100 {
+        back_up(&alice, &[]).await;
+    }
+    let version = json!({"algorithm": "m.megolm_backup.v1", "auth_data": {}});
+    let one_more = alice.post("/room_keys/version", &version).await;
+    one_more.is_refused(400, "M_TOO_LARGE");
+    for n in [100, 3] {
+        alice.delete(&format!("/room_keys/version/{n}")).await.ok();
+    }
+    stage.quiet().await;
+    // The number of a deleted version is not used again, even when its row is gone.
+    for n in [101, 102] {
+        let made = alice.post("/room_keys/version", &version).await.ok();
+        assert_eq!(made, json!({"version": n.to_string()}));
+    }
+    alice
+        .get("/room_keys/version/3")
+        .await
+        .is_refused(404, "M_NOT_FOUND");
+    let one_more = alice.post("/room_keys/version", &version).await;
+    one_more.is_refused(400, "M_TOO_LARGE");
+}
+
+#[actix_web::test]
+async fn a_piece_of_a_deleted_backup_that_fails_is_tried_again() {
+    let writes = Arc::new(AtomicUsize::new(usize::MAX));
+    let left = Arc::clone(&writes);
+    let stage = Stage::with(&understudy::mscs::by_default(), |options| {
+        options.faults = Faults::chosen_by(move |point| {
+            let is_last = || {
+                left.fetch_update(Relaxed, Relaxed, |n| n.checked_sub(1))
+                    .is_err()
+            };
+            if point == Point::Job && is_last() {
+                Fault::Refuse
+            } else {
+                Fault::None
+            }
+        });
+    })
+    .await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    back_up(&alice, &[3]).await;
+    stage.quiet().await;
+    // The deletion is the last write that succeeds.
+    writes.store(1, Relaxed);
+    alice.delete("/room_keys/version/1").await.ok();
+    stage.quiet().await;
+    assert_eq!(stored_sessions(&stage, &alice.user_id, 1).await, 3);
+    writes.store(usize::MAX, Relaxed);
+    stage.advance(Duration::from_secs(1)).await;
+    stage.quiet().await;
+    assert_eq!(stored_sessions(&stage, &alice.user_id, 1).await, 0);
 }

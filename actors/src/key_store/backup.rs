@@ -6,13 +6,13 @@ use schema::backup::{self, SessionRow, VersionRow};
 use schema::{Conn, Tx};
 
 use super::changed::Changed;
-use super::emptying::empty_backups;
+use super::emptying::{PIECE, empty_backups};
 use super::rules::backup::{self as rule, Quality};
 use super::{
     BackupState, CreateBackup, DeleteBackup, DeleteSessions, KeyStore, Part, StoreSessions,
     UpdateBackup, rules,
 };
-use crate::{Refusal, Result};
+use crate::{Refusal, Result, guarded};
 
 impl Handler<CreateBackup> for KeyStore {
     type Result = ResponseFuture<Result<String>>;
@@ -22,6 +22,7 @@ impl Handler<CreateBackup> for KeyStore {
         self.change(description.map(|new| {
             move |tx: &mut Tx<'_>| {
                 let user = msg.user.as_str();
+                rule::check_versions(backup::count(tx, user)?)?;
                 let version = backup::create(tx, user, &new.algorithm, &new.auth_data)?;
                 Ok((version.to_string(), Changed::default()))
             }
@@ -74,10 +75,20 @@ impl Handler<StoreSessions> for KeyStore {
 impl Handler<DeleteSessions> for KeyStore {
     type Result = ResponseFuture<Result<BackupState>>;
 
+    /// In pieces, so that no write takes long. A request that fails may have deleted some of the sessions; sent again, it deletes the
+    /// rest.
     fn handle(&mut self, msg: DeleteSessions, _: &mut Context<Self>) -> Self::Result {
-        self.change(Ok(move |tx: &mut Tx<'_>| {
-            Ok((delete_sessions(tx, &msg)?, Changed::default()))
-        }))
+        let (env, again) = (self.env.clone(), msg.clone());
+        let first = env.store.write(move |tx| delete_piece(tx, &msg));
+        guarded(&self.env, "key_store", async move {
+            let (mut gone, mut state) = first.await?;
+            while gone == PIECE {
+                let msg = again.clone();
+                let next = env.store.write(move |tx| delete_piece(tx, &msg));
+                (gone, state) = next.await?;
+            }
+            Ok(state)
+        })
     }
 }
 
@@ -179,12 +190,12 @@ fn quality(row: &SessionRow) -> Quality {
     }
 }
 
-pub(super) fn delete_sessions(tx: &mut Tx<'_>, msg: &DeleteSessions) -> Result<BackupState> {
+/// How many sessions one write deleted, and the state of the version after it.
+fn delete_piece(tx: &mut Tx<'_>, msg: &DeleteSessions) -> Result<(i64, BackupState)> {
     let version = find(tx, &msg.user, &msg.version)?;
-    let part = msg.part.as_stored()?;
-    let (gone, bytes) = backup::delete_sessions(tx, msg.user.as_str(), version.version, &part)?;
-    let gone = i64::try_from(gone).unwrap_or(i64::MAX);
-    state(tx, &version, (-gone, -bytes), gone > 0)
+    let (user, part) = (msg.user.as_str(), msg.part.as_stored()?);
+    let (gone, bytes) = backup::delete_sessions(tx, user, version.version, &part, PIECE)?;
+    Ok((gone, state(tx, &version, (-gone, -bytes), gone > 0)?))
 }
 
 /// The state of the version after a write that added this many sessions and bytes, perhaps none.

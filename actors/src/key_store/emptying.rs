@@ -1,23 +1,35 @@
 //! Deletes the sessions of deleted backups in pieces, so that no write takes long. Readers see a backup as deleted at once.
 
+use std::time::Duration;
+
 use schema::backup;
 
 use crate::{Env, Error, Result};
 
 /// The most sessions deleted in one write.
-const PIECE: i64 = 1000;
+pub(super) const PIECE: i64 = 1000;
 
-/// Start deleting the sessions that are left of deleted backups. A failure is made up for at the next deletion or the next
-/// start.
+/// The delay before a failed piece is repeated.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Start deleting the sessions that are left of deleted backups.
 pub(crate) fn empty_backups(env: &Env) {
     let (env, busy) = (env.clone(), env.trace.busy());
     actix_rt::spawn(async move {
+        let emptying = async {
+            while let Err(error) = empty(&env).await {
+                if matches!(error, Error::Storage(schema::Error::Stopped)) {
+                    break;
+                }
+                tracing::error!(%error, "a deleted backup could not be emptied; the next attempt follows");
+                let _waiting = env.trace.parked();
+                env.clock.sleep(RETRY_AFTER).await;
+            }
+        };
         tokio::select! {
             biased;
             () = env.stopping.stopped() => {}
-            done = empty(&env) => if let Err(error) = done {
-                tracing::warn!(%error, "a deleted backup was not emptied; the next attempt is at the next start");
-            }
+            () = emptying => {}
         }
         drop(busy);
     });

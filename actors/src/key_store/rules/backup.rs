@@ -18,6 +18,21 @@ pub const BYTES: i64 = 1 << 30;
 /// The most sessions in one request. Clients send 100 to 200; the limit bounds how long other writes wait.
 pub const STORED_AT_ONCE: usize = 5_000;
 
+/// The most versions of an account. Clients keep one, and create another when it cannot be decrypted any more.
+pub const VERSIONS: i64 = 100;
+
+/// Check that an account that has this many versions may create another.
+///
+/// # Errors
+/// [`Refusal::TooMany`]
+pub fn check_versions(existing: i64) -> Result<()> {
+    if existing >= VERSIONS {
+        let text = "an account has at most 100 backup versions; delete one first";
+        return Err(Refusal::TooMany(text.into()).into());
+    }
+    Ok(())
+}
+
 /// Check that a request stores at most [`STORED_AT_ONCE`] sessions.
 ///
 /// # Errors
