@@ -263,7 +263,8 @@ pub fn put_fallback_key(
     Ok(())
 }
 
-/// Records that the one-time key with this hash was handed out. The record is deleted with the device.
+/// Records that the one-time key with this hash was handed out, so that an upload of it is recognised (`key_store/upload.rs`). The
+/// record is deleted with the device.
 pub fn remember_claimed(tx: &mut Tx<'_>, user_id: &str, device_id: &str, hash: i64) -> Result<()> {
     use claimed_keys as t;
     let row = (

@@ -1,4 +1,4 @@
-//! The users that each appservice tracks, because it was sent their device lists.
+//! The users that each appservice tracks, because it was sent or is owed their device lists.
 //!
 //! Owner: `device_lists`.
 //!

@@ -62,7 +62,8 @@ pub fn freeze(db: &mut Conn, frozen: &Frozen, service: &ServiceId) -> Result<()>
     owed::stamp(db, service, Position(frozen.cut), frozen.txn_id)
 }
 
-/// Deletes a frozen transaction that the appservice acknowledged, and the items that it carried.
+/// Deletes a frozen transaction that the appservice acknowledged, and the items that it carried. Stores its cut: at the next start,
+/// `to_device_inbox` deletes up to there what a lost `Acknowledged` would have deleted.
 pub fn acknowledge(db: &mut Conn, frozen: &Frozen) -> Result<()> {
     let service = ServiceId::from(frozen.appservice_id.as_str());
     owed::forget(db, &service, frozen.txn_id)?;

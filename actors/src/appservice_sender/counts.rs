@@ -25,7 +25,8 @@ pub(super) struct TransactionCounts {
     pub(super) unused_fallback: PerDevice<Vec<String>>,
 }
 
-/// Read the key counts for a transaction with these changes and these messages, as they are now.
+/// Read the key counts for a transaction with these changes and these messages, as they are now. The policy of the registration
+/// decides which devices are included (`rules.rs`).
 pub(super) fn told(
     tx: &mut Tx<'_>,
     service: &Service,

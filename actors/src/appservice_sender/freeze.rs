@@ -1,5 +1,8 @@
 //! Freezes a transaction in one write, so that the rows that are marked and the body that is sent always agree.
 //!
+//! Last on the way of a leave: [`next`] stops below a line that `held_by` finds; `gather.rs` collects the `left`.
+//! Last on the way of a claim: [`slice`] holds counts back; the delay is `delay_counts` in `mod.rs`.
+//!
 //! Next on the way of a to-device message: `actors/src/appservice_sender/gather.rs`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -60,8 +63,8 @@ pub(super) struct Found {
     pub(super) held: Option<Position>,
 }
 
-/// What a transaction can carry.
-enum Slice {
+/// The result of composing a transaction.
+enum Composed {
     /// This body, which covers everything up to the position.
     Body(Position, Body),
     /// Only counts.
@@ -75,6 +78,7 @@ enum Slice {
 // ANCHOR: next
 /// The frozen transaction of the appservice, or the next one, frozen now.
 pub(super) fn next(tx: &mut Tx<'_>, service: &Service, wanted: &Parameters) -> Result<Found> {
+    // Nothing was looked at, so no hint counts as seen.
     let unheld = |next| {
         Ok(Found {
             next,
@@ -106,9 +110,9 @@ pub(super) fn next(tx: &mut Tx<'_>, service: &Service, wanted: &Parameters) -> R
         })
     };
     let (cut, body) = match slice_without(tx, service, wanted, head)? {
-        Slice::Body(cut, body) => (cut, body),
-        Slice::OnlyCounts => return found(Next::OnlyCounts),
-        Slice::Nothing | Slice::Without(_) => return found(Next::Nothing),
+        Composed::Body(cut, body) => (cut, body),
+        Composed::OnlyCounts => return found(Next::OnlyCounts),
+        Composed::Nothing | Composed::Without(_) => return found(Next::Nothing),
     };
     let txn_id = transactions::next_txn_id(tx, &service.id, wanted.now)?;
     let names = body.names().map(|name| (Topic::Transaction, name));
@@ -133,11 +137,11 @@ fn slice_without(
     service: &Service,
     wanted: &Parameters,
     head: Position,
-) -> Result<Slice> {
+) -> Result<Composed> {
     let (mut up_to, mut alone) = (head, None);
     loop {
         let aside = match contained(|| slice(tx, service, wanted, up_to))? {
-            Ok(Slice::Without(rows)) => rows,
+            Ok(Composed::Without(rows)) => rows,
             Ok(slice) => return Ok(slice),
             Err(why) => {
                 let oldest = owed::waiting(tx, &service.id, Position::START, head, 1)?;
@@ -177,14 +181,19 @@ fn contained<T>(compose: impl FnOnce() -> Result<T>) -> Result<Result<T, String>
 // ANCHOR_END: set_aside
 
 /// The content of the next transaction, up to a position.
-fn slice(tx: &mut Tx<'_>, service: &Service, wanted: &Parameters, head: Position) -> Result<Slice> {
+fn slice(
+    tx: &mut Tx<'_>,
+    service: &Service,
+    wanted: &Parameters,
+    head: Position,
+) -> Result<Composed> {
     let interests = tx.interests();
     let slice = match gather(tx, &interests, service, head, wanted.now)? {
         Ok(slice) => slice,
-        Err(damaged) => return Ok(Slice::Without(damaged)),
+        Err(damaged) => return Ok(Composed::Without(damaged)),
     };
     if slice.is_empty() && wanted.ephemeral.is_empty() {
-        return Ok(Slice::Nothing);
+        return Ok(Composed::Nothing);
     }
     // Counts alone wait briefly for other items, unless a device has run out of keys.
     if slice.has_only_counts()
@@ -192,11 +201,11 @@ fn slice(tx: &mut Tx<'_>, service: &Service, wanted: &Parameters, head: Position
         && !wanted.counts_alone
         && !schema::counts::is_drained(tx, &slice.counts, SIGNED_CURVE25519)?
     {
-        return Ok(Slice::OnlyCounts);
+        return Ok(Composed::OnlyCounts);
     }
     let cut = slice.cut;
     let body = compose(tx, service, slice, wanted.ephemeral.clone(), &wanted.hooks)?;
-    Ok(Slice::Body(cut, body))
+    Ok(Composed::Body(cut, body))
 }
 
 fn compose(
@@ -228,6 +237,7 @@ fn compose(
             body.put_always(EPHEMERAL.unstable, &pending.ephemeral);
         }
     }
+    // The proposals add the rest: to-device messages (`server/src/mscs/msc4203`), device lists and key counts (`msc3202`).
     for add in &hooks.transaction {
         add(&pending, &mut body);
     }

@@ -1,5 +1,5 @@
-//! Collects the next transaction: the oldest items that an appservice is owed. Each item is read and checked separately, so
-//! that a damaged one does not stop the others.
+//! Collects the next transaction: the oldest items that an appservice is owed, at most 100 of most kinds (`rules::limit`) and 1 MiB
+//! together (`rules::cut`). Each item is read and checked separately, so that a damaged one does not stop the others.
 //!
 //! Next on the way of a to-device message: `schema/src/transactions.rs`.
 

@@ -59,9 +59,13 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// The state of the sender.
 #[derive(Debug)]
 enum State {
+    /// No look and no transaction is under way.
     Idle,
+    /// A write looks for something to send.
     Gathering,
+    /// The request is under way.
     Sending(Arc<Frozen>),
+    /// The answer was a 2xx; a write records that, and freezes what comes next.
     Acknowledging(Arc<Frozen>),
     /// The attempt failed; the timer for the next one runs, and fires at this time.
     Waiting(Arc<Frozen>, SpawnHandle, i64),
@@ -158,6 +162,7 @@ impl AppserviceSender {
         }
         if !matches!(self.state, State::Idle) {
             if self.hinted == Position::START && matches!(self.state, State::Acknowledging(_)) {
+                // The record of the 2xx may wait for another commit (`write_later`), but now an item waits for it.
                 self.env.store.hurry();
             }
             self.hinted = self.hinted.max(up_to.unwrap_or(NO_POSITION));

@@ -1,4 +1,5 @@
-//! Sends a frozen transaction, and the same bytes again after a failure.
+//! Sends a frozen transaction, and the same bytes again after a failure. `Transport::transaction` makes the request, if need be
+//! under the older path too; `rules::is_acknowledged` is any 2xx; `rules::back_off` waits 1 s to 5 min.
 //!
 //! Next on the way of a to-device message: `actors/src/appservice_sender/acknowledge.rs`.
 

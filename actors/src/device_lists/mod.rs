@@ -143,6 +143,7 @@ impl Handler<LogAppended> for DeviceLists {
     }
 }
 
+// The next two only name the fact in the trace: `LogAppended` already leads to the pass.
 impl Handler<MembershipChanged> for DeviceLists {
     type Result = ();
 

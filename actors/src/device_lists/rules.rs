@@ -18,9 +18,10 @@ pub enum Verdict {
 pub struct Present {
     /// The user is the appservice's own: its sender, or in one of its user namespaces.
     pub own: bool,
-    /// The appservice tracks the user, as far as it has been told.
+    /// The appservice tracks the user: it was sent or is owed the user's devices.
     pub tracked: bool,
-    /// The appservice has a joined member in a room where the user is joined or invited.
+    /// The appservice has a joined member in a room where the user is joined or invited (`shares_a_room` in
+    /// `schema/src/service_rooms.rs`).
     pub shares: bool,
     /// The user's devices, keys or signatures changed since the last verdict.
     pub keys_changed: bool,

@@ -1,4 +1,6 @@
 //! [`Claim`]: claims one-time keys, some of which are kept by appservices.
+//!
+//! Next on the way of a claim: `actors/src/key_store/claim.rs`.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;

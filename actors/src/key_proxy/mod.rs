@@ -14,8 +14,6 @@
 //!
 //! *Spec* [MSC3983](https://github.com/matrix-org/matrix-spec-proposals/pull/3983),
 //! [MSC3984](https://github.com/matrix-org/matrix-spec-proposals/pull/3984).
-//!
-//! Next on the way of a claim: `actors/src/key_store/claim.rs`.
 
 mod claim;
 mod hooks;

@@ -28,7 +28,8 @@ pub(super) struct Changed {
 }
 
 impl Changed {
-    /// The key counts of a device of this user changed: owe them to the appservices that decide over the device.
+    /// The key counts of a device of this user changed: owe them to the appservices that decide over the device
+    /// (`told_counts` in `services/authority.rs`).
     pub(super) fn counts(&mut self, tx: &mut Tx<'_>, to: &Addressed, user: &UserId) -> Result<()> {
         let services = told_counts(&tx.interests(), to);
         counts::owe_counts(tx, &services, &to.device)?;

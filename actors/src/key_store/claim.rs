@@ -1,4 +1,4 @@
-//! Claiming one-time and fallback keys.
+//! Claiming one-time and fallback keys. `KeyStore::change` (`mod.rs`) runs the write, and `Changed::announce` after its commit.
 //!
 //! Next on the way of a claim: `schema/src/keys.rs`.
 

@@ -1,6 +1,4 @@
 //! The check that every change of a membership passes before it is authorised.
-//!
-//! Next on the way of a leave: `actors/src/rooms/append.rs`.
 
 use ruma::canonical_json::CanonicalJsonValue;
 use ruma::state_res::events::RoomPowerLevelsIntField;

@@ -1,6 +1,6 @@
 //! Joins, knocks, invites, leaves, kicks, bans and unbans.
 //!
-//! Next on the way of a leave: `actors/src/rooms/admission.rs`.
+//! Next on the way of a leave: `actors/src/rooms/mod.rs`.
 
 use actix::{Context, Handler, ResponseFuture};
 use ruma::canonical_json::{CanonicalJsonObject, CanonicalJsonValue};

@@ -13,6 +13,8 @@
 //!
 //! *Spec* [Rooms](https://spec.matrix.org/v1.19/client-server-api/#rooms-1), [Events](https://spec.matrix.org/v1.19/client-server-api/#events),
 //! [room version 11](https://spec.matrix.org/v1.19/rooms/v11/), [room version 12](https://spec.matrix.org/v1.19/rooms/v12/).
+//!
+//! Next on the way of a leave: `actors/src/rooms/append.rs`.
 
 mod admission;
 mod append;

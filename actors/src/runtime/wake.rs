@@ -154,7 +154,8 @@ impl Senders {
         }
     }
 
-    /// A commit owes something to these appservices. Wake those that an earlier commit owed something and that were not woken
+    /// A commit owes something to these appservices. Called by the storage after each commit (`Store::on_commit`, set in `start.rs`)
+    /// with what `Tx::owes` collected. Wake those that an earlier commit owed something and that were not woken
     /// since. The request behind the earlier commit may just be about to: a sender that has looked up to the position by then does
     /// not look again.
     pub(crate) fn owed_is_committed(&self, owed: &OwedServices) {
@@ -326,128 +327,4 @@ impl Wake {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use actix::{Actor, Context, Handler};
-
-    use super::*;
-
-    struct Counter(Arc<AtomicUsize>);
-
-    impl Actor for Counter {
-        type Context = Context<Self>;
-    }
-
-    impl Handler<WakeSender> for Counter {
-        type Result = ();
-
-        fn handle(&mut self, _: WakeSender, _: &mut Context<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    #[actix::test]
-    async fn a_lost_wake_up_is_sent_after_the_next_commit() {
-        let (wake, irc, woken) = (Wake::default(), ServiceId::from("irc"), Arc::default());
-        let sender = Counter(Arc::clone(&woken)).start();
-        wake.set_sender(irc.clone(), sender.clone().recipient());
-        let woken = async || {
-            let _ = sender.send(WakeSender::default()).await;
-            woken.swap(0, Ordering::Relaxed) - 1
-        };
-        let owed = OwedServices::from([(irc.clone(), Some(Position(7)))]);
-        let senders = wake.senders();
-        senders.owed_is_committed(&owed);
-        assert_eq!(
-            woken().await,
-            0,
-            "the request that owes it wakes the sender"
-        );
-        senders.owed_is_committed(&OwedServices::new());
-        assert_eq!(woken().await, 1, "it did not");
-        senders.owed_is_committed(&owed);
-        wake.services([&irc], None);
-        senders.owed_is_committed(&OwedServices::new());
-        assert_eq!(woken().await, 1, "it did");
-    }
-
-    /// The positions of the wake-ups that arrive.
-    struct Positions(Vec<Option<Position>>);
-
-    impl Actor for Positions {
-        type Context = Context<Self>;
-    }
-
-    impl Handler<WakeSender> for Positions {
-        type Result = ();
-
-        fn handle(&mut self, msg: WakeSender, _: &mut Context<Self>) {
-            self.0.push(msg.up_to());
-        }
-    }
-
-    #[derive(actix::Message)]
-    #[rtype(result = "Vec<Option<Position>>")]
-    struct All;
-
-    impl Handler<All> for Positions {
-        type Result = Vec<Option<Position>>;
-
-        fn handle(&mut self, _: All, _: &mut Context<Self>) -> Self::Result {
-            std::mem::take(&mut self.0)
-        }
-    }
-
-    /// A sender that has looked up to there by then does not look again when the request wakes it too.
-    #[actix::test]
-    async fn a_late_wake_up_says_up_to_where_items_are_owed() {
-        let (wake, irc) = (Wake::default(), ServiceId::from("irc"));
-        let sender = Positions(Vec::new()).start();
-        wake.set_sender(irc.clone(), sender.clone().recipient());
-        let senders = wake.senders();
-        for up_to in [Some(Position(7)), None] {
-            senders.owed_is_committed(&OwedServices::from([(irc.clone(), up_to)]));
-            senders.owed_is_committed(&OwedServices::new());
-            assert_eq!(sender.send(All).await.ok(), Some(vec![up_to]));
-        }
-    }
-
-    #[actix::test]
-    async fn at_most_one_wake_up_is_in_a_mailbox() {
-        let (wake, irc, woken) = (Wake::default(), ServiceId::from("irc"), Arc::default());
-        let sender = Counter(Arc::clone(&woken)).start();
-        wake.set_sender(irc.clone(), sender.clone().recipient());
-        for _ in 0..100 {
-            wake.services([&irc], None);
-        }
-        let _ = sender.send(WakeSender::default()).await;
-        assert_eq!(woken.swap(0, Ordering::Relaxed), 2);
-        wake.services([&irc], None);
-        let _ = sender.send(WakeSender::default()).await;
-        assert_eq!(woken.load(Ordering::Relaxed), 2, "the first was taken");
-    }
-
-    #[actix::test]
-    async fn a_held_service_is_woken_once_and_by_the_line_that_holds_it() {
-        let (wake, irc, woken) = (Wake::default(), ServiceId::from("irc"), Arc::default());
-        let sender = Counter(Arc::clone(&woken)).start();
-        wake.set_sender(irc.clone(), sender.clone().recipient());
-        let woken = async || {
-            // Queued behind all earlier messages.
-            let _ = sender.send(WakeSender::default()).await;
-            woken.swap(0, Ordering::Relaxed) - 1
-        };
-        wake.pass_has_read(Position(4));
-        wake.hold(&irc, Position(9));
-        wake.pass_has_read(Position(5));
-        wake.pass_has_read(Position(8));
-        assert_eq!(woken().await, 0, "other lines do not concern it");
-        wake.pass_has_read(Position(9));
-        wake.pass_has_read(Position(12));
-        assert_eq!(woken().await, 1);
-        wake.hold(&irc, Position(11));
-        assert_eq!(woken().await, 1, "the pass was faster than the sender");
-    }
-}
+mod tests;

@@ -40,7 +40,7 @@ impl Authority {
 ///
 /// It decides over every device of its sender and of the users in its exclusive namespaces; on other accounts that it
 /// registered, over every device that no user's own login created; elsewhere only over devices that it created. `claim` says
-/// how its namespaces claim the user.
+/// how its namespaces claim the user (`services/claim.rs`: as its sender, exclusively, or shared).
 ///
 /// [design]: https://github.com/matrix-org/matrix-spec-proposals/pull/4203
 pub fn authority(claim: Option<Claim>, service: &ServiceId, to: &Addressed) -> Option<Authority> {

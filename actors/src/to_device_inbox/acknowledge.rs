@@ -1,4 +1,7 @@
 //! Deletes acknowledged messages: acknowledged by a device, or by the appservice that decides over it.
+//!
+//! The last file on the way of a to-device message. At start, `ToDeviceInbox::started` (`mod.rs`) repeats the deletions whose
+//! `Acknowledged` was lost.
 
 use std::time::Duration;
 
@@ -31,15 +34,16 @@ impl Handler<Acknowledge> for ToDeviceInbox {
 impl Handler<Acknowledged> for ToDeviceInbox {
     type Result = ();
 
-    /// The sender's write has recorded the 2xx, so nothing between these positions is ever sent to the appservice again and the
-    /// rows can be deleted.
+    /// The sender's write has recorded the 2xx, so no transaction carries the rows between these positions any more and they can be
+    /// deleted. A row that the appservice is still owed (set aside, of a kind that is off, or owed by a back-fill since) stays:
+    /// `inbox::acknowledge_service` checks it.
     fn handle(&mut self, msg: Acknowledged, ctx: &mut Context<Self>) {
         let (env, busy) = (self.env.clone(), self.env.trace.busy());
         let cause = msg.cause();
         let empty = async move {
             loop {
                 let (service, from, up_to) = (msg.service.clone(), msg.from, msg.up_to);
-                // The rows are never read again; their deletion can wait for the next commit.
+                // No transaction needs the rows any more, so their deletion can wait for the next commit.
                 let write = env.store.write_later(move |tx| {
                     Ok::<_, Error>(inbox::acknowledge_service(tx, &service, from, up_to)?)
                 });

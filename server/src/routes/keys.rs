@@ -1,6 +1,6 @@
 //! Uploading, querying and claiming device keys.
 //!
-//! Next on the way of a claim: `actors/src/key_proxy/mod.rs`.
+//! Next on the way of a claim: `actors/src/key_proxy/claim.rs`.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! To-device messages.
+//! To-device messages. `Deposit` and `Target` are in `actors/src/to_device_inbox/messages.rs`.
 //!
 //! Next on the way of a to-device message: `actors/src/to_device_inbox/deposit.rs`.
 
@@ -35,8 +35,10 @@ async fn send(
     let send_event_to_device::v3::Request {
         txn_id, messages, ..
     } = request;
+    // As the client wrote it: ruma may put another name in its place.
     let event_type = variable(path, 0);
     let from = caller.identity()?.clone();
+    // Appservices first create the users of their namespaces that do not exist yet.
     questions::about_users(&app, &caller, messages.keys().map(|user| &**user)).await?;
     let target = |to| match to {
         DeviceIdOrAllDevices::DeviceId(id) => Target::Device(id),

@@ -47,7 +47,8 @@ pub(super) async fn run(env: &Env) -> Result<()> {
     loop {
         let from = std::mem::take(&mut after_user);
         let write = move |tx: &mut Tx<'_>| step(tx, &from);
-        // Commit the first piece together with the look of a sender that the same event has woken.
+        // The first piece runs in the commit of the next write and before it: usually the look of the sender that the same event
+        // has woken, which then finds no open line. Only a look that came earlier is held back (`held.rs`).
         let step = match std::mem::take(&mut is_first) {
             true => env.store.write_with_next(write).await?,
             false => env.store.write_always(write).await?,
@@ -92,12 +93,12 @@ fn step(tx: &mut Tx<'_>, after_user: &str) -> Result<Step> {
     }
 
     // Consecutive lines about single users: each pair of appservice and user is decided once.
-    let run: Vec<&LogEntry> = lines
+    let about_users: Vec<&LogEntry> = lines
         .iter()
         .take_while(|l| !matches!(l.kind, Kind::Gained | Kind::Lost))
         .collect();
     let mut pairs: BTreeMap<(ServiceId, &str), (bool, Position)> = BTreeMap::new();
-    for line in &run {
+    for line in &about_users {
         let keys = line.kind == Kind::Keys;
         for service in candidates(tx, &interests, line)? {
             // The change is owed at the earliest event that it may follow from, since it is already true.
@@ -111,10 +112,10 @@ fn step(tx: &mut Tx<'_>, after_user: &str) -> Result<Step> {
     for ((service, user), about) in pairs {
         decide(tx, &interests, &service, user, about, &mut told)?;
     }
-    let read = run.last().map_or(cursor, |l| l.position);
+    let read = about_users.last().map_or(cursor, |l| l.position);
     device_log::set_cursor(tx, read)?;
-    let is_all =
-        run.len() == lines.len() && lines.len() < usize::try_from(PIECE).unwrap_or(usize::MAX);
+    let is_all = about_users.len() == lines.len()
+        && lines.len() < usize::try_from(PIECE).unwrap_or(usize::MAX);
     let rest = if is_all { Rest::Nothing } else { Rest::More };
     Ok(Step { told, read, rest })
 }
@@ -247,13 +248,13 @@ pub(crate) fn ask_about(
     let mut told = false;
     for user in &present {
         let own = interests.claim(service, user).is_some();
-        let now = Present {
+        let state = Present {
             own,
             tracked: tracked.contains(user),
             shares: sharing.contains(user),
             keys_changed: false,
         };
-        told |= owe(tx, about, user, verdict(now), follows)?;
+        told |= owe(tx, about, user, verdict(state), follows)?;
     }
     Ok(CheckedPiece {
         people: present.len(),

@@ -133,7 +133,8 @@ pub struct Delivery<'a> {
     pub copies: Vec<(ServiceId, Interest)>,
 }
 
-/// A message goes into the inbox of each existing device that it names; `*` names all that exist now. ([spec])
+/// A message goes into the inbox of each existing device that it names; `*` names all that exist now. A content for a named device
+/// goes before the one for `*`. ([spec])
 ///
 /// `devices` are the devices of the users in `messages`, in order of user and device.
 ///
@@ -173,7 +174,7 @@ pub fn fan_out<'a>(
 ///
 /// It is explicit if the appservice decides over the device. Otherwise it is implicit if a namespace of the appservice matches
 /// the user, and the appservice registered the account or the configuration permits it to observe. `claim` says how its
-/// namespaces claim the user.
+/// namespaces claim the user (`services/claim.rs`: as its sender, exclusively, or shared).
 ///
 /// [MSC4203]: https://github.com/matrix-org/matrix-spec-proposals/pull/4203
 pub fn interest(
@@ -203,8 +204,8 @@ pub fn deliverable(service: &Service) -> Result<(), Withheld> {
     }
 }
 
-/// The appservice whose acknowledgement counts as the device's: of those that get a copy, the first by id that decides over the
-/// device. Empty if there is none.
+/// The appservice whose acknowledgement counts as the device's: several can decide over the device, and the first by id is stored.
+/// Empty if none decides.
 pub fn decided_by(copies: &[(ServiceId, Interest)]) -> String {
     let mut deciding = copies
         .iter()
