@@ -279,10 +279,10 @@ impl World {
                 format!("{about}: {user}"),
             );
         }
-        if section == "changed" {
+        if section == "changed" || !own {
             service
                 .received
-                .changed
+                .reported
                 .entry(user.clone())
                 .or_default()
                 .push(number);

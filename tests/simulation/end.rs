@@ -167,7 +167,7 @@ impl World {
                 };
                 let later = service
                     .received
-                    .changed
+                    .reported
                     .get(&change.user)
                     .is_some_and(|all| all.iter().any(|t| t >= since));
                 let own = service.registration.claims(&change.user).is_some();

@@ -152,8 +152,9 @@ pub(crate) struct Received {
     pub(crate) events: BTreeMap<usize, usize>,
     /// The list that named each user last: `changed` or `left`.
     pub(crate) named_in: BTreeMap<String, &'static str>,
-    /// The transactions that named each user in `changed`.
-    pub(crate) changed: BTreeMap<String, Vec<usize>>,
+    /// The transactions that reported changes of each user's keys: they named the user in `changed`, or in `left` while the user
+    /// was not the service's own. A `left` ends the tracking, so it replaces a `changed`.
+    pub(crate) reported: BTreeMap<String, Vec<usize>>,
     /// The last count of one-time keys of each device.
     pub(crate) counts: BTreeMap<(String, String), i64>,
     /// All users that ever shared a room with it.
