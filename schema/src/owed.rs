@@ -302,8 +302,8 @@ pub fn keys(db: &mut Conn, service: &ServiceId, kind: &str) -> Result<Vec<String
         .load(c))?)
 }
 
-/// A page of the keys of a kind under which an appservice is owed this `item`, in no transaction yet: in order, those after
-/// `after`.
+/// A page of the keys of a kind under which an appservice is owed this `item`, also if a transaction carries it: in order, those
+/// after `after`.
 pub fn keys_with(
     db: &mut Conn,
     service: &ServiceId,
@@ -317,7 +317,6 @@ pub fn keys_with(
         .filter(owed::key.gt(after))
         .filter(has_key())
         .filter(owed::item.eq(item))
-        .filter(owed::txn.is_null().or(owed::txn.lt(0)))
         .order(owed::key)
         .limit(limit)
         .select(owed::key)

@@ -131,8 +131,8 @@ fn inboxes(
 
 /// Users that the appservice tracks, including its own users under this registration or an earlier one. A user who is not its
 /// own and shares no room with it any more becomes `left`. Any other user becomes `changed` if the appservice received no
-/// device lists for a while. A waiting `left` of a user who is its own again becomes `changed`, because it may have replaced a
-/// `changed`.
+/// device lists for a while. A user who is its own again, and whose `left` it has not acknowledged, becomes `changed` too: the
+/// `left` may have replaced a `changed`. It goes out first if a transaction carries it, because that cannot change.
 fn tracked(
     tx: &mut Tx<'_>,
     interests: &Interests,
