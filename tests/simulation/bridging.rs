@@ -158,8 +158,9 @@ impl World {
             "the message {content} that waits is damaged on the disk"
         ));
         let content: serde_json::Value = serde_json::from_str(&content).unwrap_or_default();
+        // The text before the damage stays, so that `check_inbox` can tell which message the row holds.
         self.journal.execute(&format!(
-            "UPDATE inbox SET content = '{{' WHERE position = {position}"
+            "UPDATE inbox SET content = content || '{{' WHERE position = {position}"
         ));
         let damaged = self
             .messages
