@@ -155,6 +155,57 @@ async fn an_invited_user_sees_no_state_from_before_its_invite() {
 }
 
 #[actix_web::test]
+async fn state_that_was_replaced_before_a_user_could_see_it_stays_hidden() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let bob = stage.person("bob", "PHONE").await;
+    for visibility in ["invited", "joined"] {
+        let hall = public(&alice, visibility).await;
+        let path = format!("/rooms/{}", segment(&hall));
+        for (kind, content) in [
+            ("m.room.topic", json!({"topic": "secret"})),
+            ("m.room.name", json!({"name": "known"})),
+        ] {
+            alice.sets(&hall, kind, content).await;
+        }
+        // From here on bob may see what happens, but he is not in the room yet.
+        if visibility == "invited" {
+            alice.invites(&hall, "@bob:test").await;
+        } else {
+            let rule = json!({"history_visibility": "shared"});
+            alice.sets(&hall, "m.room.history_visibility", rule).await;
+        }
+        alice
+            .sets(&hall, "m.room.topic", json!({"topic": "open"}))
+            .await;
+        bob.joins(&hall).await;
+        alice
+            .sets(&hall, "m.room.name", json!({"name": "new"}))
+            .await;
+        for limit in [1, 2, 3, 10, 100] {
+            let filter = json!({"room": {"timeline": {"limit": limit}}});
+            let query = format!("/sync?filter={}", segment(&filter.to_string()));
+            let all = bob.get(&query).await.ok();
+            let section = &all["rooms"]["join"][hall.as_str()];
+            assert!(!section.to_string().contains("secret"), "{section}");
+            // The name was hidden too, but still in force when bob joined.
+            let is_known = |e: &Value| e["content"]["name"] == "known";
+            let state = list(&section["state"]["events"]);
+            assert!(state.iter().any(is_known), "{limit}: {section}");
+        }
+        for ask in ["messages?dir=b&limit=100", "messages?dir=f&limit=100"] {
+            let seen = bob.get(&format!("{path}/{ask}")).await.ok();
+            assert!(!seen.to_string().contains("secret"), "{ask}: {seen}");
+            let name = list(&seen["chunk"])
+                .iter()
+                .find(|e| e["content"]["name"] == "new");
+            let replaced = &name.expect("the new name")["unsigned"]["prev_content"];
+            assert_eq!(replaced, &json!({"name": "known"}), "{ask}");
+        }
+    }
+}
+
+#[actix_web::test]
 async fn the_context_of_a_leave_shows_the_state_at_the_leave() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;

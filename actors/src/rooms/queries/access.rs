@@ -23,10 +23,19 @@ pub fn access(
     after: Position,
     up_to: Position,
 ) -> Result<HistoryAccess> {
-    let first = events::state_as_of(db, room_id, RULE, "", after)?;
+    let is_cut = |changes: usize| i64::try_from(changes).is_ok_and(|n| n >= CHANGES);
+    // All earlier visibilities, because an event of the range may have replaced a much older one.
+    let mut earlier =
+        events::state_history(db, room_id, RULE, "", Position::START, after, CHANGES)?;
+    let mut rules = Vec::new();
+    if is_cut(earlier.len()) {
+        // What is not known counts as the strictest.
+        rules.push((Position::START, Visibility::Joined));
+        let last = events::state_as_of(db, room_id, RULE, "", after)?;
+        earlier = last.into_iter().collect();
+    }
     let rest = events::state_history(db, room_id, RULE, "", after, up_to, CHANGES)?;
     let memberships = memberships::history(db, room_id, user_id, after, up_to, CHANGES)?;
-    let is_cut = |changes: usize| i64::try_from(changes).is_ok_and(|n| n >= CHANGES);
     let mut known_up_to = up_to;
     if is_cut(rest.len())
         && let Some(last) = rest.last()
@@ -38,11 +47,10 @@ pub fn access(
     {
         known_up_to = known_up_to.min(*last);
     }
-    let rules = first.iter().chain(&rest);
+    let changes = earlier.iter().chain(&rest);
+    rules.extend(changes.map(|event| (Position(event.position), visibility_in(Some(event)))));
     Ok(HistoryAccess {
-        rules: rules
-            .map(|event| (Position(event.position), visibility_in(Some(event))))
-            .collect(),
+        rules,
         memberships,
         known: (after, known_up_to),
         present: present(db, room_id, user_id)?,

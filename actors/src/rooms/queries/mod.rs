@@ -82,7 +82,8 @@ fn one_client_event(
     };
     let (mut replaced, mut redaction) = (other(&row.replaces)?, other(&row.redacted_by)?);
     if let Some(access) = format.access {
-        replaced = replaced.filter(|_| access.sees_replaced(Position(row.position)));
+        replaced = replaced
+            .filter(|event| access.sees_replaced(Position(event.position), Position(row.position)));
         redaction = redaction.filter(|event| access.sees(Position(event.position)));
     }
     replaced = replaced.filter(|event| !erased.contains(event));

@@ -75,8 +75,8 @@ impl PresentAccess {
 }
 
 /// What a user may see of a range of a room's history. **All code that shows events or past state decides with this and nothing
-/// else.** It is computed from the changes of the room's history visibility and of the user's membership; each list begins with
-/// the value in force before the range.
+/// else.** It is computed from the changes of the room's history visibility and of the user's membership. The memberships begin
+/// with the one in force before the range, the visibilities with the first of the room.
 #[derive(Debug, Clone, Default)]
 pub struct HistoryAccess {
     /// The history visibility from each position on, oldest first.
@@ -135,17 +135,27 @@ impl HistoryAccess {
     /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#server-behaviour-5
     pub fn sees_whole_state(&self, at: Position) -> bool {
         self.knows(at)
-            && [at.before(), at].into_iter().any(|then| {
-                self.rule(then) == Visibility::WorldReadable
-                    || self.allows(Visibility::Joined, then, at)
-            })
+            && [at.before(), at]
+                .into_iter()
+                .any(|then| self.allows_whole_state(then))
     }
 
-    /// Whether the user may see the state event that the event at a position replaced: if it could see the state just before, or the
-    /// event is one of its own member events.
-    pub fn sees_replaced(&self, at: Position) -> bool {
-        let before = at.before();
-        self.own(at).is_some() || (self.knows(at) && self.allows(self.rule(before), before, at))
+    /// Whether the user may see the state event that was set at `set` and that the event at `by` replaced: if it may see that event
+    /// itself, if it could see all state at some time in between, or if the two are its own member events. State that was hidden,
+    /// and was replaced before the user could see it, stays hidden.
+    ///
+    /// `set` may be before the known range: a membership that is not known there counts as none.
+    pub fn sees_replaced(&self, set: Position, by: Position) -> bool {
+        if self.own(by).is_some() {
+            return true;
+        }
+        let rules = self.rules.iter().map(|(at, _)| *at);
+        let memberships = self.memberships.iter().map(|(at, _)| *at);
+        let mut changes = rules.chain(memberships).filter(|at| set < *at && *at < by);
+        self.knows(by)
+            && (self.sees(set)
+                || self.allows(self.rule(set), set, set)
+                || changes.any(|at| self.allows_whole_state(at)))
     }
 
     /// Whether the user was joined at this position or at any time before it, within the known range.
@@ -157,6 +167,10 @@ impl HistoryAccess {
     fn knows(&self, at: Position) -> bool {
         let (after, up_to) = self.known;
         after < at && at <= up_to
+    }
+
+    fn allows_whole_state(&self, at: Position) -> bool {
+        self.rule(at) == Visibility::WorldReadable || self.allows(Visibility::Joined, at, at)
     }
 
     fn allows(&self, rule: Visibility, own: Position, at: Position) -> bool {
@@ -256,8 +270,9 @@ mod tests {
         let seen = [9, 10, 15, 20, 21].map(|p| access.sees(Position(p)));
         assert_eq!(seen, [false, true, true, true, false]);
         // What opens the room does not show what it replaced, what closes it does.
-        let replaced = [10, 15, 20, 21].map(|p| access.sees_replaced(Position(p)));
-        assert_eq!(replaced, [false, true, true, false]);
+        let replaced = [(5, 10), (5, 15), (5, 20), (5, 25), (20, 25), (21, 25)]
+            .map(|(set, by)| access.sees_replaced(Position(set), Position(by)));
+        assert_eq!(replaced, [false, true, true, true, true, false]);
         assert_eq!(access.present.state(), None);
     }
 
@@ -288,6 +303,33 @@ mod tests {
         assert!(invited.sees_state(Position(15)) && !invited.sees(Position(5)));
         let open = access(Visibility::WorldReadable, false);
         assert!(open.sees_whole_state(Position(5)));
+    }
+
+    #[test]
+    fn state_that_was_replaced_before_the_user_could_see_it_is_hidden() {
+        use Visibility::{Invited, Joined, Shared};
+        // Set before the invite at 10, and replaced before or after the join at 20; set after the invite; set and replaced after
+        // the leave at 30; set after it, and replaced after the join at 50.
+        let cases = [(5, 15), (5, 25), (12, 15), (35, 40), (35, 60)];
+        let cases = cases.map(|(set, by)| (Position(set), Position(by)));
+        let seen = |access: &HistoryAccess| cases.map(|(set, by)| access.sees_replaced(set, by));
+        for (rule, expected) in [
+            (Shared, [true; 5]),
+            (Invited, [false, true, true, false, true]),
+            (Joined, [false, true, false, false, true]),
+        ] {
+            let mut access = access(rule, true);
+            assert_eq!(seen(&access), expected, "{rule:?}");
+            // The user's own invite, which its join replaced.
+            assert!(access.sees_replaced(Position(10), Position(20)), "{rule:?}");
+            // Also where the range begins after the events that were set at 5.
+            access.known.0 = Position(10);
+            assert_eq!(seen(&access), expected, "{rule:?}");
+        }
+        // What was hidden when it was set is not opened by a visibility that is wider later.
+        let mut access = access(Joined, true);
+        access.rules.push((Position(12), Shared));
+        assert_eq!(seen(&access), [false, true, true, true, true]);
     }
 
     #[test]

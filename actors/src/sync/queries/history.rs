@@ -1,5 +1,7 @@
 //! The timeline of a room in an answer, and the state that goes with it.
 
+use std::collections::BTreeMap;
+
 use schema::events::EventRow;
 use schema::{Conn, Position, events};
 use serde::Serialize;
@@ -91,7 +93,20 @@ pub(crate) fn history(
 
     let is_member = |event: &EventRow| event.kind == "m.room.member";
     let whole = is_complete.then_some(&rows[..]);
-    let state = state(db, ask, room_id, wanted, whole, &timeline)?;
+    // A state event that was replaced before the user could see the state is not shown. All that replaced the state of the start
+    // are among `rows`.
+    let replaced: BTreeMap<&str, Position> = rows
+        .iter()
+        .filter(|row| row.position <= wanted.state_up_to.0)
+        .filter_map(|row| Some((row.replaces.as_deref()?, Position(row.position))))
+        .collect();
+    let may_see = |event: &EventRow| {
+        let by = replaced.get(event.event_id.as_str());
+        access
+            .zip(by)
+            .is_none_or(|(access, by)| access.sees_replaced(Position(event.position), *by))
+    };
+    let state = state(db, ask, room_id, wanted, whole, &timeline, may_see)?;
     let has_members = rows.iter().any(is_member) || state.iter().any(is_member);
     let state = state
         .iter()
@@ -133,7 +148,7 @@ fn shown(
 }
 
 /// The state that goes with a timeline: as of its start or its end, with the state events filtered out of it. `rows` is the range
-/// that the timeline was cut from, if it was read in full. ([spec])
+/// that the timeline was cut from, if it was read in full. State as of the start holds only what `may_see` accepts. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync
 fn state(
@@ -143,6 +158,7 @@ fn state(
     wanted: &HistoryRequest,
     rows: Option<&[EventRow]>,
     timeline: &rules::Timeline<'_>,
+    may_see: impl Fn(&EventRow) -> bool,
 ) -> Result<Vec<EventRow>> {
     let at_start = ask.state_at == StateAt::Start;
     let up_to = if at_start {
@@ -168,6 +184,7 @@ fn state(
         let left_out = timeline.left_out.iter();
         let seen = left_out.filter(|event| event.position <= wanted.state_up_to.0);
         found.extend(seen.map(|event| (*event).clone()));
+        found.retain(may_see);
     }
     Ok(rules::latest_state(found.iter())
         .into_iter()
