@@ -220,10 +220,27 @@ impl World {
         self.check_seen_by(&[user.to_owned()], event, as_state)
     }
 
-    /// Check that one of these users may see an event. Several, because an appservice reads for all its users.
+    /// Check that one of these users may see an event, and the content that it replaced. Several users, because an appservice reads
+    /// for all its users.
     pub(crate) fn check_seen_by(&self, users: &[String], event: &Value, as_state: bool) -> Check {
+        self.check_id_seen_by(users, &event["event_id"], event, as_state)?;
+        let unsigned = &event["unsigned"];
+        if unsigned["prev_content"].is_null() {
+            return Ok(());
+        }
+        self.check_id_seen_by(users, &unsigned["replaces_state"], event, true)
+    }
+
+    /// Check that one of these users may see the event with this id, which `event` is or contains.
+    fn check_id_seen_by(
+        &self,
+        users: &[String],
+        id: &Value,
+        event: &Value,
+        as_state: bool,
+    ) -> Check {
         let user = &users[0];
-        let id = event["event_id"].as_str().unwrap_or_default();
+        let id = id.as_str().unwrap_or_default();
         let Some(at) = self.history.events.iter().position(|e| e.id == id) else {
             return broken(
                 "clients are shown what was committed",
