@@ -314,6 +314,20 @@ async fn past_members_are_shown_as_far_as_history_is_visible() {
         let members = bob.get(&path).await.ok();
         assert_eq!(list(&members["chunk"]).len(), 2);
     }
+    // At a time when bob was invited: the members that were still there when he joined.
+    let hall = public(&alice, "invited").await;
+    carol.joins(&hall).await;
+    alice.invites(&hall, "@bob:test").await;
+    let then = alice.get("/sync").await.ok();
+    let then = then["next_batch"].as_str().expect("a token").to_owned();
+    carol.leaves(&hall).await;
+    bob.joins(&hall).await;
+    let path = format!("/rooms/{}/members?membership=join&at=", segment(&hall));
+    for (person, expected) in [(&alice, 2), (&bob, 1)] {
+        let members = person.get(&format!("{path}{then}")).await.ok();
+        assert!(members.to_string().contains("@alice:test"), "{members}");
+        assert_eq!(list(&members["chunk"]).len(), expected, "{members}");
+    }
 }
 
 #[actix_web::test]

@@ -1,5 +1,7 @@
 //! State and members of rooms, as far as the caller may see them.
 
+use std::collections::BTreeSet;
+
 use ruma::{OwnedRoomId, RoomId, UserId};
 use schema::events::EventRow;
 use schema::memberships::{self, MembershipRow};
@@ -167,12 +169,38 @@ pub async fn members(
             };
             let mut rows = match then {
                 None => events::current_state_of(db, room.as_str(), "m.room.member", MOST)?,
-                Some(then) => memberships::events_as_of(db, room.as_str(), then, MOST)?,
+                Some(then) => past_members(db, &by, &room, then)?,
             };
             rows.retain(|row| is_wanted(row, &which));
             RoomReader::new(&by, &room, now).show_state(db, &rows)
         })
         .await
+}
+
+/// The member events of a room as of `then`, without those that were replaced before the user could see the state, unless the user
+/// may see the event itself.
+fn past_members(
+    db: &mut Conn,
+    by: &Identity,
+    room: &RoomId,
+    then: Position,
+) -> Result<Vec<EventRow>> {
+    let (id, user) = (room.as_str(), by.user.as_str());
+    let mut rows = memberships::events_as_of(db, id, then, MOST)?;
+    // A service may read with the rights of another of its users.
+    if state_access_of_user(db, &by.user, room).is_err()
+        || access(db, id, user, then.before(), then)?.sees_whole_state(then)
+    {
+        return Ok(rows);
+    }
+    let access = access(db, id, user, Position::START, Position(i64::MAX))?;
+    let later = match access.whole_state_after(then) {
+        Some(later) => memberships::events_as_of(db, id, later, MOST)?,
+        None => Vec::new(),
+    };
+    let in_force: BTreeSet<i64> = later.iter().map(|row| row.position).collect();
+    rows.retain(|row| in_force.contains(&row.position) || access.sees(Position(row.position)));
+    Ok(rows)
 }
 
 /// The position whose members to show for a request as of `at`: `at` if the user may see the state there, else the next change of

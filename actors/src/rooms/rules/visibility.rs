@@ -149,13 +149,18 @@ impl HistoryAccess {
         if self.own(by).is_some() {
             return true;
         }
-        let rules = self.rules.iter().map(|(at, _)| *at);
-        let memberships = self.memberships.iter().map(|(at, _)| *at);
-        let mut changes = rules.chain(memberships).filter(|at| set < *at && *at < by);
+        let is_open = |at: Position| set < at && at < by && self.allows_whole_state(at);
         self.knows(by)
             && (self.sees(set)
                 || self.allows(self.rule(set), set, set)
-                || changes.any(|at| self.allows_whole_state(at)))
+                || self.changes().any(is_open))
+    }
+
+    /// The first position after this one at which the user may see all state because the visibility or its membership changed.
+    pub fn whole_state_after(&self, at: Position) -> Option<Position> {
+        self.changes()
+            .filter(|then| at < *then && self.allows_whole_state(*then))
+            .min()
     }
 
     /// Whether the user was joined at this position or at any time before it, within the known range.
@@ -167,6 +172,12 @@ impl HistoryAccess {
     fn knows(&self, at: Position) -> bool {
         let (after, up_to) = self.known;
         after < at && at <= up_to
+    }
+
+    /// The positions at which the visibility or the membership changed.
+    fn changes(&self) -> impl Iterator<Item = Position> {
+        let rules = self.rules.iter().map(|(at, _)| *at);
+        rules.chain(self.memberships.iter().map(|(at, _)| *at))
     }
 
     fn allows_whole_state(&self, at: Position) -> bool {
