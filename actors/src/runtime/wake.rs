@@ -145,7 +145,7 @@ impl Senders {
                 *known = covering(*known, up_to);
                 continue;
             }
-            self.not_woken().remove(service);
+            self.unmark(service, up_to);
             let up_to = up_to.map_or(i64::MAX, |position| position.0);
             if sender.waits.fetch_max(up_to, Ordering::AcqRel) == NONE {
                 let waits = Some(Arc::clone(&sender.waits));
@@ -161,6 +161,15 @@ impl Senders {
     pub(crate) fn owed_is_committed(&self, owed: &OwedServices) {
         let late = std::mem::replace(&mut *self.not_woken(), owed.clone());
         self.hint(late.iter().map(|(service, up_to)| (service, *up_to)));
+    }
+
+    /// Removes the mark of an appservice that is woken for everything up to this position. The mark of a later commit stays.
+    fn unmark(&self, service: &ServiceId, up_to: Option<Position>) {
+        let mut not_woken = self.not_woken();
+        let owed = not_woken.get(service);
+        if owed.is_some_and(|owed| covering(*owed, up_to) == up_to) {
+            not_woken.remove(service);
+        }
     }
 
     fn not_woken(&self) -> std::sync::MutexGuard<'_, OwedServices> {

@@ -87,6 +87,24 @@ async fn a_late_wake_up_says_up_to_where_items_are_owed() {
     }
 }
 
+/// A sender that has looked up to the position of the earlier commit ignores its wake-up.
+#[actix::test]
+async fn a_wake_up_for_an_earlier_commit_does_not_replace_that_of_a_later_one() {
+    let (wake, irc) = (Wake::default(), ServiceId::from("irc"));
+    let sender = Positions(Vec::new()).start();
+    wake.set_sender(irc.clone(), sender.clone().recipient());
+    let senders = wake.senders();
+    let up_to = |n| OwedServices::from([(irc.clone(), Some(Position(n)))]);
+    senders.owed_is_committed(&up_to(7));
+    senders.owed_is_committed(&up_to(9));
+    wake.services([&irc], Some(Position(7)));
+    let woken = sender.send(All).await.ok();
+    assert_eq!(woken, Some(vec![Some(Position(7))]));
+    senders.owed_is_committed(&OwedServices::new());
+    let woken = sender.send(All).await.ok();
+    assert_eq!(woken, Some(vec![Some(Position(9))]));
+}
+
 #[actix::test]
 async fn at_most_one_wake_up_is_in_a_mailbox() {
     let (wake, irc, woken) = (Wake::default(), ServiceId::from("irc"), Arc::default());
