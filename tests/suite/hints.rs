@@ -8,10 +8,11 @@ use actors::appservices::{Reload, RetryNow, Status};
 use actors::ask;
 use actors::runtime::faults::{Fault, Faults, Point};
 use futures_util::future::join_all;
+use schema::{ServiceId, Tx, back_fill, device_log};
 use serde_json::{Value, json};
-use tests::Stage;
 use tests::bridge::Receiver;
 use tests::transcript::Log;
+use tests::{Bridge, Person, Stage, TO_DEVICE, numbers};
 
 /// A stage on which hints are lost at a point while the flag is set.
 async fn losing(point: Point) -> (Stage, Arc<AtomicBool>) {
@@ -80,6 +81,65 @@ async fn a_lost_hint_of_the_device_list_log_is_repeated_by_the_next_commit() {
     alice.put(path, &json!({"n": 2})).await.ok();
     stage.quiet().await;
     assert_eq!(hints_of_the_log(&stage), hints + 1, "the hint is sent once");
+}
+
+/// How often irc's sender has looked for something to send.
+async fn looks(stage: &Stage) -> u64 {
+    let views = ask(&stage.app().actors.appservices, Status).await;
+    let views = views.expect("the state of every sender");
+    let irc = views.iter().find(|view| view.service == "irc");
+    irc.expect("it is registered").gathered
+}
+
+/// Sends five messages to a device of irc while something holds items back from irc. Only the first causes a look.
+async fn five_messages_cause_one_look(stage: &Stage, alice: &Person, irc: &Bridge) {
+    let before = looks(stage).await;
+    for n in 0..5 {
+        alice.sends_number("@irc_bob:test", "GHOST", n).await;
+        stage.quiet().await;
+    }
+    assert_eq!(looks(stage).await, before + 1);
+    let received = numbers(&irc.receiver.items(0, TO_DEVICE));
+    assert!(received.is_empty(), "{received:?} are held back");
+}
+
+#[actix_web::test]
+async fn what_an_open_line_of_the_log_holds_back_is_not_looked_for() {
+    let (stage, lost) = losing(Point::LogHint).await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let irc = stage.bridge("irc").await;
+    irc.ghost_with_device("bob", "GHOST").await;
+    stage.quiet().await;
+    // No pass reads this line, since the hint is lost.
+    lost.store(true, Ordering::Relaxed);
+    let store = stage.app().actors.env.store.clone();
+    let line = store.write(|tx| device_log::keys_changed(tx, "@irc_bob:test"));
+    line.await.expect("a line");
+    five_messages_cause_one_look(&stage, &alice, &irc).await;
+    lost.store(false, Ordering::Relaxed);
+    alice.sends_number("@irc_bob:test", "GHOST", 5).await;
+    stage.quiet().await;
+    let received = numbers(&irc.receiver.items(0, TO_DEVICE));
+    assert_eq!(received, [0, 1, 2, 3, 4, 5]);
+}
+
+#[actix_web::test]
+async fn what_a_back_fill_holds_back_is_not_looked_for() {
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let irc = stage.bridge("irc").await;
+    irc.ghost_with_device("bob", "GHOST").await;
+    stage.quiet().await;
+    let env = stage.app().actors.env.clone();
+    let begin = |tx: &mut Tx<'_>| back_fill::begin(tx, &"irc".into(), false, None);
+    env.store.write(begin).await.expect("begun");
+    five_messages_cause_one_look(&stage, &alice, &irc).await;
+    let finish = |tx: &mut Tx<'_>| back_fill::finish(tx, &"irc".into());
+    env.store.write(finish).await.expect("finished");
+    env.wake.services([&ServiceId::from("irc")], None);
+    stage.quiet().await;
+    let received = numbers(&irc.receiver.items(0, TO_DEVICE));
+    assert_eq!(received, [0, 1, 2, 3, 4]);
 }
 
 /// How many hints the storage has sent to `device_lists`.

@@ -54,13 +54,21 @@ pub(super) enum Next {
     Nothing,
 }
 
-/// The result of a look, the position up to which it looked, and the line of the device-list log that holds items back, if one
-/// does.
+/// The result of a look, the position up to which it looked, and what holds back the items above that position.
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) next: Next,
     pub(super) looked: Position,
-    pub(super) held: Option<Position>,
+    pub(super) held: Option<Held>,
+}
+
+/// What holds items back. Its end wakes the sender.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Held {
+    /// This line of the device-list log, until the pass has read it.
+    Line(Position),
+    /// The back-fill of the appservice.
+    BackFill,
 }
 
 /// The result of composing a transaction.
@@ -79,11 +87,11 @@ enum Composed {
 /// The frozen transaction of the appservice, or the next one, frozen now.
 pub(super) fn next(tx: &mut Tx<'_>, service: &Service, wanted: &Parameters) -> Result<Found> {
     // Nothing was looked at, so no hint counts as seen.
-    let unheld = |next| {
+    let not_looked = |next, held| {
         Ok(Found {
             next,
             looked: Position::START,
-            held: None,
+            held,
         })
     };
     if wanted.is_first {
@@ -91,17 +99,17 @@ pub(super) fn next(tx: &mut Tx<'_>, service: &Service, wanted: &Parameters) -> R
         set_aside::forget(tx, &service.id)?;
     }
     if let Some(frozen) = transactions::frozen(tx, &service.id)? {
-        return unheld(Next::Frozen(frozen));
+        return not_looked(Next::Frozen(frozen), None);
     }
     // Older messages go first; the end of the back-fill wakes this sender.
     if back_fill::get(tx, &service.id)?.is_some() {
-        return unheld(Next::Nothing);
+        return not_looked(Next::Nothing, Some(Held::BackFill));
     }
     // A leave and its `left` travel together: look at nothing above an open line that concerns this appservice.
     let (newest, interests) = (tx.head(), tx.interests());
     let line = held::held_by(tx, &interests, service, newest)?;
     let head = OpenLine::settled_up_to(line, newest);
-    let held = line.map(|line| line.position);
+    let held = line.map(|line| Held::Line(line.position));
     let found = |next| {
         Ok(Found {
             next,

@@ -41,7 +41,7 @@ use crate::runtime::wake::WakeSender;
 use crate::services::Service;
 use crate::transport::Transport;
 use crate::{Env, Error};
-use freeze::{Found, Next, Parameters};
+use freeze::{Found, Held, Next, Parameters};
 
 pub use counts::SIGNED_CURVE25519;
 pub use freeze::EPHEMERAL;
@@ -84,6 +84,8 @@ pub struct AppserviceSender {
     more: bool,
     /// The position up to which it looked last.
     looked: Position,
+    /// What held back the items above that position, if the last look found nothing else to send.
+    held: Option<Held>,
     paused: bool,
     /// Whether counts have waited long enough.
     counts_due: bool,
@@ -137,6 +139,7 @@ impl AppserviceSender {
             hinted: Position::START,
             more: false,
             looked: Position::START,
+            held: None,
             paused: false,
             counts_due: false,
             counts_timer: None,
@@ -173,6 +176,7 @@ impl AppserviceSender {
         }
         self.state = State::Gathering;
         self.hinted = Position::START;
+        self.held = None;
         self.gathered += 1;
         let is_first = std::mem::take(&mut self.is_first);
         let (env, service) = (self.env.clone(), Arc::clone(&self.service));
@@ -216,17 +220,29 @@ impl AppserviceSender {
             }
             Next::OnlyCounts | Next::Nothing => {
                 self.state = State::Idle;
-                if let Some(line) = found.held {
+                self.held = found.held;
+                if let Some(Held::Line(line)) = found.held {
                     self.env.wake.hold(&self.service.id, line);
                 }
                 if matches!(found.next, Next::OnlyCounts) {
                     self.delay_counts(ctx);
                 }
-                if std::mem::take(&mut self.hinted) != Position::START {
+                let hinted = std::mem::take(&mut self.hinted);
+                if !self.is_seen(hinted) {
                     self.look(ctx);
                 }
             }
         }
+    }
+
+    /// Whether a look would find nothing new up to this position: the last look went as far, or what is above it is held back.
+    fn is_seen(&self, up_to: Position) -> bool {
+        let is_held = match self.held {
+            Some(Held::Line(line)) => self.env.wake.is_open(line),
+            Some(Held::BackFill) => true,
+            None => false,
+        };
+        up_to <= self.looked || (is_held && up_to < NO_POSITION)
     }
 
     /// Counts are sent alone only after a short delay: usually the message for which a key was claimed follows soon and takes
@@ -300,7 +316,7 @@ impl Handler<WakeSender> for AppserviceSender {
 
     fn handle(&mut self, msg: WakeSender, ctx: &mut Context<Self>) {
         let up_to = msg.up_to();
-        let is_seen = up_to.is_some_and(|up_to| up_to <= self.looked);
+        let is_seen = up_to.is_some_and(|up_to| self.is_seen(up_to));
         if is_seen && matches!(self.state, State::Idle) {
             return;
         }

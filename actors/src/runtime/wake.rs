@@ -319,6 +319,12 @@ impl Wake {
         self.wake("held back", [service], Some(line));
     }
 
+    /// Whether the pass may not have read this line of the device-list log yet. When it has read the line, the appservices that
+    /// are held back until then are woken.
+    pub(crate) fn is_open(&self, line: Position) -> bool {
+        self.held.lock().is_ok_and(|held| line > held.read)
+    }
+
     /// The device-list pass has read up to here, and its results are committed. Wake the appservices that waited for that, and
     /// no others.
     pub(crate) fn pass_has_read(&self, up_to: Position) {

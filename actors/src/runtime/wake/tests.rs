@@ -135,7 +135,9 @@ async fn a_held_service_is_woken_once_and_by_the_line_that_holds_it() {
     wake.pass_has_read(Position(5));
     wake.pass_has_read(Position(8));
     assert_eq!(woken().await, 0, "other lines do not concern it");
+    assert!(wake.is_open(Position(9)));
     wake.pass_has_read(Position(9));
+    assert!(!wake.is_open(Position(9)));
     wake.pass_has_read(Position(12));
     assert_eq!(woken().await, 1);
     wake.hold(&irc, Position(11));
