@@ -1,6 +1,8 @@
 //! Plays steps. Each one chooses among the users, rooms and devices that exist, sends requests, and records their effect in the
 //! model.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 use tests::person::segment;
 
@@ -205,19 +207,15 @@ impl World {
         }
     }
 
-    /// Record a to-device message that the server accepted, and the services to which it is due.
+    /// Record a to-device message that the server accepted, and the services to which it is due. While to-device messages are
+    /// off, it is due to none of them; [`World::judge_again`] computes what it is due to when they are on again.
     pub(crate) fn sent(&mut self, n: u64, to: &[usize], prompt: bool) {
         for device in to {
-            let services = 0..self.services.len();
-            let due = services
-                .filter(|s| self.is_sent(*s, *device))
-                .map(|s| {
-                    let certain = self.to_device_on || self.decides(s, *device);
-                    (s, if certain { Due::Must } else { Due::May })
-                })
+            let due: BTreeMap<usize, Due> = (0..self.services.len())
+                .filter(|s| self.to_device_on && self.is_sent(*s, *device))
+                .map(|s| (s, Due::Must))
                 .collect();
-            let decided = (0..self.services.len())
-                .any(|s| self.is_sent(s, *device) && self.decides(s, *device));
+            let decided = due.keys().any(|s| self.decides(*s, *device));
             self.messages.push(ToDevice {
                 n,
                 device: *device,
@@ -225,7 +223,7 @@ impl World {
                 due,
                 waits: !decided,
                 decided,
-                took: std::collections::BTreeMap::new(),
+                took: BTreeMap::new(),
                 synced: false,
                 gone: false,
                 prompt: prompt && self.to_device_on,

@@ -222,7 +222,9 @@ impl World {
         Ok(())
     }
 
-    /// After a change of registrations or proposals, compute again to which services the waiting messages are due.
+    /// After a change of registrations or proposals, compute again to which services the waiting messages are due. While to-device
+    /// messages are off, no message becomes due: only the services that decide over a device when they are on again must be sent
+    /// what waits for it.
     pub(crate) fn judge_again(&mut self, certain: bool) {
         for m in 0..self.messages.len() {
             let device = self.messages[m].device;
@@ -230,13 +232,14 @@ impl World {
             let mut decided = false;
             for s in 0..self.services.len() {
                 let (sent, decides) = (self.is_sent(s, device), self.decides(s, device));
+                let becomes_due = sent && self.to_device_on;
                 let message = &mut self.messages[m];
                 let settled = message.gone || message.took.keys().next().is_some();
-                decided |= sent && decides;
+                decided |= becomes_due && decides;
                 match message.due.get_mut(&s) {
                     Some(due) if !sent => *due = Due::May,
                     Some(_) => {}
-                    None if sent && decides => {
+                    None if becomes_due && decides => {
                         message.due.insert(
                             s,
                             if settled || !certain {
@@ -246,7 +249,7 @@ impl World {
                             },
                         );
                     }
-                    None if sent => {
+                    None if becomes_due => {
                         message.due.insert(s, Due::May);
                     }
                     None => {}

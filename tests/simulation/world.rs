@@ -83,9 +83,9 @@ pub(crate) struct ToDevice {
     /// How many events there were when the server accepted it.
     pub(crate) at: usize,
     pub(crate) due: BTreeMap<usize, Due>,
-    /// Whether `/sync` must deliver it: no service decides over the device, and it has not been acknowledged.
+    /// Whether `/sync` must deliver it: no service to which it is due decides over the device, and it has not been acknowledged.
     pub(crate) waits: bool,
-    /// Whether a service decides over the device, or did earlier.
+    /// Whether a service to which it is due decides over the device, or did earlier.
     pub(crate) decided: bool,
     /// The number of the transaction that contained it, by service.
     pub(crate) took: BTreeMap<usize, usize>,
