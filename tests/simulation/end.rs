@@ -39,6 +39,10 @@ impl World {
         for device in devices {
             self.sync_device(device, false, false, false).await?;
             self.sync_device(device, false, false, false).await?;
+            // A response holds at most 100 to-device messages, and only the next sync acknowledges them.
+            while !self.devices[device].sync.given.is_empty() {
+                self.sync_device(device, false, false, false).await?;
+            }
         }
         self.check_leavers().await?;
         self.check_given()
