@@ -151,7 +151,12 @@ impl World {
                 }
             }
         }
-        let full = given.len() >= 100;
+        // A damaged message is left out of the response, and counts towards its limit.
+        let damaged = waiting
+            .iter()
+            .filter(|m| self.messages[**m].damaged)
+            .count();
+        let full = given.len() + damaged >= 100;
         if let Some(m) = waiting
             .iter()
             .find(|m| self.messages[**m].waits && !found.contains(m) && !full)
