@@ -20,8 +20,8 @@ use crate::key_store::KeyStore;
 use crate::rooms::Rooms;
 use crate::runtime::address::can_be_asked;
 use crate::runtime::env::Inner;
-use crate::runtime::faults::Faults;
-use crate::runtime::known::Known;
+use crate::runtime::faults::DeliveryFaults;
+use crate::runtime::identity_cache::IdentityCache;
 use crate::runtime::trace::Trace;
 use crate::runtime::wake::Wake;
 use crate::sync::{Fleeting, Sync};
@@ -72,7 +72,7 @@ pub struct Actors {
 }
 
 /// The parameters of [`start`].
-pub struct Parts {
+pub struct StartParameters {
     /// An open database.
     pub store: Store,
     /// The source of time.
@@ -88,7 +88,7 @@ pub struct Parts {
     /// The hooks of the enabled proposals for keys that appservices keep.
     pub key_proxies: key_proxy::Proxies,
     /// The faults that a test injects into the actors.
-    pub faults: Faults,
+    pub faults: DeliveryFaults,
     /// The folder of registration files, which is watched for changes; `None` for no folder.
     pub appservices: Option<PathBuf>,
     /// Called with a reason when the process must end because it can no longer keep its guarantees.
@@ -110,22 +110,22 @@ impl Actors {
 ///
 /// # Errors
 /// The database fails, or belongs to a server with another name.
-pub async fn start(parts: Parts) -> Result<Actors> {
-    let signing_key = signing_key(&parts).await?;
+pub async fn start(parameters: StartParameters) -> Result<Actors> {
+    let signing_key = signing_key(&parameters).await?;
     let env = Env::new(Inner {
-        store: parts.store,
-        clock: parts.clock,
-        ids: parts.ids,
-        known: Known::default(),
+        store: parameters.store,
+        clock: parameters.clock,
+        ids: parameters.ids,
+        identities: IdentityCache::default(),
         wake: Wake::default(),
         dialects: Dialects::default(),
-        trace: parts.trace,
-        settings: parts.settings,
-        hooks: parts.hooks,
+        trace: parameters.trace,
+        settings: parameters.settings,
+        hooks: parameters.hooks,
         signing_key,
-        faults: parts.faults,
+        faults: parameters.faults,
         stopping: Stopping::default(),
-        fatal: parts.fatal,
+        fatal: parameters.fatal,
     });
     env.wake.observe(env.trace.clone(), env.faults.clone());
     let senders = env.wake.senders();
@@ -169,12 +169,12 @@ pub async fn start(parts: Parts) -> Result<Actors> {
         env.clone(),
         key_store.clone(),
         appservice_queries.clone(),
-        parts.key_proxies,
+        parameters.key_proxies,
     );
     let key_proxy = Address::new(key_proxy.start(), "key_proxy", env.clone());
     let keeper = Appservices::new(
         env.clone(),
-        parts.appservices,
+        parameters.appservices,
         transport,
         device_lists.addr().clone().recipient(),
         Some(Ephemeral::kept_by(sync.addr())),
@@ -188,7 +188,7 @@ pub async fn start(parts: Parts) -> Result<Actors> {
         accounts,
         key_store,
         key_proxy,
-        key_proxies: parts.key_proxies,
+        key_proxies: parameters.key_proxies,
         rooms,
         device_lists,
         to_device_inbox,
@@ -201,10 +201,10 @@ pub async fn start(parts: Parts) -> Result<Actors> {
 
 /// The key that signs events. It is created with the database, or derived from the seed in a seeded run. The same write records
 /// the server's name, since a database belongs to one server.
-async fn signing_key(parts: &Parts) -> Result<Ed25519KeyPair> {
-    let seed: [u8; 32] = parts.ids.bytes("signing key");
-    let name = parts.settings.server_name.to_string();
-    let known = parts
+async fn signing_key(parameters: &StartParameters) -> Result<Ed25519KeyPair> {
+    let seed: [u8; 32] = parameters.ids.bytes("signing key");
+    let name = parameters.settings.server_name.to_string();
+    let known = parameters
         .store
         .read(|db| {
             Ok::<_, Error>((
@@ -229,7 +229,7 @@ async fn signing_key(parts: &Parts) -> Result<Ed25519KeyPair> {
                 server_info::put(tx, "signing_key", &stored)?;
                 Ok::<_, Error>(())
             };
-            parts.store.write_always(write).await?;
+            parameters.store.write_always(write).await?;
             key
         }
     };

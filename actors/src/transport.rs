@@ -39,7 +39,7 @@ pub struct Transport {
 
 /// The answer of an appservice.
 #[derive(Debug)]
-pub struct Answer {
+pub struct ServiceResponse {
     /// The HTTP status.
     pub status: u16,
     /// The body, or its first bytes.
@@ -84,7 +84,7 @@ impl Transport {
         txn_id: i64,
         body: Bytes,
         clock: &Clock,
-    ) -> Result<Answer> {
+    ) -> Result<ServiceResponse> {
         let path = format!("/_matrix/app/v1/transactions/{txn_id}");
         let attempt = |path: String| {
             let request = self.request(service, Method::PUT, &path);
@@ -103,7 +103,7 @@ impl Transport {
         service: &Service,
         body: Bytes,
         clock: &Clock,
-    ) -> Result<Answer> {
+    ) -> Result<ServiceResponse> {
         let request = self.request(service, Method::POST, "/_matrix/app/v1/ping")?;
         status_and_excerpt(with_json(request, body), clock.sleep(PING)).await
     }
@@ -116,7 +116,7 @@ impl Transport {
         path: &str,
         body: Option<Bytes>,
         clock: &Clock,
-    ) -> Result<Answer> {
+    ) -> Result<ServiceResponse> {
         let attempt = |path: String| {
             let request = match &body {
                 Some(body) => self
@@ -132,13 +132,13 @@ impl Transport {
     // ANCHOR: under_either_path
     /// Try the present path, and the older path if the appservice does not know the present one. The path that worked is
     /// remembered for a while and tried first.
-    async fn under_either_path<A: Future<Output = Result<Answer>>>(
+    async fn under_either_path<A: Future<Output = Result<ServiceResponse>>>(
         &self,
         service: &Service,
         clock: &Clock,
         path: &str,
         attempt: impl Fn(String) -> A,
-    ) -> Result<Answer> {
+    ) -> Result<ServiceResponse> {
         let Some((endpoint, older)) = legacy_paths::older(path) else {
             return attempt(path.to_owned()).await;
         };
@@ -152,7 +152,8 @@ impl Transport {
             answer.legacy = is_older.then(|| older.clone());
             Ok::<_, crate::Error>(answer)
         };
-        let is_unknown = |answer: &Answer| legacy_paths::is_unknown(answer.status, &answer.body);
+        let is_unknown =
+            |answer: &ServiceResponse| legacy_paths::is_unknown(answer.status, &answer.body);
         let older_first = self
             .legacy
             .is_first(&service.id, endpoint, clock.monotonic());
@@ -191,7 +192,7 @@ impl Transport {
         (method, path): (&str, &str),
         body: Bytes,
         timeout: Duration,
-    ) -> Result<Answer> {
+    ) -> Result<ServiceResponse> {
         let method = Method::from_bytes(method.as_bytes())
             .map_err(|e| Refusal::ConnectionFailed(e.to_string()))?;
         let url = registration.endpoint(path).ok_or(Refusal::UrlNotSet)?;
@@ -215,7 +216,7 @@ impl Transport {
 async fn status_and_excerpt(
     request: RequestBuilder,
     too_late: impl Future<Output = ()>,
-) -> Result<Answer> {
+) -> Result<ServiceResponse> {
     let mut too_late = std::pin::pin!(too_late);
     let mut response = tokio::select! {
         biased;
@@ -228,7 +229,7 @@ async fn status_and_excerpt(
         (body, _) = read(&mut response, EXCERPT) => body,
         () = &mut too_late => String::new(),
     };
-    Ok(Answer {
+    Ok(ServiceResponse {
         status,
         body,
         legacy: None,
@@ -236,7 +237,7 @@ async fn status_and_excerpt(
 }
 
 /// Send the request and read the whole answer.
-async fn whole_answer(request: RequestBuilder) -> Result<Answer> {
+async fn whole_answer(request: RequestBuilder) -> Result<ServiceResponse> {
     let mut response = request.send().await.map_err(refusal)?;
     let (body, whole) = read(&mut response, ANSWER).await;
     if !whole {
@@ -244,7 +245,7 @@ async fn whole_answer(request: RequestBuilder) -> Result<Answer> {
             Refusal::ConnectionFailed("the answer is incomplete or too long".into()).into(),
         );
     }
-    Ok(Answer {
+    Ok(ServiceResponse {
         status: response.status().as_u16(),
         body,
         legacy: None,

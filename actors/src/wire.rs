@@ -33,15 +33,15 @@ pub enum Naming {
 
 /// A JSON object that is written key by key. Raw values keep their bytes.
 #[derive(Debug, Clone, Default)]
-pub struct Body {
+pub struct TransactionBody {
     naming: Naming,
     entries: Vec<(&'static str, String)>,
 }
 
-impl Body {
+impl TransactionBody {
     /// An empty object.
-    pub fn new(naming: Naming) -> Body {
-        Body {
+    pub fn new(naming: Naming) -> TransactionBody {
+        TransactionBody {
             naming,
             entries: Vec::new(),
         }
@@ -117,7 +117,7 @@ pub struct ToDeviceEvent {
 
 /// Device-list changes. (MSC3202)
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
-pub struct DeviceLists {
+pub struct TransactionDeviceLists {
     /// Users whose devices must be queried again.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub changed: Vec<String>,
@@ -150,7 +150,7 @@ pub struct Pending {
     /// To-device messages.
     pub to_device: Vec<ToDeviceEvent>,
     /// Device-list changes.
-    pub device_lists: DeviceLists,
+    pub device_lists: TransactionDeviceLists,
     /// Items of the proposals' own kinds, by kind.
     pub others: BTreeMap<String, Vec<OwedItem>>,
     /// Unclaimed one-time keys by algorithm, with an explicit zero where there are none.
@@ -186,7 +186,7 @@ pub struct Hooks {
     /// Which forms of a proposal's names are written.
     pub naming: Naming,
     /// Functions that add keys to a transaction.
-    pub transaction: Vec<fn(&Pending, &mut Body)>,
+    pub transaction: Vec<fn(&Pending, &mut TransactionBody)>,
     /// Registration keys that opt in to an experiment which is off.
     pub off: Vec<&'static str>,
     /// Functions that find another user's device which signs for a device.
@@ -230,10 +230,10 @@ mod tests {
             ),
         ];
         for (naming, expected) in cases {
-            let mut body = Body::new(naming);
+            let mut body = TransactionBody::new(naming);
             body.put_always("events", &[0; 0]);
             body.put(LISTS, &["a"]);
-            body.put(LISTS, &DeviceLists::default());
+            body.put(LISTS, &TransactionDeviceLists::default());
             assert_eq!(body.into_json(), expected);
         }
     }

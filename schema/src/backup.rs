@@ -130,7 +130,7 @@ pub fn to_empty(db: &mut Conn) -> Result<Option<(String, i64)>> {
 /// now.
 pub fn empty(db: &mut Conn, user_id: &str, version: i64, limit: i64) -> Result<i64> {
     use backup_versions as t;
-    let (gone, _) = delete_sessions(db, user_id, version, &Part::All, limit)?;
+    let (gone, _) = delete_sessions(db, user_id, version, &KeySelection::All, limit)?;
     if gone < limit {
         on!(db, |c| diesel::update(t::table.find((user_id, version)))
             .set((t::sessions.eq(0), t::bytes.eq(0)))
@@ -231,7 +231,7 @@ pub fn put_session(db: &mut Conn, row: &SessionRow) -> Result<()> {
 
 /// A selection of a version's keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Part<'a> {
+pub enum KeySelection<'a> {
     /// All keys.
     All,
     /// The keys of one room.
@@ -245,7 +245,7 @@ pub fn sessions(
     db: &mut Conn,
     user_id: &str,
     version: i64,
-    part: &Part<'_>,
+    part: &KeySelection<'_>,
 ) -> Result<Vec<(String, String, String)>> {
     use backup_sessions as t;
     let of_version = t::table
@@ -254,9 +254,9 @@ pub fn sessions(
         .order((t::room_id, t::session_id))
         .select((t::room_id, t::session_id, t::json));
     Ok(on!(db, |c| match part {
-        Part::All => of_version.load(c),
-        Part::Room(room) => of_version.filter(t::room_id.eq(room)).load(c),
-        Part::Session(room, session) => of_version
+        KeySelection::All => of_version.load(c),
+        KeySelection::Room(room) => of_version.filter(t::room_id.eq(room)).load(c),
+        KeySelection::Session(room, session) => of_version
             .filter(t::room_id.eq(room))
             .filter(t::session_id.eq(session))
             .load(c),
@@ -331,12 +331,12 @@ pub fn delete_sessions(
     db: &mut Conn,
     user_id: &str,
     version: i64,
-    part: &Part<'_>,
+    part: &KeySelection<'_>,
     limit: i64,
 ) -> Result<(i64, i64)> {
     use backup_sessions as t;
     match part {
-        Part::All => {
+        KeySelection::All => {
             let (mut gone, mut bytes) = (0, 0);
             while gone < limit
                 && let Some(room) = room_after(db, user_id, version, "")?
@@ -347,8 +347,8 @@ pub fn delete_sessions(
             }
             Ok((gone, bytes))
         }
-        Part::Room(room) => delete_in_room(db, user_id, version, room, limit),
-        Part::Session(room, session) => {
+        KeySelection::Room(room) => delete_in_room(db, user_id, version, room, limit),
+        KeySelection::Session(room, session) => {
             let sizes: Vec<i32> = on!(db, |c| diesel::delete(
                 t::table.find((user_id, version, room, session))
             )

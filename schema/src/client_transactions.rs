@@ -11,7 +11,7 @@ use crate::{Conn, Result, Tx};
 /// The response to a request with a transaction id.
 #[derive(Debug, Clone, PartialEq, Eq, Insertable)]
 #[diesel(table_name = client_transactions)]
-pub(crate) struct Answer {
+pub(crate) struct ClientTransaction {
     pub(crate) sender: String,
     pub(crate) scope: String,
     pub(crate) txn_id: String,
@@ -19,8 +19,8 @@ pub(crate) struct Answer {
     pub(crate) created_at: i64,
 }
 
-impl Deferrable for Answer {
-    fn insert_all(db: &mut Conn, rows: &[Answer]) -> Result<()> {
+impl Deferrable for ClientTransaction {
+    fn insert_all(db: &mut Conn, rows: &[ClientTransaction]) -> Result<()> {
         insert_all!(db, client_transactions::table, rows);
         Ok(())
     }
@@ -34,8 +34,15 @@ pub fn answered(
     scope: &str,
     txn_id: &str,
 ) -> Result<Option<String>> {
-    let is_it = |a: &&Answer| a.txn_id == txn_id && a.sender == sender && a.scope == scope;
-    if let Some(answer) = tx.batch.deferred.rows::<Answer>().iter().find(is_it) {
+    let is_it =
+        |a: &&ClientTransaction| a.txn_id == txn_id && a.sender == sender && a.scope == scope;
+    if let Some(answer) = tx
+        .batch
+        .deferred
+        .rows::<ClientTransaction>()
+        .iter()
+        .find(is_it)
+    {
         return Ok(Some(answer.response.clone()));
     }
     answer(tx.beside(), sender, scope, txn_id)
@@ -59,7 +66,7 @@ pub fn remember(
     response: &str,
     now: i64,
 ) {
-    tx.batch.deferred.rows().push(Answer {
+    tx.batch.deferred.rows().push(ClientTransaction {
         sender: sender.to_owned(),
         scope: scope.to_owned(),
         txn_id: txn_id.to_owned(),

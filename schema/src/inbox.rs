@@ -315,7 +315,7 @@ pub fn count_shared(db: &mut Conn) -> Result<i64> {
 
 /// A waiting message without its content.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable)]
-pub struct Waiting {
+pub struct WaitingMessage {
     /// Its position.
     pub position: i64,
     /// The recipient.
@@ -330,7 +330,12 @@ diesel::define_sql_function! {
 }
 
 /// A page of the unacknowledged messages to all devices, after a position and up to another. Used for back-fills.
-pub fn page(db: &mut Conn, after: Position, up_to: Position, limit: i64) -> Result<Vec<Waiting>> {
+pub fn page(
+    db: &mut Conn,
+    after: Position,
+    up_to: Position,
+    limit: i64,
+) -> Result<Vec<WaitingMessage>> {
     Ok(on!(db, |c| inbox::table
         .filter(inbox::position.gt(after.0))
         .filter(inbox::position.le(up_to.0))

@@ -19,7 +19,7 @@ const LONGEST: usize = 500;
 /// An item that is set aside.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
 #[diesel(table_name = set_aside)]
-pub struct Aside {
+pub struct SetAsideRow {
     /// The id of the appservice that is owed it.
     pub appservice_id: String,
     /// Its position.
@@ -35,7 +35,7 @@ pub struct Aside {
 /// Sets aside an item that waits.
 pub fn put(db: &mut Conn, item: &Owed, why: &str, now: i64) -> Result<()> {
     owed::set_aside(db, item)?;
-    let row = Aside {
+    let row = SetAsideRow {
         appservice_id: item.appservice_id.clone(),
         position: item.position,
         kind: item.kind.clone(),
@@ -68,11 +68,11 @@ pub fn count(db: &mut Conn, service: &ServiceId) -> Result<i64> {
 }
 
 /// The oldest items that are set aside for an appservice.
-pub fn oldest(db: &mut Conn, service: &ServiceId, limit: i64) -> Result<Vec<Aside>> {
+pub fn oldest(db: &mut Conn, service: &ServiceId, limit: i64) -> Result<Vec<SetAsideRow>> {
     Ok(on!(db, |c| set_aside::table
         .filter(set_aside::appservice_id.eq(service.as_str()))
         .order(set_aside::position)
         .limit(limit)
-        .select(Aside::as_select())
+        .select(SetAsideRow::as_select())
         .load(c))?)
 }

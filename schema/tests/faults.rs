@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use schema::faults::{Fault, Faults, Point};
-use schema::{Error, Options, Position, Store, scratch};
+use schema::{Error, Position, Store, StoreOptions, scratch};
 use serde_json::json;
 
 fn wait<T>(future: impl Future<Output = T>) -> T {
@@ -31,14 +31,14 @@ impl Script {
         }
     }
 
-    fn options(&self) -> Options {
+    fn options(&self) -> StoreOptions {
         let script = self.clone();
         let faults = Faults::chosen_by(move |point| {
             let mut left = script.0.lock().expect("no panic");
             left.pop_if(|(at, _)| *at == point)
                 .map_or(Fault::None, |(_, fault)| fault)
         });
-        Options {
+        StoreOptions {
             fatal: Arc::new(|why| panic!("{why}")),
             lock_wait: Duration::from_secs(5),
             faults,
@@ -204,7 +204,7 @@ fn a_reader_that_panics_at_a_slow_read_lets_the_others_end() {
     let url = format!("sqlite:{}", folder.path().join("db").display());
     let (panic, to_panic) = std::sync::mpsc::channel::<()>();
     let to_panic = Mutex::new(Some(to_panic));
-    let options = Options {
+    let options = StoreOptions {
         fatal: Arc::new(|_| {}),
         faults: Faults::chosen_by(move |point| {
             let first = (point == Point::ReadBegin)
@@ -216,7 +216,7 @@ fn a_reader_that_panics_at_a_slow_read_lets_the_others_end() {
             }
             Fault::None
         }),
-        ..Options::default()
+        ..StoreOptions::default()
     };
     let store = Store::open(&url, &options).expect("the store opens");
     let slow: Vec<_> = (0..2)
@@ -241,7 +241,7 @@ fn a_storage_thread_that_panics_ends_the_process() {
         let url = format!("sqlite:{}", folder.path().join("db").display());
         let (tell, told) = std::sync::mpsc::channel();
         let tell = Mutex::new(tell);
-        let options = Options {
+        let options = StoreOptions {
             fatal: Arc::new(move |why| {
                 let _ = tell.lock().expect("no panic").send(why.to_owned());
             }),
@@ -249,7 +249,7 @@ fn a_storage_thread_that_panics_ends_the_process() {
                 assert!(point != dies, "a bug in the storage");
                 Fault::None
             }),
-            ..Options::default()
+            ..StoreOptions::default()
         };
         let store = Store::open(&url, &options).expect("the store opens");
         wait(async {

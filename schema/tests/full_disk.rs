@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use schema::{Error, OpenError, Options, Store, scratch};
+use schema::{Error, OpenError, Store, StoreOptions, scratch};
 use serde_json::json;
 
 /// Names the folder of the small disk, in the process that has it.
@@ -75,12 +75,12 @@ fn has(store: &Store, key: String) -> bool {
 
 fn story(disk: &Path) {
     let url = format!("sqlite:{}", disk.join("db").display());
-    let options = Options {
+    let options = StoreOptions {
         fatal: std::sync::Arc::new(|why| {
             eprintln!("the process would end: {why}");
             std::process::abort();
         }),
-        ..Options::default()
+        ..StoreOptions::default()
     };
     let store = Store::open(&url, &options).expect("there is room at first");
     put(&store, "first".to_owned()).expect("room");

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use schema::{Error, OpenError, Options, Position, Result, Store, Tx, keys, scratch};
+use schema::{Error, OpenError, Position, Result, Store, StoreOptions, Tx, keys, scratch};
 use serde_json::json;
 
 fn open(folder: &tempfile::TempDir) -> Store {
-    Store::open(&url(folder), &Options::default()).expect("the store opens")
+    Store::open(&url(folder), &StoreOptions::default()).expect("the store opens")
 }
 
 fn url(folder: &tempfile::TempDir) -> String {
@@ -397,9 +397,9 @@ fn a_snapshot_does_not_move() {
 fn one_server_per_database() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = open(&folder);
-    let options = Options {
+    let options = StoreOptions {
         lock_wait: Duration::ZERO,
-        ..Options::default()
+        ..StoreOptions::default()
     };
     assert!(matches!(
         Store::open(&url(&folder), &options),
@@ -414,7 +414,7 @@ fn an_invalid_database_url_is_refused() {
     for url in ["", "mysql://x", "sqlite:", "db"] {
         assert!(
             matches!(
-                Store::open(url, &Options::default()),
+                Store::open(url, &StoreOptions::default()),
                 Err(OpenError::Url(_))
             ),
             "{url:?}"

@@ -31,7 +31,7 @@ pub enum Command {
     /// List the application services in the database, and what each is owed (while the server is stopped)
     Appservices(Serve),
     /// Delete an application service whose file is gone, with everything that it is owed (while the server is stopped)
-    ForgetAppservice(Forget),
+    ForgetAppservice(ForgetOptions),
     /// Check registration files against each other and the server's, and test whether their services answer correctly
     Doctor(Doctor),
 }
@@ -47,7 +47,7 @@ pub enum LogFormat {
 
 /// Options of the log, which is written to standard error.
 #[derive(Debug, Clone, Args)]
-pub struct Log {
+pub struct LogOptions {
     /// The filter, such as `info` or `actors=debug,warn`
     #[arg(
         long,
@@ -100,7 +100,7 @@ pub struct Dev {
     pub allow_host: Vec<String>,
     /// The log.
     #[command(flatten)]
-    pub log: Log,
+    pub log: LogOptions,
 }
 
 /// The options of a long-lived server.
@@ -123,7 +123,7 @@ pub struct AddUser {
 
 /// Options of `forget-appservice`.
 #[derive(Debug, Args)]
-pub struct Forget {
+pub struct ForgetOptions {
     /// The configuration file of the server, which must be stopped
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,

@@ -72,7 +72,7 @@ pub struct Config {
     pub claim_limit: Limit,
     /// Logs.
     #[serde(default)]
-    pub log: Log,
+    pub log: LogSettings,
 }
 
 /// A limit, or none.
@@ -102,7 +102,7 @@ impl Limit {
 /// Settings of the log.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Log {
+pub struct LogSettings {
     /// The filter, in the syntax of `tracing-subscriber`.
     #[serde(default = "default_filter")]
     pub filter: String,
@@ -111,9 +111,9 @@ pub struct Log {
     pub format: String,
 }
 
-impl Default for Log {
+impl Default for LogSettings {
     fn default() -> Self {
-        Log {
+        LogSettings {
             filter: default_filter(),
             format: default_format(),
         }

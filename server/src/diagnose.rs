@@ -9,7 +9,7 @@ use ruma::OwnedServerName;
 
 use crate::cli::Doctor;
 use crate::config::Config;
-use crate::doctor::{Context, RegistrationFile, Report, examine, frameworks};
+use crate::doctor::{ExaminationContext, RegistrationFile, Report, examine, frameworks};
 use crate::mscs;
 use crate::options::text;
 
@@ -26,7 +26,7 @@ pub(crate) async fn diagnose(doctor: Doctor) -> Result<(), String> {
         OwnedServerName::try_from(name.as_str())
             .map_err(|e| format!("server name {name:?}: {e}"))?;
     }
-    let context = Context {
+    let context = ExaminationContext {
         server_name,
         neighbours: folder.map_or(Ok(Vec::new()), |folder| neighbours(&folder, &doctor.files))?,
         framework: doctor.framework.as_deref().and_then(frameworks::named),

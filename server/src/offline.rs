@@ -5,12 +5,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use actors::accounts::{Register, Registrant};
-use actors::appservices::rules::{Known, Plan};
+use actors::appservices::rules::{Plan, StoredRegistrations};
 use actors::services::Registration;
 use actors::{Actors, appservices, ask};
 use schema::ServiceId;
 
-use crate::cli::{AddUser, Forget};
+use crate::cli::{AddUser, ForgetOptions};
 use crate::options::{configured, make_database, text};
 
 /// How many rows that were set aside are printed for each service.
@@ -62,7 +62,7 @@ fn read_password() -> Result<String, String> {
 }
 
 /// What the next start would do: the stored services, and the changes from the folder as it is now.
-async fn planned(actors: &Actors, config: &Path) -> Result<(Known, Plan), String> {
+async fn planned(actors: &Actors, config: &Path) -> Result<(StoredRegistrations, Plan), String> {
     let (_, options) = configured(config)?;
     let known = actors.env.store.read(appservices::known).await;
     let known = known.map_err(text)?;
@@ -136,7 +136,7 @@ pub(crate) async fn list_appservices(path: std::path::PathBuf) -> Result<(), Str
 }
 
 /// Delete a service whose file is gone, with everything that it is owed.
-pub(crate) async fn forget_appservice(forget: Forget) -> Result<(), String> {
+pub(crate) async fn forget_appservice(forget: ForgetOptions) -> Result<(), String> {
     let actors = offline(&forget.config).await?;
     let id = ServiceId::from(forget.id.as_str());
     let (known, plan) = planned(&actors, &forget.config).await?;

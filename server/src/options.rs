@@ -80,9 +80,9 @@ pub(crate) fn options(settings: Settings, database: String) -> Options {
         trace: 0,
         door: Door::default(),
         dev: false,
-        lock_wait: schema::Options::default().lock_wait,
+        lock_wait: schema::StoreOptions::default().lock_wait,
         faults: schema::faults::Faults::default(),
-        actor_faults: actors::runtime::faults::Faults::default(),
+        actor_faults: actors::runtime::faults::DeliveryFaults::default(),
         fatal: Arc::new(|why| {
             tracing::error!(why, "the process ends; restarting it loses nothing");
             eprintln!("understudy: {why}");

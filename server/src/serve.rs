@@ -8,7 +8,7 @@ use std::time::Duration;
 use actix_web::dev::ServerHandle;
 use actix_web::{App as HttpApp, HttpRequest, HttpServer, web};
 use actors::runtime::trace::Trace;
-use actors::start::Parts;
+use actors::start::StartParameters;
 use actors::wire::Hooks;
 use actors::{Actors, Clock, Ids, Settings};
 use schema::{OpenError, Store};
@@ -54,7 +54,7 @@ pub struct Options {
     /// Which faults of the storage a test injects.
     pub faults: schema::faults::Faults,
     /// Which faults of the actors a test injects.
-    pub actor_faults: actors::runtime::faults::Faults,
+    pub actor_faults: actors::runtime::faults::DeliveryFaults,
     /// Called when the process must end, because it can no longer guarantee what it has answered.
     pub fatal: Arc<dyn Fn(&str) + Send + Sync>,
 }
@@ -76,12 +76,12 @@ pub enum StartError {
 impl Options {
     /// Open the database and start the actors.
     pub(crate) async fn start_actors(&self) -> Result<Actors, StartError> {
-        let store_options = schema::Options {
+        let store_options = schema::StoreOptions {
             fatal: Arc::clone(&self.fatal),
             lock_wait: self.lock_wait,
             faults: self.faults.clone(),
         };
-        let parts = Parts {
+        let parameters = StartParameters {
             store: Store::open(&self.database, &store_options)?,
             clock: self.clock.clone(),
             ids: self.ids.clone(),
@@ -93,7 +93,7 @@ impl Options {
             appservices: self.appservices.clone(),
             fatal: Arc::clone(&self.fatal),
         };
-        Ok(actors::start(parts).await?)
+        Ok(actors::start(parameters).await?)
     }
 }
 

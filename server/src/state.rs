@@ -29,12 +29,12 @@ pub struct App {
 
 /// A change of the number of requests in progress, undone when dropped: +1 while a request runs, -1 while it waits in
 /// `App::outside`.
-pub struct Place {
+pub struct RequestSlot {
     inner: Arc<Inner>,
     is_taken: bool,
 }
 
-impl Drop for Place {
+impl Drop for RequestSlot {
     fn drop(&mut self) {
         if self.is_taken {
             self.inner.inside.fetch_sub(1, Ordering::AcqRel);
@@ -60,8 +60,8 @@ impl App {
     }
 
     /// Count a request; `None` when [`DOOR`] requests are in progress.
-    pub(crate) fn enter(&self) -> Option<Place> {
-        let place = Place {
+    pub(crate) fn enter(&self) -> Option<RequestSlot> {
+        let place = RequestSlot {
             inner: Arc::clone(&self.inner),
             is_taken: true,
         };
@@ -69,9 +69,9 @@ impl App {
     }
 
     /// Stop counting a request while it waits.
-    pub(crate) fn wait_outside(&self) -> Place {
+    pub(crate) fn wait_outside(&self) -> RequestSlot {
         self.inner.inside.fetch_sub(1, Ordering::AcqRel);
-        Place {
+        RequestSlot {
             inner: Arc::clone(&self.inner),
             is_taken: false,
         }

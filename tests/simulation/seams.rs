@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use actors::appservices::{RetryNow, Status};
-use actors::runtime::faults::{Fault, Point};
+use actors::runtime::faults::{DeliveryFault, DeliveryPoint};
 use serde_json::{Value, json};
 use tests::person::segment;
 
@@ -15,12 +15,12 @@ impl World {
     /// Arm a fault: the process will end around a request to a service, or a hint will be lost.
     pub(crate) fn seam(&mut self, step: Step) {
         let (point, fault) = [
-            (Point::BeforeRequest, Fault::End),
-            (Point::AfterAnswer, Fault::End),
-            (Point::BeforeRecord, Fault::End),
-            (Point::AfterRecord, Fault::End),
-            (Point::SenderHint, Fault::Lose),
-            (Point::LogHint, Fault::Lose),
+            (DeliveryPoint::BeforeRequest, DeliveryFault::End),
+            (DeliveryPoint::AfterAnswer, DeliveryFault::End),
+            (DeliveryPoint::BeforeRecord, DeliveryFault::End),
+            (DeliveryPoint::AfterRecord, DeliveryFault::End),
+            (DeliveryPoint::SenderHint, DeliveryFault::Lose),
+            (DeliveryPoint::LogHint, DeliveryFault::Lose),
         ][usize::from(step.a) % 6];
         let after = u32::from(step.b % 4);
         self.say(format!(

@@ -49,7 +49,7 @@ pub(crate) struct Armed {
 pub(crate) struct Trouble {
     armed: Arc<Mutex<Option<Armed>>>,
     /// A fault that will happen in the actors: the point, the fault, and how often the point is passed before.
-    armed_actor: Arc<Mutex<Option<(actor::Point, actor::Fault, u32)>>>,
+    armed_actor: Arc<Mutex<Option<(actor::DeliveryPoint, actor::DeliveryFault, u32)>>>,
     /// How many hints were lost.
     lost: Arc<Mutex<u32>>,
     /// The process has ended at a point of an actor, so the storage must stop as well.
@@ -76,21 +76,24 @@ impl Trouble {
         }
     }
 
-    pub(crate) fn arm_actor(&self, armed: Option<(actor::Point, actor::Fault, u32)>) {
+    pub(crate) fn arm_actor(
+        &self,
+        armed: Option<(actor::DeliveryPoint, actor::DeliveryFault, u32)>,
+    ) {
         *self.armed_actor.lock().expect("not poisoned") = armed;
     }
 
-    fn at_actor(&self, point: actor::Point) -> actor::Fault {
+    fn at_actor(&self, point: actor::DeliveryPoint) -> actor::DeliveryFault {
         let mut armed = self.armed_actor.lock().expect("not poisoned");
         match armed.as_mut() {
             Some((at, _, after)) if *at == point && *after > 0 => *after -= 1,
             Some((at, fault, _)) if *at == point => {
                 let fault = *fault;
                 *armed = None;
-                if fault == actor::Fault::Lose {
+                if fault == actor::DeliveryFault::Lose {
                     *self.lost.lock().expect("not poisoned") += 1;
                 }
-                if fault == actor::Fault::End {
+                if fault == actor::DeliveryFault::End {
                     *self.last.lock().expect("not poisoned") =
                         Some((Point::AfterCommit, Fault::End));
                     self.ended.store(true, Ordering::Release);
@@ -100,7 +103,7 @@ impl Trouble {
             }
             _ => {}
         }
-        actor::Fault::None
+        actor::DeliveryFault::None
     }
 
     pub(crate) fn fired(&self) -> u32 {
@@ -255,7 +258,7 @@ impl Server {
             dev: true,
             lock_wait: Duration::from_secs(10),
             faults: Faults::chosen_by(move |point| at.at(point)),
-            actor_faults: actor::Faults::chosen_by(move |point| at_actor.at_actor(point)),
+            actor_faults: actor::DeliveryFaults::chosen_by(move |point| at_actor.at_actor(point)),
             // Replaced at each start.
             fatal: Arc::new(|_| {}),
         };

@@ -95,7 +95,7 @@ impl Stage {
             dev: true,
             lock_wait: Duration::from_secs(10),
             faults: schema::faults::Faults::default(),
-            actor_faults: actors::runtime::faults::Faults::default(),
+            actor_faults: actors::runtime::faults::DeliveryFaults::default(),
             fatal: Arc::new(|why| panic!("{why}")),
         };
         change(&mut options);

@@ -29,7 +29,8 @@ async fn back_up(alice: &Person, rooms: &[usize]) {
 /// How many sessions of a version are stored, whether the version is deleted or not.
 async fn stored_sessions(stage: &Stage, user: &str, version: i64) -> usize {
     let (store, user) = (&stage.app().actors.env.store, user.to_owned());
-    let sessions = store.read(move |db| backup::sessions(db, &user, version, &backup::Part::All));
+    let sessions =
+        store.read(move |db| backup::sessions(db, &user, version, &backup::KeySelection::All));
     sessions.await.expect("the sessions").len()
 }
 

@@ -6,7 +6,9 @@ use std::time::Duration;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use serde_json::{Value, json};
 use tests::Stage;
-use understudy::doctor::{Context, Finding, RegistrationFile, Report, examine, frameworks};
+use understudy::doctor::{
+    ExaminationContext, Finding, RegistrationFile, Report, examine, frameworks,
+};
 
 const HS_TOKEN: &str = "irc-hs-token-0123456789";
 
@@ -62,7 +64,12 @@ fn registration(url: &str) -> RegistrationFile {
 }
 
 async fn visited(url: &str, timeout: Duration) -> Vec<Finding> {
-    examine(vec![registration(url)], Context::default(), Some(timeout)).await
+    examine(
+        vec![registration(url)],
+        ExaminationContext::default(),
+        Some(timeout),
+    )
+    .await
 }
 
 fn codes(findings: &[Finding]) -> Vec<&str> {
@@ -142,7 +149,7 @@ async fn the_doctor_changes_nothing_in_a_healthy_service() {
     };
     examine(
         vec![file],
-        Context::default(),
+        ExaminationContext::default(),
         Some(Duration::from_secs(20)),
     )
     .await;
@@ -215,11 +222,11 @@ fn file(name: &str, text: &str) -> RegistrationFile {
 
 #[actix_web::test]
 async fn what_the_doctor_prints() {
-    let context = Context {
+    let context = ExaminationContext {
         server_name: Some("example.org".to_owned()),
         framework: frameworks::named("matrix-bot-sdk"),
         known_keys: understudy::mscs::registration_keys(),
-        ..Context::default()
+        ..ExaminationContext::default()
     };
     let good = GOOD.replace("http://127.0.0.1:29300", &service(healthy));
     let registrations = vec![file("irc.yaml", &good), file("hook.yaml", BAD)];
@@ -306,10 +313,10 @@ async fn the_example_registration_is_clean() {
         env!("CARGO_MANIFEST_DIR"),
         "/../docker/registration.example.yaml"
     );
-    let context = Context {
+    let context = ExaminationContext {
         server_name: Some("example.org".to_owned()),
         known_keys: understudy::mscs::registration_keys(),
-        ..Context::default()
+        ..ExaminationContext::default()
     };
     let report =
         Report::new(examine(vec![RegistrationFile::read(path.as_ref())], context, None).await);

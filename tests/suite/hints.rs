@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use actors::appservices::{Reload, RetryNow, Status};
 use actors::ask;
-use actors::runtime::faults::{Fault, Faults, Point};
+use actors::runtime::faults::{DeliveryFault, DeliveryFaults, DeliveryPoint};
 use futures_util::future::join_all;
 use schema::{ServiceId, Tx, back_fill, device_log};
 use serde_json::{Value, json};
@@ -15,18 +15,18 @@ use tests::transcript::Log;
 use tests::{Bridge, Person, Stage, TO_DEVICE, numbers};
 
 /// A stage on which hints are lost at a point while the flag is set.
-async fn losing(point: Point) -> (Stage, Arc<AtomicBool>) {
+async fn losing(point: DeliveryPoint) -> (Stage, Arc<AtomicBool>) {
     let lost = Arc::new(AtomicBool::new(false));
     let on = Arc::clone(&lost);
     let choose = move |at| {
         if at == point && on.load(Ordering::Relaxed) {
-            Fault::Lose
+            DeliveryFault::Lose
         } else {
-            Fault::None
+            DeliveryFault::None
         }
     };
     let stage = Stage::with(&understudy::mscs::by_default(), |options| {
-        options.actor_faults = Faults::chosen_by(choose);
+        options.actor_faults = DeliveryFaults::chosen_by(choose);
     })
     .await;
     (stage, lost)
@@ -34,7 +34,7 @@ async fn losing(point: Point) -> (Stage, Arc<AtomicBool>) {
 
 #[actix_web::test]
 async fn a_lost_hint_to_a_sender_is_repeated_by_the_next_commit() {
-    let (stage, lost) = losing(Point::SenderHint).await;
+    let (stage, lost) = losing(DeliveryPoint::SenderHint).await;
     let alice = stage.person("alice", "LAPTOP").await;
     let irc = stage.bridge("irc").await;
     irc.ghost_with_device("bob", "GHOST").await;
@@ -55,7 +55,7 @@ async fn a_lost_hint_to_a_sender_is_repeated_by_the_next_commit() {
 
 #[actix_web::test]
 async fn a_lost_hint_of_the_device_list_log_is_repeated_by_the_next_commit() {
-    let (stage, lost) = losing(Point::LogHint).await;
+    let (stage, lost) = losing(DeliveryPoint::LogHint).await;
     let alice = stage.person("alice", "LAPTOP").await;
     let device_lists = stage.app().actors.env.store.clone();
     stage.quiet().await;
@@ -105,7 +105,7 @@ async fn five_messages_cause_one_look(stage: &Stage, alice: &Person, irc: &Bridg
 
 #[actix_web::test]
 async fn what_an_open_line_of_the_log_holds_back_is_not_looked_for() {
-    let (stage, lost) = losing(Point::LogHint).await;
+    let (stage, lost) = losing(DeliveryPoint::LogHint).await;
     let alice = stage.person("alice", "LAPTOP").await;
     let irc = stage.bridge("irc").await;
     irc.ghost_with_device("bob", "GHOST").await;

@@ -113,9 +113,9 @@ fn actor_headers_state_what_the_actor_owns_and_promises() {
                 wrong.push(format!("{file}: its header has no {heading}"));
             }
         }
-        if !text.contains("self.life.watch(ctx") {
+        if !text.contains("self.watchdog.watch(ctx") {
             wrong.push(format!(
-                "{file}: it is not supervised; see actors/src/runtime/life.rs"
+                "{file}: it is not supervised; see actors/src/runtime/watchdog.rs"
             ));
         }
     }

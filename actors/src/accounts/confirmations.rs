@@ -14,7 +14,7 @@ use ruma::UserId;
 use schema::accounts;
 use sha2::{Digest, Sha256};
 
-use super::messages::{Auth, Registered, Stage};
+use super::messages::{AuthData, AuthStage, Registered};
 use super::passwords::Passwords;
 use super::rules;
 use crate::runtime::error::Challenge;
@@ -130,9 +130,9 @@ impl OpenSessions {
 }
 
 /// A hash that is equal for a repeated request: of the request and the password that it was confirmed with.
-fn fingerprint(auth: &Auth) -> String {
+fn fingerprint(auth: &AuthData) -> String {
     let confirmed = match &auth.stage {
-        Stage::Password { user, password } => (user.as_str(), password.reveal()),
+        AuthStage::Password { user, password } => (user.as_str(), password.reveal()),
         _ => ("", ""),
     };
     let parts = [auth.request.reveal(), confirmed.0, confirmed.1];
@@ -169,7 +169,7 @@ impl Confirmations {
         &self,
         user: &UserId,
         operation: &str,
-        auth: Option<Auth>,
+        auth: Option<AuthData>,
     ) -> Result<()> {
         let (purpose, flow) = (Purpose::of_user(user, operation), "m.login.password");
         let session = self.session(&purpose, flow, auth.as_ref())?;
@@ -181,8 +181,8 @@ impl Confirmations {
             return Ok(());
         }
         let failed = match auth.stage {
-            Stage::Poll => return Err(self.challenge(purpose, flow, session, None)),
-            Stage::Password {
+            AuthStage::Poll => return Err(self.challenge(purpose, flow, session, None)),
+            AuthStage::Password {
                 user: typed,
                 password,
             } => {
@@ -193,21 +193,21 @@ impl Confirmations {
                     Some("wrong user or password")
                 }
             }
-            Stage::ThirdPartyPassword => Some(THIRD_PARTY),
-            Stage::Dummy | Stage::Other => Some(IN_NO_FLOW),
+            AuthStage::ThirdPartyPassword => Some(THIRD_PARTY),
+            AuthStage::Dummy | AuthStage::Other => Some(IN_NO_FLOW),
         };
         self.settle(purpose, flow, session, fingerprint, failed)
     }
 
     /// Succeed if `auth` completes `m.login.dummy`: for a caller without an account, the second of two requests.
-    pub(super) fn by_dummy(&self, purpose: Purpose, auth: Option<&Auth>) -> Result<()> {
+    pub(super) fn by_dummy(&self, purpose: Purpose, auth: Option<&AuthData>) -> Result<()> {
         let flow = "m.login.dummy";
         let session = self.session(&purpose, flow, auth)?;
         let failed = match auth.map(|auth| &auth.stage) {
-            None | Some(Stage::Poll) => {
+            None | Some(AuthStage::Poll) => {
                 return Err(self.challenge(purpose, flow, session, None));
             }
-            Some(Stage::Dummy) => None,
+            Some(AuthStage::Dummy) => None,
             Some(_) => Some(IN_NO_FLOW),
         };
         let fingerprint = auth.map(fingerprint).unwrap_or_default();
@@ -215,7 +215,7 @@ impl Confirmations {
     }
 
     /// The earlier answer to the same registration in this session, which may have been lost.
-    pub(super) fn registered(&self, auth: Option<&Auth>) -> Option<Registered> {
+    pub(super) fn registered(&self, auth: Option<&AuthData>) -> Option<Registered> {
         let (auth, now) = (auth?, self.env.clock.monotonic());
         let purpose = Purpose::registration("");
         let mut sessions = self.sessions.borrow_mut();
@@ -252,7 +252,7 @@ impl Confirmations {
         &self,
         purpose: &Purpose,
         flow: &'static str,
-        auth: Option<&Auth>,
+        auth: Option<&AuthData>,
     ) -> Result<Option<String>> {
         let Some(id) = auth.and_then(|auth| auth.session.clone()) else {
             return Ok(None);

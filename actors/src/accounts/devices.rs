@@ -11,7 +11,7 @@ use super::account_data::forget_owed;
 use super::messages::{ChangePassword, Confirm, Deactivate, DeleteDevices, PutDevice};
 use super::{Accounts, DeviceChanges, rules};
 use crate::key_store::empty_backups;
-use crate::runtime::known::Gone;
+use crate::runtime::identity_cache::Gone;
 use crate::services::{CarriesInterests, authorities};
 use crate::{Refusal, Result, guarded};
 
@@ -229,7 +229,7 @@ impl Handler<Deactivate> for Accounts {
             });
             let changed = write.await?;
             empty_backups(&env);
-            env.known.forget(&Gone {
+            env.identities.forget(&Gone {
                 users: BTreeSet::from([who.user.clone()]),
                 ..Gone::default()
             });

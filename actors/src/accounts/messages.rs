@@ -15,12 +15,12 @@ pub use super::rules::push_rules::PushRuleChange;
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#user-interactive-authentication-api
 #[derive(Debug, Clone, Serialize)]
-pub struct Auth {
+pub struct AuthData {
     /// The session from an earlier 401 answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
     /// The stage.
-    pub stage: Stage,
+    pub stage: AuthStage,
     /// The rest of the request, in a fixed order of keys; a repeated request is recognised by it.
     #[serde(skip)]
     pub request: Secret,
@@ -28,7 +28,7 @@ pub struct Auth {
 
 /// A stage of user-interactive authentication.
 #[derive(Debug, Clone, Serialize)]
-pub enum Stage {
+pub enum AuthStage {
     /// No stage: the client asks for the state of its session.
     Poll,
     /// `m.login.dummy`
@@ -59,7 +59,7 @@ pub struct Confirm {
     pub operation: String,
     /// The `auth` of the request.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub auth: Option<Auth>,
+    pub auth: Option<AuthData>,
 }
 
 /// A device with its new access token.
@@ -89,7 +89,7 @@ pub enum Registrant {
     Person {
         /// The `auth` of the request.
         #[serde(skip_serializing_if = "Option::is_none")]
-        auth: Option<Auth>,
+        auth: Option<AuthData>,
         /// The new password.
         #[serde(skip_serializing_if = "Option::is_none")]
         password: Option<Secret>,
@@ -219,7 +219,7 @@ pub struct DeleteDevices {
     pub devices: Vec<OwnedDeviceId>,
     /// The `auth` of the request.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub auth: Option<Auth>,
+    pub auth: Option<AuthData>,
 }
 
 /// Change the password, confirmed with the old one; if asked for, delete all other devices. ([spec])
@@ -236,7 +236,7 @@ pub struct ChangePassword {
     pub logout_devices: bool,
     /// The `auth` of the request.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub auth: Option<Auth>,
+    pub auth: Option<AuthData>,
 }
 
 /// Deactivate the account, confirmed with the password: devices, profile, account data, cross-signing keys and backups are
@@ -254,7 +254,7 @@ pub struct Deactivate {
     pub erase: bool,
     /// The `auth` of the request.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub auth: Option<Auth>,
+    pub auth: Option<AuthData>,
 }
 
 /// Set or remove one field of a profile. ([spec])

@@ -38,10 +38,10 @@ use schema::sessions::GoneDevice;
 use schema::{Position, Tx, client_transactions, memberships};
 
 use crate::device_lists::KeysChanged;
-use crate::runtime::life::Life;
+use crate::runtime::watchdog::Watchdog;
 use crate::{Env, Error, Result, tell};
 
-use crate::runtime::known::Gone;
+use crate::runtime::identity_cache::Gone;
 use confirmations::Confirmations;
 use passwords::Passwords;
 
@@ -63,7 +63,7 @@ pub struct Accounts {
     passwords: Passwords,
     confirmations: Confirmations,
     after: AfterCommit,
-    life: Life,
+    watchdog: Watchdog,
 }
 
 impl Accounts {
@@ -78,7 +78,7 @@ impl Accounts {
                 keys_changed,
             },
             env,
-            life: Life::default(),
+            watchdog: Watchdog::default(),
         }
     }
 
@@ -92,7 +92,7 @@ impl Actor for Accounts {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        self.life.watch(ctx, &self.env, "accounts");
+        self.watchdog.watch(ctx, &self.env, "accounts");
         ctx.set_mailbox_capacity(4096);
         self.prune_later(ctx);
     }
@@ -167,7 +167,7 @@ impl AfterCommit {
             ..Gone::default()
         };
         if gone != Gone::default() {
-            self.env.known.forget(&gone);
+            self.env.identities.forget(&gone);
         }
         if let Some(position) = changed.listed {
             let fact = KeysChanged {

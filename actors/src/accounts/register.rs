@@ -10,7 +10,7 @@ use schema::sessions::Maker;
 
 use super::confirmations::{Confirmations, Purpose};
 use super::log_in::NewSession;
-use super::messages::{Auth, Available, Register, Registered, Registrant};
+use super::messages::{AuthData, Available, Register, Registered, Registrant};
 use super::passwords::Passwords;
 use super::rules::push_rules;
 use super::{Accounts, DeviceChanges, account_data, queries, rules};
@@ -89,7 +89,7 @@ impl Handler<Available> for Accounts {
 async fn answered(
     env: &Env,
     confirmations: &Confirmations,
-    auth: Option<&Auth>,
+    auth: Option<&AuthData>,
 ) -> Result<Option<Registered>> {
     let Some(before) = confirmations.registered(auth) else {
         return Ok(None);
@@ -107,7 +107,7 @@ async fn confirmed(
     confirmations: &Confirmations,
     username: Option<&str>,
     purpose: Purpose,
-    auth: Option<&Auth>,
+    auth: Option<&AuthData>,
 ) -> Result<()> {
     if !env.settings.open_registration {
         return Err(Refusal::Forbidden("registration is closed".into()).into());

@@ -20,7 +20,7 @@ pub fn seen(actors: &Actors, who: &Identity, ip: Option<&str>) {
         return;
     };
     if env
-        .known
+        .identities
         .is_seen_again(&who.user, device, env.clock.monotonic(), EVERY)
     {
         let seen = DeviceSeen {

@@ -32,8 +32,8 @@ use futures_util::{StreamExt, stream};
 use schema::ServiceId;
 use tokio::sync::oneshot;
 
-use crate::runtime::life::Life;
 use crate::runtime::trace::Busy;
+use crate::runtime::watchdog::Watchdog;
 use crate::services::{CarriesInterests, Interests, Service};
 use crate::transport::Transport;
 use crate::{Address, Env, Result, ask_as};
@@ -51,7 +51,7 @@ pub struct AppserviceQueries {
     joined: BTreeMap<AskedService, Vec<oneshot::Sender<Delivered>>>,
     /// The number of requests under way to each appservice; those with none have no entry.
     under_way: BTreeMap<ServiceId, usize>,
-    life: Life,
+    watchdog: Watchdog,
 }
 
 /// Send a question to an appservice on behalf of a request, and wait for the answer.
@@ -120,7 +120,7 @@ impl AppserviceQueries {
             memory: AnswerCache::default(),
             joined: BTreeMap::new(),
             under_way: BTreeMap::new(),
-            life: Life::default(),
+            watchdog: Watchdog::default(),
         }
     }
 
@@ -199,7 +199,7 @@ impl Actor for AppserviceQueries {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        self.life.watch(ctx, &self.env, "appservice_queries");
+        self.watchdog.watch(ctx, &self.env, "appservice_queries");
         ctx.set_mailbox_capacity(4096);
     }
 }

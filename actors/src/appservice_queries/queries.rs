@@ -35,7 +35,10 @@ pub async fn unknown_users<'a>(
         return Ok(Vec::new());
     }
     let mut open: BTreeMap<OwnedUserId, Vec<ServiceId>> = BTreeMap::new();
-    for user in users.into_iter().filter(|user| !env.known.has_user(user)) {
+    for user in users
+        .into_iter()
+        .filter(|user| !env.identities.has_user(user))
+    {
         let services = rules::to_ask_about_user(&interests, asker, user);
         if !services.is_empty() {
             open.insert(user.to_owned(), services);
@@ -44,7 +47,7 @@ pub async fn unknown_users<'a>(
     if open.is_empty() {
         return Ok(Vec::new());
     }
-    let before = env.known.before();
+    let before = env.identities.before();
     let names: Vec<String> = open.keys().map(ToString::to_string).collect();
     let known = env
         .store
@@ -53,7 +56,7 @@ pub async fn unknown_users<'a>(
     open.retain(|user, _| {
         let deactivated = known.get(user.as_str());
         if deactivated == Some(&false) {
-            env.known.learn_user(before, user);
+            env.identities.learn_user(before, user);
         }
         deactivated.is_none()
     });

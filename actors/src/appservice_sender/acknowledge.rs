@@ -8,9 +8,9 @@ use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use schema::transactions::Frozen;
 use schema::{Position, Tx};
 
-use super::{AppserviceSender, RETRY_AFTER, State, freeze, wanted};
+use super::{AppserviceSender, RETRY_AFTER, SenderState, freeze, wanted};
 use crate::Error;
-use crate::runtime::faults::Point;
+use crate::runtime::faults::DeliveryPoint;
 use crate::to_device_inbox::Acknowledged;
 
 impl AppserviceSender {
@@ -23,14 +23,14 @@ impl AppserviceSender {
         self.last_error = None;
         self.acknowledged += 1;
         let waits = std::mem::take(&mut self.hinted) != Position::START || self.more;
-        self.state = State::Acknowledging(Arc::clone(&frozen));
+        self.state = SenderState::Acknowledging(Arc::clone(&frozen));
         let (env, service, paused) = (self.env.clone(), Arc::clone(&self.service), self.paused);
         let (ephemeral, counts_alone) =
             (self.ephemeral.clone(), std::mem::take(&mut self.counts_due));
         let is_first = !paused && std::mem::take(&mut self.is_first);
         let busy = env.trace.busy();
         let write = async move {
-            env.faults.pass(Point::BeforeRecord).await;
+            env.faults.pass(DeliveryPoint::BeforeRecord).await;
             let mut then = if paused {
                 None
             } else {
@@ -52,7 +52,7 @@ impl AppserviceSender {
                 };
                 match found {
                     Ok((first, found)) => {
-                        env.faults.pass(Point::AfterRecord).await;
+                        env.faults.pass(DeliveryPoint::AfterRecord).await;
                         if let Some(from) = first {
                             env.wake.acknowledged(Acknowledged {
                                 service: id,
@@ -78,7 +78,7 @@ impl AppserviceSender {
             }
         };
         ctx.spawn(write.into_actor(self).map(move |found, this, ctx| {
-            this.state = State::Idle;
+            this.state = SenderState::Idle;
             match found {
                 Some(found) => this.found(found, ctx),
                 None => {

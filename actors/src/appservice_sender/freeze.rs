@@ -19,7 +19,7 @@ use super::rules;
 use crate::Result;
 use crate::dialects::{Dialects, Topic};
 use crate::services::{CarriesInterests, Service};
-use crate::wire::{Body, Hooks, Name, Pending};
+use crate::wire::{Hooks, Name, Pending, TransactionBody};
 
 /// Typing, receipts and presence: under the stable name for registrations with the stable flag, under the older name for those
 /// with the older flag. (MSC2409)
@@ -59,12 +59,12 @@ pub(super) enum Next {
 pub(super) struct Found {
     pub(super) next: Next,
     pub(super) looked: Position,
-    pub(super) held: Option<Held>,
+    pub(super) held: Option<HeldBy>,
 }
 
 /// What holds items back. Its end wakes the sender.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Held {
+pub(super) enum HeldBy {
     /// This line of the device-list log, until the pass has read it.
     Line(Position),
     /// The back-fill of the appservice.
@@ -74,7 +74,7 @@ pub(super) enum Held {
 /// The result of composing a transaction.
 enum Composed {
     /// This body, which covers everything up to the position.
-    Body(Position, Body),
+    Body(Position, TransactionBody),
     /// Only counts.
     OnlyCounts,
     /// Nothing.
@@ -103,13 +103,13 @@ pub(super) fn next(tx: &mut Tx<'_>, service: &Service, wanted: &Parameters) -> R
     }
     // Older messages go first; the end of the back-fill wakes this sender.
     if back_fill::get(tx, &service.id)?.is_some() {
-        return not_looked(Next::Nothing, Some(Held::BackFill));
+        return not_looked(Next::Nothing, Some(HeldBy::BackFill));
     }
     // A leave and its `left` travel together: look at nothing above an open line that concerns this appservice.
     let (newest, interests) = (tx.head(), tx.interests());
     let line = held::held_by(tx, &interests, service, newest)?;
     let head = OpenLine::settled_up_to(line, newest);
-    let held = line.map(|line| Held::Line(line.position));
+    let held = line.map(|line| HeldBy::Line(line.position));
     let found = |next| {
         Ok(Found {
             next,
@@ -222,7 +222,7 @@ fn compose(
     slice: gather::Slice,
     ephemeral: Vec<Box<RawValue>>,
     hooks: &Hooks,
-) -> Result<Body> {
+) -> Result<TransactionBody> {
     let counts = counts::told(tx, service, &slice.counts, &slice.recipients)?;
     let pending = Pending {
         registration: service.registration.clone(),
@@ -234,7 +234,7 @@ fn compose(
         one_time_key_counts: counts.one_time,
         unused_fallback_key_types: counts.unused_fallback,
     };
-    let mut body = Body::new(hooks.naming);
+    let mut body = TransactionBody::new(hooks.naming);
     // Present even if empty: appservices refuse a body without it.
     body.put_always("events", &pending.events);
     if !pending.ephemeral.is_empty() {

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::rules::{self, Device};
 use crate::services::{Interests, Service};
-use crate::wire::{DeviceLists, OwedItem, ToDeviceEvent};
+use crate::wire::{OwedItem, ToDeviceEvent, TransactionDeviceLists};
 use crate::{Result, rooms};
 
 /// The rows in one read.
@@ -38,7 +38,7 @@ pub(super) struct Slice {
     pub(super) cut: Position,
     pub(super) events: Vec<Box<RawValue>>,
     pub(super) to_device: Vec<ToDeviceEvent>,
-    pub(super) lists: DeviceLists,
+    pub(super) lists: TransactionDeviceLists,
     /// The devices whose counts changed.
     pub(super) counts: Vec<Device>,
     /// The devices over which the appservice decides and that receive a message.
@@ -57,7 +57,7 @@ impl Slice {
     pub(super) fn has_only_counts(&self) -> bool {
         self.events.is_empty()
             && self.to_device.is_empty()
-            && self.lists == DeviceLists::default()
+            && self.lists == TransactionDeviceLists::default()
             && self.others.is_empty()
     }
 

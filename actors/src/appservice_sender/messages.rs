@@ -74,12 +74,12 @@ pub struct Pause;
 
 /// Get the state of the sender. Answered at once, even during a request.
 #[derive(Debug, Clone, Serialize, Message)]
-#[rtype(result = "Result<View>")]
+#[rtype(result = "Result<SenderStatus>")]
 pub struct Status;
 
 /// The state of a sender.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct View {
+pub struct SenderStatus {
     /// The id of the appservice.
     pub service: String,
     /// `idle`, `gathering`, `sending`, `acknowledging`, `waiting` or `paused`.
@@ -113,12 +113,12 @@ pub struct SetAside {
     /// Their number.
     pub count: i64,
     /// The oldest of them.
-    pub oldest: Vec<Aside>,
+    pub oldest: Vec<SetAsideItem>,
 }
 
 /// A row that cannot be sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Aside {
+pub struct SetAsideItem {
     /// `event`, `to_device`, `device_list`, `count` or `account_data`.
     pub kind: String,
     /// Its position.

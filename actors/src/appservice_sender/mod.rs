@@ -36,12 +36,12 @@ use actix::{
 use schema::Position;
 use schema::transactions::Frozen;
 
-use crate::runtime::life::Life;
 use crate::runtime::wake::WakeSender;
+use crate::runtime::watchdog::Watchdog;
 use crate::services::Service;
 use crate::transport::Transport;
 use crate::{Env, Error};
-use freeze::{Found, Held, Next, Parameters};
+use freeze::{Found, HeldBy, Next, Parameters};
 
 pub use counts::SIGNED_CURVE25519;
 pub use freeze::EPHEMERAL;
@@ -58,7 +58,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The state of the sender.
 #[derive(Debug)]
-enum State {
+enum SenderState {
     /// No look and no transaction is under way.
     Idle,
     /// A write looks for something to send.
@@ -77,7 +77,7 @@ pub struct AppserviceSender {
     service: Arc<Service>,
     transport: Transport,
     ephemeral: Option<Ephemeral>,
-    state: State,
+    state: SenderState,
     /// The position up to which items were announced while the sender was busy.
     hinted: Position,
     /// Whether more waits than the transaction in flight carries.
@@ -85,7 +85,7 @@ pub struct AppserviceSender {
     /// The position up to which it looked last.
     looked: Position,
     /// What held back the items above that position, if the last look found nothing else to send.
-    held: Option<Held>,
+    held: Option<HeldBy>,
     paused: bool,
     /// Whether counts have waited long enough.
     counts_due: bool,
@@ -93,7 +93,7 @@ pub struct AppserviceSender {
     failed_attempts: u32,
     last_error: Option<String>,
     acknowledged: u64,
-    life: Life,
+    watchdog: Watchdog,
     gathered: u64,
     /// The number of pings under way.
     pings: usize,
@@ -135,7 +135,7 @@ impl AppserviceSender {
             service,
             transport,
             ephemeral,
-            state: State::Idle,
+            state: SenderState::Idle,
             hinted: Position::START,
             more: false,
             looked: Position::START,
@@ -146,7 +146,7 @@ impl AppserviceSender {
             failed_attempts: 0,
             last_error: None,
             acknowledged: 0,
-            life: Life::default(),
+            watchdog: Watchdog::default(),
             gathered: 0,
             pings: 0,
             is_first: true,
@@ -163,18 +163,19 @@ impl AppserviceSender {
         if self.paused || self.service.registration.url.is_none() {
             return;
         }
-        if !matches!(self.state, State::Idle) {
-            if self.hinted == Position::START && matches!(self.state, State::Acknowledging(_)) {
+        if !matches!(self.state, SenderState::Idle) {
+            if self.hinted == Position::START && matches!(self.state, SenderState::Acknowledging(_))
+            {
                 // The record of the 2xx may wait for another commit (`write_later`), but now an item waits for it.
                 self.env.store.hurry();
             }
             self.hinted = self.hinted.max(up_to.unwrap_or(NO_POSITION));
-            if matches!(self.state, State::Waiting(..)) {
+            if matches!(self.state, SenderState::Waiting(..)) {
                 self.drop_ephemeral();
             }
             return;
         }
-        self.state = State::Gathering;
+        self.state = SenderState::Gathering;
         self.hinted = Position::START;
         self.held = None;
         self.gathered += 1;
@@ -200,7 +201,7 @@ impl AppserviceSender {
                 tracing::error!(service = %this.service.id, %error, "gathering failed; the next attempt follows");
                 this.is_first |= is_first;
                 this.last_error = Some(format!("gathering failed: {error}"));
-                this.state = State::Idle;
+                this.state = SenderState::Idle;
                 let pause = this.env.clock.sleep(RETRY_AFTER);
                 ctx.spawn(pause.into_actor(this).map(|(), this, ctx| this.look(ctx)));
             }
@@ -219,9 +220,9 @@ impl AppserviceSender {
                 self.send(Arc::new(frozen), ctx);
             }
             Next::OnlyCounts | Next::Nothing => {
-                self.state = State::Idle;
+                self.state = SenderState::Idle;
                 self.held = found.held;
-                if let Some(Held::Line(line)) = found.held {
+                if let Some(HeldBy::Line(line)) = found.held {
                     self.env.wake.hold(&self.service.id, line);
                 }
                 if matches!(found.next, Next::OnlyCounts) {
@@ -238,8 +239,8 @@ impl AppserviceSender {
     /// Whether a look would find nothing new up to this position: the last look went as far, or what is above it is held back.
     fn is_seen(&self, up_to: Position) -> bool {
         let is_held = match self.held {
-            Some(Held::Line(line)) => self.env.wake.is_open(line),
-            Some(Held::BackFill) => true,
+            Some(HeldBy::Line(line)) => self.env.wake.is_open(line),
+            Some(HeldBy::BackFill) => true,
             None => false,
         };
         up_to <= self.looked || (is_held && up_to < NO_POSITION)
@@ -303,7 +304,7 @@ impl Actor for AppserviceSender {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        self.life.watch(ctx, &self.env, "appservice_sender");
+        self.watchdog.watch(ctx, &self.env, "appservice_sender");
         // One waiting notification serves for many, so a small mailbox is enough.
         ctx.set_mailbox_capacity(16);
         // Continue after the last run: the frozen body first, then owed items.
@@ -317,7 +318,7 @@ impl Handler<WakeSender> for AppserviceSender {
     fn handle(&mut self, msg: WakeSender, ctx: &mut Context<Self>) {
         let up_to = msg.up_to();
         let is_seen = up_to.is_some_and(|up_to| self.is_seen(up_to));
-        if is_seen && matches!(self.state, State::Idle) {
+        if is_seen && matches!(self.state, SenderState::Idle) {
             return;
         }
         self.look_up_to(up_to, ctx);
@@ -339,9 +340,9 @@ impl Handler<Pause> for AppserviceSender {
         self.paused = true;
         self.drop_ephemeral();
         // An attempt in flight is finished; a scheduled one is cancelled.
-        if let State::Waiting(_, timer, _) = &self.state {
+        if let SenderState::Waiting(_, timer, _) = &self.state {
             ctx.cancel_future(*timer);
-            self.state = State::Idle;
+            self.state = SenderState::Idle;
         }
     }
 }

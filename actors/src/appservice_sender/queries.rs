@@ -3,23 +3,27 @@
 use actix::{Context, Handler, ResponseFuture};
 use schema::set_aside;
 
-use super::{AppserviceSender, Aside, Observing, SetAside, State, Status, View};
+use super::{
+    AppserviceSender, Observing, SenderState, SenderStatus, SetAside, SetAsideItem, Status,
+};
 use crate::{Error, Result, guarded};
 
 /// The most rows that were set aside in a report.
 const SHOWN: i64 = 10;
 
 impl AppserviceSender {
-    fn view(&self) -> View {
+    fn view(&self) -> SenderStatus {
         let (state, transaction, next_attempt_at) = match &self.state {
             _ if self.paused => ("paused", None, None),
-            State::Idle => ("idle", None, None),
-            State::Gathering => ("gathering", None, None),
-            State::Sending(frozen) => ("sending", Some(frozen.txn_id), None),
-            State::Acknowledging(frozen) => ("acknowledging", Some(frozen.txn_id), None),
-            State::Waiting(frozen, _, until) => ("waiting", Some(frozen.txn_id), Some(*until)),
+            SenderState::Idle => ("idle", None, None),
+            SenderState::Gathering => ("gathering", None, None),
+            SenderState::Sending(frozen) => ("sending", Some(frozen.txn_id), None),
+            SenderState::Acknowledging(frozen) => ("acknowledging", Some(frozen.txn_id), None),
+            SenderState::Waiting(frozen, _, until) => {
+                ("waiting", Some(frozen.txn_id), Some(*until))
+            }
         };
-        View {
+        SenderStatus {
             service: self.service.id.to_string(),
             state,
             transaction,
@@ -35,7 +39,7 @@ impl AppserviceSender {
 }
 
 impl Handler<Status> for AppserviceSender {
-    type Result = ResponseFuture<Result<View>>;
+    type Result = ResponseFuture<Result<SenderStatus>>;
 
     fn handle(&mut self, _: Status, _: &mut Context<Self>) -> Self::Result {
         let (mut view, id) = (self.view(), self.service.id.clone());
@@ -45,7 +49,7 @@ impl Handler<Status> for AppserviceSender {
         });
         guarded(&self.env, "appservice_sender", async move {
             let (count, oldest) = aside.await?;
-            let shown = |row: set_aside::Aside| Aside {
+            let shown = |row: set_aside::SetAsideRow| SetAsideItem {
                 kind: row.kind,
                 position: row.position,
                 why: row.why,

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use schema::transactions::Frozen;
 use serde_json::value::RawValue;
 
-use super::{AppserviceSender, Attempt, State, rules};
-use crate::runtime::faults::Point;
+use super::{AppserviceSender, Attempt, SenderState, rules};
+use crate::runtime::faults::DeliveryPoint;
 use crate::transport;
 use crate::{Refusal, Result};
 
@@ -19,7 +19,7 @@ impl AppserviceSender {
     /// Make one attempt.
     pub(super) fn send(&mut self, frozen: Arc<Frozen>, ctx: &mut Context<Self>) {
         if self.paused {
-            self.state = State::Idle;
+            self.state = SenderState::Idle;
             return;
         }
         let (transport, service, body) = (
@@ -28,13 +28,13 @@ impl AppserviceSender {
             Bytes::from(frozen.body.clone()),
         );
         let (txn_id, clock) = (frozen.txn_id, self.env.clock.clone());
-        self.state = State::Sending(frozen);
+        self.state = SenderState::Sending(frozen);
         let busy = self.env.trace.busy();
         let faults = self.env.faults.clone();
         let attempt = async move {
-            faults.pass(Point::BeforeRequest).await;
+            faults.pass(DeliveryPoint::BeforeRequest).await;
             let answer = transport.transaction(&service, txn_id, body, &clock).await;
-            faults.pass(Point::AfterAnswer).await;
+            faults.pass(DeliveryPoint::AfterAnswer).await;
             (answer, busy)
         };
         ctx.spawn(attempt.into_actor(self).map(|(answer, busy), this, ctx| {
@@ -50,9 +50,12 @@ impl AppserviceSender {
                 ),
                 Err(error) => Some(error.to_string()),
             };
-            match (failure, std::mem::replace(&mut this.state, State::Idle)) {
-                (None, State::Sending(frozen)) => this.acknowledge(frozen, ctx),
-                (Some(why), State::Sending(frozen)) => this.wait(frozen, why, ctx),
+            match (
+                failure,
+                std::mem::replace(&mut this.state, SenderState::Idle),
+            ) {
+                (None, SenderState::Sending(frozen)) => this.acknowledge(frozen, ctx),
+                (Some(why), SenderState::Sending(frozen)) => this.wait(frozen, why, ctx),
                 (_, other) => this.state = other,
             }
             drop(busy);
@@ -60,8 +63,8 @@ impl AppserviceSender {
     }
 
     /// Record the attempt in the trace: what was sent, and the outcome.
-    fn record(&self, answer: &Result<transport::Answer>) {
-        let (State::Sending(frozen), true) = (&self.state, self.env.trace.is_on()) else {
+    fn record(&self, answer: &Result<transport::ServiceResponse>) {
+        let (SenderState::Sending(frozen), true) = (&self.state, self.env.trace.is_on()) else {
             return;
         };
         let outcome = match answer {
@@ -96,12 +99,12 @@ impl AppserviceSender {
         let until = self.env.clock.now() + i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
         let timer = self.env.clock.sleep(delay);
         let timer = ctx.spawn(timer.into_actor(self).map(|(), this, ctx| this.retry(ctx)));
-        self.state = State::Waiting(frozen, timer, until);
+        self.state = SenderState::Waiting(frozen, timer, until);
     }
 
     pub(super) fn retry(&mut self, ctx: &mut Context<Self>) {
-        match std::mem::replace(&mut self.state, State::Idle) {
-            State::Waiting(frozen, timer, _) => {
+        match std::mem::replace(&mut self.state, SenderState::Idle) {
+            SenderState::Waiting(frozen, timer, _) => {
                 ctx.cancel_future(timer);
                 self.send(frozen, ctx);
             }

@@ -11,10 +11,10 @@ use schema::{
     sync, tracked,
 };
 
-use super::rules::{Held, Plan};
+use super::rules::{Plan, RegistrationInForce};
 use crate::accounts::account_data;
 use crate::services::{
-    InForce, Interests, LastInForce, Registration, last_in_force, registration_of,
+    FeaturesInForce, Interests, LastInForce, Registration, last_in_force, registration_of,
 };
 use crate::{Error, Refusal, Result, Settings};
 
@@ -26,7 +26,7 @@ type Members = BTreeMap<ServiceId, BTreeMap<String, i64>>;
 
 /// Members that were counted by reads, page by page, while the server went on.
 #[derive(Clone)]
-pub(super) struct Counted {
+pub(super) struct MemberCounts {
     /// The head when the counting began. Rooms whose members changed since are counted again.
     since: Position,
     members: Members,
@@ -38,7 +38,7 @@ pub(super) async fn count(
     store: &Store,
     interests: &Arc<Interests>,
     services: &BTreeSet<ServiceId>,
-) -> Result<Counted> {
+) -> Result<MemberCounts> {
     let since = store.read(sync::head).await?;
     // An appservice without members gets an empty count, so that its old count is deleted.
     let mut members: Members = services
@@ -69,7 +69,7 @@ pub(super) async fn count(
         }
         after = last;
     }
-    Ok(Counted { since, members })
+    Ok(MemberCounts { since, members })
 }
 
 /// The appservices among these that claim this user.
@@ -85,7 +85,7 @@ fn members_of(interests: &Interests, services: &BTreeSet<ServiceId>, user: &str)
 pub(super) struct Change {
     pub(super) plan: Arc<Plan>,
     /// The compiled namespaces and the counted members; `None` if only file names have changed.
-    pub(super) news: Option<(Arc<Interests>, Counted)>,
+    pub(super) news: Option<(Arc<Interests>, MemberCounts)>,
     pub(super) settings: Settings,
     pub(super) now: i64,
 }
@@ -106,11 +106,11 @@ pub(super) fn apply(tx: &mut Tx<'_>, change: &Change) -> Result<()> {
     )?;
     for id in &plan.gone {
         if let Some(row) = before.get(id) {
-            let missed = account_data_until(tx, id, row, InForce::default())?;
-            note_end_of_lists(tx, id, row, InForce::default())?;
+            let missed = account_data_until(tx, id, row, FeaturesInForce::default())?;
+            note_end_of_lists(tx, id, row, FeaturesInForce::default())?;
             let row = ServiceRow {
                 present: false,
-                in_force: in_force(InForce::default(), missed)?,
+                in_force: in_force(FeaturesInForce::default(), missed)?,
                 ..row.clone()
             };
             appservices::save(tx, &row)?;
@@ -150,7 +150,7 @@ pub(super) fn apply(tx: &mut Tx<'_>, change: &Change) -> Result<()> {
 fn save(
     tx: &mut Tx<'_>,
     id: &ServiceId,
-    held: &Held,
+    held: &RegistrationInForce,
     account_data_until: Option<Position>,
 ) -> Result<()> {
     let row = ServiceRow {
@@ -165,7 +165,7 @@ fn save(
     Ok(appservices::save(tx, &row)?)
 }
 
-fn in_force(in_force: InForce, account_data_until: Option<Position>) -> Result<String> {
+fn in_force(in_force: FeaturesInForce, account_data_until: Option<Position>) -> Result<String> {
     let last = LastInForce {
         in_force,
         account_data_until: account_data_until.map(|p| p.0),
@@ -179,7 +179,7 @@ fn account_data_until(
     tx: &mut Tx<'_>,
     id: &ServiceId,
     before: &ServiceRow,
-    now: InForce,
+    now: FeaturesInForce,
 ) -> Result<Option<Position>> {
     let last = last_in_force(before).unwrap_or_default();
     if !last.in_force.account_data {
@@ -198,7 +198,7 @@ fn note_end_of_lists(
     tx: &mut Tx<'_>,
     id: &ServiceId,
     before: &ServiceRow,
-    now: InForce,
+    now: FeaturesInForce,
 ) -> Result<()> {
     let were_on = last_in_force(before).is_some_and(|last| last.in_force.device_lists);
     if !were_on || now.device_lists || back_fill::get(tx, id)?.is_some_and(|b| b.away) {
@@ -209,7 +209,7 @@ fn note_end_of_lists(
 }
 
 /// The members as of this write: rooms whose members changed since the counting began are counted again.
-fn recounted(tx: &mut Tx<'_>, interests: &Interests, counted: &Counted) -> Result<Members> {
+fn recounted(tx: &mut Tx<'_>, interests: &Interests, counted: &MemberCounts) -> Result<Members> {
     let mut members = counted.members.clone();
     if members.is_empty() {
         return Ok(members);

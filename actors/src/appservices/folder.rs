@@ -69,14 +69,17 @@ const QUIET: Duration = Duration::from_millis(25);
 const LONGEST: Duration = Duration::from_millis(500);
 
 /// A watch on the folder, until it is dropped.
-pub(super) struct Watch {
+pub(super) struct FolderWatch {
     _watcher: RecommendedWatcher,
     moved: Arc<AtomicBool>,
 }
 
-impl Watch {
+impl FolderWatch {
     /// Send `to` a message whenever the folder changes; several changes at once lead to one message.
-    pub(super) fn start(folder: &Path, to: Recipient<FolderChanged>) -> Result<Watch, String> {
+    pub(super) fn start(
+        folder: &Path,
+        to: Recipient<FolderChanged>,
+    ) -> Result<FolderWatch, String> {
         let (nudge, nudges) = sync_channel(1);
         let moved = Arc::new(AtomicBool::new(false));
         let (itself, gone) = (folder.to_owned(), Arc::clone(&moved));
@@ -98,7 +101,7 @@ impl Watch {
             .name("registrations".to_owned())
             .spawn(move || pass_on(&nudges, &to))
             .map_err(|e| e.to_string())?;
-        Ok(Watch {
+        Ok(FolderWatch {
             _watcher: watcher,
             moved,
         })

@@ -5,7 +5,7 @@ use schema::ServiceId;
 use serde::Serialize;
 
 use crate::Result;
-use crate::appservice_sender::{Pinging, View};
+use crate::appservice_sender::{Pinging, SenderStatus};
 
 /// Read the folder again. The reply comes when its content is in force: registered and compiled, with its senders started.
 #[derive(Debug, Clone, Serialize, Message)]
@@ -68,7 +68,7 @@ pub struct RetryNow {
 
 /// Get the state of every sender.
 #[derive(Debug, Clone, Serialize, Message)]
-#[rtype(result = "Result<Vec<View>>")]
+#[rtype(result = "Result<Vec<SenderStatus>>")]
 pub struct Status;
 
 /// Stop every sender: no new attempt is made. Sent when the server shuts down.

@@ -31,14 +31,14 @@ use actix::{
 use schema::ServiceId;
 use tokio::sync::oneshot;
 
-use crate::appservice_sender::{self, AppserviceSender, View};
+use crate::appservice_sender::{self, AppserviceSender, SenderStatus};
 use crate::device_lists::InterestAdded;
-use crate::runtime::life::Life;
+use crate::runtime::watchdog::Watchdog;
 use crate::services::{CarriesInterests, Interests, Service};
 use crate::transport::Transport;
 use crate::{Env, Error, Refusal, Result, guarded};
-use folder::Watch;
-use reading::Outcome;
+use folder::FolderWatch;
+use reading::ReadingResult;
 use rules::Plan;
 
 pub use folder::{File, LARGEST, read as read_folder, read_text};
@@ -50,7 +50,7 @@ pub use rules::parse::Broken;
 pub struct Appservices {
     env: Env,
     folder: Option<PathBuf>,
-    watch: Option<Watch>,
+    watch: Option<FolderWatch>,
     transport: Transport,
     device_lists: Recipient<InterestAdded>,
     ephemeral: Option<appservice_sender::Ephemeral>,
@@ -60,7 +60,7 @@ pub struct Appservices {
     back_filling: bool,
     /// Whether more appservices need a back-fill since it began.
     again: bool,
-    life: Life,
+    watchdog: Watchdog,
 }
 
 /// The readings of the folder. One runs at a time, and answers every request that was sent before it began.
@@ -103,7 +103,7 @@ impl Appservices {
             readings: Readings::default(),
             back_filling: false,
             again: false,
-            life: Life::default(),
+            watchdog: Watchdog::default(),
         }
     }
 
@@ -143,7 +143,8 @@ impl Appservices {
         };
         ctx.spawn(read.into_actor(self).map(move |done, this, ctx| {
             this.readings.under_way = false;
-            let all_read = |read: &Option<Outcome>| read.as_ref().is_none_or(|o| o.folder_was_read);
+            let all_read =
+                |read: &Option<ReadingResult>| read.as_ref().is_none_or(|o| o.folder_was_read);
             let is_whole = is_watched && done.as_ref().is_ok_and(all_read);
             let loaded = done.map(|outcome| this.in_force(outcome, ctx));
             Appservices::answer(waiting, loaded);
@@ -164,8 +165,8 @@ impl Appservices {
         let Some(folder) = &self.folder else {
             return true;
         };
-        if self.watch.as_ref().is_none_or(Watch::is_over) {
-            self.watch = match Watch::start(folder, ctx.address().recipient()) {
+        if self.watch.as_ref().is_none_or(FolderWatch::is_over) {
+            self.watch = match FolderWatch::start(folder, ctx.address().recipient()) {
                 Ok(watch) => Some(watch),
                 Err(why) => {
                     tracing::error!(folder = %folder.display(), why, "the folder of registrations cannot be watched; the next attempt follows");
@@ -193,7 +194,7 @@ impl Appservices {
 
     /// The registrations are in force: start, update and stop senders, and then notify `device_lists` and the updated senders.
     /// Without a folder no sender is started: that is a command that runs without the server.
-    fn in_force(&mut self, outcome: Option<Outcome>, ctx: &mut Context<Self>) -> Loaded {
+    fn in_force(&mut self, outcome: Option<ReadingResult>, ctx: &mut Context<Self>) -> Loaded {
         let interests = self.env.store.interests();
         if let Some(outcome) = &outcome {
             self.report(&outcome.plan.problems);
@@ -365,7 +366,7 @@ impl Actor for Appservices {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        self.life.watch(ctx, &self.env, "appservices");
+        self.watchdog.watch(ctx, &self.env, "appservices");
         ctx.set_mailbox_capacity(256);
     }
 }
@@ -428,7 +429,7 @@ impl Handler<RetryNow> for Appservices {
 }
 
 impl Handler<Status> for Appservices {
-    type Result = ResponseFuture<Result<Vec<View>>>;
+    type Result = ResponseFuture<Result<Vec<SenderStatus>>>;
 
     fn handle(&mut self, _: Status, _: &mut Context<Self>) -> Self::Result {
         let senders: Vec<_> = self.senders.values().cloned().collect();

@@ -11,12 +11,14 @@ use schema::{appservices, server_info};
 use super::change::{self, Change, UNIDENTIFIED};
 use super::folder::{self, File};
 use super::rules::parse::Broken;
-use super::rules::{self, Known, Plan};
-use crate::services::{CarriesInterests, InForce, Interests, Registration, registration_of};
+use super::rules::{self, Plan, StoredRegistrations};
+use crate::services::{
+    CarriesInterests, FeaturesInForce, Interests, Registration, registration_of,
+};
 use crate::{Env, Error, Result, Settings};
 
 /// The result of a reading.
-pub(super) struct Outcome {
+pub(super) struct ReadingResult {
     pub(super) plan: Arc<Plan>,
     /// Whether the registrations in force have changed.
     pub(super) is_new: bool,
@@ -25,20 +27,20 @@ pub(super) struct Outcome {
 }
 
 /// A plan, with its interests if they had to be compiled.
-struct Prepared {
+struct PreparedPlan {
     plan: Plan,
     interests: Option<Interests>,
     folder_was_read: bool,
 }
 
 /// Read the folder and bring its content into force.
-pub(super) async fn read(env: &Env, folder: PathBuf) -> Result<Outcome> {
+pub(super) async fn read(env: &Env, folder: PathBuf) -> Result<ReadingResult> {
     let known = env.store.read(known).await?;
     let before = known.unidentified.clone();
     let (settings, current) = (env.settings.clone(), env.store.interests());
     let prepared =
         tokio::task::spawn_blocking(move || prepare(&folder, known, &settings, &current)).await;
-    let Prepared {
+    let PreparedPlan {
         plan,
         interests,
         folder_was_read,
@@ -62,7 +64,7 @@ pub(super) async fn read(env: &Env, folder: PathBuf) -> Result<Outcome> {
         let write = move |tx: &mut schema::Tx<'_>| change::apply(tx, &change);
         env.store.write_alone(write).await?;
     }
-    Ok(Outcome {
+    Ok(ReadingResult {
         plan,
         is_new,
         folder_was_read,
@@ -77,9 +79,9 @@ pub(super) async fn restore(env: &Env) -> Result<()> {
 }
 
 /// The stored registrations, to compare a folder with.
-pub fn known(db: &mut schema::Conn) -> Result<Known> {
+pub fn known(db: &mut schema::Conn) -> Result<StoredRegistrations> {
     let unidentified = server_info::get(db, UNIDENTIFIED)?;
-    Ok(Known {
+    Ok(StoredRegistrations {
         rows: appservices::all(db)?,
         unidentified: unidentified
             .and_then(|names| serde_json::from_str(&names).ok())
@@ -88,7 +90,7 @@ pub fn known(db: &mut schema::Conn) -> Result<Known> {
 }
 
 /// What a start would bring into force.
-pub fn planned(folder: &Path, known: &Known, settings: &Settings) -> Plan {
+pub fn planned(folder: &Path, known: &StoredRegistrations, settings: &Settings) -> Plan {
     let files = folder::read(folder);
     plan(folder, &files, known, settings)
 }
@@ -96,11 +98,12 @@ pub fn planned(folder: &Path, known: &Known, settings: &Settings) -> Plan {
 fn plan(
     folder: &Path,
     files: &Result<Vec<File>, String>,
-    known: &Known,
+    known: &StoredRegistrations,
     settings: &Settings,
 ) -> Plan {
-    let switched_on =
-        |r: &Registration| InForce::of(r, change::may_observe(settings, &r.id), settings.proposals);
+    let switched_on = |r: &Registration| {
+        FeaturesInForce::of(r, change::may_observe(settings, &r.id), settings.proposals)
+    };
     match files {
         Ok(files) => rules::plan(files.clone(), known, &switched_on),
         Err(why) => {
@@ -111,7 +114,12 @@ fn plan(
 }
 
 /// Read the files, and compile their registrations unless exactly those are in force already.
-fn prepare(folder: &Path, mut known: Known, settings: &Settings, current: &Interests) -> Prepared {
+fn prepare(
+    folder: &Path,
+    mut known: StoredRegistrations,
+    settings: &Settings,
+    current: &Interests,
+) -> PreparedPlan {
     let mut files = folder::read(folder);
     loop {
         let plan = plan(folder, &files, &known, settings);
@@ -132,7 +140,7 @@ fn prepare(folder: &Path, mut known: Known, settings: &Settings, current: &Inter
                 None
             }
         };
-        return Prepared {
+        return PreparedPlan {
             plan,
             interests,
             folder_was_read: files.is_ok(),
@@ -142,7 +150,12 @@ fn prepare(folder: &Path, mut known: Known, settings: &Settings, current: &Inter
 
 /// All patterns together cannot be compiled: refuse the registration with the longest pattern, among the changed ones if there
 /// are any, else among all. Returns whether there was one.
-fn refuse_largest(plan: &Plan, files: &mut [File], known: &mut Known, why: String) -> bool {
+fn refuse_largest(
+    plan: &Plan,
+    files: &mut [File],
+    known: &mut StoredRegistrations,
+    why: String,
+) -> bool {
     let length = |r: &Registration| -> usize {
         let spaces = &r.namespaces;
         let all = [&spaces.users, &spaces.aliases, &spaces.rooms];

@@ -28,8 +28,8 @@ use std::time::Duration;
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use schema::Position;
 
-use crate::runtime::faults::Point;
-use crate::runtime::life::Life;
+use crate::runtime::faults::DeliveryPoint;
+use crate::runtime::watchdog::Watchdog;
 use crate::{Env, Error};
 
 pub use messages::*;
@@ -48,7 +48,7 @@ pub struct DeviceLists {
     again: bool,
     /// The position up to which the log has been read, or is being read by the running pass.
     read: Option<Position>,
-    life: Life,
+    watchdog: Watchdog,
 }
 
 impl DeviceLists {
@@ -60,7 +60,7 @@ impl DeviceLists {
             running: false,
             again: false,
             read: None,
-            life: Life::default(),
+            watchdog: Watchdog::default(),
         }
     }
 
@@ -114,7 +114,7 @@ impl Actor for DeviceLists {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        self.life.watch(ctx, &self.env, "device_lists");
+        self.watchdog.watch(ctx, &self.env, "device_lists");
         ctx.set_mailbox_capacity(256);
         self.prune_later(ctx);
         let (trace, log) = (self.env.trace.clone(), ctx.address().downgrade());
@@ -122,7 +122,7 @@ impl Actor for DeviceLists {
         let faults = self.env.faults.clone();
         self.env.store.on_device_list_log(move |end| {
             // A lost notification is made up for after the next commit, whatever it is about.
-            if end.0 <= hinted.load(Ordering::Acquire) || faults.lose(Point::LogHint) {
+            if end.0 <= hinted.load(Ordering::Acquire) || faults.lose(DeliveryPoint::LogHint) {
                 return;
             }
             hinted.store(end.0, Ordering::Release);

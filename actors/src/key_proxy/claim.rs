@@ -12,7 +12,7 @@ use schema::ServiceId;
 use super::hooks::ClaimProxy;
 use super::messages::{Claim, NAME, PendingKeys};
 use super::rules::{add, owners};
-use super::{KeyProxy, Parts, log_dropped};
+use super::{KeyProxy, KeyProxyState, log_dropped};
 use crate::appservice_queries::{Question, Sharing};
 use crate::key_store::queries::{UserKeys, query_keys};
 use crate::key_store::{self, ClaimFallback, Claimed, OneTimeKeys, Wanted};
@@ -23,13 +23,13 @@ impl Handler<Claim> for KeyProxy {
     type Result = Result<PendingKeys<OneTimeKeys>>;
 
     fn handle(&mut self, msg: Claim, ctx: &mut Context<Self>) -> Self::Result {
-        let parts = Rc::clone(&self.parts);
-        let work = async move { parts.claim(&msg.by, msg.wanted).await };
+        let state = Rc::clone(&self.state);
+        let work = async move { state.claim(&msg.by, msg.wanted).await };
         Ok(self.begin(ctx, msg.cause, work))
     }
 }
 
-impl Parts {
+impl KeyProxyState {
     // ANCHOR: claim
     /// Claim from the key store, then from the appservices, then fallback keys from the key store. The key store never waits
     /// for an appservice.

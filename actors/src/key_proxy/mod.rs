@@ -34,8 +34,8 @@ use tokio::sync::oneshot;
 
 use crate::appservice_queries::{Answer, AppserviceQueries, Question, put_as};
 use crate::key_store::KeyStore;
-use crate::runtime::life::Life;
 use crate::runtime::trace::caused_by;
+use crate::runtime::watchdog::Watchdog;
 use crate::{Address, Env, Result, guarded};
 use memory::{GivenKeys, KeyAnswers};
 use messages::{FoundKeys, NAME};
@@ -45,12 +45,12 @@ pub use messages::*;
 
 /// The actor.
 pub struct KeyProxy {
-    parts: Rc<Parts>,
-    life: Life,
+    state: Rc<KeyProxyState>,
+    watchdog: Watchdog,
 }
 
-/// The parts that a claim or a query needs while it runs concurrently.
-struct Parts {
+/// What a claim or a query needs while it runs concurrently.
+struct KeyProxyState {
     env: Env,
     key_store: Address<KeyStore>,
     services: Address<AppserviceQueries>,
@@ -67,7 +67,7 @@ impl KeyProxy {
         services: Address<AppserviceQueries>,
         proxies: Proxies,
     ) -> KeyProxy {
-        let parts = Parts {
+        let state = KeyProxyState {
             env,
             key_store,
             services,
@@ -76,8 +76,8 @@ impl KeyProxy {
             given: RefCell::default(),
         };
         KeyProxy {
-            parts: Rc::new(parts),
-            life: Life::default(),
+            state: Rc::new(state),
+            watchdog: Watchdog::default(),
         }
     }
 
@@ -89,7 +89,7 @@ impl KeyProxy {
         work: impl Future<Output = Result<T>> + 'static,
     ) -> PendingKeys<T> {
         let (tell, told) = oneshot::channel();
-        let env = self.parts.env.clone();
+        let env = self.state.env.clone();
         let work = guarded(&env, NAME, caused_by(cause, work));
         let answered = async move {
             let answer = work.await;
@@ -101,7 +101,7 @@ impl KeyProxy {
     }
 }
 
-impl Parts {
+impl KeyProxyState {
     /// Send all questions at the same time. Each is returned with its answer, or with `None` if there is none.
     async fn put_all<T>(
         &self,
@@ -131,7 +131,7 @@ impl Actor for KeyProxy {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        self.life.watch(ctx, &self.parts.env, NAME);
+        self.watchdog.watch(ctx, &self.state.env, NAME);
         ctx.set_mailbox_capacity(4096);
     }
 }

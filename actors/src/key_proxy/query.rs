@@ -10,7 +10,7 @@ use ruma::OwnedUserId;
 use super::hooks::{QueryProxy, Read};
 use super::messages::{PendingKeys, Query};
 use super::rules::{lay_over, owners};
-use super::{KeyProxy, Parts, log_dropped};
+use super::{KeyProxy, KeyProxyState, log_dropped};
 use crate::appservice_queries::{Question, Sharing};
 use crate::key_store::queries::{Queried, UserKeys, query_keys};
 use crate::services::CarriesInterests;
@@ -20,13 +20,13 @@ impl Handler<Query> for KeyProxy {
     type Result = Result<PendingKeys<UserKeys>>;
 
     fn handle(&mut self, msg: Query, ctx: &mut Context<Self>) -> Self::Result {
-        let parts = Rc::clone(&self.parts);
-        let work = async move { parts.query(&msg.by, msg.queried).await };
+        let state = Rc::clone(&self.state);
+        let work = async move { state.query(&msg.by, msg.queried).await };
         Ok(self.begin(ctx, msg.cause, work))
     }
 }
 
-impl Parts {
+impl KeyProxyState {
     // ANCHOR: query
     /// The stored keys, replaced by those of the appservices that own the users. Without an answer, the stored keys stay.
     async fn query(&self, by: &Identity, queried: Queried) -> Result<UserKeys> {

@@ -9,8 +9,8 @@ use super::changed::Changed;
 use super::emptying::{PIECE, empty_backups};
 use super::rules::backup::{self as rule, Quality};
 use super::{
-    BackupState, CreateBackup, DeleteBackup, DeleteSessions, KeyStore, Part, StoreSessions,
-    UpdateBackup, rules,
+    BackupState, CreateBackup, DeleteBackup, DeleteSessions, KeyStore, SessionSelection,
+    StoreSessions, UpdateBackup, rules,
 };
 use crate::{Refusal, Result, guarded};
 
@@ -216,15 +216,15 @@ fn state(
     })
 }
 
-impl Part {
+impl SessionSelection {
     /// The part in the type that the storage uses.
-    pub(super) fn as_stored(&self) -> Result<backup::Part<'_>> {
+    pub(super) fn as_stored(&self) -> Result<backup::KeySelection<'_>> {
         Ok(match self {
-            Part::All => backup::Part::All,
-            Part::Room(room) => backup::Part::Room(room.as_str()),
-            Part::Session(room, session) => {
+            SessionSelection::All => backup::KeySelection::All,
+            SessionSelection::Room(room) => backup::KeySelection::Room(room.as_str()),
+            SessionSelection::Session(room, session) => {
                 rules::check_identifier(session, "a session id")?;
-                backup::Part::Session(room.as_str(), session)
+                backup::KeySelection::Session(room.as_str(), session)
             }
         })
     }

@@ -17,9 +17,9 @@ impl Handler<Claim> for KeyStore {
 
     fn handle(&mut self, msg: Claim, _: &mut Context<Self>) -> Self::Result {
         let from = if msg.or_fallback {
-            Source::Any
+            KeySource::Any
         } else {
-            Source::OneTime
+            KeySource::OneTime
         };
         let checked = rule::check_claim(&msg.wanted);
         self.change(checked.map(|()| move |tx: &mut Tx<'_>| claim(tx, &msg.wanted, from)))
@@ -30,7 +30,7 @@ impl Handler<ClaimFallback> for KeyStore {
     type Result = ResponseFuture<Result<Claimed>>;
 
     fn handle(&mut self, msg: ClaimFallback, _: &mut Context<Self>) -> Self::Result {
-        let from = Source::Fallback;
+        let from = KeySource::Fallback;
         let checked = rule::check_claim(&msg.wanted);
         self.change(checked.map(|()| move |tx: &mut Tx<'_>| claim(tx, &msg.wanted, from)))
     }
@@ -38,7 +38,7 @@ impl Handler<ClaimFallback> for KeyStore {
 
 /// The keys that a claim may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Source {
+pub(super) enum KeySource {
     /// One-time keys only.
     OneTime,
     /// A one-time key, or else the fallback key.
@@ -49,7 +49,11 @@ pub(super) enum Source {
 
 // ANCHOR: claim
 /// Take a key from each device. Returns what was found and what changed.
-pub(super) fn claim(tx: &mut Tx<'_>, wanted: &Wanted, from: Source) -> Result<(Claimed, Changed)> {
+pub(super) fn claim(
+    tx: &mut Tx<'_>,
+    wanted: &Wanted,
+    from: KeySource,
+) -> Result<(Claimed, Changed)> {
     let (mut claimed, mut changed) = (Claimed::default(), Changed::default());
     for (user, devices) in wanted {
         for (device, algorithm) in devices {
@@ -85,10 +89,10 @@ fn take(
     user: &UserId,
     device: &DeviceId,
     algorithm: &OneTimeKeyAlgorithm,
-    from: Source,
+    from: KeySource,
 ) -> Result<Option<Taken>> {
     let (user, device, algorithm) = (user.as_str(), device.as_str(), algorithm.as_str());
-    if from != Source::Fallback
+    if from != KeySource::Fallback
         && let Some((key_id, json)) = keys::take_one_time_key(tx, user, device, algorithm)?
     {
         let hash = rule::hash(algorithm, &key_id, &json);
@@ -98,7 +102,7 @@ fn take(
             counts_changed: true,
         }));
     }
-    if from != Source::OneTime
+    if from != KeySource::OneTime
         && let Some(fallback) = keys::fallback_key(tx, user, device, algorithm)?
     {
         if !fallback.used {

@@ -187,7 +187,7 @@ pub struct StoreSessions {
 
 /// A selection of the sessions in a backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub enum Part {
+pub enum SessionSelection {
     /// All sessions.
     All,
     /// The sessions of one room.
@@ -207,7 +207,7 @@ pub struct DeleteSessions {
     /// The name of the version.
     pub version: String,
     /// The sessions to delete.
-    pub part: Part,
+    pub part: SessionSelection,
 }
 
 /// The state of a backup version.

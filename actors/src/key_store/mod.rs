@@ -29,7 +29,7 @@ use actix::{Actor, Context, Recipient, ResponseFuture};
 use schema::Tx;
 
 use crate::device_lists::KeysChanged;
-use crate::runtime::life::Life;
+use crate::runtime::watchdog::Watchdog;
 use crate::{Env, Result, guarded};
 
 use changed::Changed;
@@ -40,7 +40,7 @@ pub use messages::*;
 pub struct KeyStore {
     env: Env,
     device_lists: Recipient<KeysChanged>,
-    life: Life,
+    watchdog: Watchdog,
 }
 
 impl KeyStore {
@@ -49,7 +49,7 @@ impl KeyStore {
         KeyStore {
             env,
             device_lists,
-            life: Life::default(),
+            watchdog: Watchdog::default(),
         }
     }
 
@@ -73,7 +73,7 @@ impl Actor for KeyStore {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        self.life.watch(ctx, &self.env, "key_store");
+        self.watchdog.watch(ctx, &self.env, "key_store");
         ctx.set_mailbox_capacity(4096);
         empty_backups(&self.env);
     }

@@ -13,7 +13,7 @@ use super::rules::canonical;
 use super::rules::present;
 use super::rules::signing::Usage;
 use super::rules::upload::check_query;
-use super::{BackupState, Part, Sessions};
+use super::{BackupState, SessionSelection, Sessions};
 use crate::wire::{DeviceSigner, Hooks};
 use crate::{Env, Error, Identity, Refusal, Result};
 
@@ -212,7 +212,7 @@ pub async fn session(
     room: OwnedRoomId,
     session: String,
 ) -> Result<Box<RawValue>> {
-    let part = Part::Session(room, session);
+    let part = SessionSelection::Session(room, session);
     let found = sessions(env, user, version, part).await?;
     let mut found = found.into_values().flat_map(BTreeMap::into_values);
     Ok(found
@@ -225,7 +225,7 @@ const PAGE: i64 = 200;
 
 /// A page of stored sessions.
 #[derive(Debug)]
-pub struct Page {
+pub struct SessionPage {
     /// Room, session and key, in order of room and session.
     pub sessions: Vec<backup::Stored>,
     /// Whether this is the last page.
@@ -244,7 +244,7 @@ pub async fn page(
     version: String,
     room: Option<OwnedRoomId>,
     after: Option<(String, String)>,
-) -> Result<Page> {
+) -> Result<SessionPage> {
     let user = user.to_owned();
     env.store
         .read_slow(move |db| {
@@ -253,7 +253,7 @@ pub async fn page(
             let room = room.as_ref().map(|room| room.as_str());
             let sessions = backup::page(db, user.as_str(), version, room, after, PAGE)?;
             let is_last = (sessions.len() as i64) < PAGE;
-            Ok(Page { sessions, is_last })
+            Ok(SessionPage { sessions, is_last })
         })
         .await
 }
@@ -264,7 +264,12 @@ pub async fn page(
 /// [`Refusal::NotFound`] if there is no such version.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3room_keyskeys
-pub async fn sessions(env: &Env, user: &UserId, version: String, part: Part) -> Result<Sessions> {
+pub async fn sessions(
+    env: &Env,
+    user: &UserId,
+    version: String,
+    part: SessionSelection,
+) -> Result<Sessions> {
     let user = user.to_owned();
     env.store
         .read(move |db| {

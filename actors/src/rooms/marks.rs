@@ -5,7 +5,7 @@ use schema::receipts::{self, ReceiptRow};
 use schema::{Tx, events, memberships, user_data};
 
 use super::Rooms;
-use super::messages::{Mark, MarkKind, MarkRead};
+use super::messages::{MarkRead, ReadMarker, ReadMarkerKind};
 use super::news::News;
 use super::rules;
 use crate::accounts::account_data;
@@ -77,10 +77,10 @@ pub(crate) fn mark(tx: &mut Tx<'_>, msg: &MarkRead, now: i64, news: &mut News) -
         }
         match mark.kind {
             // Private: only the user's own devices are notified.
-            MarkKind::ReadPrivate | MarkKind::FullyRead => {
+            ReadMarkerKind::ReadPrivate | ReadMarkerKind::FullyRead => {
                 news.users.insert(msg.by.user.clone());
             }
-            MarkKind::Read => {
+            ReadMarkerKind::Read => {
                 news.rooms.insert(msg.room.clone());
             }
         }
@@ -89,16 +89,16 @@ pub(crate) fn mark(tx: &mut Tx<'_>, msg: &MarkRead, now: i64, news: &mut News) -
 }
 
 /// The receipt type of a mark; `None` for the fully-read marker, which is account data.
-fn kind(mark: MarkKind) -> Option<&'static str> {
+fn kind(mark: ReadMarkerKind) -> Option<&'static str> {
     match mark {
-        MarkKind::Read => Some("m.read"),
-        MarkKind::ReadPrivate => Some("m.read.private"),
-        MarkKind::FullyRead => None,
+        ReadMarkerKind::Read => Some("m.read"),
+        ReadMarkerKind::ReadPrivate => Some("m.read.private"),
+        ReadMarkerKind::FullyRead => None,
     }
 }
 
 /// The position of the event that this kind of mark is at now.
-fn before(tx: &mut Tx<'_>, room: &str, user: &str, mark: &Mark) -> Result<Option<i64>> {
+fn before(tx: &mut Tx<'_>, room: &str, user: &str, mark: &ReadMarker) -> Result<Option<i64>> {
     #[derive(serde::Deserialize)]
     struct FullyRead {
         event_id: String,

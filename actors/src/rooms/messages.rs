@@ -266,7 +266,7 @@ pub struct SetListed {
 
 /// The kinds of marks that say how far a user has read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub enum MarkKind {
+pub enum ReadMarkerKind {
     /// `m.read`: a receipt that other members see.
     Read,
     /// `m.read.private`: a receipt that only the user's own devices see.
@@ -277,9 +277,9 @@ pub enum MarkKind {
 
 /// A receipt or the fully-read marker.
 #[derive(Debug, Clone, Serialize)]
-pub struct Mark {
+pub struct ReadMarker {
     /// Receipt or marker.
-    pub kind: MarkKind,
+    pub kind: ReadMarkerKind,
     /// The id of the event. A mark for an event that is not in the room is ignored.
     pub event: String,
     /// The thread: `main`, the id of its root event, or empty for an unthreaded receipt.
@@ -297,7 +297,7 @@ pub struct MarkRead {
     /// The room.
     pub room: OwnedRoomId,
     /// The marks to set.
-    pub marks: Vec<Mark>,
+    pub marks: Vec<ReadMarker>,
 }
 
 /// A committed write changed a user's display name or avatar. A new member event is sent to each room that the user is joined

@@ -37,7 +37,7 @@ use actix::{Actor, Context, Recipient, ResponseFuture};
 use schema::Tx;
 
 use crate::device_lists::MembershipChanged;
-use crate::runtime::life::Life;
+use crate::runtime::watchdog::Watchdog;
 use crate::{Env, Error, Result, guarded};
 use news::{News, announce};
 
@@ -48,7 +48,7 @@ pub(crate) use rules::rules_of as version_rules;
 pub struct Rooms {
     env: Env,
     device_lists: Recipient<MembershipChanged>,
-    life: Life,
+    watchdog: Watchdog,
 }
 
 impl Rooms {
@@ -57,7 +57,7 @@ impl Rooms {
         Rooms {
             env,
             device_lists,
-            life: Life::default(),
+            watchdog: Watchdog::default(),
         }
     }
 
@@ -89,7 +89,7 @@ impl Actor for Rooms {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        self.life.watch(ctx, &self.env, "rooms");
+        self.watchdog.watch(ctx, &self.env, "rooms");
         ctx.set_mailbox_capacity(4096);
     }
 }

@@ -53,27 +53,27 @@ impl<A: Actor<Context = Context<A>>> Address<A> {
 /// A request to an actor. The messages and writes that it causes are recorded under the request that caused it.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Asked<A: Actor>(Handling<A>);
+pub struct Envelope<A: Actor>(Handling<A>);
 
 /// The handling of one question.
 type Handling<A> = Box<dyn FnOnce(&mut A, &mut <A as Actor>::Context) + Send>;
 
-impl<A: Actor> Asked<A> {
+impl<A: Actor> Envelope<A> {
     /// Run the handler on the actor.
     pub(crate) fn put(self, actor: &mut A, ctx: &mut A::Context) {
         (self.0)(actor, ctx);
     }
 }
 
-/// Implement the traits that let an actor receive [`Asked`].
+/// Implement the traits that let an actor receive [`Envelope`].
 macro_rules! can_be_asked {
     ($($actor:ty),+ $(,)?) => {$(
-        impl ::actix::Handler<$crate::runtime::address::Asked<$actor>> for $actor {
+        impl ::actix::Handler<$crate::runtime::address::Envelope<$actor>> for $actor {
             type Result = ();
 
             fn handle(
                 &mut self,
-                asked: $crate::runtime::address::Asked<$actor>,
+                asked: $crate::runtime::address::Envelope<$actor>,
                 ctx: &mut Self::Context,
             ) {
                 asked.put(self, ctx);
@@ -90,7 +90,7 @@ pub(crate) use can_be_asked;
 /// actor has died. A dead actor ends the process: a restart loses no data.
 pub async fn ask<A, M, T>(to: &Address<A>, message: M) -> Result<T>
 where
-    A: Actor<Context = Context<A>> + Handler<M> + Handler<Asked<A>>,
+    A: Actor<Context = Context<A>> + Handler<M> + Handler<Envelope<A>>,
     M: Message<Result = Result<T>> + Serialize + Send + 'static,
     T: Send + 'static,
 {
@@ -103,7 +103,7 @@ where
 /// As for [`ask`].
 pub async fn ask_as<A, M, T>(from: &'static str, to: &Address<A>, message: M) -> Result<T>
 where
-    A: Actor<Context = Context<A>> + Handler<M> + Handler<Asked<A>>,
+    A: Actor<Context = Context<A>> + Handler<M> + Handler<Envelope<A>>,
     M: Message<Result = Result<T>> + Serialize + Send + 'static,
     T: Send + 'static,
 {
@@ -117,7 +117,7 @@ where
         }
     };
     let answer = async {
-        to.addr.send(Asked(Box::new(handle))).await?;
+        to.addr.send(Envelope(Box::new(handle))).await?;
         answer.await.map_err(|_| MailboxError::Closed)
     };
     match timeout(TIMEOUT, answer).await {

@@ -9,8 +9,8 @@ use schema::ServiceId;
 use schema::Store;
 
 use crate::dialects::Dialects;
-use crate::runtime::faults::Faults;
-use crate::runtime::known::Known;
+use crate::runtime::faults::DeliveryFaults;
+use crate::runtime::identity_cache::IdentityCache;
 use crate::runtime::trace::Trace;
 use crate::runtime::wake::Wake;
 use crate::services::Proposals;
@@ -49,7 +49,7 @@ pub struct Inner {
     /// The source of identifiers.
     pub ids: Ids,
     /// A cache of tokens, users and devices.
-    pub known: Known,
+    pub identities: IdentityCache,
     /// The wake-ups of senders and of waiting `/sync` requests.
     pub wake: Wake,
     /// The names that each appservice uses and receives.
@@ -63,7 +63,7 @@ pub struct Inner {
     /// The key that signs events. It is stored in the database.
     pub signing_key: Ed25519KeyPair,
     /// The faults that a test injects.
-    pub faults: Faults,
+    pub faults: DeliveryFaults,
     /// The signal that the server is shutting down.
     pub stopping: Stopping,
     /// Called with a reason when the process must end because it can no longer keep its guarantees.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 /// A point at which a fault can be injected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Point {
+pub enum DeliveryPoint {
     /// A sender has stored a transaction body, and has not sent the request yet.
     BeforeRequest,
     /// An appservice has answered a request, and nothing of the answer is recorded yet.
@@ -22,9 +22,9 @@ pub enum Point {
     LogHint,
 }
 
-/// The fault at a [`Point`].
+/// The fault at a [`DeliveryPoint`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub enum Fault {
+pub enum DeliveryFault {
     /// No fault.
     #[default]
     None,
@@ -36,31 +36,35 @@ pub enum Fault {
 }
 
 /// Chooses the fault at each point. It is called by the actors and by the writer of the storage.
-type Choose = dyn Fn(Point) -> Fault + Send + Sync;
+type Choose = dyn Fn(DeliveryPoint) -> DeliveryFault + Send + Sync;
 
 /// The injected faults: none, unless a test chooses some.
 #[derive(Clone, Default)]
-pub struct Faults(Option<Arc<Choose>>);
+pub struct DeliveryFaults(Option<Arc<Choose>>);
 
-impl Faults {
+impl DeliveryFaults {
     /// Faults chosen by a function, for each point.
-    pub fn chosen_by(choose: impl Fn(Point) -> Fault + Send + Sync + 'static) -> Faults {
-        Faults(Some(Arc::new(choose)))
+    pub fn chosen_by(
+        choose: impl Fn(DeliveryPoint) -> DeliveryFault + Send + Sync + 'static,
+    ) -> DeliveryFaults {
+        DeliveryFaults(Some(Arc::new(choose)))
     }
 
     /// Whether the notification at this point is lost.
-    pub(crate) fn lose(&self, point: Point) -> bool {
-        self.at(point) == Fault::Lose
+    pub(crate) fn lose(&self, point: DeliveryPoint) -> bool {
+        self.at(point) == DeliveryFault::Lose
     }
 
     /// Go past this point. Never resolves if the injected fault ends the process here.
-    pub(crate) async fn pass(&self, point: Point) {
-        if self.at(point) == Fault::End {
+    pub(crate) async fn pass(&self, point: DeliveryPoint) {
+        if self.at(point) == DeliveryFault::End {
             std::future::pending().await
         }
     }
 
-    fn at(&self, point: Point) -> Fault {
-        self.0.as_ref().map_or(Fault::None, |choose| choose(point))
+    fn at(&self, point: DeliveryPoint) -> DeliveryFault {
+        self.0
+            .as_ref()
+            .map_or(DeliveryFault::None, |choose| choose(point))
     }
 }

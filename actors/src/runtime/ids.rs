@@ -13,11 +13,11 @@ pub enum Ids {
     /// The system's random numbers.
     Random,
     /// Counted for each kind from a seed, so that a run can be repeated exactly.
-    Counted(Arc<Counted>),
+    Counted(Arc<Counters>),
 }
 
 /// The counters of a seeded run.
-pub struct Counted {
+pub struct Counters {
     seed: u64,
     next: Mutex<BTreeMap<String, u64>>,
 }
@@ -25,7 +25,7 @@ pub struct Counted {
 impl Ids {
     /// Identifiers that are the same in every run with this seed.
     pub fn counted(seed: u64) -> Ids {
-        Ids::Counted(Arc::new(Counted {
+        Ids::Counted(Arc::new(Counters {
             seed,
             next: Mutex::new(BTreeMap::new()),
         }))
@@ -94,7 +94,7 @@ fn fill(bytes: &mut [u8]) {
     getrandom::fill(bytes).expect("the operating system has randomness");
 }
 
-impl Counted {
+impl Counters {
     fn next(&self, kind: &str) -> u64 {
         let Ok(mut next) = self.next.lock() else {
             return 0;

@@ -1,6 +1,6 @@
 //! The base of every actor: addresses, time, identifiers, errors, the trace, and wake-ups.
 
-pub(crate) mod life;
+pub(crate) mod watchdog;
 
 pub mod address;
 pub mod bounded;
@@ -9,8 +9,8 @@ pub mod env;
 pub mod error;
 pub mod faults;
 pub mod identity;
+pub mod identity_cache;
 pub mod ids;
-pub mod known;
 pub mod lengths;
 pub mod secret;
 pub mod trace;

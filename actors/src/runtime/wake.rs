@@ -12,7 +12,7 @@ use ruma::{OwnedRoomId, OwnedUserId};
 use schema::{OwedServices, Position, ServiceId, covering};
 use serde::{Serialize, Serializer};
 
-use crate::runtime::faults::{Faults, Point};
+use crate::runtime::faults::{DeliveryFaults, DeliveryPoint};
 use crate::runtime::trace::{self, Trace};
 
 /// To the sender of an appservice: there may be something to send. At most one is in its mailbox, since one serves for many.
@@ -125,7 +125,7 @@ struct Sender {
 pub(crate) struct Senders {
     all: RwLock<BTreeMap<ServiceId, Sender>>,
     not_woken: Mutex<OwedServices>,
-    faults: OnceLock<Faults>,
+    faults: OnceLock<DeliveryFaults>,
 }
 
 impl Senders {
@@ -139,7 +139,11 @@ impl Senders {
                 self.not_woken().remove(service);
                 continue;
             };
-            if self.faults.get().is_some_and(|f| f.lose(Point::SenderHint)) {
+            if self
+                .faults
+                .get()
+                .is_some_and(|f| f.lose(DeliveryPoint::SenderHint))
+            {
                 let mut not_woken = self.not_woken();
                 let known = not_woken.entry(service.clone()).or_insert(up_to);
                 *known = covering(*known, up_to);
@@ -191,7 +195,7 @@ pub struct Wake {
 }
 
 impl Wake {
-    pub(crate) fn observe(&self, trace: Trace, faults: Faults) {
+    pub(crate) fn observe(&self, trace: Trace, faults: DeliveryFaults) {
         let _ = self.trace.set(trace);
         let _ = self.senders.faults.set(faults);
     }

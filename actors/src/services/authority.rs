@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use schema::ServiceId;
 use schema::accounts::Addressed;
 
-use super::claim::Claim;
+use super::claim::NamespaceClaim;
 use super::interests::Interests;
 
 /// The rule by which an appservice decides over a device. If several rules apply, the first one is named.
@@ -43,12 +43,16 @@ impl Authority {
 /// how its namespaces claim the user (`services/claim.rs`: as its sender, exclusively, or shared).
 ///
 /// [design]: https://github.com/matrix-org/matrix-spec-proposals/pull/4203
-pub fn authority(claim: Option<Claim>, service: &ServiceId, to: &Addressed) -> Option<Authority> {
+pub fn authority(
+    claim: Option<NamespaceClaim>,
+    service: &ServiceId,
+    to: &Addressed,
+) -> Option<Authority> {
     let is_it = |id: &Option<String>| id.as_deref() == Some(service.as_str());
     match claim {
-        Some(Claim::Sender) => Some(Authority::Sender),
-        Some(Claim::Exclusive) => Some(Authority::ExclusiveNamespace),
-        Some(Claim::Shared) | None => {
+        Some(NamespaceClaim::Sender) => Some(Authority::Sender),
+        Some(NamespaceClaim::Exclusive) => Some(Authority::ExclusiveNamespace),
+        Some(NamespaceClaim::Shared) | None => {
             if is_it(&to.account_of) && !to.device.own_login {
                 Some(Authority::RegisteredAccount)
             } else {
@@ -61,7 +65,10 @@ pub fn authority(claim: Option<Claim>, service: &ServiceId, to: &Addressed) -> O
 
 /// Every present appservice that a device may concern, through its namespaces, the account or the device, each with how its
 /// namespaces claim the user. The patterns are matched once for all appservices.
-pub fn concerned(interests: &Interests, to: &Addressed) -> BTreeMap<ServiceId, Option<Claim>> {
+pub fn concerned(
+    interests: &Interests,
+    to: &Addressed,
+) -> BTreeMap<ServiceId, Option<NamespaceClaim>> {
     let by_row = [to.account_of.as_deref(), to.device.appservice_id.as_deref()];
     let by_row = by_row
         .into_iter()

@@ -2,7 +2,7 @@
 
 /// How a namespace claims a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Claim {
+pub enum NamespaceClaim {
     /// The user is the appservice's own sender, which is always exclusive.
     Sender,
     /// The first pattern that matches is exclusive.
@@ -11,9 +11,9 @@ pub enum Claim {
     Shared,
 }
 
-impl Claim {
+impl NamespaceClaim {
     /// Whether no other appservice and no person may use this user id.
     pub fn is_exclusive(self) -> bool {
-        self != Claim::Shared
+        self != NamespaceClaim::Shared
     }
 }

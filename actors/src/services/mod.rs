@@ -15,12 +15,12 @@ mod stored;
 
 pub use authority::{Authority, authorities, authority, concerned, told_counts};
 pub use carried::{CarriesInterests, swap_interests};
-pub use claim::Claim;
+pub use claim::NamespaceClaim;
 pub use interests::{Claims, ClaimsIter, Interests, anchored, check_pattern};
 pub use registration::{
     CountsPolicy, MSC3202, MSC4190, Namespace, Namespaces, PUSH_EPHEMERAL, RECEIVE_EPHEMERAL,
     Registration,
 };
 pub use room::{interested_in_room, owed_event};
-pub use service::{AccountDataKind, InForce, Proposals, Service};
+pub use service::{AccountDataKind, FeaturesInForce, Proposals, Service};
 pub use stored::{LastInForce, last_in_force, registration_of};

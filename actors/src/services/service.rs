@@ -4,7 +4,7 @@ use schema::owed::{self, Owed};
 use schema::{Position, ServiceId};
 use serde::{Deserialize, Serialize};
 
-use super::claim::Claim;
+use super::claim::NamespaceClaim;
 use super::registration::{CountsPolicy, Registration};
 
 /// How an experiment sends changes of account data to appservices: as an owed kind of its own.
@@ -15,7 +15,7 @@ pub struct AccountDataKind {
     /// Whether a registration opts in.
     pub is_wanted: fn(&Registration) -> bool,
     /// Whether an appservice with this claim on a user receives the user's account data.
-    pub is_told: fn(Claim) -> bool,
+    pub is_told: fn(NamespaceClaim) -> bool,
 }
 
 impl PartialEq for AccountDataKind {
@@ -43,7 +43,7 @@ pub struct Proposals {
 /// is stored with the appservice, so that enabling or disabling a feature counts as a change of its registration.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct InForce {
+pub struct FeaturesInForce {
     /// Whether to-device messages are sent to it: it has a URL and an opt-in flag, and the proposal is on.
     pub to_device: bool,
     /// Whether device lists and key counts are sent to it: it has a URL and the opt-in flag, and the proposal is on.
@@ -56,12 +56,12 @@ pub struct InForce {
     pub counts: CountsPolicy,
 }
 
-impl InForce {
+impl FeaturesInForce {
     /// The features of a registration that are in force, given those that are enabled and whether the appservice may observe.
-    pub fn of(registration: &Registration, observes: bool, on: Proposals) -> InForce {
+    pub fn of(registration: &Registration, observes: bool, on: Proposals) -> FeaturesInForce {
         let reachable = registration.url.is_some();
         let counts = registration.counts.filter(|_| on.counts_policies);
-        InForce {
+        FeaturesInForce {
             to_device: reachable && registration.wants_to_device() && on.to_device,
             device_lists: reachable && registration.msc3202 && on.device_lists,
             account_data: reachable
@@ -74,7 +74,7 @@ impl InForce {
     }
 
     /// Whether a feature is on now that was off before: what the appservice missed meanwhile must be sent later.
-    pub fn has_more_than(self, before: InForce) -> bool {
+    pub fn has_more_than(self, before: FeaturesInForce) -> bool {
         (self.to_device && !before.to_device)
             || (self.device_lists && !before.device_lists)
             || (self.account_data && !before.account_data)

@@ -4,14 +4,14 @@ use schema::appservices::ServiceRow;
 use serde::{Deserialize, Serialize};
 
 use super::registration::Registration;
-use super::service::InForce;
+use super::service::FeaturesInForce;
 
 /// The features that were in force when the row of an appservice was last written.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastInForce {
     /// The features of its registration that were on.
     #[serde(flatten)]
-    pub in_force: InForce,
+    pub in_force: FeaturesInForce,
     /// The position up to which it was owed account data, if that was on before and is off now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account_data_until: Option<i64>,

@@ -44,7 +44,7 @@ pub struct SyncRequest {
 }
 
 /// A request with its token and filter parsed.
-struct Prepared {
+struct PreparedRequest {
     ask: SyncQuery,
     /// Set if the inbox still holds to-device messages that `since` acknowledges: up to where.
     acknowledges: Option<Position>,
@@ -171,7 +171,7 @@ async fn begin(
 }
 
 /// Parse the token and the filter, and find out whether there is anything to acknowledge.
-fn prepare(db: &mut Conn, request: SyncRequest) -> Result<Prepared> {
+fn prepare(db: &mut Conn, request: SyncRequest) -> Result<PreparedRequest> {
     let SyncRequest {
         by,
         since,
@@ -205,7 +205,7 @@ fn prepare(db: &mut Conn, request: SyncRequest) -> Result<Prepared> {
         Some(since) => full_state || devices::is_long_ago(db, since.position)?,
         None => true,
     };
-    Ok(Prepared {
+    Ok(PreparedRequest {
         slow,
         ask: SyncQuery {
             user,

@@ -103,12 +103,12 @@ pub struct Syncing {
 
 /// Ask for the sizes of the actor's memory.
 #[derive(Debug, Clone, Serialize, Message)]
-#[rtype(result = "Result<View>")]
+#[rtype(result = "Result<MemorySizes>")]
 pub struct Observe;
 
 /// The sizes of the actor's memory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct View {
+pub struct MemorySizes {
     /// The number of waiting requests.
     pub waiting: usize,
     /// The number of updates of typing, receipts and presence that wait for each service.

@@ -37,8 +37,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use actix::{Actor, Context, Handler};
 use schema::ServiceId;
 
-use crate::runtime::life::Life;
 use crate::runtime::trace::Busy;
+use crate::runtime::watchdog::Watchdog;
 use crate::services::CarriesInterests;
 use crate::{Env, Result};
 use pending::PendingEphemeral;
@@ -48,7 +48,7 @@ pub use answer::{SyncRequest, answer};
 pub use fleeting::{Fleeting, Presence};
 pub use messages::*;
 pub use queries::ask::StateAt;
-pub use queries::devices::DeviceLists;
+pub use queries::devices::SyncDeviceLists;
 pub use rules::filter::Filter;
 pub use rules::token::Token;
 
@@ -59,7 +59,7 @@ pub struct Sync {
     waiters: Arc<Mutex<Waiters<Busy>>>,
     pending: PendingEphemeral,
     fleeting: Arc<Fleeting>,
-    life: Life,
+    watchdog: Watchdog,
 }
 
 impl Sync {
@@ -70,7 +70,7 @@ impl Sync {
             waiters: Arc::default(),
             pending: PendingEphemeral::default(),
             fleeting,
-            life: Life::default(),
+            watchdog: Watchdog::default(),
         }
     }
 
@@ -95,16 +95,16 @@ impl Actor for Sync {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        self.life.watch(ctx, &self.env, "sync");
+        self.watchdog.watch(ctx, &self.env, "sync");
         ctx.set_mailbox_capacity(4096);
     }
 }
 
 impl Handler<Observe> for Sync {
-    type Result = Result<View>;
+    type Result = Result<MemorySizes>;
 
     fn handle(&mut self, _: Observe, _: &mut Context<Self>) -> Self::Result {
-        Ok(View {
+        Ok(MemorySizes {
             waiting: self.waiters().len(),
             pending: self.pending.sizes(),
         })

@@ -10,7 +10,7 @@ use crate::Result;
 
 /// Where a content is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum ContentPlace {
     /// In the row of each recipient.
     InRows,
     /// In a shared row, which is not written yet.
@@ -21,7 +21,7 @@ enum Place {
 
 /// The contents of a deposit, keyed by the address of their text in the request. Equal texts at different addresses are not
 /// compared.
-pub(super) struct Contents(BTreeMap<*const u8, Place>);
+pub(super) struct Contents(BTreeMap<*const u8, ContentPlace>);
 
 impl Contents {
     /// Count the recipients of each content.
@@ -33,8 +33,8 @@ impl Contents {
             *count += 1;
         }
         let place = |(count, bytes)| match rules::is_shared(count, bytes) {
-            true => Place::Once,
-            false => Place::InRows,
+            true => ContentPlace::Once,
+            false => ContentPlace::InRows,
         };
         Contents(
             rows.into_iter()
@@ -52,17 +52,17 @@ impl Contents {
         position: i64,
     ) -> Result<(String, Option<i64>)> {
         match self.0.get_mut(&content.as_ptr()) {
-            Some(Place::Stored(id)) => Ok((String::new(), Some(*id))),
-            Some(place @ Place::Once) => {
+            Some(ContentPlace::Stored(id)) => Ok((String::new(), Some(*id))),
+            Some(place @ ContentPlace::Once) => {
                 let shared = SharedContent {
                     id: position,
                     content: content.to_owned(),
                 };
                 inbox::share(tx, &shared)?;
-                *place = Place::Stored(position);
+                *place = ContentPlace::Stored(position);
                 Ok((String::new(), Some(position)))
             }
-            Some(Place::InRows) | None => Ok((content.to_owned(), None)),
+            Some(ContentPlace::InRows) | None => Ok((content.to_owned(), None)),
         }
     }
 }

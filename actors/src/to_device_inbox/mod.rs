@@ -25,14 +25,14 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Context, WrapFuture};
 use schema::{Position, appservices};
 
 use crate::Env;
-use crate::runtime::life::Life;
+use crate::runtime::watchdog::Watchdog;
 
 pub use messages::*;
 
 /// The actor.
 pub struct ToDeviceInbox {
     env: Env,
-    life: Life,
+    watchdog: Watchdog,
 }
 
 impl ToDeviceInbox {
@@ -40,7 +40,7 @@ impl ToDeviceInbox {
     pub fn new(env: Env) -> ToDeviceInbox {
         ToDeviceInbox {
             env,
-            life: Life::default(),
+            watchdog: Watchdog::default(),
         }
     }
 }
@@ -49,7 +49,7 @@ impl Actor for ToDeviceInbox {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        self.life.watch(ctx, &self.env, "to_device_inbox");
+        self.watchdog.watch(ctx, &self.env, "to_device_inbox");
         ctx.set_mailbox_capacity(4096);
         // The deletions that the last run recorded and may not have done.
         let (env, busy) = (self.env.clone(), self.env.trace.busy());

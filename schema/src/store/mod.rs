@@ -20,6 +20,6 @@ mod writer;
 pub use conn::{Conn, Rows};
 pub use handle::{QUEUE, Store};
 pub use job::Report;
-pub use open::Options;
+pub use open::StoreOptions;
 pub use position::Position;
 pub use tx::{Companion, OwedServices, Tx, covering};

@@ -30,7 +30,7 @@ type Fatal = dyn Fn(&str) + Send + Sync;
 
 /// The options of a store.
 #[derive(Clone)]
-pub struct Options {
+pub struct StoreOptions {
     /// Called once, from a storage thread, when the storage cannot continue. The process should end.
     pub fatal: Arc<Fatal>,
     /// The time to wait until another server has released the database.
@@ -39,9 +39,9 @@ pub struct Options {
     pub faults: Faults,
 }
 
-impl Default for Options {
+impl Default for StoreOptions {
     fn default() -> Self {
-        Options {
+        StoreOptions {
             fatal: Arc::new(|why| {
                 tracing::error!(why, "storage has failed; the process ends");
                 std::process::exit(1);
@@ -58,7 +58,7 @@ impl Store {
     /// # Errors
     /// If the URL has another form, or the database cannot be reached, is on a full disk, was written by a newer version, or is in
     /// use.
-    pub fn open(url: &str, options: &Options) -> Result<Store, OpenError> {
+    pub fn open(url: &str, options: &StoreOptions) -> Result<Store, OpenError> {
         let url = Url::parse(url)?;
         Store::open_at(&url, options).map_err(|error| {
             if has_room(&url) {
@@ -69,7 +69,7 @@ impl Store {
         })
     }
 
-    fn open_at(url: &Url, options: &Options) -> Result<Store, OpenError> {
+    fn open_at(url: &Url, options: &StoreOptions) -> Result<Store, OpenError> {
         let lock = lock_file(url, options.lock_wait)?;
         let mut conn = url.connect()?;
         advisory_lock(&mut conn, url, options.lock_wait)?;

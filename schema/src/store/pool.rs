@@ -16,7 +16,7 @@ pub(crate) type Read = Box<dyn FnOnce(Result<&mut Conn, Error>) + Send>;
 /// The waiting reads.
 #[derive(Default)]
 pub(crate) struct Pool {
-    state: Mutex<State>,
+    state: Mutex<PoolState>,
     /// Wakes a reader that waits for a read.
     queued: Condvar,
     /// Wakes the readers that pause before they connect again.
@@ -24,7 +24,7 @@ pub(crate) struct Pool {
 }
 
 #[derive(Default)]
-struct State {
+struct PoolState {
     queue: VecDeque<Read>,
     /// Reads that can take long. One reader never takes them, so that short reads do not wait behind them.
     slow: VecDeque<Read>,
@@ -36,7 +36,7 @@ struct State {
 }
 
 impl Pool {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, PoolState> {
         // A panic leaves no change half done: each change is one step.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -111,7 +111,7 @@ impl Pool {
 
     /// Waits for this time. Returns whether the pool is still open.
     pub(crate) fn pause(&self, time: Duration) -> bool {
-        let closed = |state: &mut State| !state.closed;
+        let closed = |state: &mut PoolState| !state.closed;
         let waited = self.closing.wait_timeout_while(self.state(), time, closed);
         !waited.unwrap_or_else(PoisonError::into_inner).0.closed
     }

@@ -13,7 +13,7 @@ use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_types::{Bool, Text};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
-use schema::{OpenError, Options, Store};
+use schema::{OpenError, Store, StoreOptions};
 
 const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
@@ -196,7 +196,7 @@ fn a_database_of_a_newer_version_is_refused() {
         format!("sqlite:{}", folder.path().join("db").display()),
         url,
     ] {
-        let error = Store::open(&url, &Options::default())
+        let error = Store::open(&url, &StoreOptions::default())
             .err()
             .expect("it is refused");
         assert!(
@@ -210,9 +210,9 @@ fn a_database_of_a_newer_version_is_refused() {
 #[test]
 fn one_server_per_postgresql_database() {
     let url = postgres::new_database();
-    let options = Options {
+    let options = StoreOptions {
         lock_wait: Duration::ZERO,
-        ..Options::default()
+        ..StoreOptions::default()
     };
     let first = Store::open(&url, &options).expect("the first");
     assert!(matches!(
@@ -220,9 +220,9 @@ fn one_server_per_postgresql_database() {
         Err(OpenError::InUse(_))
     ));
     first.close();
-    let again = Options {
+    let again = StoreOptions {
         lock_wait: Duration::from_secs(5),
-        ..Options::default()
+        ..StoreOptions::default()
     };
     assert!(Store::open(&url, &again).is_ok(), "it lets go");
 }
@@ -235,9 +235,9 @@ fn a_writer_that_lost_its_connection_ends_the_process_and_nothing_answered_is_lo
     let fatal = move |why: &str| {
         let _ = tell.lock().map(|t| t.send(why.to_owned()));
     };
-    let options = Options {
+    let options = StoreOptions {
         fatal: std::sync::Arc::new(fatal),
-        ..Options::default()
+        ..StoreOptions::default()
     };
     let store = Store::open(&url, &options).expect("the store");
     let wait = |write| {
@@ -263,14 +263,15 @@ fn a_writer_that_lost_its_connection_ends_the_process_and_nothing_answered_is_lo
         .expect("the process is told to end");
     assert!(why.contains("lost"), "{why}");
 
-    let again = Store::open(&url, &Options::default()).expect("it starts again");
+    let again = Store::open(&url, &StoreOptions::default()).expect("it starts again");
     let kept = wait_read(&again, "answered");
     assert!(kept.is_some() && wait_read(&again, "refused").is_none());
 }
 
 #[test]
 fn a_statement_that_fails_fails_its_own_write_alone() {
-    let store = Store::open(&postgres::new_database(), &Options::default()).expect("the store");
+    let store =
+        Store::open(&postgres::new_database(), &StoreOptions::default()).expect("the store");
     let (go, held) = std::sync::mpsc::channel::<()>();
     let held = std::sync::Mutex::new(held);
     let first = store.write(move |_| {
@@ -318,7 +319,7 @@ fn a_statement_that_fails_fails_its_own_write_alone() {
 #[test]
 fn a_reader_whose_session_ended_starts_another_and_refuses_no_read() {
     let url = postgres::new_database();
-    let store = Store::open(&url, &Options::default()).expect("the store");
+    let store = Store::open(&url, &StoreOptions::default()).expect("the store");
     for _ in 0..3 {
         postgres::query(
             &url,
@@ -345,7 +346,7 @@ fn wait_read(store: &Store, key: &'static str) -> Option<serde_json::Value> {
 fn slow_reads_leave_a_reader_to_the_others() {
     let folder = tempfile::tempdir().expect("a folder");
     let url = format!("sqlite:{}", folder.path().join("db").display());
-    let store = Store::open(&url, &Options::default()).expect("it opens");
+    let store = Store::open(&url, &StoreOptions::default()).expect("it opens");
     let (open, gate) = std::sync::mpsc::channel::<()>();
     let gate = std::sync::Arc::new(std::sync::Mutex::new(gate));
     // Each waits until the sender is dropped.

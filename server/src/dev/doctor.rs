@@ -13,7 +13,7 @@ use schema::ServiceId;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::doctor::{Context, RegistrationFile, Report, examine, frameworks};
+use crate::doctor::{ExaminationContext, RegistrationFile, Report, examine, frameworks};
 use crate::http::answer::Json;
 use crate::http::caller::Caller;
 use crate::http::error::{Error, Result};
@@ -27,8 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The registration to examine. An object with other keys is a registration itself.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Asked {
-    InForce(InForce),
+enum DoctorRequest {
+    InForce(ById),
     Given(Given),
     Itself(Map<String, Value>),
 }
@@ -36,7 +36,7 @@ enum Asked {
 /// The active registration with this id.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct InForce {
+struct ById {
     id: ServiceId,
 }
 
@@ -49,7 +49,7 @@ struct Given {
 
 /// The findings and, for an active service, the names that it uses on the wire.
 #[derive(Serialize)]
-struct Answer {
+struct DoctorResponse {
     #[serde(flatten)]
     report: Report,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -78,26 +78,26 @@ pub(super) async fn doctor(app: App, _: Caller, request: Raw) -> Result<Json> {
     let env = &app.actors.env;
     let interests = env.store.interests();
     let text = match request.json()? {
-        Asked::InForce(InForce { id }) => {
+        DoctorRequest::InForce(ById { id }) => {
             let known = interests.service(&id);
             let known =
                 known.ok_or_else(|| Refusal::NotFound("no such application service".into()))?;
             serde_json::to_string(&known.registration).map_err(actors::Error::from)?
         }
-        Asked::Given(Given {
+        DoctorRequest::Given(Given {
             registration: Value::String(text),
         }) => text,
-        Asked::Given(Given { registration }) => registration.to_string(),
-        Asked::Itself(object) => Value::Object(object).to_string(),
+        DoctorRequest::Given(Given { registration }) => registration.to_string(),
+        DoctorRequest::Itself(object) => Value::Object(object).to_string(),
     };
     let file = RegistrationFile {
         name: "registration".to_owned(),
         text: Ok(text),
     };
-    let context = Context {
+    let context = ExaminationContext {
         framework,
         known_keys: mscs::registration_keys(),
-        ..Context::in_force(env, &file)
+        ..ExaminationContext::in_force(env, &file)
     };
     let mine = file.registration();
     let in_force = mine.as_ref().and_then(|mine| interests.service(&mine.id));
@@ -107,5 +107,5 @@ pub(super) async fn doctor(app: App, _: Caller, request: Raw) -> Result<Json> {
     let dialect = in_force.map(|known| env.dialects.of(&known.registration));
     let report = examine(vec![file], context, timeout.filter(|_| same_url)).await;
     let report = Report::new(report);
-    Json::write(&Answer { report, dialect })
+    Json::write(&DoctorResponse { report, dialect })
 }

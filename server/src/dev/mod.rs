@@ -6,7 +6,7 @@ mod explain;
 
 use std::time::Duration;
 
-use actors::appservice_sender::View;
+use actors::appservice_sender::SenderStatus;
 use actors::appservices::Problem;
 use actors::runtime::trace::Seen;
 use actors::services::CarriesInterests;
@@ -107,7 +107,7 @@ async fn status(app: App, _: Caller, _: Raw) -> Result<Json> {
 enum Shown {
     Sender {
         #[serde(flatten)]
-        view: View,
+        view: SenderStatus,
         #[serde(skip_serializing_if = "Option::is_none")]
         registration: Option<Problem>,
     },

@@ -36,7 +36,7 @@ impl RegistrationFile {
 
 /// The context that a registration is compared with.
 #[derive(Debug, Default)]
-pub struct Context {
+pub struct ExaminationContext {
     /// The server's name; without it, namespaces are compared for any server name.
     pub server_name: Option<String>,
     /// Other registrations to compare with; they are not examined themselves.
@@ -47,23 +47,23 @@ pub struct Context {
     pub known_keys: Vec<&'static str>,
 }
 
-impl Context {
+impl ExaminationContext {
     /// The active services of a running server. One with the same id as the registration is left out: it is the registration's
     /// current version.
     #[must_use]
-    pub fn in_force(env: &Env, file: &RegistrationFile) -> Context {
+    pub fn in_force(env: &Env, file: &RegistrationFile) -> ExaminationContext {
         let mine = file.registration().map(|r| r.id);
         let interests = env.store.interests();
         let others = interests
             .services()
             .iter()
             .filter(|s| mine.as_ref() != Some(&s.id));
-        Context {
+        ExaminationContext {
             server_name: Some(env.settings.server_name.to_string()),
             neighbours: others
                 .map(|s| (format!("service {}", s.id), Ok(s.registration.clone())))
                 .collect(),
-            ..Context::default()
+            ..ExaminationContext::default()
         }
     }
 }

@@ -22,7 +22,7 @@ use actors::transport::Transport;
 use checks::Examination;
 
 pub use checks::{Finding, Severity};
-pub use context::{Context, RegistrationFile};
+pub use context::{ExaminationContext, RegistrationFile};
 pub use report::Report;
 
 /// Examine registrations. With a `timeout`, also send requests to their services, and wait that long for each answer.
@@ -30,7 +30,7 @@ pub use report::Report;
 /// The findings are in the order of the files; those of a file with the worst first.
 pub async fn examine(
     files: Vec<RegistrationFile>,
-    context: Context,
+    context: ExaminationContext,
     timeout: Option<Duration>,
 ) -> Vec<Finding> {
     let files = Arc::new(files);

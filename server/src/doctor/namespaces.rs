@@ -4,21 +4,21 @@ use super::checks::{
     CLAIMS_EVERYBODY, Examination, LOOSE_DOT, MATCHES_NOBODY, NEVER_EXCLUSIVE, OBSERVES_EVERYBODY,
     ONLY_UNUSUAL, OVERLAP, SENDER_CLAIMED, UNDECIDED,
 };
-use super::search::{CHOSEN, Ids, POSSIBLE, Search, Verdict, are_apart};
+use super::search::{CHOSEN, IdSpace, POSSIBLE, Search, SearchResult, are_apart};
 
 use actors::services::{Namespace, Registration};
 
 /// User ids of the server with these characters in the localpart: those that users can choose, or all valid ones.
-fn users<'a>(letters: &'static [u8], server: Option<&'a str>) -> Ids<'a> {
-    Ids {
+fn users<'a>(letters: &'static [u8], server: Option<&'a str>) -> IdSpace<'a> {
+    IdSpace {
         sigil: b'@',
         letters,
         server,
     }
 }
 
-fn aliases(server: Option<&str>) -> Ids<'_> {
-    Ids {
+fn aliases(server: Option<&str>) -> IdSpace<'_> {
+    IdSpace {
         sigil: b'#',
         letters: POSSIBLE,
         server,
@@ -43,12 +43,12 @@ pub(super) fn examine(
     }
     for namespace in &spaces.rooms {
         let said = format!("rooms: '{}'", namespace.regex);
-        let ids = Ids {
+        let ids = IdSpace {
             sigil: b'!',
             letters: POSSIBLE,
             server: None,
         };
-        if matching(&mut exam.search, ids, &namespace.regex) == Verdict::Nothing {
+        if matching(&mut exam.search, ids, &namespace.regex) == SearchResult::Nothing {
             exam.found(MATCHES_NOBODY, format!("{said} matches no room id"));
         }
     }
@@ -67,23 +67,23 @@ pub(super) fn examine(
     }
 }
 
-fn matching(search: &mut Search, ids: Ids<'_>, regex: &str) -> Verdict {
+fn matching(search: &mut Search, ids: IdSpace<'_>, regex: &str) -> SearchResult {
     search.find(ids, &[regex], |matched| matched[0])
 }
 
 /// Report a pattern that matches no id or every id.
-fn reach(exam: &mut Examination<'_>, said: &str, namespace: &Namespace, ids: Ids<'_>) {
+fn reach(exam: &mut Examination<'_>, said: &str, namespace: &Namespace, ids: IdSpace<'_>) {
     match matching(&mut exam.search, ids, &namespace.regex) {
-        Verdict::Undecided => {
+        SearchResult::Undecided => {
             return exam.found(UNDECIDED, format!("{said} is too complicated to examine"));
         }
-        Verdict::Nothing => return nobody(exam, said, &namespace.regex, ids),
-        Verdict::Found(_) => {}
+        SearchResult::Nothing => return nobody(exam, said, &namespace.regex, ids),
+        SearchResult::Found(_) => {}
     }
     if exam
         .search
         .find(ids, &[&namespace.regex], |matched| !matched[0])
-        == Verdict::Nothing
+        == SearchResult::Nothing
     {
         let what = if ids.sigil == b'@' {
             "user of this server"
@@ -102,24 +102,24 @@ fn reach(exam: &mut Examination<'_>, said: &str, namespace: &Namespace, ids: Ids
 }
 
 /// Report a pattern that matches no id, with the most likely mistake.
-fn nobody(exam: &mut Examination<'_>, said: &str, regex: &str, ids: Ids<'_>) {
-    let all = Ids {
+fn nobody(exam: &mut Examination<'_>, said: &str, regex: &str, ids: IdSpace<'_>) {
+    let all = IdSpace {
         letters: POSSIBLE,
         ..ids
     };
-    if let Verdict::Found(id) = matching(&mut exam.search, all, regex) {
+    if let SearchResult::Found(id) = matching(&mut exam.search, all, regex) {
         return exam.found(
             ONLY_UNUSUAL,
             format!("{said} matches only names that people cannot choose, such as {id}"),
         );
     }
-    let elsewhere = Ids {
+    let elsewhere = IdSpace {
         server: None,
         ..all
     };
     let sigil = char::from(ids.sigil);
     let why = match (ids.server, matching(&mut exam.search, elsewhere, regex)) {
-        (Some(server), Verdict::Found(id)) => {
+        (Some(server), SearchResult::Found(id)) => {
             format!(
                 "it matches ids of other servers, such as {id}, and only those of {server} count"
             )
@@ -149,7 +149,8 @@ fn never_exclusive(
     let first = exam.search.find(ids, &regexes(patterns), |matched| {
         matched[before.len()] && is_exclusive(patterns, matched)
     });
-    if first == Verdict::Nothing && matching(&mut exam.search, ids, &last.regex) != Verdict::Nothing
+    if first == SearchResult::Nothing
+        && matching(&mut exam.search, ids, &last.regex) != SearchResult::Nothing
     {
         exam.found(
             NEVER_EXCLUSIVE,
@@ -200,12 +201,12 @@ pub(super) fn compare(
             is_exclusive(mine, of_mine) && is_exclusive(theirs, of_theirs)
         });
         match verdict {
-            Verdict::Nothing => {}
-            Verdict::Undecided => exam.found(
+            SearchResult::Nothing => {}
+            SearchResult::Undecided => exam.found(
                 UNDECIDED,
                 format!("whether its {kind} meet those of {file} is too complicated to examine"),
             ),
-            Verdict::Found(id) => {
+            SearchResult::Found(id) => {
                 let (mine, theirs) = (&mine[clash.0].regex, &theirs[clash.1].regex);
                 exam.found(
                     OVERLAP,
@@ -257,7 +258,7 @@ pub(super) fn sender_claimed(
         .find(users(POSSIBLE, server), &patterns, |matched| {
             matched[spaces.len()] && is_exclusive(spaces, &matched[..spaces.len()])
         });
-    if let Verdict::Found(id) = claimed {
+    if let SearchResult::Found(id) = claimed {
         exam.found(
             SENDER_CLAIMED,
             format!("{id}, the sender of {file}, is in an exclusive namespace of {owner_file}"),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use actix_web::web::Bytes;
 use actors::services::Registration;
-use actors::transport::{Answer, Transport};
+use actors::transport::{ServiceResponse, Transport};
 use actors::{Error, Refusal};
 
 use super::checks::{
@@ -106,7 +106,7 @@ pub(super) async fn ask(
     }
 }
 
-fn said(probe: &Probe, answer: &Answer) -> String {
+fn said(probe: &Probe, answer: &ServiceResponse) -> String {
     let what = format!("the service answers {} to {}", answer.status, probe.asked);
     let body: String = answer.body.chars().take(EXCERPT).collect();
     if (200..=299).contains(&answer.status) || body.is_empty() {

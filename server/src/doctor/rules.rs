@@ -9,7 +9,7 @@ use super::checks::{
     NEIGHBOUR, NO_URL, NOT_SENT, SAME_TOKENS, SENDER_SPELLING, SHARED_TOKEN, SHORT_TOKEN,
     UNREADABLE, URL_PATH, WITHOUT_FLAG,
 };
-use super::context::{Context, RegistrationFile};
+use super::context::{ExaminationContext, RegistrationFile};
 use super::search::CHOSEN;
 use super::{frameworks, namespaces};
 
@@ -37,7 +37,7 @@ const LISTS: &[&str] = &["users", "aliases", "rooms"];
 
 /// Examine these registrations without contacting the services.
 #[must_use]
-pub(super) fn examine(files: &[RegistrationFile], context: &Context) -> Vec<Finding> {
+pub(super) fn examine(files: &[RegistrationFile], context: &ExaminationContext) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut before: Vec<(&str, Registration)> = Vec::new();
     for examined in files {

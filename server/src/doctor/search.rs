@@ -40,7 +40,7 @@ const SERVER: &[u8] = b".abcdefghijklmnopqrstuvwxyz0123456789-";
 
 /// The ids to search among: a sigil, one or more `letters`, `:` and a server name.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Ids<'a> {
+pub(super) struct IdSpace<'a> {
     /// `@`, `#` or `!`.
     pub(super) sigil: u8,
     /// The characters of the part before the colon, preferred ones first in examples.
@@ -51,7 +51,7 @@ pub(super) struct Ids<'a> {
 
 /// The result of a search.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum SearchResult {
     /// An id; none is shorter.
     Found(String),
     /// No id exists.
@@ -62,7 +62,7 @@ pub(super) enum Verdict {
 
 /// The position in the grammar of ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Place {
+enum GrammarPosition {
     Start,
     /// In the part before the colon; `true` after its first character.
     Local(bool),
@@ -74,7 +74,7 @@ enum Place {
 
 /// The state of an automaton: already matched, whatever follows, or still undecided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum State {
+enum PatternState {
     Matched,
     At(LazyStateID),
 }
@@ -107,69 +107,72 @@ impl Automaton {
         Ok(Automaton { dfa, cache })
     }
 
-    fn start(&mut self) -> Result<State, GaveUp> {
+    fn start(&mut self) -> Result<PatternState, GaveUp> {
         let config = start::Config::new().anchored(Anchored::Yes);
         let start = self.dfa.start_state(&mut self.cache, &config);
-        start.map(State::At).map_err(|_| GaveUp)
+        start.map(PatternState::At).map_err(|_| GaveUp)
     }
 
-    fn step(&mut self, state: State, byte: u8) -> Result<State, GaveUp> {
-        let State::At(id) = state else {
-            return Ok(State::Matched);
+    fn step(&mut self, state: PatternState, byte: u8) -> Result<PatternState, GaveUp> {
+        let PatternState::At(id) = state else {
+            return Ok(PatternState::Matched);
         };
         settled(self.dfa.next_state(&mut self.cache, id, byte))
     }
 
     /// Whether the pattern matches when the id ends here.
-    fn matches(&mut self, state: State) -> Result<bool, GaveUp> {
-        let State::At(id) = state else {
+    fn matches(&mut self, state: PatternState) -> Result<bool, GaveUp> {
+        let PatternState::At(id) = state else {
             return Ok(true);
         };
         let end = settled(self.dfa.next_eoi_state(&mut self.cache, id))?;
-        Ok(end == State::Matched)
+        Ok(end == PatternState::Matched)
     }
 }
 
-fn settled<E>(next: Result<LazyStateID, E>) -> Result<State, GaveUp> {
+fn settled<E>(next: Result<LazyStateID, E>) -> Result<PatternState, GaveUp> {
     match next {
-        Ok(id) if id.is_match() => Ok(State::Matched),
+        Ok(id) if id.is_match() => Ok(PatternState::Matched),
         Ok(id) if id.is_quit() => Err(GaveUp),
-        Ok(id) => Ok(State::At(id)),
+        Ok(id) => Ok(PatternState::At(id)),
         Err(_) => Err(GaveUp),
     }
 }
 
-impl Ids<'_> {
+impl IdSpace<'_> {
     /// Every byte that may come next, with the position after it.
-    fn next(&self, place: Place) -> Vec<(u8, Place)> {
-        let each = |letters: &[u8], to: Place| letters.iter().map(|b| (*b, to)).collect::<Vec<_>>();
+    fn next(&self, place: GrammarPosition) -> Vec<(u8, GrammarPosition)> {
+        let each = |letters: &[u8], to: GrammarPosition| {
+            letters.iter().map(|b| (*b, to)).collect::<Vec<_>>()
+        };
         match (place, self.server) {
-            (Place::Start, _) => vec![(self.sigil, Place::Local(false))],
-            (Place::Local(has_letter), server) => {
-                let mut all = each(self.letters, Place::Local(true));
+            (GrammarPosition::Start, _) => vec![(self.sigil, GrammarPosition::Local(false))],
+            (GrammarPosition::Local(has_letter), server) => {
+                let mut all = each(self.letters, GrammarPosition::Local(true));
                 if has_letter {
-                    let after = server.map_or(Place::Any(false), |_| Place::Named(0));
+                    let after =
+                        server.map_or(GrammarPosition::Any(false), |_| GrammarPosition::Named(0));
                     all.push((b':', after));
                 }
                 all
             }
-            (Place::Named(at), Some(name)) => match name.as_bytes().get(at) {
-                Some(byte) => vec![(*byte, Place::Named(at + 1))],
+            (GrammarPosition::Named(at), Some(name)) => match name.as_bytes().get(at) {
+                Some(byte) => vec![(*byte, GrammarPosition::Named(at + 1))],
                 None => Vec::new(),
             },
-            (Place::Named(_), None) => Vec::new(),
-            (Place::Any(has_letter), _) => {
+            (GrammarPosition::Named(_), None) => Vec::new(),
+            (GrammarPosition::Any(has_letter), _) => {
                 let dot = usize::from(!has_letter);
-                each(&SERVER[dot..], Place::Any(true))
+                each(&SERVER[dot..], GrammarPosition::Any(true))
             }
         }
     }
 
-    fn may_end(&self, place: Place) -> bool {
+    fn may_end(&self, place: GrammarPosition) -> bool {
         match place {
-            Place::Start | Place::Local(_) => false,
-            Place::Named(at) => self.server.is_none_or(|name| name.len() == at),
-            Place::Any(has_letter) => has_letter,
+            GrammarPosition::Start | GrammarPosition::Local(_) => false,
+            GrammarPosition::Named(at) => self.server.is_none_or(|name| name.len() == at),
+            GrammarPosition::Any(has_letter) => has_letter,
         }
     }
 }
@@ -195,41 +198,41 @@ impl Search {
     #[must_use]
     pub(super) fn find(
         &mut self,
-        ids: Ids<'_>,
+        ids: IdSpace<'_>,
         patterns: &[&str],
         wanted: impl FnMut(&[bool]) -> bool,
-    ) -> Verdict {
+    ) -> SearchResult {
         let mut states = self.left.min(STATES);
         self.left -= states;
         let verdict = search(ids, patterns, wanted, &mut states);
         self.left += states;
-        verdict.unwrap_or(Verdict::Undecided)
+        verdict.unwrap_or(SearchResult::Undecided)
     }
 }
 
 fn search(
-    ids: Ids<'_>,
+    ids: IdSpace<'_>,
     patterns: &[&str],
     mut wanted: impl FnMut(&[bool]) -> bool,
     left: &mut usize,
-) -> Result<Verdict, GaveUp> {
+) -> Result<SearchResult, GaveUp> {
     let mut automata = patterns
         .iter()
         .map(|p| Automaton::new(p))
         .collect::<Result<Vec<_>, _>>()?;
-    let begin: Vec<State> = automata
+    let begin: Vec<PatternState> = automata
         .iter_mut()
         .map(Automaton::start)
         .collect::<Result<_, _>>()?;
-    let mut seen = BTreeSet::from([(Place::Start, begin.clone())]);
-    let mut open = vec![(String::new(), Place::Start, begin)];
+    let mut seen = BTreeSet::from([(GrammarPosition::Start, begin.clone())]);
+    let mut open = vec![(String::new(), GrammarPosition::Start, begin)];
     while !open.is_empty() {
         let mut longer = Vec::new();
         for (id, place, states) in open {
             if ids.may_end(place) {
                 let matched = automata.iter_mut().zip(&states).map(|(a, s)| a.matches(*s));
                 if wanted(&matched.collect::<Result<Vec<_>, _>>()?) {
-                    return Ok(Verdict::Found(id));
+                    return Ok(SearchResult::Found(id));
                 }
             }
             if id.len() == LENGTH {
@@ -237,7 +240,7 @@ fn search(
             }
             for (byte, place) in ids.next(place) {
                 let states = automata.iter_mut().zip(&states);
-                let states: Vec<State> = states
+                let states: Vec<PatternState> = states
                     .map(|(a, s)| a.step(*s, byte))
                     .collect::<Result<_, _>>()?;
                 if seen.insert((place, states.clone())) {
@@ -248,7 +251,7 @@ fn search(
         }
         open = longer;
     }
-    Ok(Verdict::Nothing)
+    Ok(SearchResult::Nothing)
 }
 // ANCHOR_END: find
 
@@ -282,39 +285,39 @@ fn beginning(pattern: &str) -> &str {
 mod tests {
     use super::*;
 
-    const USERS: Ids<'_> = Ids {
+    const USERS: IdSpace<'_> = IdSpace {
         sigil: b'@',
         letters: POSSIBLE,
         server: Some("test"),
     };
 
-    fn both(a: &str, b: &str) -> Verdict {
+    fn both(a: &str, b: &str) -> SearchResult {
         Search::default().find(USERS, &[a, b], |matched| matched.iter().all(|m| *m))
     }
 
-    fn found(id: &str) -> Verdict {
-        Verdict::Found(id.to_owned())
+    fn found(id: &str) -> SearchResult {
+        SearchResult::Found(id.to_owned())
     }
 
     #[test]
     fn two_patterns_meet_or_do_not() {
         let cases = [
             ("@irc_.*", "@irc_bob", found("@irc_bob:test")),
-            ("@irc_.*", "@tg_.*", Verdict::Nothing),
+            ("@irc_.*", "@tg_.*", SearchResult::Nothing),
             ("@irc_.*", "@.*_x:test$", found("@irc_x:test")),
             // Anchored at the start only, as the server matches.
             ("@irc_bob", "@irc_bobby.*", found("@irc_bobby:test")),
-            ("@irc_bob:test", "@irc_bobby.*", Verdict::Nothing),
-            ("@irc_.*:elsewhere", "@irc_.*", Verdict::Nothing),
-            ("irc_.*", "@irc_.*", Verdict::Nothing),
+            ("@irc_bob:test", "@irc_bobby.*", SearchResult::Nothing),
+            ("@irc_.*:elsewhere", "@irc_.*", SearchResult::Nothing),
+            ("irc_.*", "@irc_.*", SearchResult::Nothing),
             ("@[a-f]+:test", "@[f-z]+:test", found("@f:test")),
             ("@a.{3}:test", "@.{3}b:test", found("@aaab:test")),
-            ("@(ab)*:test$", "@a(ba)*:test$", Verdict::Nothing),
-            (r"@irc_\bx", "@irc_.*", Verdict::Nothing),
+            ("@(ab)*:test$", "@a(ba)*:test$", SearchResult::Nothing),
+            (r"@irc_\bx", "@irc_.*", SearchResult::Nothing),
             (r"@irc-\bx", "@irc-.*", found("@irc-x:test")),
             ("(?i)@IRC_.*", "@irc_z", found("@irc_z:test")),
             // Longer than any valid user id.
-            ("@a{300}", "@.*", Verdict::Nothing),
+            ("@a{300}", "@.*", SearchResult::Nothing),
             ("", ".*", found("@a:test")),
         ];
         for (a, b, expected) in cases {
@@ -327,7 +330,7 @@ mod tests {
     fn a_search_that_would_not_end_gives_up() {
         assert_eq!(
             both("@.*a.{40}b:test$", "@.*b.{40}a:test$"),
-            Verdict::Undecided
+            SearchResult::Undecided
         );
     }
 
@@ -337,10 +340,14 @@ mod tests {
         let hard = ["@.*a.{40}b:test$", "@.*b.{40}a:test$"];
         for _ in 0..8 {
             let verdict = search.find(USERS, &hard, |matched| matched[0] && matched[1]);
-            assert_eq!(verdict, Verdict::Undecided);
+            assert_eq!(verdict, SearchResult::Undecided);
         }
         let easy = search.find(USERS, &["@a"], |matched| matched[0]);
-        assert_eq!(easy, Verdict::Undecided, "there is nothing left for it");
+        assert_eq!(
+            easy,
+            SearchResult::Undecided,
+            "there is nothing left for it"
+        );
     }
 
     #[test]
@@ -403,17 +410,17 @@ mod tests {
                         && in_b.in_user(id).into_iter().next().is_some()
                 };
                 match both(a, b) {
-                    Verdict::Found(id) => {
+                    SearchResult::Found(id) => {
                         assert!(meets(&id) && !are_apart(a, b), "{a} and {b}: not {id}");
                     }
-                    Verdict::Nothing => {
+                    SearchResult::Nothing => {
                         let id = ids
                             .iter()
                             .map(|l| format!("@{l}:test"))
                             .find(|id| meets(id));
                         assert_eq!(id, None, "{a} and {b}");
                     }
-                    Verdict::Undecided => panic!("{a} and {b} can be decided"),
+                    SearchResult::Undecided => panic!("{a} and {b} can be decided"),
                 }
             }
         }

@@ -31,11 +31,11 @@ fn file(name: &str, text: impl ToString) -> RegistrationFile {
     }
 }
 
-fn context() -> Context {
-    Context {
+fn context() -> ExaminationContext {
+    ExaminationContext {
         server_name: Some("example.org".to_owned()),
         known_keys: vec!["com.example.flag"],
-        ..Context::default()
+        ..ExaminationContext::default()
     }
 }
 
@@ -194,7 +194,10 @@ fn nobody_says_which_server_it_is() {
             registration("a", users(&[(true, a)])),
             registration("b", users(&[(true, b)])),
         );
-        rules::examine(&[file("a.yaml", a), file("b.yaml", b)], &Context::default())
+        rules::examine(
+            &[file("a.yaml", a), file("b.yaml", b)],
+            &ExaminationContext::default(),
+        )
     };
     assert_eq!(examine("@a_.*:one", "@a_.*:two"), []);
     only(&examine("@a_.*:one", "@a_.*"), "overlap", "@a_:one");
@@ -292,7 +295,7 @@ fn keys_tokens_and_urls() {
 #[test]
 fn a_framework_goes_without_what_is_not_asked_for() {
     let missing = |name: &str, keys: Value| -> Vec<String> {
-        let context = Context {
+        let context = ExaminationContext {
             framework: frameworks::named(name),
             ..context()
         };
@@ -366,7 +369,7 @@ fn the_registrations_of_a_folder_are_compared_with() {
     let irc = registration("irc", users(&[(true, "@irc_.*")]));
     let neighbour = serde_json::from_value(registration("tg", users(&[(true, "@.*")])))
         .expect("a registration");
-    let context = Context {
+    let context = ExaminationContext {
         neighbours: vec![
             ("tg.yaml".to_owned(), Ok(neighbour)),
             (

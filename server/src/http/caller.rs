@@ -44,7 +44,7 @@ struct Bearer {
 }
 
 /// The parts of a request that can identify its caller.
-pub(crate) struct Asked<'a> {
+pub(crate) struct RequestParts<'a> {
     /// The path.
     pub(crate) path: &'a str,
     /// The header `Authorization`.
@@ -55,7 +55,7 @@ pub(crate) struct Asked<'a> {
     pub(crate) ip: Option<IpAddr>,
 }
 
-impl<'a> Asked<'a> {
+impl<'a> RequestParts<'a> {
     /// The key under which limits count the client's address.
     fn address(&self) -> String {
         self.ip
@@ -120,7 +120,7 @@ impl Caller {
         app: &App,
         limits: Arc<Limits>,
         auth: Auth,
-        asked: &Asked<'_>,
+        asked: &RequestParts<'_>,
     ) -> Result<Caller> {
         let token = match asked.token() {
             // Another scheme, such as `Basic`, is meant for a proxy in front of the server.
@@ -219,7 +219,7 @@ async fn try_token(
     limits: &Limits,
     address: &str,
     auth: Auth,
-    asked: &Asked<'_>,
+    asked: &RequestParts<'_>,
     token: &str,
 ) -> Result<Bearer> {
     let found = bearer(app, auth, asked, token).await;
@@ -234,7 +234,7 @@ async fn try_token(
 }
 
 /// The bearer of a token: a service, possibly acting as one of its users, or a user on a device.
-async fn bearer(app: &App, auth: Auth, asked: &Asked<'_>, token: &str) -> Result<Bearer> {
+async fn bearer(app: &App, auth: Auth, asked: &RequestParts<'_>, token: &str) -> Result<Bearer> {
     let env = &app.actors.env;
     let secret = Secret::from(token);
     if let Some(service) = service_of(app, token) {
@@ -281,7 +281,7 @@ fn service_of(app: &App, token: &str) -> Option<Arc<Service>> {
 
 /// Every part of a service's request that exists in an old and a new form: the path's version, where the token is, and how the
 /// device is named.
-fn spoken<'a>(asked: &Asked<'a>) -> impl Iterator<Item = (Topic, &'a str)> {
+fn spoken<'a>(asked: &RequestParts<'a>) -> impl Iterator<Item = (Topic, &'a str)> {
     let token = asked
         .param("access_token")
         .map_or("Authorization", |_| "access_token");

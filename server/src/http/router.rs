@@ -12,7 +12,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use actors::runtime::{lengths, trace};
 use futures_util::FutureExt;
 
-use super::caller::{Asked, Caller, dialect};
+use super::caller::{Caller, RequestParts, dialect};
 use super::door::Door;
 use super::error::{Error, Result};
 use super::incoming::{Incoming, decode, names_nul, query};
@@ -69,7 +69,7 @@ impl Router {
             Ok(())
         };
         let answer = match allowed.and_then(|()| self.find(http)) {
-            Ok(Match {
+            Ok(RoutedRequest {
                 template,
                 route,
                 incoming,
@@ -93,7 +93,7 @@ impl Router {
         found.is_ok_and(|found| found.value.1.values().any(|route| route.terms.own_origin))
     }
 
-    fn find(&self, http: &HttpRequest) -> Result<Match> {
+    fn find(&self, http: &HttpRequest) -> Result<RoutedRequest> {
         let raw = http.uri().path();
         let unknown = || Error::Request(404, "M_UNRECOGNIZED", "unknown endpoint".to_owned());
         let found = self.tree.at(raw).map_err(|_| unknown())?;
@@ -121,7 +121,7 @@ impl Router {
             let refused = lengths::check_variable(name, value);
             refused.err().map(Error::from)
         });
-        Ok(Match {
+        Ok(RoutedRequest {
             template: Rc::clone(template),
             route: route.clone(),
             incoming: Incoming {
@@ -198,7 +198,7 @@ impl Router {
         let header = http.headers().get("authorization");
         let peer = http.peer_addr().map(|socket| socket.ip());
         let trusted = &self.door.trusted_proxies;
-        let asked = Asked {
+        let asked = RequestParts {
             path: http.uri().path(),
             // Tokens consist of visible ASCII, so a header with other characters has no token.
             header: header.map(|value| value.to_str().unwrap_or_default()),
@@ -210,7 +210,7 @@ impl Router {
 }
 
 /// A request and its route.
-struct Match {
+struct RoutedRequest {
     template: Rc<str>,
     route: Route,
     incoming: Incoming,

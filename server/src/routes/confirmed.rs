@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use actors::Secret;
-use actors::accounts::{Auth, Stage};
+use actors::accounts::{AuthData, AuthStage};
 use ruma::api::error::DeserializationError;
 use ruma::api::{IncomingRequest, Metadata};
 use serde::Deserialize;
@@ -20,7 +20,7 @@ use crate::http::error::Result;
 
 /// A request and its `auth`.
 pub(super) struct Confirmed<R> {
-    pub(super) auth: Option<Auth>,
+    pub(super) auth: Option<AuthData>,
     pub(super) request: R,
 }
 
@@ -59,7 +59,7 @@ impl<R: IncomingRequest> IncomingRequest for Confirmed<R> {
 
 /// The keys of `auth` that are read.
 #[derive(Deserialize)]
-struct Said {
+struct AuthObject {
     #[serde(rename = "type")]
     kind: Option<String>,
     session: Option<String>,
@@ -76,18 +76,18 @@ struct Identifier {
 }
 
 /// An `auth` with neither a stage nor a session counts as absent.
-fn read(auth: &RawValue, rest: &str) -> serde_json::Result<Option<Auth>> {
-    let Some(said) = serde_json::from_str::<Option<Said>>(auth.get())? else {
+fn read(auth: &RawValue, rest: &str) -> serde_json::Result<Option<AuthData>> {
+    let Some(said) = serde_json::from_str::<Option<AuthObject>>(auth.get())? else {
         return Ok(None);
     };
     let stage = match said.kind.as_deref() {
         None if said.session.is_none() => return Ok(None),
-        None => Stage::Poll,
-        Some("m.login.dummy") => Stage::Dummy,
+        None => AuthStage::Poll,
+        Some("m.login.dummy") => AuthStage::Dummy,
         Some("m.login.password") => by_password(said.identifier, said.user, said.password)?,
-        Some(_) => Stage::Other,
+        Some(_) => AuthStage::Other,
     };
-    Ok(Some(Auth {
+    Ok(Some(AuthData {
         session: said.session,
         stage,
         request: Secret::from(rest),
@@ -98,17 +98,17 @@ fn by_password(
     identifier: Option<Identifier>,
     user: Option<String>,
     password: Option<String>,
-) -> serde_json::Result<Stage> {
+) -> serde_json::Result<AuthStage> {
     let missing = |field| serde_json::Error::missing_field(field);
     let user = match identifier {
         Some(Identifier { kind, user }) if kind == "m.id.user" => {
             user.ok_or_else(|| missing("user"))?
         }
-        Some(_) => return Ok(Stage::ThirdPartyPassword),
+        Some(_) => return Ok(AuthStage::ThirdPartyPassword),
         None => user.ok_or_else(|| missing("identifier"))?,
     };
     let password = password.ok_or_else(|| missing("password"))?;
-    Ok(Stage::Password {
+    Ok(AuthStage::Password {
         user,
         password: password.into(),
     })
@@ -117,11 +117,11 @@ fn by_password(
 /// Send a message that needs confirmation to `accounts`. A password in it counts as an attempt to log in to the caller's account.
 pub(super) async fn tried<T>(
     caller: &Caller,
-    auth: Option<&Auth>,
+    auth: Option<&AuthData>,
     asked: impl Future<Output = actors::Result<T>>,
 ) -> Result<T> {
     match auth.map(|auth| &auth.stage) {
-        Some(Stage::Password { .. }) => {
+        Some(AuthStage::Password { .. }) => {
             let user = caller.identity()?.user.as_str();
             caller.try_password(user, asked).await
         }
@@ -135,7 +135,7 @@ mod tests {
 
     use super::*;
 
-    fn said(auth: &Value) -> std::result::Result<Option<Auth>, String> {
+    fn said(auth: &Value) -> std::result::Result<Option<AuthData>, String> {
         let auth = to_raw_value(auth).expect("JSON");
         read(&auth, "{}").map_err(|e| e.to_string())
     }
@@ -185,11 +185,11 @@ mod tests {
             ),
             (
                 json!([]),
-                "invalid length 0, expected struct Said with 5 elements",
+                "invalid length 0, expected struct AuthObject with 5 elements",
             ),
             (
                 json!("s"),
-                "invalid type: string \"s\", expected struct Said",
+                "invalid type: string \"s\", expected struct AuthObject",
             ),
             (
                 json!({"session": 1}),
@@ -200,7 +200,7 @@ mod tests {
             let got = match said(&auth) {
                 Ok(None) => "None".to_owned(),
                 Ok(Some(auth)) => match auth.stage {
-                    Stage::Password { user, .. } => format!("Password {user}"),
+                    AuthStage::Password { user, .. } => format!("Password {user}"),
                     stage => format!("{stage:?}"),
                 },
                 Err(why) => why,

@@ -1,6 +1,6 @@
 //! The history of rooms.
 
-use actors::rooms::queries::{self, Page, Related};
+use actors::rooms::queries::{self, HistoryCriteria, Related};
 use actors::rooms::rules::parse_token;
 use ruma::api::Direction;
 use ruma::api::client::context::get_context;
@@ -40,8 +40,8 @@ fn page(
     to: Option<&str>,
     direction: Direction,
     limit: Option<UInt>,
-) -> Result<Page> {
-    Ok(Page {
+) -> Result<HistoryCriteria> {
+    Ok(HistoryCriteria {
         from: from.map(parse_token).transpose()?,
         to: to.map(parse_token).transpose()?,
         backwards: direction == Direction::Backward,
@@ -61,7 +61,7 @@ async fn messages(
     request: get_message_events::v3::Request,
 ) -> Result<get_message_events::v3::Response> {
     let (from, to) = (request.from.as_deref(), request.to.as_deref());
-    let page = Page {
+    let page = HistoryCriteria {
         filter: request.filter,
         ..page(from, to, request.dir, Some(request.limit))?
     };
@@ -125,7 +125,7 @@ async fn about(
     caller: &Caller,
     (room, event): (&RoomId, &EventId),
     which: Related,
-    page: Page,
+    page: HistoryCriteria,
 ) -> Result<queries::Messages> {
     let by = caller.identity()?;
     Ok(queries::related(&app.actors.env, by, room, event, which, page).await?)

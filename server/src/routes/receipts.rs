@@ -3,7 +3,7 @@
 //! Parsed without ruma's types: bridges send ids of remote events that ruma rejects; a receipt for one has no effect.
 
 use actors::ask;
-use actors::rooms::{Mark, MarkKind, MarkRead};
+use actors::rooms::{MarkRead, ReadMarker, ReadMarkerKind};
 use ruma::OwnedRoomId;
 use serde_json::{Map, Value};
 
@@ -15,11 +15,14 @@ use crate::http::registry::Routes;
 use crate::state::App;
 
 /// The receipt types on the wire, including unstable names that clients still use.
-const KINDS: [(&str, MarkKind); 4] = [
-    ("m.fully_read", MarkKind::FullyRead),
-    ("m.read", MarkKind::Read),
-    ("m.read.private", MarkKind::ReadPrivate),
-    ("org.matrix.msc2285.read.private", MarkKind::ReadPrivate),
+const KINDS: [(&str, ReadMarkerKind); 4] = [
+    ("m.fully_read", ReadMarkerKind::FullyRead),
+    ("m.read", ReadMarkerKind::Read),
+    ("m.read.private", ReadMarkerKind::ReadPrivate),
+    (
+        "org.matrix.msc2285.read.private",
+        ReadMarkerKind::ReadPrivate,
+    ),
 ];
 
 /// The endpoints of this file.
@@ -51,7 +54,7 @@ async fn receipt(app: App, caller: Caller, request: Raw) -> Result<Json> {
     let thread = match body.get("thread_id") {
         None => String::new(),
         // The read marker has no threads.
-        Some(_) if *kind == MarkKind::FullyRead => {
+        Some(_) if *kind == ReadMarkerKind::FullyRead => {
             return Err(Error::invalid_param("the read marker knows no threads"));
         }
         Some(Value::String(thread)) if !thread.is_empty() => thread.clone(),
@@ -59,7 +62,7 @@ async fn receipt(app: App, caller: Caller, request: Raw) -> Result<Json> {
             return Err(Error::invalid_param("thread_id: an event id, or `main`"));
         }
     };
-    let mark = Mark {
+    let mark = ReadMarker {
         kind: *kind,
         event,
         thread,
@@ -78,7 +81,7 @@ async fn markers(app: App, caller: Caller, request: Raw) -> Result<Json> {
     for (name, kind) in KINDS {
         match body.get(name) {
             None | Some(Value::Null) => {}
-            Some(Value::String(event)) => marks.push(Mark {
+            Some(Value::String(event)) => marks.push(ReadMarker {
                 kind,
                 event: event.clone(),
                 thread: String::new(),
@@ -93,7 +96,7 @@ async fn markers(app: App, caller: Caller, request: Raw) -> Result<Json> {
     set(&app, &caller, room, marks).await
 }
 
-async fn set(app: &App, caller: &Caller, room: &str, marks: Vec<Mark>) -> Result<Json> {
+async fn set(app: &App, caller: &Caller, room: &str, marks: Vec<ReadMarker>) -> Result<Json> {
     let marks = MarkRead {
         by: caller.identity()?.clone(),
         room: OwnedRoomId::try_from(room).map_err(|e| Error::invalid_param(e.to_string()))?,

@@ -2,7 +2,7 @@
 //!
 //! [spec]: https://spec.matrix.org/v1.19/client-server-api/#account-registration
 
-use actors::accounts::{Auth, Available, Register, Registrant};
+use actors::accounts::{AuthData, Available, Register, Registrant};
 use actors::{Refusal, Secret, ask};
 use ruma::api::client::account::register::{LoginType, RegistrationKind};
 use ruma::api::client::account::{get_username_availability, register};
@@ -44,7 +44,7 @@ async fn register(
         inhibit_login: request.inhibit_login,
     };
     let done = ask(&app.actors.accounts, message).await?;
-    let answer = Answer {
+    let answer = RegisterResponse {
         user_id: &done.user,
         access_token: done.login.as_ref().map(|login| login.token.reveal()),
         device_id: done.login.as_ref().map(|login| &*login.device),
@@ -55,7 +55,7 @@ async fn register(
 
 /// The answer to a registration. ruma's would contain `"device_id": null` when there is no device.
 #[derive(Serialize)]
-struct Answer<'a> {
+struct RegisterResponse<'a> {
     user_id: &'a UserId,
     #[serde(skip_serializing_if = "Option::is_none")]
     access_token: Option<&'a str>,
@@ -65,7 +65,7 @@ struct Answer<'a> {
 
 fn registrant(
     caller: &Caller,
-    auth: Option<Auth>,
+    auth: Option<AuthData>,
     request: &register::v3::Request,
 ) -> Result<Registrant> {
     if request.kind == RegistrationKind::Guest {

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use actors::rooms::queries::{self, SearchRequest, ThreadPage};
+use actors::rooms::queries::{self, SearchRequest, ThreadCriteria};
 use actors::rooms::rules::parse_token;
 use ruma::api::Direction;
 use ruma::api::client::filter::RoomEventFilter;
@@ -35,7 +35,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
 }
 
 #[derive(Debug, Deserialize)]
-struct Body {
+struct SearchBody {
     search_categories: Categories,
 }
 
@@ -110,7 +110,7 @@ impl Criteria {
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3search
 async fn search(app: App, caller: Caller, request: Raw) -> Result<Json> {
-    let body: Body = request.json()?;
+    let body: SearchBody = request.json()?;
     let from = request.param("next_batch").filter(|from| !from.is_empty());
     let mut categories = json!({});
     if let Some(criteria) = body.search_categories.room_events {
@@ -133,7 +133,7 @@ async fn threads(
 ) -> Result<get_threads::v1::Response> {
     let from = request.from.as_deref().filter(|from| !from.is_empty());
     let limit = request.limit.map_or(20, u64::from);
-    let page = ThreadPage {
+    let page = ThreadCriteria {
         from: from.map(parse_token).transpose()?,
         participated: request.include == get_threads::v1::IncludeThreads::Participated,
         limit: usize::try_from(limit).unwrap_or(usize::MAX),

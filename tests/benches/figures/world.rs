@@ -171,7 +171,8 @@ impl World {
         if let Some(server) = self.server.take() {
             server.stop().await;
         }
-        let store = Store::open(&self.database, &schema::Options::default()).expect("a database");
+        let store =
+            Store::open(&self.database, &schema::StoreOptions::default()).expect("a database");
         let registration = self.registration.clone();
         // The counts of the bridge's members in rooms can be updated only with its namespaces in force.
         let swapped = store.write_alone(move |tx| {

@@ -25,10 +25,10 @@ pub(crate) fn token_hash(token: &Secret) -> String {
 /// The user and device of an access token. `None` also for tokens of application services.
 pub async fn identity_of(env: &Env, token: &Secret) -> Result<Option<Identity>> {
     let hash = token_hash(token);
-    if let Some(known) = env.known.token(&hash) {
+    if let Some(known) = env.identities.token(&hash) {
         return Ok(Some(known));
     }
-    let before = env.known.before();
+    let before = env.identities.before();
     let key = hash.clone();
     let found = env
         .store
@@ -39,7 +39,7 @@ pub async fn identity_of(env: &Env, token: &Secret) -> Result<Option<Identity>> 
     };
     let user = parse_user(&user)?;
     let device = OwnedDeviceId::from(device);
-    env.known
+    env.identities
         .learn_token(before, hash, user.clone(), device.clone());
     Ok(Some(Identity {
         user,
@@ -50,34 +50,34 @@ pub async fn identity_of(env: &Env, token: &Secret) -> Result<Option<Identity>> 
 
 /// Whether this account exists and is not deactivated.
 pub async fn user_exists(env: &Env, user: &UserId) -> Result<bool> {
-    if env.known.has_user(user) {
+    if env.identities.has_user(user) {
         return Ok(true);
     }
-    let before = env.known.before();
+    let before = env.identities.before();
     let id = user.to_string();
     let exists = env
         .store
         .read(move |db| accounts::is_active(db, &id))
         .await?;
     if exists {
-        env.known.learn_user(before, user);
+        env.identities.learn_user(before, user);
     }
     Ok(exists)
 }
 
 /// Whether this user has this device.
 pub async fn device_exists(env: &Env, user: &UserId, device: &DeviceId) -> Result<bool> {
-    if env.known.has_device(user, device) {
+    if env.identities.has_device(user, device) {
         return Ok(true);
     }
-    let before = env.known.before();
+    let before = env.identities.before();
     let (id, name) = (user.to_string(), device.to_string());
     let exists = env
         .store
         .read(move |db| accounts::has_device(db, &id, &name))
         .await?;
     if exists {
-        env.known.learn_device(before, user, device);
+        env.identities.learn_device(before, user, device);
     }
     Ok(exists)
 }

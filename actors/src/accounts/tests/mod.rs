@@ -20,7 +20,7 @@ use super::queries;
 use crate::runtime::error::Challenge;
 use crate::runtime::trace::Trace;
 use crate::services::Proposals;
-use crate::start::Parts;
+use crate::start::StartParameters;
 use crate::wire::Hooks;
 use crate::{Actors, Clock, Error, Identity, Ids, Refusal, Result, Secret, Settings, ask, start};
 
@@ -45,8 +45,8 @@ impl TestServer {
             std::fs::write(file, registration.to_string()).expect("a registration");
         }
         let url = format!("sqlite:{}", folder.path().join("db").display());
-        let parts = Parts {
-            store: Store::open(&url, &schema::Options::default()).expect("a store"),
+        let parameters = StartParameters {
+            store: Store::open(&url, &schema::StoreOptions::default()).expect("a store"),
             clock: Clock::manual(1_700_000_000_000),
             ids: Ids::counted(7),
             trace: Trace::new(0),
@@ -61,12 +61,12 @@ impl TestServer {
             },
             hooks: Hooks::default(),
             key_proxies: Default::default(),
-            faults: crate::runtime::faults::Faults::default(),
+            faults: crate::runtime::faults::DeliveryFaults::default(),
             appservices: Some(services),
             fatal: Arc::new(|why| panic!("{why}")),
         };
         TestServer {
-            actors: start(parts).await.expect("the actors start"),
+            actors: start(parameters).await.expect("the actors start"),
             _folder: folder,
         }
     }
@@ -150,10 +150,10 @@ fn masquerading(service: &str, user: &UserId) -> Identity {
     }
 }
 
-fn by_password(session: Option<String>, password: &str) -> Auth {
-    Auth {
+fn by_password(session: Option<String>, password: &str) -> AuthData {
+    AuthData {
         session,
-        stage: Stage::Password {
+        stage: AuthStage::Password {
             user: "alice".to_owned(),
             password: password.into(),
         },

@@ -6,7 +6,7 @@ use super::*;
 async fn a_person_registers_in_two_steps() {
     let server = TestServer::open().await;
     let accounts = &server.actors.accounts;
-    let register = |name: &str, auth: Option<Auth>| Register {
+    let register = |name: &str, auth: Option<AuthData>| Register {
         by: Registrant::Person {
             auth,
             password: Some("secret".into()),
@@ -23,9 +23,9 @@ async fn a_person_registers_in_two_steps() {
         (vec![vec!["m.login.dummy"]], None)
     );
     let dummy = |session: &str| {
-        Some(Auth {
+        Some(AuthData {
             session: Some(session.to_owned()),
-            stage: Stage::Dummy,
+            stage: AuthStage::Dummy,
             request: "{}".into(),
         })
     };
@@ -72,7 +72,7 @@ async fn a_person_confirms_a_deletion_with_the_password() {
         .log_in("alice", "secret", "PHONE")
         .await
         .expect("logs in");
-    let delete = |device: &str, auth: Option<Auth>| DeleteDevices {
+    let delete = |device: &str, auth: Option<AuthData>| DeleteDevices {
         who: identity(&laptop),
         devices: vec![device.into()],
         auth,
@@ -122,10 +122,10 @@ async fn a_person_confirms_a_deletion_with_the_password() {
     assert!(challenge(ask(accounts, late).await).failed.is_some());
 }
 
-fn poll(session: &str) -> Auth {
-    Auth {
+fn poll(session: &str) -> AuthData {
+    AuthData {
         session: Some(session.to_owned()),
-        stage: Stage::Poll,
+        stage: AuthStage::Poll,
         request: "{}".into(),
     }
 }

@@ -14,14 +14,14 @@ use super::Problem;
 use super::folder::File;
 use super::rules::parse::Broken;
 use crate::services::{
-    InForce, Interests, Namespace, Registration, last_in_force, registration_of,
+    FeaturesInForce, Interests, Namespace, Registration, last_in_force, registration_of,
 };
 
 pub use super::rules::parse::parse;
 
 /// What was stored before the folder was read.
 #[derive(Debug, Clone, Default)]
-pub struct Known {
+pub struct StoredRegistrations {
     /// Every appservice that was ever registered and not deleted.
     pub rows: Vec<ServiceRow>,
     /// The names of broken files that belong to no known appservice.
@@ -30,20 +30,20 @@ pub struct Known {
 
 /// A registration, its file (or the broken file that keeps it in force), and its features in force.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Held {
+pub struct RegistrationInForce {
     /// The name of the file.
     pub file: String,
     /// The registration.
     pub registration: Registration,
     /// The features of it that are in force.
-    pub in_force: InForce,
+    pub in_force: FeaturesInForce,
 }
 
 /// The changes that bring the registrations in line with the folder.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Plan {
     /// Registrations in force, in order of id.
-    pub in_force: BTreeMap<ServiceId, Held>,
+    pub in_force: BTreeMap<ServiceId, RegistrationInForce>,
     /// Appservices whose file is gone.
     pub gone: Vec<ServiceId>,
     /// Appservices that are new or back, or whose registration or features in force have changed.
@@ -80,8 +80,8 @@ struct Plans {
 /// Compare the folder with what is stored. The files are in order of name.
 pub fn plan(
     files: Vec<File>,
-    known: &Known,
-    switched_on: &dyn Fn(&Registration) -> InForce,
+    known: &StoredRegistrations,
+    switched_on: &dyn Fn(&Registration) -> FeaturesInForce,
 ) -> Plan {
     let stored = known.rows.iter().filter(|row| row.present);
     let stored = stored.filter_map(|row| {
@@ -116,8 +116,8 @@ pub fn plan(
 pub fn without_folder(
     folder: String,
     why: String,
-    known: &Known,
-    switched_on: &dyn Fn(&Registration) -> InForce,
+    known: &StoredRegistrations,
+    switched_on: &dyn Fn(&Registration) -> FeaturesInForce,
 ) -> Plan {
     let present = known.rows.iter().filter(|row| row.present);
     let all = present.filter_map(|row| Some((row.file.clone(), Ok(registration_of(row)?))));
@@ -304,9 +304,9 @@ impl Plans {
     /// Compare the chosen versions with the stored ones.
     fn compared(
         self,
-        known: &Known,
+        known: &StoredRegistrations,
         unidentified: BTreeSet<String>,
-        switched_on: &dyn Fn(&Registration) -> InForce,
+        switched_on: &dyn Fn(&Registration) -> FeaturesInForce,
     ) -> Plan {
         let mut plan = Plan {
             unidentified,
@@ -346,7 +346,7 @@ impl Plans {
                     plan.away.insert(id.clone());
                 }
             }
-            let held = Held {
+            let held = RegistrationInForce {
                 file,
                 registration,
                 in_force,

@@ -34,8 +34,8 @@ fn row(text: &str, file: &str, present: bool) -> ServiceRow {
     }
 }
 
-fn nothing_on(_: &Registration) -> InForce {
-    InForce::default()
+fn nothing_on(_: &Registration) -> FeaturesInForce {
+    FeaturesInForce::default()
 }
 
 /// `FILE: REGISTRATION`, `FILE: broken` or `FILE: broken ID`.
@@ -53,7 +53,7 @@ fn file(line: &str) -> File {
 
 /// The plan for what was in force (`FILE: REGISTRATION`, `gone FILE: REGISTRATION`, `stranger FILE`) and the present files.
 fn planned(before: &[&str], now: &[&str]) -> Plan {
-    let mut known = Known::default();
+    let mut known = StoredRegistrations::default();
     for line in before {
         if let Some(name) = line.strip_prefix("stranger ") {
             known.unidentified.insert(name.to_owned());
@@ -345,7 +345,7 @@ fn what_is_in_force_keeps_its_token_and_its_sender() {
 
 #[test]
 fn a_folder_that_cannot_be_read_withdraws_nothing() {
-    let known = Known {
+    let known = StoredRegistrations {
         rows: vec![row("irc", "a.yaml", true), row("old", "b.yaml", false)],
         unidentified: ["z.yaml".to_owned()].into(),
     };
@@ -360,14 +360,14 @@ fn a_folder_that_cannot_be_read_withdraws_nothing() {
 #[test]
 fn enabling_or_disabling_a_feature_is_a_change_of_the_registration() {
     let registration = good("irc");
-    let all = InForce {
+    let all = FeaturesInForce {
         to_device: true,
         device_lists: true,
         account_data: true,
         observes: true,
-        ..InForce::default()
+        ..FeaturesInForce::default()
     };
-    type Change = fn(&mut InForce);
+    type Change = fn(&mut FeaturesInForce);
     // The feature that was different before; and whether the change is one of the registration, needs a back-fill, and means
     // that device lists were missed.
     let cases: &[(&str, Change, (bool, bool, bool))] = &[
@@ -390,7 +390,7 @@ fn enabling_or_disabling_a_feature_is_a_change_of_the_registration() {
             (true, false, false),
         ),
     ];
-    let planned = |before: Option<InForce>, now: InForce| {
+    let planned = |before: Option<FeaturesInForce>, now: FeaturesInForce| {
         let last = before.map(|in_force| crate::services::LastInForce {
             in_force,
             account_data_until: None,
@@ -398,12 +398,12 @@ fn enabling_or_disabling_a_feature_is_a_change_of_the_registration() {
         let in_force = last.map_or_else(String::new, |last| {
             serde_json::to_string(&last).expect("JSON")
         });
-        let known = Known {
+        let known = StoredRegistrations {
             rows: vec![ServiceRow {
                 in_force,
                 ..row("irc", "a.yaml", true)
             }],
-            ..Known::default()
+            ..StoredRegistrations::default()
         };
         let files = vec![("a.yaml".to_owned(), Ok(registration.clone()))];
         let plan = plan(files, &known, &|_| now);
@@ -428,9 +428,9 @@ fn members_are_counted_again_only_if_the_users_may_be_different() {
     let change = |change: fn(&mut Registration)| {
         let mut after = before.clone();
         change(&mut after);
-        let known = Known {
+        let known = StoredRegistrations {
             rows: vec![row("a", "a.yaml", true)],
-            ..Known::default()
+            ..StoredRegistrations::default()
         };
         let plan = plan(vec![("a.yaml".to_owned(), Ok(after))], &known, &nothing_on);
         (plan.changed.len(), plan.recounted.len())

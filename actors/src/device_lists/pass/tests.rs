@@ -7,7 +7,7 @@ use crate::services::{CarriesInterests, Interests, Proposals};
 
 use crate::device_lists::held::OpenLine;
 use schema::memberships::{self, MembershipRow};
-use schema::{Options, Position, Store, device_log, owed, tracked};
+use schema::{Position, Store, StoreOptions, device_log, owed, tracked};
 use serde_json::json;
 
 use super::*;
@@ -146,7 +146,7 @@ fn brute(
 async fn opened() -> (tempfile::TempDir, Store) {
     let folder = tempfile::tempdir().expect("a folder");
     let url = format!("sqlite:{}", folder.path().join("db").display());
-    let store = Store::open(&url, &Options::default()).expect("the store opens");
+    let store = Store::open(&url, &StoreOptions::default()).expect("the store opens");
     let done = store.write_alone(|tx| {
         crate::services::swap_interests(tx, interests());
         Ok::<_, Error>(())

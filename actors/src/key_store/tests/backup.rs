@@ -128,16 +128,24 @@ async fn the_better_key_of_a_session_stays() {
     );
 
     let env = &stage.actors.env;
-    let get = |part: Part| sessions(env, &alice.user, version.clone(), part);
+    let get = |part: SessionSelection| sessions(env, &alice.user, version.clone(), part);
     let one = queries::session(env, &alice.user, version.clone(), room(), "S".to_owned());
     assert_eq!(value(&one.await.expect("one")), session(4));
-    assert_eq!(get(Part::All).await.expect("all")[&room()].len(), 2);
+    assert_eq!(
+        get(SessionSelection::All).await.expect("all")[&room()].len(),
+        2
+    );
     let elsewhere: OwnedRoomId = "!other:test".try_into().expect("a room id");
-    assert!(get(Part::Room(elsewhere)).await.expect("none").is_empty());
+    assert!(
+        get(SessionSelection::Room(elsewhere))
+            .await
+            .expect("none")
+            .is_empty()
+    );
     let missing = queries::session(env, &alice.user, version.clone(), room(), "X".to_owned());
     assert!(matches!(refusal(missing.await), Refusal::NotFound(_)));
 
-    let delete = |part: Part| {
+    let delete = |part: SessionSelection| {
         stage.ask(DeleteSessions {
             user: alice.user.clone(),
             version: version.clone(),
@@ -145,18 +153,21 @@ async fn the_better_key_of_a_session_stays() {
         })
     };
     assert_eq!(
-        delete(Part::Session(room(), "S".to_owned()))
+        delete(SessionSelection::Session(room(), "S".to_owned()))
             .await
             .expect("gone"),
         state("3", 1)
     );
     assert_eq!(
-        delete(Part::Session(room(), "S".to_owned()))
+        delete(SessionSelection::Session(room(), "S".to_owned()))
             .await
             .expect("gone"),
         state("3", 1)
     );
-    assert_eq!(delete(Part::All).await.expect("gone"), state("4", 0));
+    assert_eq!(
+        delete(SessionSelection::All).await.expect("gone"),
+        state("4", 0)
+    );
 }
 
 #[actix::test]
@@ -175,6 +186,12 @@ async fn only_the_current_version_is_written_to() {
         refusal(stage.ask(broken).await),
         Refusal::BadJson(_)
     ));
-    let all = sessions(&stage.actors.env, &alice.user, "2".to_owned(), Part::All).await;
+    let all = sessions(
+        &stage.actors.env,
+        &alice.user,
+        "2".to_owned(),
+        SessionSelection::All,
+    )
+    .await;
     assert!(all.expect("an answer").is_empty());
 }

@@ -13,7 +13,7 @@ use ruma::{OwnedDeviceId, OwnedUserId, UserId};
 use schema::ServiceId;
 use schema::owed::{self, Owed};
 use schema::sessions::Maker;
-use schema::{Options, Position, Store, accounts, counts, device_log, sessions};
+use schema::{Position, Store, StoreOptions, accounts, counts, device_log, sessions};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
@@ -22,7 +22,7 @@ use super::queries::{UserKeys, query_keys};
 use super::*;
 use crate::runtime::trace::Trace;
 use crate::services::{Interests, Proposals, Registration};
-use crate::start::Parts;
+use crate::start::StartParameters;
 use crate::wire::Hooks;
 use crate::{Actors, Clock, Error, Identity, Ids, Refusal, Settings, ask};
 
@@ -34,8 +34,8 @@ struct Stage {
 async fn stage() -> Stage {
     let folder = tempfile::tempdir().expect("a folder");
     let url = format!("sqlite:{}", folder.path().join("db").display());
-    let parts = Parts {
-        store: Store::open(&url, &Options::default()).expect("the store opens"),
+    let parameters = StartParameters {
+        store: Store::open(&url, &StoreOptions::default()).expect("the store opens"),
         clock: Clock::manual(1_000),
         ids: Ids::counted(7),
         trace: Trace::new(0),
@@ -54,12 +54,12 @@ async fn stage() -> Stage {
         },
         hooks: Hooks::default(),
         key_proxies: Default::default(),
-        faults: crate::runtime::faults::Faults::default(),
+        faults: crate::runtime::faults::DeliveryFaults::default(),
         appservices: None,
         fatal: Arc::new(|why| panic!("{why}")),
     };
     Stage {
-        actors: crate::start(parts).await.expect("the actors start"),
+        actors: crate::start(parameters).await.expect("the actors start"),
         _folder: folder,
     }
 }

@@ -20,7 +20,7 @@ const PAGE: usize = 1000;
 
 /// Criteria for a page of a room's history.
 #[derive(Debug, Clone)]
-pub struct Page {
+pub struct HistoryCriteria {
     /// Where the page begins; `None` for the newest event if `backwards`, else the oldest.
     pub from: Option<Position>,
     /// Where the page ends at the latest.
@@ -52,7 +52,12 @@ pub struct Messages {
 /// [`Refusal::Forbidden`] for a user that has never been in the room.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3roomsroomidmessages
-pub async fn messages(env: &Env, by: &Identity, room: &RoomId, page: Page) -> Result<Messages> {
+pub async fn messages(
+    env: &Env,
+    by: &Identity,
+    room: &RoomId,
+    page: HistoryCriteria,
+) -> Result<Messages> {
     let (now, by, room) = (env.clock.now(), by.clone(), room.to_owned());
     env.store
         .read(move |db| read_page(db, &by, &room, &page, now))
@@ -63,7 +68,7 @@ fn read_page(
     db: &mut Conn,
     by: &Identity,
     room: &RoomId,
-    page: &Page,
+    page: &HistoryCriteria,
     now: i64,
 ) -> Result<Messages> {
     let until = match state_access_of_user(db, &by.user, room)? {
@@ -153,7 +158,7 @@ pub async fn event(
 
 /// An event and the events around it.
 #[derive(Debug)]
-pub struct Context {
+pub struct EventContext {
     /// The token from which a backward page continues.
     pub start: String,
     /// The token from which a forward page continues.
@@ -181,7 +186,7 @@ pub async fn context(
     event: &EventId,
     limit: usize,
     filter: RoomEventFilter,
-) -> Result<Context> {
+) -> Result<EventContext> {
     let (now, by) = (env.clock.now(), by.clone());
     let (room, event) = (room.to_owned(), event.to_owned());
     env.store
@@ -211,7 +216,7 @@ pub async fn context(
                 .collect();
             let state = context_state(db, &reader, &row, &all, &filter)?;
             let mut shown = reader.show(db, &[row])?;
-            Ok(Context {
+            Ok(EventContext {
                 start: token(before.end),
                 end: token(after.end),
                 event: shown.pop().ok_or(Error::Failed("rooms"))?,
@@ -268,7 +273,7 @@ pub async fn related(
     room: &RoomId,
     event: &EventId,
     which: Related,
-    page: Page,
+    page: HistoryCriteria,
 ) -> Result<Messages> {
     let (now, by) = (env.clock.now(), by.clone());
     let (room, event) = (room.to_owned(), event.to_owned());

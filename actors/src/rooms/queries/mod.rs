@@ -14,12 +14,14 @@ mod users;
 
 pub use access::access;
 pub use directory::{PublicRooms, Which, aliases_of, is_listed, public_rooms, room_named};
-pub use history::{Context, Messages, Page, Related, context, event, messages, nearest, related};
+pub use history::{
+    EventContext, HistoryCriteria, Messages, Related, context, event, messages, nearest, related,
+};
 pub use initial::{InitialSync, initial_sync};
 pub use search::{SearchRequest, search};
 pub use state::{Members, joined_members, joined_rooms, members, state, state_event};
 pub use summary::{Hierarchy, SpacePage, hierarchy, summary};
-pub use threads::{ThreadPage, Threads, threads};
+pub use threads::{ThreadCriteria, ThreadPage, threads};
 pub use users::{FoundUser, FoundUsers, users};
 
 use schema::ServiceId;

@@ -99,7 +99,7 @@ pub async fn search(env: &Env, by: &Identity, sought: SearchRequest) -> Result<V
 }
 
 /// An event that matches.
-struct Match {
+struct SearchMatch {
     event: EventRow,
     /// How often the words occur in it.
     rank: usize,
@@ -107,14 +107,14 @@ struct Match {
 
 #[derive(Default)]
 struct SearchResults {
-    results: Vec<Match>,
+    results: Vec<SearchMatch>,
     next: Option<Position>,
 }
 
 /// The rooms that are searched, each with the events that were read ahead, newest first.
-struct Sources(Vec<Source>);
+struct Sources(Vec<RoomEvents>);
 
-struct Source {
+struct RoomEvents {
     room: String,
     rows: VecDeque<EventRow>,
     /// Where the next read begins, going back; `None` when the room is read to its start.
@@ -145,7 +145,7 @@ impl Sources {
         let sources = rooms.into_iter().filter(|room| !is_left_out(room));
         let mut sources = Sources(
             sources
-                .map(|room| Source {
+                .map(|room| RoomEvents {
                     room,
                     rows: VecDeque::new(),
                     up_to: Some(from.unwrap_or(Position(i64::MAX))),
@@ -175,7 +175,7 @@ impl Sources {
     }
 }
 
-impl Source {
+impl RoomEvents {
     fn fill(&mut self, db: &mut Conn) -> Result<()> {
         let Some(up_to) = self.up_to else {
             return Ok(());
@@ -230,7 +230,7 @@ fn find(
         }
         let is_seen = accesses.get(&row.room_id).is_some_and(|a| a.sees(at));
         if is_seen {
-            found.results.push(Match { event: row, rank });
+            found.results.push(SearchMatch { event: row, rank });
         }
     }
     Ok(found)

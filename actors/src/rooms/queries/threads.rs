@@ -24,7 +24,7 @@ const LOOKED_AT: usize = 1000;
 
 /// A page of a room's threads.
 #[derive(Debug)]
-pub struct Threads {
+pub struct ThreadPage {
     /// The root events, the thread with the newest reply first.
     pub chunk: Vec<Box<RawValue>>,
     /// The token of the next page.
@@ -33,7 +33,7 @@ pub struct Threads {
 
 /// Criteria for a page of threads.
 #[derive(Debug, Clone)]
-pub struct ThreadPage {
+pub struct ThreadCriteria {
     /// Only threads whose last reply is at or before this position.
     pub from: Option<Position>,
     /// Only threads in which the user participates.
@@ -48,7 +48,12 @@ pub struct ThreadPage {
 /// [`Refusal::Forbidden`](crate::Refusal::Forbidden)
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv1roomsroomidthreads
-pub async fn threads(env: &Env, by: &Identity, room: &RoomId, page: ThreadPage) -> Result<Threads> {
+pub async fn threads(
+    env: &Env,
+    by: &Identity,
+    room: &RoomId,
+    page: ThreadCriteria,
+) -> Result<ThreadPage> {
     let (now, by, room) = (env.clock.now(), by.clone(), room.to_owned());
     env.store
         .read(move |db| read(db, &by, &room, &page, now))
@@ -59,9 +64,9 @@ fn read(
     db: &mut Conn,
     by: &Identity,
     room: &RoomId,
-    page: &ThreadPage,
+    page: &ThreadCriteria,
     now: i64,
-) -> Result<Threads> {
+) -> Result<ThreadPage> {
     let until = match state_access_of_user(db, &by.user, room)? {
         StateAccess::Now => Position(i64::MAX),
         StateAccess::Until(left) => left,
@@ -76,7 +81,7 @@ fn read(
         for thread in &found {
             if chunk.len() == limit || looked_at == LOOKED_AT {
                 let next = Some(token(Position(thread.latest)));
-                return Ok(Threads { chunk, next });
+                return Ok(ThreadPage { chunk, next });
             }
             looked_at += 1;
             from = Position(thread.latest).before();
@@ -85,7 +90,7 @@ fn read(
             }
         }
         if found.len() < PAGE {
-            return Ok(Threads { chunk, next: None });
+            return Ok(ThreadPage { chunk, next: None });
         }
     }
 }

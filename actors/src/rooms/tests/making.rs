@@ -401,8 +401,8 @@ async fn no_nul_reaches_the_database() {
         refusal(ask(&server.actors.rooms, invite).await),
         Refusal::Forbidden(_)
     ));
-    let marks = vec![Mark {
-        kind: MarkKind::Read,
+    let marks = vec![ReadMarker {
+        kind: ReadMarkerKind::Read,
         event: event.to_string(),
         thread: String::new(),
     }];

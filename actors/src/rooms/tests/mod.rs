@@ -12,13 +12,13 @@ use ruma::state_res::Event as _;
 use ruma::{EventId, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId};
 use schema::events::EventRow;
 use schema::owed::{self, Owed};
-use schema::{Options, Position, Store, accounts, aliases, events, memberships, rooms};
+use schema::{Position, Store, StoreOptions, accounts, aliases, events, memberships, rooms};
 use serde_json::{Value, json};
 
 use super::*;
 use crate::runtime::trace::Trace;
 use crate::services::{Interests, Proposals};
-use crate::start::{Parts, start};
+use crate::start::{StartParameters, start};
 use crate::wire::Hooks;
 use crate::{Actors, Clock, Identity, Ids, Refusal, Settings, ask};
 
@@ -55,8 +55,8 @@ impl TestServer {
     async fn new() -> TestServer {
         let folder = tempfile::tempdir().expect("a folder");
         let url = format!("sqlite:{}", folder.path().join("db").display());
-        let actors = start(Parts {
-            store: Store::open(&url, &Options::default()).expect("a store"),
+        let actors = start(StartParameters {
+            store: Store::open(&url, &StoreOptions::default()).expect("a store"),
             clock: Clock::manual(1_000),
             ids: Ids::counted(7),
             trace: Trace::new(0),
@@ -71,7 +71,7 @@ impl TestServer {
             },
             hooks: Hooks::default(),
             key_proxies: Default::default(),
-            faults: crate::runtime::faults::Faults::default(),
+            faults: crate::runtime::faults::DeliveryFaults::default(),
             appservices: None,
             fatal: Arc::new(|why| panic!("{why}")),
         })

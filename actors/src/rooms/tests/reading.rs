@@ -9,13 +9,17 @@ async fn marks_move_forward_only() {
     let first = server.say("ann", &room, "1").await.expect("sent");
     let second = server.say("ann", &room, "2").await.expect("sent");
     for event in [&second, &first] {
-        let marks = [MarkKind::Read, MarkKind::ReadPrivate, MarkKind::FullyRead]
-            .map(|kind| Mark {
-                kind,
-                event: event.to_string(),
-                thread: String::new(),
-            })
-            .into();
+        let marks = [
+            ReadMarkerKind::Read,
+            ReadMarkerKind::ReadPrivate,
+            ReadMarkerKind::FullyRead,
+        ]
+        .map(|kind| ReadMarker {
+            kind,
+            event: event.to_string(),
+            thread: String::new(),
+        })
+        .into();
         ask(
             &server.actors.rooms,
             MarkRead {
@@ -95,7 +99,7 @@ async fn page(
     from: Option<&str>,
     limit: usize,
 ) -> Result<queries::Messages> {
-    let page = queries::Page {
+    let page = queries::HistoryCriteria {
         from: from.map(|t| rules::parse_token(t).expect("a token")),
         to: None,
         backwards,
@@ -268,7 +272,7 @@ async fn an_event_has_a_context_and_related_events() {
     ask(&server.actors.rooms, react("c", "👎"))
         .await
         .expect("another");
-    let all = queries::Page {
+    let all = queries::HistoryCriteria {
         from: None,
         to: None,
         backwards: true,
@@ -283,7 +287,7 @@ async fn an_event_has_a_context_and_related_events() {
         .await
         .expect("related");
     assert!(newest.chunk[0].get().contains("👎"));
-    let next = queries::Page {
+    let next = queries::HistoryCriteria {
         from: newest.end.map(|t| rules::parse_token(&t).expect("a token")),
         ..all
     };

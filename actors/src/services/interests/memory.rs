@@ -12,10 +12,10 @@ use std::hash::{BuildHasher, RandomState};
 use std::mem;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::services::claim::Claim;
+use crate::services::claim::NamespaceClaim;
 
 /// The appservices that claim a user: indices in ascending order, each with how it claims the user.
-pub(super) type Answer = Arc<[(u32, Claim)]>;
+pub(super) type FoundClaims = Arc<[(u32, NamespaceClaim)]>;
 
 /// The most users in the cache.
 const ENTRIES: usize = 32_768;
@@ -23,26 +23,26 @@ const ENTRIES: usize = 32_768;
 /// The most bytes of the cache.
 const BYTES: usize = 4 << 20;
 
-/// The number of parts. Each has its own lock, so that the writer, the readers and the requests seldom wait for each other. A
+/// The number of shards. Each has its own lock, so that the writer, the readers and the requests seldom wait for each other. A
 /// power of two.
-const PARTS: usize = 16;
+const SHARDS: usize = 16;
 
 /// The bytes that an entry takes besides its name and its answer: its slot in a half-full table, and two allocations.
 const OVERHEAD: usize = 112;
 
 // ANCHOR: memory
-/// The cache, in parts. Each part has two generations. Reading an entry moves it to the young generation; when that is full it
+/// The cache, in shards. Each shard has two generations. Reading an entry moves it to the young generation; when that is full it
 /// becomes the old one, and the entries of the former old generation are dropped, at most a thousand at once. There is no list
 /// in order of use and no search at eviction, and the bound always holds.
 pub(super) struct ClaimCache {
     hasher: RandomState,
-    parts: [Mutex<Part>; PARTS],
-    /// The limit of one generation of one part.
+    shards: [Mutex<Shard>; SHARDS],
+    /// The limit of one generation of one shard.
     bound: Size,
 }
 
 #[derive(Default)]
-struct Part {
+struct Shard {
     young: Generation,
     old: Generation,
 }
@@ -50,7 +50,7 @@ struct Part {
 #[derive(Default)]
 struct Generation {
     #[expect(clippy::disallowed_types, reason = "see above")]
-    answers: HashMap<Box<str>, Answer>,
+    answers: HashMap<Box<str>, FoundClaims>,
     bytes: usize,
 }
 // ANCHOR_END: memory
@@ -76,18 +76,18 @@ impl ClaimCache {
     pub(super) fn of(all: Size) -> ClaimCache {
         ClaimCache {
             hasher: RandomState::new(),
-            parts: Default::default(),
+            shards: Default::default(),
             bound: Size {
-                entries: all.entries / PARTS / 2,
-                bytes: all.bytes / PARTS / 2,
+                entries: all.entries / SHARDS / 2,
+                bytes: all.bytes / SHARDS / 2,
             },
         }
     }
 
     /// The answer for this name, from the cache or computed now.
-    pub(super) fn recall(&self, name: &str, find_out: impl FnOnce() -> Answer) -> Answer {
-        let part = &self.parts[self.part(name)];
-        let lock = || part.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn recall(&self, name: &str, find_out: impl FnOnce() -> FoundClaims) -> FoundClaims {
+        let shard = &self.shards[self.shard(name)];
+        let lock = || shard.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = lock().recall(name, self.bound) {
             return known;
         }
@@ -97,30 +97,30 @@ impl ClaimCache {
         answer
     }
 
-    /// The part of a name, from the upper bits of its hash; the table inside uses the lower ones.
+    /// The shard of a name, from the upper bits of its hash; the table inside uses the lower ones.
     #[expect(
         clippy::cast_possible_truncation,
-        reason = "only so many bits are left as there are parts"
+        reason = "only so many bits are left as there are shards"
     )]
-    fn part(&self, name: &str) -> usize {
-        (self.hasher.hash_one(name) >> (u64::BITS - PARTS.ilog2())) as usize
+    fn shard(&self, name: &str) -> usize {
+        (self.hasher.hash_one(name) >> (u64::BITS - SHARDS.ilog2())) as usize
     }
 
     /// The current size.
     #[cfg(test)]
     pub(super) fn size(&self) -> Size {
         let (mut entries, mut bytes) = (0, 0);
-        for part in &self.parts {
-            let part = part.lock().expect("nobody panicked");
-            entries += part.young.answers.len() + part.old.answers.len();
-            bytes += part.young.bytes + part.old.bytes;
+        for shard in &self.shards {
+            let shard = shard.lock().expect("nobody panicked");
+            entries += shard.young.answers.len() + shard.old.answers.len();
+            bytes += shard.young.bytes + shard.old.bytes;
         }
         Size { entries, bytes }
     }
 }
 
-impl Part {
-    fn recall(&mut self, name: &str, bound: Size) -> Option<Answer> {
+impl Shard {
+    fn recall(&mut self, name: &str, bound: Size) -> Option<FoundClaims> {
         if let Some(known) = self.young.answers.get(name) {
             return Some(Arc::clone(known));
         }
@@ -130,7 +130,7 @@ impl Part {
         Some(answer)
     }
 
-    fn keep(&mut self, name: Box<str>, answer: Answer, bound: Size) {
+    fn keep(&mut self, name: Box<str>, answer: FoundClaims, bound: Size) {
         let bytes = size_of_entry(&name, &answer);
         if bytes > bound.bytes || bound.entries == 0 {
             return;
@@ -153,7 +153,7 @@ impl Generation {
     }
 }
 
-fn size_of_entry(name: &str, answer: &Answer) -> usize {
+fn size_of_entry(name: &str, answer: &FoundClaims) -> usize {
     OVERHEAD + name.len() + mem::size_of_val::<[_]>(answer)
 }
 

@@ -13,10 +13,10 @@ use std::sync::Arc;
 use schema::ServiceId;
 use sha2::{Digest, Sha256};
 
-use super::claim::Claim;
+use super::claim::NamespaceClaim;
 use super::registration::{Namespace, Registration};
-use super::service::{InForce, Proposals, Service};
-use memory::{Answer, ClaimCache};
+use super::service::{FeaturesInForce, Proposals, Service};
+use memory::{ClaimCache, FoundClaims};
 use patterns::Patterns;
 pub use patterns::{anchored, check_pattern};
 
@@ -39,11 +39,11 @@ pub struct Interests {
 #[derive(Debug)]
 pub struct Claims<'a> {
     services: &'a [Arc<Service>],
-    found: Answer,
+    found: FoundClaims,
 }
 
 impl<'a> IntoIterator for Claims<'a> {
-    type Item = (&'a Arc<Service>, Claim);
+    type Item = (&'a Arc<Service>, NamespaceClaim);
     type IntoIter = ClaimsIter<'a>;
 
     fn into_iter(self) -> ClaimsIter<'a> {
@@ -62,7 +62,7 @@ pub struct ClaimsIter<'a> {
 }
 
 impl<'a> Iterator for ClaimsIter<'a> {
-    type Item = (&'a Arc<Service>, Claim);
+    type Item = (&'a Arc<Service>, NamespaceClaim);
 
     fn next(&mut self) -> Option<Self::Item> {
         let (service, claim) = *self.claims.found.get(self.next)?;
@@ -85,7 +85,7 @@ impl Interests {
         let services: Vec<Arc<Service>> = registrations
             .into_iter()
             .map(|(registration, observes)| {
-                let now = InForce::of(&registration, observes, proposals);
+                let now = FeaturesInForce::of(&registration, observes, proposals);
                 Arc::new(Service {
                     id: registration.id.clone(),
                     sender: format!("@{}:{server_name}", registration.sender_localpart),
@@ -155,7 +155,7 @@ impl Interests {
     }
 
     /// How this appservice claims this user, if it does.
-    pub fn claim(&self, service: &ServiceId, user_id: &str) -> Option<Claim> {
+    pub fn claim(&self, service: &ServiceId, user_id: &str) -> Option<NamespaceClaim> {
         let service = *self.by_id.get(service)?;
         let claims = self.claims_on(user_id);
         let found = claims.binary_search_by_key(&service, |(i, _)| *i);
@@ -163,25 +163,25 @@ impl Interests {
     }
 
     /// The appservices that claim this user, from the cache or matched now.
-    fn claims_on(&self, user_id: &str) -> Answer {
+    fn claims_on(&self, user_id: &str) -> FoundClaims {
         if self.services.is_empty() || !self.is_local(user_id) {
-            return Answer::default();
+            return FoundClaims::default();
         }
         self.claims.recall(user_id, || self.matched(user_id))
     }
 
     /// The appservices that claim this user by a pattern, or as their sender.
-    fn matched(&self, user_id: &str) -> Answer {
-        let mut found: Vec<(u32, Claim)> = self.users.matches(user_id).collect();
+    fn matched(&self, user_id: &str) -> FoundClaims {
+        let mut found: Vec<(u32, NamespaceClaim)> = self.users.matches(user_id).collect();
         for service in self.by_sender.get(user_id).into_iter().flatten() {
             match found.binary_search_by_key(service, |(i, _)| *i) {
-                Ok(at) => found[at].1 = Claim::Sender,
-                Err(at) => found.insert(at, (*service, Claim::Sender)),
+                Ok(at) => found[at].1 = NamespaceClaim::Sender,
+                Err(at) => found.insert(at, (*service, NamespaceClaim::Sender)),
             }
         }
         if found.is_empty() {
             // All users without an appservice share one empty answer.
-            return Answer::default();
+            return FoundClaims::default();
         }
         found.into()
     }

@@ -2,7 +2,7 @@
 
 use regex::{RegexSet, RegexSetBuilder};
 
-use crate::services::claim::Claim;
+use crate::services::claim::NamespaceClaim;
 use crate::services::registration::Namespace;
 
 /// The most bytes of the compiled patterns. A larger set is refused.
@@ -21,7 +21,7 @@ const AUTOMATON: usize = 32 << 20;
 pub(super) struct Patterns {
     set: RegexSet,
     /// For each pattern the index of its appservice, and the claim that it makes.
-    of: Vec<(u32, Claim)>,
+    of: Vec<(u32, NamespaceClaim)>,
 }
 
 impl Patterns {
@@ -34,9 +34,9 @@ impl Patterns {
             for namespace in list {
                 texts.push(anchored(&namespace.regex));
                 let claim = if namespace.exclusive {
-                    Claim::Exclusive
+                    NamespaceClaim::Exclusive
                 } else {
-                    Claim::Shared
+                    NamespaceClaim::Shared
                 };
                 of.push((service, claim));
             }
@@ -51,7 +51,7 @@ impl Patterns {
 
     /// Each appservice with a matching pattern, by index in ascending order, with the claim of the first of its patterns that
     /// matches. One pass over the id, whatever the number of patterns.
-    pub(super) fn matches(&self, id: &str) -> impl Iterator<Item = (u32, Claim)> {
+    pub(super) fn matches(&self, id: &str) -> impl Iterator<Item = (u32, NamespaceClaim)> {
         // Without patterns, allocate nothing.
         let matched = (!self.of.is_empty()).then(|| self.set.matches(id));
         let mut last = None;

@@ -40,31 +40,40 @@ fn compiled() -> Interests {
 #[test]
 fn claims() {
     let interests = compiled();
-    let claims = |user: &str| -> Vec<(String, Claim)> {
+    let claims = |user: &str| -> Vec<(String, NamespaceClaim)> {
         interests
             .in_user(user)
             .into_iter()
             .map(|(s, c)| (s.id.to_string(), c))
             .collect()
     };
-    let cases: &[(&str, &[(&str, Claim)])] = &[
+    let cases: &[(&str, &[(&str, NamespaceClaim)])] = &[
         (
             "@irc_bob:test",
-            &[("irc", Claim::Exclusive), ("mirror", Claim::Shared)],
+            &[
+                ("irc", NamespaceClaim::Exclusive),
+                ("mirror", NamespaceClaim::Shared),
+            ],
         ),
         // The first matching pattern decides.
         (
             "@irc_open_1:test",
-            &[("irc", Claim::Exclusive), ("mirror", Claim::Shared)],
+            &[
+                ("irc", NamespaceClaim::Exclusive),
+                ("mirror", NamespaceClaim::Shared),
+            ],
         ),
         (
             "@ircbot:test",
-            &[("irc", Claim::Sender), ("mirror", Claim::Shared)],
+            &[
+                ("irc", NamespaceClaim::Sender),
+                ("mirror", NamespaceClaim::Shared),
+            ],
         ),
-        ("@mirror:test", &[("mirror", Claim::Sender)]),
-        ("@alice:test", &[("mirror", Claim::Shared)]),
+        ("@mirror:test", &[("mirror", NamespaceClaim::Sender)]),
+        ("@alice:test", &[("mirror", NamespaceClaim::Shared)]),
         // Patterns are anchored at the start, and only users of this server are claimed.
-        ("@x@irc_bob:test", &[("mirror", Claim::Shared)]),
+        ("@x@irc_bob:test", &[("mirror", NamespaceClaim::Shared)]),
         ("@irc_bob:elsewhere", &[]),
     ];
     for (user, expected) in cases {
@@ -134,15 +143,15 @@ fn some_services(random: &mut Random) -> Vec<(Registration, bool)> {
 }
 
 /// A simple implementation that tries each pattern by itself.
-struct Reference(Vec<(Registration, Vec<(regex::Regex, Claim)>)>);
+struct Reference(Vec<(Registration, Vec<(regex::Regex, NamespaceClaim)>)>);
 
 impl Reference {
     fn of(all: &[(Registration, bool)]) -> Reference {
         let compiled = |n: &Namespace| {
             let claim = if n.exclusive {
-                Claim::Exclusive
+                NamespaceClaim::Exclusive
             } else {
-                Claim::Shared
+                NamespaceClaim::Shared
             };
             (regex::Regex::new(&n.regex).expect("a pattern"), claim)
         };
@@ -152,18 +161,18 @@ impl Reference {
         Reference(each.collect())
     }
 
-    fn claims(&self, user: &str) -> Vec<(String, Claim)> {
+    fn claims(&self, user: &str) -> Vec<(String, NamespaceClaim)> {
         if !user.ends_with(":test") {
             return Vec::new();
         }
         // The match must begin at the start of the id.
         let fits =
             |pattern: &regex::Regex| pattern.find(user).is_some_and(|found| found.start() == 0);
-        let claim = |(r, patterns): &(Registration, Vec<(regex::Regex, Claim)>)| {
+        let claim = |(r, patterns): &(Registration, Vec<(regex::Regex, NamespaceClaim)>)| {
             let sender = user == format!("@{}:test", r.sender_localpart);
             let first = patterns.iter().find(|(pattern, _)| fits(pattern));
             let claim = if sender {
-                Some(Claim::Sender)
+                Some(NamespaceClaim::Sender)
             } else {
                 first.map(|(_, claim)| *claim)
             };
@@ -231,7 +240,7 @@ fn a_cache_stays_within_its_bounds_and_drops_unread_entries_first() {
         bytes: 64 << 10,
     };
     let memory = ClaimCache::of(bound);
-    let answer = |n: u32| -> Answer { [(n, Claim::Shared)].into() };
+    let answer = |n: u32| -> FoundClaims { [(n, NamespaceClaim::Shared)].into() };
     let mut asked_again = 0;
     for n in 0..10_000 {
         memory.recall(&format!("@u{n}:test"), || answer(n));
@@ -260,7 +269,7 @@ fn an_answer_larger_than_the_memory_is_given_and_not_kept() {
         entries: 3_200,
         bytes: 64 << 10,
     });
-    let everybody: Answer = (0..1_000).map(|n| (n, Claim::Shared)).collect();
+    let everybody: FoundClaims = (0..1_000).map(|n| (n, NamespaceClaim::Shared)).collect();
     let mut found_out = 0;
     for _ in 0..3 {
         let answer = memory.recall("@alice:test", || {

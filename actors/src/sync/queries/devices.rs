@@ -19,7 +19,7 @@ const PIECE: i64 = 1000;
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#extensions-to-sync
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct DeviceLists {
+pub struct SyncDeviceLists {
     /// Users whose devices to query again, sorted.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub changed: Vec<String>,
@@ -28,7 +28,7 @@ pub struct DeviceLists {
     pub left: Vec<String>,
 }
 
-impl DeviceLists {
+impl SyncDeviceLists {
     /// Whether both lists are empty.
     pub fn is_empty(&self) -> bool {
         self.changed.is_empty() && self.left.is_empty()
@@ -51,7 +51,7 @@ pub(crate) fn changes(
     me: &str,
     after: Position,
     up_to: Position,
-) -> Result<DeviceLists> {
+) -> Result<SyncDeviceLists> {
     let mut found = Findings {
         me,
         after,
@@ -68,7 +68,7 @@ pub(crate) fn changes(
     }
     let users: Vec<String> = found.happened.keys().cloned().collect();
     let sharing = schema::sync::sharing_among(db, me, &users)?;
-    let mut lists = DeviceLists::default();
+    let mut lists = SyncDeviceLists::default();
     for (user, happened) in found.happened {
         match rules::device_list_change(happened, user == me || sharing.contains(&user)) {
             Some(DeviceListChange::Changed) => lists.changed.push(user),

@@ -8,7 +8,7 @@ use schema::{Conn, Position, memberships};
 use serde::Serialize;
 
 use super::ask::{AnswerRange, SyncQuery, was};
-use super::devices::{self, DeviceLists};
+use super::devices::{self, SyncDeviceLists};
 use super::events::Events;
 use super::personal::{self, ByRoom};
 use super::pieces::{PIECE, all, joined_rooms};
@@ -59,8 +59,8 @@ struct SyncResponse {
     next_batch: String,
     #[serde(skip_serializing_if = "Events::is_empty")]
     to_device: Events,
-    #[serde(skip_serializing_if = "DeviceLists::is_empty")]
-    device_lists: DeviceLists,
+    #[serde(skip_serializing_if = "SyncDeviceLists::is_empty")]
+    device_lists: SyncDeviceLists,
     /// Contains an explicit zero: some clients upload keys only for algorithms that are listed.
     device_one_time_keys_count: BTreeMap<String, i64>,
     /// Sent even when empty: the field tells clients that the server supports fallback keys.
@@ -96,7 +96,7 @@ pub(crate) fn gather(
     let device_lists = match ask.since {
         Some(since) => devices::changes(db, &ask.user, since.position, head)?,
         // An initial sync needs none: the client queries the devices of all members anyway.
-        None => DeviceLists::default(),
+        None => SyncDeviceLists::default(),
     };
     let (account_data, by_room) = personal::sorted(ask, data)?;
     let rooms = rooms(db, fleeting, ask, by_room, &range, ignored_changed)?;

@@ -13,7 +13,7 @@ pub(super) mod unread;
 use ruma::UserId;
 use schema::{Conn, accounts};
 
-use self::devices::DeviceLists;
+use self::devices::SyncDeviceLists;
 use crate::sync::fleeting::Presence;
 use crate::sync::rules::token::Token;
 use crate::{Actors, Env, Error, Refusal, Result};
@@ -24,7 +24,12 @@ use crate::{Actors, Env, Error, Refusal, Result};
 /// [`Refusal::InvalidParam`] for an invalid token.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3keyschanges
-pub async fn key_changes(env: &Env, user: &UserId, from: &str, to: &str) -> Result<DeviceLists> {
+pub async fn key_changes(
+    env: &Env,
+    user: &UserId,
+    from: &str,
+    to: &str,
+) -> Result<SyncDeviceLists> {
     let (user, from, to) = (user.to_string(), Token::parse(from)?, Token::parse(to)?);
     let after = from.position;
     let is_long_ago = env.store.read(move |db| devices::is_long_ago(db, after));

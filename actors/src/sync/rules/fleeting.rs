@@ -6,7 +6,7 @@ use schema::receipts::ReceiptRow;
 use serde::Serialize;
 
 use crate::runtime::wake::NewReceipt;
-use crate::services::{Claim, Service};
+use crate::services::{NamespaceClaim, Service};
 use crate::sync::Presence;
 use crate::{Refusal, Result};
 
@@ -148,7 +148,7 @@ pub fn receipts<'a>(
 /// users ([spec]), and for users that it only observes if the administrator allows it.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#pushing-ephemeral-data
-pub fn may_receive_private(service: &Service, claim: Option<Claim>) -> bool {
+pub fn may_receive_private(service: &Service, claim: Option<NamespaceClaim>) -> bool {
     claim.is_some_and(|claim| claim.is_exclusive() || service.observes)
 }
 // ANCHOR_END: may_receive_private
@@ -262,8 +262,8 @@ mod tests {
             let all = Interests::compile("test", all, Proposals::default()).expect("patterns");
             let service = &all.services()[0];
             let may = |claim| may_receive_private(service, claim);
-            assert!(may(Some(Claim::Exclusive)) && may(Some(Claim::Sender)));
-            assert_eq!(may(Some(Claim::Shared)), observes);
+            assert!(may(Some(NamespaceClaim::Exclusive)) && may(Some(NamespaceClaim::Sender)));
+            assert_eq!(may(Some(NamespaceClaim::Shared)), observes);
             assert!(!may(None));
         }
     }

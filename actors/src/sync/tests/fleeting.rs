@@ -60,13 +60,13 @@ async fn receipts_are_sent_except_private_ones() {
     let mark = |kind| MarkRead {
         by: by("bob"),
         room: room.clone(),
-        marks: vec![Mark {
+        marks: vec![ReadMarker {
             kind,
             event: event.to_owned(),
             thread: String::new(),
         }],
     };
-    ask(&server.actors.rooms, mark(MarkKind::ReadPrivate))
+    ask(&server.actors.rooms, mark(ReadMarkerKind::ReadPrivate))
         .await
         .expect("marked");
     let nothing = server.sync("ann", Some(next(&first))).await;
@@ -79,7 +79,7 @@ async fn receipts_are_sent_except_private_ones() {
     assert!(receipt(&own, "m.read.private").get("@bob:test").is_some());
 
     let waiting = server.wait("ann", next(&nothing)).await;
-    ask(&server.actors.rooms, mark(MarkKind::Read))
+    ask(&server.actors.rooms, mark(ReadMarkerKind::Read))
         .await
         .expect("marked");
     let heard = waiting.await.expect("an answer");
@@ -173,13 +173,13 @@ async fn a_service_that_asks_for_ephemeral_events_gets_typing_and_receipts() {
     let events = &first["rooms"]["join"][room.as_str()]["timeline"]["events"];
     let event = events.as_array().and_then(|e| e.last()).expect("an event")["event_id"].clone();
     for (name, kind) in [
-        ("ann", MarkKind::ReadPrivate),
-        ("irc_bob", MarkKind::ReadPrivate),
+        ("ann", ReadMarkerKind::ReadPrivate),
+        ("irc_bob", ReadMarkerKind::ReadPrivate),
     ] {
         let message = MarkRead {
             by: by(name),
             room: room.clone(),
-            marks: vec![Mark {
+            marks: vec![ReadMarker {
                 kind,
                 event: event.as_str().expect("an id").to_owned(),
                 thread: String::new(),

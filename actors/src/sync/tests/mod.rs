@@ -10,19 +10,19 @@ use std::time::Duration;
 use ruma::{OwnedRoomId, OwnedUserId, UserId};
 use schema::accounts::{self, UserRow};
 use schema::sessions::{Maker, ensure_device};
-use schema::{Options, Store, Tx, user_data};
+use schema::{Store, StoreOptions, Tx, user_data};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::appservice_sender::TakeEphemeral;
 use crate::rooms::{
-    Action, ChangeMembership, CreateRoom, Enter, Entrance, InitialState, Mark, MarkKind, MarkRead,
-    Preset, SendEvent,
+    Action, ChangeMembership, CreateRoom, Enter, Entrance, InitialState, MarkRead, Preset,
+    ReadMarker, ReadMarkerKind, SendEvent,
 };
 use crate::runtime::trace::Trace;
 use crate::services::{Interests, Proposals};
-use crate::start::{Parts, start};
+use crate::start::{StartParameters, start};
 use crate::to_device_inbox::{Deposit, Target};
 use crate::wire::Hooks;
 use crate::{Actors, Clock, Error, Identity, Ids, Refusal, Settings, ask};
@@ -81,8 +81,8 @@ impl TestServer {
     async fn new() -> TestServer {
         let folder = tempfile::tempdir().expect("a folder");
         let url = format!("sqlite:{}", folder.path().join("db").display());
-        let actors = start(Parts {
-            store: Store::open(&url, &Options::default()).expect("a store"),
+        let actors = start(StartParameters {
+            store: Store::open(&url, &StoreOptions::default()).expect("a store"),
             clock: Clock::manual(1_000),
             ids: Ids::counted(7),
             trace: Trace::new(0),
@@ -97,7 +97,7 @@ impl TestServer {
             },
             hooks: Hooks::default(),
             key_proxies: Default::default(),
-            faults: crate::runtime::faults::Faults::default(),
+            faults: crate::runtime::faults::DeliveryFaults::default(),
             appservices: None,
             fatal: Arc::new(|why| panic!("{why}")),
         })

@@ -113,7 +113,7 @@ async fn a_gap_is_marked_and_its_state_is_sent() {
         &server.actors.env,
         &by("ann"),
         &room,
-        crate::rooms::queries::Page {
+        crate::rooms::queries::HistoryCriteria {
             backwards: true,
             from: Some(
                 crate::rooms::rules::parse_token(
@@ -260,7 +260,7 @@ async fn device_lists_name_changed_users_and_left_ones() {
     let lists = queries::key_changes(env, &user("ann"), next(&met), next(&answer)).await;
     assert_eq!(
         lists.expect("lists"),
-        DeviceLists {
+        SyncDeviceLists {
             changed: vec!["@bob:test".to_owned()],
             left: vec!["@cat:test".to_owned()],
         }

@@ -11,7 +11,7 @@ use serde::{Serialize, Serializer};
 use super::messages::{Messages, Target};
 use crate::Refusal;
 use crate::runtime::lengths;
-use crate::services::{Authority, Claim, Interests, Service, authority, concerned};
+use crate::services::{Authority, Interests, NamespaceClaim, Service, authority, concerned};
 
 /// The largest content of one message, in bytes: the limit of a room event.
 pub const CONTENT: usize = 65_536;
@@ -178,7 +178,7 @@ pub fn fan_out<'a>(
 ///
 /// [MSC4203]: https://github.com/matrix-org/matrix-spec-proposals/pull/4203
 pub fn interest(
-    claim: Option<Claim>,
+    claim: Option<NamespaceClaim>,
     service: &Service,
     to: &Addressed,
 ) -> Result<Interest, Withheld> {

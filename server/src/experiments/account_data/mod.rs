@@ -12,8 +12,8 @@
 //! data too. Changes that the service made itself are sent as well, as its own events are. Account data from before the
 //! experiment was switched on is not sent; `GET /user/{userId}/account_data/{type}` reads it.
 
-use actors::services::{AccountDataKind, Claim};
-use actors::wire::{Body, Pending};
+use actors::services::{AccountDataKind, NamespaceClaim};
+use actors::wire::{Pending, TransactionBody};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -36,7 +36,7 @@ const ACCOUNT_DATA: &str = "org.understudy.account_data";
 static OWED: AccountDataKind = AccountDataKind {
     kind: "account_data",
     is_wanted: |registration| registration.says(ACCOUNT_DATA),
-    is_told: Claim::is_exclusive,
+    is_told: NamespaceClaim::is_exclusive,
 };
 // ANCHOR_END: owed
 
@@ -51,7 +51,7 @@ struct Piece<'a> {
 }
 
 // ANCHOR: add
-fn add_account_data(pending: &Pending, body: &mut Body) {
+fn add_account_data(pending: &Pending, body: &mut TransactionBody) {
     let owed = pending.others.get(OWED.kind).into_iter().flatten();
     let pieces = owed.filter_map(|item| {
         let [user_id, room_id, r#type] = item.key.as_slice() else {

@@ -26,7 +26,7 @@ pub(crate) fn allowed(arrived: usize) -> Duration {
 }
 
 #[derive(Default)]
-struct Held {
+struct ReservedBytes {
     all: usize,
     anonymous: usize,
     of: BTreeMap<String, usize>,
@@ -34,7 +34,7 @@ struct Held {
 
 /// The reserved bytes by caller. Clones share one budget.
 #[derive(Clone, Default)]
-pub(crate) struct Bodies(Arc<Mutex<Held>>);
+pub(crate) struct Bodies(Arc<Mutex<ReservedBytes>>);
 
 /// The bytes that one body has reserved; released when dropped.
 pub(crate) struct Reserved {
@@ -45,7 +45,7 @@ pub(crate) struct Reserved {
 }
 
 impl Bodies {
-    fn lock(&self) -> MutexGuard<'_, Held> {
+    fn lock(&self) -> MutexGuard<'_, ReservedBytes> {
         // No code that holds the lock can panic, so a poisoned lock is consistent.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -15,7 +15,7 @@
 //!
 //! [proposal]: https://github.com/matrix-org/matrix-spec-proposals/pull/3202
 
-use actors::wire::{Body, DeviceLists, Name, Pending};
+use actors::wire::{Name, Pending, TransactionBody, TransactionDeviceLists};
 use serde::Serialize;
 
 use super::sheet::Msc;
@@ -51,12 +51,12 @@ const LEFT_AS_REMOVED: &str = "org.understudy.left_as_removed";
 #[derive(Serialize)]
 struct Sent<'a> {
     #[serde(flatten)]
-    lists: &'a DeviceLists,
+    lists: &'a TransactionDeviceLists,
     #[serde(skip_serializing_if = "Option::is_none")]
     removed: Option<&'a [String]>,
 }
 
-fn add_device_lists(pending: &Pending, body: &mut Body) {
+fn add_device_lists(pending: &Pending, body: &mut TransactionBody) {
     let lists = &pending.device_lists;
     let removed = !lists.left.is_empty() && pending.registration.says(LEFT_AS_REMOVED);
     let removed = removed.then_some(lists.left.as_slice());

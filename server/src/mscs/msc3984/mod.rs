@@ -59,7 +59,7 @@ type PerUser = BTreeMap<OwnedUserId, Box<RawValue>>;
 #[derive(Deserialize)]
 #[serde(default)]
 #[derive(Default)]
-struct Answer {
+struct KeysResponse {
     device_keys: BTreeMap<OwnedUserId, BTreeMap<OwnedDeviceId, Box<RawValue>>>,
     master_keys: PerUser,
     self_signing_keys: PerUser,
@@ -71,7 +71,7 @@ struct Answer {
 /// and the other cross-signing keys if the master key signs them.
 fn read(users: &BTreeSet<OwnedUserId>, text: &str) -> Read<UserKeys> {
     let (mut said, mut dropped) = (UserKeys::default(), Vec::new());
-    let answer: Answer = match serde_json::from_str(text) {
+    let answer: KeysResponse = match serde_json::from_str(text) {
         Ok(answer) => answer,
         Err(error) => {
             dropped.push(format!("all of it: {error}"));

@@ -3,8 +3,8 @@
 use actors::ask;
 use actors::key_store::queries::{self, Backup};
 use actors::key_store::{
-    BackupState, CreateBackup, DeleteBackup, DeleteSessions, Part, Sessions, StoreSessions,
-    UpdateBackup,
+    BackupState, CreateBackup, DeleteBackup, DeleteSessions, SessionSelection, Sessions,
+    StoreSessions, UpdateBackup,
 };
 use ruma::OwnedUserId;
 use ruma::api::client::backup::{
@@ -279,7 +279,12 @@ async fn get_session(
     ))
 }
 
-async fn forget(app: &App, caller: &Caller, version: String, part: Part) -> Result<BackupState> {
+async fn forget(
+    app: &App,
+    caller: &Caller,
+    version: String,
+    part: SessionSelection,
+) -> Result<BackupState> {
     let delete = DeleteSessions {
         user: user(caller)?,
         version,
@@ -298,7 +303,7 @@ async fn delete_all(
     caller: Caller,
     request: delete_backup_keys::v3::Request,
 ) -> Result<delete_backup_keys::v3::Response> {
-    let state = forget(&app, &caller, request.version, Part::All).await?;
+    let state = forget(&app, &caller, request.version, SessionSelection::All).await?;
     Ok(delete_backup_keys::v3::Response::new(
         state.etag,
         state.count,
@@ -315,7 +320,7 @@ async fn delete_room(
     caller: Caller,
     request: delete_backup_keys_for_room::v3::Request,
 ) -> Result<delete_backup_keys_for_room::v3::Response> {
-    let part = Part::Room(request.room_id);
+    let part = SessionSelection::Room(request.room_id);
     let state = forget(&app, &caller, request.version, part).await?;
     Ok(delete_backup_keys_for_room::v3::Response::new(
         state.etag,
@@ -333,7 +338,7 @@ async fn delete_session(
     caller: Caller,
     request: delete_backup_keys_for_session::v3::Request,
 ) -> Result<delete_backup_keys_for_session::v3::Response> {
-    let part = Part::Session(request.room_id, request.session_id);
+    let part = SessionSelection::Session(request.room_id, request.session_id);
     let state = forget(&app, &caller, request.version, part).await?;
     Ok(delete_backup_keys_for_session::v3::Response::new(
         state.etag,

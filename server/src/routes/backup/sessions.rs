@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use actix_web::web::Bytes;
 use actors::Env;
-use actors::key_store::queries::{self, Page};
+use actors::key_store::queries::{self, SessionPage};
 use futures_util::{StreamExt, stream};
 use ruma::{OwnedRoomId, OwnedUserId, UserId};
 
@@ -21,12 +21,12 @@ pub(super) async fn answer(
 ) -> Result<Pieces> {
     let env = app.actors.env.clone();
     let page = queries::page(&env, user, version.clone(), room.clone(), None).await?;
-    let mut writer = Writer::new(room.is_some());
+    let mut writer = PageWriter::new(room.is_some());
     let begin = writer.write(&page)?;
     if page.is_last {
         return Ok(Pieces::Whole(begin));
     }
-    let rest = Rest {
+    let rest = RemainingSessions {
         env,
         user: user.to_owned(),
         version,
@@ -45,24 +45,24 @@ pub(super) async fn answer(
 }
 
 /// The room and id of the last session of a page.
-fn last(page: &Page) -> Option<(String, String)> {
+fn last(page: &SessionPage) -> Option<(String, String)> {
     let (room, session, _) = page.sessions.last()?;
     Some((room.clone(), session.clone()))
 }
 
 /// The part that is not read yet.
-struct Rest {
+struct RemainingSessions {
     env: Env,
     user: OwnedUserId,
     version: String,
     room: Option<OwnedRoomId>,
     after: Option<(String, String)>,
-    writer: Writer,
+    writer: PageWriter,
 }
 
-impl Rest {
+impl RemainingSessions {
     /// The next piece of the answer, and the rest after it.
-    async fn next(mut self) -> actors::Result<(Bytes, Option<Rest>)> {
+    async fn next(mut self) -> actors::Result<(Bytes, Option<RemainingSessions>)> {
         let (version, room, after) = (self.version.clone(), self.room.clone(), self.after.take());
         let page = queries::page(&self.env, &self.user, version, room, after).await?;
         let text = self.writer.write(&page)?;
@@ -72,23 +72,23 @@ impl Rest {
 }
 
 /// Joins pages into one JSON object.
-struct Writer {
+struct PageWriter {
     of_one_room: bool,
     /// Whether the object is open, and the room that is open in it.
     begun: bool,
     room: Option<String>,
 }
 
-impl Writer {
-    fn new(of_one_room: bool) -> Writer {
-        Writer {
+impl PageWriter {
+    fn new(of_one_room: bool) -> PageWriter {
+        PageWriter {
             of_one_room,
             begun: false,
             room: None,
         }
     }
 
-    fn write(&mut self, page: &Page) -> actors::Result<String> {
+    fn write(&mut self, page: &SessionPage) -> actors::Result<String> {
         let mut text = String::new();
         if !self.begun {
             self.begun = true;
@@ -138,9 +138,9 @@ mod tests {
         let row = |room: &str, session: &str| {
             (room.to_owned(), session.to_owned(), r#"{"a":1}"#.to_owned())
         };
-        let page = |sessions: Vec<_>, is_last| Page { sessions, is_last };
-        let write = |of_one_room, pages: &[Page]| {
-            let mut writer = Writer::new(of_one_room);
+        let page = |sessions: Vec<_>, is_last| SessionPage { sessions, is_last };
+        let write = |of_one_room, pages: &[SessionPage]| {
+            let mut writer = PageWriter::new(of_one_room);
             let pieces = pages.iter().map(|page| writer.write(page).expect("text"));
             pieces.collect::<String>()
         };

@@ -9,7 +9,7 @@ use schema::accounts::UserRow;
 use schema::inbox::InboxRow;
 use schema::owed::Owed;
 use schema::sessions::{self, Maker};
-use schema::{Options, Store, memberships, service_rooms};
+use schema::{Store, StoreOptions, memberships, service_rooms};
 
 use super::super::change::{self, Change};
 use super::super::rules::parse;
@@ -17,7 +17,7 @@ use super::super::{known, rules};
 use super::*;
 use crate::Settings;
 use crate::device_lists::pass::tests::{drain, move_to};
-use crate::services::{CarriesInterests, InForce, Proposals, Registration};
+use crate::services::{CarriesInterests, FeaturesInForce, Proposals, Registration};
 use crate::to_device_inbox;
 
 mod examples;
@@ -87,7 +87,7 @@ impl TestServer {
 
     fn store(folder: &tempfile::TempDir) -> Store {
         let url = format!("sqlite:{}", folder.path().join("db").display());
-        Store::open(&url, &Options::default()).expect("the store opens")
+        Store::open(&url, &StoreOptions::default()).expect("the store opens")
     }
 
     /// Kill the process and start another one.
@@ -111,7 +111,7 @@ impl TestServer {
         let file = self.file.iter();
         let file = file.map(|text| ("irc.yaml".to_owned(), parse::read(text)));
         let settings = settings(self.on);
-        let switched_on = |r: &Registration| InForce::of(r, false, self.on);
+        let switched_on = |r: &Registration| FeaturesInForce::of(r, false, self.on);
         let plan = rules::plan(file.collect(), &known, &switched_on);
         assert!(plan.problems.is_empty(), "{:?}", plan.problems);
         let registrations = plan.in_force.values().map(|held| &held.registration);

@@ -13,9 +13,9 @@ use crate::Env;
 
 /// A field of an actor, dropped together with it.
 #[derive(Default)]
-pub(crate) struct Life(Option<oneshot::Sender<()>>);
+pub(crate) struct Watchdog(Option<oneshot::Sender<()>>);
 
-impl Life {
+impl Watchdog {
     /// End the process if this actor dies before the server shuts down. The actor calls this when it starts.
     pub(crate) fn watch<A>(&mut self, ctx: &mut Context<A>, env: &Env, name: &'static str)
     where
@@ -63,7 +63,7 @@ mod tests {
     struct Mortal {
         died: Rc<Cell<bool>>,
         stopped: Option<oneshot::Receiver<()>>,
-        life: Life,
+        watchdog: Watchdog,
     }
 
     impl Actor for Mortal {
@@ -73,26 +73,27 @@ mod tests {
             let died = Rc::clone(&self.died);
             let stopped = self.stopped.take().expect("it starts once");
             let stopped = async move { drop(stopped.await) };
-            self.life.watch_until(ctx, stopped, move || died.set(true));
+            self.watchdog
+                .watch_until(ctx, stopped, move || died.set(true));
         }
     }
 
     #[derive(Message)]
     #[rtype(result = "()")]
-    enum Told {
+    enum Event {
         Nothing,
         PanicHere,
         PanicInAFuture,
     }
 
-    impl Handler<Told> for Mortal {
+    impl Handler<Event> for Mortal {
         type Result = ();
 
-        fn handle(&mut self, told: Told, ctx: &mut Context<Self>) {
-            match told {
-                Told::Nothing => {}
-                Told::PanicHere => panic!("in a handler"),
-                Told::PanicInAFuture => {
+        fn handle(&mut self, event: Event, ctx: &mut Context<Self>) {
+            match event {
+                Event::Nothing => {}
+                Event::PanicHere => panic!("in a handler"),
+                Event::PanicInAFuture => {
                     ctx.spawn(async { panic!("in a future") }.into_actor(self));
                 }
             }
@@ -106,24 +107,24 @@ mod tests {
     }
 
     /// Whether the death of an actor that received this message is noticed. There is no other address of the actor.
-    async fn is_noticed(told: Told, stop_first: bool) -> bool {
+    async fn is_noticed(event: Event, stop_first: bool) -> bool {
         let died = Rc::new(Cell::new(false));
         let (stop, stopped) = oneshot::channel();
         let mortal = Mortal {
             died: Rc::clone(&died),
             stopped: Some(stopped),
-            life: Life::default(),
+            watchdog: Watchdog::default(),
         };
         let address = mortal.start();
         if stop_first {
             stop.send(()).expect("it waits");
             let_others_run().await;
-            address.try_send(told).expect("room in the mailbox");
+            address.try_send(event).expect("room in the mailbox");
             drop(address);
             let_others_run().await;
             assert_eq!(Rc::strong_count(&died), 1, "the actor is gone");
         } else {
-            address.try_send(told).expect("room in the mailbox");
+            address.try_send(event).expect("room in the mailbox");
             drop(address);
             let_others_run().await;
             drop(stop);
@@ -133,10 +134,10 @@ mod tests {
 
     #[actix_rt::test]
     async fn the_death_of_an_actor_is_noticed_and_a_shutdown_is_not_a_death() {
-        assert!(is_noticed(Told::PanicHere, false).await);
-        assert!(is_noticed(Told::PanicInAFuture, false).await);
-        assert!(!is_noticed(Told::Nothing, false).await);
-        assert!(!is_noticed(Told::PanicHere, true).await);
-        assert!(!is_noticed(Told::Nothing, true).await);
+        assert!(is_noticed(Event::PanicHere, false).await);
+        assert!(is_noticed(Event::PanicInAFuture, false).await);
+        assert!(!is_noticed(Event::Nothing, false).await);
+        assert!(!is_noticed(Event::PanicHere, true).await);
+        assert!(!is_noticed(Event::Nothing, true).await);
     }
 }

@@ -56,14 +56,14 @@ pub(crate) struct Gone {
 
 /// The cache.
 #[derive(Default)]
-pub struct Known(Mutex<Inner>);
+pub struct IdentityCache(Mutex<Inner>);
 
 /// User ids hold no U+0000, so two different pairs cannot have the same key.
 fn device_key(user: &UserId, device: &DeviceId) -> String {
     format!("{user}\0{device}")
 }
 
-impl Known {
+impl IdentityCache {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // Every change is complete when the lock is released, even after a panic.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -103,14 +103,14 @@ impl Known {
         every: i64,
     ) -> bool {
         let (mut inner, key) = (self.lock(), device_key(user, device));
-        let news = inner
+        let is_due = inner
             .seen
             .get(key.as_str())
             .is_none_or(|at| now - at >= every);
-        if news {
+        if is_due {
             inner.seen.put(key, now);
         }
-        news
+        is_due
     }
 
     pub(crate) fn learn_token(
@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn a_removed_entry_is_not_cached_again_by_an_older_look_up() {
         let (known, alice, laptop) = (
-            Known::default(),
+            IdentityCache::default(),
             user_id!("@alice:test"),
             device_id!("LAPTOP"),
         );
@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn the_use_of_a_device_is_recorded_at_intervals() {
         let (known, alice, laptop) = (
-            Known::default(),
+            IdentityCache::default(),
             user_id!("@alice:test"),
             device_id!("LAPTOP"),
         );
