@@ -24,7 +24,7 @@ use crate::runtime::faults::DeliveryFaults;
 use crate::runtime::identity_cache::IdentityCache;
 use crate::runtime::trace::Trace;
 use crate::runtime::wake::Wake;
-use crate::sync::{Fleeting, Sync};
+use crate::sync::{Sync, VolatileState};
 use crate::to_device_inbox::ToDeviceInbox;
 use crate::transport::Transport;
 use crate::wire::Hooks;
@@ -68,7 +68,7 @@ pub struct Actors {
     /// Waiting `/sync` requests, typing, presence.
     pub sync: Address<Sync>,
     /// Typing and presence, for the reads in `sync`.
-    pub fleeting: Arc<Fleeting>,
+    pub volatile: Arc<VolatileState>,
 }
 
 /// The parameters of [`start`].
@@ -137,8 +137,8 @@ pub async fn start(parameters: StartParameters) -> Result<Actors> {
             .record_writes(move |closure| trace.writes(closure));
     }
 
-    let fleeting = Arc::<Fleeting>::default();
-    let sync = Sync::new(env.clone(), Arc::clone(&fleeting)).start();
+    let volatile = Arc::<VolatileState>::default();
+    let sync = Sync::new(env.clone(), Arc::clone(&volatile)).start();
     let sync = Address::new(sync, "sync", env.clone());
     env.wake.set_sync(
         sync.addr().clone().recipient(),
@@ -195,7 +195,7 @@ pub async fn start(parameters: StartParameters) -> Result<Actors> {
         appservices,
         appservice_queries,
         sync,
-        fleeting,
+        volatile,
     })
 }
 

@@ -140,7 +140,7 @@ pub type PerDevice<T> = BTreeMap<OwnedUserId, BTreeMap<OwnedDeviceId, T>>;
 
 /// The content of one transaction before it is written as JSON.
 #[derive(Debug)]
-pub struct Pending {
+pub struct TransactionContent {
     /// The registration of the receiving appservice.
     pub registration: Registration,
     /// Room events in client format, with `room_id`.
@@ -186,7 +186,7 @@ pub struct Hooks {
     /// Which forms of a proposal's names are written.
     pub naming: Naming,
     /// Functions that add keys to a transaction.
-    pub transaction: Vec<fn(&Pending, &mut TransactionBody)>,
+    pub transaction: Vec<fn(&TransactionContent, &mut TransactionBody)>,
     /// Registration keys that opt in to an experiment which is off.
     pub off: Vec<&'static str>,
     /// Functions that find another user's device which signs for a device.

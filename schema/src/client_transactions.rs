@@ -28,7 +28,7 @@ impl Deferrable for ClientTransaction {
 
 /// The response that this sender got when it used this transaction id before, if it did. Also finds one that the current
 /// transaction will commit.
-pub fn answered(
+pub fn stored_response(
     tx: &mut Tx<'_>,
     sender: &str,
     scope: &str,
@@ -57,7 +57,7 @@ pub fn answer(db: &mut Conn, sender: &str, scope: &str, txn_id: &str) -> Result<
         .optional())?)
 }
 
-/// Stores a response. The transaction id must be new: see [`answered`]. `scope` is the endpoint with its path.
+/// Stores a response. The transaction id must be new: see [`stored_response`]. `scope` is the endpoint with its path.
 pub fn remember(
     tx: &mut Tx<'_>,
     sender: &str,

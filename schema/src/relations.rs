@@ -51,7 +51,7 @@ pub fn forget(db: &mut Conn, room_id: &str, position: Position) -> Result<()> {
 }
 
 /// Whether this sender has sent an equal relation to the same event before.
-pub fn is_said(db: &mut Conn, row: &RelationRow) -> Result<bool> {
+pub fn exists(db: &mut Conn, row: &RelationRow) -> Result<bool> {
     let found: Option<i64> = on!(db, |c| relations::table
         .filter(relations::parent.eq(&row.parent))
         .filter(relations::rel_type.eq(&row.rel_type))

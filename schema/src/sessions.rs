@@ -23,7 +23,7 @@ pub fn whose_token(db: &mut Conn, token_hash: &str) -> Result<Option<(String, St
 
 /// The creator of a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Maker {
+pub enum DeviceCreator {
     /// The user, by a login or a registration.
     Person,
     /// An appservice.
@@ -36,7 +36,7 @@ pub fn ensure_device(
     user_id: &str,
     device_id: &str,
     display_name: Option<&str>,
-    maker: &Maker,
+    maker: &DeviceCreator,
 ) -> Result<bool> {
     if accounts::has_device(tx, user_id, device_id)? {
         return Ok(false);
@@ -46,10 +46,10 @@ pub fn ensure_device(
         device_id: device_id.to_owned(),
         display_name: display_name.map(str::to_owned),
         appservice_id: match maker {
-            Maker::Person => None,
-            Maker::Service(id) => Some(id.to_string()),
+            DeviceCreator::Person => None,
+            DeviceCreator::Service(id) => Some(id.to_string()),
         },
-        own_login: *maker == Maker::Person,
+        own_login: *maker == DeviceCreator::Person,
         born: tx.next_position().0,
         last_seen_ts: None,
         last_seen_ip: None,

@@ -111,12 +111,12 @@ fn sent_until_name(service: &ServiceId) -> String {
 }
 
 /// Stores the position up to which an appservice was sent changes of device lists, when these are switched off for it.
-pub fn set_told_until(db: &mut Conn, service: &ServiceId, position: Position) -> Result<()> {
+pub fn set_sent_until(db: &mut Conn, service: &ServiceId, position: Position) -> Result<()> {
     cursors::store(db, &sent_until_name(service), position)
 }
 
 /// The position up to which an appservice had been sent changes of device lists when these were last switched off for it;
 /// `None` if they never were.
-pub fn told_until(db: &mut Conn, service: &ServiceId) -> Result<Option<Position>> {
+pub fn sent_until(db: &mut Conn, service: &ServiceId) -> Result<Option<Position>> {
     cursors::stored_if_any(db, &sent_until_name(service))
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use schema::sessions::{self, Maker};
+use schema::sessions::{self, DeviceCreator};
 use schema::{Position, device_log, user_data};
 use serde_json::{Map, Value, json};
 use tests::person::segment;
@@ -153,7 +153,7 @@ async fn an_account_has_a_thousand_devices_at_most() {
     let made = store.write_always(move |tx| {
         for n in 1..999 {
             let device = format!("D{n}");
-            sessions::ensure_device(tx, user.as_str(), &device, None, &Maker::Person)?;
+            sessions::ensure_device(tx, user.as_str(), &device, None, &DeviceCreator::Person)?;
         }
         Ok::<_, schema::Error>(())
     });

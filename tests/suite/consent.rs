@@ -1,6 +1,6 @@
 //! Which services may observe a user's to-device messages, and how the user can find out.
 
-use schema::sessions::{self, Maker};
+use schema::sessions::{self, DeviceCreator};
 use serde_json::{Value, json};
 use tests::{Stage, TO_DEVICE};
 
@@ -95,8 +95,15 @@ async fn a_service_needs_no_grant_for_an_account_that_it_registered() {
     let eve = mirror.ghost_with_device("eve", "GHOST").await;
     // A login of a user on that account.
     let store = stage.app().actors.env.store.clone();
-    let log_in = store
-        .write(|tx| sessions::ensure_device(tx, "@mirror_eve:test", "PHONE", None, &Maker::Person));
+    let log_in = store.write(|tx| {
+        sessions::ensure_device(
+            tx,
+            "@mirror_eve:test",
+            "PHONE",
+            None,
+            &DeviceCreator::Person,
+        )
+    });
     assert!(log_in.await.expect("written"));
     let said = eve.get(OBSERVERS).await.ok();
     let rules: Vec<_> = said["devices"]

@@ -8,7 +8,7 @@ use actors::ask;
 use schema::accounts::{self, UserRow};
 use schema::inbox::InboxRow;
 use schema::memberships::{self, MembershipRow};
-use schema::sessions::{self, Maker};
+use schema::sessions::{self, DeviceCreator};
 use schema::{Tx, back_fill, device_log, inbox};
 use serde_json::{Value, json};
 use tests::bridge::{pause, until};
@@ -266,7 +266,7 @@ async fn fill(stage: &Stage, users: usize, rooms_each: usize, messages_each: usi
                 let (ghost, person) = (format!("@irc_{i}:test"), format!("@p{i}:test"));
                 accounts::register(tx, &UserRow::new(&ghost, 0))?;
                 accounts::register(tx, &UserRow::new(&person, 0))?;
-                sessions::ensure_device(tx, &ghost, "GHOST", None, &Maker::Person)?;
+                sessions::ensure_device(tx, &ghost, "GHOST", None, &DeviceCreator::Person)?;
                 joins(tx, &person, &format!("!{i}:test"))?;
                 for n in 0..rooms_each {
                     joins(tx, &ghost, &format!("!{}:test", (i + n) % users))?;

@@ -69,7 +69,7 @@ const COMPOSED: &[(&str, &str, &[&str], &str)] = &[
     ),
     (
         "tracked",
-        "set_told_until",
+        "set_sent_until",
         &["appservices"],
         "what a registration switches off is committed with it",
     ),
@@ -105,7 +105,7 @@ const COMPOSED: &[(&str, &str, &[&str], &str)] = &[
     ),
     (
         "client_transactions",
-        "answered",
+        "stored_response",
         &["rooms", "to_device_inbox"],
         "it is read before `remember`, in the same write",
     ),

@@ -50,7 +50,7 @@ fn receivers<'a>(
         .filter_map(|(service, claim)| {
             let data_kind = service
                 .account_data
-                .filter(|data_kind| (data_kind.is_told)(claim))?;
+                .filter(|data_kind| (data_kind.is_sent)(claim))?;
             Some((&**service, data_kind))
         })
 }
@@ -97,10 +97,10 @@ pub(crate) fn retain_owed(db: &mut Conn, interests: &Interests, service: &Servic
         let mut parts = owed::parts(&key);
         let mut part = || parts.next().unwrap_or_default();
         let (user_id, room_id, kind) = (part(), part(), part());
-        let is_told = interests
+        let is_sent = interests
             .claim(service, user_id)
-            .is_some_and(data_kind.is_told);
-        if !is_told || user_data::get(db, user_id, room_id, kind)?.is_none() {
+            .is_some_and(data_kind.is_sent);
+        if !is_sent || user_data::get(db, user_id, room_id, kind)?.is_none() {
             owed::forget_key(db, service, data_kind.kind, &key)?;
         }
     }

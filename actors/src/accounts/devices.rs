@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 
 use actix::{Context, Handler, ResponseFuture};
 use schema::accounts::Addressed;
-use schema::sessions::{self, GoneDevice, Maker};
+use schema::sessions::{self, DeviceCreator, GoneDevice};
 use schema::{Conn, Tx, accounts, backup, device_log, signing_keys};
 
 use super::account_data::forget_owed;
 use super::messages::{ChangePassword, Confirm, Deactivate, DeleteDevices, PutDevice};
 use super::{Accounts, DeviceChanges, rules};
 use crate::key_store::empty_backups;
-use crate::runtime::identity_cache::Gone;
+use crate::runtime::identity_cache::Removed;
 use crate::services::{CarriesInterests, authorities};
 use crate::{Refusal, Result, guarded};
 
@@ -98,7 +98,13 @@ fn put(tx: &mut Tx<'_>, msg: &PutDevice) -> Result<(bool, DeviceChanges)> {
         }
         free_name(tx, user, device)?;
         room_for(tx, user, device)?;
-        sessions::ensure_device(tx, user, device, name, &Maker::Service(service.clone()))?;
+        sessions::ensure_device(
+            tx,
+            user,
+            device,
+            name,
+            &DeviceCreator::Service(service.clone()),
+        )?;
         return Ok((true, DeviceChanges::default().listed(tx, user)?));
     }
     let renamed = match name {
@@ -229,9 +235,9 @@ impl Handler<Deactivate> for Accounts {
             });
             let changed = write.await?;
             empty_backups(&env);
-            env.identities.forget(&Gone {
+            env.identities.forget(&Removed {
                 users: BTreeSet::from([who.user.clone()]),
-                ..Gone::default()
+                ..Removed::default()
             });
             after.commit(&who.user, changed);
             Ok(())

@@ -3,7 +3,7 @@
 use actix::{Context, Handler, ResponseFuture};
 use ruma::{OwnedDeviceId, OwnedUserId};
 use schema::ServiceId;
-use schema::sessions::{self, Maker};
+use schema::sessions::{self, DeviceCreator};
 use schema::{Tx, accounts};
 
 use super::messages::{Credentials, LogIn, LogOut, LogOutAll, LoggedIn};
@@ -95,7 +95,7 @@ async fn claimed(env: &Env, passwords: &Passwords, by: Credentials) -> Result<Ch
 }
 
 /// Part of the write: check again what was checked before it.
-fn admit(tx: &mut Tx<'_>, claim: &CheckedLogIn) -> Result<Maker> {
+fn admit(tx: &mut Tx<'_>, claim: &CheckedLogIn) -> Result<DeviceCreator> {
     let user = claim.user();
     match claim {
         CheckedLogIn::Password { hash, .. } => {
@@ -106,7 +106,7 @@ fn admit(tx: &mut Tx<'_>, claim: &CheckedLogIn) -> Result<Maker> {
                     if row.deactivated {
                         return Err(Refusal::UserDeactivated.into());
                     }
-                    Ok(Maker::Person)
+                    Ok(DeviceCreator::Person)
                 }
                 _ => Err(WRONG.into()),
             }
@@ -117,7 +117,7 @@ fn admit(tx: &mut Tx<'_>, claim: &CheckedLogIn) -> Result<Maker> {
             if !accounts::is_active(tx, user.as_str())? {
                 return Err(Refusal::Forbidden("this user is not registered".into()).into());
             }
-            Ok(Maker::Service(service.clone()))
+            Ok(DeviceCreator::Service(service.clone()))
         }
     }
 }
@@ -153,7 +153,7 @@ impl NewSession {
         &self,
         tx: &mut Tx<'_>,
         user: &OwnedUserId,
-        maker: &Maker,
+        maker: &DeviceCreator,
         now: i64,
     ) -> Result<DeviceChanges> {
         let (user, device) = (user.as_str(), self.device.as_str());

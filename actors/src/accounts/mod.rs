@@ -41,7 +41,7 @@ use crate::device_lists::KeysChanged;
 use crate::runtime::watchdog::Watchdog;
 use crate::{Env, Error, Result, tell};
 
-use crate::runtime::identity_cache::Gone;
+use crate::runtime::identity_cache::Removed;
 use confirmations::Confirmations;
 use passwords::Passwords;
 
@@ -161,12 +161,12 @@ impl AfterCommit {
             .map(|gone| gone.device_id.as_str().into())
             .collect();
         let of_gone = changed.gone.into_iter().flat_map(|gone| gone.tokens);
-        let gone = Gone {
+        let gone = Removed {
             tokens: of_gone.chain(changed.tokens).collect(),
             devices: devices.iter().map(|d| (user.clone(), d.clone())).collect(),
-            ..Gone::default()
+            ..Removed::default()
         };
-        if gone != Gone::default() {
+        if gone != Removed::default() {
             self.env.identities.forget(&gone);
         }
         if let Some(position) = changed.listed {

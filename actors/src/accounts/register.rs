@@ -6,7 +6,7 @@ use ruma::push::Ruleset;
 use schema::ServiceId;
 use schema::Tx;
 use schema::accounts::{self, UserRow};
-use schema::sessions::Maker;
+use schema::sessions::DeviceCreator;
 
 use super::confirmations::{Confirmations, Purpose};
 use super::log_in::NewSession;
@@ -43,7 +43,9 @@ impl Handler<Register> for Accounts {
                     password,
                     address,
                 } => {
-                    if let Some(before) = answered(&env, &confirmations, auth.as_ref()).await? {
+                    if let Some(before) =
+                        earlier_answer(&env, &confirmations, auth.as_ref()).await?
+                    {
                         return Ok(before);
                     }
                     let name = username.as_deref();
@@ -86,7 +88,7 @@ impl Handler<Available> for Accounts {
 }
 
 /// The earlier answer to the same request, if its token or account still exists.
-async fn answered(
+async fn earlier_answer(
     env: &Env,
     confirmations: &Confirmations,
     auth: Option<&AuthData>,
@@ -196,7 +198,7 @@ impl NewAccount {
         if !accounts::register(tx, &row)? {
             return Err(Refusal::UserInUse.into());
         }
-        if maker == Maker::Person {
+        if maker == DeviceCreator::Person {
             // Clients expect push rules in their first sync. An appservice's users, of which there may be a million, do not need the row.
             let rules = push_rules::Content {
                 global: Ruleset::server_default(&self.user),
@@ -210,18 +212,18 @@ impl NewAccount {
         }
     }
 
-    fn admit(&self, interests: &Interests, logs_in: bool) -> Result<Maker, Refusal> {
+    fn admit(&self, interests: &Interests, logs_in: bool) -> Result<DeviceCreator, Refusal> {
         match &self.service {
             None => {
                 rules::open_to_people(interests, &self.user)?;
-                Ok(Maker::Person)
+                Ok(DeviceCreator::Person)
             }
             Some(service) => {
                 let acts = rules::service_acts_for(interests, service, &self.user)?;
                 if logs_in {
                     rules::may_log_in(acts)?;
                 }
-                Ok(Maker::Service(service.clone()))
+                Ok(DeviceCreator::Service(service.clone()))
             }
         }
     }

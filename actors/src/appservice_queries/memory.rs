@@ -85,11 +85,11 @@ impl AnswerCache {
 
 fn size(asked: &AskedService, answer: &Answer) -> usize {
     let Question { rest, body, .. } = &asked.1;
-    let said = match answer {
+    let text_length = match answer {
         Answer::Yes(text) | Answer::Failed(text) => text.len(),
         Answer::No | Answer::Unsupported => 0,
     };
-    rest.len() + body.as_ref().map_or(0, String::len) + said
+    rest.len() + body.as_ref().map_or(0, String::len) + text_length
 }
 
 #[cfg(test)]

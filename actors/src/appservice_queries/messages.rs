@@ -183,9 +183,9 @@ impl PendingAnswer {
     pub async fn answer(self) -> Answer {
         match self {
             PendingAnswer::Known(answer) => answer,
-            PendingAnswer::Asked(told) => told.await.map_or_else(
+            PendingAnswer::Asked(receiver) => receiver.await.map_or_else(
                 |_| Answer::failed("the server is shutting down"),
-                |told| told.0,
+                |delivered| delivered.0,
             ),
         }
     }

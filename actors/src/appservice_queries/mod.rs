@@ -84,10 +84,10 @@ pub async fn put_as(
 /// Wait for the questions of one request until all are answered or [`rules::TIMEOUT`] is over. Several are sent to each
 /// appservice at once, so that one slow answer does not block the others. The answers that come later are cached for later
 /// requests.
-async fn patiently<T, W: Future<Output = Result<T>>>(
+async fn answers_in_time<T, W: Future<Output = Result<T>>>(
     env: &Env,
     waits: impl Iterator<Item = (ServiceId, W)>,
-    mut answered: impl FnMut(T),
+    mut on_answer: impl FnMut(T),
 ) -> Result<()> {
     let mut by_service: BTreeMap<ServiceId, Vec<W>> = BTreeMap::new();
     for (service, wait) in waits {
@@ -99,7 +99,7 @@ async fn patiently<T, W: Future<Output = Result<T>>>(
     let too_late = env.clock.sleep(rules::TIMEOUT);
     let all = async {
         while let Some(answer) = lanes.next().await {
-            answered(answer?);
+            on_answer(answer?);
         }
         Ok(())
     };
@@ -151,7 +151,7 @@ impl AppserviceQueries {
     // ANCHOR_END: request
 
     /// An answer has arrived: cache it, and pass it to all requests that wait for it.
-    fn answered(
+    fn complete(
         &mut self,
         interests: &Arc<Interests>,
         asked: &AskedService,
@@ -171,8 +171,8 @@ impl AppserviceQueries {
             self.memory
                 .learn(asked, &answer, self.env.clock.monotonic());
         }
-        let askers = match alone {
-            Some(asker) => vec![asker],
+        let replies = match alone {
+            Some(reply) => vec![reply],
             None => self.joined.remove(asked).unwrap_or_default(),
         };
         if let Answer::Failed(why) = &answer {
@@ -181,15 +181,15 @@ impl AppserviceQueries {
         let record = Answered {
             service: service.clone(),
             question: question.clone(),
-            askers: askers.len(),
+            askers: replies.len(),
             answer: answer.clone(),
         };
         self.env
             .trace
-            .told("appservice_queries", "service", &record);
-        for asker in askers {
+            .record_message("appservice_queries", "service", &record);
+        for reply in replies {
             // The caller may have given up waiting.
-            let _ = asker.send(Delivered(answer.clone(), self.env.trace.busy()));
+            let _ = reply.send(Delivered(answer.clone(), self.env.trace.busy()));
         }
         drop(busy);
     }
@@ -217,10 +217,10 @@ impl Handler<Ask> for AppserviceQueries {
         if let Some(answer) = self.memory.answer(&asked, self.env.clock.monotonic()) {
             return Ok(PendingAnswer::Known(answer));
         }
-        let (tell, told) = oneshot::channel();
+        let (reply, receiver) = oneshot::channel();
         if let Some(waiting) = self.joined.get_mut(&asked) {
-            waiting.push(tell);
-            return Ok(PendingAnswer::Asked(told));
+            waiting.push(reply);
+            return Ok(PendingAnswer::Asked(receiver));
         }
         let under_way = self.under_way.entry(service.id.clone()).or_default();
         if *under_way >= rules::UNDER_WAY {
@@ -228,16 +228,16 @@ impl Handler<Ask> for AppserviceQueries {
         }
         *under_way += 1;
         let alone = if asked.1.sharing == Sharing::Alone {
-            Some(tell)
+            Some(reply)
         } else {
-            self.joined.insert(Arc::clone(&asked), vec![tell]);
+            self.joined.insert(Arc::clone(&asked), vec![reply]);
             None
         };
         let busy = self.env.trace.busy();
         let request = self.request(service, &asked.1);
         ctx.spawn(request.into_actor(self).map(move |answer, this, _| {
-            this.answered(&interests, &asked, alone, answer, busy);
+            this.complete(&interests, &asked, alone, answer, busy);
         }));
-        Ok(PendingAnswer::Asked(told))
+        Ok(PendingAnswer::Asked(receiver))
     }
 }

@@ -2,7 +2,7 @@
 
 use super::messages::Answer;
 use super::queries::Unknown;
-use super::{AppserviceQueries, patiently, put};
+use super::{AppserviceQueries, answers_in_time, put};
 use crate::{Address, Env, Result};
 
 /// Ask about each of these, several at once, and wait for the answers, at most [`TIMEOUT`](super::rules::TIMEOUT) in all.
@@ -20,7 +20,7 @@ pub async fn provision(
         let first = unknown.services.first().cloned()?;
         Some((first, ask_in_turn(queries, unknown)))
     });
-    patiently(env, waits, |()| ()).await
+    answers_in_time(env, waits, |()| ()).await
 }
 
 /// Ask one appservice after another until one has created it, so that two never try to create the same.

@@ -27,7 +27,7 @@ pub struct Unknown {
 /// that match. A deactivated user exists, since it cannot be created again.
 pub async fn unknown_users<'a>(
     env: &Env,
-    asker: Option<&ServiceId>,
+    requester: Option<&ServiceId>,
     users: impl IntoIterator<Item = &'a UserId>,
 ) -> Result<Vec<Unknown>> {
     let interests = env.store.interests();
@@ -39,7 +39,7 @@ pub async fn unknown_users<'a>(
         .into_iter()
         .filter(|user| !env.identities.has_user(user))
     {
-        let services = rules::to_ask_about_user(&interests, asker, user);
+        let services = rules::to_ask_about_user(&interests, requester, user);
         if !services.is_empty() {
             open.insert(user.to_owned(), services);
         }
@@ -72,13 +72,13 @@ pub async fn unknown_users<'a>(
 /// Returns the alias if it does not exist, although an appservice might create it.
 pub async fn unknown_alias(
     env: &Env,
-    asker: Option<&ServiceId>,
+    requester: Option<&ServiceId>,
     alias: &RoomAliasId,
 ) -> Result<Option<Unknown>> {
     if alias.server_name() != env.settings.server_name {
         return Ok(None);
     }
-    let services = rules::to_ask_about_alias(&env.store.interests(), asker, alias);
+    let services = rules::to_ask_about_alias(&env.store.interests(), requester, alias);
     if services.is_empty() {
         return Ok(None);
     }

@@ -51,30 +51,30 @@ const UNSUPPORTED: Duration = Duration::from_secs(10 * 60);
 /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#querying
 pub fn to_ask_about_user(
     interests: &Interests,
-    asker: Option<&ServiceId>,
+    requester: Option<&ServiceId>,
     user: &UserId,
 ) -> Vec<ServiceId> {
     let claims = interests.in_user(user.as_str());
     let claims = claims.into_iter().map(|(s, c)| (s, c.is_exclusive()));
-    to_ask(claims.collect(), asker)
+    to_ask(claims.collect(), requester)
 }
 
 /// The appservices to ask about an alias of this server, by the same rules.
 pub fn to_ask_about_alias(
     interests: &Interests,
-    asker: Option<&ServiceId>,
+    requester: Option<&ServiceId>,
     alias: &RoomAliasId,
 ) -> Vec<ServiceId> {
-    to_ask(interests.in_alias(alias.as_str()), asker)
+    to_ask(interests.in_alias(alias.as_str()), requester)
 }
 
-fn to_ask(claims: Vec<(&Arc<Service>, bool)>, asker: Option<&ServiceId>) -> Vec<ServiceId> {
+fn to_ask(claims: Vec<(&Arc<Service>, bool)>, requester: Option<&ServiceId>) -> Vec<ServiceId> {
     let owned = claims.iter().any(|(_, exclusive)| *exclusive);
     claims
         .into_iter()
         .filter(|(_, exclusive)| *exclusive == owned)
         .map(|(service, _)| service)
-        .filter(|service| service.is_reachable() && Some(&service.id) != asker)
+        .filter(|service| service.is_reachable() && Some(&service.id) != requester)
         .map(|service| service.id.clone())
         .collect()
 }
@@ -255,11 +255,11 @@ mod tests {
             (user_id!("@alice:test"), None, &["mirror"]),
             (user_id!("@irc_bob:elsewhere"), None, &[]),
         ];
-        for (user, asker, expected) in cases {
-            let asker = asker.map(ServiceId::from);
-            let asked = to_ask_about_user(&interests, asker.as_ref(), user);
+        for (user, requester, expected) in cases {
+            let requester = requester.map(ServiceId::from);
+            let asked = to_ask_about_user(&interests, requester.as_ref(), user);
             let asked: Vec<_> = asked.iter().map(ServiceId::as_str).collect();
-            assert_eq!(asked, *expected, "{user} for {asker:?}");
+            assert_eq!(asked, *expected, "{user} for {requester:?}");
         }
         let alias = room_alias_id!("#irc_rust:test");
         let asked = to_ask_about_alias(&interests, None, alias);

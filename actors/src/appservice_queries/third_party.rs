@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::messages::{Answer, Kind, Question};
-use super::{AppserviceQueries, patiently, put, rules};
+use super::{AppserviceQueries, answers_in_time, put, rules};
 use crate::services::CarriesInterests;
 use crate::{Address, Env, Refusal, Result};
 
@@ -172,7 +172,7 @@ async fn ask_all<T>(
         })
     });
     let mut bodies = BTreeMap::new();
-    patiently(env, waits, |(i, answer)| {
+    answers_in_time(env, waits, |(i, answer)| {
         if let Answer::Yes(body) = answer {
             bodies.insert(i, body);
         }

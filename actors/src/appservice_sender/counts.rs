@@ -33,9 +33,9 @@ pub(super) fn told(
     changed: &[Device],
     received: &[Device],
 ) -> Result<TransactionCounts> {
-    let mut told = TransactionCounts::default();
+    let mut result = TransactionCounts::default();
     if !service.takes_device_lists {
-        return Ok(told);
+        return Ok(result);
     }
     if service.counts == CountsPolicy::Always {
         let interests = tx.interests();
@@ -44,7 +44,7 @@ pub(super) fn told(
             authority(claim, &service.id, to).is_some()
         };
         for (device, counts) in counts::of_everybody(tx, decides)? {
-            told.say((device.user_id, device.device_id), counts)?;
+            result.add((device.user_id, device.device_id), counts)?;
         }
     }
     let own: Vec<Device> = accounts::devices_of(tx, &[&service.sender])?
@@ -53,18 +53,18 @@ pub(super) fn told(
         .collect();
     for device in rules::devices_with_counts(service.counts, changed, received, &own) {
         match counts::counts_of(tx, &device.0, &device.1)? {
-            Some(counts) => told.say(device, counts)?,
+            Some(counts) => result.add(device, counts)?,
             // Its last key was claimed, which the appservice must know.
-            None if changed.contains(&device) => told.say(device, Counts::default())?,
+            None if changed.contains(&device) => result.add(device, Counts::default())?,
             None => {}
         }
     }
-    Ok(told)
+    Ok(result)
 }
 
 impl TransactionCounts {
     /// Add a device, with an explicit zero, and with an empty list where the fallback key is used or missing.
-    fn say(&mut self, (user, device): Device, counts: Counts) -> Result<()> {
+    fn add(&mut self, (user, device): Device, counts: Counts) -> Result<()> {
         let user = UserId::parse(user).map_err(|e| schema::Error::Damaged(e.to_string()))?;
         let mut numbers: BTreeMap<String, i64> = counts.one_time.into_iter().collect();
         numbers.entry(SIGNED_CURVE25519.to_owned()).or_insert(0);

@@ -19,7 +19,7 @@ use super::rules;
 use crate::Result;
 use crate::dialects::{Dialects, Topic};
 use crate::services::{CarriesInterests, Service};
-use crate::wire::{Hooks, Name, Pending, TransactionBody};
+use crate::wire::{Hooks, Name, TransactionBody, TransactionContent};
 
 /// Typing, receipts and presence: under the stable name for registrations with the stable flag, under the older name for those
 /// with the older flag. (MSC2409)
@@ -224,7 +224,7 @@ fn compose(
     hooks: &Hooks,
 ) -> Result<TransactionBody> {
     let counts = counts::told(tx, service, &slice.counts, &slice.recipients)?;
-    let pending = Pending {
+    let pending = TransactionContent {
         registration: service.registration.clone(),
         events: slice.events,
         ephemeral,

@@ -21,10 +21,10 @@ const PAGE: i64 = 1_000;
 pub(super) struct Item {
     position: Position,
     size: usize,
-    what: What,
+    what: ItemContent,
 }
 
-enum What {
+enum ItemContent {
     Event(Box<RawValue>),
     ToDevice(ToDeviceEvent),
     DeviceList { user: String, left: bool },
@@ -63,18 +63,18 @@ impl Slice {
 
     fn add(&mut self, item: Item, is_decided: bool) {
         match item.what {
-            What::Event(json) => self.events.push(json),
-            What::ToDevice(event) => {
+            ItemContent::Event(json) => self.events.push(json),
+            ItemContent::ToDevice(event) => {
                 if is_decided {
                     let device = (event.to_user_id.clone(), event.to_device_id.clone());
                     self.recipients.push(device);
                 }
                 self.to_device.push(event);
             }
-            What::DeviceList { user, left: true } => self.lists.left.push(user),
-            What::DeviceList { user, left: false } => self.lists.changed.push(user),
-            What::Count(device) => self.counts.push(device),
-            What::Other(kind, item) => self.others.entry(kind).or_default().push(item),
+            ItemContent::DeviceList { user, left: true } => self.lists.left.push(user),
+            ItemContent::DeviceList { user, left: false } => self.lists.changed.push(user),
+            ItemContent::Count(device) => self.counts.push(device),
+            ItemContent::Other(kind, item) => self.others.entry(kind).or_default().push(item),
         }
     }
 }
@@ -200,12 +200,12 @@ fn gone(what: &str) -> crate::Error {
     schema::Error::Damaged(format!("the {what} is gone")).into()
 }
 
-fn event(json: Option<Result<Box<RawValue>>>) -> Result<(usize, What)> {
+fn event(json: Option<Result<Box<RawValue>>>) -> Result<(usize, ItemContent)> {
     let json = json.ok_or_else(|| gone("event"))??;
-    Ok((json.get().len() + 1, What::Event(json)))
+    Ok((json.get().len() + 1, ItemContent::Event(json)))
 }
 
-fn to_device(row: Option<inbox::InboxRow>) -> Result<(usize, What)> {
+fn to_device(row: Option<inbox::InboxRow>) -> Result<(usize, ItemContent)> {
     const NAMES: usize = 80;
     let row = row.ok_or_else(|| gone("message"))?;
     let size = row.content.len()
@@ -221,18 +221,18 @@ fn to_device(row: Option<inbox::InboxRow>) -> Result<(usize, What)> {
         to_device_id: row.device_id,
         content: RawValue::from_string(row.content)?,
     };
-    Ok((size, What::ToDevice(event)))
+    Ok((size, ItemContent::ToDevice(event)))
 }
 
 /// An item of a kind whose row contains all of it.
-fn other(row: &Owed) -> Result<(usize, What)> {
+fn other(row: &Owed) -> Result<(usize, ItemContent)> {
     const NAMES: usize = 60;
     let key = row.key.as_str();
     let mut parts = row.key_parts().map(str::to_owned);
     Ok(match row.kind.as_str() {
         owed::DEVICE_LIST => {
             let (user, left) = (key.to_owned(), row.item == owed::LEFT);
-            (key.len() + 3, What::DeviceList { user, left })
+            (key.len() + 3, ItemContent::DeviceList { user, left })
         }
         // The size counts one line in each of two maps, each with the user id.
         owed::COUNT => {
@@ -240,7 +240,7 @@ fn other(row: &Owed) -> Result<(usize, What)> {
             let (Some(user), Some(device)) = device else {
                 return Err(schema::Error::Damaged(format!("key {key:?}")).into());
             };
-            (2 * key.len() + 80, What::Count((user, device)))
+            (2 * key.len() + 80, ItemContent::Count((user, device)))
         }
         kind => {
             let item = OwedItem {
@@ -248,7 +248,7 @@ fn other(row: &Owed) -> Result<(usize, What)> {
                 value: RawValue::from_string(row.item.clone())?,
             };
             let size = key.len() + row.item.len() + NAMES;
-            (size, What::Other(kind.to_owned(), item))
+            (size, ItemContent::Other(kind.to_owned(), item))
         }
     })
 }

@@ -31,7 +31,7 @@ impl Handler<Ping> for AppserviceSender {
             return Err(Refusal::LimitExceeded { retry_after_ms }.into());
         }
         self.pings += 1;
-        let (tell, told) = oneshot::channel();
+        let (reply, receiver) = oneshot::channel();
         let busy = self.env.trace.busy();
         let ping = ping(
             self.env.clone(),
@@ -45,10 +45,10 @@ impl Handler<Ping> for AppserviceSender {
                 this.retry(ctx);
             }
             // The request may have ended; the failed send is ignored.
-            let _ = tell.send(Pinged(took, this.env.trace.busy()));
+            let _ = reply.send(Pinged(took, this.env.trace.busy()));
             drop(busy);
         }));
-        Ok(Pinging(told))
+        Ok(Pinging(receiver))
     }
 }
 

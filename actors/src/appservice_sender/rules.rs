@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn whose_counts_are_told() {
+    fn devices_whose_counts_are_sent() {
         let devices = |names: &[&str]| -> Vec<Device> {
             let device = |name: &&str| ((*name).to_owned(), "D".to_owned());
             names.iter().map(device).collect()
@@ -172,8 +172,8 @@ mod tests {
         let many: Vec<Device> = (0..COUNTS)
             .map(|i| (i.to_string(), String::new()))
             .collect();
-        let told = devices_with_counts(CountsPolicy::Recipients, &many, &received, &[]);
-        assert_eq!(told, many, "what changed comes first");
+        let devices = devices_with_counts(CountsPolicy::Recipients, &many, &received, &[]);
+        assert_eq!(devices, many, "what changed comes first");
     }
 
     #[test]

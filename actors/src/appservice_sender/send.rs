@@ -82,7 +82,7 @@ impl AppserviceSender {
         };
         self.env
             .trace
-            .told("appservice_sender", "service", &attempt);
+            .record_message("appservice_sender", "service", &attempt);
     }
 
     /// The attempt failed: schedule the next one, with the same bytes.

@@ -85,7 +85,7 @@ fn members_of(interests: &Interests, services: &BTreeSet<ServiceId>, user: &str)
 pub(super) struct Change {
     pub(super) plan: Arc<Plan>,
     /// The compiled namespaces and the counted members; `None` if only file names have changed.
-    pub(super) news: Option<(Arc<Interests>, MemberCounts)>,
+    pub(super) compiled: Option<(Arc<Interests>, MemberCounts)>,
     pub(super) settings: Settings,
     pub(super) now: i64,
 }
@@ -94,7 +94,7 @@ pub(super) struct Change {
 /// members are stored together with the registration for which they were counted, or not at all. Everything committed before
 /// this write is counted or back-filled, and everything after it uses the new interests, so nothing is missed.
 pub(super) fn apply(tx: &mut Tx<'_>, change: &Change) -> Result<()> {
-    let Change { plan, news, .. } = change;
+    let Change { plan, compiled, .. } = change;
     let before: BTreeMap<ServiceId, ServiceRow> = appservices::all(tx)?
         .into_iter()
         .map(|row| (row.appservice_id.as_str().into(), row))
@@ -134,7 +134,7 @@ pub(super) fn apply(tx: &mut Tx<'_>, change: &Change) -> Result<()> {
         let sender = format!("@{sender}:{}", change.settings.server_name);
         accounts::ensure_sender(tx, &sender, id, change.now)?;
     }
-    let Some((interests, counted)) = news else {
+    let Some((interests, counted)) = compiled else {
         return Ok(());
     };
     for (id, rooms) in &recounted(tx, interests, counted)? {
@@ -204,8 +204,8 @@ fn note_end_of_lists(
     if !were_on || now.device_lists || back_fill::get(tx, id)?.is_some_and(|b| b.away) {
         return Ok(());
     }
-    let told = device_log::cursor(tx)?;
-    Ok(tracked::set_told_until(tx, id, told)?)
+    let sent = device_log::cursor(tx)?;
+    Ok(tracked::set_sent_until(tx, id, sent)?)
 }
 
 /// The members as of this write: rooms whose members changed since the counting began are counted again.

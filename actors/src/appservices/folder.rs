@@ -83,7 +83,7 @@ impl FolderWatch {
         let (nudge, nudges) = sync_channel(1);
         let moved = Arc::new(AtomicBool::new(false));
         let (itself, gone) = (folder.to_owned(), Arc::clone(&moved));
-        let heard = move |event: notify::Result<notify::Event>| {
+        let on_event = move |event: notify::Result<notify::Event>| {
             // An event that could not be parsed may have been a change.
             if event.as_ref().is_ok_and(|e| !matters(e)) {
                 return;
@@ -94,7 +94,7 @@ impl FolderWatch {
             // A full channel already holds a message, which is enough.
             let _ = nudge.try_send(());
         };
-        let mut watcher = notify::recommended_watcher(heard).map_err(|e| e.to_string())?;
+        let mut watcher = notify::recommended_watcher(on_event).map_err(|e| e.to_string())?;
         let watch = watcher.watch(folder, RecursiveMode::NonRecursive);
         watch.map_err(|e| e.to_string())?;
         std::thread::Builder::new()
@@ -179,8 +179,8 @@ mod tests {
             ("nowhere.yaml", "No such file"),
         ];
         assert_eq!(read.len(), expected.len(), "{read:?}");
-        for ((name, said), (file, words)) in read.into_iter().zip(expected) {
-            assert!(name == file && said.contains(words), "{name}: {said}");
+        for ((name, why), (file, expected)) in read.into_iter().zip(expected) {
+            assert!(name == file && why.contains(expected), "{name}: {why}");
         }
         assert!(super::read(&path("nowhere")).is_err());
     }

@@ -208,7 +208,7 @@ impl Appservices {
         let is_first = !std::mem::replace(&mut self.readings.has_served, true);
         if is_first || outcome.as_ref().is_some_and(|o| o.is_new) {
             let trace = &self.env.trace;
-            trace.told("appservices", "device_lists", &InterestAdded);
+            trace.record_message("appservices", "device_lists", &InterestAdded);
             // Without this message no pass begins, and it is not repeated. `do_send` ignores the mailbox's capacity.
             self.device_lists.do_send(InterestAdded);
         }
@@ -247,11 +247,11 @@ impl Appservices {
         };
         // A request that timed out has dropped its channel; the failed send is ignored.
         let first = waiting.next();
-        for tell in waiting {
-            let _ = tell.send(again());
+        for reply in waiting {
+            let _ = reply.send(again());
         }
-        if let Some(tell) = first {
-            let _ = tell.send(loaded);
+        if let Some(reply) = first {
+            let _ = reply.send(loaded);
         }
     }
 
@@ -356,7 +356,7 @@ fn warn_of_ineffective_keys(service: &Service, env: &Env) {
         .hooks
         .off
         .iter()
-        .filter(|key| service.registration.says(key))
+        .filter(|key| service.registration.has_flag(key))
     {
         tracing::warn!(service = %service.id, "{key} is an experiment that is not switched on");
     }
@@ -383,11 +383,11 @@ impl Handler<Reload> for Appservices {
     type Result = ResponseFuture<Result<Loaded>>;
 
     fn handle(&mut self, _: Reload, ctx: &mut Context<Self>) -> Self::Result {
-        let (tell, told) = oneshot::channel();
-        self.readings.waiting.push(tell);
+        let (reply, receiver) = oneshot::channel();
+        self.readings.waiting.push(reply);
         self.read(ctx);
         guarded(&self.env, "appservices", async move {
-            told.await.map_err(|_| Error::Failed("appservices"))?
+            receiver.await.map_err(|_| Error::Failed("appservices"))?
         })
     }
 }

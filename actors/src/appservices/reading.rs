@@ -48,7 +48,7 @@ pub(super) async fn read(env: &Env, folder: PathBuf) -> Result<ReadingResult> {
     let plan = Arc::new(plan);
     let is_new = interests.is_some();
     if is_new || !plan.moved.is_empty() || plan.unidentified != before {
-        let news = match interests.map(Arc::new) {
+        let compiled = match interests.map(Arc::new) {
             Some(interests) => {
                 let counted = change::count(&env.store, &interests, &plan.recounted).await?;
                 Some((interests, counted))
@@ -57,7 +57,7 @@ pub(super) async fn read(env: &Env, folder: PathBuf) -> Result<ReadingResult> {
         };
         let change = Change {
             plan: Arc::clone(&plan),
-            news,
+            compiled,
             settings: env.settings.clone(),
             now: env.clock.now(),
         };

@@ -127,7 +127,7 @@ impl Actor for DeviceLists {
             }
             hinted.store(end.0, Ordering::Release);
             if let Some(log) = log.upgrade() {
-                trace.told("store", "device_lists", &LogAppended);
+                trace.record_message("store", "device_lists", &LogAppended);
                 // A full mailbox already holds notifications: the log is read to its end when the last of them is handled.
                 let _ = log.try_send(LogAppended);
             }

@@ -77,15 +77,15 @@ impl KeyProxyState {
             let Some(text) = text else { continue };
             let stored = self.stored_keys(by, &asked).await?;
             let mut read = (proxy.read)(&asked, &stored, &text);
-            let again = self.given.borrow_mut().first_time(&mut read.said);
+            let again = self.given.borrow_mut().first_time(&mut read.usable);
             read.dropped.extend(again);
             log_dropped(&service, endpoint, &read.dropped);
-            for (user, devices) in &read.said {
+            for (user, devices) in &read.usable {
                 if let Some(missing) = claimed.missing.get_mut(user) {
                     missing.retain(|device, _| !devices.contains_key(device));
                 }
             }
-            add(&mut claimed.one_time_keys, read.said);
+            add(&mut claimed.one_time_keys, read.usable);
         }
         claimed.missing.retain(|_, devices| !devices.is_empty());
         Ok(())

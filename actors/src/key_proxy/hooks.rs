@@ -21,7 +21,7 @@ pub struct Proxy {
 #[derive(Debug, Default)]
 pub struct Read<T> {
     /// The usable part.
-    pub said: T,
+    pub usable: T,
     /// The reasons for the dropped parts, one line each.
     pub dropped: Vec<String>,
 }

@@ -50,18 +50,18 @@ impl KeyAnswers {
         users: BTreeSet<OwnedUserId>,
         now: i64,
     ) -> (BTreeMap<OwnedUserId, Arc<UserKeys>>, BTreeSet<OwnedUserId>) {
-        let (mut said, mut unknown) = (BTreeMap::new(), BTreeSet::new());
+        let (mut cached, mut unknown) = (BTreeMap::new(), BTreeSet::new());
         for user in users {
             match self.0.get(&(service.clone(), user.clone())) {
                 Some((until, keys)) if now < until => {
-                    said.insert(user, keys);
+                    cached.insert(user, keys);
                 }
                 _ => {
                     unknown.insert(user);
                 }
             }
         }
-        (said, unknown)
+        (cached, unknown)
     }
 
     /// Cache the appservice's answer about these users. A user missing from the answer is cached too.
@@ -69,12 +69,12 @@ impl KeyAnswers {
         &mut self,
         service: &ServiceId,
         asked: BTreeSet<OwnedUserId>,
-        mut said: UserKeys,
+        mut answer: UserKeys,
         now: i64,
     ) -> BTreeMap<OwnedUserId, Arc<UserKeys>> {
         let mut learned = BTreeMap::new();
         for user in asked {
-            let keys = Arc::new(of_user(&mut said, &user));
+            let keys = Arc::new(of_user(&mut answer, &user));
             let until = now + VALID_FOR;
             self.0
                 .put((service.clone(), user.clone()), (until, Arc::clone(&keys)));
@@ -84,15 +84,15 @@ impl KeyAnswers {
     }
 }
 
-fn of_user(said: &mut UserKeys, user: &UserId) -> UserKeys {
+fn of_user(answer: &mut UserKeys, user: &UserId) -> UserKeys {
     fn part<T>(all: &mut BTreeMap<OwnedUserId, T>, user: &UserId) -> BTreeMap<OwnedUserId, T> {
         all.remove_entry(user).into_iter().collect()
     }
     UserKeys {
-        device_keys: part(&mut said.device_keys, user),
-        master_keys: part(&mut said.master_keys, user),
-        self_signing_keys: part(&mut said.self_signing_keys, user),
-        user_signing_keys: part(&mut said.user_signing_keys, user),
+        device_keys: part(&mut answer.device_keys, user),
+        master_keys: part(&mut answer.master_keys, user),
+        self_signing_keys: part(&mut answer.self_signing_keys, user),
+        user_signing_keys: part(&mut answer.user_signing_keys, user),
     }
 }
 

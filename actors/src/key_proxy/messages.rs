@@ -73,7 +73,7 @@ impl<T> PendingKeys<T> {
     /// # Errors
     /// Those of the key store; [`Error::Failed`] if the proxy is gone.
     pub async fn keys(self) -> Result<T> {
-        let told = self.0.await.map_err(|_| Error::Failed(NAME))?;
-        told.0
+        let found = self.0.await.map_err(|_| Error::Failed(NAME))?;
+        found.0
     }
 }

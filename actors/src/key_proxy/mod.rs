@@ -88,16 +88,16 @@ impl KeyProxy {
         cause: Arc<str>,
         work: impl Future<Output = Result<T>> + 'static,
     ) -> PendingKeys<T> {
-        let (tell, told) = oneshot::channel();
+        let (reply, receiver) = oneshot::channel();
         let env = self.state.env.clone();
         let work = guarded(&env, NAME, caused_by(cause, work));
-        let answered = async move {
+        let task = async move {
             let answer = work.await;
             // The caller may have given up waiting.
-            let _ = tell.send(FoundKeys(answer, env.trace.busy()));
+            let _ = reply.send(FoundKeys(answer, env.trace.busy()));
         };
-        ctx.spawn(answered.into_actor(self));
-        PendingKeys(told)
+        ctx.spawn(task.into_actor(self));
+        PendingKeys(receiver)
     }
 }
 

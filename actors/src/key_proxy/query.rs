@@ -34,8 +34,8 @@ impl KeyProxyState {
         let Some(proxy) = self.proxies.query else {
             return Ok(keys);
         };
-        for (user, said) in self.keys_from_owners(by, proxy, &queried).await? {
-            lay_over(&mut keys, &queried, &by.user, &user, &said);
+        for (user, answer) in self.keys_from_owners(by, proxy, &queried).await? {
+            lay_over(&mut keys, &queried, &by.user, &user, &answer);
         }
         Ok(keys)
     }
@@ -50,12 +50,12 @@ impl KeyProxyState {
         queried: &Queried,
     ) -> Result<BTreeMap<OwnedUserId, Arc<UserKeys>>> {
         let (endpoint, clock) = (proxy.proxy.endpoint, &self.env.clock);
-        let (mut said, mut questions) = (BTreeMap::new(), Vec::new());
+        let (mut found, mut questions) = (BTreeMap::new(), Vec::new());
         let interests = self.env.store.interests();
         for (service, users) in owners(&interests, by, proxy.proxy, queried.keys()) {
             let mut answers = self.answers.borrow_mut();
             let (known, unknown) = answers.known(&service, users, clock.monotonic());
-            said.extend(known);
+            found.extend(known);
             if !unknown.is_empty() {
                 // Several queries at the same time share one question.
                 let question = Question::post(endpoint, (proxy.ask)(&unknown), Sharing::Joined);
@@ -66,8 +66,8 @@ impl KeyProxyState {
             let read = text.map_or_else(Read::default, |text| (proxy.read)(&users, &text));
             log_dropped(&service, endpoint, &read.dropped);
             let mut answers = self.answers.borrow_mut();
-            said.extend(answers.learn(&service, users, read.said, clock.monotonic()));
+            found.extend(answers.learn(&service, users, read.usable, clock.monotonic()));
         }
-        Ok(said)
+        Ok(found)
     }
 }

@@ -54,10 +54,10 @@ pub(super) fn lay_over(
     queried: &Queried,
     reader: &UserId,
     user: &OwnedUserId,
-    said: &UserKeys,
+    answer: &UserKeys,
 ) {
     let asked = queried.get(user).map(Vec::as_slice).unwrap_or_default();
-    for (device, new) in said.device_keys.get(user).into_iter().flatten() {
+    for (device, new) in answer.device_keys.get(user).into_iter().flatten() {
         if asked.is_empty() || asked.contains(device) {
             let of_user = keys.device_keys.entry(user.clone()).or_default();
             if !of_user.get(device).is_some_and(|old| is_same(old, new)) {
@@ -65,7 +65,7 @@ pub(super) fn lay_over(
             }
         }
     }
-    if let Some(new) = said.master_keys.get(user)
+    if let Some(new) = answer.master_keys.get(user)
         && !keys
             .master_keys
             .get(user)
@@ -83,9 +83,9 @@ pub(super) fn lay_over(
             old.insert(user.clone(), new.clone());
         }
     };
-    put(&mut keys.self_signing_keys, &said.self_signing_keys);
+    put(&mut keys.self_signing_keys, &answer.self_signing_keys);
     if user == reader {
-        put(&mut keys.user_signing_keys, &said.user_signing_keys);
+        put(&mut keys.user_signing_keys, &answer.user_signing_keys);
     }
 }
 

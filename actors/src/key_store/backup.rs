@@ -7,7 +7,7 @@ use schema::{Conn, Tx};
 
 use super::changed::Changed;
 use super::emptying::{PIECE, empty_backups};
-use super::rules::backup::{self as rule, Quality};
+use super::rules::backup::{self as rule, KeyQuality};
 use super::{
     BackupState, CreateBackup, DeleteBackup, DeleteSessions, KeyStore, SessionSelection,
     StoreSessions, UpdateBackup, rules,
@@ -180,10 +180,10 @@ pub(super) fn store(
     state(tx, &version, (added, grown), any)
 }
 
-fn quality(row: &SessionRow) -> Quality {
+fn quality(row: &SessionRow) -> KeyQuality {
     // Rows are written from a `u32`; a value out of range means a damaged row, and the largest value loses every comparison.
     let number = |n: i64| u32::try_from(n).unwrap_or(u32::MAX);
-    Quality {
+    KeyQuality {
         first_message_index: number(row.first_message_index),
         forwarded_count: number(row.forwarded_count),
         is_verified: row.is_verified,

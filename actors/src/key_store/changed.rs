@@ -11,7 +11,7 @@ use schema::accounts::Addressed;
 use schema::{Tx, counts, device_log, memberships};
 
 use crate::device_lists::KeysChanged;
-use crate::services::{CarriesInterests, told_counts};
+use crate::services::{CarriesInterests, receivers_of_counts};
 use crate::{Env, Result, tell};
 
 /// The most rooms of a user whose `/sync` requests are woken when the user's keys change. Those in other rooms get the change
@@ -29,9 +29,9 @@ pub(super) struct Changed {
 
 impl Changed {
     /// The key counts of a device of this user changed: owe them to the appservices that decide over the device
-    /// (`told_counts` in `services/authority.rs`).
+    /// (`receivers_of_counts` in `services/authority.rs`).
     pub(super) fn counts(&mut self, tx: &mut Tx<'_>, to: &Addressed, user: &UserId) -> Result<()> {
-        let services = told_counts(&tx.interests(), to);
+        let services = receivers_of_counts(&tx.interests(), to);
         counts::owe_counts(tx, &services, &to.device)?;
         self.services.extend(services);
         self.users.insert(user.to_owned());

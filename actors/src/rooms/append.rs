@@ -19,8 +19,8 @@ use schema::{Position, Tx, device_log, owed, rooms};
 use serde_json::value::to_raw_value;
 
 use super::admission;
+use super::effects::Effects;
 use super::names;
-use super::news::News;
 use super::open::OpenRoom;
 use super::pdu::Signer;
 use super::rules;
@@ -44,7 +44,7 @@ impl<'e> OpenRoom<'e> {
         id: Option<OwnedRoomId>,
         draft: &Draft,
         is_public: bool,
-        news: &mut News,
+        effects: &mut Effects,
     ) -> Result<OpenRoom<'e>> {
         let rules = rules_of(version)?;
         let place = EventPlace {
@@ -88,7 +88,7 @@ impl<'e> OpenRoom<'e> {
             id,
             row,
         };
-        open.keep(tx, &draft, signed, None, news)?;
+        open.keep(tx, &draft, signed, None, effects)?;
         Ok(open)
     }
 
@@ -100,7 +100,7 @@ impl<'e> OpenRoom<'e> {
         &mut self,
         tx: &mut Tx<'_>,
         draft: &Draft,
-        news: &mut News,
+        effects: &mut Effects,
     ) -> Result<String> {
         rules::check_shape(draft)?;
         let checked;
@@ -173,7 +173,7 @@ impl<'e> OpenRoom<'e> {
         };
         check_annotation(tx, draft)?;
         let id = signed.id.to_string();
-        self.keep(tx, draft, signed, replaced, news)?;
+        self.keep(tx, draft, signed, replaced, effects)?;
         if let Some(target) = redacted {
             self.redact(tx, target, &id)?;
         }
@@ -187,7 +187,7 @@ impl<'e> OpenRoom<'e> {
         draft: &Draft,
         signed: Signed,
         replaced: Option<EventRow>,
-        news: &mut News,
+        effects: &mut Effects,
     ) -> Result<()> {
         let position = tx.next_position();
         let (device_id, txn_id) = draft.origin.clone().unzip();
@@ -215,7 +215,7 @@ impl<'e> OpenRoom<'e> {
 
         let mut services = BTreeSet::new();
         if let (Some(user), "m.room.member") = (&draft.state_key, draft.kind.as_str()) {
-            services = self.member(tx, &event, user, news)?;
+            services = self.member(tx, &event, user, effects)?;
         }
         if draft.kind == "m.room.create" {
             services.extend(services_of(tx, &event.sender));
@@ -224,8 +224,8 @@ impl<'e> OpenRoom<'e> {
         let interests = tx.interests();
         services.extend(interested_in_room(tx, &interests, &self.row.room_id)?);
         owed::owe_all(tx, owed_event(&interests, position, &services));
-        news.services.extend(services);
-        news.rooms.insert(self.id.clone());
+        effects.services.extend(services);
+        effects.rooms.insert(self.id.clone());
         Ok(())
     }
 
@@ -236,7 +236,7 @@ impl<'e> OpenRoom<'e> {
         tx: &mut Tx<'_>,
         event: &EventRow,
         user: &str,
-        news: &mut News,
+        effects: &mut Effects,
     ) -> Result<BTreeSet<ServiceId>> {
         let (display_name, avatar_url) = rules::names_in(content(event)?);
         let after = membership_in(content(event)?).unwrap_or_default();
@@ -273,14 +273,14 @@ impl<'e> OpenRoom<'e> {
                 change,
                 position,
             )?);
-            news.memberships.push(MembershipChanged {
+            effects.memberships.push(MembershipChanged {
                 room: self.id.clone(),
                 user: parsed(user)?,
                 membership: after.clone(),
                 position,
             });
         }
-        news.users.insert(parsed(user)?);
+        effects.users.insert(parsed(user)?);
         Ok(services)
     }
 
@@ -367,7 +367,7 @@ fn check_annotation(tx: &mut Tx<'_>, draft: &Draft) -> Result<()> {
         sender: draft.sender.to_string(),
         key,
     };
-    if row.rel_type == "m.annotation" && relations::is_said(tx, &row)? {
+    if row.rel_type == "m.annotation" && relations::exists(tx, &row)? {
         return Err(Refusal::DuplicateAnnotation.into());
     }
     Ok(())

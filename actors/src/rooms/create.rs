@@ -4,10 +4,10 @@ use actix::{Context, Handler, ResponseFuture};
 use ruma::{OwnedRoomId, RoomAliasId, RoomId};
 use schema::Tx;
 
+use super::effects::Effects;
 use super::members::content_for;
 use super::messages::CreateRoom;
 use super::names;
-use super::news::News;
 use super::open::OpenRoom;
 use super::rules::draft::Draft;
 use super::rules::plan::plan;
@@ -27,7 +27,9 @@ impl Handler<CreateRoom> for Rooms {
             Err(error) => return refused(error),
         };
         let now = self.env.clock.now();
-        self.commit(move |env, tx, news| create(env, tx, &msg, &version, plan.clone(), now, news))
+        self.commit(move |env, tx, effects| {
+            create(env, tx, &msg, &version, plan.clone(), now, effects)
+        })
     }
 }
 
@@ -45,7 +47,7 @@ pub(crate) fn create(
     version: &str,
     plan: RoomPlan,
     now: i64,
-    news: &mut News,
+    effects: &mut Effects,
 ) -> Result<OwnedRoomId> {
     let creator = &request.by.user;
     let state = |kind: &str, key: &str, content| Draft::state(creator, kind, key, content, now);
@@ -57,7 +59,7 @@ pub(crate) fn create(
         _ => Some(named_room(&format!("!{}:{server}", env.ids.room()))?),
     };
     let first = state("m.room.create", "", plan.create);
-    let mut room = OpenRoom::create(env, tx, version, id, &first, request.public, news)
+    let mut room = OpenRoom::create(env, tx, version, id, &first, request.public, effects)
         .map_err(not_a_beginning)?;
 
     let alias = request
@@ -72,25 +74,25 @@ pub(crate) fn create(
     }
 
     let join = content_for(tx, creator, "join", None)?;
-    room.append(tx, &state("m.room.member", creator.as_str(), join), news)?;
-    let mut begin = |tx: &mut Tx<'_>, news: &mut News, kind: &str, key: &str, content| {
-        room.append(tx, &state(kind, key, content), news)
+    room.append(tx, &state("m.room.member", creator.as_str(), join), effects)?;
+    let mut begin = |tx: &mut Tx<'_>, effects: &mut Effects, kind: &str, key: &str, content| {
+        room.append(tx, &state(kind, key, content), effects)
             .map_err(not_a_beginning)
     };
-    begin(tx, news, "m.room.power_levels", "", plan.power_levels)?;
+    begin(tx, effects, "m.room.power_levels", "", plan.power_levels)?;
     if let Some(alias) = &alias {
         let content = object(serde_json::json!({ "alias": alias }))?;
-        begin(tx, news, "m.room.canonical_alias", "", content)?;
+        begin(tx, effects, "m.room.canonical_alias", "", content)?;
     }
     for (kind, key, content) in plan.state {
-        begin(tx, news, &kind, &key, content)?;
+        begin(tx, effects, &kind, &key, content)?;
     }
     for user in request.invite.iter().filter(|user| *user != creator) {
         let mut content = content_for(tx, user, "invite", None)?;
         if request.is_direct {
             content.insert("is_direct".to_owned(), true.into());
         }
-        room.append(tx, &state("m.room.member", user.as_str(), content), news)?;
+        room.append(tx, &state("m.room.member", user.as_str(), content), effects)?;
     }
     Ok(room.id().clone())
 }

@@ -7,11 +7,11 @@ use ruma::{OwnedRoomId, OwnedUserId};
 use schema::memberships::{self, MembershipRow};
 
 use super::Rooms;
+use super::effects::Effects;
+use super::effects::notify;
 use super::members;
 use super::messages::{Action, ChangeMembership};
 use super::messages::{ProfileChanged, UserDeactivated};
-use super::news::News;
-use super::news::announce;
 use super::rules::parsed;
 use crate::device_lists::MembershipChanged;
 use crate::{Env, Error, Identity, Result, guarded};
@@ -20,7 +20,7 @@ impl Handler<ProfileChanged> for Rooms {
     type Result = ResponseFuture<Result<()>>;
 
     fn handle(&mut self, msg: ProfileChanged, _: &mut Context<Self>) -> Self::Result {
-        self.in_each_room(msg.user, Act::Rename)
+        self.in_each_room(msg.user, RoomChange::Rename)
     }
 }
 
@@ -28,15 +28,15 @@ impl Handler<UserDeactivated> for Rooms {
     type Result = ResponseFuture<Result<()>>;
 
     fn handle(&mut self, msg: UserDeactivated, _: &mut Context<Self>) -> Self::Result {
-        self.in_each_room(msg.user, Act::Leave)
+        self.in_each_room(msg.user, RoomChange::Leave)
     }
 }
 
 impl Rooms {
     /// Make a change in each room of a user: in the first [`PAGE`] rooms before the reply, in the others after it.
-    fn in_each_room(&self, user: OwnedUserId, act: Act) -> ResponseFuture<Result<()>> {
+    fn in_each_room(&self, user: OwnedUserId, change: RoomChange) -> ResponseFuture<Result<()>> {
         let env = self.env.clone();
-        let mut rooms = EachRoom::new(env.clone(), self.device_lists.clone(), user, act);
+        let mut rooms = EachRoom::new(env.clone(), self.device_lists.clone(), user, change);
         guarded(&self.env, "rooms", async move {
             if rooms.page().await? {
                 let busy = env.trace.busy();
@@ -58,19 +58,19 @@ const PAGE: i64 = 100;
 
 /// The change to make in each room.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Act {
+pub(super) enum RoomChange {
     /// Send a member event with the user's current display name and avatar.
     Rename,
     /// Leave it, decline the invite or take back the knock.
     Leave,
 }
 
-impl Act {
+impl RoomChange {
     /// The memberships of the user for which a room is changed.
     fn memberships(self) -> &'static [&'static str] {
         match self {
-            Act::Rename => &["join"],
-            Act::Leave => &["join", "invite", "knock"],
+            RoomChange::Rename => &["join"],
+            RoomChange::Leave => &["join", "invite", "knock"],
         }
     }
 }
@@ -80,7 +80,7 @@ pub(super) struct EachRoom {
     env: Env,
     device_lists: Recipient<MembershipChanged>,
     user: OwnedUserId,
-    act: Act,
+    change: RoomChange,
     /// The memberships not finished yet, the current one first.
     left: &'static [&'static str],
     /// The id of the last room read for the current membership; empty at its start.
@@ -92,14 +92,14 @@ impl EachRoom {
         env: Env,
         device_lists: Recipient<MembershipChanged>,
         user: OwnedUserId,
-        act: Act,
+        change: RoomChange,
     ) -> EachRoom {
         EachRoom {
             env,
             device_lists,
             user,
-            left: act.memberships(),
-            act,
+            left: change.memberships(),
+            change,
             last: String::new(),
         }
     }
@@ -118,7 +118,7 @@ impl EachRoom {
                 match self.change(&room).await {
                     Ok(()) => {}
                     Err(Error::Refused(refusal)) => {
-                        tracing::warn!(%room, user = %self.user, act = ?self.act, %refusal, "a room is passed over");
+                        tracing::warn!(%room, user = %self.user, change = ?self.change, %refusal, "a room is passed over");
                     }
                     Err(error) => return Err(error),
                 }
@@ -152,19 +152,19 @@ impl EachRoom {
     }
 
     async fn change(&self, room: &OwnedRoomId) -> Result<()> {
-        let (env, now, act) = (self.env.clone(), self.env.clock.now(), self.act);
+        let (env, now, change) = (self.env.clone(), self.env.clock.now(), self.change);
         let (user, room) = (self.user.clone(), room.clone());
         let write = self.env.store.write_always(move |tx| {
-            let mut news = News::default();
-            match act {
-                Act::Rename => members::rename(&env, tx, &room, &user, now, &mut news)?,
-                Act::Leave => {
-                    members::change(&env, tx, leave(&user, &room), now, &mut news)?;
+            let mut effects = Effects::default();
+            match change {
+                RoomChange::Rename => members::rename(&env, tx, &room, &user, now, &mut effects)?,
+                RoomChange::Leave => {
+                    members::change(&env, tx, leave(&user, &room), now, &mut effects)?;
                 }
             }
-            Ok::<_, Error>(news)
+            Ok::<_, Error>(effects)
         });
-        announce(&self.env, &self.device_lists, write.await?);
+        notify(&self.env, &self.device_lists, write.await?);
         Ok(())
     }
 }

@@ -5,8 +5,8 @@ use schema::receipts::{self, ReceiptRow};
 use schema::{Tx, events, memberships, user_data};
 
 use super::Rooms;
+use super::effects::Effects;
 use super::messages::{MarkRead, ReadMarker, ReadMarkerKind};
-use super::news::News;
 use super::rules;
 use crate::accounts::account_data;
 use crate::runtime::wake::NewReceipt;
@@ -17,7 +17,7 @@ impl Handler<MarkRead> for Rooms {
 
     fn handle(&mut self, msg: MarkRead, _: &mut Context<Self>) -> Self::Result {
         let now = self.env.clock.now();
-        self.commit(move |_, tx, news| mark(tx, &msg, now, news))
+        self.commit(move |_, tx, effects| mark(tx, &msg, now, effects))
     }
 }
 
@@ -29,7 +29,7 @@ const FULLY_READ: &str = "m.fully_read";
 /// Store a user's receipts and fully-read marker. A mark never moves back. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#server-behaviour-3
-pub(crate) fn mark(tx: &mut Tx<'_>, msg: &MarkRead, now: i64, news: &mut News) -> Result<()> {
+pub(crate) fn mark(tx: &mut Tx<'_>, msg: &MarkRead, now: i64, effects: &mut Effects) -> Result<()> {
     let (room, user) = (msg.room.as_str(), msg.by.user.as_str());
     if !memberships::is_joined(tx, room, user)? {
         return Err(Refusal::Forbidden("you are not in this room".into()).into());
@@ -60,7 +60,7 @@ pub(crate) fn mark(tx: &mut Tx<'_>, msg: &MarkRead, now: i64, news: &mut News) -
                     position: tx.next_position().0,
                 };
                 receipts::put(tx, &row)?;
-                news.receipts.push(NewReceipt {
+                effects.receipts.push(NewReceipt {
                     room: msg.room.clone(),
                     user: msg.by.user.clone(),
                     kind: row.kind,
@@ -72,16 +72,16 @@ pub(crate) fn mark(tx: &mut Tx<'_>, msg: &MarkRead, now: i64, news: &mut News) -
             None => {
                 let content = serde_json::json!({ "event_id": event.event_id }).to_string();
                 let put = account_data::put(tx, user, room, FULLY_READ, &content)?;
-                news.services.extend(put.services);
+                effects.services.extend(put.services);
             }
         }
         match mark.kind {
             // Private: only the user's own devices are notified.
             ReadMarkerKind::ReadPrivate | ReadMarkerKind::FullyRead => {
-                news.users.insert(msg.by.user.clone());
+                effects.users.insert(msg.by.user.clone());
             }
             ReadMarkerKind::Read => {
-                news.rooms.insert(msg.room.clone());
+                effects.rooms.insert(msg.room.clone());
             }
         }
     }

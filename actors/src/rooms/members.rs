@@ -8,9 +8,9 @@ use ruma::{OwnedRoomAliasId, OwnedRoomId, RoomId, UserId};
 use schema::{Tx, accounts, memberships, rooms};
 
 use super::Rooms;
+use super::effects::Effects;
 use super::messages::{Action, ChangeMembership, Enter, Entrance, Forget};
 use super::names;
-use super::news::News;
 use super::open::OpenRoom;
 use super::rules;
 use super::rules::draft::Draft;
@@ -22,7 +22,7 @@ impl Handler<Enter> for Rooms {
 
     fn handle(&mut self, msg: Enter, _: &mut Context<Self>) -> Self::Result {
         let now = self.env.clock.now();
-        self.commit(move |env, tx, news| enter(env, tx, msg.clone(), now, news))
+        self.commit(move |env, tx, effects| enter(env, tx, msg.clone(), now, effects))
     }
 }
 
@@ -31,7 +31,7 @@ impl Handler<ChangeMembership> for Rooms {
 
     fn handle(&mut self, msg: ChangeMembership, _: &mut Context<Self>) -> Self::Result {
         let now = self.env.clock.now();
-        self.commit(move |env, tx, news| change(env, tx, msg.clone(), now, news))
+        self.commit(move |env, tx, effects| change(env, tx, msg.clone(), now, effects))
     }
 }
 
@@ -39,7 +39,7 @@ impl Handler<Forget> for Rooms {
     type Result = ResponseFuture<Result<()>>;
 
     fn handle(&mut self, msg: Forget, _: &mut Context<Self>) -> Self::Result {
-        self.commit(move |_, tx, news| forget(tx, &msg, news))
+        self.commit(move |_, tx, effects| forget(tx, &msg, effects))
     }
 }
 
@@ -75,7 +75,7 @@ pub(crate) fn enter(
     tx: &mut Tx<'_>,
     msg: Enter,
     now: i64,
-    news: &mut News,
+    effects: &mut Effects,
 ) -> Result<OwnedRoomId> {
     let id: OwnedRoomId = match OwnedRoomId::try_from(msg.room.clone()) {
         Ok(id) => id,
@@ -100,7 +100,7 @@ pub(crate) fn enter(
     }
     let content = content_for(tx, user, target, msg.reason)?;
     let draft = Draft::state(user, "m.room.member", user.as_str(), content, now);
-    room.append(tx, &draft, news)?;
+    room.append(tx, &draft, effects)?;
     Ok(id)
 }
 
@@ -110,7 +110,7 @@ pub(crate) fn change(
     tx: &mut Tx<'_>,
     msg: ChangeMembership,
     now: i64,
-    news: &mut News,
+    effects: &mut Effects,
 ) -> Result<()> {
     let mut room = OpenRoom::room(env, tx, &msg.room)?;
     let membership = memberships::get(tx, msg.room.as_str(), msg.user.as_str())?
@@ -130,14 +130,14 @@ pub(crate) fn change(
         content,
         now,
     );
-    room.append(tx, &draft, news)?;
+    room.append(tx, &draft, effects)?;
     Ok(())
 }
 
 /// Forget a room, and wake the user's other devices. Forgetting it again changes nothing. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3roomsroomidforget
-pub(crate) fn forget(tx: &mut Tx<'_>, msg: &Forget, news: &mut News) -> Result<()> {
+pub(crate) fn forget(tx: &mut Tx<'_>, msg: &Forget, effects: &mut Effects) -> Result<()> {
     let (room, user) = (msg.room.as_str(), msg.by.user.as_str());
     let gone = memberships::get(tx, room, user)?
         .filter(|m| matches!(m.membership.as_str(), "leave" | "ban"));
@@ -149,7 +149,7 @@ pub(crate) fn forget(tx: &mut Tx<'_>, msg: &Forget, news: &mut News) -> Result<(
     if !row.is_forgotten() {
         let at = tx.next_position();
         memberships::forget(tx, room, user, at)?;
-        news.users.insert(msg.by.user.clone());
+        effects.users.insert(msg.by.user.clone());
     }
     Ok(())
 }
@@ -161,7 +161,7 @@ pub(crate) fn rename(
     room: &RoomId,
     user: &UserId,
     now: i64,
-    news: &mut News,
+    effects: &mut Effects,
 ) -> Result<()> {
     if !memberships::is_joined(tx, room.as_str(), user.as_str())? {
         return Ok(());
@@ -169,6 +169,6 @@ pub(crate) fn rename(
     let mut room = OpenRoom::room(env, tx, room)?;
     let content = content_for(tx, user, "join", None)?;
     let draft = Draft::state(user, "m.room.member", user.as_str(), content, now);
-    room.append(tx, &draft, news)?;
+    room.append(tx, &draft, effects)?;
     Ok(())
 }

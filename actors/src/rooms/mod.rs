@@ -20,11 +20,11 @@ mod admission;
 mod append;
 mod create;
 mod each;
+mod effects;
 mod marks;
 mod members;
 pub mod messages;
 mod names;
-mod news;
 mod open;
 mod pdu;
 pub mod queries;
@@ -39,7 +39,7 @@ use schema::Tx;
 use crate::device_lists::MembershipChanged;
 use crate::runtime::watchdog::Watchdog;
 use crate::{Env, Error, Result, guarded};
-use news::{News, announce};
+use effects::{Effects, notify};
 
 pub use messages::*;
 pub(crate) use rules::rules_of as version_rules;
@@ -61,21 +61,21 @@ impl Rooms {
         }
     }
 
-    /// Run a write, and announce its [`News`] after the commit.
+    /// Run a write, and notify of its [`Effects`] after the commit.
     fn commit<T: Send + 'static>(
         &self,
-        write: impl Fn(&Env, &mut Tx<'_>, &mut News) -> Result<T> + Send + 'static,
+        write: impl Fn(&Env, &mut Tx<'_>, &mut Effects) -> Result<T> + Send + 'static,
     ) -> ResponseFuture<Result<T>> {
         let env = self.env.clone();
         let write = self.env.store.write(move |tx| {
-            let mut news = News::default();
-            let done = write(&env, tx, &mut news)?;
-            Ok::<_, Error>((done, news))
+            let mut effects = Effects::default();
+            let done = write(&env, tx, &mut effects)?;
+            Ok::<_, Error>((done, effects))
         });
         let (env, device_lists) = (self.env.clone(), self.device_lists.clone());
         guarded(&self.env, "rooms", async move {
-            let (done, news) = write.await?;
-            announce(&env, &device_lists, news);
+            let (done, effects) = write.await?;
+            notify(&env, &device_lists, effects);
             Ok(done)
         })
     }

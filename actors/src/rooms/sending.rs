@@ -5,8 +5,8 @@ use ruma::OwnedEventId;
 use ruma::canonical_json::{CanonicalJsonObject, CanonicalJsonValue};
 use schema::{Tx, client_transactions};
 
+use super::effects::Effects;
 use super::messages::{Redact, SendEvent, SetState};
-use super::news::News;
 use super::open::OpenRoom;
 use super::rules;
 use super::rules::canonical;
@@ -25,7 +25,9 @@ impl Handler<SendEvent> for Rooms {
             Err(error) => return refused(error),
         };
         let now = self.env.clock.now();
-        self.commit(move |env, tx, news| send(env, tx, msg.clone(), content.clone(), now, news))
+        self.commit(move |env, tx, effects| {
+            send(env, tx, msg.clone(), content.clone(), now, effects)
+        })
     }
 }
 // ANCHOR_END: send
@@ -39,8 +41,8 @@ impl Handler<SetState> for Rooms {
             Err(error) => return refused(error),
         };
         let now = self.env.clock.now();
-        self.commit(move |env, tx, news| {
-            set_state(env, tx, msg.clone(), content.clone(), now, news)
+        self.commit(move |env, tx, effects| {
+            set_state(env, tx, msg.clone(), content.clone(), now, effects)
         })
     }
 }
@@ -50,7 +52,7 @@ impl Handler<Redact> for Rooms {
 
     fn handle(&mut self, msg: Redact, _: &mut Context<Self>) -> Self::Result {
         let now = self.env.clock.now();
-        self.commit(move |env, tx, news| redact(env, tx, msg.clone(), now, news))
+        self.commit(move |env, tx, effects| redact(env, tx, msg.clone(), now, effects))
     }
 }
 
@@ -61,7 +63,7 @@ pub(crate) fn send(
     msg: SendEvent,
     content: CanonicalJsonObject,
     now: i64,
-    news: &mut News,
+    effects: &mut Effects,
 ) -> Result<OwnedEventId> {
     rules::check_name("the event type", &msg.kind)?;
     let scope = format!("send/{}/{}", msg.room, msg.kind);
@@ -74,7 +76,7 @@ pub(crate) fn send(
             at: time(&msg.by, msg.at, now),
             origin: origin(&msg.by, msg.txn.as_str()),
         };
-        OpenRoom::room(env, tx, &msg.room)?.append(tx, &draft, news)
+        OpenRoom::room(env, tx, &msg.room)?.append(tx, &draft, effects)
     })
 }
 
@@ -84,7 +86,7 @@ pub(crate) fn redact(
     tx: &mut Tx<'_>,
     msg: Redact,
     now: i64,
-    news: &mut News,
+    effects: &mut Effects,
 ) -> Result<OwnedEventId> {
     let scope = format!("redact/{}/{}", msg.room, msg.event);
     once(tx, &msg.by, &scope, msg.txn.as_str(), now, |tx| {
@@ -103,7 +105,7 @@ pub(crate) fn redact(
             at: now,
             origin: origin(&msg.by, msg.txn.as_str()),
         };
-        OpenRoom::room(env, tx, &msg.room)?.append(tx, &draft, news)
+        OpenRoom::room(env, tx, &msg.room)?.append(tx, &draft, effects)
     })
 }
 
@@ -114,11 +116,11 @@ pub(crate) fn set_state(
     msg: SetState,
     content: CanonicalJsonObject,
     now: i64,
-    news: &mut News,
+    effects: &mut Effects,
 ) -> Result<OwnedEventId> {
     let at = time(&msg.by, msg.at, now);
     let draft = Draft::state(&msg.by.user, &msg.kind, &msg.state_key, content, at);
-    let id = OpenRoom::room(env, tx, &msg.room)?.append(tx, &draft, news)?;
+    let id = OpenRoom::room(env, tx, &msg.room)?.append(tx, &draft, effects)?;
     parsed(&id)
 }
 
@@ -136,7 +138,7 @@ fn once(
     rules::check_name("the transaction id", txn)?;
     rules::check_nul("the path", scope)?;
     let sender = by.transaction_sender();
-    if let Some(before) = client_transactions::answered(tx, &sender, scope, txn)? {
+    if let Some(before) = client_transactions::stored_response(tx, &sender, scope, txn)? {
         return parsed(&before);
     }
     let id = act(tx)?;

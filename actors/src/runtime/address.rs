@@ -108,12 +108,14 @@ where
     T: Send + 'static,
 {
     let _busy = to.env.trace.busy();
-    to.env.trace.told(from, to.name, &message);
-    let ((tell, answer), cause) = (oneshot::channel(), trace::cause());
+    to.env.trace.record_message(from, to.name, &message);
+    let ((reply, answer), cause) = (oneshot::channel(), trace::cause());
     let handle = move |actor: &mut A, ctx: &mut Context<A>| {
         // Skip the work if the caller no longer waits.
-        if !tell.is_closed() {
-            trace::within(cause, || actor.handle(message, ctx).handle(ctx, Some(tell)));
+        if !reply.is_closed() {
+            trace::within(cause, || {
+                actor.handle(message, ctx).handle(ctx, Some(reply))
+            });
         }
     };
     let answer = async {
@@ -140,7 +142,7 @@ where
     M: Message + Serialize + Send + 'static,
     M::Result: Send,
 {
-    env.trace.told(from, name, &message);
+    env.trace.record_message(from, name, &message);
     if to.try_send(message).is_err() {
         tracing::debug!(
             from,

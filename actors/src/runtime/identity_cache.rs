@@ -41,11 +41,11 @@ impl Default for Inner {
 /// The state of the cache before a look-up. The result is cached only if nothing was removed since, because the look-up may
 /// have read a row that the write removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Before(u64);
+pub(crate) struct CacheEpoch(u64);
 
 /// What a write removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Gone {
+pub(crate) struct Removed {
     /// Hashes of tokens.
     pub(crate) tokens: BTreeSet<String>,
     /// Devices.
@@ -69,8 +69,8 @@ impl IdentityCache {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn before(&self) -> Before {
-        Before(self.lock().epoch)
+    pub(crate) fn before(&self) -> CacheEpoch {
+        CacheEpoch(self.lock().epoch)
     }
 
     pub(crate) fn token(&self, hash: &str) -> Option<Identity> {
@@ -115,7 +115,7 @@ impl IdentityCache {
 
     pub(crate) fn learn_token(
         &self,
-        before: Before,
+        before: CacheEpoch,
         hash: String,
         user: OwnedUserId,
         device: OwnedDeviceId,
@@ -123,17 +123,17 @@ impl IdentityCache {
         self.learn(before, |inner| inner.tokens.put(hash, (user, device)));
     }
 
-    pub(crate) fn learn_user(&self, before: Before, user: &UserId) {
+    pub(crate) fn learn_user(&self, before: CacheEpoch, user: &UserId) {
         self.learn(before, |inner| inner.users.put(user.to_string(), ()));
     }
 
-    pub(crate) fn learn_device(&self, before: Before, user: &UserId, device: &DeviceId) {
+    pub(crate) fn learn_device(&self, before: CacheEpoch, user: &UserId, device: &DeviceId) {
         self.learn(before, |inner| {
             inner.devices.put(device_key(user, device), ());
         });
     }
 
-    fn learn(&self, before: Before, what: impl FnOnce(&mut Inner)) {
+    fn learn(&self, before: CacheEpoch, what: impl FnOnce(&mut Inner)) {
         let mut inner = self.lock();
         if inner.epoch == before.0 {
             what(&mut inner);
@@ -141,7 +141,7 @@ impl IdentityCache {
     }
 
     /// Remove what a committed write removed.
-    pub(crate) fn forget(&self, gone: &Gone) {
+    pub(crate) fn forget(&self, gone: &Removed) {
         let mut inner = self.lock();
         inner.epoch += 1;
         for token in &gone.tokens {
@@ -171,7 +171,7 @@ mod tests {
             user_id!("@alice:test"),
             device_id!("LAPTOP"),
         );
-        let gone = Gone {
+        let gone = Removed {
             tokens: BTreeSet::from(["hash".to_owned()]),
             devices: BTreeSet::from([(alice.to_owned(), laptop.to_owned())]),
             users: BTreeSet::from([alice.to_owned()]),
@@ -183,7 +183,7 @@ mod tests {
                 known.has_device(alice, laptop),
             )
         };
-        let learn = |before: Before| {
+        let learn = |before: CacheEpoch| {
             known.learn_token(before, "hash".to_owned(), alice.into(), laptop.into());
             known.learn_user(before, alice);
             known.learn_device(before, alice, laptop);
@@ -212,9 +212,9 @@ mod tests {
             [true, false, true, false, true]
         );
         // A new device may get the same id.
-        known.forget(&Gone {
+        known.forget(&Removed {
             devices: BTreeSet::from([(alice.to_owned(), laptop.to_owned())]),
-            ..Gone::default()
+            ..Removed::default()
         });
         assert!(seen(251));
     }

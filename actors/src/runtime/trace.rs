@@ -32,7 +32,7 @@ pub fn cause() -> Arc<str> {
 
 /// A recorded message.
 #[derive(Debug, Clone, Serialize)]
-pub struct Seen {
+pub struct TracedMessage {
     /// The number of the message, counted from 1.
     pub number: u64,
     /// The request or appservice that caused it.
@@ -51,13 +51,13 @@ pub struct Seen {
 struct Ring {
     next: u64,
     bytes: usize,
-    seen: VecDeque<Seen>,
+    seen: VecDeque<TracedMessage>,
 }
 
 /// The bytes that a message takes in the ring besides its text: its entry and its allocations.
 const ENTRY: usize = 160;
 
-impl Seen {
+impl TracedMessage {
     fn size(&self) -> usize {
         ENTRY + self.body.get().len()
     }
@@ -134,12 +134,12 @@ impl Trace {
     }
 
     /// Record a message.
-    pub fn told<M: Serialize>(&self, from: &'static str, to: &'static str, message: &M) {
+    pub fn record_message<M: Serialize>(&self, from: &'static str, to: &'static str, message: &M) {
         self.record(cause(), from, to, short::<M>(), message);
     }
 
     /// Record a message under this name.
-    pub(crate) fn told_as(
+    pub(crate) fn record_message_as(
         &self,
         from: &'static str,
         to: &'static str,
@@ -178,7 +178,7 @@ impl Trace {
         let Ok(mut ring) = self.0.ring.lock() else {
             return;
         };
-        let seen = Seen {
+        let seen = TracedMessage {
             number: ring.next,
             cause,
             from,
@@ -198,7 +198,7 @@ impl Trace {
     }
 
     /// The messages after a number, oldest first, without those that the ring has dropped.
-    pub fn after(&self, number: u64) -> Vec<Seen> {
+    pub fn after(&self, number: u64) -> Vec<TracedMessage> {
         self.0.ring.lock().map_or_else(
             |_| Vec::new(),
             |r| {
@@ -234,7 +234,7 @@ mod tests {
     fn the_ring_is_bounded_and_numbers_keep_growing() {
         let trace = Trace::new(4 * (ENTRY + 1));
         for i in 0..10 {
-            trace.told("a", "b", &i);
+            trace.record_message("a", "b", &i);
         }
         let seen = trace.after(0);
         assert!(seen.len() < 10, "the oldest are gone");

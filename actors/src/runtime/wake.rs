@@ -250,7 +250,7 @@ impl Wake {
         {
             for service in services.iter().filter(|id| senders.contains_key(**id)) {
                 let body = serde_json::json!({"service": service});
-                trace.told_as(from, "appservice_sender", "WakeSender", &body);
+                trace.record_message_as(from, "appservice_sender", "WakeSender", &body);
             }
         }
         let services = services.into_iter().map(|service| (service, up_to));
@@ -277,7 +277,7 @@ impl Wake {
     pub fn receipt(&self, receipt: NewReceipt) {
         if let Some(sync) = self.receipts.get() {
             if let Some(trace) = self.trace.get() {
-                trace.told("wake", "sync", &receipt);
+                trace.record_message("wake", "sync", &receipt);
             }
             // A receipt may be dropped when the mailbox is full.
             let _ = sync.try_send(receipt);
@@ -289,23 +289,23 @@ impl Wake {
         if let Some(inbox) = self.inbox.get() {
             if let Some(trace) = self.trace.get() {
                 trace::within(fact.cause(), || {
-                    trace.told("appservice_sender", "to_device_inbox", &fact);
+                    trace.record_message("appservice_sender", "to_device_inbox", &fact);
                 });
             }
             inbox.do_send(fact);
         }
     }
 
-    fn sync(&self, news: WakeSync) {
+    fn sync(&self, wake: WakeSync) {
         if let Some(sync) = self.sync.get()
-            && !(news.users.is_empty() && news.rooms.is_empty())
+            && !(wake.users.is_empty() && wake.rooms.is_empty())
         {
             // Unlike a [`WakeSender`], each of these messages has its own content. `do_send` ignores the mailbox's capacity, so
             // that none is dropped.
             if let Some(trace) = self.trace.get() {
-                trace.told("wake", "sync", &news);
+                trace.record_message("wake", "sync", &wake);
             }
-            sync.do_send(news);
+            sync.do_send(wake);
         }
     }
 

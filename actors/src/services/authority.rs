@@ -91,7 +91,7 @@ pub fn authorities(interests: &Interests, to: &Addressed) -> BTreeSet<ServiceId>
 }
 
 /// Every present appservice that receives the key counts of this device.
-pub fn told_counts(interests: &Interests, to: &Addressed) -> BTreeSet<ServiceId> {
+pub fn receivers_of_counts(interests: &Interests, to: &Addressed) -> BTreeSet<ServiceId> {
     let mut services = authorities(interests, to);
     services.retain(|id| interests.service(id).is_some_and(|s| s.takes_device_lists));
     services

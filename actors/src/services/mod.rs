@@ -13,7 +13,7 @@ mod room;
 mod service;
 mod stored;
 
-pub use authority::{Authority, authorities, authority, concerned, told_counts};
+pub use authority::{Authority, authorities, authority, concerned, receivers_of_counts};
 pub use carried::{CarriesInterests, swap_interests};
 pub use claim::NamespaceClaim;
 pub use interests::{Claims, ClaimsIter, Interests, anchored, check_pattern};

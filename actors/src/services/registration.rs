@@ -142,7 +142,7 @@ impl Registration {
         let mut keys: Vec<String> = own
             .into_iter()
             .chain(others.filter(|key| key.contains('.')))
-            .filter(|key| self.says(key))
+            .filter(|key| self.has_flag(key))
             .map(ToOwned::to_owned)
             .collect();
         keys.sort_unstable();
@@ -150,7 +150,7 @@ impl Registration {
     }
 
     /// Whether a boolean key is true, even one that this server does not know.
-    pub fn says(&self, key: &str) -> bool {
+    pub fn has_flag(&self, key: &str) -> bool {
         match key {
             RECEIVE_EPHEMERAL => self.receive_ephemeral,
             PUSH_EPHEMERAL => self.push_ephemeral,
@@ -180,7 +180,7 @@ mod tests {
                 serde_json::from_value(value.clone()).expect("a registration");
             value[key] = true.into();
             let with: Registration = serde_json::from_value(value).expect("a registration");
-            assert!(with.says(key) && !without.says(key), "{key}");
+            assert!(with.has_flag(key) && !without.has_flag(key), "{key}");
         }
     }
 }

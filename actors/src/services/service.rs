@@ -15,7 +15,7 @@ pub struct AccountDataKind {
     /// Whether a registration opts in.
     pub is_wanted: fn(&Registration) -> bool,
     /// Whether an appservice with this claim on a user receives the user's account data.
-    pub is_told: fn(NamespaceClaim) -> bool,
+    pub is_sent: fn(NamespaceClaim) -> bool,
 }
 
 impl PartialEq for AccountDataKind {

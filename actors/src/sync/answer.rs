@@ -8,13 +8,13 @@ use futures_util::future::{Either, select};
 use ruma::OwnedUserId;
 use schema::{Conn, Position, user_data};
 
-use super::fleeting::Fleeting;
 use super::messages::{Syncing, Watch};
 use super::queries::ask::{StateAt, SyncQuery};
 use super::queries::devices;
 use super::queries::gather::{Gathered, gather};
 use super::rules::filter::Filter;
 use super::rules::token::Token;
+use super::volatile::VolatileState;
 use super::{online, rules};
 use crate::to_device_inbox::Acknowledge;
 use crate::{Actors, Identity, Refusal, Result, ask};
@@ -91,9 +91,9 @@ pub async fn answer<P>(
     };
     loop {
         let (asked, now) = (prepared.ask.clone(), env.clock.both());
-        let fleeting = Arc::clone(&actors.fleeting);
+        let volatile = Arc::clone(&actors.volatile);
         let must_answer = end_of_wait.is_none();
-        let look = move |db: &mut Conn| gather(db, &fleeting, &asked, must_answer, now);
+        let look = move |db: &mut Conn| gather(db, &volatile, &asked, must_answer, now);
         let found = if prepared.slow {
             env.store.read_slow(look).await?
         } else {
@@ -111,8 +111,8 @@ pub async fn answer<P>(
         let mut wait = ask(&actors.sync, Watch { user, rooms, seen }).await?;
         let (parked, place) = (env.trace.parked(), outside());
         let woken = {
-            let news = std::pin::pin!(wait.woken());
-            match select(news, &mut end).await {
+            let woken = std::pin::pin!(wait.woken());
+            match select(woken, &mut end).await {
                 Either::Left((busy, _)) => Some(busy),
                 Either::Right(_) => None,
             }
@@ -131,13 +131,13 @@ pub async fn answer<P>(
 
 /// Marks a request to `/sync` as under way until it is dropped.
 struct RequestUnderWay {
-    fleeting: Arc<Fleeting>,
+    volatile: Arc<VolatileState>,
     user: OwnedUserId,
 }
 
 impl Drop for RequestUnderWay {
     fn drop(&mut self) {
-        self.fleeting.online().end(self.user.as_str());
+        self.volatile.online().end(self.user.as_str());
     }
 }
 
@@ -150,15 +150,15 @@ async fn begin(
     if state == online::OFFLINE {
         return Ok(None);
     }
-    let fleeting = &actors.fleeting;
-    let Some(is_first) = fleeting.online().begin(user.as_str()) else {
+    let volatile = &actors.volatile;
+    let Some(is_first) = volatile.online().begin(user.as_str()) else {
         return Ok(None);
     };
     let request = RequestUnderWay {
-        fleeting: Arc::clone(fleeting),
+        volatile: Arc::clone(volatile),
         user: user.clone(),
     };
-    let known = fleeting.presence(user.as_str());
+    let known = volatile.presence(user.as_str());
     if is_first || known.is_none_or(|presence| presence.state != state) {
         let syncing = Syncing {
             user: user.clone(),

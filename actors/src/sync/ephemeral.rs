@@ -12,7 +12,7 @@ impl Handler<TakeEphemeral> for Sync {
     fn handle(&mut self, msg: TakeEphemeral, _: &mut Context<Self>) -> Self::Result {
         let now = self.env.clock.monotonic();
         self.pending
-            .take(&msg.service, msg.limit, &self.fleeting, now)
+            .take(&msg.service, msg.limit, &self.volatile, now)
             .unwrap_or_else(|error| {
                 tracing::error!(service = %msg.service, %error, "dropped ephemeral events");
                 Vec::new()

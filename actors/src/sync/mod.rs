@@ -17,7 +17,6 @@
 
 mod answer;
 mod ephemeral;
-mod fleeting;
 mod messages;
 mod online;
 mod pending;
@@ -28,6 +27,7 @@ pub mod rules;
 #[cfg(test)]
 mod tests;
 mod typing;
+mod volatile;
 mod waiters;
 mod waiting;
 
@@ -45,12 +45,12 @@ use pending::PendingEphemeral;
 use waiters::Waiters;
 
 pub use answer::{SyncRequest, answer};
-pub use fleeting::{Fleeting, Presence};
 pub use messages::*;
 pub use queries::ask::StateAt;
 pub use queries::devices::SyncDeviceLists;
 pub use rules::filter::Filter;
 pub use rules::token::Token;
+pub use volatile::{Presence, VolatileState};
 
 /// The actor that holds waiting requests, typing and presence.
 pub struct Sync {
@@ -58,18 +58,18 @@ pub struct Sync {
     /// Shared with each [`Wait`], which removes itself when it is dropped.
     waiters: Arc<Mutex<Waiters<Busy>>>,
     pending: PendingEphemeral,
-    fleeting: Arc<Fleeting>,
+    volatile: Arc<VolatileState>,
     watchdog: Watchdog,
 }
 
 impl Sync {
     /// Without waiting requests.
-    pub fn new(env: Env, fleeting: Arc<Fleeting>) -> Sync {
+    pub fn new(env: Env, volatile: Arc<VolatileState>) -> Sync {
         Sync {
             env,
             waiters: Arc::default(),
             pending: PendingEphemeral::default(),
-            fleeting,
+            volatile,
             watchdog: Watchdog::default(),
         }
     }

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use schema::ServiceId;
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::fleeting::Fleeting;
 use super::rules::{self, Receipt};
+use super::volatile::VolatileState;
 use crate::Result;
 use crate::runtime::wake::NewReceipt;
 
@@ -96,7 +96,7 @@ impl PendingEphemeral {
         &mut self,
         service: &ServiceId,
         limit: usize,
-        fleeting: &Fleeting,
+        volatile: &VolatileState,
         now: i64,
     ) -> Result<Vec<Box<RawValue>>> {
         let Some(mut updates) = self.0.remove(service) else {
@@ -109,7 +109,7 @@ impl PendingEphemeral {
         {
             match subject {
                 Subject::Typing(room) => {
-                    let typing = fleeting.typing(&room);
+                    let typing = volatile.typing(&room);
                     taken.push(to_raw_value(&rules::typing(Some(&room), &typing))?);
                 }
                 Subject::Receipt { room, .. } => {
@@ -124,7 +124,7 @@ impl PendingEphemeral {
                     }
                 }
                 Subject::Presence(user) => {
-                    if let Some(presence) = fleeting.presence(&user) {
+                    if let Some(presence) = volatile.presence(&user) {
                         taken.push(to_raw_value(&rules::presence(&user, &presence, now))?);
                     }
                 }
@@ -167,15 +167,15 @@ mod tests {
 
     #[test]
     fn the_latest_update_of_each_subject_is_taken_once() {
-        let (mut pending, fleeting) = (PendingEphemeral::default(), Fleeting::default());
-        fleeting.set_typing("!r:test", "@a:test", Some(99), || Position(1));
+        let (mut pending, volatile) = (PendingEphemeral::default(), VolatileState::default());
+        volatile.set_typing("!r:test", "@a:test", Some(99), || Position(1));
         pending.typing(&service(), "!r:test", 5);
         pending.typing(&service(), "!r:test", 6);
         pending.receipt(&service(), &receipt("@a:test", "$1", 1), 6);
         pending.receipt(&service(), &receipt("@a:test", "$2", 2), 7);
         pending.receipt(&service(), &receipt("@b:test", "$2", 3), 8);
         let taken = pending
-            .take(&service(), 100, &fleeting, 9)
+            .take(&service(), 100, &volatile, 9)
             .expect("updates");
         let taken: Vec<&str> = taken.iter().map(|json| json.get()).collect();
         assert_eq!(
@@ -187,7 +187,7 @@ mod tests {
         );
         assert!(
             pending
-                .take(&service(), 100, &fleeting, 9)
+                .take(&service(), 100, &volatile, 9)
                 .expect("none")
                 .is_empty()
         );
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn receipts_of_many_users_are_one_event_and_bounded() {
-        let (mut pending, fleeting) = (PendingEphemeral::default(), Fleeting::default());
+        let (mut pending, volatile) = (PendingEphemeral::default(), VolatileState::default());
         for i in 0..MOST as i64 + 10 {
             let mut read = receipt(&format!("@{i}:test"), "$1", i);
             read.thread = (i % 2 * 7).to_string();
@@ -204,7 +204,7 @@ mod tests {
         }
         assert_eq!(pending.sizes()["irc"], MOST);
         let taken = pending
-            .take(&service(), 100, &fleeting, 5)
+            .take(&service(), 100, &volatile, 5)
             .expect("updates");
         assert_eq!(taken.len(), 1);
         let last = format!("@{}:test", MOST + 9);
@@ -214,14 +214,14 @@ mod tests {
 
     #[test]
     fn receipts_of_a_user_in_several_threads_are_as_many_events() {
-        let (mut pending, fleeting) = (PendingEphemeral::default(), Fleeting::default());
+        let (mut pending, volatile) = (PendingEphemeral::default(), VolatileState::default());
         for thread in ["", "main", "$thread"] {
             let mut read = receipt("@a:test", "$1", 1);
             read.thread = thread.to_owned();
             pending.receipt(&service(), &read, 1);
         }
         let taken = pending
-            .take(&service(), 100, &fleeting, 1)
+            .take(&service(), 100, &volatile, 1)
             .expect("updates");
         assert_eq!(taken.len(), 3);
         assert!(taken[1].get().contains(r#""thread_id":"$thread""#));
@@ -232,18 +232,18 @@ mod tests {
 
     #[test]
     fn old_updates_and_those_above_the_limit_are_dropped() {
-        let (mut pending, fleeting) = (PendingEphemeral::default(), Fleeting::default());
+        let (mut pending, volatile) = (PendingEphemeral::default(), VolatileState::default());
         for i in 0..=MOST as i64 {
             pending.typing(&service(), &format!("!{i}:test"), i);
         }
         assert_eq!(pending.sizes()["irc"], MOST);
         let now = FRESH + MOST as i64 - 1;
         let taken = pending
-            .take(&service(), 1, &fleeting, now)
+            .take(&service(), 1, &volatile, now)
             .expect("updates");
         assert_eq!(taken.len(), 1);
         let rest = pending
-            .take(&service(), 100, &fleeting, now)
+            .take(&service(), 100, &volatile, now)
             .expect("updates");
         assert_eq!(rest.len(), 1, "two were fresh, and one was taken");
     }

@@ -7,7 +7,7 @@ use actix::{ActorFutureExt, AsyncContext, Context, Handler, ResponseActFuture, W
 use ruma::{OwnedUserId, RoomId};
 use schema::{ServiceId, service_rooms};
 
-use super::fleeting::Presence;
+use super::volatile::Presence;
 use super::{SetPresence, Sync, Syncing, online, rules};
 use crate::services::CarriesInterests;
 use crate::{Error, Result, guarded};
@@ -19,7 +19,7 @@ impl Handler<SetPresence> for Sync {
     type Result = ResponseActFuture<Self, Result<()>>;
 
     fn handle(&mut self, msg: SetPresence, _: &mut Context<Self>) -> Self::Result {
-        let (user, fleeting) = (msg.user.clone(), Arc::clone(&self.fleeting));
+        let (user, volatile) = (msg.user.clone(), Arc::clone(&self.volatile));
         let checked = rules::check_presence(&msg.state, msg.message.as_deref());
         let presence = Presence {
             state: msg.state,
@@ -29,9 +29,9 @@ impl Handler<SetPresence> for Sync {
         let write = checked.map(|()| {
             self.env.store.write(move |tx| {
                 let user = msg.user.as_str();
-                let (undo, undone) = (fleeting.undo_presence(user), Arc::clone(&fleeting));
+                let (undo, undone) = (volatile.undo_presence(user), Arc::clone(&volatile));
                 tx.on_rollback(move || undo(&undone));
-                if !fleeting.set_presence(user, presence.clone(), || tx.next_position()) {
+                if !volatile.set_presence(user, presence.clone(), || tx.next_position()) {
                     return Ok(None);
                 }
                 let mut services: BTreeSet<ServiceId> =
@@ -76,7 +76,7 @@ impl Handler<Syncing> for Sync {
         if msg.is_first {
             self.watch_sync(msg.user.clone(), ctx);
         }
-        let known = self.fleeting.presence(msg.user.as_str());
+        let known = self.volatile.presence(msg.user.as_str());
         let message = known.and_then(|presence| presence.message);
         let presence = SetPresence {
             user: msg.user,
@@ -92,11 +92,11 @@ impl Sync {
     fn watch_sync(&self, user: OwnedUserId, ctx: &mut Context<Self>) {
         let end = self.env.clock.sleep(online::GRACE).into_actor(self);
         ctx.spawn(end.map(|(), this, ctx| {
-            if !this.fleeting.online().is_over(user.as_str()) {
+            if !this.volatile.online().is_over(user.as_str()) {
                 this.watch_sync(user, ctx);
                 return;
             }
-            let known = this.fleeting.presence(user.as_str());
+            let known = this.volatile.presence(user.as_str());
             if let Some(known) = known.filter(|known| known.state != online::OFFLINE) {
                 ctx.notify(SetPresence {
                     user,

@@ -8,7 +8,7 @@ use actix::{ActorFutureExt, AsyncContext, Context, Handler, ResponseActFuture, W
 use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
 use schema::{ServiceId, Tx, memberships};
 
-use super::fleeting::Fleeting;
+use super::volatile::VolatileState;
 use super::{SetTyping, Sync};
 use crate::services::{CarriesInterests, interested_in_room};
 use crate::{Refusal, Result, guarded};
@@ -27,12 +27,12 @@ impl Handler<SetTyping> for Sync {
             self.env.clock.monotonic().saturating_add(length)
         });
         let write = self.env.store.write({
-            let (fleeting, user, room) = (Arc::clone(&self.fleeting), user.clone(), room.clone());
+            let (volatile, user, room) = (Arc::clone(&self.volatile), user.clone(), room.clone());
             move |tx| {
                 if !memberships::is_joined(tx, room.as_str(), user.as_str())? {
                     return Err(Refusal::Forbidden("you are not in this room".into()).into());
                 }
-                set_typing(tx, &fleeting, &room, &user, until)
+                set_typing(tx, &volatile, &room, &user, until)
             }
         });
         let done = guarded(&self.env, "sync", write);
@@ -70,16 +70,16 @@ impl Sync {
     fn end_typing(&mut self, room: OwnedRoomId, user: OwnedUserId, ctx: &mut Context<Self>) {
         let now = self.env.clock.monotonic();
         if !self
-            .fleeting
+            .volatile
             .has_typing_ended(room.as_str(), user.as_str(), now)
         {
             return;
         }
-        let fleeting = Arc::clone(&self.fleeting);
+        let volatile = Arc::clone(&self.volatile);
         let (write, busy) = (
             self.env.store.write_always({
                 let room = room.clone();
-                move |tx| set_typing(tx, &fleeting, &room, &user, None)
+                move |tx| set_typing(tx, &volatile, &room, &user, None)
             }),
             self.env.trace.busy(),
         );
@@ -99,14 +99,14 @@ impl Sync {
 /// Part of a write: set until when a user is typing. Returns the services to notify; `None` if nothing changed.
 fn set_typing(
     tx: &mut Tx<'_>,
-    fleeting: &Arc<Fleeting>,
+    volatile: &Arc<VolatileState>,
     room: &RoomId,
     user: &UserId,
     until: Option<i64>,
 ) -> Result<Option<BTreeSet<ServiceId>>> {
-    let (undo, undone) = (fleeting.undo_typing(room.as_str()), Arc::clone(fleeting));
+    let (undo, undone) = (volatile.undo_typing(room.as_str()), Arc::clone(volatile));
     tx.on_rollback(move || undo(&undone));
-    let taken = fleeting.set_typing(room.as_str(), user.as_str(), until, || tx.next_position());
+    let taken = volatile.set_typing(room.as_str(), user.as_str(), until, || tx.next_position());
     let interests = tx.interests();
     Ok(taken
         .map(|_| interested_in_room(tx, &interests, room.as_str()))

@@ -49,7 +49,7 @@ fn deposit(tx: &mut Tx<'_>, msg: &Deposit, now: i64) -> Result<Deposited> {
         msg.from.transaction_sender(),
         format!("sendToDevice/{}", msg.event_type),
     );
-    if client_transactions::answered(tx, &sender, &scope, msg.txn.as_str())?.is_some() {
+    if client_transactions::stored_response(tx, &sender, &scope, msg.txn.as_str())?.is_some() {
         return Ok(Deposited {
             position: tx.head(),
             users: Vec::new(),

@@ -68,7 +68,7 @@ pub struct Explanation {
     /// The device.
     pub device_id: String,
     /// Every registered appservice, in order of id, with what it would get of a message that arrived now.
-    pub services: Vec<Standing>,
+    pub services: Vec<CopyDecision>,
     /// The messages that wait in the device's inbox.
     pub inbox: Waiting<InboxMessage>,
     /// The copies that wait for appservices.
@@ -77,7 +77,7 @@ pub struct Explanation {
 
 /// What an appservice would get.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Standing {
+pub struct CopyDecision {
     /// Its id.
     pub service: String,
     /// Whether it would get a copy.
@@ -141,7 +141,7 @@ pub async fn explain(env: &Env, user: &UserId, device: &DeviceId) -> Result<Expl
             let to = accounts::device(db, &user, &device)?
                 .ok_or_else(|| Refusal::NotFound("there is no such device".into()))?;
             let services = interests.services().iter();
-            let services = services.map(|service| standing(&interests, service, &to));
+            let services = services.map(|service| copy_decision(&interests, service, &to));
             let (waiting, oldest) = inbox::waiting_for(db, &user, &device, SHOWN)?;
             let (copies, oldest_copies) = inbox::owed_of(db, &user, &device, SHOWN)?;
             Ok::<_, Error>(Explanation {
@@ -161,15 +161,15 @@ pub async fn explain(env: &Env, user: &UserId, device: &DeviceId) -> Result<Expl
         .await
 }
 
-fn standing(
+fn copy_decision(
     interests: &Interests,
     service: &crate::services::Service,
     to: &accounts::Addressed,
-) -> Standing {
+) -> CopyDecision {
     let claim = interests.claim(&service.id, &to.device.user_id);
     let interest = rules::interest(claim, service, to);
     let withheld = interest.err().or(rules::deliverable(service).err());
-    Standing {
+    CopyDecision {
         service: service.id.to_string(),
         copy: withheld.is_none(),
         interest: interest.ok().map(Interest::kind),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use actors::appservice_sender::SenderStatus;
 use actors::appservices::Problem;
-use actors::runtime::trace::Seen;
+use actors::runtime::trace::TracedMessage;
 use actors::services::CarriesInterests;
 use actors::{appservices, ask};
 use serde::{Deserialize, Serialize};
@@ -68,7 +68,7 @@ async fn messages(app: App, _: Caller, request: Raw) -> Result<Json> {
 /// All attempts at transactions, with their bytes and outcomes: `GET /_understudy/transactions?service=irc`.
 async fn transactions(app: App, _: Caller, request: Raw) -> Result<Json> {
     let wanted = request.param("service");
-    let of = |seen: &Seen| {
+    let of = |seen: &TracedMessage| {
         wanted.is_none_or(|id| {
             serde_json::from_str(seen.body.get()).is_ok_and(|by: SentBy| by.service == id)
         })
@@ -90,15 +90,18 @@ struct SentBy {
 /// The status of each sender: its frozen transaction, attempts, last error, and the problem with its registration file. Files
 /// without an active registration follow.
 async fn status(app: App, _: Caller, _: Raw) -> Result<Json> {
-    let views = ask(&app.actors.appservices, appservices::Status).await?;
+    let statuses = ask(&app.actors.appservices, appservices::Status).await?;
     let problems = ask(&app.actors.appservices, appservices::Problems).await?;
-    let shown = views.into_iter().map(|view| {
-        let its_own = |p: &&Problem| p.kept.iter().any(|id| id.as_str() == view.service);
+    let shown = statuses.into_iter().map(|status| {
+        let its_own = |p: &&Problem| p.kept.iter().any(|id| id.as_str() == status.service);
         let registration = problems.iter().find(its_own).cloned();
-        Shown::Sender { view, registration }
+        Shown::Sender {
+            status,
+            registration,
+        }
     });
-    let nobodys = problems.iter().filter(|p| p.kept.is_empty()).cloned();
-    answer(&shown.chain(nobodys.map(Shown::File)).collect::<Vec<_>>())
+    let unassigned = problems.iter().filter(|p| p.kept.is_empty()).cloned();
+    answer(&shown.chain(unassigned.map(Shown::File)).collect::<Vec<_>>())
 }
 
 /// An entry of the status.
@@ -107,7 +110,7 @@ async fn status(app: App, _: Caller, _: Raw) -> Result<Json> {
 enum Shown {
     Sender {
         #[serde(flatten)]
-        view: SenderStatus,
+        status: SenderStatus,
         #[serde(skip_serializing_if = "Option::is_none")]
         registration: Option<Problem>,
     },

@@ -90,7 +90,7 @@ impl Need {
     /// Whether the registration has none of the keys.
     #[must_use]
     pub fn is_unmet(&self, registration: &Registration) -> bool {
-        !self.any_of.iter().any(|key| registration.says(key))
+        !self.any_of.iter().any(|key| registration.has_flag(key))
     }
 
     /// The keys, joined for display.

@@ -33,23 +33,23 @@ pub(super) fn examine(
 ) {
     let spaces = &registration.namespaces;
     for (at, namespace) in spaces.users.iter().enumerate() {
-        let said = format!("users: '{}'", namespace.regex);
-        reach(exam, &said, namespace, users(CHOSEN, server));
-        never_exclusive(exam, &said, &spaces.users[..=at], server);
+        let label = format!("users: '{}'", namespace.regex);
+        reach(exam, &label, namespace, users(CHOSEN, server));
+        never_exclusive(exam, &label, &spaces.users[..=at], server);
     }
     for namespace in &spaces.aliases {
-        let said = format!("aliases: '{}'", namespace.regex);
-        reach(exam, &said, namespace, aliases(server));
+        let label = format!("aliases: '{}'", namespace.regex);
+        reach(exam, &label, namespace, aliases(server));
     }
     for namespace in &spaces.rooms {
-        let said = format!("rooms: '{}'", namespace.regex);
+        let label = format!("rooms: '{}'", namespace.regex);
         let ids = IdSpace {
             sigil: b'!',
             letters: POSSIBLE,
             server: None,
         };
         if matching(&mut exam.search, ids, &namespace.regex) == SearchResult::Nothing {
-            exam.found(MATCHES_NOBODY, format!("{said} matches no room id"));
+            exam.found(MATCHES_NOBODY, format!("{label} matches no room id"));
         }
     }
     let loose = server.filter(|name| name.contains('.')).and_then(|name| {
@@ -72,12 +72,12 @@ fn matching(search: &mut Search, ids: IdSpace<'_>, regex: &str) -> SearchResult 
 }
 
 /// Report a pattern that matches no id or every id.
-fn reach(exam: &mut Examination<'_>, said: &str, namespace: &Namespace, ids: IdSpace<'_>) {
+fn reach(exam: &mut Examination<'_>, label: &str, namespace: &Namespace, ids: IdSpace<'_>) {
     match matching(&mut exam.search, ids, &namespace.regex) {
         SearchResult::Undecided => {
-            return exam.found(UNDECIDED, format!("{said} is too complicated to examine"));
+            return exam.found(UNDECIDED, format!("{label} is too complicated to examine"));
         }
-        SearchResult::Nothing => return nobody(exam, said, &namespace.regex, ids),
+        SearchResult::Nothing => return matches_nothing(exam, label, &namespace.regex, ids),
         SearchResult::Found(_) => {}
     }
     if exam
@@ -93,16 +93,16 @@ fn reach(exam: &mut Examination<'_>, said: &str, namespace: &Namespace, ids: IdS
         if namespace.exclusive {
             exam.found(
                 CLAIMS_EVERYBODY,
-                format!("{said} claims every {what} exclusively"),
+                format!("{label} claims every {what} exclusively"),
             );
         } else if ids.sigil == b'@' {
-            exam.found(OBSERVES_EVERYBODY, format!("{said} matches every {what}"));
+            exam.found(OBSERVES_EVERYBODY, format!("{label} matches every {what}"));
         }
     }
 }
 
 /// Report a pattern that matches no id, with the most likely mistake.
-fn nobody(exam: &mut Examination<'_>, said: &str, regex: &str, ids: IdSpace<'_>) {
+fn matches_nothing(exam: &mut Examination<'_>, label: &str, regex: &str, ids: IdSpace<'_>) {
     let all = IdSpace {
         letters: POSSIBLE,
         ..ids
@@ -110,7 +110,7 @@ fn nobody(exam: &mut Examination<'_>, said: &str, regex: &str, ids: IdSpace<'_>)
     if let SearchResult::Found(id) = matching(&mut exam.search, all, regex) {
         return exam.found(
             ONLY_UNUSUAL,
-            format!("{said} matches only names that people cannot choose, such as {id}"),
+            format!("{label} matches only names that people cannot choose, such as {id}"),
         );
     }
     let elsewhere = IdSpace {
@@ -129,13 +129,13 @@ fn nobody(exam: &mut Examination<'_>, said: &str, regex: &str, ids: IdSpace<'_>)
         }
         _ => "no id looks like this".to_owned(),
     };
-    exam.found(MATCHES_NOBODY, format!("{said} matches nobody: {why}"));
+    exam.found(MATCHES_NOBODY, format!("{label} matches nobody: {why}"));
 }
 
 /// Report the last of these patterns if its `exclusive` has no effect, because earlier patterns match the same users.
 fn never_exclusive(
     exam: &mut Examination<'_>,
-    said: &str,
+    label: &str,
     patterns: &[Namespace],
     server: Option<&str>,
 ) {
@@ -154,7 +154,7 @@ fn never_exclusive(
     {
         exam.found(
             NEVER_EXCLUSIVE,
-            format!("{said} is exclusive, and a pattern before it that is not matches all the same users"),
+            format!("{label} is exclusive, and a pattern before it that is not matches all the same users"),
         );
     }
 }

@@ -95,7 +95,7 @@ pub(super) async fn ask(
         {
             Ok(answer) => {
                 if let Some(check) = (probe.judge)(answer.status) {
-                    exam.found(check, said(probe, &answer));
+                    exam.found(check, unexpected(probe, &answer));
                 }
             }
             Err(error) => {
@@ -106,7 +106,7 @@ pub(super) async fn ask(
     }
 }
 
-fn said(probe: &Probe, answer: &ServiceResponse) -> String {
+fn unexpected(probe: &Probe, answer: &ServiceResponse) -> String {
     let what = format!("the service answers {} to {}", answer.status, probe.asked);
     let body: String = answer.body.chars().take(EXCERPT).collect();
     if (200..=299).contains(&answer.status) || body.is_empty() {

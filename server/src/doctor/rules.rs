@@ -64,11 +64,11 @@ pub(super) fn examine(files: &[RegistrationFile], context: &ExaminationContext) 
         flags(exam, &registration, context.framework);
         namespaces::examine(exam, &registration, server);
         for (file, other) in &before {
-            beside(exam, &registration, file, other, server);
+            compare_services(exam, &registration, file, other, server);
         }
         for (file, other) in &context.neighbours {
             match other {
-                Ok(other) => beside(exam, &registration, file, other, server),
+                Ok(other) => compare_services(exam, &registration, file, other, server),
                 Err(why) => exam.found(NEIGHBOUR, format!("{file}: {}", one_line(&why.why))),
             }
         }
@@ -177,7 +177,7 @@ fn alone(exam: &mut Examination<'_>, registration: &Registration) {
         None => {
             let asked: Vec<&str> = [RECEIVE_EPHEMERAL, PUSH_EPHEMERAL, MSC3202]
                 .into_iter()
-                .filter(|key| registration.says(key))
+                .filter(|key| registration.has_flag(key))
                 .collect();
             if asked.is_empty() {
                 exam.found(NO_URL, "url is null: nothing is sent to the service");
@@ -238,7 +238,7 @@ fn flags(
 }
 
 /// Report values that two services must not share.
-fn beside(
+fn compare_services(
     exam: &mut Examination<'_>,
     registration: &Registration,
     file: &str,

@@ -43,7 +43,7 @@ fn alone(registration: &Value) -> Vec<Finding> {
     rules::examine(&[file("a.yaml", registration)], &context())
 }
 
-fn beside(a: &Value, b: &Value) -> Vec<Finding> {
+fn compared(a: &Value, b: &Value) -> Vec<Finding> {
     rules::examine(&[file("a.yaml", a), file("b.yaml", b)], &context())
 }
 
@@ -59,7 +59,7 @@ fn a_good_registration_has_nothing() {
     let good = registration("irc", users(&[(true, r"@irc_.*:example\.org")]));
     assert_eq!(alone(&good), []);
     let other = registration("tg", users(&[(true, "@tg_.*"), (false, "@irc_.*")]));
-    assert_eq!(beside(&good, &other), []);
+    assert_eq!(compared(&good, &other), []);
 }
 
 /// Patterns, each with its `exclusive`; the code of the expected finding; words of its text.
@@ -156,7 +156,7 @@ fn aliases_and_rooms_are_looked_at_too() {
         other[key] = format!("another-{key}-0123456789").into();
     }
     only(
-        &beside(&spaces("aliases", "#irc_.*"), &other),
+        &compared(&spaces("aliases", "#irc_.*"), &other),
         "overlap",
         "'#irc_[a-m]' and '#irc_.*' of a.yaml both claim #irc_a:example.org exclusively",
     );
@@ -167,21 +167,21 @@ fn namespaces_of_two_services_meet() {
     let irc = registration("irc", users(&[(true, "@irc_.*")]));
     let overlaps = registration("tg", users(&[(true, "@tg_.*"), (true, "@.*_bot:")]));
     only(
-        &beside(&irc, &overlaps),
+        &compared(&irc, &overlaps),
         "overlap",
         "users: '@.*_bot:' and '@irc_.*' of a.yaml both claim @irc_bot:example.org exclusively",
     );
     // The first matching pattern decides, and here it is not exclusive.
     let yields = registration("tg", users(&[(false, "@irc_.*"), (true, "@.*_bot:")]));
-    assert_eq!(beside(&irc, &yields), []);
+    assert_eq!(compared(&irc, &yields), []);
     let claimed = registration("tg", json!({"sender_localpart": "irc_tg"}));
     only(
-        &beside(&irc, &claimed),
+        &compared(&irc, &claimed),
         "sender-claimed",
         "@irc_tg:example.org, the sender of b.yaml, is in an exclusive namespace of a.yaml",
     );
     only(
-        &beside(&claimed, &irc),
+        &compared(&claimed, &irc),
         "sender-claimed",
         "the sender of a.yaml",
     );
@@ -209,7 +209,7 @@ fn services_are_told_apart() {
     let same = |key: &str| {
         let mut b = registration("b", json!({}));
         b[key] = a[key].clone();
-        beside(&a, &b)
+        compared(&a, &b)
     };
     only(&same("id"), "duplicate-id", "\"a\" is that of a.yaml");
     only(&same("as_token"), "duplicate-as-token", "a.yaml");
@@ -380,9 +380,9 @@ fn the_registrations_of_a_folder_are_compared_with() {
         ..context()
     };
     let found = rules::examine(&[file("irc.yaml", irc)], &context);
-    let said: Vec<_> = found.iter().map(|f| (f.code, f.what.as_str())).collect();
+    let found: Vec<_> = found.iter().map(|f| (f.code, f.what.as_str())).collect();
     assert_eq!(
-        said,
+        found,
         [
             (
                 "sender-claimed",

@@ -1,7 +1,7 @@
 //! The data sheet of an experiment.
 
 use actors::services::Proposals;
-use actors::wire::{Pending, TransactionBody};
+use actors::wire::{TransactionBody, TransactionContent};
 
 /// Everything that an experiment may change.
 pub struct Experiment {
@@ -16,5 +16,5 @@ pub struct Experiment {
     /// All names that it adds to the wire.
     pub names: &'static [&'static str],
     /// Extra keys in transactions to application services.
-    pub transaction: fn(&Pending, &mut TransactionBody),
+    pub transaction: fn(&TransactionContent, &mut TransactionBody),
 }

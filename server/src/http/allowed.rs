@@ -11,7 +11,7 @@ impl Caller {
     /// is not limited, nor are the users of a service whose registration says `rate_limited: false`. ([spec])
     ///
     /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#registration
-    fn payer(&self) -> Option<String> {
+    fn limit_key(&self) -> Option<String> {
         match (self.appservice(), self.identity()) {
             (Some(service), Ok(identity))
                 if service.registration.rate_limited == Some(false)
@@ -29,7 +29,7 @@ impl Caller {
     /// # Errors
     /// 429 with how long to wait.
     pub(crate) fn limit(&self, cost: Cost) -> Result<()> {
-        Ok(self.limits().count(self.payer(), cost)?)
+        Ok(self.limits().count(self.limit_key(), cost)?)
     }
 
     /// How many of these `questions` services may be asked on behalf of this caller.
@@ -38,7 +38,7 @@ impl Caller {
     /// 429 when the limit allows none.
     pub(crate) fn limit_questions(&self, questions: usize) -> Result<usize> {
         let limits = self.limits();
-        Ok(limits.questions(self.payer(), self.is_anonymous(), questions)?)
+        Ok(limits.questions(self.limit_key(), self.is_anonymous(), questions)?)
     }
 
     /// The part of `wanted` that this caller may claim now.
@@ -46,7 +46,7 @@ impl Caller {
     /// # Errors
     /// 429 with how long to wait, when nothing may be claimed.
     pub(crate) fn limit_claims(&self, wanted: Wanted) -> Result<Wanted> {
-        Ok(self.limits().claims(self.payer(), wanted)?)
+        Ok(self.limits().claims(self.limit_key(), wanted)?)
     }
 
     /// Check a password for this account, unless too many wrong ones were tried.
@@ -66,10 +66,10 @@ impl Caller {
 
     /// Begin to count the bytes of a request body. Nothing is reserved yet.
     pub(super) fn reserve_body(&self) -> Reserved {
-        let payer = match self.identity() {
+        let limit_key = match self.identity() {
             Ok(identity) => identity.user.to_string(),
             Err(_) => self.address().to_owned(),
         };
-        self.limits().bodies().begin(payer, self.is_anonymous())
+        self.limits().bodies().begin(limit_key, self.is_anonymous())
     }
 }

@@ -239,7 +239,7 @@ async fn bearer(app: &App, auth: Auth, asked: &RequestParts<'_>, token: &str) ->
     let secret = Secret::from(token);
     if let Some(service) = service_of(app, token) {
         if auth != Auth::None {
-            env.dialects.count(&service.id, spoken(asked));
+            env.dialects.count(&service.id, names_used(asked));
         }
         let user = asked.param("user_id");
         let device = asked
@@ -281,7 +281,7 @@ fn service_of(app: &App, token: &str) -> Option<Arc<Service>> {
 
 /// Every part of a service's request that exists in an old and a new form: the path's version, where the token is, and how the
 /// device is named.
-fn spoken<'a>(asked: &RequestParts<'a>) -> impl Iterator<Item = (Topic, &'a str)> {
+fn names_used<'a>(asked: &RequestParts<'a>) -> impl Iterator<Item = (Topic, &'a str)> {
     let token = asked
         .param("access_token")
         .map_or("Authorization", |_| "access_token");

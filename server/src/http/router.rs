@@ -77,8 +77,8 @@ impl Router {
             Err(error) => Err(error),
         };
         let answer = answer.unwrap_or_else(|error| {
-            let spoken = query(http.query_string()).unwrap_or_default();
-            error.response(dialect(&spoken))
+            let names = query(http.query_string()).unwrap_or_default();
+            error.response(dialect(&names))
         });
         if own_origin {
             kept(answer)

@@ -2,7 +2,7 @@
 
 use actors::key_proxy::{ClaimProxy, QueryProxy};
 use actors::services::Proposals;
-use actors::wire::{FindDeviceSigner, Name, Pending, TransactionBody};
+use actors::wire::{FindDeviceSigner, Name, TransactionBody, TransactionContent};
 
 use crate::http::registry::Routes;
 
@@ -25,7 +25,7 @@ pub struct Msc {
     /// Extra endpoints.
     pub routes: fn(Routes) -> Routes,
     /// Extra keys in transactions to application services.
-    pub transaction: fn(&Pending, &mut TransactionBody),
+    pub transaction: fn(&TransactionContent, &mut TransactionBody),
     /// Finds the device of another user that signs for a device.
     pub device_signer: Option<FindDeviceSigner>,
     /// Asks services for a one-time key when none is stored.

@@ -77,18 +77,18 @@ struct Identifier {
 
 /// An `auth` with neither a stage nor a session counts as absent.
 fn read(auth: &RawValue, rest: &str) -> serde_json::Result<Option<AuthData>> {
-    let Some(said) = serde_json::from_str::<Option<AuthObject>>(auth.get())? else {
+    let Some(object) = serde_json::from_str::<Option<AuthObject>>(auth.get())? else {
         return Ok(None);
     };
-    let stage = match said.kind.as_deref() {
-        None if said.session.is_none() => return Ok(None),
+    let stage = match object.kind.as_deref() {
+        None if object.session.is_none() => return Ok(None),
         None => AuthStage::Poll,
         Some("m.login.dummy") => AuthStage::Dummy,
-        Some("m.login.password") => by_password(said.identifier, said.user, said.password)?,
+        Some("m.login.password") => by_password(object.identifier, object.user, object.password)?,
         Some(_) => AuthStage::Other,
     };
     Ok(Some(AuthData {
-        session: said.session,
+        session: object.session,
         stage,
         request: Secret::from(rest),
     }))
@@ -135,7 +135,7 @@ mod tests {
 
     use super::*;
 
-    fn said(auth: &Value) -> std::result::Result<Option<AuthData>, String> {
+    fn parsed(auth: &Value) -> std::result::Result<Option<AuthData>, String> {
         let auth = to_raw_value(auth).expect("JSON");
         read(&auth, "{}").map_err(|e| e.to_string())
     }
@@ -197,7 +197,7 @@ mod tests {
             ),
         ];
         for (auth, expected) in cases {
-            let got = match said(&auth) {
+            let got = match parsed(&auth) {
                 Ok(None) => "None".to_owned(),
                 Ok(Some(auth)) => match auth.stage {
                     AuthStage::Password { user, .. } => format!("Password {user}"),

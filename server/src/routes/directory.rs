@@ -134,11 +134,11 @@ async fn page(
         return Err(Refusal::NotFound("this server does not federate".into()).into());
     }
     let limit = limit.and_then(|l| usize::try_from(u64::from(l)).ok());
-    let which = queries::Which {
+    let criteria = queries::DirectoryCriteria {
         search: filter.generic_search_term,
         types: filter.room_types,
     };
-    Ok(queries::public_rooms(env, which, since, limit).await?)
+    Ok(queries::public_rooms(env, criteria, since, limit).await?)
 }
 
 /// A page of the room directory.

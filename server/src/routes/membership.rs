@@ -135,12 +135,12 @@ async fn invite(
     caller: Caller,
     request: invite_user::v3::Request,
 ) -> Result<invite_user::v3::Response> {
-    let InvitationRecipient::UserId(whom) = request.recipient else {
+    let InvitationRecipient::UserId(invited) = request.recipient else {
         return Err(
             Refusal::Forbidden("there is no identity server to invite through".into()).into(),
         );
     };
-    let (user, reason) = (whom.user_id, whom.reason);
+    let (user, reason) = (invited.user_id, invited.reason);
     questions::about_users(&app, &caller, [&*user]).await?;
     change(&app, &caller, request.room_id, user, Action::Invite, reason).await?;
     Ok(invite_user::v3::Response::new())

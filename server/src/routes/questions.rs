@@ -22,7 +22,7 @@ pub(crate) async fn about_users<'a>(
 ) -> Result<()> {
     let users: Vec<&UserId> = users.into_iter().collect();
     let named = users.len();
-    let unknown = queries::unknown_users(&app.actors.env, asker(caller), users).await?;
+    let unknown = queries::unknown_users(&app.actors.env, requester(caller), users).await?;
     provision(app, caller, unknown, named).await
 }
 
@@ -31,7 +31,7 @@ pub(crate) async fn about_users<'a>(
 /// # Errors
 /// As for [`about_users`].
 pub(crate) async fn about_alias(app: &App, caller: &Caller, alias: &RoomAliasId) -> Result<()> {
-    let unknown = queries::unknown_alias(&app.actors.env, asker(caller), alias).await?;
+    let unknown = queries::unknown_alias(&app.actors.env, requester(caller), alias).await?;
     provision(app, caller, unknown.into_iter().collect(), 1).await
 }
 
@@ -60,6 +60,6 @@ async fn provision(
         .await?)
 }
 
-fn asker(caller: &Caller) -> Option<&schema::ServiceId> {
+fn requester(caller: &Caller) -> Option<&schema::ServiceId> {
     caller.appservice().map(|service| &service.id)
 }

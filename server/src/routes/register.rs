@@ -33,7 +33,7 @@ async fn register(
     Confirmed { auth, request }: Confirmed<register::v3::Request>,
 ) -> Result<Json> {
     if let Some(kind) = &request.login_type {
-        session::heard(&app, &caller, kind.as_str());
+        session::count_login_type(&app, &caller, kind.as_str());
     }
     let by = registrant(&caller, auth, &request)?;
     let message = Register {

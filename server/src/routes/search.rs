@@ -52,7 +52,7 @@ struct Criteria {
     #[serde(default)]
     filter: RoomEventFilter,
     order_by: Option<String>,
-    event_context: Option<Around>,
+    event_context: Option<EventContextCriteria>,
     #[serde(default)]
     include_state: bool,
     #[serde(default)]
@@ -60,7 +60,7 @@ struct Criteria {
 }
 
 #[derive(Debug, Deserialize)]
-struct Around {
+struct EventContextCriteria {
     before_limit: Option<u64>,
     after_limit: Option<u64>,
     #[serde(default)]

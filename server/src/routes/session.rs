@@ -93,7 +93,7 @@ impl IncomingRequest for LogInRequest {
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3login
 async fn log_in(app: App, caller: Caller, request: LogInRequest) -> Result<login::v3::Response> {
-    heard(&app, &caller, &request.kind);
+    count_login_type(&app, &caller, &request.kind);
     let login::v3::Request {
         login_info,
         device_id,
@@ -127,7 +127,7 @@ fn account(app: &App, user: &str) -> String {
 }
 
 /// Record which name of the login type a service used to log in or register.
-pub(super) fn heard(app: &App, caller: &Caller, kind: &str) {
+pub(super) fn count_login_type(app: &App, caller: &Caller, kind: &str) {
     let names = [APPLICATION_SERVICE.stable, APPLICATION_SERVICE.unstable];
     if let Some(service) = caller.appservice()
         && names.contains(&kind)

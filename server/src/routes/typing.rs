@@ -40,17 +40,17 @@ pub(super) fn routes(routes: Routes) -> Routes {
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3roomsroomidtypinguserid
 async fn set(app: App, caller: Caller, request: Raw) -> Result<Json> {
-    let said: Typing = request.json()?;
+    let body: Typing = request.json()?;
     let [room, user] = <[String; 2]>::try_from(request.path)
         .map_err(|_| Error::invalid_param("the path has two variables"))?;
     let room = OwnedRoomId::try_from(room).map_err(|e| Error::invalid_param(e.to_string()))?;
     let user = OwnedUserId::try_from(user).map_err(|e| Error::invalid_param(e.to_string()))?;
     caller.must_be(&user)?;
-    let time = said.timeout.map_or(TIME, Duration::from_millis);
+    let time = body.timeout.map_or(TIME, Duration::from_millis);
     let message = SetTyping {
         user,
         room,
-        time: said.typing.then_some(time),
+        time: body.typing.then_some(time),
     };
     ask(&app.actors.sync, message).await?;
     Ok(Json("{}".to_owned()))

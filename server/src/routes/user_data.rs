@@ -45,9 +45,9 @@ async fn get_global(
     path: Vec<String>,
     request: get_global_account_data::v3::Request,
 ) -> Result<get_global_account_data::v3::Response> {
-    let (asker, owner) = (&caller.identity()?.user, &request.user_id);
+    let (requester, owner) = (&caller.identity()?.user, &request.user_id);
     let kind = variable(path, 1);
-    let content = queries::account_data(&app.actors.env, asker, owner, None, &kind).await?;
+    let content = queries::account_data(&app.actors.env, requester, owner, None, &kind).await?;
     Ok(get_global_account_data::v3::Response::new(Raw::from_json(
         content,
     )))
@@ -86,9 +86,9 @@ async fn get_of_room(
     path: Vec<String>,
     request: get_room_account_data::v3::Request,
 ) -> Result<get_room_account_data::v3::Response> {
-    let (asker, owner) = (&caller.identity()?.user, &request.user_id);
+    let (requester, owner) = (&caller.identity()?.user, &request.user_id);
     let (room, kind) = (Some(&*request.room_id), variable(path, 2));
-    let content = queries::account_data(&app.actors.env, asker, owner, room, &kind).await?;
+    let content = queries::account_data(&app.actors.env, requester, owner, room, &kind).await?;
     Ok(get_room_account_data::v3::Response::new(Raw::from_json(
         content,
     )))
@@ -126,8 +126,8 @@ async fn tags(
     caller: Caller,
     request: get_tags::v3::Request,
 ) -> Result<get_tags::v3::Response> {
-    let (asker, owner) = (&caller.identity()?.user, &request.user_id);
-    let tags = queries::tags(&app.actors.env, asker, owner, &request.room_id).await?;
+    let (requester, owner) = (&caller.identity()?.user, &request.user_id);
+    let tags = queries::tags(&app.actors.env, requester, owner, &request.room_id).await?;
     Ok(get_tags::v3::Response::new(tags))
 }
 
@@ -203,8 +203,8 @@ async fn filter(
     caller: Caller,
     request: get_filter::v3::Request,
 ) -> Result<get_filter::v3::Response> {
-    let (asker, owner) = (&caller.identity()?.user, &request.user_id);
-    let filter = queries::filter(&app.actors.env, asker, owner, &request.filter_id).await?;
+    let (requester, owner) = (&caller.identity()?.user, &request.user_id);
+    let filter = queries::filter(&app.actors.env, requester, owner, &request.filter_id).await?;
     let filter = serde_json::from_str(&filter).map_err(actors::Error::from)?;
     Ok(get_filter::v3::Response::new(filter))
 }

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use schema::ServiceId;
 use schema::accounts::{self, UserRow};
 use schema::keys::OneTimeKey;
-use schema::sessions::{self, Maker};
+use schema::sessions::{self, DeviceCreator};
 use schema::{Store, Tx, device_log, keys};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -279,7 +279,7 @@ pub(crate) async fn in_pieces(
 async fn fill(store: &Store, plan: Plan) {
     in_pieces(store, plan.people, |tx, i| {
         accounts::register(tx, &UserRow::new(&person_id(i), 0))?;
-        sessions::ensure_device(tx, &person_id(i), "D", None, &Maker::Person)?;
+        sessions::ensure_device(tx, &person_id(i), "D", None, &DeviceCreator::Person)?;
         let hash = STANDARD_NO_PAD.encode(Sha256::digest(person_token(i)));
         sessions::replace_token(tx, &person_id(i), "D", &hash, 0)?;
         let json = identity_keys(&person_id(i), "D").to_string();
@@ -296,7 +296,7 @@ async fn fill(store: &Store, plan: Plan) {
         if i >= plan.ghosts {
             return Ok(());
         }
-        sessions::ensure_device(tx, &user, GHOST, None, &Maker::Service(service()))?;
+        sessions::ensure_device(tx, &user, GHOST, None, &DeviceCreator::Service(service()))?;
         if plan.keys > 0 {
             keys::put_device_keys(tx, &user, GHOST, &identity_keys(&user, GHOST).to_string())?;
         }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use actors::runtime::trace::Seen;
+use actors::runtime::trace::TracedMessage;
 use serde_json::Value;
 
 /// Messages without content, and messages whose content is shown as a request to a bridge.
@@ -51,7 +51,7 @@ impl Rows {
         *self.0.entry(name.to_owned()).or_default() += rows;
     }
 
-    fn of(seen: &Seen) -> Rows {
+    fn of(seen: &TracedMessage) -> Rows {
         Rows(serde_json::from_str(seen.body.get()).expect("rows by name"))
     }
 
@@ -99,7 +99,7 @@ pub(super) struct Done {
 }
 
 impl Done {
-    fn take(&mut self, seen: &Seen) {
+    fn take(&mut self, seen: &TracedMessage) {
         let body: Value = serde_json::from_str(seen.body.get()).expect("a message is JSON");
         match seen.what {
             "Write" => self.wrote(seen.from, Rows::of(seen)),
@@ -183,7 +183,7 @@ pub(super) struct Transaction {
 }
 
 impl Step {
-    pub(super) fn new(all: &[&Seen]) -> Step {
+    pub(super) fn new(all: &[&TracedMessage]) -> Step {
         let mut step = Step::default();
         for seen in all.iter().filter(|seen| is_shown(seen)) {
             step.take(seen);
@@ -191,7 +191,7 @@ impl Step {
         step
     }
 
-    fn take(&mut self, seen: &Seen) {
+    fn take(&mut self, seen: &TracedMessage) {
         let mut cause = seen.cause.split(' ');
         let first = cause.next().unwrap_or_default();
         if let Ok(request) = first.parse() {
@@ -233,7 +233,7 @@ impl Step {
         }
     }
 
-    fn wrote(&mut self, seen: &Seen) {
+    fn wrote(&mut self, seen: &TracedMessage) {
         let mut rows = Rows::of(seen);
         let key = |name: &str| {
             let (service, id) = name.split_once(' ').unwrap_or_default();
@@ -314,7 +314,7 @@ pub(super) fn frozen(service: &str, id: &str, rows: i64) -> String {
 
 /// Whether the transcript shows a message. The answer of a bridge is shown with the request to it; only a failed request has no
 /// such entry.
-fn is_shown(seen: &Seen) -> bool {
+fn is_shown(seen: &TracedMessage) -> bool {
     let is_answered = seen.what == "Answered" && seen.body.get().contains("\"Failed\"");
     !LEFT_OUT.contains(&seen.what) && (seen.what != "Answered" || is_answered)
 }

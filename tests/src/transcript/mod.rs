@@ -8,7 +8,7 @@ mod step;
 
 use std::sync::{Arc, Mutex};
 
-use actors::runtime::trace::{Seen, Trace};
+use actors::runtime::trace::{Trace, TracedMessage};
 use serde_json::Value;
 
 use crate::person::whole;
@@ -60,7 +60,7 @@ struct State {
     steps: Vec<String>,
     entries: Vec<Entry>,
     /// What the actors did, each with its step, in order.
-    seen: Vec<(usize, Seen)>,
+    seen: Vec<(usize, TracedMessage)>,
     last_seen: u64,
 }
 
@@ -144,7 +144,7 @@ impl Log {
             let mut writer = step::Writer::default();
             for (step, title) in (1..).zip(&s.steps) {
                 let seen = s.seen.iter().filter(|(at, _)| *at == step);
-                let seen: Vec<&Seen> = seen.map(|(_, seen)| seen).collect();
+                let seen: Vec<&TracedMessage> = seen.map(|(_, seen)| seen).collect();
                 writer.step(step, title, &s.entries, &seen);
             }
             writer.finish()

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use actors::runtime::trace::Seen;
+use actors::runtime::trace::TracedMessage;
 use serde_json::Value;
 
 use super::did::{Done, Message, Step, Transaction, frozen};
@@ -47,7 +47,13 @@ impl Writer {
         self.out.push('\n');
     }
 
-    pub(super) fn step(&mut self, step: usize, title: &str, all: &[Entry], seen: &[&Seen]) {
+    pub(super) fn step(
+        &mut self,
+        step: usize,
+        title: &str,
+        all: &[Entry],
+        seen: &[&TracedMessage],
+    ) {
         self.out.push_str(&format!("# {title}\n\n"));
         let mut did = Step::new(seen);
         let here = all.iter().filter(|e| e.step == step);

@@ -154,12 +154,12 @@ pub async fn profile_field(env: &Env, user: &UserId, field: &str) -> Result<Valu
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3useruseridaccount_datatype
 pub async fn account_data(
     env: &Env,
-    asker: &UserId,
+    requester: &UserId,
     owner: &UserId,
     room: Option<&RoomId>,
     kind: &str,
 ) -> Result<Box<RawValue>> {
-    rules::own(asker, owner)?;
+    rules::own(requester, owner)?;
     stored(env, owner, room, kind)
         .await?
         .ok_or_else(|| Refusal::NotFound("no such account data".into()).into())
@@ -189,8 +189,8 @@ async fn stored(
 /// [`Refusal::Forbidden`] when another user owns it.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3useruseridroomsroomidtags
-pub async fn tags(env: &Env, asker: &UserId, owner: &UserId, room: &RoomId) -> Result<Tags> {
-    rules::own(asker, owner)?;
+pub async fn tags(env: &Env, requester: &UserId, owner: &UserId, room: &RoomId) -> Result<Tags> {
+    rules::own(requester, owner)?;
     let content = stored(env, owner, Some(room), "m.tag").await?;
     // A client may store any content; invalid content counts as no tags.
     let content = content.and_then(|raw| serde_json::from_str::<TagEventContent>(raw.get()).ok());
@@ -203,8 +203,13 @@ pub async fn tags(env: &Env, asker: &UserId, owner: &UserId, room: &RoomId) -> R
 /// [`Refusal::Forbidden`] when another user owns it, [`Refusal::NotFound`]
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3useruseridfilterfilterid
-pub async fn filter(env: &Env, asker: &UserId, owner: &UserId, filter_id: &str) -> Result<String> {
-    rules::own(asker, owner)?;
+pub async fn filter(
+    env: &Env,
+    requester: &UserId,
+    owner: &UserId,
+    filter_id: &str,
+) -> Result<String> {
+    rules::own(requester, owner)?;
     let (user, filter_id) = (owner.to_string(), filter_id.to_owned());
     env.store
         .read(move |db| user_data::filter(db, &user, &filter_id))

@@ -194,8 +194,8 @@ pub fn password(password: &str) -> Result<(), Refusal> {
 /// [`Refusal::Forbidden`]
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3useruseridaccount_datatype
-pub fn own(asker: &UserId, owner: &UserId) -> Result<(), Refusal> {
-    if asker == owner {
+pub fn own(requester: &UserId, owner: &UserId) -> Result<(), Refusal> {
+    if requester == owner {
         Ok(())
     } else {
         Err(Refusal::Forbidden("this belongs to another user".into()))

@@ -188,9 +188,9 @@ fn rooms(
             changed_after: Position(i64::MAX),
             after_user: &after,
         };
-        let asked = pass::ask_about(tx, interests, about, at, (left, None))?;
-        left -= i64::try_from(asked.people).unwrap_or(PAGE);
-        if let (true, Some(last)) = (left <= 0, asked.last) {
+        let checked = pass::check_piece(tx, interests, about, at, (left, None))?;
+        left -= i64::try_from(checked.people).unwrap_or(PAGE);
+        if let (true, Some(last)) = (left <= 0, checked.last) {
             return Ok(Some(Stage::Rooms(room, last)));
         }
         match service_rooms::room_after(tx, &about.id, &room)? {
@@ -243,7 +243,7 @@ fn keys_of(tx: &mut Tx<'_>, interests: &Interests, about: &Service, users: &[&st
     let mut changed: BTreeSet<String> = with_keys.map(|device| device.user_id).collect();
     let signing = signing_keys::signing_keys(tx, &own)?.into_iter();
     changed.extend(signing.map(|key| key.user_id));
-    if let Some(after) = tracked::told_until(tx, &about.id)? {
+    if let Some(after) = tracked::sent_until(tx, &about.id)? {
         changed.extend(device_log::keys_changed_among(tx, &own, after)?);
     }
     for to in accounts::devices_of(tx, users)? {

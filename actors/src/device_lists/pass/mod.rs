@@ -21,7 +21,7 @@ const PIECE: i64 = 500;
 /// The result of one write of the pass.
 struct Step {
     /// The appservices that it owes something.
-    told: BTreeSet<ServiceId>,
+    owed_to: BTreeSet<ServiceId>,
     /// The position of the cursor after it.
     read: Position,
     rest: Rest,
@@ -54,7 +54,7 @@ pub(super) async fn run(env: &Env) -> Result<()> {
             false => env.store.write_always(write).await?,
         };
         // The items are owed at positions of earlier events, where a sender may have looked already. So no position is given.
-        env.wake.services(&step.told, None);
+        env.wake.services(&step.owed_to, None);
         env.wake.pass_has_read(step.read);
         match step.rest {
             Rest::Nothing => return Ok(()),
@@ -71,17 +71,17 @@ fn step(tx: &mut Tx<'_>, after_user: &str) -> Result<Step> {
     let cursor = device_log::cursor(tx)?;
     let head = tx.head();
     let lines = device_log::log_after(tx, cursor, head, PIECE)?;
-    let mut told = BTreeSet::new();
+    let mut owed_to = BTreeSet::new();
     let Some(first) = lines.first() else {
         return Ok(Step {
-            told,
+            owed_to,
             read: cursor,
             rest: Rest::Nothing,
         });
     };
 
     if matches!(first.kind, Kind::Gained | Kind::Lost) {
-        let next = check_room(tx, &interests, first, after_user, &mut told)?;
+        let next = check_room(tx, &interests, first, after_user, &mut owed_to)?;
         let (read, rest) = match next {
             Some(user) => (cursor, Rest::InRoom(user)),
             None => {
@@ -89,7 +89,11 @@ fn step(tx: &mut Tx<'_>, after_user: &str) -> Result<Step> {
                 (first.position, Rest::More)
             }
         };
-        return Ok(Step { told, read, rest });
+        return Ok(Step {
+            owed_to,
+            read,
+            rest,
+        });
     }
 
     // Consecutive lines about single users: each pair of appservice and user is decided once.
@@ -110,14 +114,18 @@ fn step(tx: &mut Tx<'_>, after_user: &str) -> Result<Step> {
         }
     }
     for ((service, user), about) in pairs {
-        decide(tx, &interests, &service, user, about, &mut told)?;
+        decide(tx, &interests, &service, user, about, &mut owed_to)?;
     }
     let read = about_users.last().map_or(cursor, |l| l.position);
     device_log::set_cursor(tx, read)?;
     let is_all = about_users.len() == lines.len()
         && lines.len() < usize::try_from(PIECE).unwrap_or(usize::MAX);
     let rest = if is_all { Rest::Nothing } else { Rest::More };
-    Ok(Step { told, read, rest })
+    Ok(Step {
+        owed_to,
+        read,
+        rest,
+    })
 }
 // ANCHOR_END: step
 
@@ -157,7 +165,7 @@ fn decide(
     service: &ServiceId,
     user: &str,
     (keys_changed, follows): (bool, Position),
-    told: &mut BTreeSet<ServiceId>,
+    owed_to: &mut BTreeSet<ServiceId>,
 ) -> Result<()> {
     let own = interests.claim(service, user).is_some();
     let present = Present {
@@ -170,7 +178,7 @@ fn decide(
         return Ok(());
     };
     if owe(tx, about, user, verdict(present), Some(follows))? {
-        told.insert(service.clone());
+        owed_to.insert(service.clone());
     }
     Ok(())
 }
@@ -198,7 +206,7 @@ fn check_room(
     interests: &Interests,
     line: &LogEntry,
     after_user: &str,
-    told: &mut BTreeSet<ServiceId>,
+    owed_to: &mut BTreeSet<ServiceId>,
 ) -> Result<Option<String>, Error> {
     let service = interests.service(&line.service);
     let Some(service) = service.filter(|s| s.takes_device_lists) else {
@@ -213,11 +221,11 @@ fn check_room(
     };
     // The first piece travels with the event. The whole of a large room at one position could exceed the size of a transaction.
     let follows = after_user.is_empty().then_some(line.covers);
-    let asked = ask_about(tx, interests, service, at, (PIECE, follows))?;
-    if asked.told {
-        told.insert(service.id.clone());
+    let checked = check_piece(tx, interests, service, at, (PIECE, follows))?;
+    if checked.owed {
+        owed_to.insert(service.id.clone());
     }
-    Ok(asked.last)
+    Ok(checked.last)
 }
 
 /// The result of checking a piece of a room.
@@ -228,11 +236,11 @@ pub(crate) struct CheckedPiece {
     /// The last user in the piece.
     pub(crate) last: Option<String>,
     /// Whether the appservice is owed anything about them.
-    pub(crate) told: bool,
+    pub(crate) owed: bool,
 }
 
 /// Decide about at most `limit` users of a room, and owe the answers in the same write, at the event that they follow from.
-pub(crate) fn ask_about(
+pub(crate) fn check_piece(
     tx: &mut Tx<'_>,
     interests: &Interests,
     about: &Service,
@@ -245,7 +253,7 @@ pub(crate) fn ask_about(
         return Ok(CheckedPiece::default());
     };
     let tracked = tracked::tracked_among(tx, service, &present)?;
-    let mut told = false;
+    let mut owed = false;
     for user in &present {
         let own = interests.claim(service, user).is_some();
         let state = Present {
@@ -254,12 +262,12 @@ pub(crate) fn ask_about(
             shares: sharing.contains(user),
             keys_changed: false,
         };
-        told |= owe(tx, about, user, verdict(state), follows)?;
+        owed |= owe(tx, about, user, verdict(state), follows)?;
     }
     Ok(CheckedPiece {
         people: present.len(),
         last: present.last().cloned(),
-        told,
+        owed,
     })
 }
 

@@ -21,7 +21,7 @@ const USERS: [&str; 6] = [
     "@carol:test",
 ];
 const ROOMS: [&str; 3] = ["!a:test", "!b:test", "!c:test"];
-const WORDS: [&str; 4] = ["join", "leave", "invite", "ban"];
+const MEMBERSHIPS: [&str; 4] = ["join", "leave", "invite", "ban"];
 
 fn interests() -> Interests {
     let service = |id: &str, users: serde_json::Value| {
@@ -77,18 +77,18 @@ impl Bridge {
     }
 }
 
-pub(crate) fn move_to(tx: &mut Tx<'_>, room: &str, user: &str, word: &str) -> Result<()> {
+pub(crate) fn move_to(tx: &mut Tx<'_>, room: &str, user: &str, membership: &str) -> Result<()> {
     let before = memberships::get(tx, room, user)?
         .map(|m| m.membership)
         .unwrap_or_default();
-    if before == word {
+    if before == membership {
         return Ok(());
     }
     let event = tx.next_position();
     let row = MembershipRow {
         room_id: room.to_owned(),
         user_id: user.to_owned(),
-        membership: word.to_owned(),
+        membership: membership.to_owned(),
         position: event.0,
         event_id: "$e".to_owned(),
         sender: user.to_owned(),
@@ -101,7 +101,7 @@ pub(crate) fn move_to(tx: &mut Tx<'_>, room: &str, user: &str, word: &str) -> Re
     let interests = tx.interests();
     let own = interests.in_user(user).into_iter();
     let own = own.map(|(service, _)| service.id.clone()).collect();
-    device_log::membership_changed(tx, room, user, &own, (&before, word), event)?;
+    device_log::membership_changed(tx, room, user, &own, (&before, membership), event)?;
     Ok(())
 }
 
@@ -160,7 +160,7 @@ async fn a_service_tracks_exactly_the_users_who_share_a_room() {
     for seed in 0..12u64 {
         let (_folder, store) = opened().await;
         let (compiled, own) = (interests(), interests());
-        let told = store.write_always(move |tx| {
+        let checked = store.write_always(move |tx| {
             let mut state = seed * 7919 + 1;
             let mut random = |below: usize| {
                 state = state
@@ -178,10 +178,10 @@ async fn a_service_tracks_exactly_the_users_who_share_a_room() {
             for _ in 0..150 {
                 match random(10) {
                     0..=5 => {
-                        let (room, user, word) =
-                            (ROOMS[random(3)], USERS[random(6)], WORDS[random(4)]);
-                        move_to(tx, room, user, word)?;
-                        all.insert((room, user), word);
+                        let (room, user, membership) =
+                            (ROOMS[random(3)], USERS[random(6)], MEMBERSHIPS[random(4)]);
+                        move_to(tx, room, user, membership)?;
+                        all.insert((room, user), membership);
                     }
                     6 => device_log::keys_changed(tx, USERS[random(6)]).map(drop)?,
                     // One piece of a pass; the next may come much later.
@@ -209,11 +209,11 @@ async fn a_service_tracks_exactly_the_users_who_share_a_room() {
             }
             Ok::<_, Error>(result)
         });
-        for (service, tracked, heard, expected) in told.await.expect("a schedule") {
-            assert_eq!(tracked, heard, "seed {seed}: {service}: tracked");
+        for (service, tracked, sent, expected) in checked.await.expect("a schedule") {
+            assert_eq!(tracked, sent, "seed {seed}: {service}: tracked");
             let is_own = |user: &String| own.claim(&service, user).is_some();
-            let others: BTreeSet<_> = heard.into_iter().filter(|user| !is_own(user)).collect();
-            assert_eq!(others, expected, "seed {seed}: {service}: told");
+            let others: BTreeSet<_> = sent.into_iter().filter(|user| !is_own(user)).collect();
+            assert_eq!(others, expected, "seed {seed}: {service}: sent");
         }
     }
 }
@@ -267,9 +267,9 @@ async fn the_last_leave_of_a_service_includes_users_who_left_after_it() {
         Ok::<_, Error>(owed::waiting(tx, &irc, Position::START, cut, 10)?)
     });
     let owed = schedule.await.expect("a schedule");
-    let told: Vec<_> = owed.into_iter().map(|row| (row.key, row.item)).collect();
+    let sent: Vec<_> = owed.into_iter().map(|row| (row.key, row.item)).collect();
     let left = owed::LEFT.to_owned();
-    assert_eq!(told, [("@alice:test".to_owned(), left)]);
+    assert_eq!(sent, [("@alice:test".to_owned(), left)]);
 }
 
 #[actix::test]
@@ -303,9 +303,9 @@ async fn a_later_open_line_does_not_separate_a_leave_from_its_left() {
             }
         });
         let owed = schedule.await.expect("a schedule");
-        let told: Vec<_> = owed.into_iter().map(|row| (row.key, row.item)).collect();
+        let sent: Vec<_> = owed.into_iter().map(|row| (row.key, row.item)).collect();
         let left = owed::LEFT.to_owned();
-        assert_eq!(told, [("@alice:test".to_owned(), left)], "{leaver} left");
+        assert_eq!(sent, [("@alice:test".to_owned(), left)], "{leaver} left");
     }
 }
 

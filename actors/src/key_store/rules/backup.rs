@@ -50,7 +50,7 @@ const AUTH_DATA: usize = 65_536;
 
 /// The properties that decide which of two keys of a session is better. The rest of a key is encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-pub struct Quality {
+pub struct KeyQuality {
     /// The index of the first message that it decrypts.
     pub first_message_index: u32,
     /// How often it was forwarded.
@@ -63,8 +63,8 @@ pub struct Quality {
 /// decrypts from an earlier message; then one that was forwarded less often. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#backup-algorithm-mmegolm_backupv1curve25519-aes-sha2
-pub fn is_better(new: Quality, stored: Quality) -> bool {
-    let rank = |q: Quality| (!q.is_verified, q.first_message_index, q.forwarded_count);
+pub fn is_better(new: KeyQuality, stored: KeyQuality) -> bool {
+    let rank = |q: KeyQuality| (!q.is_verified, q.first_message_index, q.forwarded_count);
     rank(new) < rank(stored)
 }
 
@@ -74,7 +74,7 @@ pub fn is_better(new: Quality, stored: Quality) -> bool {
 /// [`Refusal::BadJson`] if it is not a session key, [`Refusal::TooLarge`].
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3room_keyskeysroomidsessionid
-pub fn quality(json: &RawValue) -> Result<Quality> {
+pub fn quality(json: &RawValue) -> Result<KeyQuality> {
     #[derive(Deserialize)]
     struct Session<'a> {
         first_message_index: u32,
@@ -93,7 +93,7 @@ pub fn quality(json: &RawValue) -> Result<Quality> {
     if !session.session_data.get().starts_with('{') {
         return Err(Refusal::BadJson("session_data must be an object".into()).into());
     }
-    Ok(Quality {
+    Ok(KeyQuality {
         first_message_index: session.first_message_index,
         forwarded_count: session.forwarded_count,
         is_verified: session.is_verified,
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn the_better_key_stays() {
-        let q = |is_verified, first_message_index, forwarded_count| Quality {
+        let q = |is_verified, first_message_index, forwarded_count| KeyQuality {
             first_message_index,
             forwarded_count,
             is_verified,

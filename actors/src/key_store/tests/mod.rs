@@ -12,7 +12,7 @@ use actix::dev::ToEnvelope;
 use ruma::{OwnedDeviceId, OwnedUserId, UserId};
 use schema::ServiceId;
 use schema::owed::{self, Owed};
-use schema::sessions::Maker;
+use schema::sessions::DeviceCreator;
 use schema::{Position, Store, StoreOptions, accounts, counts, device_log, sessions};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
@@ -76,7 +76,7 @@ impl Stage {
         let write = move |tx: &mut Tx<'_>| {
             let (user, device) = (made.user.as_str(), made.needs_device()?.as_str());
             accounts::register(tx, &accounts::UserRow::new(user, 0))?;
-            sessions::ensure_device(tx, user, device, Some("a name"), &Maker::Person)?;
+            sessions::ensure_device(tx, user, device, Some("a name"), &DeviceCreator::Person)?;
             Ok::<_, Error>(())
         };
         self.actors.env.store.write(write).await.expect("a device");

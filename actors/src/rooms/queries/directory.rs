@@ -81,7 +81,7 @@ pub struct PublicRooms {
 
 /// Criteria for a page of the directory.
 #[derive(Debug, Default)]
-pub struct Which {
+pub struct DirectoryCriteria {
     /// Text that the name, topic or canonical alias contains, ignoring case.
     pub search: Option<String>,
     /// Room types; empty for all.
@@ -96,13 +96,13 @@ pub struct Which {
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3publicrooms
 pub async fn public_rooms(
     env: &Env,
-    which: Which,
+    criteria: DirectoryCriteria,
     since: Option<String>,
     limit: Option<usize>,
 ) -> Result<PublicRooms> {
     let after = since.as_deref().map(parse_since).transpose()?;
     let limit = limit.unwrap_or(100).clamp(1, 100);
-    let search = which.search.map(|s| s.to_lowercase());
+    let search = criteria.search.map(|s| s.to_lowercase());
     env.store
         .read(move |db| {
             let after = after
@@ -119,7 +119,7 @@ pub async fn public_rooms(
                 last = Some(format!("{}_{}", row.joined, row.room_id));
                 let listed = listed(db, row)?;
                 let is_found = search.as_ref().is_none_or(|term| mentions(&listed, term));
-                if is_found && is_of_type(&listed, &which.types) {
+                if is_found && is_of_type(&listed, &criteria.types) {
                     chunk.push(listed);
                 }
             }

@@ -13,7 +13,9 @@ mod threads;
 mod users;
 
 pub use access::access;
-pub use directory::{PublicRooms, Which, aliases_of, is_listed, public_rooms, room_named};
+pub use directory::{
+    DirectoryCriteria, PublicRooms, aliases_of, is_listed, public_rooms, room_named,
+};
 pub use history::{
     EventContext, HistoryCriteria, Messages, Related, context, event, messages, nearest, related,
 };

@@ -193,17 +193,17 @@ async fn a_redaction_removes_the_content() {
         txn: txn.into(),
         reason: Some("tidy".to_owned()),
     };
-    let said = server.say("bob", &room, "secret").await.expect("sent");
-    let not_hers = ask(&server.actors.rooms, redact("eve", &said, "1")).await;
+    let message = server.say("bob", &room, "secret").await.expect("sent");
+    let not_hers = ask(&server.actors.rooms, redact("eve", &message, "1")).await;
     assert!(matches!(refusal(not_hers), Refusal::Forbidden(_)));
-    let done = ask(&server.actors.rooms, redact("bob", &said, "1"))
+    let done = ask(&server.actors.rooms, redact("bob", &message, "1"))
         .await
         .expect("redacted");
-    let again = ask(&server.actors.rooms, redact("bob", &said, "1"))
+    let again = ask(&server.actors.rooms, redact("bob", &message, "1"))
         .await
         .expect("redacted");
     assert_eq!(done, again);
-    let row = server.event(&said).await;
+    let row = server.event(&message).await;
     assert_eq!(row.redacted_by.as_deref(), Some(done.as_str()));
     assert!(!row.pdu.contains("secret"));
     let rules = rules::rules_of("11").expect("rules");
@@ -364,16 +364,17 @@ async fn no_nul_reaches_the_database() {
         refusal(server.join("bob", &room).await),
         Refusal::Forbidden(_)
     ));
-    let said = json!({"body": "x", "m.relates_to": {"rel_type": "m.thread", "event_id": "$a\0b"}});
-    let said = SendEvent {
+    let message =
+        json!({"body": "x", "m.relates_to": {"rel_type": "m.thread", "event_id": "$a\0b"}});
+    let message = SendEvent {
         by: by("ann"),
         room: room.clone(),
         kind: "m.room.message".to_owned(),
         txn: "t".into(),
-        content: raw(&said),
+        content: raw(&message),
         at: None,
     };
-    ask(&server.actors.rooms, said)
+    ask(&server.actors.rooms, message)
         .await
         .expect("content may hold anything");
     let member = SetState {

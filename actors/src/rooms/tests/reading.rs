@@ -126,8 +126,8 @@ fn bodies(shown: &[Box<serde_json::value::RawValue>]) -> Vec<String> {
 async fn pages_cover_all_of_the_history_in_both_directions() {
     let server = TestServer::new().await;
     let room = server.room("ann", Preset::Private).await;
-    let said: Vec<String> = (0..25).map(|n| format!("m{n}")).collect();
-    for text in &said {
+    let texts: Vec<String> = (0..25).map(|n| format!("m{n}")).collect();
+    for text in &texts {
         server.say("ann", &room, text).await.expect("sent");
         server
             .set("ann", &room, "m.room.topic", json!({"topic": text}))
@@ -152,7 +152,7 @@ async fn pages_cover_all_of_the_history_in_both_directions() {
             if backwards {
                 all.reverse();
             }
-            assert_eq!(all, said, "limit {limit}, backwards {backwards}");
+            assert_eq!(all, texts, "limit {limit}, backwards {backwards}");
         }
     }
 }
@@ -328,9 +328,10 @@ async fn the_directory_lists_the_largest_first() {
     let env = &server.actors.env;
     let (mut seen, mut since) = (Vec::new(), None);
     loop {
-        let page = queries::public_rooms(env, queries::Which::default(), since, Some(1))
-            .await
-            .expect("a page");
+        let page =
+            queries::public_rooms(env, queries::DirectoryCriteria::default(), since, Some(1))
+                .await
+                .expect("a page");
         assert_eq!(page.total, 3);
         seen.extend(page.chunk.into_iter().filter_map(|r| r.name));
         since = page.next;
@@ -339,9 +340,9 @@ async fn the_directory_lists_the_largest_first() {
         }
     }
     assert_eq!(seen, ["coffee", "water", "tea"]);
-    let tea = queries::Which {
+    let tea = queries::DirectoryCriteria {
         search: Some("TEA".to_owned()),
-        ..queries::Which::default()
+        ..queries::DirectoryCriteria::default()
     };
     let found = queries::public_rooms(env, tea, None, None)
         .await

@@ -25,7 +25,7 @@ async fn a_service_is_owed_the_events_that_concern_its_members() {
         .expect("left");
     server.say("ann", &room, "after").await.expect("sent");
     let owed = server.owed("irc").await;
-    let said: Vec<String> = owed
+    let kinds: Vec<String> = owed
         .iter()
         .map(|e| {
             let pdu: Value = serde_json::from_str(&e.pdu).expect("JSON");
@@ -38,7 +38,7 @@ async fn a_service_is_owed_the_events_that_concern_its_members() {
                 .to_owned()
         })
         .collect();
-    assert_eq!(said, ["invite", "join", "with", "leave"]);
+    assert_eq!(kinds, ["invite", "join", "with", "leave"]);
     assert!(server.owed("slack").await.is_empty());
 
     let positions: Vec<Position> = owed.iter().map(|e| Position(e.position)).collect();
@@ -102,10 +102,10 @@ async fn interest_follows_every_membership() {
         for service in ["a", "b", "ab"] {
             let has_member = |set: &BTreeSet<&str>| set.iter().any(|n| service.contains(&n[..1]));
             let owed = server.owed(service).await;
-            let told = |kind: &str| owed.iter().any(|e| e.position > head.0 && e.kind == kind);
+            let is_owed = |kind: &str| owed.iter().any(|e| e.position > head.0 && e.kind == kind);
             let own = service.contains(&name[..1]);
             assert_eq!(
-                (told("m.room.member"), told("m.room.message")),
+                (is_owed("m.room.member"), is_owed("m.room.message")),
                 (
                     has_member(&before) || has_member(&joined) || own,
                     has_member(&joined)

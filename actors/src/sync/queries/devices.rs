@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::pieces::{all, joined_rooms};
 use crate::Result;
-use crate::sync::rules::{self, DeviceListChange, Happened};
+use crate::sync::rules::{self, DeviceListChange, UserChanges};
 
 /// How many rooms, or members of a room, are read at a time.
 const PIECE: i64 = 1000;
@@ -57,7 +57,7 @@ pub(crate) fn changes(
         after,
         own: BTreeMap::new(),
         looked_at: BTreeSet::new(),
-        happened: BTreeMap::new(),
+        changes: BTreeMap::new(),
     };
     if is_long_ago(db, after)? {
         found.look_in_rooms(db, up_to)?;
@@ -66,11 +66,11 @@ pub(crate) fn changes(
             found.read(db, &line)?;
         }
     }
-    let users: Vec<String> = found.happened.keys().cloned().collect();
+    let users: Vec<String> = found.changes.keys().cloned().collect();
     let sharing = schema::sync::sharing_among(db, me, &users)?;
     let mut lists = SyncDeviceLists::default();
-    for (user, happened) in found.happened {
-        match rules::device_list_change(happened, user == me || sharing.contains(&user)) {
+    for (user, changes) in found.changes {
+        match rules::device_list_change(changes, user == me || sharing.contains(&user)) {
             Some(DeviceListChange::Changed) => lists.changed.push(user),
             Some(DeviceListChange::Left) => lists.left.push(user),
             None => {}
@@ -87,13 +87,13 @@ struct Findings<'a> {
     own: BTreeMap<String, (bool, bool)>,
     /// (room, user) of members that were compared; a second line about them changes nothing.
     looked_at: BTreeSet<(String, String)>,
-    happened: BTreeMap<String, Happened>,
+    changes: BTreeMap<String, UserChanges>,
 }
 
 impl Findings<'_> {
     fn read(&mut self, db: &mut Conn, line: &LogEntry) -> Result<()> {
         match line.kind {
-            Kind::Keys => self.happened(&line.user_id).keys = true,
+            Kind::Keys => self.changes_of(&line.user_id).keys = true,
             Kind::Private if line.user_id == self.me => self.private(&line.subject),
             Kind::Member => {
                 let about = (line.room_id.clone(), line.user_id.clone());
@@ -111,7 +111,7 @@ impl Findings<'_> {
     fn private(&mut self, subject: &str) {
         // Lines written by an older version have no subject: then it is the user itself.
         let subject = if subject.is_empty() { self.me } else { subject };
-        self.happened(subject).own_view = true;
+        self.changes_of(subject).own_view = true;
     }
 
     /// Compare the members of the user's rooms, and of rooms that the user left, instead of reading all lines of the log. Whether a
@@ -125,7 +125,7 @@ impl Findings<'_> {
                     self.read(db, &line)?;
                 }
             }
-            None => self.happened(me).keys = true,
+            None => self.changes_of(me).keys = true,
         }
         for room in joined_rooms(db, me)? {
             let mine = memberships::get(db, &room, me)?;
@@ -135,7 +135,7 @@ impl Findings<'_> {
                 self.news_in(db, &room, up_to)?;
             }
             for user in schema::sync::gone_from(db, &room, after)? {
-                self.happened(&user).parted = true;
+                self.changes_of(&user).parted = true;
             }
         }
         let moved = all(|last: Option<&MembershipRow>| {
@@ -153,13 +153,13 @@ impl Findings<'_> {
     /// Members of a room whose keys changed, or who joined, since the token.
     fn news_in(&mut self, db: &mut Conn, room: &str, up_to: Position) -> Result<()> {
         for user in schema::sync::changed_in(db, room, (self.after, up_to))? {
-            self.happened(&user).keys = true;
+            self.changes_of(&user).keys = true;
         }
         Ok(())
     }
 
-    fn happened(&mut self, user: &str) -> &mut Happened {
-        self.happened.entry(user.to_owned()).or_default()
+    fn changes_of(&mut self, user: &str) -> &mut UserChanges {
+        self.changes.entry(user.to_owned()).or_default()
     }
 
     fn member(&mut self, db: &mut Conn, room: &str, user: &str) -> Result<()> {
@@ -179,8 +179,8 @@ impl Findings<'_> {
             rules::is_present(was.as_deref()),
             rules::is_present(is.as_deref()),
         ) {
-            (false, true) => self.happened(user).met = true,
-            (true, false) => self.happened(user).parted = true,
+            (false, true) => self.changes_of(user).met = true,
+            (true, false) => self.changes_of(user).parted = true,
             _ => {}
         }
         Ok(())
@@ -217,11 +217,11 @@ impl Findings<'_> {
                 if user == self.me {
                     continue;
                 }
-                let happened = self.happened(user);
+                let changes = self.changes_of(user);
                 if came {
-                    happened.met = true;
+                    changes.met = true;
                 } else {
-                    happened.parted = true;
+                    changes.parted = true;
                 }
             }
             last = end;

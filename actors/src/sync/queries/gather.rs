@@ -12,14 +12,14 @@ use super::devices::{self, SyncDeviceLists};
 use super::events::Events;
 use super::personal::{self, ByRoom};
 use super::pieces::{PIECE, all, joined_rooms};
-use super::room::{self, Joined, Left, Stripped, Why};
+use super::room::{self, Joined, Left, Reasons, Stripped};
 use super::unread::Counter;
 use crate::Result;
 use crate::accounts::queries::ignored::{self, Ignored};
 use crate::rooms::queries::stripped_state;
 use crate::runtime::clock::Times;
-use crate::sync::fleeting::Fleeting;
 use crate::sync::rules::token::Token;
+use crate::sync::volatile::VolatileState;
 
 /// The result of [`gather`].
 #[derive(Debug)]
@@ -76,7 +76,7 @@ struct SyncResponse {
 /// Gather an answer. If `must_answer`, also when nothing is new.
 pub(crate) fn gather(
     db: &mut Conn,
-    fleeting: &Fleeting,
+    volatile: &VolatileState,
     ask: &SyncQuery,
     must_answer: bool,
     now: Times,
@@ -99,9 +99,9 @@ pub(crate) fn gather(
         None => SyncDeviceLists::default(),
     };
     let (account_data, by_room) = personal::sorted(ask, data)?;
-    let rooms = rooms(db, fleeting, ask, by_room, &range, ignored_changed)?;
+    let rooms = rooms(db, volatile, ask, by_room, &range, ignored_changed)?;
     let arrived = rooms.join.values().flat_map(|room| &room.arrived);
-    let presence = personal::presence(db, fleeting, ask, &range, arrived)?;
+    let presence = personal::presence(db, volatile, ask, &range, arrived)?;
 
     let is_new = !(to_device.is_empty()
         && account_data.is_empty()
@@ -132,15 +132,15 @@ pub(crate) fn gather(
 
 fn rooms(
     db: &mut Conn,
-    fleeting: &Fleeting,
+    volatile: &VolatileState,
     ask: &SyncQuery,
     mut by_room: ByRoom,
     range: &AnswerRange<'_>,
     ignored_changed: bool,
 ) -> Result<RoomSections> {
     let mut rooms = RoomSections::default();
-    let mut unread = Counter::new(&ask.user, range.ignored, fleeting.unread());
-    let mut found: BTreeMap<String, Why> = BTreeMap::new();
+    let mut unread = Counter::new(&ask.user, range.ignored, volatile.unread());
+    let mut found: BTreeMap<String, Reasons> = BTreeMap::new();
     for row in own_memberships(db, ask, range.head, ignored_changed)? {
         if !ask.filter.wants_room(&row.room_id) {
             continue;
@@ -170,12 +170,12 @@ fn rooms(
             }
         }
     }
-    add_rooms_with_news(db, fleeting, ask, by_room, range.head, &mut found)?;
+    add_rooms_with_news(db, volatile, ask, by_room, range.head, &mut found)?;
     for (room_id, why) in found {
         if !ask.filter.wants_room(&room_id) {
             continue;
         }
-        if let Some(joined) = room::joined(db, fleeting, ask, &room_id, why, range, &mut unread)? {
+        if let Some(joined) = room::joined(db, volatile, ask, &room_id, why, range, &mut unread)? {
             rooms.join.insert(room_id, joined);
         }
     }
@@ -254,11 +254,11 @@ fn forgotten(db: &mut Conn, ask: &SyncQuery, head: Position) -> Result<Vec<Membe
 /// Add the rooms that the user is joined to and that may have something new, each with the reason.
 fn add_rooms_with_news(
     db: &mut Conn,
-    fleeting: &Fleeting,
+    volatile: &VolatileState,
     ask: &SyncQuery,
     by_room: ByRoom,
     head: Position,
-    found: &mut BTreeMap<String, Why>,
+    found: &mut BTreeMap<String, Reasons>,
 ) -> Result<()> {
     let span = (ask.after(), head);
     if ask.since.is_some() {
@@ -294,7 +294,7 @@ fn add_rooms_with_news(
             }
         }
     }
-    for room in fleeting.rooms_with_typing(span.0, head) {
+    for room in volatile.rooms_with_typing(span.0, head) {
         if found.contains_key(&room) || memberships::is_joined(db, &room, &ask.user)? {
             found.entry(room).or_default().typing = true;
         }

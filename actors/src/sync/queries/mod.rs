@@ -14,8 +14,8 @@ use ruma::UserId;
 use schema::{Conn, accounts};
 
 use self::devices::SyncDeviceLists;
-use crate::sync::fleeting::Presence;
 use crate::sync::rules::token::Token;
+use crate::sync::volatile::Presence;
 use crate::{Actors, Env, Error, Refusal, Result};
 
 /// The users whose devices changed between two tokens, and those that need not be tracked any more. ([spec])
@@ -65,7 +65,7 @@ pub async fn presence(actors: &Actors, by: &UserId, of: &UserId) -> Result<Prese
         })
         .await?;
     let now = env.clock.monotonic();
-    Ok(actors.fleeting.presence(of.as_str()).unwrap_or(Presence {
+    Ok(actors.volatile.presence(of.as_str()).unwrap_or(Presence {
         state: "offline".to_owned(),
         message: None,
         since: now,

@@ -14,8 +14,8 @@ use super::events::{Events, data_event};
 use super::pieces::{PIECE, all};
 use crate::accounts::rules::push_rules;
 use crate::appservice_sender::SIGNED_CURVE25519;
-use crate::sync::fleeting::Fleeting;
 use crate::sync::rules;
+use crate::sync::volatile::VolatileState;
 use crate::{Error, Result};
 
 /// The most to-device messages in one answer; the next request gets the rest at once. ([spec])
@@ -118,21 +118,21 @@ pub(crate) fn sorted(ask: &SyncQuery, rows: Vec<DataRow>) -> Result<(Events, ByR
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#presence
 pub(crate) fn presence<'a>(
     db: &mut Conn,
-    fleeting: &Fleeting,
+    volatile: &VolatileState,
     ask: &SyncQuery,
     range: &AnswerRange<'_>,
     arrived: impl Iterator<Item = &'a String>,
 ) -> Result<Events> {
-    let mut changed = fleeting.users_with_presence(ask.after(), range.head);
+    let mut changed = volatile.users_with_presence(ask.after(), range.head);
     changed.extend(arrived.cloned());
     let mut users: BTreeSet<String> = BTreeSet::new();
     let mut events = Vec::new();
     for user in &changed {
-        let is_told = *user != ask.user && !range.ignored.contains(user);
-        if !is_told || !ask.filter.wants_presence(user) {
+        let is_visible = *user != ask.user && !range.ignored.contains(user);
+        if !is_visible || !ask.filter.wants_presence(user) {
             continue;
         }
-        if let Some(presence) = fleeting.presence(user)
+        if let Some(presence) = volatile.presence(user)
             && users.insert(user.clone())
             && schema::sync::shares_a_room(db, &ask.user, user)?
         {

@@ -15,9 +15,9 @@ use super::history::{History, HistoryRequest, TimelineSection, history};
 use super::pieces::{PIECE, all};
 use super::unread::{Counter, Unread};
 use crate::Result;
-use crate::sync::fleeting::Fleeting;
 use crate::sync::rules::token::Token;
 use crate::sync::rules::{self, Receipt};
+use crate::sync::volatile::VolatileState;
 
 /// The most members after whom a client names a room without a name. ([spec])
 ///
@@ -65,7 +65,7 @@ struct Summary {
 
 /// The reasons for a joined room to be in the answer.
 #[derive(Debug, Default)]
-pub(crate) struct Why {
+pub(crate) struct Reasons {
     /// The user was not joined at `since`.
     pub(crate) is_new: bool,
     /// The user's own membership changed, perhaps to leave and back, so its access must be checked for each event.
@@ -152,10 +152,10 @@ impl Stripped {
 /// A room that the user is joined to; `None` if nothing is new.
 pub(crate) fn joined(
     db: &mut Conn,
-    fleeting: &Fleeting,
+    volatile: &VolatileState,
     ask: &SyncQuery,
     room_id: &str,
-    why: Why,
+    why: Reasons,
     range: &AnswerRange<'_>,
     unread: &mut Counter<'_>,
 ) -> Result<Option<Joined>> {
@@ -182,7 +182,7 @@ pub(crate) fn joined(
             ..History::default()
         }
     };
-    let ephemeral = ephemeral(db, fleeting, ask, room_id, &why, range)?;
+    let ephemeral = ephemeral(db, volatile, ask, room_id, &why, range)?;
     let account_data = if why.is_new && ask.since.is_some() {
         whole_account_data(db, ask, room_id, range.head)?
     } else {
@@ -267,15 +267,15 @@ pub(crate) fn left(
 
 fn ephemeral(
     db: &mut Conn,
-    fleeting: &Fleeting,
+    volatile: &VolatileState,
     ask: &SyncQuery,
     room_id: &str,
-    why: &Why,
+    why: &Reasons,
     range: &AnswerRange<'_>,
 ) -> Result<Vec<Box<RawValue>>> {
     let mut events = Vec::new();
     if (why.typing || why.is_new) && ask.filter.wants_ephemeral(room_id, "m.typing") {
-        let mut users = fleeting.typing(room_id);
+        let mut users = volatile.typing(room_id);
         users.retain(|user| !range.ignored.contains(user));
         // A client that just joined assumes that no user is typing, so skip an empty list.
         if !(why.is_new && users.is_empty()) {

@@ -420,9 +420,9 @@ mod tests {
             (count(0, 0, 2), (None, None)),
         ];
         for (count, expected) in cases {
-            let told = count.unread_of();
-            let told = (told.notification_count, told.highlight_count);
-            assert_eq!(told, expected, "{count:?}");
+            let numbers = count.unread_of();
+            let numbers = (numbers.notification_count, numbers.highlight_count);
+            assert_eq!(numbers, expected, "{count:?}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The specification's rules for `/sync`, as pure functions: the timeline and its state, device lists, ephemeral events.
 
+mod ephemeral;
 pub(super) mod filter;
-mod fleeting;
 pub(super) mod token;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use schema::Position;
 use schema::events::EventRow;
 
-pub use fleeting::*;
+pub use ephemeral::*;
 
 /// The timeline of a room in one answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,7 +87,7 @@ pub fn latest_state<'a>(events: impl Iterator<Item = &'a EventRow>) -> Vec<&'a E
 
 /// The changes of a user that can matter to the device lists of the syncing user.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Happened {
+pub struct UserChanges {
     /// The user's device list changed.
     pub keys: bool,
     /// The syncing user's own signatures on the user's keys changed; for that the two need not share a room.
@@ -112,13 +112,13 @@ pub enum DeviceListChange {
 /// Rooms that are not encrypted count too: a client may turn encryption on at any time.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#tracking-the-device-list-for-a-user
-pub fn device_list_change(happened: Happened, share_a_room: bool) -> Option<DeviceListChange> {
-    if happened.own_view {
+pub fn device_list_change(changes: UserChanges, share_a_room: bool) -> Option<DeviceListChange> {
+    if changes.own_view {
         Some(DeviceListChange::Changed)
     } else if share_a_room {
-        (happened.keys || happened.met).then_some(DeviceListChange::Changed)
+        (changes.keys || changes.met).then_some(DeviceListChange::Changed)
     } else {
-        happened.parted.then_some(DeviceListChange::Left)
+        changes.parted.then_some(DeviceListChange::Left)
     }
 }
 
@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn device_lists_follow_the_net_change() {
-        let happened = |keys, met, parted| Happened {
+        let changes = |keys, met, parted| UserChanges {
             keys,
             own_view: false,
             met,
@@ -243,42 +243,42 @@ mod tests {
         };
         let cases = [
             (
-                happened(true, false, false),
+                changes(true, false, false),
                 true,
                 Some(DeviceListChange::Changed),
             ),
-            (happened(true, false, false), false, None),
+            (changes(true, false, false), false, None),
             (
-                happened(false, true, false),
+                changes(false, true, false),
                 true,
                 Some(DeviceListChange::Changed),
             ),
             // They shared a room for a while between the two requests.
-            (happened(false, true, false), false, None),
+            (changes(false, true, false), false, None),
             (
-                happened(false, false, true),
+                changes(false, false, true),
                 false,
                 Some(DeviceListChange::Left),
             ),
             // They still share another room.
-            (happened(false, false, true), true, None),
+            (changes(false, false, true), true, None),
             (
-                happened(true, false, true),
+                changes(true, false, true),
                 false,
                 Some(DeviceListChange::Left),
             ),
             (
-                happened(false, true, true),
+                changes(false, true, true),
                 true,
                 Some(DeviceListChange::Changed),
             ),
-            (happened(false, false, false), true, None),
+            (changes(false, false, false), true, None),
         ];
-        for (happened, share, expected) in cases {
+        for (changes, share, expected) in cases {
             assert_eq!(
-                device_list_change(happened, share),
+                device_list_change(changes, share),
                 expected,
-                "{happened:?} {share}"
+                "{changes:?} {share}"
             );
         }
     }

@@ -1,6 +1,6 @@
 //! Tests of `/sync` with a real database and all actors.
 
-mod fleeting;
+mod ephemeral;
 mod rooms;
 mod waiting;
 
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ruma::{OwnedRoomId, OwnedUserId, UserId};
 use schema::accounts::{self, UserRow};
-use schema::sessions::{Maker, ensure_device};
+use schema::sessions::{DeviceCreator, ensure_device};
 use schema::{Store, StoreOptions, Tx, user_data};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -113,7 +113,13 @@ impl TestServer {
                 .write(move |tx| {
                     let device = device.as_ref().expect("a device");
                     accounts::register(tx, &UserRow::new(user.as_str(), 0))?;
-                    ensure_device(tx, user.as_str(), device.as_str(), None, &Maker::Person)
+                    ensure_device(
+                        tx,
+                        user.as_str(),
+                        device.as_str(),
+                        None,
+                        &DeviceCreator::Person,
+                    )
                 })
                 .await;
         }

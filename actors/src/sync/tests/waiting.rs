@@ -195,8 +195,8 @@ async fn successive_answers_omit_and_repeat_nothing() {
     let server = &server;
     let mut token = next(&server.sync("bob", None).await).to_owned();
     let client = async {
-        let (mut said, mut sent) = ([Vec::new(), Vec::new()], Vec::new());
-        while said[0].len() + said[1].len() + sent.len() < 3 * MANY {
+        let (mut events, mut sent) = ([Vec::new(), Vec::new()], Vec::new());
+        while events[0].len() + events[1].len() + sent.len() < 3 * MANY {
             let answer = server
                 .ask(SyncRequest {
                     timeout: Duration::from_secs(30),
@@ -205,13 +205,13 @@ async fn successive_answers_omit_and_repeat_nothing() {
                 })
                 .await
                 .expect("an answer");
-            for (room, said) in rooms.iter().zip(&mut said) {
-                said.extend(timeline(&answer, "join", room));
+            for (room, events) in rooms.iter().zip(&mut events) {
+                events.extend(timeline(&answer, "join", room));
             }
             sent.extend(received(&answer));
             next(&answer).clone_into(&mut token);
         }
-        (said, sent)
+        (events, sent)
     };
     let number = |n: usize| n.to_string();
     let talk = |room| async move {
@@ -220,9 +220,9 @@ async fn successive_answers_omit_and_repeat_nothing() {
         }
     };
     let messages = server.send_to("bob", (0..MANY).map(number));
-    let ((said, sent), (), (), ()) =
+    let ((events, sent), (), (), ()) =
         tokio::join!(client, talk(&rooms[0]), talk(&rooms[1]), messages);
     let all: Vec<String> = (0..MANY).map(number).collect();
-    assert_eq!(said, [all.clone(), all.clone()]);
+    assert_eq!(events, [all.clone(), all.clone()]);
     assert_eq!(sent, all);
 }

@@ -13,7 +13,7 @@
 //! experiment was switched on is not sent; `GET /user/{userId}/account_data/{type}` reads it.
 
 use actors::services::{AccountDataKind, NamespaceClaim};
-use actors::wire::{Pending, TransactionBody};
+use actors::wire::{TransactionBody, TransactionContent};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -35,8 +35,8 @@ const ACCOUNT_DATA: &str = "org.understudy.account_data";
 /// Account data belongs to a user's own clients, so a service receives it only for users that are exclusively its own.
 static OWED: AccountDataKind = AccountDataKind {
     kind: "account_data",
-    is_wanted: |registration| registration.says(ACCOUNT_DATA),
-    is_told: NamespaceClaim::is_exclusive,
+    is_wanted: |registration| registration.has_flag(ACCOUNT_DATA),
+    is_sent: NamespaceClaim::is_exclusive,
 };
 // ANCHOR_END: owed
 
@@ -51,8 +51,8 @@ struct Piece<'a> {
 }
 
 // ANCHOR: add
-fn add_account_data(pending: &Pending, body: &mut TransactionBody) {
-    let owed = pending.others.get(OWED.kind).into_iter().flatten();
+fn add_account_data(content: &TransactionContent, body: &mut TransactionBody) {
+    let owed = content.others.get(OWED.kind).into_iter().flatten();
     let pieces = owed.filter_map(|item| {
         let [user_id, room_id, r#type] = item.key.as_slice() else {
             return None;

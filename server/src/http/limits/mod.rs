@@ -54,7 +54,7 @@ const PAIRS: usize = 20_000;
 
 /// The limits of a server and their current use. A limit that the operator switched off is `None`.
 ///
-/// The `payer` of a request is the key under which it is counted; a request without one is not limited.
+/// The `limit_key` of a request is the key under which it is counted; a request without one is not limited.
 #[derive(Default)]
 pub struct Limits {
     reads: Option<Buckets<String>>,
@@ -87,13 +87,13 @@ impl Limits {
     ///
     /// # Errors
     /// 429 with how long to wait.
-    pub(crate) fn count(&self, payer: Option<String>, cost: Cost) -> Result<(), Refusal> {
+    pub(crate) fn count(&self, limit_key: Option<String>, cost: Cost) -> Result<(), Refusal> {
         let buckets = match cost {
             Cost::Read => &self.reads,
             Cost::Change => &self.changes,
         };
-        match (buckets, payer) {
-            (Some(buckets), Some(payer)) => buckets.take(payer).map_err(exceeded),
+        match (buckets, limit_key) {
+            (Some(buckets), Some(limit_key)) => buckets.take(limit_key).map_err(exceeded),
             _ => Ok(()),
         }
     }
@@ -104,18 +104,18 @@ impl Limits {
     /// 429 when the limit allows none.
     pub(crate) fn questions(
         &self,
-        payer: Option<String>,
+        limit_key: Option<String>,
         is_anonymous: bool,
         questions: usize,
     ) -> Result<usize, Refusal> {
         if is_anonymous && !self.anonymous_questions {
             return Ok(0);
         }
-        let (Some(limits), Some(payer)) = (&self.questions, payer) else {
+        let (Some(limits), Some(limit_key)) = (&self.questions, limit_key) else {
             return Ok(questions);
         };
         for asked in 0..questions {
-            match limits.take(payer.clone()) {
+            match limits.take(limit_key.clone()) {
                 Err(wait) if asked == 0 => return Err(exceeded(wait)),
                 Err(_) => return Ok(asked),
                 Ok(()) => {}
@@ -128,9 +128,9 @@ impl Limits {
     ///
     /// # Errors
     /// As for [`ClaimLimits::allow`].
-    pub(crate) fn claims(&self, payer: Option<String>, wanted: Wanted) -> Result<Wanted> {
-        match (&self.claims, payer) {
-            (Some(limits), Some(payer)) => limits.allow(&payer, wanted),
+    pub(crate) fn claims(&self, limit_key: Option<String>, wanted: Wanted) -> Result<Wanted> {
+        match (&self.claims, limit_key) {
+            (Some(limits), Some(limit_key)) => limits.allow(&limit_key, wanted),
             _ => Ok(wanted),
         }
     }
@@ -161,12 +161,12 @@ impl ClaimLimits {
     }
 
     // ANCHOR: allow
-    /// The part of `wanted` that the payer may claim now. A device that it has claimed from too often is left out, as if it had
+    /// The part of `wanted` that may be claimed now. A device that it has claimed from too often is left out, as if it had
     /// no keys, so that one device does not hold up a message to all others.
     ///
     /// # Errors
     /// 429 when no device at all is left, with the shortest wait.
-    fn allow(&self, payer: &str, wanted: Wanted) -> Result<Wanted> {
+    fn allow(&self, limit_key: &str, wanted: Wanted) -> Result<Wanted> {
         // Check the request first, so that an invalid one takes no tokens and no memory.
         rules::upload::check_claim(&wanted)?;
         let (mut allowed, mut shortest) = (Wanted::new(), None::<u64>);
@@ -174,7 +174,7 @@ impl ClaimLimits {
             for (device, algorithm) in devices {
                 match self
                     .0
-                    .take((payer.to_owned(), user.clone(), device.clone()))
+                    .take((limit_key.to_owned(), user.clone(), device.clone()))
                 {
                     Ok(()) => {
                         let of_user = allowed.entry(user.clone()).or_default();

@@ -12,11 +12,11 @@ use crate::http::incoming::Incoming;
 
 /// The path and query without empty values: some clients send `from=` and `filter=`.
 fn without_empty(path: &str, query: &str) -> String {
-    let says = |pair: &&str| {
+    let has_value = |pair: &&str| {
         pair.split_once('=')
             .is_some_and(|(_, value)| !value.is_empty())
     };
-    let pairs: Vec<&str> = query.split('&').filter(says).collect();
+    let pairs: Vec<&str> = query.split('&').filter(has_value).collect();
     if pairs.is_empty() {
         path.to_owned()
     } else {

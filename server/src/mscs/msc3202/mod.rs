@@ -15,7 +15,7 @@
 //!
 //! [proposal]: https://github.com/matrix-org/matrix-spec-proposals/pull/3202
 
-use actors::wire::{Name, Pending, TransactionBody, TransactionDeviceLists};
+use actors::wire::{Name, TransactionBody, TransactionContent, TransactionDeviceLists};
 use serde::Serialize;
 
 use super::sheet::Msc;
@@ -56,11 +56,11 @@ struct Sent<'a> {
     removed: Option<&'a [String]>,
 }
 
-fn add_device_lists(pending: &Pending, body: &mut TransactionBody) {
-    let lists = &pending.device_lists;
-    let removed = !lists.left.is_empty() && pending.registration.says(LEFT_AS_REMOVED);
+fn add_device_lists(content: &TransactionContent, body: &mut TransactionBody) {
+    let lists = &content.device_lists;
+    let removed = !lists.left.is_empty() && content.registration.has_flag(LEFT_AS_REMOVED);
     let removed = removed.then_some(lists.left.as_slice());
     body.put(DEVICE_LISTS, &Sent { lists, removed });
-    body.put(COUNTS, &pending.one_time_key_counts);
-    body.put(FALLBACK, &pending.unused_fallback_key_types);
+    body.put(COUNTS, &content.one_time_key_counts);
+    body.put(FALLBACK, &content.unused_fallback_key_types);
 }

@@ -68,12 +68,12 @@ type Answer = BTreeMap<OwnedUserId, BTreeMap<OwnedDeviceId, BTreeMap<String, Box
 /// Take one key from the answer for each requested device. It must be of the wanted algorithm, have the form of an uploaded key,
 /// and be signed by the device if the device's keys are known.
 fn read(wanted: &Wanted, known: &UserKeys, text: &str) -> Read<OneTimeKeys> {
-    let (mut said, mut dropped) = (OneTimeKeys::new(), Vec::new());
+    let (mut usable, mut dropped) = (OneTimeKeys::new(), Vec::new());
     let answer: Answer = match serde_json::from_str(text) {
         Ok(answer) => answer,
         Err(error) => {
             dropped.push(format!("all of it: {error}"));
-            return Read { said, dropped };
+            return Read { usable, dropped };
         }
     };
     for (user, devices) in answer {
@@ -88,7 +88,7 @@ fn read(wanted: &Wanted, known: &UserKeys, text: &str) -> Read<OneTimeKeys> {
                 .and_then(|all| all.get(&device))
                 .map(|keys| &**keys);
             for (id, key) in keys {
-                let of_user = said.entry(user.clone()).or_default();
+                let of_user = usable.entry(user.clone()).or_default();
                 let checked = match of_user.contains_key(&device) {
                     true => Err("one key was asked for".to_owned()),
                     false => check(&user, &device, algorithm, device_keys, &id, key),
@@ -100,8 +100,8 @@ fn read(wanted: &Wanted, known: &UserKeys, text: &str) -> Read<OneTimeKeys> {
             }
         }
     }
-    said.retain(|_, devices| !devices.is_empty());
-    Read { said, dropped }
+    usable.retain(|_, devices| !devices.is_empty());
+    Read { usable, dropped }
 }
 
 fn check(

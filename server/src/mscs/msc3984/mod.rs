@@ -70,12 +70,12 @@ struct KeysResponse {
 /// Take from the answer what the requested users could have uploaded themselves: device keys signed by the device, a master key,
 /// and the other cross-signing keys if the master key signs them.
 fn read(users: &BTreeSet<OwnedUserId>, text: &str) -> Read<UserKeys> {
-    let (mut said, mut dropped) = (UserKeys::default(), Vec::new());
+    let (mut usable, mut dropped) = (UserKeys::default(), Vec::new());
     let answer: KeysResponse = match serde_json::from_str(text) {
         Ok(answer) => answer,
         Err(error) => {
             dropped.push(format!("all of it: {error}"));
-            return Read { said, dropped };
+            return Read { usable, dropped };
         }
     };
     let mut keep = |user: &OwnedUserId, what: &str, checked: Result<(), String>| {
@@ -90,7 +90,7 @@ fn read(users: &BTreeSet<OwnedUserId>, text: &str) -> Read<UserKeys> {
     for (user, devices) in answer.device_keys {
         for (device, keys) in devices {
             if keep(&user, device.as_str(), check_device(&user, &device, &keys)) {
-                let of_user = said.device_keys.entry(user.clone()).or_default();
+                let of_user = usable.device_keys.entry(user.clone()).or_default();
                 of_user.insert(device, keys);
             }
         }
@@ -100,30 +100,30 @@ fn read(users: &BTreeSet<OwnedUserId>, text: &str) -> Read<UserKeys> {
         let parsed = parse_signing_key(&key, Usage::Master, &user).map_err(|e| e.to_string());
         let parsed = parsed.map(|master| masters.insert(user.clone(), master));
         if keep(&user, "master", parsed.map(drop)) {
-            said.master_keys.insert(user, key);
+            usable.master_keys.insert(user, key);
         }
     }
     let others = [
         (
             Usage::SelfSigning,
             answer.self_signing_keys,
-            &mut said.self_signing_keys,
+            &mut usable.self_signing_keys,
         ),
         (
             Usage::UserSigning,
             answer.user_signing_keys,
-            &mut said.user_signing_keys,
+            &mut usable.user_signing_keys,
         ),
     ];
-    for (usage, keys, said) in others {
+    for (usage, keys, of_usage) in others {
         for (user, key) in keys {
             let checked = check_signed(&user, usage, &key, masters.get(&user));
             if keep(&user, usage.as_str(), checked) {
-                said.insert(user, key);
+                of_usage.insert(user, key);
             }
         }
     }
-    Read { said, dropped }
+    Read { usable, dropped }
 }
 // ANCHOR_END: read
 

@@ -11,7 +11,7 @@
 //!
 //! [proposal]: https://github.com/matrix-org/matrix-spec-proposals/pull/4203
 
-use actors::wire::{Name, Pending, TransactionBody};
+use actors::wire::{Name, TransactionBody, TransactionContent};
 
 use super::sheet::Msc;
 
@@ -35,6 +35,6 @@ const TO_DEVICE: Name = Name {
     stable: "to_device",
 };
 
-fn add_to_device(pending: &Pending, body: &mut TransactionBody) {
-    body.put(TO_DEVICE, &pending.to_device);
+fn add_to_device(content: &TransactionContent, body: &mut TransactionBody) {
+    body.put(TO_DEVICE, &content.to_device);
 }

@@ -17,7 +17,7 @@ async fn owed_lists(server: &TestServer) -> BTreeMap<String, bool> {
 #[actix::test]
 async fn a_user_that_is_its_own_no_more_is_left_unless_they_share_a_room() {
     let mut server = TestServer::open();
-    server.says(NAMESPACES[0]).await;
+    server.set_namespaces(NAMESPACES[0]).await;
     server.read_folder(async |_| true).await;
     server.pages().await;
     server
@@ -33,7 +33,7 @@ async fn a_user_that_is_its_own_no_more_is_left_unless_they_share_a_room() {
     let (a, b) = ("@irc_a:test".to_owned(), "@irc_b:test".to_owned());
     let both = [(a.clone(), false), (b.clone(), false)];
     assert_eq!(owed_lists(&server).await, both.into());
-    server.says(NAMESPACES[3]).await;
+    server.set_namespaces(NAMESPACES[3]).await;
     server.read_folder(async |_| true).await;
     server.pages().await;
     assert_eq!(owed_lists(&server).await, [(a, true), (b, false)].into());
@@ -45,7 +45,7 @@ async fn a_user_that_is_its_own_no_more_is_left_unless_they_share_a_room() {
 async fn a_user_that_is_its_own_again_before_left_was_acknowledged_is_changed() {
     for is_frozen in [false, true] {
         let mut server = TestServer::open();
-        server.says(NAMESPACES[0]).await;
+        server.set_namespaces(NAMESPACES[0]).await;
         server.read_folder(async |_| true).await;
         server.pages().await;
         server
@@ -55,7 +55,7 @@ async fn a_user_that_is_its_own_again_before_left_was_acknowledged_is_changed() 
             })
             .await;
         for (namespaces, left) in [(NAMESPACES[3], true), (NAMESPACES[0], false)] {
-            server.says(namespaces).await;
+            server.set_namespaces(namespaces).await;
             server.read_folder(async |_| true).await;
             server.pages().await;
             assert_eq!(
@@ -77,7 +77,7 @@ async fn a_user_that_is_its_own_again_before_left_was_acknowledged_is_changed() 
 #[actix::test]
 async fn a_message_that_was_acknowledged_is_not_owed_again_before_the_inbox_is_emptied() {
     let mut server = TestServer::open();
-    server.says(NAMESPACES[0]).await;
+    server.set_namespaces(NAMESPACES[0]).await;
     server.read_folder(async |_| true).await;
     server.pages().await;
     server
@@ -89,7 +89,7 @@ async fn a_message_that_was_acknowledged_is_not_owed_again_before_the_inbox_is_e
             Ok(owed::forget_service(tx, &irc())?)
         })
         .await;
-    server.says(NAMESPACES[1]).await;
+    server.set_namespaces(NAMESPACES[1]).await;
     server.read_folder(async |_| true).await;
     server.pages().await;
     let owed = server

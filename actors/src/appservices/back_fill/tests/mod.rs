@@ -8,7 +8,7 @@ use std::sync::Arc;
 use schema::accounts::UserRow;
 use schema::inbox::InboxRow;
 use schema::owed::Owed;
-use schema::sessions::{self, Maker};
+use schema::sessions::{self, DeviceCreator};
 use schema::{Store, StoreOptions, memberships, service_rooms};
 
 use super::super::change::{self, Change};
@@ -30,7 +30,7 @@ const USERS: [&str; 5] = [
     "@bob:test",
 ];
 const ROOMS: [&str; 4] = ["!a:test", "!b:test", "!c:test", "!d:test"];
-const WORDS: [&str; 4] = ["join", "join", "leave", "invite"];
+const MEMBERSHIPS: [&str; 4] = ["join", "join", "leave", "invite"];
 
 /// The namespaces that the file of the appservice has at different times.
 const NAMESPACES: [&str; 4] = [
@@ -124,7 +124,7 @@ impl TestServer {
         }
         let change = Change {
             plan: Arc::new(plan),
-            news: Some((interests, counted)),
+            compiled: Some((interests, counted)),
             settings,
             now: 0,
         };
@@ -132,7 +132,7 @@ impl TestServer {
         self.store.write_alone(apply).await.expect("in force");
     }
 
-    async fn says(&mut self, namespaces: &str) {
+    async fn set_namespaces(&mut self, namespaces: &str) {
         self.file = Some(format!(
             "id: irc\nurl: http://localhost:1\nas_token: a\nhs_token: h\nsender_localpart: ircbot\n\
              namespaces: {namespaces}\norg.matrix.msc3202: true\n"
@@ -189,7 +189,7 @@ fn arrives(tx: &mut Tx<'_>, user: &str) -> Result<()> {
 
 fn person(tx: &mut Tx<'_>, user: &str) -> Result<()> {
     accounts::register(tx, &UserRow::new(user, 0))?;
-    sessions::ensure_device(tx, user, "D", None, &Maker::Person)?;
+    sessions::ensure_device(tx, user, "D", None, &DeviceCreator::Person)?;
     Ok(())
 }
 
@@ -214,7 +214,7 @@ async fn a_crash_between_two_pages_loses_and_repeats_nothing() {
             Ok(())
         })
         .await;
-    server.says(NAMESPACES[0]).await;
+    server.set_namespaces(NAMESPACES[0]).await;
     server.read_folder(async |_| true).await;
     let owed = async |server: &TestServer| {
         let all = server
@@ -265,7 +265,7 @@ async fn members_are_not_counted_for_a_registration_that_never_comes_into_force(
             move_to(tx, ROOMS[1], "@irc_a:test", "join")
         })
         .await;
-    server.says(NAMESPACES[0]).await;
+    server.set_namespaces(NAMESPACES[0]).await;
     server.read_folder(async |_| true).await;
     let members = async |server: &TestServer| {
         let members = server
@@ -275,14 +275,14 @@ async fn members_are_not_counted_for_a_registration_that_never_comes_into_force(
     };
     let before = server.file.clone();
     // The new registration has other users. Its write fails, and the file then has its old text again.
-    server.says(NAMESPACES[2]).await;
+    server.set_namespaces(NAMESPACES[2]).await;
     server.read_folder(async |_| false).await;
     server.file = before;
     server.read_folder(async |_| true).await;
     assert_eq!(members(&server).await, [ROOMS[1]], "the write failed");
-    server.says(NAMESPACES[2]).await;
+    server.set_namespaces(NAMESPACES[2]).await;
     server.read_folder(async |_| false).await;
-    server.says(NAMESPACES[0]).await;
+    server.set_namespaces(NAMESPACES[0]).await;
     server.crash().await;
     assert_eq!(members(&server).await, [ROOMS[1]], "the process died");
 }
@@ -303,9 +303,14 @@ async fn after_any_schedule_of_registrations_the_service_is_where_it_would_be_ha
             .write(|tx| USERS.iter().try_for_each(|user| person(tx, user)))
             .await;
         for _ in 0..80 {
-            let (room, user, word) = (ROOMS[random(4)], USERS[random(5)], WORDS[random(4)]);
+            let (room, user, membership) =
+                (ROOMS[random(4)], USERS[random(5)], MEMBERSHIPS[random(4)]);
             match random(14) {
-                0..=4 => server.write(move |tx| move_to(tx, room, user, word)).await,
+                0..=4 => {
+                    server
+                        .write(move |tx| move_to(tx, room, user, membership))
+                        .await
+                }
                 5 | 6 => server.write(move |tx| arrives(tx, user)).await,
                 7 => server.write(drain).await,
                 8 => drop(server.write(|tx| page(tx, &irc())).await),
@@ -319,7 +324,7 @@ async fn after_any_schedule_of_registrations_the_service_is_where_it_would_be_ha
                 // The members are counted for another registration, which then does not come into force.
                 13 => {
                     let before = server.file.clone();
-                    server.says(NAMESPACES[random(4)]).await;
+                    server.set_namespaces(NAMESPACES[random(4)]).await;
                     server.read_folder(async |_| false).await;
                     server.file = before;
                     if random(2) == 0 {
@@ -331,9 +336,11 @@ async fn after_any_schedule_of_registrations_the_service_is_where_it_would_be_ha
                     server.read_folder(async |_| true).await;
                 }
                 _ => {
-                    server.says(NAMESPACES[random(4)]).await;
+                    server.set_namespaces(NAMESPACES[random(4)]).await;
                     let happens = async move |server: &TestServer| {
-                        server.write(move |tx| move_to(tx, room, user, word)).await;
+                        server
+                            .write(move |tx| move_to(tx, room, user, membership))
+                            .await;
                         true
                     };
                     server.read_folder(happens).await;
@@ -345,7 +352,7 @@ async fn after_any_schedule_of_registrations_the_service_is_where_it_would_be_ha
             server.crash().await;
         }
         if server.file.is_none() {
-            server.says(NAMESPACES[0]).await;
+            server.set_namespaces(NAMESPACES[0]).await;
             server.read_folder(async |_| true).await;
         }
         server.write(drain).await;
@@ -353,7 +360,7 @@ async fn after_any_schedule_of_registrations_the_service_is_where_it_would_be_ha
         check(&server, seed).await;
         // At the end its users leave the namespaces one by one, and users who shared a room only with them must become `left`.
         for namespaces in [NAMESPACES[random(3)], NAMESPACES[random(3)], NAMESPACES[3]] {
-            server.says(namespaces).await;
+            server.set_namespaces(namespaces).await;
             server.read_folder(async |_| true).await;
             server.write(drain).await;
             server.pages().await;
@@ -371,8 +378,8 @@ async fn check(server: &TestServer, seed: u64) {
             let mut counted = BTreeMap::new();
             let mut shared = BTreeSet::new();
             for room in ROOMS {
-                let mut of = |word: &str| -> Result<Vec<String>> {
-                    let rows = memberships::in_room(tx, room, word, "", 99)?;
+                let mut of = |membership: &str| -> Result<Vec<String>> {
+                    let rows = memberships::in_room(tx, room, membership, "", 99)?;
                     Ok(rows.into_iter().map(|m| m.user_id).collect())
                 };
                 let (joined, invited) = (of("join")?, of("invite")?);

@@ -167,7 +167,7 @@ fn flag(keys: &mut Map<String, Value>, name: &str) -> Result<(), String> {
         return Ok(());
     };
     match yes_or_no(value) {
-        Some(says) => keys.insert(name.to_owned(), says.into()),
+        Some(value) => keys.insert(name.to_owned(), value.into()),
         None if value.is_null() => keys.remove(name),
         None => return Err(format!("{name} must be true or false, not {value}")),
     };
@@ -176,7 +176,7 @@ fn flag(keys: &mut Map<String, Value>, name: &str) -> Result<(), String> {
 
 fn yes_or_no(value: &Value) -> Option<bool> {
     match value {
-        Value::Bool(says) => Some(*says),
+        Value::Bool(value) => Some(*value),
         Value::String(text) => match text.trim().to_ascii_lowercase().as_str() {
             "true" | "yes" | "on" => Some(true),
             "false" | "no" | "off" => Some(false),

@@ -82,9 +82,9 @@ async fn receipts_are_sent_except_private_ones() {
     ask(&server.actors.rooms, mark(ReadMarkerKind::Read))
         .await
         .expect("marked");
-    let heard = waiting.await.expect("an answer");
+    let answer = waiting.await.expect("an answer");
     assert_eq!(
-        receipt(&heard, "m.read"),
+        receipt(&answer, "m.read"),
         json!({"@bob:test": {"ts": 1000}})
     );
 }

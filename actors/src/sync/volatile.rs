@@ -104,13 +104,13 @@ struct Inner {
 
 /// The users that are typing, and the presence of users.
 #[derive(Debug, Default)]
-pub struct Fleeting {
+pub struct VolatileState {
     inner: Mutex<Inner>,
     unread: UnreadCache,
     online: Online,
 }
 
-impl Fleeting {
+impl VolatileState {
     fn inner(&self) -> MutexGuard<'_, Inner> {
         // A panic leaves nothing half done, since each change is one assignment.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -158,21 +158,21 @@ impl Fleeting {
     }
 
     /// A function that undoes the next change of a room's typing users.
-    pub(super) fn undo_typing(&self, room: &str) -> impl FnOnce(&Fleeting) + Send + 'static {
+    pub(super) fn undo_typing(&self, room: &str) -> impl FnOnce(&VolatileState) + Send + 'static {
         let (room, before) = (
             room.to_owned(),
             self.inner().typing.by_name.get(room).cloned(),
         );
-        move |fleeting| fleeting.inner().typing.restore(&room, before)
+        move |volatile| volatile.inner().typing.restore(&room, before)
     }
 
     /// A function that undoes the next change of a user's presence.
-    pub(super) fn undo_presence(&self, user: &str) -> impl FnOnce(&Fleeting) + Send + 'static {
+    pub(super) fn undo_presence(&self, user: &str) -> impl FnOnce(&VolatileState) + Send + 'static {
         let (user, before) = (
             user.to_owned(),
             self.inner().presence.by_name.get(user).cloned(),
         );
-        move |fleeting| fleeting.inner().presence.restore(&user, before)
+        move |volatile| volatile.inner().presence.restore(&user, before)
     }
 
     /// Whether the user's typing in a room has expired.
@@ -208,7 +208,7 @@ impl Fleeting {
         take: impl FnOnce() -> Position,
     ) -> bool {
         let mut inner = self.inner();
-        let is_news = match inner.presence.get_mut(user) {
+        let is_changed = match inner.presence.get_mut(user) {
             Some(known)
                 if (&known.state, &known.message) == (&presence.state, &presence.message) =>
             {
@@ -218,13 +218,13 @@ impl Fleeting {
             Some(_) => true,
             None => true,
         };
-        if is_news {
+        if is_changed {
             let at = take();
             inner
                 .presence
                 .put(user, at, presence, |p| p.state != "offline");
         }
-        is_news
+        is_changed
     }
 
     /// A user's presence; `None` if it was never set.
@@ -248,73 +248,73 @@ mod tests {
 
     #[test]
     fn only_the_beginning_and_the_end_of_typing_take_a_position() {
-        let fleeting = Fleeting::default();
+        let volatile = VolatileState::default();
         let untaken = || -> Position { panic!("no position is taken") };
-        assert_eq!(fleeting.set_typing("!r", "@a", None, untaken), None);
+        assert_eq!(volatile.set_typing("!r", "@a", None, untaken), None);
         assert_eq!(
-            fleeting.set_typing("!r", "@a", Some(10), at(1)),
+            volatile.set_typing("!r", "@a", Some(10), at(1)),
             Some(Position(1))
         );
-        assert_eq!(fleeting.set_typing("!r", "@a", Some(20), untaken), None);
+        assert_eq!(volatile.set_typing("!r", "@a", Some(20), untaken), None);
         assert_eq!(
-            fleeting.set_typing("!r", "@b", Some(20), at(2)),
+            volatile.set_typing("!r", "@b", Some(20), at(2)),
             Some(Position(2))
         );
-        assert_eq!(fleeting.typing("!r"), ["@a", "@b"]);
+        assert_eq!(volatile.typing("!r"), ["@a", "@b"]);
         assert!(
-            !fleeting.has_typing_ended("!r", "@a", 19),
+            !volatile.has_typing_ended("!r", "@a", 19),
             "it was said again"
         );
-        assert!(fleeting.has_typing_ended("!r", "@a", 20));
+        assert!(volatile.has_typing_ended("!r", "@a", 20));
         assert_eq!(
-            fleeting.rooms_with_typing(Position(0), Position(1)),
+            volatile.rooms_with_typing(Position(0), Position(1)),
             [""; 0]
         );
-        assert_eq!(fleeting.rooms_with_typing(Position(1), Position(2)), ["!r"]);
+        assert_eq!(volatile.rooms_with_typing(Position(1), Position(2)), ["!r"]);
         assert_eq!(
-            fleeting.set_typing("!r", "@a", None, at(3)),
+            volatile.set_typing("!r", "@a", None, at(3)),
             Some(Position(3))
         );
         assert_eq!(
-            fleeting.set_typing("!r", "@b", None, at(4)),
+            volatile.set_typing("!r", "@b", None, at(4)),
             Some(Position(4))
         );
-        assert_eq!(fleeting.rooms_with_typing(Position(3), Position(9)), ["!r"]);
-        assert!(fleeting.typing("!r").is_empty());
+        assert_eq!(volatile.rooms_with_typing(Position(3), Position(9)), ["!r"]);
+        assert!(volatile.typing("!r").is_empty());
     }
 
     #[test]
     fn rooms_without_typing_users_are_dropped_above_the_limit() {
-        let fleeting = Fleeting::default();
+        let volatile = VolatileState::default();
         for i in 0..=LIMIT {
             let room = format!("!{i}");
             let p = i as i64 * 2;
-            fleeting.set_typing(&room, "@a", Some(10), at(p));
+            volatile.set_typing(&room, "@a", Some(10), at(p));
             if i != 7 {
-                fleeting.set_typing(&room, "@a", None, at(p + 1));
+                volatile.set_typing(&room, "@a", None, at(p + 1));
             }
         }
-        let kept = fleeting.rooms_with_typing(Position(-1), Position(i64::MAX));
+        let kept = volatile.rooms_with_typing(Position(-1), Position(i64::MAX));
         assert_eq!(kept, ["!7", &format!("!{LIMIT}")]);
     }
 
     #[test]
     fn the_same_presence_again_is_no_change() {
-        let fleeting = Fleeting::default();
+        let volatile = VolatileState::default();
         let online = |since| Presence {
             state: "online".to_owned(),
             message: None,
             since,
         };
-        assert!(fleeting.set_presence("@a", online(1), at(5)));
-        assert!(!fleeting.set_presence("@a", online(2), at(6)));
-        assert_eq!(fleeting.presence("@a"), Some(online(2)));
+        assert!(volatile.set_presence("@a", online(1), at(5)));
+        assert!(!volatile.set_presence("@a", online(2), at(6)));
+        assert_eq!(volatile.presence("@a"), Some(online(2)));
         assert_eq!(
-            fleeting.users_with_presence(Position(4), Position(9)),
+            volatile.users_with_presence(Position(4), Position(9)),
             ["@a"]
         );
         assert!(
-            fleeting
+            volatile
                 .users_with_presence(Position(5), Position(9))
                 .is_empty()
         );

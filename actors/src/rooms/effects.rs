@@ -12,7 +12,7 @@ use crate::{Env, tell};
 
 /// The effects of one write.
 #[derive(Debug, Default)]
-pub(crate) struct News {
+pub(crate) struct Effects {
     /// Services that are owed something new.
     pub(crate) services: BTreeSet<ServiceId>,
     /// Rooms whose waiting clients are woken.
@@ -26,15 +26,15 @@ pub(crate) struct News {
 }
 
 /// Notify of what a committed write did.
-pub(super) fn announce(env: &Env, device_lists: &Recipient<MembershipChanged>, news: News) {
-    for fact in news.memberships {
+pub(super) fn notify(env: &Env, device_lists: &Recipient<MembershipChanged>, effects: Effects) {
+    for fact in effects.memberships {
         tell(env, "rooms", device_lists, "device_lists", fact);
     }
     // A sender woken before `device_lists` has processed the change holds the event back; `device_lists` wakes it again.
-    env.wake.services(&news.services, Some(env.store.head()));
-    env.wake.rooms(news.rooms.into_iter().collect());
-    env.wake.users(news.users.into_iter().collect());
-    for receipt in news.receipts {
+    env.wake.services(&effects.services, Some(env.store.head()));
+    env.wake.rooms(effects.rooms.into_iter().collect());
+    env.wake.users(effects.users.into_iter().collect());
+    for receipt in effects.receipts {
         env.wake.receipt(receipt);
     }
 }

@@ -120,12 +120,12 @@ pub fn receipts<'a>(
             thread_id: &receipt.thread,
             ts: receipt.ts,
         };
-        let is_said = |content: &ReceiptContent<'_>| {
+        let has_receipt = |content: &ReceiptContent<'_>| {
             let of_event = content.get(receipt.event.as_str());
             let of_kind = of_event.and_then(|e| e.get(receipt.kind.as_str()));
             of_kind.is_some_and(|k| k.contains_key(receipt.user.as_str()))
         };
-        let free = contents.iter().position(|content| !is_said(content));
+        let free = contents.iter().position(|content| !has_receipt(content));
         let free = free.unwrap_or_else(|| {
             contents.push(ReceiptContent::new());
             contents.len() - 1
