@@ -31,11 +31,11 @@ pub enum Topic {
 }
 
 /// The number of uses, by topic and name.
-type Counts = BTreeMap<Topic, BTreeMap<Box<str>, u64>>;
+type NameCounts = BTreeMap<Topic, BTreeMap<Box<str>, u64>>;
 
 /// The dialects of all appservices; clones share the counts.
 #[derive(Debug, Clone, Default)]
-pub struct Dialects(Arc<Mutex<BTreeMap<ServiceId, Counts>>>);
+pub struct Dialects(Arc<Mutex<BTreeMap<ServiceId, NameCounts>>>);
 
 /// The names that one appservice uses and receives.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -45,7 +45,7 @@ pub struct Dialect {
     /// The keys of its registration that opt in to a feature.
     pub registration: Vec<String>,
     /// The names that it used in its requests, with the number of uses.
-    pub used: Counts,
+    pub used: NameCounts,
     /// The keys of its transactions, with the number of transactions that had each. Retries of a transaction do not count.
     pub sent: BTreeMap<Box<str>, u64>,
 }
@@ -60,7 +60,7 @@ impl Dialects {
     ) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !all.contains_key(service) {
-            all.insert(service.clone(), Counts::new());
+            all.insert(service.clone(), NameCounts::new());
         }
         let Some(counts) = all.get_mut(service) else {
             return;

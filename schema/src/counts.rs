@@ -34,7 +34,7 @@ pub fn owe_counts<'a>(
 
 /// The current key counts of a device.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct DeviceCounts {
     /// The number of unclaimed one-time keys for each algorithm. Algorithms without keys are absent.
     pub one_time: Vec<(String, i64)>,
     /// The algorithms whose fallback key is unused.
@@ -43,7 +43,7 @@ pub struct Counts {
 
 /// The key counts of a device. `None` if it has uploaded no keys, or if its device keys name no algorithm, so that nothing can
 /// be encrypted to it: the counts of such a device are not sent.
-pub fn counts_of(db: &mut Conn, user_id: &str, device_id: &str) -> Result<Option<Counts>> {
+pub fn counts_of(db: &mut Conn, user_id: &str, device_id: &str) -> Result<Option<DeviceCounts>> {
     use {fallback_keys as f, one_time_keys as o};
     let one_time: Vec<(String, i64)> = on!(db, |c| o::table
         .filter(o::user_id.eq(user_id))
@@ -73,7 +73,7 @@ pub fn counts_of(db: &mut Conn, user_id: &str, device_id: &str) -> Result<Option
         .filter(|(_, used)| !used)
         .map(|(algorithm, _)| algorithm)
         .collect();
-    Ok(Some(Counts {
+    Ok(Some(DeviceCounts {
         one_time,
         unused_fallback,
     }))
@@ -113,9 +113,9 @@ pub fn is_drained(db: &mut Conn, devices: &[(String, String)], algorithm: &str) 
 pub fn of_everybody(
     db: &mut Conn,
     is_picked: impl Fn(&Addressed) -> bool,
-) -> Result<Vec<(DeviceRow, Counts)>> {
+) -> Result<Vec<(DeviceRow, DeviceCounts)>> {
     use {device_keys as d, fallback_keys as f, one_time_keys as o};
-    let mut counts: BTreeMap<(String, String), Counts> = BTreeMap::new();
+    let mut counts: BTreeMap<(String, String), DeviceCounts> = BTreeMap::new();
     let identities: Vec<(String, String)> =
         on!(db, |c| d::table.select((d::user_id, d::device_id)).load(c))?;
     for device in identities {

@@ -9,7 +9,7 @@ use ruma::OwnedServerName;
 
 use crate::cli::Doctor;
 use crate::config::Config;
-use crate::doctor::{ExaminationContext, RegistrationFile, Report, examine, frameworks};
+use crate::doctor::{DoctorReport, ExaminationContext, RegistrationFile, examine, frameworks};
 use crate::mscs;
 use crate::options::text;
 
@@ -39,7 +39,7 @@ pub(crate) async fn diagnose(doctor: Doctor) -> Result<(), String> {
         .collect();
     let names: Vec<String> = files.iter().map(|file| file.name.clone()).collect();
     let timeout = (!doctor.offline).then(|| Duration::from_secs(doctor.timeout));
-    let report = Report::new(examine(files, context, timeout).await);
+    let report = DoctorReport::new(examine(files, context, timeout).await);
     let printed = if doctor.json {
         serde_json::to_string_pretty(&report).map_err(text)? + "\n"
     } else {

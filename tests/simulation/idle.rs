@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use actors::appservices::Status;
+use actors::appservices::SenderStatuses;
 use schema::faults::{Fault, Point};
 use serde_json::{Value, json};
 
@@ -23,11 +23,11 @@ impl World {
     async fn looked(&self, service: usize) -> Option<u64> {
         let id = &self.services[service].registration.id;
         let appservices = self.server.app().actors.appservices.clone();
-        let views = tokio::select! {
-            views = actors::ask(&appservices, Status) => views.ok()?,
+        let statuses = tokio::select! {
+            statuses = actors::ask(&appservices, SenderStatuses) => statuses.ok()?,
             () = self.server.trouble.death() => return None,
         };
-        let view = views.into_iter().find(|view| view.service == *id)?;
+        let view = statuses.into_iter().find(|view| view.service == *id)?;
         Some(view.gathered)
     }
 

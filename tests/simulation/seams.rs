@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use actors::appservices::{RetryNow, Status};
+use actors::appservices::{RetryNow, SenderStatuses};
 use actors::runtime::faults::{DeliveryFault, DeliveryPoint};
 use serde_json::{Value, json};
 use tests::person::segment;
@@ -51,7 +51,7 @@ impl World {
             };
             // An error means that the service is absent and has no sender.
             let _ = actors::ask(&appservices, retry).await;
-            let _ = actors::ask(&appservices, Status).await;
+            let _ = actors::ask(&appservices, SenderStatuses).await;
         });
         let all = futures_util::future::join(
             futures_util::future::join_all(requests),

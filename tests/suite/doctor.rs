@@ -7,7 +7,7 @@ use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use serde_json::{Value, json};
 use tests::Stage;
 use understudy::doctor::{
-    ExaminationContext, Finding, RegistrationFile, Report, examine, frameworks,
+    DoctorReport, ExaminationContext, Finding, RegistrationFile, examine, frameworks,
 };
 
 const HS_TOKEN: &str = "irc-hs-token-0123456789";
@@ -232,7 +232,10 @@ async fn what_the_doctor_prints() {
     let registrations = vec![file("irc.yaml", &good), file("hook.yaml", BAD)];
     let names = ["irc.yaml".to_owned(), "hook.yaml".to_owned()];
     let found = examine(registrations, context, Some(Duration::from_secs(20))).await;
-    printed("what_the_doctor_prints", &Report::new(found).text(&names));
+    printed(
+        "what_the_doctor_prints",
+        &DoctorReport::new(found).text(&names),
+    );
 }
 
 #[actix_web::test]
@@ -318,8 +321,9 @@ async fn the_example_registration_is_clean() {
         known_keys: understudy::mscs::registration_keys(),
         ..ExaminationContext::default()
     };
-    let report =
-        Report::new(examine(vec![RegistrationFile::read(path.as_ref())], context, None).await);
+    let report = DoctorReport::new(
+        examine(vec![RegistrationFile::read(path.as_ref())], context, None).await,
+    );
     assert_eq!(
         (report.errors, report.warnings),
         (0, 0),

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use actors::appservices::{Reload, RetryNow, Status};
+use actors::appservices::{Reload, RetryNow, SenderStatuses};
 use actors::ask;
 use actors::runtime::faults::{DeliveryFault, DeliveryFaults, DeliveryPoint};
 use futures_util::future::join_all;
@@ -85,9 +85,9 @@ async fn a_lost_hint_of_the_device_list_log_is_repeated_by_the_next_commit() {
 
 /// How often irc's sender has looked for something to send.
 async fn looks(stage: &Stage) -> u64 {
-    let views = ask(&stage.app().actors.appservices, Status).await;
-    let views = views.expect("the state of every sender");
-    let irc = views.iter().find(|view| view.service == "irc");
+    let statuses = ask(&stage.app().actors.appservices, SenderStatuses).await;
+    let statuses = statuses.expect("the state of every sender");
+    let irc = statuses.iter().find(|view| view.service == "irc");
     irc.expect("it is registered").gathered
 }
 
@@ -176,7 +176,7 @@ async fn a_change_of_a_registration_reaches_a_sender_whose_mailbox_is_full() {
                 let _ = ask(appservices, RetryNow { service }).await;
             });
             join_all(many).await;
-            let _ = ask(appservices, Status).await;
+            let _ = ask(appservices, SenderStatuses).await;
         }
     };
     futures_util::join!(load, crowd);

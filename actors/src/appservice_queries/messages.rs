@@ -206,18 +206,18 @@ pub struct Answered {
 
 /// What is looked up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ThirdPartyKind {
     /// Users.
     User,
     /// Rooms.
     Location,
 }
 
-impl Kind {
+impl ThirdPartyKind {
     pub(super) fn endpoint(self) -> &'static str {
         match self {
-            Kind::User => "/_matrix/app/v1/thirdparty/user/",
-            Kind::Location => "/_matrix/app/v1/thirdparty/location/",
+            ThirdPartyKind::User => "/_matrix/app/v1/thirdparty/user/",
+            ThirdPartyKind::Location => "/_matrix/app/v1/thirdparty/location/",
         }
     }
 

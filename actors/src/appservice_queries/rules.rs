@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::messages::{Answer, Kind, Sharing};
+use super::messages::{Answer, Sharing, ThirdPartyKind};
 
 /// The time-out of a question, and of all questions of one request together. A client waits meanwhile: long enough for an
 /// appservice to create an account, a device and keys, shorter than the time-outs of clients. ([spec])
@@ -189,7 +189,7 @@ pub fn add_description(network: &mut Map<String, Value>, mut more: Map<String, V
 /// The entries in an appservice's list of users or locations, with their original bytes; `None` if any is invalid. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#get_matrixappv1thirdpartyuserprotocol
-pub fn entries(kind: Kind, json: &str) -> Option<Vec<Box<RawValue>>> {
+pub fn entries(kind: ThirdPartyKind, json: &str) -> Option<Vec<Box<RawValue>>> {
     #[derive(Deserialize)]
     #[expect(dead_code, reason = "only its shape is checked")]
     struct User {
@@ -205,8 +205,8 @@ pub fn entries(kind: Kind, json: &str) -> Option<Vec<Box<RawValue>>> {
         fields: Map<String, Value>,
     }
     match kind {
-        Kind::User => serde_json::from_str::<Vec<User>>(json).map(drop),
-        Kind::Location => serde_json::from_str::<Vec<Location>>(json).map(drop),
+        ThirdPartyKind::User => serde_json::from_str::<Vec<User>>(json).map(drop),
+        ThirdPartyKind::Location => serde_json::from_str::<Vec<Location>>(json).map(drop),
     }
     .ok()?;
     serde_json::from_str(json).ok()
@@ -311,24 +311,24 @@ mod tests {
         let user =
             r#"[{"userid":"@irc_bob:test","protocol":"irc","fields":{"nick":"bob"},"more":1.50}]"#;
         let location = r##"[{"alias":"#irc_rust:test","protocol":"irc","fields":{}}]"##;
-        let raw = entries(Kind::User, user).expect("users");
+        let raw = entries(ThirdPartyKind::User, user).expect("users");
         assert_eq!(raw[0].get(), &user[1..user.len() - 1], "as it came");
         let cases = [
-            (Kind::Location, location, true),
-            (Kind::User, "[]", true),
-            (Kind::User, location, false),
-            (Kind::Location, user, false),
+            (ThirdPartyKind::Location, location, true),
+            (ThirdPartyKind::User, "[]", true),
+            (ThirdPartyKind::User, location, false),
+            (ThirdPartyKind::Location, user, false),
             (
-                Kind::User,
+                ThirdPartyKind::User,
                 r#"[{"userid":"bob","protocol":"irc","fields":{}}]"#,
                 false,
             ),
             (
-                Kind::User,
+                ThirdPartyKind::User,
                 r#"[{"userid":"@bob:test","protocol":"irc"}]"#,
                 false,
             ),
-            (Kind::User, "{}", false),
+            (ThirdPartyKind::User, "{}", false),
         ];
         for (kind, json, fits) in cases {
             assert_eq!(entries(kind, json).is_some(), fits, "{kind:?} {json}");

@@ -10,7 +10,7 @@ use schema::ServiceId;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::messages::{Answer, Kind, Question};
+use super::messages::{Answer, Question, ThirdPartyKind};
 use super::{AppserviceQueries, answers_in_time, put, rules};
 use crate::services::CarriesInterests;
 use crate::{Address, Env, Refusal, Result};
@@ -78,7 +78,7 @@ async fn described(
 pub async fn look_up(
     env: &Env,
     queries: &Address<AppserviceQueries>,
-    kind: Kind,
+    kind: ThirdPartyKind,
     protocol: &str,
     fields: &BTreeMap<String, String>,
 ) -> Result<Vec<Box<RawValue>>> {
@@ -103,8 +103,8 @@ pub async fn behind_user(
 ) -> Result<Vec<Box<RawValue>>> {
     let services = rules::behind_user(&env.store.interests(), user);
     let query = [("userid", user.as_str())];
-    let question = Question::look_up(Kind::User.reverse(), "", query);
-    let found = entries(env, queries, Kind::User, services, question).await?;
+    let question = Question::look_up(ThirdPartyKind::User.reverse(), "", query);
+    let found = entries(env, queries, ThirdPartyKind::User, services, question).await?;
     some(found, "this user has no third-party identity")
 }
 
@@ -121,8 +121,8 @@ pub async fn behind_alias(
 ) -> Result<Vec<Box<RawValue>>> {
     let services = rules::behind_alias(&env.store.interests(), alias);
     let query = [("alias", alias.as_str())];
-    let question = Question::look_up(Kind::Location.reverse(), "", query);
-    let found = entries(env, queries, Kind::Location, services, question).await?;
+    let question = Question::look_up(ThirdPartyKind::Location.reverse(), "", query);
+    let found = entries(env, queries, ThirdPartyKind::Location, services, question).await?;
     some(found, "this alias has no third-party location")
 }
 
@@ -141,7 +141,7 @@ fn some(found: Vec<Box<RawValue>>, why: &'static str) -> Result<Vec<Box<RawValue
 async fn entries(
     env: &Env,
     queries: &Address<AppserviceQueries>,
-    kind: Kind,
+    kind: ThirdPartyKind,
     services: Vec<ServiceId>,
     question: Question,
 ) -> Result<Vec<Box<RawValue>>> {

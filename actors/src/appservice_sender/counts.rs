@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use ruma::UserId;
-use schema::counts::{self, Counts};
+use schema::counts::{self, DeviceCounts};
 use schema::{Tx, accounts};
 
 use super::rules::{self, Device};
@@ -55,7 +55,7 @@ pub(super) fn told(
         match counts::counts_of(tx, &device.0, &device.1)? {
             Some(counts) => result.add(device, counts)?,
             // Its last key was claimed, which the appservice must know.
-            None if changed.contains(&device) => result.add(device, Counts::default())?,
+            None if changed.contains(&device) => result.add(device, DeviceCounts::default())?,
             None => {}
         }
     }
@@ -64,7 +64,7 @@ pub(super) fn told(
 
 impl TransactionCounts {
     /// Add a device, with an explicit zero, and with an empty list where the fallback key is used or missing.
-    fn add(&mut self, (user, device): Device, counts: Counts) -> Result<()> {
+    fn add(&mut self, (user, device): Device, counts: DeviceCounts) -> Result<()> {
         let user = UserId::parse(user).map_err(|e| schema::Error::Damaged(e.to_string()))?;
         let mut numbers: BTreeMap<String, i64> = counts.one_time.into_iter().collect();
         numbers.entry(SIGNED_CURVE25519.to_owned()).or_insert(0);

@@ -22,14 +22,14 @@ use crate::{Error, Refusal, Result, Settings};
 pub(super) const UNIDENTIFIED: &str = "registration_strangers";
 
 /// The number of joined members of each appservice in each room.
-type Members = BTreeMap<ServiceId, BTreeMap<String, i64>>;
+type JoinedCounts = BTreeMap<ServiceId, BTreeMap<String, i64>>;
 
 /// Members that were counted by reads, page by page, while the server went on.
 #[derive(Clone)]
 pub(super) struct MemberCounts {
     /// The head when the counting began. Rooms whose members changed since are counted again.
     since: Position,
-    members: Members,
+    members: JoinedCounts,
 }
 
 // ANCHOR: count
@@ -41,7 +41,7 @@ pub(super) async fn count(
 ) -> Result<MemberCounts> {
     let since = store.read(sync::head).await?;
     // An appservice without members gets an empty count, so that its old count is deleted.
-    let mut members: Members = services
+    let mut members: JoinedCounts = services
         .iter()
         .map(|id| (id.clone(), BTreeMap::new()))
         .collect();
@@ -209,7 +209,11 @@ fn note_end_of_lists(
 }
 
 /// The members as of this write: rooms whose members changed since the counting began are counted again.
-fn recounted(tx: &mut Tx<'_>, interests: &Interests, counted: &MemberCounts) -> Result<Members> {
+fn recounted(
+    tx: &mut Tx<'_>,
+    interests: &Interests,
+    counted: &MemberCounts,
+) -> Result<JoinedCounts> {
     let mut members = counted.members.clone();
     if members.is_empty() {
         return Ok(members);

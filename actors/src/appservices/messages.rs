@@ -69,7 +69,7 @@ pub struct RetryNow {
 /// Get the state of every sender.
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<Vec<SenderStatus>>")]
-pub struct Status;
+pub struct SenderStatuses;
 
 /// Stop every sender: no new attempt is made. Sent when the server shuts down.
 #[derive(Debug, Clone, Serialize, Message)]

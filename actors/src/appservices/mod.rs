@@ -428,10 +428,10 @@ impl Handler<RetryNow> for Appservices {
     }
 }
 
-impl Handler<Status> for Appservices {
+impl Handler<SenderStatuses> for Appservices {
     type Result = ResponseFuture<Result<Vec<SenderStatus>>>;
 
-    fn handle(&mut self, _: Status, _: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, _: SenderStatuses, _: &mut Context<Self>) -> Self::Result {
         let senders: Vec<_> = self.senders.values().cloned().collect();
         guarded(&self.env, "appservices", async move {
             let mut views = Vec::with_capacity(senders.len());

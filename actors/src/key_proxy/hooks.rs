@@ -19,7 +19,7 @@ pub struct Proxy {
 
 /// The usable part of an answer, and why the rest was dropped.
 #[derive(Debug, Default)]
-pub struct Read<T> {
+pub struct ReadAnswer<T> {
     /// The usable part.
     pub usable: T,
     /// The reasons for the dropped parts, one line each.
@@ -34,7 +34,7 @@ pub struct ClaimProxy {
     /// The question.
     pub ask: fn(&Wanted) -> String,
     /// The usable part of the answer, given the wanted keys, the stored keys of the devices, and the answer.
-    pub read: fn(&Wanted, &UserKeys, &str) -> Read<OneTimeKeys>,
+    pub read: fn(&Wanted, &UserKeys, &str) -> ReadAnswer<OneTimeKeys>,
 }
 
 /// How appservices are asked for the keys of users.
@@ -45,7 +45,7 @@ pub struct QueryProxy {
     /// The question about all devices of these users.
     pub ask: fn(&BTreeSet<OwnedUserId>) -> String,
     /// The usable part of the answer.
-    pub read: fn(&BTreeSet<OwnedUserId>, &str) -> Read<UserKeys>,
+    pub read: fn(&BTreeSet<OwnedUserId>, &str) -> ReadAnswer<UserKeys>,
 }
 
 /// The hooks of the enabled proposals for claims and queries.

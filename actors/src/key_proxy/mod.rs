@@ -40,7 +40,7 @@ use crate::{Address, Env, Result, guarded};
 use memory::{GivenKeys, KeyAnswers};
 use messages::{FoundKeys, NAME};
 
-pub use hooks::{ClaimProxy, Proxies, Proxy, QueryProxy, Read};
+pub use hooks::{ClaimProxy, Proxies, Proxy, QueryProxy, ReadAnswer};
 pub use messages::*;
 
 /// The actor.

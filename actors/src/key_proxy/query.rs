@@ -7,7 +7,7 @@ use std::sync::Arc;
 use actix::{Context, Handler};
 use ruma::OwnedUserId;
 
-use super::hooks::{QueryProxy, Read};
+use super::hooks::{QueryProxy, ReadAnswer};
 use super::messages::{PendingKeys, Query};
 use super::rules::{lay_over, owners};
 use super::{KeyProxy, KeyProxyState, log_dropped};
@@ -63,7 +63,7 @@ impl KeyProxyState {
             }
         }
         for (service, users, text) in self.put_all(questions).await? {
-            let read = text.map_or_else(Read::default, |text| (proxy.read)(&users, &text));
+            let read = text.map_or_else(ReadAnswer::default, |text| (proxy.read)(&users, &text));
             log_dropped(&service, endpoint, &read.dropped);
             let mut answers = self.answers.borrow_mut();
             found.extend(answers.learn(&service, users, read.usable, clock.monotonic()));

@@ -13,7 +13,7 @@ use crate::{Identity, Refusal, Result};
 pub type Keys = BTreeMap<OwnedOneTimeKeyId, Box<RawValue>>;
 
 /// The number of unclaimed one-time keys of each algorithm. `signed_curve25519` is always included, with 0 if there are none.
-pub type Counts = BTreeMap<OneTimeKeyAlgorithm, UInt>;
+pub type OneTimeKeyCounts = BTreeMap<OneTimeKeyAlgorithm, UInt>;
 
 /// Replace the identity keys of a device, add one-time keys behind the existing ones, and replace fallback keys, all or
 /// nothing. ([spec])
@@ -23,7 +23,7 @@ pub type Counts = BTreeMap<OneTimeKeyAlgorithm, UInt>;
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3keysupload
 #[derive(Debug, Clone, Serialize, Message)]
-#[rtype(result = "Result<Counts>")]
+#[rtype(result = "Result<OneTimeKeyCounts>")]
 pub struct Upload {
     /// The user and the device that own the keys.
     pub from: Identity,

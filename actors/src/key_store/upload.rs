@@ -7,12 +7,12 @@ use schema::{Tx, accounts, counts, keys, signing_keys};
 use super::changed::Changed;
 use super::rules::signing::signature_for_device;
 use super::rules::upload as rule;
-use super::{Counts, KeyStore, Upload, rules};
+use super::{KeyStore, OneTimeKeyCounts, Upload, rules};
 use crate::wire::Hooks;
 use crate::{Identity, Refusal, Result};
 
 impl Handler<Upload> for KeyStore {
-    type Result = ResponseFuture<Result<Counts>>;
+    type Result = ResponseFuture<Result<OneTimeKeyCounts>>;
 
     fn handle(&mut self, msg: Upload, _: &mut Context<Self>) -> Self::Result {
         let checked = check(&msg, &self.env.hooks);
@@ -36,7 +36,7 @@ pub(super) fn check(msg: &Upload, hooks: &Hooks) -> Result<()> {
 
 // ANCHOR: upload
 /// Store the keys of a device. Returns the number of its one-time keys, and what changed.
-pub(super) fn upload(tx: &mut Tx<'_>, msg: &Upload) -> Result<(Counts, Changed)> {
+pub(super) fn upload(tx: &mut Tx<'_>, msg: &Upload) -> Result<(OneTimeKeyCounts, Changed)> {
     let (user, device) = (msg.from.user.as_str(), msg.from.needs_device()?.as_str());
     let to = accounts::device(tx, user, device)?.ok_or_else(|| gone(&msg.from))?;
     let mut changed = Changed::default();
@@ -117,7 +117,11 @@ fn put_fallback_keys(tx: &mut Tx<'_>, to: &Addressed, msg: &Upload) -> Result<bo
 }
 
 /// Store one-time keys. Returns the counts afterwards, and whether any of the keys was new.
-fn add_one_time_keys(tx: &mut Tx<'_>, to: &Addressed, msg: &Upload) -> Result<(Counts, bool)> {
+fn add_one_time_keys(
+    tx: &mut Tx<'_>,
+    to: &Addressed,
+    msg: &Upload,
+) -> Result<(OneTimeKeyCounts, bool)> {
     let (user, device) = (&to.device.user_id, &to.device.device_id);
     if msg.one_time_keys.is_empty() {
         let counts = counts::counts_of(tx, user, device)?;

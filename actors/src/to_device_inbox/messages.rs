@@ -34,7 +34,7 @@ impl Serialize for Target {
 }
 
 /// user → device or all → content; contents keep their bytes.
-pub type Messages = BTreeMap<OwnedUserId, BTreeMap<Target, Box<RawValue>>>;
+pub type ToDeviceMessages = BTreeMap<OwnedUserId, BTreeMap<Target, Box<RawValue>>>;
 
 /// Put each message into the inbox of each addressed device, once per transaction id. ([spec])
 ///
@@ -52,7 +52,7 @@ pub struct Deposit {
     /// The event type, any text.
     pub event_type: String,
     /// The contents for each user and device.
-    pub messages: Messages,
+    pub messages: ToDeviceMessages,
 }
 
 /// A device has received everything up to this position, as its `since` token shows.

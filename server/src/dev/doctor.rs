@@ -13,7 +13,7 @@ use schema::ServiceId;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::doctor::{ExaminationContext, RegistrationFile, Report, examine, frameworks};
+use crate::doctor::{DoctorReport, ExaminationContext, RegistrationFile, examine, frameworks};
 use crate::http::answer::Json;
 use crate::http::caller::Caller;
 use crate::http::error::{Error, Result};
@@ -51,7 +51,7 @@ struct Given {
 #[derive(Serialize)]
 struct DoctorResponse {
     #[serde(flatten)]
-    report: Report,
+    report: DoctorReport,
     #[serde(skip_serializing_if = "Option::is_none")]
     dialect: Option<Dialect>,
 }
@@ -106,6 +106,6 @@ pub(super) async fn doctor(app: App, _: Caller, request: Raw) -> Result<Json> {
         .is_some_and(|(known, mine)| known.registration.url == mine.url);
     let dialect = in_force.map(|known| env.dialects.of(&known.registration));
     let report = examine(vec![file], context, timeout.filter(|_| same_url)).await;
-    let report = Report::new(report);
+    let report = DoctorReport::new(report);
     Json::write(&DoctorResponse { report, dialect })
 }

@@ -90,7 +90,7 @@ struct SentBy {
 /// The status of each sender: its frozen transaction, attempts, last error, and the problem with its registration file. Files
 /// without an active registration follow.
 async fn status(app: App, _: Caller, _: Raw) -> Result<Json> {
-    let statuses = ask(&app.actors.appservices, appservices::Status).await?;
+    let statuses = ask(&app.actors.appservices, appservices::SenderStatuses).await?;
     let problems = ask(&app.actors.appservices, appservices::Problems).await?;
     let shown = statuses.into_iter().map(|status| {
         let its_own = |p: &&Problem| p.kept.iter().any(|id| id.as_str() == status.service);

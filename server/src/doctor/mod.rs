@@ -23,7 +23,7 @@ use checks::Examination;
 
 pub use checks::{Finding, Severity};
 pub use context::{ExaminationContext, RegistrationFile};
-pub use report::Report;
+pub use report::DoctorReport;
 
 /// Examine registrations. With a `timeout`, also send requests to their services, and wait that long for each answer.
 ///

@@ -8,7 +8,7 @@ use super::checks::{Finding, Severity};
 
 /// The findings and their counts.
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub struct DoctorReport {
     /// Number of findings that are errors.
     pub errors: usize,
     /// Number of findings that are warnings.
@@ -19,12 +19,12 @@ pub struct Report {
     pub findings: Vec<Finding>,
 }
 
-impl Report {
+impl DoctorReport {
     /// Count these findings.
     #[must_use]
-    pub fn new(findings: Vec<Finding>) -> Report {
+    pub fn new(findings: Vec<Finding>) -> DoctorReport {
         let count = |severity| findings.iter().filter(|f| f.severity == severity).count();
-        Report {
+        DoctorReport {
             errors: count(Severity::Error),
             warnings: count(Severity::Warning),
             notes: count(Severity::Note),

@@ -140,7 +140,7 @@ pub(super) fn is_object(body: &[u8]) -> Result<()> {
         let why = format!("the body is nested more than {DEPTH} levels deep");
         return Err(Error::Request(400, "M_BAD_JSON", why));
     }
-    serde_json::from_str::<Object>(text)
+    serde_json::from_str::<ObjectWithoutRepeats>(text)
         .map(|_| ())
         .map_err(|e| json_error(&e))
 }
@@ -165,19 +165,24 @@ fn is_deep(text: &str) -> bool {
 }
 
 /// A JSON object without repeated keys. Its values are checked and discarded.
-struct Object;
+struct ObjectWithoutRepeats;
 
-impl<'de> Deserialize<'de> for Object {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Object, D::Error> {
+impl<'de> Deserialize<'de> for ObjectWithoutRepeats {
+    fn deserialize<D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<ObjectWithoutRepeats, D::Error> {
         struct Keys;
         impl<'de> Visitor<'de> for Keys {
-            type Value = Object;
+            type Value = ObjectWithoutRepeats;
 
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str("an object")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(
+                self,
+                mut map: A,
+            ) -> Result<ObjectWithoutRepeats, A::Error> {
                 let mut seen = std::collections::BTreeSet::new();
                 while let Some(key) = map.next_key::<String>()? {
                     if let Some(twice) = seen.replace(key) {
@@ -186,7 +191,7 @@ impl<'de> Deserialize<'de> for Object {
                     }
                     map.next_value::<IgnoredAny>()?;
                 }
-                Ok(Object)
+                Ok(ObjectWithoutRepeats)
             }
         }
         deserializer.deserialize_map(Keys)

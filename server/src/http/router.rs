@@ -23,12 +23,12 @@ use super::{address, body};
 use crate::state::App;
 
 /// The template of a path, and the routes of its methods.
-type Found = (Rc<str>, BTreeMap<&'static str, Route>);
+type FoundRoute = (Rc<str>, BTreeMap<&'static str, Route>);
 
 /// All routes in one tree. Clones are cheap.
 #[derive(Clone)]
 pub struct Router {
-    tree: Rc<matchit::Router<Found>>,
+    tree: Rc<matchit::Router<FoundRoute>>,
     app: App,
     door: Arc<Door>,
     limits: Arc<Limits>,

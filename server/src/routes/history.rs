@@ -126,7 +126,7 @@ async fn about(
     (room, event): (&RoomId, &EventId),
     which: Related,
     page: HistoryCriteria,
-) -> Result<queries::Messages> {
+) -> Result<queries::HistoryPage> {
     let by = caller.identity()?;
     Ok(queries::related(&app.actors.env, by, room, event, which, page).await?)
 }

@@ -154,13 +154,13 @@ async fn members(
     caller: Caller,
     request: get_member_events::v3::Request,
 ) -> Result<get_member_events::v3::Response> {
-    let which = queries::Members {
+    let criteria = queries::MemberCriteria {
         at: request.at.as_deref().map(rules::parse_token).transpose()?,
         with: request.membership.map(|m| m.to_string()),
         without: request.not_membership.map(|m| m.to_string()),
     };
     let by = caller.identity()?;
-    let events = queries::members(&app.actors.env, by, &request.room_id, which).await?;
+    let events = queries::members(&app.actors.env, by, &request.room_id, criteria).await?;
     let chunk = events.into_iter().map(Raw::from_json).collect();
     Ok(get_member_events::v3::Response::new(chunk))
 }

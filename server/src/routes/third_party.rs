@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use actors::appservice_queries::{Kind, third_party};
+use actors::appservice_queries::{ThirdPartyKind, third_party};
 use ruma::api::client::thirdparty::{
     get_location_for_protocol, get_location_for_room_alias, get_protocol, get_protocols,
     get_user_for_protocol, get_user_for_user_id,
@@ -63,7 +63,14 @@ async fn users(
     caller: Caller,
     request: get_user_for_protocol::v3::Request,
 ) -> Result<Json> {
-    look_up(&app, &caller, Kind::User, &request.protocol, request.fields).await
+    look_up(
+        &app,
+        &caller,
+        ThirdPartyKind::User,
+        &request.protocol,
+        request.fields,
+    )
+    .await
 }
 
 /// The rooms with these fields on a network.
@@ -77,13 +84,13 @@ async fn locations(
     request: get_location_for_protocol::v3::Request,
 ) -> Result<Json> {
     let (protocol, fields) = (request.protocol, request.fields);
-    look_up(&app, &caller, Kind::Location, &protocol, fields).await
+    look_up(&app, &caller, ThirdPartyKind::Location, &protocol, fields).await
 }
 
 async fn look_up(
     app: &App,
     caller: &Caller,
-    kind: Kind,
+    kind: ThirdPartyKind,
     protocol: &str,
     mut fields: BTreeMap<String, String>,
 ) -> Result<Json> {

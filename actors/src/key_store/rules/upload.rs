@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use super::super::messages::{Counts, Keys, Wanted};
+use super::super::messages::{Keys, OneTimeKeyCounts, Wanted};
 use super::{canonical, check_identifier, is_same};
 use crate::{Refusal, Result};
 
@@ -260,8 +260,9 @@ pub fn new_one_time_keys(
 
 /// The counts as clients receive them: `signed_curve25519` is included even if it is zero, since clients make new keys only
 /// when they see the number.
-pub fn counts<'a>(per_algorithm: impl IntoIterator<Item = (&'a str, i64)>) -> Counts {
-    let mut counts = Counts::from([(OneTimeKeyAlgorithm::SignedCurve25519, UInt::from(0_u32))]);
+pub fn counts<'a>(per_algorithm: impl IntoIterator<Item = (&'a str, i64)>) -> OneTimeKeyCounts {
+    let mut counts =
+        OneTimeKeyCounts::from([(OneTimeKeyAlgorithm::SignedCurve25519, UInt::from(0_u32))]);
     for (algorithm, count) in per_algorithm {
         let more = UInt::try_from(count).unwrap_or_default();
         let total = counts.entry(algorithm.into()).or_default();

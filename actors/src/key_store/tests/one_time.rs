@@ -7,7 +7,7 @@ use ruma::OneTimeKeyAlgorithm;
 
 use super::*;
 
-fn count(counts: &Counts) -> u64 {
+fn count(counts: &OneTimeKeyCounts) -> u64 {
     counts[&OneTimeKeyAlgorithm::SignedCurve25519].into()
 }
 

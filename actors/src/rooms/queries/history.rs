@@ -35,7 +35,7 @@ pub struct HistoryCriteria {
 
 /// A page of history: events in client format, and tokens.
 #[derive(Debug)]
-pub struct Messages {
+pub struct HistoryPage {
     /// The token where this page begins.
     pub start: String,
     /// The token of the next page; `None` if there is none.
@@ -57,7 +57,7 @@ pub async fn messages(
     by: &Identity,
     room: &RoomId,
     page: HistoryCriteria,
-) -> Result<Messages> {
+) -> Result<HistoryPage> {
     let (now, by, room) = (env.clock.now(), by.clone(), room.to_owned());
     env.store
         .read(move |db| read_page(db, &by, &room, &page, now))
@@ -70,7 +70,7 @@ fn read_page(
     room: &RoomId,
     page: &HistoryCriteria,
     now: i64,
-) -> Result<Messages> {
+) -> Result<HistoryPage> {
     let until = match state_access_of_user(db, &by.user, room)? {
         StateAccess::Now => Position(i64::MAX),
         StateAccess::Until(left) => left,
@@ -108,7 +108,7 @@ fn read_page(
     } else {
         reader.senders(db, &walked.rows)?
     };
-    Ok(Messages {
+    Ok(HistoryPage {
         start,
         end: (walked.more || goes_on).then(|| token(walked.end)),
         chunk: reader.show(db, &walked.rows)?,
@@ -274,7 +274,7 @@ pub async fn related(
     event: &EventId,
     which: Related,
     page: HistoryCriteria,
-) -> Result<Messages> {
+) -> Result<HistoryPage> {
     let (now, by) = (env.clock.now(), by.clone());
     let (room, event) = (room.to_owned(), event.to_owned());
     env.store
@@ -316,7 +316,7 @@ pub async fn related(
                 }
                 rows.push(row);
             }
-            Ok(Messages {
+            Ok(HistoryPage {
                 start: token(if backwards { high } else { low }),
                 end,
                 chunk: reader.show(db, &rows)?,

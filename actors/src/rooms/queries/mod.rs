@@ -17,11 +17,11 @@ pub use directory::{
     DirectoryCriteria, PublicRooms, aliases_of, is_listed, public_rooms, room_named,
 };
 pub use history::{
-    EventContext, HistoryCriteria, Messages, Related, context, event, messages, nearest, related,
+    EventContext, HistoryCriteria, HistoryPage, Related, context, event, messages, nearest, related,
 };
 pub use initial::{InitialSync, initial_sync};
 pub use search::{SearchRequest, search};
-pub use state::{Members, joined_members, joined_rooms, members, state, state_event};
+pub use state::{MemberCriteria, joined_members, joined_rooms, members, state, state_event};
 pub use summary::{Hierarchy, SpacePage, hierarchy, summary};
 pub use threads::{ThreadCriteria, ThreadPage, threads};
 pub use users::{FoundUser, FoundUsers, users};

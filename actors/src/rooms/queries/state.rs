@@ -134,7 +134,7 @@ pub async fn joined_members(env: &Env, by: &Identity, room: &RoomId) -> Result<V
 
 /// Criteria for the members of a room.
 #[derive(Debug, Clone, Default)]
-pub struct Members {
+pub struct MemberCriteria {
     /// As of this position; `None` for now.
     pub at: Option<Position>,
     /// Only members with this membership.
@@ -153,13 +153,13 @@ pub async fn members(
     env: &Env,
     by: &Identity,
     room: &RoomId,
-    which: Members,
+    criteria: MemberCriteria,
 ) -> Result<Vec<Box<RawValue>>> {
     let (interests, now) = (env.store.interests(), env.clock.now());
     let (by, room) = (by.clone(), room.to_owned());
     env.store
         .read(move |db| {
-            let then = match (state_access(db, &interests, &by, &room)?, which.at) {
+            let then = match (state_access(db, &interests, &by, &room)?, criteria.at) {
                 (StateAccess::Now, None) => None,
                 (StateAccess::Now, Some(at)) => Some(first_seen(db, &by, &room, at)?),
                 (StateAccess::Until(left), None) => Some(left),
@@ -171,7 +171,7 @@ pub async fn members(
                 None => events::current_state_of(db, room.as_str(), "m.room.member", MOST)?,
                 Some(then) => past_members(db, &by, &room, then)?,
             };
-            rows.retain(|row| is_wanted(row, &which));
+            rows.retain(|row| is_wanted(row, &criteria));
             RoomReader::new(&by, &room, now).show_state(db, &rows)
         })
         .await
@@ -227,12 +227,12 @@ fn first_seen(db: &mut Conn, by: &Identity, room: &RoomId, at: Position) -> Resu
     Err(Refusal::Forbidden("you may not see the members of that time".into()).into())
 }
 
-fn is_wanted(row: &EventRow, which: &Members) -> bool {
+fn is_wanted(row: &EventRow, criteria: &MemberCriteria) -> bool {
     let Ok(content) = content(row) else {
         return false;
     };
     let membership = membership_in(content);
-    which.with.is_none() && which.without.is_none()
-        || which.with.is_some() && membership == which.with
-        || which.without.is_some() && membership != which.without
+    criteria.with.is_none() && criteria.without.is_none()
+        || criteria.with.is_some() && membership == criteria.with
+        || criteria.without.is_some() && membership != criteria.without
 }

@@ -98,7 +98,7 @@ async fn page(
     backwards: bool,
     from: Option<&str>,
     limit: usize,
-) -> Result<queries::Messages> {
+) -> Result<queries::HistoryPage> {
     let page = queries::HistoryCriteria {
         from: from.map(|t| rules::parse_token(t).expect("a token")),
         to: None,
@@ -384,11 +384,11 @@ async fn a_service_reads_where_one_of_its_users_is() {
         .expect("members");
     assert_eq!(joined.len(), 2);
     assert!(queries::state(env, &bot, &room).await.is_ok());
-    let all = queries::members(env, &bot, &room, queries::Members::default())
+    let all = queries::members(env, &bot, &room, queries::MemberCriteria::default())
         .await
         .expect("members");
     assert_eq!(all.len(), 2);
-    let gone = queries::Members {
+    let gone = queries::MemberCriteria {
         with: Some("leave".to_owned()),
         ..Default::default()
     };

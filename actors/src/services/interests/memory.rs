@@ -43,12 +43,12 @@ pub(super) struct ClaimCache {
 
 #[derive(Default)]
 struct Shard {
-    young: Generation,
-    old: Generation,
+    young: ShardGeneration,
+    old: ShardGeneration,
 }
 
 #[derive(Default)]
-struct Generation {
+struct ShardGeneration {
     #[expect(clippy::disallowed_types, reason = "see above")]
     answers: HashMap<Box<str>, FoundClaims>,
     bytes: usize,
@@ -145,7 +145,7 @@ impl Shard {
     }
 }
 
-impl Generation {
+impl ShardGeneration {
     /// Remove all entries and keep the allocation, since the next generation needs the same size.
     fn forget(&mut self) {
         self.answers.clear();

@@ -8,7 +8,7 @@ use schema::accounts::Addressed;
 use schema::owed;
 use serde::{Serialize, Serializer};
 
-use super::messages::{Messages, Target};
+use super::messages::{Target, ToDeviceMessages};
 use crate::Refusal;
 use crate::runtime::lengths;
 use crate::services::{Authority, Interests, NamespaceClaim, Service, authority, concerned};
@@ -140,7 +140,7 @@ pub struct Delivery<'a> {
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#send-to-device-messaging
 pub fn fan_out<'a>(
-    messages: &'a Messages,
+    messages: &'a ToDeviceMessages,
     devices: &'a [Addressed],
     interests: &Interests,
 ) -> Vec<Delivery<'a>> {
@@ -241,7 +241,7 @@ pub fn check_names(event_type: &str, txn: &str) -> Result<(), Refusal> {
 /// Check that each content is a JSON object of at most 65,536 bytes. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3sendtodeviceeventtypetxnid
-pub fn check_contents(messages: &Messages) -> Result<(), Refusal> {
+pub fn check_contents(messages: &ToDeviceMessages) -> Result<(), Refusal> {
     for content in messages.values().flat_map(|targets| targets.values()) {
         let content = content.get();
         if !content.trim_start().starts_with('{') {

@@ -231,7 +231,7 @@ fn a_wildcard_addresses_every_device_except_those_addressed_by_name() {
         device("@bob:test", "A", None, None, true),
     ];
     let raw = |text: &str| serde_json::value::RawValue::from_string(text.to_owned()).expect("JSON");
-    let messages: Messages = [
+    let messages: ToDeviceMessages = [
         (
             ruma::user_id!("@alice:test").to_owned(),
             [

@@ -17,7 +17,7 @@
 
 use std::collections::BTreeMap;
 
-use actors::key_proxy::{ClaimProxy, Proxy, Read};
+use actors::key_proxy::{ClaimProxy, Proxy, ReadAnswer};
 use actors::key_store::queries::UserKeys;
 use actors::key_store::rules::upload::{check_keys, split};
 use actors::key_store::rules::{canonical, signing};
@@ -62,18 +62,19 @@ fn question(wanted: &Wanted) -> String {
 }
 
 /// The answer: user → device → keys by key id.
-type Answer = BTreeMap<OwnedUserId, BTreeMap<OwnedDeviceId, BTreeMap<String, Box<RawValue>>>>;
+type ClaimResponse =
+    BTreeMap<OwnedUserId, BTreeMap<OwnedDeviceId, BTreeMap<String, Box<RawValue>>>>;
 
 // ANCHOR: read
 /// Take one key from the answer for each requested device. It must be of the wanted algorithm, have the form of an uploaded key,
 /// and be signed by the device if the device's keys are known.
-fn read(wanted: &Wanted, known: &UserKeys, text: &str) -> Read<OneTimeKeys> {
+fn read(wanted: &Wanted, known: &UserKeys, text: &str) -> ReadAnswer<OneTimeKeys> {
     let (mut usable, mut dropped) = (OneTimeKeys::new(), Vec::new());
-    let answer: Answer = match serde_json::from_str(text) {
+    let answer: ClaimResponse = match serde_json::from_str(text) {
         Ok(answer) => answer,
         Err(error) => {
             dropped.push(format!("all of it: {error}"));
-            return Read { usable, dropped };
+            return ReadAnswer { usable, dropped };
         }
     };
     for (user, devices) in answer {
@@ -101,7 +102,7 @@ fn read(wanted: &Wanted, known: &UserKeys, text: &str) -> Read<OneTimeKeys> {
         }
     }
     usable.retain(|_, devices| !devices.is_empty());
-    Read { usable, dropped }
+    ReadAnswer { usable, dropped }
 }
 
 fn check(

@@ -17,7 +17,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use actors::key_proxy::{Proxy, QueryProxy, Read};
+use actors::key_proxy::{Proxy, QueryProxy, ReadAnswer};
 use actors::key_store::queries::UserKeys;
 use actors::key_store::rules::signing::{
     SigningKey, Usage, device_signing_key, parse_signing_key, signature_by, signatures_of, verifies,
@@ -69,13 +69,13 @@ struct KeysResponse {
 // ANCHOR: read
 /// Take from the answer what the requested users could have uploaded themselves: device keys signed by the device, a master key,
 /// and the other cross-signing keys if the master key signs them.
-fn read(users: &BTreeSet<OwnedUserId>, text: &str) -> Read<UserKeys> {
+fn read(users: &BTreeSet<OwnedUserId>, text: &str) -> ReadAnswer<UserKeys> {
     let (mut usable, mut dropped) = (UserKeys::default(), Vec::new());
     let answer: KeysResponse = match serde_json::from_str(text) {
         Ok(answer) => answer,
         Err(error) => {
             dropped.push(format!("all of it: {error}"));
-            return Read { usable, dropped };
+            return ReadAnswer { usable, dropped };
         }
     };
     let mut keep = |user: &OwnedUserId, what: &str, checked: Result<(), String>| {
@@ -123,7 +123,7 @@ fn read(users: &BTreeSet<OwnedUserId>, text: &str) -> Read<UserKeys> {
             }
         }
     }
-    Read { usable, dropped }
+    ReadAnswer { usable, dropped }
 }
 // ANCHOR_END: read
 
