@@ -4,7 +4,7 @@
 //! write that makes the fact. The state of a row is its `txn`: without one it waits; with an id the transaction of that id
 //! carries it; else it has one of the marks [`ASIDE`], [`DELIVERED`] and [`OFF`].
 //!
-//! Next on the way of a to-device message: `actors/src/runtime/wake.rs`.
+//! Next on the way of a to-device message: `actors/src/runtime/wake/mod.rs`.
 
 use diesel::prelude::*;
 use diesel::sql_types::Bool;

@@ -1,5 +1,5 @@
 //! What an open line of the device-list log holds back. A line is open until the pass has read it.
-//! `freeze::next` asks; the sender then waits with `Wake::hold`, until `Wake::pass_has_read` wakes it (`runtime/wake.rs`).
+//! `freeze::next` asks; the sender then waits with `Wake::hold`, until `Wake::pass_has_read` wakes it (`runtime/wake/mod.rs`).
 //!
 //! Next on the way of a leave: `actors/src/appservice_sender/freeze.rs`.
 
