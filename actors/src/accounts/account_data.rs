@@ -15,7 +15,7 @@ use crate::services::{AccountDataKind, CarriesInterests, Interests, Service};
 pub(crate) struct Put {
     /// The position of the stored data.
     pub(crate) position: Position,
-    /// The services that are owed it.
+    /// The appservices that are owed it.
     pub(crate) services: BTreeSet<ServiceId>,
 }
 
@@ -39,7 +39,7 @@ pub(crate) fn put(
     Ok(Put { position, services })
 }
 
-/// The services that are sent a user's account data.
+/// The appservices that are sent a user's account data.
 fn receivers<'a>(
     interests: &'a Interests,
     user_id: &str,
@@ -70,7 +70,7 @@ fn owed(
     }
 }
 
-/// Part of a back-fill: owe a service the account data of a user that changed after a position, while the experiment was off.
+/// Part of a back-fill: owe an appservice the account data of a user that changed after a position, while the experiment was off.
 pub(crate) fn owe_missed(
     tx: &mut Tx<'_>,
     interests: &Interests,
@@ -87,8 +87,8 @@ pub(crate) fn owe_missed(
     Ok(())
 }
 
-/// After a change of the registration or of the experiment's switch: forget owed account data of users that the service no longer
-/// claims, and of data that was deleted meanwhile. A frozen transaction keeps its rows.
+/// After a change of the registration or of the experiment's switch: forget owed account data of users that the appservice no
+/// longer claims, and of data that was deleted meanwhile. A frozen transaction keeps its rows.
 pub(crate) fn retain_owed(db: &mut Conn, interests: &Interests, service: &ServiceId) -> Result<()> {
     let Some(data_kind) = interests.service(service).and_then(|s| s.account_data) else {
         return Ok(());
@@ -107,7 +107,7 @@ pub(crate) fn retain_owed(db: &mut Conn, interests: &Interests, service: &Servic
     Ok(())
 }
 
-/// Part of a deactivation: no service is sent the user's account data any more.
+/// Part of a deactivation: no appservice is sent the user's account data any more.
 pub(crate) fn forget_owed(tx: &mut Tx<'_>, user_id: &str) -> Result<()> {
     let interests = tx.interests();
     for (service, data_kind) in receivers(&interests, user_id) {

@@ -127,7 +127,8 @@ impl Handler<DeleteDevices> for Accounts {
         let (env, after) = (self.env.clone(), self.after.clone());
         let confirmations = self.confirmations.clone();
         guarded(&self.env, "accounts", async move {
-            // Sorted and without duplicates, because the list is part of the operation and a repeated request may order it differently.
+            // Sorted and without duplicates, because the list is part of the operation and a repeated request may order it
+            // differently.
             let devices: BTreeSet<String> = msg.devices.iter().map(ToString::to_string).collect();
             if devices.len() > AT_ONCE {
                 return Err(Refusal::TooMany(

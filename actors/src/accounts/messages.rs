@@ -149,7 +149,7 @@ pub enum Credentials {
     },
     /// The token of an application service that claims the user.
     Service {
-        /// The service.
+        /// The appservice.
         service: ServiceId,
         /// The user.
         user: String,
@@ -207,7 +207,8 @@ pub struct PutDevice {
     pub display_name: Option<String>,
 }
 
-/// Delete devices with their keys, messages and tokens; those that do not exist are ignored. A person confirms with the password. ([spec])
+/// Delete devices with their keys, messages and tokens; those that do not exist are ignored. A person confirms with the password.
+/// ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3delete_devices
 #[derive(Debug, Clone, Serialize, Message)]

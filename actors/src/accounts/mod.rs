@@ -6,7 +6,7 @@
 //! *Asks* no actor.
 //!
 //! *Tells* `device_lists` [`KeysChanged`], and [`Wake`](crate::runtime::wake::Wake): the `/sync` requests that wait, and the
-//! senders of services that are owed account data.
+//! senders of appservices that are owed account data.
 //!
 //! *Promises* that a revoked token is rejected as soon as the logout has been answered; that nothing of a deleted device is left
 //! when the deletion is answered; that neither the error nor the duration of a failed log-in reveals whether the user exists.
@@ -54,7 +54,8 @@ const PRUNE_EVERY: Duration = Duration::from_secs(60 * 60);
 /// How long the answer to a client transaction is kept, in milliseconds: clients repeat a request for minutes, not for days.
 const REMEMBER: i64 = 24 * 60 * 60 * 1000;
 
-/// The most rooms of a user whose waiting clients are woken when its devices change; other rooms' clients see it with their next event.
+/// The most rooms of a user whose waiting clients are woken when its devices change; other rooms' clients see it with their next
+/// event.
 const ROOMS: i64 = 10_000;
 
 /// The actor that writes accounts.

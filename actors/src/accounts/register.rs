@@ -199,7 +199,8 @@ impl NewAccount {
             return Err(Refusal::UserInUse.into());
         }
         if maker == DeviceCreator::Person {
-            // Clients expect push rules in their first sync. An appservice's users, of which there may be a million, do not need the row.
+            // Clients expect push rules in their first sync. An appservice's users, of which there may be a million, do not need
+            // the row.
             let rules = push_rules::Content {
                 global: Ruleset::server_default(&self.user),
             };

@@ -1,11 +1,11 @@
 //! The sender of one application service. It has one frozen transaction and one request in flight at most.
 //!
-//! *Owns* `owed`, `frozen_transactions` and the transaction counter of its service.
+//! *Owns* `owed`, `frozen_transactions` and the transaction counter of its appservice.
 //!
 //! *Asks* `sync` for ephemeral data.
 //!
-//! *Tells* `to_device_inbox` [`Acknowledged`](crate::runtime::wake::Acknowledged), after the write that records a 2xx, and `sync` to
-//! drop ephemeral data while its appservice does not answer.
+//! *Tells* `to_device_inbox` [`Acknowledged`](crate::runtime::wake::Acknowledged), after the write that records a 2xx, and `sync`
+//! to drop ephemeral data while its appservice does not answer.
 //!
 //! *Promises* that a body is committed before its first attempt; that each retry has the same bytes and the same id until a
 //! 2xx; that ids are never used twice; that an owed item is deleted only after a transaction with it was acknowledged.
@@ -123,7 +123,7 @@ impl Ephemeral {
 }
 
 impl AppserviceSender {
-    /// A sender for this service.
+    /// A sender for this appservice.
     pub fn new(
         env: Env,
         service: Arc<Service>,

@@ -11,7 +11,8 @@
 //! *Promises* that after any sequence of events, when all is read and sent, an appservice tracks exactly the users who share a
 //! room with one of its joined members; a lost notification or a crash only delays that.
 //!
-//! *Spec* [Tracking the device list for a user](https://spec.matrix.org/v1.19/client-server-api/#tracking-the-device-list-for-a-user),
+//! *Spec*
+//! [Tracking the device list for a user](https://spec.matrix.org/v1.19/client-server-api/#tracking-the-device-list-for-a-user),
 //! [MSC3202](https://github.com/matrix-org/matrix-spec-proposals/pull/3202).
 //!
 //! Next on the way of a leave: `actors/src/device_lists/pass/mod.rs`.

@@ -75,8 +75,8 @@ impl Handler<StoreSessions> for KeyStore {
 impl Handler<DeleteSessions> for KeyStore {
     type Result = ResponseFuture<Result<BackupState>>;
 
-    /// In pieces, so that no write takes long. A request that fails may have deleted some of the sessions; sent again, it deletes the
-    /// rest.
+    /// In pieces, so that no write takes long. A request that fails may have deleted some of the sessions; sent again, it deletes
+    /// the rest.
     fn handle(&mut self, msg: DeleteSessions, _: &mut Context<Self>) -> Self::Result {
         let (env, again) = (self.env.clone(), msg.clone());
         let first = env.store.write(move |tx| delete_piece(tx, &msg));

@@ -1,7 +1,7 @@
 //! The key store: the public keys of devices and users, with their signatures, and key backups.
 //!
-//! *Owns* `device_keys`, `one_time_keys`, `claimed_keys`, `fallback_keys`, `cross_signing_keys`, `key_signatures`, `backup_versions`,
-//! `backup_sessions`.
+//! *Owns* `device_keys`, `one_time_keys`, `claimed_keys`, `fallback_keys`, `cross_signing_keys`, `key_signatures`,
+//! `backup_versions`, `backup_sessions`.
 //!
 //! *Asks* no actor.
 //!

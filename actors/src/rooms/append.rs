@@ -230,7 +230,7 @@ impl<'e> OpenRoom<'e> {
     }
 
     /// Update the membership and the member counts for a stored member event, and log the change for device lists. Returns the
-    /// services that are interested in the event: those with a member before or after it, and those of its user.
+    /// appservices that are interested in the event: those with a member before or after it, and those of its user.
     fn member(
         &mut self,
         tx: &mut Tx<'_>,
@@ -325,8 +325,8 @@ impl<'e> OpenRoom<'e> {
     }
 }
 
-/// The services that have a user in their namespaces: they are sent the create events by the user and the member events about
-/// the user, even if the user is not joined. Every other event is sent by a joined member, through which these services are
+/// The appservices that have a user in their namespaces: they are sent the create events by the user and the member events about
+/// the user, even if the user is not joined. Every other event is sent by a joined member, through which these appservices are
 /// interested in the room already. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#registration

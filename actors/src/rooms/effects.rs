@@ -13,7 +13,7 @@ use crate::{Env, tell};
 /// The effects of one write.
 #[derive(Debug, Default)]
 pub(crate) struct Effects {
-    /// Services that are owed something new.
+    /// Appservices that are owed something new.
     pub(crate) services: BTreeSet<ServiceId>,
     /// Rooms whose waiting clients are woken.
     pub(crate) rooms: BTreeSet<OwnedRoomId>,

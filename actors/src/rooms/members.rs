@@ -43,7 +43,8 @@ impl Handler<Forget> for Rooms {
     }
 }
 
-/// The content of a member event; for a join, an invite or a knock, with the display name and avatar of the user's profile. ([spec])
+/// The content of a member event; for a join, an invite or a knock, with the display name and avatar of the user's profile.
+/// ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#mroommember
 pub(crate) fn content_for(

@@ -56,7 +56,7 @@ pub(crate) fn resolve(db: &mut Conn, alias: &RoomAliasId) -> Result<OwnedRoomId>
 /// Create an alias, if no namespace forbids it to the caller. Returns `false` if the alias is taken. ([spec])
 ///
 /// # Errors
-/// [`Refusal::Exclusive`] when another service reserves the alias, or a service asks for one outside its namespaces.
+/// [`Refusal::Exclusive`] when another appservice reserves the alias, or an appservice asks for one outside its namespaces.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#definition-registration
 pub(crate) fn claim(
@@ -129,7 +129,8 @@ pub(crate) fn put(env: &Env, tx: &mut Tx<'_>, msg: &PutAlias) -> Result<()> {
     }
 }
 
-/// Delete an alias: by its creator, by the service that reserves it, or with the level to set the room's canonical alias. ([spec])
+/// Delete an alias: by its creator, by the appservice that reserves it, or with the level to set the room's canonical alias.
+/// ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#delete_matrixclientv3directoryroomroomalias
 pub(crate) fn delete(env: &Env, tx: &mut Tx<'_>, msg: &DeleteAlias) -> Result<()> {

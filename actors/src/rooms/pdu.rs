@@ -26,7 +26,8 @@ impl<'a> Signer<'a> {
     /// Build, hash and sign the event of a draft. ([spec])
     ///
     /// # Errors
-    /// [`Refusal::TooLarge`] above [`EVENT_BYTES`](rules::EVENT_BYTES); [`Refusal::InvalidParam`] for an integer that JSON cannot hold.
+    /// [`Refusal::TooLarge`] above [`EVENT_BYTES`](rules::EVENT_BYTES); [`Refusal::InvalidParam`] for an integer that JSON cannot
+    /// hold.
     ///
     /// [spec]: https://spec.matrix.org/v1.19/server-server-api/#adding-hashes-and-signatures-to-outgoing-events
     pub(crate) fn sign(

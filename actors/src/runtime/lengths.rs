@@ -1,9 +1,9 @@
 //! The length limit of texts that become part of a database index, and how a text that is too long is refused.
 //!
-//! The specification limits identifiers, event types, state keys and names of profile fields to 255 bytes ([spec]). This server applies
-//! the same limit where the specification has none: transaction ids, device ids, types of account data, tags, filter ids, ids of keys,
-//! algorithms and backup sessions, receipt threads, keys of annotations. PostgreSQL takes no index row above 2,704 bytes; the
-//! widest index has five such texts.
+//! The specification limits identifiers, event types, state keys and names of profile fields to 255 bytes ([spec]). This server
+//! applies the same limit where the specification has none: transaction ids, device ids, types of account data, tags, filter ids,
+//! ids of keys, algorithms and backup sessions, receipt threads, keys of annotations. PostgreSQL takes no index row above 2,704
+//! bytes; the widest index has five such texts.
 //!
 //! [spec]: https://spec.matrix.org/v1.19/appendices/#common-identifier-format
 

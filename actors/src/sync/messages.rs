@@ -13,8 +13,8 @@ use super::waiters::Waiters;
 use crate::Result;
 use crate::runtime::trace::Busy;
 
-/// Wait for a wake of a user or of a room that it is joined to. Replies at once with the wait; if there was such a wake after `seen`,
-/// the wait is over already.
+/// Wait for a wake of a user or of a room that it is joined to. Replies at once with the wait; if there was such a wake after
+/// `seen`, the wait is over already.
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<Wait>")]
 pub struct Watch {
@@ -111,6 +111,6 @@ pub struct Observe;
 pub struct MemorySizes {
     /// The number of waiting requests.
     pub waiting: usize,
-    /// The number of updates of typing, receipts and presence that wait for each service.
+    /// The number of updates of typing, receipts and presence that wait for each appservice.
     pub pending: std::collections::BTreeMap<String, usize>,
 }

@@ -5,7 +5,8 @@
 //!
 //! *Asks* no actor. The future that answers `/sync` asks `to_device_inbox` to delete what its `since` acknowledges.
 //!
-//! *Tells* [`Wake`](crate::runtime::wake::Wake): requests that wait in a room where typing changes, and the senders of services that receive ephemeral events.
+//! *Tells* [`Wake`](crate::runtime::wake::Wake): requests that wait in a room where typing changes, and the senders of appservices
+//! that receive ephemeral events.
 //!
 //! *Promises* that a waiting request is woken by every commit that concerns it after what it has seen; that a wake costs in
 //! proportion to the requests it concerns; that no change falls between two successive answers.
@@ -13,7 +14,7 @@
 //! *Spec* [Syncing](https://spec.matrix.org/v1.19/client-server-api/#syncing),
 //! [Typing](https://spec.matrix.org/v1.19/client-server-api/#typing-notifications),
 //! [Presence](https://spec.matrix.org/v1.19/client-server-api/#presence),
-//! [ephemeral data for services](https://spec.matrix.org/v1.19/application-service-api/#pushing-ephemeral-data).
+//! [ephemeral data for appservices](https://spec.matrix.org/v1.19/application-service-api/#pushing-ephemeral-data).
 
 mod answer;
 mod ephemeral;
@@ -78,7 +79,7 @@ impl Sync {
         self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Those of these services that receive ephemeral events.
+    /// Those of these appservices that receive ephemeral events.
     fn listening(&self, services: BTreeSet<ServiceId>) -> BTreeSet<ServiceId> {
         let interests = self.env.store.interests();
         let listens = |id: &ServiceId| {

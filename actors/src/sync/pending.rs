@@ -1,5 +1,5 @@
 //! Ephemeral events that wait for application services: typing, receipts and presence. They are in memory only, one update for each
-//! subject, dropped when they are old or the service is down. ([spec])
+//! subject, dropped when they are old or the appservice is down. ([spec])
 //!
 //! [spec]: https://spec.matrix.org/v1.19/application-service-api/#pushing-ephemeral-data
 
@@ -13,10 +13,10 @@ use super::volatile::VolatileState;
 use crate::Result;
 use crate::runtime::wake::NewReceipt;
 
-/// How long an update is kept, in milliseconds. What a slow service did not take by then is dropped.
+/// How long an update is kept, in milliseconds. What a slow appservice did not take by then is dropped.
 const FRESH: i64 = 30_000;
 
-/// The most updates that wait for one service. Above it the oldest are dropped.
+/// The most updates that wait for one appservice. Above it the oldest are dropped.
 const MOST: usize = 1000;
 
 /// What an update is about. They are sent in this order.
@@ -43,7 +43,7 @@ struct Update {
     receipt: Option<Receipt>,
 }
 
-/// The waiting updates, by service.
+/// The waiting updates, by appservice.
 #[derive(Debug, Default)]
 pub(super) struct PendingEphemeral(BTreeMap<ServiceId, BTreeMap<Subject, Update>>);
 
@@ -83,12 +83,12 @@ impl PendingEphemeral {
     }
     // ANCHOR_END: say
 
-    /// Drop what waits for a service.
+    /// Drop what waits for an appservice.
     pub(super) fn forget(&mut self, service: &ServiceId) {
         self.0.remove(service);
     }
 
-    /// Take at most `limit` events for a transaction of a service, each with its room. The rest stays.
+    /// Take at most `limit` events for a transaction of an appservice, each with its room. The rest stays.
     ///
     /// # Errors
     /// When an event cannot be written as JSON.
@@ -136,7 +136,7 @@ impl PendingEphemeral {
         Ok(taken)
     }
 
-    /// The number of updates that wait for each service.
+    /// The number of updates that wait for each appservice.
     pub(super) fn sizes(&self) -> BTreeMap<String, usize> {
         self.0
             .iter()

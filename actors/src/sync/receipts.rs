@@ -25,7 +25,7 @@ impl Handler<NewReceipt> for Sync {
                 .read(move |db| interested_in_room(db, &interests, &room))
         };
         ctx.spawn(concerned.into_actor(self).map(move |concerned, this, _| {
-            // On a failed read the services miss this event; clients read the stored receipt.
+            // On a failed read the appservices miss this event; clients read the stored receipt.
             let mut services = this.listening(concerned.unwrap_or_default());
             if msg.kind == "m.read.private" {
                 services.retain(|id| {

@@ -56,7 +56,7 @@ impl Handler<SetTyping> for Sync {
 }
 
 impl Sync {
-    /// Notify services and waiting clients that typing in a room changed.
+    /// Notify appservices and waiting clients that typing in a room changed.
     fn typed(&mut self, room: OwnedRoomId, services: BTreeSet<ServiceId>) {
         let (services, now) = (self.listening(services), self.env.clock.monotonic());
         for service in &services {
@@ -96,7 +96,7 @@ impl Sync {
     }
 }
 
-/// Part of a write: set until when a user is typing. Returns the services to notify; `None` if nothing changed.
+/// Part of a write: set until when a user is typing. Returns the appservices to notify; `None` if nothing changed.
 fn set_typing(
     tx: &mut Tx<'_>,
     volatile: &Arc<VolatileState>,

@@ -126,7 +126,8 @@ impl VolatileState {
         &self.online
     }
 
-    /// Set until when a user is typing in a room; `None` for not typing. Takes and returns a position only if the user began or stopped.
+    /// Set until when a user is typing in a room; `None` for not typing. Takes and returns a position only if the user began or
+    /// stopped.
     pub(super) fn set_typing(
         &self,
         room: &str,

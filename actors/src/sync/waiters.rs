@@ -180,8 +180,8 @@ impl<T> Waiters<T> {
         found.into_iter().filter_map(|id| self.take(id)).collect()
     }
 
-    /// Keep a wake. The oldest ones are dropped above the limits, and this one too if it is larger than them: then every request that
-    /// has gathered up to less than its head gathers again.
+    /// Keep a wake. The oldest ones are dropped above the limits, and this one too if it is larger than them: then every request
+    /// that has gathered up to less than its head gathers again.
     fn remember(&mut self, head: Position, subjects: WakeSubjects) {
         self.recent_bytes += subjects.size();
         self.recent.push_back((head, subjects));

@@ -86,10 +86,10 @@ pub fn open_to_people(interests: &Interests, user: &UserId) -> Result<(), Refusa
     }
 }
 
-/// Refuse a service that acts for a user that it does not claim, or that another service claims exclusively. ([spec])
+/// Refuse an appservice that acts for a user that it does not claim, or that another appservice claims exclusively. ([spec])
 ///
 /// # Errors
-/// [`Refusal::UnknownToken`] when the service is no longer registered; [`Refusal::Exclusive`]
+/// [`Refusal::UnknownToken`] when the appservice is no longer registered; [`Refusal::Exclusive`]
 ///
 /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#server-admin-style-permissions
 pub fn service_acts_for<'a>(
@@ -112,7 +112,7 @@ pub fn service_acts_for<'a>(
     }
 }
 
-/// Refuse a log-in of a service whose registration says that it creates devices without logging in (MSC4190). ([spec])
+/// Refuse a log-in of an appservice whose registration says that it creates devices without logging in (MSC4190). ([spec])
 ///
 /// # Errors
 /// [`Refusal::AppserviceLoginUnsupported`]

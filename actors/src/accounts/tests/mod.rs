@@ -24,7 +24,7 @@ use crate::start::StartParameters;
 use crate::wire::Hooks;
 use crate::{Actors, Clock, Error, Identity, Ids, Refusal, Result, Secret, Settings, ask, start};
 
-/// All actors with a new database, with a service that logs in and one that creates devices without it (MSC4190).
+/// All actors with a new database, with an appservice that logs in and one that creates devices without it (MSC4190).
 struct TestServer {
     actors: Actors,
     _folder: tempfile::TempDir,
@@ -98,7 +98,7 @@ impl TestServer {
         ask(&self.actors.accounts, log_in).await
     }
 
-    /// A user of a service, without a device.
+    /// A user of an appservice, without a device.
     async fn ghost(&self, service: &str, name: &str) -> Result<OwnedUserId> {
         let register = Register {
             by: Registrant::Service(service.into()),

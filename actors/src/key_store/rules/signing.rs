@@ -206,7 +206,7 @@ pub fn is_new_key(stored: Option<&str>, uploaded: &SigningKey) -> bool {
 }
 
 /// Whether the owner must confirm an upload: only if there is a master key already and one of the keys is new. Application
-/// services never confirm. ([spec])
+/// appservices never confirm. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3keysdevice_signingupload
 pub fn must_be_confirmed(has_master: bool, any_new: bool, is_appservice: bool) -> bool {

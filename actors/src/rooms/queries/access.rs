@@ -76,7 +76,7 @@ pub(super) fn present(db: &mut Conn, room_id: &str, user_id: &str) -> Result<Pre
     ))
 }
 
-/// Up to when the caller may see a room's state. A service sees the current state if one of its users is joined. ([spec])
+/// Up to when the caller may see a room's state. An appservice sees the current state if one of its users is joined. ([spec])
 ///
 /// # Errors
 /// [`Refusal::Forbidden`]

@@ -100,7 +100,7 @@ fn one_client_event(
     client_event(left.as_ref().unwrap_or(row), &format)
 }
 
-/// The events at these positions for an appservice transaction: with `room_id`, and the invite of a user of the service with
+/// The events at these positions for an appservice transaction: with `room_id`, and the invite of a user of the appservice with
 /// stripped state. `now` is milliseconds since the epoch.
 pub fn for_appservice(
     db: &mut Conn,

@@ -116,7 +116,7 @@ pub async fn joined_rooms(env: &Env, user: &UserId) -> Result<Vec<OwnedRoomId>> 
 /// The joined members of a room. ([spec])
 ///
 /// # Errors
-/// [`Refusal::Forbidden`] for a user that is not joined, and for a service without a joined user.
+/// [`Refusal::Forbidden`] for a user that is not joined, and for an appservice without a joined user.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3roomsroomidjoined_members
 pub async fn joined_members(env: &Env, by: &Identity, room: &RoomId) -> Result<Vec<MembershipRow>> {
@@ -187,7 +187,7 @@ fn past_members(
 ) -> Result<Vec<EventRow>> {
     let (id, user) = (room.as_str(), by.user.as_str());
     let mut rows = memberships::events_as_of(db, id, then, MOST)?;
-    // A service may read with the rights of another of its users.
+    // An appservice may read with the rights of another of its users.
     if state_access_of_user(db, &by.user, room).is_err()
         || access(db, id, user, then.before(), then)?.sees_whole_state(then)
     {
@@ -210,7 +210,7 @@ fn past_members(
 /// [`Refusal::Forbidden`]
 fn first_seen(db: &mut Conn, by: &Identity, room: &RoomId, at: Position) -> Result<Position> {
     if state_access_of_user(db, &by.user, room).is_err() {
-        // A service reads with the rights of another of its users.
+        // An appservice reads with the rights of another of its users.
         return Ok(at);
     }
     let (id, user) = (room.as_str(), by.user.as_str());

@@ -52,7 +52,8 @@ pub enum StateAccess {
 }
 
 impl PresentAccess {
-    /// Whether the user forgot the room and has not joined it since; the user may then see nothing that needs a membership. ([spec])
+    /// Whether the user forgot the room and has not joined it since; the user may then see nothing that needs a membership.
+    /// ([spec])
     ///
     /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3roomsroomidforget
     pub fn has_forgotten(&self) -> bool {
@@ -117,7 +118,8 @@ impl HistoryAccess {
 
     /// Whether the user may see the room's state as of the event at a position. ([spec])
     ///
-    /// For an event that changes the history visibility or the user's own membership, the more permissive of before and after counts.
+    /// For an event that changes the history visibility or the user's own membership, the more permissive of before and after
+    /// counts.
     ///
     /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#server-behaviour-5
     pub fn sees_state(&self, at: Position) -> bool {

@@ -49,7 +49,8 @@ async fn a_refused_join_names_the_rule() {
     ));
 }
 
-/// Each row: the sender, the action, bob's membership before, and his membership after or that it is refused. Bob has no power level, ann 100.
+/// Each row: the sender, the action, bob's membership before, and his membership after or that it is refused. Bob has no power
+/// level, ann 100.
 #[actix_rt::test]
 async fn kicks_bans_and_unbans_depend_on_the_membership() {
     use Action::{Ban, Invite, Kick, Leave, Unban};

@@ -83,7 +83,7 @@ impl TestServer {
         }
     }
 
-    /// Register services, each by id and the pattern of its users.
+    /// Register appservices, each by id and the pattern of its users.
     async fn services(&self, all: &'static [(&'static str, &'static str)]) {
         let registrations = all
             .iter()
@@ -194,7 +194,7 @@ impl TestServer {
             .unwrap_or_default()
     }
 
-    /// The events that a service is owed, in order.
+    /// The events that an appservice is owed, in order.
     async fn owed(&self, service: &'static str) -> Vec<EventRow> {
         self.read(move |db| {
             let end = Position(i64::MAX);

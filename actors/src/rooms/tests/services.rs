@@ -1,4 +1,4 @@
-//! The events that services are owed, and the aliases that they reserve.
+//! The events that appservices are owed, and the aliases that they reserve.
 
 use super::*;
 use crate::services::CarriesInterests;
@@ -66,7 +66,8 @@ async fn a_service_is_owed_the_events_that_concern_its_members() {
     );
 }
 
-/// Compares interest with a brute-force model: after every step, a message is owed to exactly those services that have a joined member.
+/// Compares interest with a brute-force model: after every step, a message is owed to exactly those appservices that have a joined
+/// member.
 #[actix_rt::test]
 async fn interest_follows_every_membership() {
     let server = TestServer::new().await;
@@ -162,7 +163,7 @@ async fn an_alias_belongs_to_the_service_that_reserves_it() {
         refusal(ask(rooms, put(bot.clone(), "#x:test")).await),
         Refusal::Exclusive(_)
     ));
-    // An alias in its namespace makes the service interested in the room.
+    // An alias in its namespace makes the appservice interested in the room.
     server.say("ann", &room, "hello").await.expect("sent");
     assert_eq!(server.owed("irc").await.len(), 1);
     let delete = |by: Identity, alias: &str| DeleteAlias {
@@ -246,7 +247,7 @@ async fn a_canonical_alias_must_point_to_its_room() {
     ));
 }
 
-/// The creation of a room is sent before any user is joined, so its sender alone decides which services are owed it.
+/// The creation of a room is sent before any user is joined, so its sender alone decides which appservices are owed it.
 #[actix_rt::test]
 async fn a_service_is_owed_the_creation_of_the_rooms_of_its_users() {
     let server = TestServer::new().await;

@@ -158,10 +158,10 @@ impl Senders {
         }
     }
 
-    /// A commit owes something to these appservices. Called by the storage after each commit (`Store::on_commit`, set in `start.rs`)
-    /// with what `Tx::owes` collected. Wake those that an earlier commit owed something and that were not woken
-    /// since. The request behind the earlier commit may just be about to: a sender that has looked up to the position by then does
-    /// not look again.
+    /// A commit owes something to these appservices. Called by the storage after each commit (`Store::on_commit`, set in
+    /// `start.rs`) with what `Tx::owes` collected. Wake those that an earlier commit owed something and that were not woken since.
+    /// The request behind the earlier commit may just be about to: a sender that has looked up to the position by then does not
+    /// look again.
     pub(crate) fn owed_is_committed(&self, owed: &OwedServices) {
         let late = std::mem::replace(&mut *self.not_woken(), owed.clone());
         self.hint(late.iter().map(|(service, up_to)| (service, *up_to)));

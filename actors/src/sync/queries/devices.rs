@@ -101,7 +101,7 @@ impl Findings<'_> {
                     self.member(db, &line.room_id, &line.user_id)?;
                 }
             }
-            // Other users' private changes, and lines that only concern services.
+            // Other users' private changes, and lines that only concern appservices.
             Kind::Private | Kind::Gained | Kind::Lost => {}
         }
         Ok(())

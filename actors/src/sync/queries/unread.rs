@@ -227,7 +227,8 @@ impl<'a> Counter<'a> {
         Ok(rows)
     }
 
-    /// Count an event. An event by the user marks its thread as read up to there; a member event of the user marks all as read. ([spec])
+    /// Count an event. An event by the user marks its thread as read up to there; a member event of the user marks all as read.
+    /// ([spec])
     ///
     /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#receiving-notifications
     fn count(

@@ -1,4 +1,4 @@
-//! The format of typing, receipt and presence events, and which services may receive them.
+//! The format of typing, receipt and presence events, and which appservices may receive them.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::services::{NamespaceClaim, Service};
 use crate::sync::Presence;
 use crate::{Refusal, Result};
 
-/// An ephemeral event, in the format of clients and services.
+/// An ephemeral event, in the format of clients and appservices.
 #[derive(Debug, Serialize)]
 pub struct EphemeralEvent<'a, C> {
     content: C,
@@ -27,7 +27,7 @@ pub struct TypingContent<'a> {
     user_ids: &'a [String],
 }
 
-/// The typing event of a room ([spec]); `room_id` is written for services only.
+/// The typing event of a room ([spec]); `room_id` is written for appservices only.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#mtyping
 pub fn typing<'a>(
@@ -106,8 +106,8 @@ pub struct ReceiptData<'a> {
 /// event → receipt type → user → time and thread.
 type ReceiptContent<'a> = BTreeMap<&'a str, BTreeMap<&'a str, BTreeMap<&'a str, ReceiptData<'a>>>>;
 
-/// The receipt events of a room ([spec]); `room_id` is written for services only. One event can hold only one receipt per user, type
-/// and message, so a user's receipts on one message in several threads are in as many events.
+/// The receipt events of a room ([spec]); `room_id` is written for appservices only. One event can hold only one receipt per user,
+/// type and message, so a user's receipts on one message in several threads are in as many events.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#mreceipt
 pub fn receipts<'a>(
@@ -144,8 +144,8 @@ pub fn receipts<'a>(
 }
 
 // ANCHOR: may_receive_private
-/// Whether a service may receive a user's private data: a private receipt, or presence without a common room. It may for its own
-/// users ([spec]), and for users that it only observes if the administrator allows it.
+/// Whether an appservice may receive a user's private data: a private receipt, or presence without a common room. It may for its
+/// own users ([spec]), and for users that it only observes if the administrator allows it.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#pushing-ephemeral-data
 pub fn may_receive_private(service: &Service, claim: Option<NamespaceClaim>) -> bool {

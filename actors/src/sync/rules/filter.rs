@@ -16,8 +16,8 @@ const MOST: usize = 100;
 
 /// A client's filter. ([spec])
 ///
-/// Deviation: `event_fields`, `event_format` and `lazy_load_members` are accepted and ignored: more is sent than was asked for, which
-/// the specification allows for the last of them.
+/// Deviation: `event_fields`, `event_format` and `lazy_load_members` are accepted and ignored: more is sent than was asked for,
+/// which the specification allows for the last of them.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#filtering
 #[derive(Debug, Clone, Default)]
