@@ -77,8 +77,8 @@ impl App {
         }
     }
 
-    /// Wait for a client or a service without counting as a request: a service calls back before it answers, and those calls need
-    /// room.
+    /// Wait for a client or an appservice without counting as a request: an appservice calls back before it answers, and those
+    /// calls need room.
     pub(crate) async fn outside<T>(&self, wait: impl Future<Output = T>) -> T {
         let _place = self.wait_outside();
         let _parked = self.actors.env.trace.parked();

@@ -1,4 +1,4 @@
-//! The doctor over HTTP: examines an active registration, or one in the request, together with the active services.
+//! The doctor over HTTP: examines an active registration, or one in the request, together with the active appservices.
 //!
 //! Only URLs of active registrations are contacted. Otherwise a web page could make the server send requests to any URL that it
 //! can reach.
@@ -21,7 +21,7 @@ use crate::http::incoming::Raw;
 use crate::mscs;
 use crate::state::App;
 
-/// How long a service may take for each answer.
+/// How long an appservice may take for each answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The registration to examine. An object with other keys is a registration itself.
@@ -47,7 +47,7 @@ struct Given {
     registration: Value,
 }
 
-/// The findings and, for an active service, the names that it uses on the wire.
+/// The findings and, for an active appservice, the names that it uses on the wire.
 #[derive(Serialize)]
 struct DoctorResponse {
     #[serde(flatten)]
@@ -56,7 +56,7 @@ struct DoctorResponse {
     dialect: Option<Dialect>,
 }
 
-/// Examine a registration and, if it is active with the same URL, its service's answers:
+/// Examine a registration and, if it is active with the same URL, its appservice's answers:
 /// `POST /_understudy/doctor?framework=mautrix-go&offline=true`, both parameters optional, with `{"id": "irc"}`, with
 /// `{"registration": "id: irc\n…"}`, or with the registration itself as JSON.
 pub(super) async fn doctor(app: App, _: Caller, request: Raw) -> Result<Json> {

@@ -10,7 +10,7 @@ use crate::http::error::{Error, Result};
 use crate::http::incoming::Raw;
 use crate::state::App;
 
-/// For each service, whether it gets copies of messages to a device, with the rule or the reason why not; and the messages that
+/// For each appservice, whether it gets copies of messages to a device, with the rule or the reason why not; and the messages that
 /// wait now: `GET /_understudy/explain?user=@bob:test&device=DEV`.
 pub(super) async fn explain(app: App, _: Caller, request: Raw) -> Result<Json> {
     let param = |name: &'static str| {

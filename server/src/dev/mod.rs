@@ -81,7 +81,7 @@ async fn transactions(app: App, _: Caller, request: Raw) -> Result<Json> {
     answer(&attempts)
 }
 
-/// The service of an attempt.
+/// The appservice of an attempt.
 #[derive(Deserialize)]
 struct SentBy {
     service: String,
@@ -122,7 +122,7 @@ async fn reload(app: App, _: Caller, _: Raw) -> Result<Json> {
     answer(&ask(&app.actors.appservices, appservices::Reload).await?)
 }
 
-/// End a service's back-off.
+/// End an appservice's back-off.
 async fn retry(app: App, _: Caller, request: Raw) -> Result<Json> {
     let service = request
         .path
@@ -134,7 +134,7 @@ async fn retry(app: App, _: Caller, request: Raw) -> Result<Json> {
     answer(&json!({}))
 }
 
-/// Which stable and unstable names an active service used and was sent since the server started.
+/// Which stable and unstable names an active appservice used and was sent since the server started.
 async fn dialects(app: App, _: Caller, request: Raw) -> Result<Json> {
     let id = request.path.first().map_or("", String::as_str).into();
     let env = &app.actors.env;

@@ -8,9 +8,9 @@ use super::search::Search;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// The service does not work, or it harms another service or users.
+    /// The appservice does not work, or it harms another appservice or users.
     Error,
-    /// The service works, but probably not as intended.
+    /// The appservice works, but probably not as intended.
     Warning,
     /// For information.
     Note,
@@ -64,14 +64,14 @@ checks! {
     UNDECIDED = Warning "undecided": "Simplify the pattern; it is too complicated to compare with others.";
     LOOSE_DOT = Note "loose-dot": "Write '\\.' for the dots of the server's name; here only this server's users count, so nothing changes.";
 
-    /// What the server sends to the service.
+    /// What the server sends to the appservice.
     NOT_SENT = Warning "not-sent": "Set url, or remove the keys that ask for data.";
     NO_URL = Note "no-url": "Nothing to do if the service only calls the server and needs no events.";
     URL_PATH = Warning "url-path": "Remove '/_matrix/…' from url; the server adds it.";
     MISSING_FLAG = Warning "missing-flag": "Add the key with the value true.";
     WITHOUT_FLAG = Note "without-flag": "Add the key if the service uses one of these frameworks; --framework NAME checks for one only.";
 
-    /// How the service answers.
+    /// How the appservice answers.
     NO_CONNECTION = Error "no-connection": "Start the service, or correct url.";
     NO_ANSWER = Error "no-answer": "Check the service: it accepts a connection but does not answer in time.";
     TOKEN_REFUSED = Error "token-refused": "Give the service the registration's hs_token; it would refuse every transaction.";

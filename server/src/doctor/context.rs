@@ -41,14 +41,14 @@ pub struct ExaminationContext {
     pub server_name: Option<String>,
     /// Other registrations to compare with; they are not examined themselves.
     pub neighbours: Vec<File>,
-    /// The framework that the services are built with, if known.
+    /// The framework that the appservices are built with, if known.
     pub framework: Option<&'static Framework>,
     /// The registration keys that proposals and experiments read.
     pub known_keys: Vec<&'static str>,
 }
 
 impl ExaminationContext {
-    /// The active services of a running server. One with the same id as the registration is left out: it is the registration's
+    /// The active appservices of a running server. One with the same id as the registration is left out: it is the registration's
     /// current version.
     #[must_use]
     pub fn in_force(env: &Env, file: &RegistrationFile) -> ExaminationContext {

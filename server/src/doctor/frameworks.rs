@@ -16,7 +16,7 @@ pub struct Framework {
 pub struct Need {
     /// Keys of which one is enough.
     pub any_of: &'static [&'static str],
-    /// What the service does not receive without them.
+    /// What the appservice does not receive without them.
     pub without: &'static str,
 }
 

@@ -1,7 +1,8 @@
-//! The doctor: finds problems of a registration before it is used, by itself, together with others, and in its service's answers.
+//! The doctor: finds problems of a registration before it is used, by itself, together with others, and in its appservice's
+//! answers.
 //!
 //! `checks.rs` is the table of checks; `rules.rs` and `namespaces.rs` apply them without the network; `probes.rs` sends requests
-//! to the service. Nothing is stored between two examinations.
+//! to the appservice. Nothing is stored between two examinations.
 
 mod checks;
 mod context;
@@ -25,7 +26,7 @@ pub use checks::{Finding, Severity};
 pub use context::{ExaminationContext, RegistrationFile};
 pub use report::DoctorReport;
 
-/// Examine registrations. With a `timeout`, also send requests to their services, and wait that long for each answer.
+/// Examine registrations. With a `timeout`, also send requests to their appservices, and wait that long for each answer.
 ///
 /// The findings are in the order of the files; those of a file with the worst first.
 pub async fn examine(

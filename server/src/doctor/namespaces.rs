@@ -229,7 +229,7 @@ fn may_meet(mine: &[Namespace], theirs: &[Namespace]) -> bool {
         .any(|a| theirs.iter().filter(exclusive).any(|b| near(a, b)))
 }
 
-/// Report a service's sender that is in an exclusive namespace of another service.
+/// Report an appservice's sender that is in an exclusive namespace of another appservice.
 pub(super) fn sender_claimed(
     exam: &mut Examination<'_>,
     (file, registration): (&str, &Registration),

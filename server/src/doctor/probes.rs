@@ -1,4 +1,5 @@
-//! Sends requests to a service to see whether it answers as the specification asks. A correct service is not changed by them.
+//! Sends requests to an appservice to see whether it answers as the specification asks. A correct appservice is not changed by
+//! them.
 
 use std::time::Duration;
 
@@ -24,9 +25,9 @@ struct Probe {
 }
 
 // ANCHOR: probes
-/// The requests, in order, until one is not answered. A correct service refuses all but the first before it acts on them, so they
-/// change nothing. The transactions are empty and have ids that no server uses. There is no probe for users and aliases, because
-/// services create them in response.
+/// The requests, in order, until one is not answered. A correct appservice refuses all but the first before it acts on them, so
+/// they change nothing. The transactions are empty and have ids that no server uses. There is no probe for users and aliases,
+/// because appservices create them in response.
 const PROBES: [Probe; 4] = [
     Probe {
         method: "POST",

@@ -35,7 +35,7 @@ const KEYS: &[&str] = &[
 /// The keys in `namespaces`, each with a list of patterns.
 const LISTS: &[&str] = &["users", "aliases", "rooms"];
 
-/// Examine these registrations without contacting the services.
+/// Examine these registrations without contacting the appservices.
 #[must_use]
 pub(super) fn examine(files: &[RegistrationFile], context: &ExaminationContext) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -237,7 +237,7 @@ fn flags(
     }
 }
 
-/// Report values that two services must not share.
+/// Report values that two appservices must not share.
 fn compare_services(
     exam: &mut Examination<'_>,
     registration: &Registration,

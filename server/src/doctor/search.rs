@@ -30,7 +30,7 @@ const LENGTH: usize = 255;
 /// [spec]: https://spec.matrix.org/v1.19/appendices/#user-identifiers
 pub(super) const CHOSEN: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789_-.=/+";
 
-/// The characters that may appear in a service's localparts and in aliases.
+/// The characters that may appear in an appservice's localparts and in aliases.
 pub(super) const POSSIBLE: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789_-.=/+\
     ABCDEFGHIJKLMNOPQRSTUVWXYZ#!$%&'()*,;<>?@[\\]^`{|}~\"";
 

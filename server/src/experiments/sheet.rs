@@ -9,9 +9,9 @@ pub struct Experiment {
     pub name: &'static str,
     /// A short description.
     pub title: &'static str,
-    /// Sets the switches of the actors: which kinds of data services are owed.
+    /// Sets the switches of the actors: which kinds of data appservices are owed.
     pub switches: fn(&mut Proposals),
-    /// The registration keys with which a service asks for it.
+    /// The registration keys with which an appservice asks for it.
     pub registration: &'static [&'static str],
     /// All names that it adds to the wire.
     pub names: &'static [&'static str],

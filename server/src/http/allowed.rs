@@ -7,8 +7,8 @@ use super::error::Result;
 use super::limits::{Cost, Reserved};
 
 impl Caller {
-    /// The key under which the limits count this caller: its user id, or its address when it has no user. A service's own sender
-    /// is not limited, nor are the users of a service whose registration says `rate_limited: false`. ([spec])
+    /// The key under which the limits count this caller: its user id, or its address when it has no user. An appservice's own
+    /// sender is not limited, nor are the users of an appservice whose registration says `rate_limited: false`. ([spec])
     ///
     /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#registration
     fn limit_key(&self) -> Option<String> {
@@ -32,7 +32,7 @@ impl Caller {
         Ok(self.limits().count(self.limit_key(), cost)?)
     }
 
-    /// How many of these `questions` services may be asked on behalf of this caller.
+    /// How many of these `questions` appservices may be asked on behalf of this caller.
     ///
     /// # Errors
     /// 429 when the limit allows none.

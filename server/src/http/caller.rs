@@ -19,11 +19,11 @@ use crate::state::App;
 pub enum Auth {
     /// None. A token that is sent anyway identifies the account for the limits; an unknown one is no error.
     None,
-    /// A token of a user or a service, if one is sent.
+    /// A token of a user or an appservice, if one is sent.
     Optional,
-    /// A token of a user or a service.
+    /// A token of a user or an appservice.
     User,
-    /// A token of a service.
+    /// A token of an appservice.
     Appservice,
 }
 
@@ -86,7 +86,7 @@ impl<'a> RequestParts<'a> {
     }
 }
 
-/// The query parameter by which a service names the device it acts as: the stable name, and the unstable one, which frameworks
+/// The query parameter by which an appservice names the device it acts as: the stable name, and the unstable one, which frameworks
 /// still send. If both are present, the first counts. ([spec], [MSC4326])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#identity-assertion
@@ -98,7 +98,7 @@ pub const DEVICE_ID: Name = Name {
 
 // ANCHOR: dialect
 /// Which names, stable or unstable, the answer uses: unstable ones only if the request names its device by the unstable parameter
-/// alone. A service that sends both knows the stable names.
+/// alone. An appservice that sends both knows the stable names.
 #[must_use]
 pub fn dialect(query: &[(String, String)]) -> Naming {
     let names = |name: &str| query.iter().any(|(n, _)| n == name);
@@ -111,10 +111,10 @@ pub fn dialect(query: &[(String, String)]) -> Naming {
 // ANCHOR_END: dialect
 
 impl Caller {
-    /// Find the caller of a request by its token and, for a service, by the user and device named in the query.
+    /// Find the caller of a request by its token and, for an appservice, by the user and device named in the query.
     ///
     /// # Errors
-    /// 401 without a known token where one is required; 403 for a user outside the service's namespaces; 400 for a device that
+    /// 401 without a known token where one is required; 403 for a user outside the appservice's namespaces; 400 for a device that
     /// does not exist; 429 for an address that has sent too many unknown tokens.
     pub(super) async fn find(
         app: &App,
@@ -154,7 +154,7 @@ impl Caller {
         })
     }
 
-    /// The user, and the device that the token or the service names.
+    /// The user, and the device that the token or the appservice names.
     ///
     /// # Errors
     /// 401 when there is no user.
@@ -163,7 +163,7 @@ impl Caller {
         identity.ok_or_else(Error::missing_token)
     }
 
-    /// The service that the token belongs to.
+    /// The appservice that the token belongs to.
     #[must_use]
     pub fn appservice(&self) -> Option<&Arc<Service>> {
         self.bearer.appservice.as_ref()
@@ -233,7 +233,7 @@ async fn try_token(
     found
 }
 
-/// The bearer of a token: a service, possibly acting as one of its users, or a user on a device.
+/// The bearer of a token: an appservice, possibly acting as one of its users, or a user on a device.
 async fn bearer(app: &App, auth: Auth, asked: &RequestParts<'_>, token: &str) -> Result<Bearer> {
     let env = &app.actors.env;
     let secret = Secret::from(token);
@@ -246,7 +246,7 @@ async fn bearer(app: &App, auth: Auth, asked: &RequestParts<'_>, token: &str) ->
             .param(DEVICE_ID.stable)
             .or_else(|| asked.param(DEVICE_ID.unstable));
         let identity = match masquerade(app, &service, user, device).await {
-            // A service may name the user that it is about to register as the caller.
+            // An appservice may name the user that it is about to register as the caller.
             Err(Error::Actor(actors::Error::Refused(_)))
                 if matches!(auth, Auth::Optional | Auth::None) =>
             {
@@ -273,13 +273,13 @@ async fn bearer(app: &App, auth: Auth, asked: &RequestParts<'_>, token: &str) ->
     }
 }
 
-/// The service that the token belongs to.
+/// The appservice that the token belongs to.
 fn service_of(app: &App, token: &str) -> Option<Arc<Service>> {
     let interests = app.actors.env.store.interests();
     interests.by_token(token).cloned()
 }
 
-/// Every part of a service's request that exists in an old and a new form: the path's version, where the token is, and how the
+/// Every part of an appservice's request that exists in an old and a new form: the path's version, where the token is, and how the
 /// device is named.
 fn names_used<'a>(asked: &RequestParts<'a>) -> impl Iterator<Item = (Topic, &'a str)> {
     let token = asked
@@ -296,7 +296,7 @@ fn names_used<'a>(asked: &RequestParts<'a>) -> impl Iterator<Item = (Topic, &'a 
 }
 
 // ANCHOR: masquerade
-/// A service acts as its sender or as an existing user of its namespaces and, if it names a device, on an existing device.
+/// An appservice acts as its sender or as an existing user of its namespaces and, if it names a device, on an existing device.
 /// ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#identity-assertion

@@ -37,7 +37,7 @@ impl From<schema::Error> for Error {
     }
 }
 
-/// A service named a device that does not exist. ([MSC4326])
+/// An appservice named a device that does not exist. ([MSC4326])
 ///
 /// [MSC4326]: https://github.com/matrix-org/matrix-spec-proposals/pull/4326
 const UNKNOWN_DEVICE: Name = Name {
@@ -45,7 +45,7 @@ const UNKNOWN_DEVICE: Name = Name {
     stable: "M_UNKNOWN_DEVICE",
 };
 
-/// A service whose registration says that it creates devices itself tried to log in. ([MSC4190])
+/// An appservice whose registration says that it creates devices itself tried to log in. ([MSC4190])
 ///
 /// [MSC4190]: https://github.com/matrix-org/matrix-spec-proposals/pull/4190
 const APPSERVICE_LOGIN_UNSUPPORTED: Name = Name {

@@ -1,6 +1,6 @@
 //! All routes in one tree, and the steps common to every request: token, limits, body, and containing panics.
 //!
-//! Routing uses `matchit` inside one default service, because actix-web tries its routes one after the other.
+//! Routing uses `matchit` inside one default appservice, because actix-web tries its routes one after the other.
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;

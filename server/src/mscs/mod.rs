@@ -75,7 +75,7 @@ pub fn hooks(mscs: &[&'static Msc], naming: Naming) -> (Hooks, Proposals) {
     )
 }
 
-/// The functions of these proposals for services that store keys themselves: the first of each kind.
+/// The functions of these proposals for appservices that store keys themselves: the first of each kind.
 #[must_use]
 pub fn key_proxies(numbers: &[u16]) -> Proxies {
     Proxies {

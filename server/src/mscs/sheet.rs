@@ -14,9 +14,9 @@ pub struct Msc {
     pub title: &'static str,
     /// Whether it is on by default.
     pub by_default: bool,
-    /// Sets the switches of the actors: which kinds of data services are owed.
+    /// Sets the switches of the actors: which kinds of data appservices are owed.
     pub switches: fn(&mut Proposals),
-    /// The registration keys with which a service asks for it.
+    /// The registration keys with which an appservice asks for it.
     pub registration: &'static [&'static str],
     /// What it adds to `unstable_features` of `GET /versions`.
     pub flags: &'static [&'static str],
@@ -28,9 +28,9 @@ pub struct Msc {
     pub transaction: fn(&TransactionContent, &mut TransactionBody),
     /// Finds the device of another user that signs for a device.
     pub device_signer: Option<FindDeviceSigner>,
-    /// Asks services for a one-time key when none is stored.
+    /// Asks appservices for a one-time key when none is stored.
     pub claim_proxy: Option<ClaimProxy>,
-    /// Asks services when keys are queried.
+    /// Asks appservices when keys are queried.
     pub query_proxy: Option<QueryProxy>,
 }
 

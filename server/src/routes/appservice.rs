@@ -13,7 +13,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
     routes.on(ping)
 }
 
-/// Make the server ping the service. A success ends the back-off of its transactions.
+/// Make the server ping the appservice. A success ends the back-off of its transactions.
 ///
 /// `POST /_matrix/client/*/appservice/{appserviceId}/ping` ([spec])
 ///
@@ -34,7 +34,7 @@ async fn ping(
         transaction_id,
     };
     let pinging = ask(&app.actors.appservices, ping).await?;
-    // A service that hangs takes no request's place.
+    // An appservice that hangs takes no request's place.
     let took = app.outside(pinging.answer()).await?;
     Ok(request_ping::v1::Response::new(took))
 }

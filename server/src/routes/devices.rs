@@ -93,7 +93,7 @@ async fn put(
     Ok((status, update_device::v3::Response::new()))
 }
 
-/// Delete a device; users must confirm, services need not.
+/// Delete a device; users must confirm, appservices need not.
 ///
 /// `DELETE /_matrix/client/*/devices/{deviceId}` ([spec])
 ///
@@ -113,7 +113,7 @@ async fn delete(
     Ok(delete_device::v3::Response::new())
 }
 
-/// Delete several devices; users must confirm, services need not.
+/// Delete several devices; users must confirm, appservices need not.
 ///
 /// `POST /_matrix/client/*/delete_devices` ([spec])
 ///

@@ -124,7 +124,7 @@ async fn knock(
     Ok(knock_room::v3::Response::new(room))
 }
 
-/// Invite a user. If the user does not exist, the service whose namespace contains it is asked to create it; the invite is sent
+/// Invite a user. If the user does not exist, the appservice whose namespace contains it is asked to create it; the invite is sent
 /// in any case.
 ///
 /// `POST /_matrix/client/*/rooms/{roomId}/invite` ([spec])

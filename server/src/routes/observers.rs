@@ -16,9 +16,9 @@ pub(super) fn routes(routes: Routes) -> Routes {
 }
 
 // ANCHOR: observers
-/// Which services get copies of messages to each of the caller's devices, and under which rule.
+/// Which appservices get copies of messages to each of the caller's devices, and under which rule.
 ///
-/// `GET /_understudy/observers`, an endpoint of this server alone: users can find out which services receive copies of their
+/// `GET /_understudy/observers`, an endpoint of this server alone: users can find out which appservices receive copies of their
 /// messages ([proposal]).
 ///
 /// [proposal]: https://github.com/matrix-org/matrix-spec-proposals/pull/4203

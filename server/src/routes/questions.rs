@@ -1,7 +1,7 @@
-//! Provisioning by application services: before a request reaches its actor, services are asked to create users and aliases in
+//! Provisioning by application services: before a request reaches its actor, appservices are asked to create users and aliases in
 //! their namespaces that do not exist yet.
 //!
-//! A service calls the server before it answers, so a waiting request does not count against the limit of requests in progress
+//! An appservice calls the server before it answers, so a waiting request does not count against the limit of requests in progress
 //! ([`App::outside`]).
 
 use actors::appservice_queries::{self, queries};
@@ -11,10 +11,10 @@ use crate::http::caller::Caller;
 use crate::http::error::Result;
 use crate::state::App;
 
-/// Ask services to create the missing ones of these users that are in their namespaces. Cheap when all users exist.
+/// Ask appservices to create the missing ones of these users that are in their namespaces. Cheap when all users exist.
 ///
 /// # Errors
-/// 429 when services were asked too often on behalf of the caller.
+/// 429 when appservices were asked too often on behalf of the caller.
 pub(crate) async fn about_users<'a>(
     app: &App,
     caller: &Caller,
@@ -26,7 +26,7 @@ pub(crate) async fn about_users<'a>(
     provision(app, caller, unknown, named).await
 }
 
-/// Ask a service to create this alias and its room, if the alias is missing and in the service's namespace.
+/// Ask an appservice to create this alias and its room, if the alias is missing and in the appservice's namespace.
 ///
 /// # Errors
 /// As for [`about_users`].
@@ -35,8 +35,8 @@ pub(crate) async fn about_alias(app: &App, caller: &Caller, alias: &RoomAliasId)
     provision(app, caller, unknown.into_iter().collect(), 1).await
 }
 
-/// Ask services about unknown users and aliases, within the limits. What a service creates in response stays. When a limit is
-/// reached, a request that names several users continues without asking about the rest.
+/// Ask appservices about unknown users and aliases, within the limits. What an appservice creates in response stays. When a limit
+/// is reached, a request that names several users continues without asking about the rest.
 async fn provision(
     app: &App,
     caller: &Caller,

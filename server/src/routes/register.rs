@@ -22,7 +22,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
     routes.on_json(register).on(available)
 }
 
-/// Register an account. Users go through user-interactive authentication, services do not.
+/// Register an account. Users go through user-interactive authentication, appservices do not.
 ///
 /// `POST /_matrix/client/*/register` ([spec])
 ///
@@ -75,7 +75,7 @@ fn registrant(
         return Ok(Registrant::Service(session::service(caller)?));
     }
     if caller.token().is_some() {
-        // A caller with a token has an account already. Without this check, a service that forgets `type` would register an
+        // A caller with a token has an account already. Without this check, an appservice that forgets `type` would register an
         // ordinary user.
         return Err(Refusal::Unknown("a registration carries no access token".into()).into());
     }

@@ -21,7 +21,7 @@ use crate::http::error::{Error, Result};
 use crate::http::registry::Routes;
 use crate::state::App;
 
-/// The login type of services (MSC2778). Only the stable name is offered; the unstable one is counted and refused like any
+/// The login type of appservices (MSC2778). Only the stable name is offered; the unstable one is counted and refused like any
 /// unknown type.
 const APPLICATION_SERVICE: Name = Name {
     unstable: "uk.half-shot.msc2778.login.application_service",
@@ -126,7 +126,7 @@ fn account(app: &App, user: &str) -> String {
     meant.map_or_else(String::new, |meant| meant.to_string())
 }
 
-/// Record which name of the login type a service used to log in or register.
+/// Record which name of the login type an appservice used to log in or register.
 pub(super) fn count_login_type(app: &App, caller: &Caller, kind: &str) {
     let names = [APPLICATION_SERVICE.stable, APPLICATION_SERVICE.unstable];
     if let Some(service) = caller.appservice()
@@ -166,10 +166,10 @@ fn credentials(info: LoginInfo, caller: &Caller) -> Result<Credentials> {
     }
 }
 
-/// The service that the token belongs to, for endpoints of services only.
+/// The appservice that the token belongs to, for endpoints of appservices only.
 ///
 /// # Errors
-/// 401 without the token of a service.
+/// 401 without the token of an appservice.
 pub(super) fn service(caller: &Caller) -> Result<ServiceId> {
     match caller.appservice() {
         Some(service) => Ok(service.id.clone()),

@@ -1,4 +1,4 @@
-//! Third-party networks, as described by the services that bridge to them. ([spec])
+//! Third-party networks, as described by the appservices that bridge to them. ([spec])
 //!
 //! [spec]: https://spec.matrix.org/v1.19/client-server-api/#third-party-networks
 
@@ -96,7 +96,7 @@ async fn look_up(
 ) -> Result<Json> {
     caller.limit_questions(1)?;
     // All query parameters are fields, except those that identify the caller. In particular, the access token must not reach the
-    // service.
+    // appservice.
     fields.retain(|name, _| !caller.is_asserted_by(name));
     let (env, to) = (&app.actors.env, &app.actors.appservice_queries);
     let found = third_party::look_up(env, to, kind, protocol, &fields);

@@ -7,9 +7,9 @@
 //! *Where* `PUT /_matrix/app/v1/transactions/{txnId}`. *Registration* `org.understudy.account_data: true`. *Server*
 //! `experiments = ["account_data"]` or `--enable-experiment account_data`.
 //!
-//! A service receives the account data of its own users only: its sender, and the users in its exclusive namespaces. Each item is
-//! the latest content of one type; several changes before a delivery are sent as one. The read marker and push rules are account
-//! data too. Changes that the service made itself are sent as well, as its own events are. Account data from before the
+//! An appservice receives the account data of its own users only: its sender, and the users in its exclusive namespaces. Each item
+//! is the latest content of one type; several changes before a delivery are sent as one. The read marker and push rules are account
+//! data too. Changes that the appservice made itself are sent as well, as its own events are. Account data from before the
 //! experiment was switched on is not sent; `GET /user/{userId}/account_data/{type}` reads it.
 
 use actors::services::{AccountDataKind, NamespaceClaim};
@@ -32,7 +32,7 @@ pub const EXPERIMENT: Experiment = Experiment {
 const ACCOUNT_DATA: &str = "org.understudy.account_data";
 
 // ANCHOR: owed
-/// Account data belongs to a user's own clients, so a service receives it only for users that are exclusively its own.
+/// Account data belongs to a user's own clients, so an appservice receives it only for users that are exclusively its own.
 static OWED: AccountDataKind = AccountDataKind {
     kind: "account_data",
     is_wanted: |registration| registration.has_flag(ACCOUNT_DATA),

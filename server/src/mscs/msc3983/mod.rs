@@ -2,16 +2,16 @@
 //!
 //! | on the wire | |
 //! |---|---|
-//! | `org.matrix.msc3983: true` | in a registration: this service answers |
+//! | `org.matrix.msc3983: true` | in a registration: this appservice answers |
 //! | `POST /_matrix/app/unstable/org.matrix.msc3983/keys/claim` | the question, and its only name here |
 //!
 //! *Where* `POST /_matrix/client/*/keys/claim`, for users in an exclusive namespace and for the sender, when no one-time key is
 //! stored: after that key and before the fallback key. *Versions* no flag.
 //!
-//! *Off* by default, on the server and for each service: superseded in practice. A bridge that encrypts has one device, its
+//! *Off* by default, on the server and for each appservice: superseded in practice. A bridge that encrypts has one device, its
 //! bot's; it uploads the keys of this device and receives their counts, and its ghosts have no devices. A server that shipped
 //! this proposal and MSC3984 suffered a storm of requests and removed both, and closing both has been requested. It is here for
-//! services that store keys outside the server. Not implemented: the client endpoint that always returns the fallback key too.
+//! appservices that store keys outside the server. Not implemented: the client endpoint that always returns the fallback key too.
 //!
 //! [proposal]: https://github.com/matrix-org/matrix-spec-proposals/pull/3983
 

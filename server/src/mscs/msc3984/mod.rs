@@ -2,15 +2,15 @@
 //!
 //! | on the wire | |
 //! |---|---|
-//! | `org.matrix.msc3984: true` | in a registration: this service answers |
+//! | `org.matrix.msc3984: true` | in a registration: this appservice answers |
 //! | `POST /_matrix/app/unstable/org.matrix.msc3984/keys/query` | the question, and its only name here |
 //!
-//! *Where* `POST /_matrix/client/*/keys/query`, for users in an exclusive namespace and for the sender. The service's answer
+//! *Where* `POST /_matrix/client/*/keys/query`, for users in an exclusive namespace and for the sender. The appservice's answer
 //! takes precedence over stored keys, for each device and each cross-signing key. *Versions* no flag.
 //!
-//! *Off* by default, on the server and for each service: superseded in practice, like MSC3983, and more expensive. Clients query
+//! *Off* by default, on the server and for each appservice: superseded in practice, like MSC3983, and more expensive. Clients query
 //! keys for every member of a room, so a busy room causes a storm of requests; a server that shipped the proposal removed it for
-//! that reason. Here each user is requested at most once in ten seconds, whichever client queries, and a service that does not
+//! that reason. Here each user is requested at most once in ten seconds, whichever client queries, and an appservice that does not
 //! know the endpoint is not asked again for ten minutes.
 //!
 //! [proposal]: https://github.com/matrix-org/matrix-spec-proposals/pull/3984
