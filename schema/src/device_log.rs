@@ -28,9 +28,9 @@ pub enum Kind {
     Private,
     /// The user's membership in the room changed.
     Member,
-    /// The service has its first joined member in the room.
+    /// The appservice has its first joined member in the room.
     Gained,
-    /// The service's last joined member left the room.
+    /// The appservice's last joined member left the room.
     Lost,
 }
 

@@ -137,8 +137,8 @@ pub fn after(
     with_contents!(db, rows)
 }
 
-/// Whether an appservice is owed the message of a row. `owed::txn` is none while the message waits, an id while a transaction carries
-/// it, and negative for a mark (`owed.rs`).
+/// Whether an appservice is owed the message of a row. `owed::txn` is none while the message waits, an id while a transaction
+/// carries it, and negative for a mark (`owed.rs`).
 macro_rules! is_owed {
     () => {
         diesel::dsl::exists(

@@ -14,7 +14,7 @@ use crate::store::tx::{Batch, Companion, OwedServices};
 /// Called after a commit with the position of the last committed line of the device-list log.
 pub(crate) type Listener = dyn Fn(Position) + Send + Sync;
 
-/// Called after a commit with the services that are owed something by it.
+/// Called after a commit with the appservices that are owed something by it.
 pub(crate) type OwedListener = dyn Fn(&OwedServices) + Send + Sync;
 
 /// Called when a write is queued, with the type of its closure.
