@@ -70,7 +70,7 @@ impl World {
         Ok(())
     }
 
-    /// The users that share a room with each service now, by service.
+    /// The users that share a room with each appservice now, by appservice.
     pub(crate) fn shared(&self) -> Vec<std::collections::BTreeSet<String>> {
         let of = |s: &crate::world::Service| {
             self.history
@@ -291,7 +291,8 @@ impl World {
         Ok(())
     }
 
-    /// Check that a leave from the last room that a service shares with a user is sent in one transaction with the user's `left`.
+    /// Check that a leave from the last room that an appservice shares with a user is sent in one transaction with the user's
+    /// `left`.
     fn check_leaves(&mut self, s: usize, body: &Value, about: &str) -> Check {
         if !self.device_lists_on {
             return Ok(());

@@ -256,7 +256,7 @@ impl Bridges {
     }
 }
 
-/// Counts an attempt at a bridge as open until it is dropped: the bridges, the service's id, the number of the server.
+/// Counts an attempt at a bridge as open until it is dropped: the bridges, the appservice's id, the number of the server.
 struct Open(Bridges, String, u32);
 
 impl Drop for Open {

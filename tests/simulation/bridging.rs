@@ -34,7 +34,7 @@ impl World {
         Ok(())
     }
 
-    /// Users that a service registered and that are in its namespaces now, each with the service.
+    /// Users that an appservice registered and that are in its namespaces now, each with the appservice.
     fn ghosts(&self) -> Vec<(usize, String)> {
         let all = self
             .accounts
@@ -146,7 +146,7 @@ impl World {
         self.clock.set_wall(self.clock.now() + minutes * 60_000);
     }
 
-    /// Damage one row of the inbox that waits for a service. Only this message may be lost; later ones must still be delivered.
+    /// Damage one row of the inbox that waits for an appservice. Only this message may be lost; later ones must still be delivered.
     pub(crate) async fn damage(&mut self) -> Check {
         let waiting = "SELECT CAST(i.position AS TEXT) AS a, i.content AS b FROM inbox i JOIN owed o ON o.position = i.position \
              WHERE o.txn IS NULL AND i.decided_by <> '' ORDER BY i.position LIMIT 1";

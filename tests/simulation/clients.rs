@@ -121,7 +121,7 @@ impl World {
             message.waits = false;
             message.synced = true;
             if message.decided {
-                // The device has read it itself. A copy to a service may still be in flight.
+                // The device has read it itself. A copy to an appservice may still be in flight.
                 message
                     .due
                     .values_mut()

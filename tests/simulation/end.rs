@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::bridges::Mode;
 use crate::world::{Check, Due, FileState, World, broken};
 
-/// The tables in which something waits for a service.
+/// The tables in which something waits for an appservice.
 const QUEUES: [&str; 2] = ["owed", "frozen_transactions"];
 
 impl World {
@@ -54,7 +54,7 @@ impl World {
             && service.file_state != FileState::Absent
     }
 
-    /// Check that every event and to-device message owed to a service was delivered.
+    /// Check that every event and to-device message owed to an appservice was delivered.
     fn check_ledger(&self) -> Check {
         for s in (0..self.services.len()).filter(|s| self.reachable(*s)) {
             let service = &self.services[s];
@@ -106,8 +106,8 @@ impl World {
                 }
             }
         }
-        // A message leaves the inbox once its device, or the service that decides over the device, has acknowledged it, and no
-        // service is owed it any more.
+        // A message leaves the inbox once its device, or the appservice that decides over the device, has acknowledged it, and no
+        // appservice is owed it any more.
         let left = "SELECT decided_by AS a, CAST(COUNT(*) AS TEXT) AS b FROM inbox WHERE (acknowledged OR decided_by <> '') \
              AND NOT EXISTS (SELECT 1 FROM owed o WHERE o.position = inbox.position AND (o.txn IS NULL OR o.txn <> -2)) GROUP BY decided_by";
         if let Some((service, rows)) = self.journal.pairs(left).pop() {
@@ -139,7 +139,7 @@ impl World {
         Ok(())
     }
 
-    /// Check that a service tracks exactly the users that share a room with it, and was sent every change of their keys.
+    /// Check that an appservice tracks exactly the users that share a room with it, and was sent every change of their keys.
     fn check_device_lists(&mut self) -> Check {
         let shared = self.shared();
         for s in (0..self.services.len()).filter(|s| self.reachable(*s)) {
@@ -186,7 +186,7 @@ impl World {
         Ok(())
     }
 
-    /// Check that the last one-time-key count sent to a service is the device's current count.
+    /// Check that the last one-time-key count sent to an appservice is the device's current count.
     async fn check_counts(&mut self) -> Check {
         for device in 0..self.devices.len() {
             let d = self.devices[device].clone();

@@ -12,14 +12,14 @@ use crate::server::Armed;
 use crate::steps::Step;
 use crate::world::{Check, World, broken};
 
-/// How many messages the service is sent while an unrelated user changes its keys.
+/// How many messages the appservice is sent while an unrelated user changes its keys.
 const MESSAGES: u64 = 12;
 
 /// How often the unrelated user changes its keys.
 const CHANGES: usize = 15;
 
 impl World {
-    /// How often the sender of a service has looked for something to send since the server started.
+    /// How often the sender of an appservice has looked for something to send since the server started.
     async fn looked(&self, service: usize) -> Option<u64> {
         let id = &self.services[service].registration.id;
         let appservices = self.server.app().actors.appservices.clone();
@@ -31,7 +31,7 @@ impl World {
         Some(view.gathered)
     }
 
-    /// A service that works, a device of it, and a device of a user that never shared a room with the service.
+    /// An appservice that works, a device of it, and a device of a user that never shared a room with the appservice.
     fn unrelated(&self, step: Step) -> Option<(usize, usize, usize)> {
         let all = (0..self.devices.len()).filter(|i| self.devices[*i].alive);
         let pairs: Vec<(usize, usize, usize)> = all
@@ -61,8 +61,8 @@ impl World {
             .filter(|_| self.to_device_on && self.device_lists_on)
     }
 
-    /// A user changes the keys of a device several times while messages are sent to a service that shares no room with the user,
-    /// and then once more without messages. The key changes must cause no work for the service's sender.
+    /// A user changes the keys of a device several times while messages are sent to an appservice that shares no room with the
+    /// user, and then once more without messages. The key changes must cause no work for the appservice's sender.
     pub(crate) async fn strangers(&mut self, step: Step) -> Check {
         let Some((s, ghost, person)) = self.unrelated(step) else {
             return Ok(());
@@ -134,7 +134,7 @@ impl World {
         self.looks_at_most(s, starts, before, "nothing").await
     }
 
-    /// A user changes the keys of a device, and a write that follows from the change is refused. A message to a service that
+    /// A user changes the keys of a device, and a write that follows from the change is refused. A message to an appservice that
     /// shares no room with the user must not wait until that write succeeds.
     async fn message_after_refused_write(
         &mut self,
@@ -205,7 +205,7 @@ impl World {
         }})
     }
 
-    /// Check that the sender of a service has looked for something to send at most `most` times.
+    /// Check that the sender of an appservice has looked for something to send at most `most` times.
     async fn looks_at_most(&self, s: usize, starts: u32, most: u64, owed: &str) -> Check {
         let id = &self.services[s].registration.id;
         match self.looked(s).await {

@@ -39,7 +39,7 @@ pub(crate) enum Claim {
 }
 
 impl Registration {
-    /// How the service's namespaces match a user, if they do.
+    /// How the appservice's namespaces match a user, if they do.
     pub(crate) fn claims(&self, user: &str) -> Option<Claim> {
         if user == self.sender {
             return Some(Claim::Own);
@@ -196,7 +196,7 @@ impl History {
             || (from < to && self.events[from..to].iter().any(opens))
     }
 
-    /// Whether an event concerns a service: its sender, its target, or a member of the room is a user of the service.
+    /// Whether an event concerns an appservice: its sender, its target, or a member of the room is a user of the appservice.
     pub(crate) fn concerns(&self, service: &Registration, number: usize) -> bool {
         let event = &self.events[number];
         let target = event
@@ -210,7 +210,7 @@ impl History {
         users.into_iter().any(|user| service.claims(user).is_some())
     }
 
-    /// The users that share a room with a service: a user of the service is joined, and they are joined or invited.
+    /// The users that share a room with an appservice: a user of the appservice is joined, and they are joined or invited.
     pub(crate) fn shared(&self, service: &Registration) -> BTreeSet<String> {
         let has_one = |room: &&BTreeMap<String, String>| {
             room.iter()
@@ -225,7 +225,7 @@ impl History {
         self.now.values().filter(has_one).flat_map(there).collect()
     }
 
-    /// How many users of a service are in each room, for rooms with at least one.
+    /// How many users of an appservice are in each room, for rooms with at least one.
     pub(crate) fn present(&self, service: &Registration) -> BTreeMap<String, usize> {
         let count = |room: &BTreeMap<String, String>| {
             room.iter()

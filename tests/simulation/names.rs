@@ -1,4 +1,4 @@
-//! Steps with room aliases, and with the users and rooms that services create when they are queried about them.
+//! Steps with room aliases, and with the users and rooms that appservices create when they are queried about them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,14 +15,14 @@ use crate::world::{Caller, Check, World, broken};
 pub(crate) struct Names {
     /// The room of each alias, or `None` if the alias is free. An alias without an entry may be either.
     aliases: BTreeMap<String, Option<String>>,
-    /// Rooms that had an alias in a service's namespace. Their events may be sent to the service.
+    /// Rooms that had an alias in an appservice's namespace. Their events may be sent to the appservice.
     pub(crate) claimed: BTreeSet<(usize, String)>,
-    /// How many of the queries to services were checked.
+    /// How many of the queries to appservices were checked.
     asked: usize,
 }
 
 impl World {
-    /// The service whose namespace contains an alias.
+    /// The appservice whose namespace contains an alias.
     fn service_of_alias(&self, alias: &str) -> Option<usize> {
         (0..self.services.len()).find(|s| {
             let start = format!("#{}_", self.services[*s].registration.id);
@@ -120,8 +120,8 @@ impl World {
         }
     }
 
-    /// Send a request during which the server may query a service. Bridges that hang work meanwhile: a query to a hanging bridge
-    /// times out by the manual clock, which does not advance during a request.
+    /// Send a request during which the server may query an appservice. Bridges that hang work meanwhile: a query to a hanging
+    /// bridge times out by the manual clock, which does not advance during a request.
     async fn ask_for_name(&mut self, caller: &Caller, path: &str) -> Check<Answer> {
         let hanging: Vec<String> = (0..self.services.len())
             .filter(|s| self.service_mode(*s) == Mode::Hangs)
@@ -142,7 +142,7 @@ impl World {
         (self.unanswered, self.refusals)
     }
 
-    /// Request a user or a room alias in a namespace. The service creates it when queried, or answers that it does not exist.
+    /// Request a user or a room alias in a namespace. The appservice creates it when queried, or answers that it does not exist.
     pub(crate) async fn provision(&mut self, step: Step) -> Check {
         let s = usize::from(step.b) % 4;
         let Some(registration) = self.services[s].in_force.clone() else {
@@ -196,7 +196,7 @@ impl World {
         self.check_queries()
     }
 
-    /// Check that services are queried about their own namespaces only.
+    /// Check that appservices are queried about their own namespaces only.
     fn check_queries(&mut self) -> Check {
         let queries = self
             .bridges

@@ -1,4 +1,4 @@
-//! Steps in which a service asks the server to ping it, also while the service hangs.
+//! Steps in which an appservice asks the server to ping it, also while the appservice hangs.
 
 use std::time::Duration;
 

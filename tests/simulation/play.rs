@@ -69,7 +69,7 @@ impl World {
         self.absorb().await
     }
 
-    /// All callers: devices of users, and services as their ghosts, with and without a device.
+    /// All callers: devices of users, and appservices as their ghosts, with and without a device.
     pub(crate) fn callers(&self) -> Vec<Caller> {
         let mut all: Vec<Caller> = Vec::new();
         for device in self.devices.iter().filter(|d| d.alive) {
@@ -207,7 +207,7 @@ impl World {
         }
     }
 
-    /// Record a to-device message that the server accepted, and the services to which it is due. While to-device messages are
+    /// Record a to-device message that the server accepted, and the appservices to which it is due. While to-device messages are
     /// off, it is due to none of them; [`World::judge_again`] computes what it is due to when they are on again.
     pub(crate) fn sent(&mut self, n: u64, to: &[usize], prompt: bool) {
         for device in to {

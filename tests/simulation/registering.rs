@@ -9,11 +9,11 @@ use crate::server::Armed;
 use crate::steps::{Kind, Step};
 use crate::world::{Check, Due, FileState, Received, Service, World, broken};
 
-/// The services of every schedule: exclusive with every opt-in, observing with consent, exclusive without opt-ins, without a URL,
-/// observing without consent.
+/// The appservices of every schedule: exclusive with every opt-in, observing with consent, exclusive without opt-ins, without a
+/// URL, observing without consent.
 pub(crate) const SERVICES: [&str; 5] = ["irc", "obs", "log", "mute", "spy"];
 
-/// The services that the operator allows to observe.
+/// The appservices that the operator allows to observe.
 pub(crate) const OBSERVERS: [&str; 1] = ["obs"];
 
 fn registration(id: &str, variant: u8) -> Registration {
@@ -25,7 +25,7 @@ fn registration(id: &str, variant: u8) -> Registration {
         ("irc", _) => vec![own("irc_"), own("bob")],
         ("obs", 0) => vec![shared("alice"), shared("irc_")],
         ("obs", 1) => vec![shared("")],
-        // An exclusive namespace: the service decides over devices that it has observed.
+        // An exclusive namespace: the appservice decides over devices that it has observed.
         ("obs", _) if variant % 2 == 0 => vec![own("obs_"), own("alice")],
         ("obs", _) => vec![own("obs_")],
         ("spy", 0 | 1) => vec![shared("")],
@@ -102,7 +102,7 @@ impl World {
         )
     }
 
-    /// Check that the tokens of exactly the services in force are accepted.
+    /// Check that the tokens of exactly the appservices in force are accepted.
     pub(crate) async fn check_tokens(&mut self) -> Check {
         for s in 0..self.services.len() {
             let bot = self.as_bot(s);
@@ -130,7 +130,7 @@ impl World {
     }
 
     pub(crate) async fn change_registration(&mut self, step: Step) -> Check {
-        // Only services with several variants change. The change also repairs a file that is broken or absent.
+        // Only appservices with several variants change. The change also repairs a file that is broken or absent.
         let s = [0, 1, 4][usize::from(step.a) % 3];
         let id = self.services[s].registration.id.clone();
         let before = self.services[s].registration.clone();
@@ -207,7 +207,7 @@ impl World {
         }
     }
 
-    /// Reload the folder, and record that the service's registration is in force.
+    /// Reload the folder, and record that the appservice's registration is in force.
     async fn in_force(&mut self, s: usize) -> Check {
         let before = self.services[s].in_force.clone();
         self.services[s].in_force = Some(self.services[s].registration.clone());
@@ -222,9 +222,9 @@ impl World {
         Ok(())
     }
 
-    /// After a change of registrations or proposals, compute again to which services the waiting messages are due. While to-device
-    /// messages are off, no message becomes due: only the services that decide over a device when they are on again must be sent
-    /// what waits for it.
+    /// After a change of registrations or proposals, compute again to which appservices the waiting messages are due. While
+    /// to-device messages are off, no message becomes due: only the appservices that decide over a device when they are on again
+    /// must be sent what waits for it.
     pub(crate) fn judge_again(&mut self, certain: bool) {
         for m in 0..self.messages.len() {
             let device = self.messages[m].device;

@@ -1,4 +1,4 @@
-//! Faults in and between the actors: the process ends around a request to a service, a hint is lost, a mailbox is full.
+//! Faults in and between the actors: the process ends around a request to an appservice, a hint is lost, a mailbox is full.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::steps::Step;
 use crate::world::{Check, World, broken};
 
 impl World {
-    /// Arm a fault: the process will end around a request to a service, or a hint will be lost.
+    /// Arm a fault: the process will end around a request to an appservice, or a hint will be lost.
     pub(crate) fn seam(&mut self, step: Step) {
         let (point, fault) = [
             (DeliveryPoint::BeforeRequest, DeliveryFault::End),
@@ -49,7 +49,7 @@ impl World {
             let retry = RetryNow {
                 service: id.as_str().into(),
             };
-            // An error means that the service is absent and has no sender.
+            // An error means that the appservice is absent and has no sender.
             let _ = actors::ask(&appservices, retry).await;
             let _ = actors::ask(&appservices, SenderStatuses).await;
         });
@@ -69,8 +69,8 @@ impl World {
         Ok(())
     }
 
-    /// After the process ended, check that the inbox holds every message that no device and no service has taken, even if its row
-    /// was damaged.
+    /// After the process ended, check that the inbox holds every message that no device and no appservice has taken, even if its
+    /// row was damaged.
     pub(crate) fn check_inbox(&mut self) -> Check {
         let rows = self.journal.pairs(
             "SELECT i.user_id || ' ' || i.device_id AS a, COALESCE(s.content, i.content) AS b \
@@ -102,7 +102,7 @@ impl World {
         Ok(())
     }
 
-    /// The messages in transactions that a service has taken: user and device, and the message's number.
+    /// The messages in transactions that an appservice has taken: user and device, and the message's number.
     fn taken(&self) -> BTreeSet<(String, u64)> {
         let attempts = self.bridges.with(|s| {
             let taken = s.attempts.iter().filter(|a| a.taken);

@@ -30,12 +30,12 @@ pub(crate) fn broken<T>(promise: &'static str, what: impl Into<String>) -> Check
     })
 }
 
-/// The sender of a request: a user's device, or a service that acts as one of its users.
+/// The sender of a request: a user's device, or an appservice that acts as one of its users.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Caller {
     pub(crate) user: String,
     pub(crate) device: Option<String>,
-    /// The service whose token is used. `None` for a user's device.
+    /// The appservice whose token is used. `None` for a user's device.
     pub(crate) service: Option<usize>,
     pub(crate) token: String,
 }
@@ -45,12 +45,12 @@ pub(crate) struct Caller {
 pub(crate) struct Device {
     pub(crate) user: String,
     pub(crate) id: String,
-    /// The service that created it.
+    /// The appservice that created it.
     pub(crate) made_by: Option<usize>,
     pub(crate) token: String,
     pub(crate) alive: bool,
     pub(crate) keyed: bool,
-    /// Whether its one-time-key counts have changed since the service's registration last changed.
+    /// Whether its one-time-key counts have changed since the appservice's registration last changed.
     pub(crate) claimed: bool,
     pub(crate) sync: Client,
 }
@@ -68,7 +68,7 @@ pub(crate) struct Client {
     pub(crate) typing: BTreeMap<String, BTreeSet<String>>,
 }
 
-/// Whether a service may or must be sent something.
+/// Whether an appservice may or must be sent something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Due {
     May,
@@ -83,16 +83,16 @@ pub(crate) struct ToDevice {
     /// How many events there were when the server accepted it.
     pub(crate) at: usize,
     pub(crate) due: BTreeMap<usize, Due>,
-    /// Whether `/sync` must deliver it: no service to which it is due decides over the device, and it has not been acknowledged.
+    /// Whether `/sync` must deliver it: no appservice to which it is due decides over the device, and it has not been acknowledged.
     pub(crate) waits: bool,
-    /// Whether a service to which it is due decides over the device, or did earlier.
+    /// Whether an appservice to which it is due decides over the device, or did earlier.
     pub(crate) decided: bool,
-    /// The number of the transaction that contained it, by service.
+    /// The number of the transaction that contained it, by appservice.
     pub(crate) took: BTreeMap<usize, usize>,
     pub(crate) synced: bool,
     /// Whether it was acknowledged by `since`, or its device is gone.
     pub(crate) gone: bool,
-    /// Whether it was owed to its services from the beginning, and registrations and proposals have not changed since.
+    /// Whether it was owed to its appservices from the beginning, and registrations and proposals have not changed since.
     pub(crate) prompt: bool,
     /// Whether its row was damaged on the disk. It is then lost for its device too, because its content is stored once.
     pub(crate) damaged: bool,
@@ -105,7 +105,7 @@ pub(crate) struct KeyChange {
     pub(crate) only_for: Option<String>,
     /// Whether it must be reported. Otherwise it may be.
     pub(crate) certain: bool,
-    /// The services that shared a room with the user then, and how many transactions each had been sent.
+    /// The appservices that shared a room with the user then, and how many transactions each had been sent.
     pub(crate) due: BTreeMap<usize, usize>,
     /// The users that shared a room with the user then.
     pub(crate) seen_by: BTreeSet<String>,
@@ -134,14 +134,14 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// Whether a namespace of the service matches a user, or matched it earlier.
+    /// Whether a namespace of the appservice matches a user, or matched it earlier.
     pub(crate) fn ever_claims(&self, user: &str) -> bool {
         user == self.registration.sender
             || self.ever.iter().any(|(start, _)| user.starts_with(start))
     }
 }
 
-/// What a service was sent.
+/// What an appservice was sent.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Received {
     /// Ids and bytes, in the order of their first attempts.
@@ -153,7 +153,7 @@ pub(crate) struct Received {
     /// The list that named each user last: `changed` or `left`.
     pub(crate) named_in: BTreeMap<String, &'static str>,
     /// The transactions that reported changes of each user's keys: they named the user in `changed`, or in `left` while the user
-    /// was not the service's own. A `left` ends the tracking, so it replaces a `changed`.
+    /// was not the appservice's own. A `left` ends the tracking, so it replaces a `changed`.
     pub(crate) reported: BTreeMap<String, Vec<usize>>,
     /// The last count of one-time keys of each device.
     pub(crate) counts: BTreeMap<(String, String), i64>,
@@ -168,9 +168,9 @@ pub(crate) struct World {
     pub(crate) log: Log,
     pub(crate) clock: Clock,
     pub(crate) history: History,
-    /// The services to which each event is due, by the event's number.
+    /// The appservices to which each event is due, by the event's number.
     pub(crate) due: Vec<BTreeMap<usize, Due>>,
-    /// The services and users whose last shared room each event ended, by the event's number.
+    /// The appservices and users whose last shared room each event ended, by the event's number.
     pub(crate) ended: Vec<Vec<(usize, String)>>,
     /// Ids of events that the server accepted, and whose rows were not checked yet.
     pub(crate) answered: Vec<String>,
@@ -182,7 +182,7 @@ pub(crate) struct World {
     pub(crate) signed: BTreeSet<(String, String)>,
     pub(crate) position: i64,
     pub(crate) devices: Vec<Device>,
-    /// The accounts, and the service that registered each, if one did.
+    /// The accounts, and the appservice that registered each, if one did.
     pub(crate) accounts: BTreeMap<String, Option<usize>>,
     pub(crate) deactivated: BTreeSet<String>,
     pub(crate) services: Vec<Service>,
@@ -448,7 +448,7 @@ impl World {
         Ok(())
     }
 
-    /// Whether a service decides over a device, so that its acknowledgement counts as the device's.
+    /// Whether an appservice decides over a device, so that its acknowledgement counts as the device's.
     pub(crate) fn decides(&self, service: usize, device: usize) -> bool {
         let Some(registration) = &self.services[service].in_force else {
             return false;
@@ -460,7 +460,7 @@ impl World {
             || device.made_by == Some(service)
     }
 
-    /// Whether a service is sent the to-device messages of a device: as its own, or as a copy.
+    /// Whether an appservice is sent the to-device messages of a device: as its own, or as a copy.
     pub(crate) fn is_sent(&self, service: usize, device: usize) -> bool {
         let Some(registration) = &self.services[service].in_force else {
             return false;

@@ -1,4 +1,4 @@
-//! The experiment that sends a service the account data of its own users in transactions, owed like everything else.
+//! The experiment that sends an appservice the account data of its own users in transactions, owed like everything else.
 
 use std::time::Duration;
 

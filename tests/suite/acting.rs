@@ -1,4 +1,4 @@
-//! On every endpoint, a service that acts as a user is answered as the user's own client would be.
+//! On every endpoint, an appservice that acts as a user is answered as the user's own client would be.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use understudy::routes;
 async fn a_service_does_for_its_user_what_a_client_does() {
     let stage = Stage::new().await;
     let users = json!({"users": [{"exclusive": true, "regex": "@irc_.*"}]});
-    // Without a URL, so that the transcript holds only the requests of the service.
+    // Without a URL, so that the transcript holds only the requests of the appservice.
     let irc = stage
         .bridge_with("irc", json!({"url": null, "namespaces": users}))
         .await;
@@ -159,17 +159,17 @@ async fn a_service_does_for_its_user_what_a_client_does() {
 /// A server on which every endpoint can be called, and the ids that the requests use.
 struct World {
     stage: Stage,
-    /// The sender of the requests: bob with his own token, or the service acting as bob.
+    /// The sender of the requests: bob with his own token, or the appservice acting as bob.
     bob: Person,
     room: String,
     event: String,
 }
 
-/// Create a server by the same requests in the same order: a service, alice with a room, and bob with two devices, cross-signing
-/// keys and a backup.
+/// Create a server by the same requests in the same order: an appservice, alice with a room, and bob with two devices,
+/// cross-signing keys and a backup.
 async fn world(by_service: bool) -> World {
     let stage = Stage::new().await;
-    // With an alias namespace, because a service may create aliases only in one, whichever user it acts as. (`M_EXCLUSIVE`)
+    // With an alias namespace, because an appservice may create aliases only in one, whichever user it acts as. (`M_EXCLUSIVE`)
     let namespaces = json!({"users": [{"exclusive": true, "regex": "@irc_.*"}], "aliases": [{"exclusive": false, "regex": "#.*"}]});
     let irc = stage
         .bridge_with("irc", json!({"url": null, "namespaces": namespaces}))
@@ -346,10 +346,10 @@ fn endpoints() -> Vec<(String, String)> {
     endpoints
 }
 
-/// The statuses for the service and for the user, on endpoints where they are meant to differ.
+/// The statuses for the appservice and for the user, on endpoints where they are meant to differ.
 fn differs(method: &str, path: &str) -> Option<(u16, u16)> {
     match (method, path) {
-        // A user confirms these by interactive authentication, a service does not. (MSC4190; a ghost has no password that could
+        // A user confirms these by interactive authentication, an appservice does not. (MSC4190; a ghost has no password that could
         // confirm a deactivation.)
         ("DELETE", "/_matrix/client/v3/devices/{device_id}")
         | (

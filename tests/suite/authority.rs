@@ -1,4 +1,4 @@
-//! Which service decides over a device, which only observe it, and what happens to copies when that changes.
+//! Which appservice decides over a device, which only observe it, and what happens to copies when that changes.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ pub(crate) async fn change_registration(stage: &Stage, bridge: &Bridge, keys: &V
     stage.register(&bridge.id, &registration).await;
 }
 
-/// A summary of `/_understudy/explain`: for each service the rule that applies, the size of the inbox, and the waiting copies.
+/// A summary of `/_understudy/explain`: for each appservice the rule that applies, the size of the inbox, and the waiting copies.
 async fn explanation(person: &Person) -> (Vec<String>, i64, Vec<String>) {
     let said = person.aside().get(EXPLAIN).await.ok();
     let text = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
@@ -230,7 +230,7 @@ async fn a_service_goes_is_forgotten_and_comes_back() {
         .step("it is registered again, and is given what waits")
         .await;
     irc.receiver.at_once(Some(200));
-    // Services are forgotten while the server is stopped, so time passes before they come back.
+    // Appservices are forgotten while the server is stopped, so time passes before they come back.
     stage.advance(Duration::from_secs(1)).await;
     let registration = serde_json::from_str(&text).expect("JSON");
     stage.register("irc", &registration).await;
@@ -246,7 +246,7 @@ async fn a_service_goes_is_forgotten_and_comes_back() {
 async fn what_was_decided_on_arrival_stays() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
-    // A user's account that the namespace of the service will match.
+    // A user's account that the namespace of the appservice will match.
     let bob = stage.person("irc_bob", "GHOST").await;
     let irc = stage.bridge_with("irc", users(true)).await;
     stage.quiet().await;

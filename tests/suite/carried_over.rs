@@ -1,4 +1,4 @@
-//! A database of an earlier version is migrated with everything that its services are owed.
+//! A database of an earlier version is migrated with everything that its appservices are owed.
 
 use serde_json::json;
 use tests::bridge::Receiver;

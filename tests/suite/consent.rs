@@ -1,4 +1,4 @@
-//! Which services may observe a user's to-device messages, and how the user can find out.
+//! Which appservices may observe a user's to-device messages, and how the user can find out.
 
 use schema::sessions::{self, DeviceCreator};
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ fn everybody() -> Value {
     json!({"namespaces": {"users": [{"exclusive": false, "regex": "@.*"}]}})
 }
 
-/// A server whose configuration allows these services to observe.
+/// A server whose configuration allows these appservices to observe.
 async fn granting(ids: &[&str]) -> Stage {
     let ids = ids.iter().map(|id| (*id).into()).collect();
     Stage::with(&[3202, 4203], |options| {

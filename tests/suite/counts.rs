@@ -1,4 +1,4 @@
-//! One-time-key counts are sent for recipients of messages, for the service's sender, and when they change, including to zero.
+//! One-time-key counts are sent for recipients of messages, for the appservice's sender, and when they change, including to zero.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The same requests under each of the three policies of one-time-key counts, and the setting that allows a service to choose.
+//! The same requests under each of the three policies of one-time-key counts, and the setting that allows an appservice to choose.
 
 use std::time::Duration;
 

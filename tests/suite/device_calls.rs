@@ -1,4 +1,4 @@
-//! All requests by which a service creates, renames and deletes devices or logs in on them, with each possible error.
+//! All requests by which an appservice creates, renames and deletes devices or logs in on them, with each possible error.
 //! (MSC4326, MSC4190)
 
 use serde_json::{Value, json};
@@ -102,7 +102,7 @@ async fn each_call_for_devices_refuses_what_is_wrong_and_changes_nothing() {
             Value::Null,
             (404, Some("M_NOT_FOUND")),
         ),
-        // Deleting. A user must confirm it, a service need not.
+        // Deleting. A user must confirm it, an appservice need not.
         (
             &nobody,
             "DELETE",
@@ -154,7 +154,7 @@ async fn each_call_for_devices_refuses_what_is_wrong_and_changes_nothing() {
             master,
             bad("M_INVALID_PARAM"),
         ),
-        // Registering and logging in, for a service that has opted in to MSC4190 and so must not log in for devices.
+        // Registering and logging in, for an appservice that has opted in to MSC4190 and so must not log in for devices.
         (
             &modern.bot,
             "POST",

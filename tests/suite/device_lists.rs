@@ -139,7 +139,7 @@ async fn the_services_own_last_member_leaving_leaves_everybody_behind() {
         member.joins(&room_id).await;
     }
     stage.quiet().await;
-    // Bob shares another room with the service, and alice does not.
+    // Bob shares another room with the appservice, and alice does not.
     let other = bob.invites_to_a_room(&["@ircbot:test"]).await;
     stage.quiet().await;
     irc.bot.joins(&other).await;

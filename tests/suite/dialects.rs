@@ -1,4 +1,4 @@
-//! Which names a service uses and is sent, where an identifier has a stable and an unstable name.
+//! Which names an appservice uses and is sent, where an identifier has a stable and an unstable name.
 
 use serde_json::{Value, json};
 use tests::Stage;

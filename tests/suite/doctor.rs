@@ -1,4 +1,4 @@
-//! The doctor examines registrations, and services that do not answer as the specification requires.
+//! The doctor examines registrations, and appservices that do not answer as the specification requires.
 
 use std::net::TcpListener;
 use std::time::Duration;
@@ -12,8 +12,8 @@ use understudy::doctor::{
 
 const HS_TOKEN: &str = "irc-hs-token-0123456789";
 
-/// Start a service that answers with the status that this function returns. Its arguments are method, path, whether the token is
-/// right, and the body.
+/// Start an appservice that answers with the status that this function returns. Its arguments are method, path, whether the token
+/// is right, and the body.
 fn service(answer: fn(&str, &str, bool, &[u8]) -> u16) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
@@ -37,7 +37,7 @@ fn service(answer: fn(&str, &str, bool, &[u8]) -> u16) -> String {
     url
 }
 
-/// The statuses of a service that follows the specification.
+/// The statuses of an appservice that follows the specification.
 fn healthy(method: &str, path: &str, right: bool, body: &[u8]) -> u16 {
     match (method, path.strip_prefix("/_matrix/app/v1/")) {
         _ if !right => 403,

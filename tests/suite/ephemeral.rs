@@ -1,4 +1,5 @@
-//! Typing, receipts and presence are sent in the next transaction of an interested service, and never queued for one that is down.
+//! Typing, receipts and presence are sent in the next transaction of an interested appservice, and never queued for one that is
+//! down.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -130,7 +131,7 @@ async fn reads(person: &Person, room: &str, kind: &str, event: &str, thread: Opt
     person.post(&path, &body).await.ok();
 }
 
-/// How many ephemeral events wait for each service.
+/// How many ephemeral events wait for each appservice.
 async fn pending(stage: &Stage) -> BTreeMap<String, usize> {
     let sync = stage.app().actors.sync.addr();
     let view = sync.send(actors::sync::Observe).await.expect("an answer");

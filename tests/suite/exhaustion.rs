@@ -1,4 +1,4 @@
-//! A client claims one-time keys without end: the service is notified at once and refills them, and others are served meanwhile.
+//! A client claims one-time keys without end: the appservice is notified at once and refills them, and others are served meanwhile.
 
 use std::time::Duration;
 

@@ -46,7 +46,7 @@ async fn a_lost_hint_to_a_sender_is_repeated_by_the_next_commit() {
     stage.quiet().await;
     assert_eq!(irc.receiver.count(), before, "the hint was lost");
     lost.store(false, Ordering::Relaxed);
-    // The next commit does not concern the service.
+    // The next commit does not concern the appservice.
     let path = "/user/@alice:test/account_data/m.example";
     alice.put(path, &json!({"n": 1})).await.ok();
     stage.quiet().await;

@@ -1,4 +1,4 @@
-//! A service that is registered late, changes its registration, or comes back, is sent what it missed.
+//! An appservice that is registered late, changes its registration, or comes back, is sent what it missed.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -29,7 +29,7 @@ fn exclusive(patterns: &[&str]) -> Value {
 async fn a_service_added_late_gets_what_waits_and_whom_to_track() {
     let stage = Stage::new().await;
     let alice = stage.person("alice", "LAPTOP").await;
-    // A user's account that will be in the service's exclusive namespace.
+    // A user's account that will be in the appservice's exclusive namespace.
     let ghost = stage.person("irc_bob", "GHOST").await;
     alice.aside().gathers(&[&ghost.aside()]).await;
     stage
@@ -183,7 +183,7 @@ async fn a_service_that_comes_back_is_sent_again_which_users_to_track() {
     let text = std::fs::read_to_string(&file).expect("a file");
     std::fs::remove_file(&file).expect("removed");
     stage.reload().await;
-    // Changes of both users while the service is not registered.
+    // Changes of both users while the appservice is not registered.
     carol
         .post(&format!("/rooms/{lost}/leave"), &json!({}))
         .await
@@ -276,7 +276,7 @@ async fn fill(stage: &Stage, users: usize, rooms_each: usize, messages_each: usi
                     inbox::append(tx, vec![row]);
                 }
             }
-            // These events are from before the test, so no service is sent them.
+            // These events are from before the test, so no appservice is sent them.
             let head = tx.head();
             device_log::set_cursor(tx, head)
         });

@@ -1,4 +1,4 @@
-//! Services that implement only the paths from before version 1 of the application service API.
+//! Appservices that implement only the paths from before version 1 of the application service API.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! A service acts as its users, on their devices, and manages those devices. (MSC4326, MSC4190)
+//! An appservice acts as its users, on their devices, and manages those devices. (MSC4326, MSC4190)
 
 use std::time::Duration;
 
@@ -76,7 +76,7 @@ async fn a_service_acts_as_its_users_on_their_devices() {
 async fn a_service_makes_and_deletes_devices_without_confirming() {
     let stage = Stage::new().await;
     let users = json!({"users": [{"exclusive": true, "regex": "@irc_.*"}]});
-    // Without a URL, so that the transcript holds only the requests of the service.
+    // Without a URL, so that the transcript holds only the requests of the appservice.
     let irc = stage
         .bridge_with("irc", json!({"url": null, "namespaces": users}))
         .await;

@@ -54,7 +54,7 @@ async fn removing_a_file_keeps_what_is_owed_until_it_comes_back() {
     let tried = irc.receiver.count();
     stage.advance(std::time::Duration::from_secs(1000)).await;
     assert_eq!(irc.receiver.count(), tried, "nothing is sent any more");
-    // No service decides over bob's device now, so this message waits in its inbox only.
+    // No appservice decides over bob's device now, so this message waits in its inbox only.
     alice.put("/sendToDevice/m.example/2", &send(2)).await.ok();
 
     irc.receiver.at_once(Some(200));

@@ -1,4 +1,4 @@
-//! What a sender does with unrelated lines of the device-list log, rows that cannot be sent, and services that hang.
+//! What a sender does with unrelated lines of the device-list log, rows that cannot be sent, and appservices that hang.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +18,7 @@ use actors::services::CarriesInterests;
 
 const PING: &str = "/_matrix/client/v1/appservice/irc/ping";
 
-/// The state of a service's sender, from the development routes.
+/// The state of an appservice's sender, from the development routes.
 async fn view(person: &Person, service: &str) -> Value {
     let all = person.aside().get("/_understudy/appservices").await.ok();
     let all = all.as_array().cloned().unwrap_or_default();

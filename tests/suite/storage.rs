@@ -1,4 +1,4 @@
-//! What clients and services see when the storage fails, or when a write affects others than its caller.
+//! What clients and appservices see when the storage fails, or when a write affects others than its caller.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,7 +30,7 @@ async fn stage_with(faults: Faults) -> Stage {
     Stage::with(&mscs::by_default(), |options| options.faults = faults).await
 }
 
-/// How many times a service was sent a message with this body.
+/// How many times an appservice was sent a message with this body.
 fn times_sent(irc: &Bridge, what: &str) -> usize {
     let events = irc.receiver.items(0, "events");
     events
@@ -121,7 +121,7 @@ async fn a_key_or_signature_that_only_its_owner_sees_delays_no_service() {
     }
 }
 
-/// The user that shares a room with a service.
+/// The user that shares a room with an appservice.
 fn alice_or(alice: &Person, bob: &Person, service: &Bridge) -> Person {
     if service.id == "irc" { alice } else { bob }.clone()
 }
@@ -174,7 +174,7 @@ async fn a_write_that_fails_once_is_delivered_once() {
     }
 }
 
-/// No write succeeds when the service answers. The acknowledgement then waits for its second attempt, which does not keep the
+/// No write succeeds when the appservice answers. The acknowledgement then waits for its second attempt, which does not keep the
 /// server from being idle.
 #[actix_web::test]
 async fn an_acknowledgement_that_cannot_be_written_lets_the_server_become_idle() {

@@ -1,4 +1,4 @@
-//! Disabling a feature loses nothing: what a service is owed of it waits until the feature is enabled again, and nothing else
+//! Disabling a feature loses nothing: what an appservice is owed of it waits until the feature is enabled again, and nothing else
 //! waits for that. Each test has a frozen transaction, something that waits, something that arrives while the feature is off, and
 //! something that arrives afterwards.
 
@@ -44,7 +44,7 @@ fn listed(bridge: &Bridge, skip: usize, list: &str) -> Vec<String> {
     users
 }
 
-/// Let the back-off of a service end.
+/// Let the back-off of an appservice end.
 async fn retries(stage: &Stage) {
     stage.advance(std::time::Duration::from_secs(600)).await;
 }

@@ -1,4 +1,4 @@
-//! Third-party networks: the answers of services, merged.
+//! Third-party networks: the answers of appservices, merged.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ async fn offering(stage: &Stage, id: &str, protocols: Value) -> Bridge {
     stage.bridge_with(id, keys).await
 }
 
-/// A service's description of a network.
+/// An appservice's description of a network.
 fn network(name: &str) -> Value {
     json!({
         "user_fields": ["network", "nick"], "location_fields": ["network", "channel"], "icon": "mxc://test/icon",
@@ -139,7 +139,7 @@ async fn a_look_up_goes_to_the_services_with_its_fields_and_without_a_token() {
         .await;
 
     let asked = libera.receiver.questions().len();
-    // Services are not told the requesting user: an access token or a `user_id` in the query string is not passed on as a field.
+    // Appservices are not told the requesting user: an access token or a `user_id` in the query string is not passed on as a field.
     let token = alice.anonymous();
     let in_query =
         "/thirdparty/user/irc?nick=bob&access_token=libera-as-token&user_id=@libera_bob:test";

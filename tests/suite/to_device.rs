@@ -1,4 +1,4 @@
-//! To-device messages: which devices and services receive them, and what an acknowledgement deletes.
+//! To-device messages: which devices and appservices receive them, and what an acknowledgement deletes.
 
 use serde_json::{Value, json};
 use tests::{Person, Stage, TO_DEVICE};

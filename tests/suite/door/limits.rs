@@ -1,4 +1,4 @@
-//! Rate limits of callers by account and address, and of the queries to services that requests cause.
+//! Rate limits of callers by account and address, and of the queries to appservices that requests cause.
 
 use std::time::Duration;
 

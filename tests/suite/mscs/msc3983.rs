@@ -1,4 +1,4 @@
-//! MSC3983: a service is queried for a one-time key when none is stored.
+//! MSC3983: an appservice is queried for a one-time key when none is stored.
 
 use std::time::Duration;
 
@@ -105,14 +105,14 @@ async fn keys_in_an_answer_are_used_only_if_they_were_claimed_and_signed() {
         let got = claims(&alice).await;
         assert_eq!(got.as_deref(), Some("signed_curve25519:F"), "{bad}");
     }
-    // If the service answers with two keys, the first is used and the second is discarded.
+    // If the appservice answers with two keys, the first is used and the second is discarded.
     let two =
         json!({"signed_curve25519:A": fine, "signed_curve25519:B": key.one_time_key(BOB, "b")});
     irc.receiver.to_questions(Some((200, answer(two))));
     let got = claims(&alice).await;
     assert_eq!(got.as_deref(), Some("signed_curve25519:A"));
 
-    // The service answers with a key that was used already. It is not used again.
+    // The appservice answers with a key that was used already. It is not used again.
     irc.receiver
         .to_questions(Some((200, answer(json!({"signed_curve25519:A": fine})))));
     let got = claims(&alice).await;
@@ -172,7 +172,8 @@ async fn a_storm_of_claims_on_a_service_that_hangs_ends_in_the_fallback_key() {
     };
     let fallback = |key: &Option<String>| key.as_deref() == Some("signed_curve25519:F");
     assert!(keys.iter().all(fallback), "{keys:?}");
-    // The service was sent as many queries as the limit allows at once, and then none for a moment. The other claims did not wait.
+    // The appservice was sent as many queries as the limit allows at once, and then none for a moment. The other claims did not
+    // wait.
     let asked = 1 + irc.receiver.held_questions();
     assert!(asked <= 32, "{asked} questions for {CLAIMS} claims");
 }
@@ -184,7 +185,7 @@ async fn only_a_service_with_the_opt_in_is_queried_and_not_again_after_an_error(
     let irc = stage.bridge_with("irc", opted_in()).await;
     bob(&irc).await;
     claims(&alice).await;
-    // A claim by the service itself does not query the service.
+    // A claim by the appservice itself does not query the appservice.
     let own = irc.bot.playing(BOB, None);
     assert_eq!(claims(&own).await.as_deref(), Some("signed_curve25519:F"));
     assert_eq!(irc.receiver.questions().len(), 0);
@@ -210,7 +211,7 @@ async fn only_a_service_with_the_opt_in_is_queried_and_not_again_after_an_error(
     let got = claims(&alice).await;
     assert_eq!(got.as_deref(), Some("signed_curve25519:F"));
 
-    // The service is not queried without the opt-in in its registration, in a shared namespace, or without the proposal.
+    // The appservice is not queried without the opt-in in its registration, in a shared namespace, or without the proposal.
     for (mscs, keys) in [
         (&[3983][..], json!({"org.matrix.msc3983": "true"})),
         (

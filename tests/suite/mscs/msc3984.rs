@@ -1,4 +1,4 @@
-//! MSC3984: a service is queried for the keys of its users.
+//! MSC3984: an appservice is queried for the keys of its users.
 
 use std::time::Duration;
 
@@ -191,7 +191,7 @@ async fn equal_key_queries_share_one_query_to_the_service() {
     irc.ghost("carol").await;
     irc.receiver.to_questions(None);
 
-    // Many equal queries at the same time cause one query to the service.
+    // Many equal queries at the same time cause one query to the appservice.
     let storm = futures_util::future::join_all((0..100).map(|_| queries(&alice, &[])));
     let (found, ()) = tokio::join!(storm, async {
         let question = irc.is_asked().await;
@@ -236,7 +236,7 @@ async fn stored_keys_are_used_when_the_service_does_not_answer() {
         stage.advance(Duration::from_secs(5)).await;
     });
     assert_eq!(devices(&found), ["GHOST"]);
-    // For a moment, requests do not wait for the service again.
+    // For a moment, requests do not wait for the appservice again.
     assert_eq!(devices(&queries(&alice, &[]).await), ["GHOST"]);
 
     stage.advance(Duration::from_secs(10)).await;
@@ -249,7 +249,7 @@ async fn stored_keys_are_used_when_the_service_does_not_answer() {
     }
     assert_eq!(irc.receiver.questions().len(), before + 1);
 
-    // The service is not queried for its own requests, or without the opt-in.
+    // The appservice is not queried for its own requests, or without the opt-in.
     let own = irc.bot.playing(BOB, None);
     stage.advance(Duration::from_secs(10 * 60)).await;
     queries(&own, &[]).await;

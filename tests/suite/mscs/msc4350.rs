@@ -47,7 +47,7 @@ async fn everybody_sees_that_the_bot_signs_for_its_ghost() {
     let upload = json!({"device_keys": keys});
     bob.post("/keys/upload", &upload).await.ok();
 
-    // No client can encrypt to the ghost's device, so the service is sent no one-time-key counts for it.
+    // No client can encrypt to the ghost's device, so the appservice is sent no one-time-key counts for it.
     stage.quiet().await;
     for transaction in irc.receiver.taken(0) {
         let counts = &transaction["org.matrix.msc3202.device_one_time_keys_count"];

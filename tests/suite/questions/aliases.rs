@@ -1,4 +1,4 @@
-//! Aliases that a service creates, with their rooms, while it is queried about them.
+//! Aliases that an appservice creates, with their rooms, while it is queried about them.
 
 use serde_json::json;
 use tests::{Bridge, Stage};
@@ -89,7 +89,7 @@ async fn an_alias_that_no_service_creates_is_not_found() {
         .get("/directory/room/irc_rust")
         .await
         .is_refused(400, "M_INVALID_PARAM");
-    // The service is not queried for its own requests.
+    // The appservice is not queried for its own requests.
     let itself = irc.bot.get("/directory/room/%23irc_own:test").await;
     itself.is_refused(404, "M_NOT_FOUND");
     let expected = [

@@ -1,4 +1,4 @@
-//! How often a service is queried, how long its answer is waited for, and which requests wait.
+//! How often an appservice is queried, how long its answer is waited for, and which requests wait.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tests::{Answer, Bridge, Stage, until};
 
 use super::{ABOUT_BOB, BOB, makes_bob, while_bob_is_made};
 
-/// How many queries requests have asked for so far, whether they were sent to a service or not.
+/// How many queries requests have asked for so far, whether they were sent to an appservice or not.
 fn asked_of_services(stage: &Stage) -> usize {
     let seen = stage.app().actors.env.trace.after(0);
     seen.iter().filter(|s| s.what == "Ask").count()
@@ -161,7 +161,7 @@ async fn an_invalid_answer_creates_no_user_and_is_remembered_for_a_moment() {
         (500, json!({"errcode": "M_UNKNOWN"})),
         (403, json!({"errcode": "M_FORBIDDEN"})),
         (302, json!("elsewhere")),
-        // The service answers that bob exists, and has not created him.
+        // The appservice answers that bob exists, and has not created him.
         (200, json!({})),
         (200, json!("<html>")),
     ];

@@ -1,4 +1,4 @@
-//! Queries to services during a request, and the users and aliases that services create then.
+//! Queries to appservices during a request, and the users and aliases that appservices create then.
 
 mod aliases;
 mod limits;
@@ -28,7 +28,7 @@ async fn makes_bob(stage: &Stage, irc: &Bridge) {
     bob.put(&profile, &name).await.ok();
 }
 
-/// Send a request. During it, the service is queried about bob, creates him, and answers that he exists.
+/// Send a request. During it, the appservice is queried about bob, creates him, and answers that he exists.
 async fn while_bob_is_made(
     stage: &Stage,
     irc: &Bridge,

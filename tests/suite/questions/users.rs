@@ -1,4 +1,4 @@
-//! Users that a service creates while it is queried about them.
+//! Users that an appservice creates while it is queried about them.
 
 use serde_json::{Value, json};
 use tests::Stage;
@@ -151,7 +151,7 @@ async fn users_that_no_service_could_create_cause_no_query() {
         "@alice:test": {"*": {}}, &irc.bot.user_id: {"*": {}},
     }});
     alice.put("/sendToDevice/m.example/1", &body).await.ok();
-    // A request of the service itself causes no query, on public endpoints too: the service would wait for itself.
+    // A request of the appservice itself causes no query, on public endpoints too: the appservice would wait for itself.
     let profile = format!("/profile/{BOB}");
     irc.bot.get(&profile).await.is_refused(404, "M_NOT_FOUND");
     let query = json!({"device_keys": {BOB: []}});
