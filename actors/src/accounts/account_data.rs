@@ -70,7 +70,7 @@ fn owed(
     }
 }
 
-/// Part of a back-fill: owe an appservice the account data of a user that changed after a position, while the experiment was off.
+/// Part of a back-fill: owe an appservice the account data of a user that changed after `after`, while the experiment was off.
 pub(crate) fn owe_missed(
     tx: &mut Tx<'_>,
     interests: &Interests,

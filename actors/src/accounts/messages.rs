@@ -149,7 +149,7 @@ pub enum Credentials {
     },
     /// The token of an application service that claims the user.
     Service {
-        /// The appservice.
+        /// The appservice whose token the request carries.
         service: ServiceId,
         /// The user.
         user: String,

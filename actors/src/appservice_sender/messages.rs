@@ -62,7 +62,7 @@ pub struct RetryNow;
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "()")]
 pub struct Resume {
-    /// The appservice as it is now.
+    /// The registration and its features, as they are now.
     #[serde(skip)]
     pub service: Arc<Service>,
 }
@@ -82,12 +82,12 @@ pub struct Status;
 pub struct SenderStatus {
     /// The id of the appservice.
     pub service: String,
-    /// `idle`, `gathering`, `sending`, `acknowledging`, `waiting` or `paused`.
+    /// What the sender is doing: `idle`, `gathering`, `sending`, `acknowledging`, `waiting` or `paused`.
     pub state: &'static str,
     /// The id of the frozen transaction.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transaction: Option<i64>,
-    /// The number of attempts at it without a 2xx.
+    /// The number of attempts to send the frozen transaction that were not answered with a 2xx.
     pub failed_attempts: u32,
     /// The time of the next attempt, in milliseconds since the epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -97,12 +97,12 @@ pub struct SenderStatus {
     pub last_error: Option<String>,
     /// The number of transactions acknowledged since the server started.
     pub acknowledged: u64,
-    /// The number of looks for something to send since the server started.
+    /// How often the sender has looked for something to send since the server started.
     pub gathered: u64,
-    /// Items that cannot be sent to the appservice.
+    /// The items owed to the appservice that were set aside, because they cannot be sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub set_aside: Option<SetAside>,
-    /// The users that it would merely observe, and whether the configuration permits that.
+    /// The users in the non-exclusive namespaces of the appservice, and whether the configuration permits it to observe them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observing: Option<Observing>,
 }
@@ -147,8 +147,8 @@ impl Observing {
     }
 }
 
-/// From a sender to the actor that keeps ephemeral data: take what waits for this appservice. Items beyond the limit stay for
-/// the next time.
+/// From a sender to the actor that keeps ephemeral data: take the ephemeral events that wait for this appservice. Events beyond the
+/// limit stay there until the sender asks again.
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Vec<Box<RawValue>>")]
 pub struct TakeEphemeral {
@@ -158,7 +158,8 @@ pub struct TakeEphemeral {
     pub limit: usize,
 }
 
-/// From a sender to the actor that keeps ephemeral data: the appservice does not answer, so drop what waits for it.
+/// From a sender to the actor that keeps ephemeral data: the appservice does not answer, so drop the ephemeral events that wait for
+/// it.
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "()")]
 pub struct DropEphemeral {

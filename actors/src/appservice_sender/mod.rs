@@ -50,7 +50,7 @@ pub use messages::*;
 /// How long key counts wait to be sent with other items. Those of a device without unclaimed keys do not wait.
 const COUNTS_DELAY: Duration = Duration::from_millis(200);
 
-/// Above every position. An item without a position may be there already.
+/// Higher than every position. It stands for an announced item that has no position.
 const NO_POSITION: Position = Position(i64::MAX);
 
 /// The delay before a failed write is repeated.
@@ -61,13 +61,13 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 enum SenderState {
     /// No look and no transaction is under way.
     Idle,
-    /// A write looks for something to send.
+    /// The write that looks for something to send is under way.
     Gathering,
-    /// The request is under way.
+    /// The request with this frozen transaction is under way.
     Sending(Arc<Frozen>),
-    /// The answer was a 2xx; a write records that, and freezes what comes next.
+    /// The answer was a 2xx. The write that records the acknowledgement and freezes the next transaction is under way.
     Acknowledging(Arc<Frozen>),
-    /// The attempt failed; the timer for the next one runs, and fires at this time.
+    /// The last attempt failed. The next attempt waits for a timer, which fires at this time.
     Waiting(Arc<Frozen>, SpawnHandle, i64),
 }
 
@@ -80,14 +80,14 @@ pub struct AppserviceSender {
     state: SenderState,
     /// The position up to which items were announced while the sender was busy.
     hinted: Position,
-    /// Whether more waits than the transaction in flight carries.
+    /// Whether more items wait for the appservice than the transaction in flight carries.
     more: bool,
-    /// The position up to which it looked last.
+    /// The position up to which the sender looked last.
     looked: Position,
     /// What held back the items above that position, if the last look found nothing else to send.
     held: Option<HeldBy>,
     paused: bool,
-    /// Whether counts have waited long enough.
+    /// Whether key counts have waited long enough for other items.
     counts_due: bool,
     counts_timer: Option<SpawnHandle>,
     failed_attempts: u32,
@@ -166,7 +166,8 @@ impl AppserviceSender {
         if !matches!(self.state, SenderState::Idle) {
             if self.hinted == Position::START && matches!(self.state, SenderState::Acknowledging(_))
             {
-                // The record of the 2xx may wait for another commit (`write_later`), but now an item waits for it.
+                // The write that records the 2xx may be waiting for another commit (`write_later`). Now an item waits for that
+                // write.
                 self.env.store.hurry();
             }
             self.hinted = self.hinted.max(up_to.unwrap_or(NO_POSITION));
@@ -236,7 +237,8 @@ impl AppserviceSender {
         }
     }
 
-    /// Whether a look would find nothing new up to this position: the last look went as far, or what is above it is held back.
+    /// Whether looking for items up to this position would find nothing new: the last look reached that position, or the items
+    /// above the last look are held back.
     fn is_seen(&self, up_to: Position) -> bool {
         let is_held = match self.held {
             Some(HeldBy::Line(line)) => self.env.wake.is_open(line),

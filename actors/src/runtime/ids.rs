@@ -12,11 +12,11 @@ use sha2::{Digest, Sha256};
 pub enum Ids {
     /// The system's random numbers.
     Random,
-    /// Counted for each kind from a seed, so that a run can be repeated exactly.
+    /// Derived from a seed and a counter for each kind, so that a run can be repeated exactly.
     Counted(Arc<Counters>),
 }
 
-/// The counters of a seeded run.
+/// The source of identifiers in a seeded run: the seed, and the number of identifiers of each kind so far.
 pub struct Counters {
     seed: u64,
     next: Mutex<BTreeMap<String, u64>>,

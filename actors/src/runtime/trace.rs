@@ -1,8 +1,8 @@
 //! Records every message between actors and what each write did, with the request that caused it, and counts the work under
 //! way.
 //!
-//! Only a development server keeps the messages, in a ring bounded in bytes. Each message is serialized once and kept as JSON
-//! text. Passwords and tokens are [`Secret`](crate::Secret)s and show as `…`.
+//! Only a development server keeps the messages, in a ring buffer bounded in bytes. Each message is serialized once and kept as
+//! JSON text. Passwords and tokens are [`Secret`](crate::Secret)s and show as `…`.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -54,7 +54,7 @@ struct Ring {
     seen: VecDeque<TracedMessage>,
 }
 
-/// The bytes that a message takes in the ring besides its text: its entry and its allocations.
+/// The bytes that a message takes in the ring buffer of the trace besides its JSON text: its entry and its allocations.
 const ENTRY: usize = 160;
 
 impl TracedMessage {
@@ -197,7 +197,7 @@ impl Trace {
         }
     }
 
-    /// The messages after a number, oldest first, without those that the ring has dropped.
+    /// The messages after a number, oldest first, without those that were dropped to make room for newer ones.
     pub fn after(&self, number: u64) -> Vec<TracedMessage> {
         self.0.ring.lock().map_or_else(
             |_| Vec::new(),

@@ -119,7 +119,7 @@ impl Service {
         }
     }
 
-    /// The kinds of owed items that are sent to it now.
+    /// The kinds of owed items that are sent to this appservice now.
     pub fn kinds(&self) -> Vec<&'static str> {
         let all = [
             owed::EVENT,
@@ -134,7 +134,8 @@ impl Service {
         all.filter(|kind| self.takes(kind)).collect()
     }
 
-    /// An owed item of a kind. It waits to be sent, or is marked as off if the kind is off.
+    /// A row by which this appservice is owed an item of a kind. The item waits to be sent. If the kind is switched off for the
+    /// appservice, the row gets the mark for that instead.
     pub fn owed(&self, position: Position, kind: &str) -> Owed {
         Owed {
             txn: (!self.takes(kind)).then_some(owed::OFF),

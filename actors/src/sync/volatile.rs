@@ -1,8 +1,8 @@
 //! State that is only in memory: typing and presence.
 //!
-//! A change still takes a position, in a write that stores nothing else. So client tokens order it like every other change, and
-//! the server need not record what each client was sent. The memory is changed inside that write, before its commit, so that a
-//! reader that sees the position sees the change. A restart loses all of it.
+//! A change of typing or presence gets a position like every stored change, in a write that stores nothing else. So a client's
+//! token says which of these changes the client has received, and the server need not record that. The memory is changed inside
+//! that write, before its commit, so that a reader that sees the position sees the change. A restart loses all of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -126,8 +126,8 @@ impl VolatileState {
         &self.online
     }
 
-    /// Set until when a user is typing in a room; `None` for not typing. Takes and returns a position only if the user began or
-    /// stopped.
+    /// Set until when a user is typing in a room; `None` if the user is not typing. Only if the user began or stopped typing, the
+    /// change gets a position, which is returned.
     pub(super) fn set_typing(
         &self,
         room: &str,
@@ -196,12 +196,13 @@ impl VolatileState {
             .unwrap_or_default()
     }
 
-    /// The rooms in which a user began or stopped typing after a position and up to another, in that order.
+    /// The rooms in which a user began or stopped typing after `after` and up to `up_to`, in that order.
     pub fn rooms_with_typing(&self, after: Position, up_to: Position) -> Vec<String> {
         self.inner().typing.changed(after, up_to)
     }
 
-    /// Set a user's presence. Returns whether it changed; only then a position is taken.
+    /// Set a user's presence. If that changes the presence, `take` is called once for the position of the change. Returns whether
+    /// it changed.
     pub(super) fn set_presence(
         &self,
         user: &str,
@@ -233,7 +234,7 @@ impl VolatileState {
         self.inner().presence.get(user).cloned()
     }
 
-    /// The users whose presence changed after a position and up to another, in that order.
+    /// The users whose presence changed after `after` and up to `up_to`, in that order.
     pub fn users_with_presence(&self, after: Position, up_to: Position) -> Vec<String> {
         self.inner().presence.changed(after, up_to)
     }

@@ -9,7 +9,8 @@ use super::rules::{self, Interest, Withheld};
 use crate::services::{CarriesInterests, Interests};
 use crate::{Env, Error, Refusal, Result};
 
-/// The most messages, and the most copies, in an explanation. The counts beside them include all.
+/// The most waiting messages, and the most copies owed to appservices, that an [`Explanation`] lists. Its counts include the
+/// messages and copies that are not listed.
 const SHOWN: i64 = 50;
 
 /// An appservice that gets copies of messages to a device.
@@ -96,7 +97,7 @@ pub struct CopyDecision {
 /// The number of waiting items, and the oldest of them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Waiting<T> {
-    /// The number of all items.
+    /// The number of all waiting items, also those that are not listed.
     pub count: i64,
     /// The oldest items.
     pub oldest: Vec<T>,

@@ -35,7 +35,7 @@ pub struct RegistrationInForce {
     pub file: String,
     /// The registration.
     pub registration: Registration,
-    /// The features of it that are in force.
+    /// The features of the registration that are in force.
     pub in_force: FeaturesInForce,
 }
 
@@ -48,12 +48,12 @@ pub struct Plan {
     pub gone: Vec<ServiceId>,
     /// Appservices that are new or back, or whose registration or features in force have changed.
     pub changed: BTreeSet<ServiceId>,
-    /// Appservices whose file was renamed and that have not changed otherwise.
+    /// Appservices whose registration file was renamed without any other change.
     pub moved: BTreeSet<ServiceId>,
     /// The changed appservices whose users or messages may be different: their members are counted again, and they are
     /// back-filled.
     pub recounted: BTreeSet<ServiceId>,
-    /// Those of them that received no device lists for a while.
+    /// Those of the recounted appservices that received no device lists for a while.
     pub away: BTreeSet<ServiceId>,
     /// The names of broken files that belong to no known appservice.
     pub unidentified: BTreeSet<String>,
@@ -61,18 +61,18 @@ pub struct Plan {
     pub problems: Vec<Problem>,
 }
 
-/// A version of a registration that may come into force.
+/// A valid registration that may come into force, and the name of its file.
 #[derive(Debug, Clone, PartialEq)]
 struct Version {
     file: String,
     registration: Registration,
 }
 
-/// The state of the computation of a [`Plan`].
+/// An unfinished [`Plan`].
 struct Plans {
-    /// The last valid version of each appservice that was present.
+    /// The stored registration of each appservice whose file was present.
     stored: BTreeMap<ServiceId, Version>,
-    /// The versions chosen to be in force.
+    /// The registrations that were chosen to be in force so far.
     chosen: BTreeMap<ServiceId, Version>,
     problems: Vec<Problem>,
 }
@@ -139,7 +139,8 @@ pub fn without_folder(
 }
 
 impl Plans {
-    /// Of several valid files with one id, use the file that it came from before, else the first.
+    /// Choose the file to use if several valid files have the same appservice id: the file from which the stored registration came,
+    /// or else the first in order of name. The others become problems.
     fn choose(&mut self, id: ServiceId, mut versions: Vec<Version>) {
         let before = self.stored.get(&id);
         let first = versions
@@ -191,8 +192,8 @@ impl Plans {
         self.keep_renamed(unidentified, unidentified_before)
     }
 
-    /// If the file of an appservice is gone while a broken one is new, the file may have been renamed and broken at once: keep
-    /// the appservice in force.
+    /// If the file of an appservice is gone while a broken file is new, the file may have been renamed and broken at the same time:
+    /// keep the appservice in force.
     fn keep_renamed(
         &mut self,
         unidentified: Vec<(String, Broken)>,
@@ -251,8 +252,9 @@ impl Plans {
         });
     }
 
-    /// No two appservices have the same value. The one that had it before keeps it, else the first file gets it. The other one
-    /// keeps its last valid version, if there is one. That may conflict with a third one, so this is repeated.
+    /// Make sure that no two appservices have the same value, such as a token. The appservice that had the value before keeps it;
+    /// if none had it, the first file gets it. The other appservice keeps its last valid registration, if there is one. That
+    /// registration may conflict with a third appservice, so this is repeated.
     fn settle(&mut self, what: &str, value: fn(&Registration) -> &String) {
         while let Some((loser, winner)) = self.conflict(value) {
             let Some(refused) = self.chosen.remove(&loser) else {
@@ -282,7 +284,7 @@ impl Plans {
         }
     }
 
-    /// An appservice that cannot have its value, and the one that has it.
+    /// An appservice whose value another appservice has already, and that other appservice.
     fn conflict(&self, value: fn(&Registration) -> &String) -> Option<(ServiceId, ServiceId)> {
         let had = |id: &ServiceId, wanted: &String| {
             let before = self.stored.get(id);
@@ -301,7 +303,7 @@ impl Plans {
         })
     }
 
-    /// Compare the chosen versions with the stored ones.
+    /// Compare the chosen registrations with the stored ones.
     fn compared(
         self,
         known: &StoredRegistrations,
@@ -362,7 +364,7 @@ fn quoted(ids: &[ServiceId]) -> String {
     ids.join(", ")
 }
 
-/// The parts of a registration that decide which users are its own and what it receives about them.
+/// The parts of a registration that decide which users belong to the appservice and what it receives about them.
 fn interest(r: &Registration) -> (&[Namespace], &str, bool, bool, bool) {
     let users = &r.namespaces.users;
     let (url, to_device) = (r.url.is_some(), r.wants_to_device());

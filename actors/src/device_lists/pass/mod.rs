@@ -20,24 +20,24 @@ const PIECE: i64 = 500;
 
 /// The result of one write of the pass.
 struct Step {
-    /// The appservices that it owes something.
+    /// The appservices to which this write owes something.
     owed_to: BTreeSet<ServiceId>,
-    /// The position of the cursor after it.
+    /// The position up to which the pass has read the log after this write.
     read: Position,
     rest: Rest,
 }
 
 /// What is left to do.
 enum Rest {
-    /// Nothing: the cursor is at the end of the log.
+    /// Nothing: the pass has read the log to its end.
     Nothing,
-    /// There are more lines to read.
+    /// The log has more lines to read.
     More,
-    /// A room is partly checked, up to this user; the cursor has not moved past the line.
+    /// The current line of the log concerns all users of a room, and is read again for the users whose ids follow this one.
     InRoom(String),
 }
 
-/// Read the log from the cursor to its end, in pieces, and wake the senders of the appservices that are owed something.
+/// Read the unread lines of the device-list log, in pieces, and wake the senders of the appservices that are owed something.
 ///
 /// # Errors
 /// The database fails; the failed piece has no effect, those before it stay.
@@ -47,13 +47,15 @@ pub(super) async fn run(env: &Env) -> Result<()> {
     loop {
         let from = std::mem::take(&mut after_user);
         let write = move |tx: &mut Tx<'_>| step(tx, &from);
-        // The first piece runs in the commit of the next write and before it: usually the look of the sender that the same event
-        // has woken, which then finds no open line. Only a look that came earlier is held back (`held.rs`).
+        // The first piece runs in the commit of the next write, before that write. The next write is usually that of the sender
+        // that the same event has woken, which then finds every line read. Only a sender that looked earlier is held back
+        // (`held.rs`).
         let step = match std::mem::take(&mut is_first) {
             true => env.store.write_with_next(write).await?,
             false => env.store.write_always(write).await?,
         };
-        // The items are owed at positions of earlier events, where a sender may have looked already. So no position is given.
+        // The pass owes items at positions of earlier events, and a sender may have looked past these positions already. So no
+        // position is given.
         env.wake.services(&step.owed_to, None);
         env.wake.pass_has_read(step.read);
         match step.rest {
@@ -65,7 +67,8 @@ pub(super) async fn run(env: &Env) -> Result<()> {
 }
 
 // ANCHOR: step
-/// One write stores the answers and advances the cursor, so a crash repeats all of it or nothing.
+/// One write owes the appservices what follows from some lines of the log, and stores how far the log is read. So a crash repeats
+/// both or neither.
 fn step(tx: &mut Tx<'_>, after_user: &str) -> Result<Step> {
     let interests = tx.interests();
     let cursor = device_log::cursor(tx)?;
@@ -105,7 +108,8 @@ fn step(tx: &mut Tx<'_>, after_user: &str) -> Result<Step> {
     for line in &about_users {
         let keys = line.kind == Kind::Keys;
         for service in candidates(tx, &interests, line)? {
-            // The change is owed at the earliest event that it may follow from, since it is already true.
+            // The change is owed at the position of the earliest event from which it may follow: it describes the present state,
+            // which may be newer than that event.
             let (changed, follows) = pairs
                 .entry((service, &line.user_id))
                 .or_insert((false, line.covers));
@@ -129,7 +133,7 @@ fn step(tx: &mut Tx<'_>, after_user: &str) -> Result<Step> {
 }
 // ANCHOR_END: step
 
-/// The appservices that a line about one user may concern: those that track the user, those whose own user it is, those with a
+/// The appservices that a line about one user may concern: those that track the user, those to which the user belongs, those with a
 /// member in the room, and, for changed keys, those that share any room with the user.
 fn candidates(
     tx: &mut Tx<'_>,
@@ -158,7 +162,7 @@ fn candidates(
     Ok(services)
 }
 
-/// Decide about one appservice and one user, and owe the answer in the same write.
+/// Decide whether an appservice is owed a change of a user's device list, and owe it in the same write.
 fn decide(
     tx: &mut Tx<'_>,
     interests: &Interests,
@@ -183,7 +187,7 @@ fn decide(
     Ok(())
 }
 
-/// Owe the appservice the verdict, at the event that it follows from. Returns whether anything is owed.
+/// Owe the appservice a `changed` or `left`, at the position of the event from which it follows. Returns whether one is owed.
 pub(crate) fn owe(
     tx: &mut Tx<'_>,
     service: &Service,
@@ -199,8 +203,8 @@ pub(crate) fn owe(
     Ok(true)
 }
 
-/// An appservice gained its first member in a room, or lost its last: decide about every user who is in the room, or has left
-/// it since, a piece at a time. Returns the last user of the piece while there may be more.
+/// An appservice gained its first member in a room, or lost its last: decide about every user who is in the room or has left it
+/// since, a piece at a time. Returns the last user of the piece, or `None` after the last piece.
 fn check_room(
     tx: &mut Tx<'_>,
     interests: &Interests,
@@ -231,15 +235,15 @@ fn check_room(
 /// The result of checking a piece of a room.
 #[derive(Debug, Default)]
 pub(crate) struct CheckedPiece {
-    /// The number of users in the piece.
+    /// The number of users that were decided about.
     pub(crate) people: usize,
-    /// The last user in the piece.
+    /// The last user that was decided about.
     pub(crate) last: Option<String>,
     /// Whether the appservice is owed anything about them.
     pub(crate) owed: bool,
 }
 
-/// Decide about at most `limit` users of a room, and owe the answers in the same write, at the event that they follow from.
+/// Decide about at most `limit` users of a room, and owe the changes at the position of the event from which they follow.
 pub(crate) fn check_piece(
     tx: &mut Tx<'_>,
     interests: &Interests,

@@ -177,8 +177,8 @@ pub async fn members(
         .await
 }
 
-/// The member events of a room as of `then`, without those that were replaced before the user could see the state, unless the user
-/// may see the event itself.
+/// The member events of a room as of `then`. Of a member event that was replaced before the user could see the state of the room,
+/// the user sees nothing, unless it may see that event in the timeline.
 fn past_members(
     db: &mut Conn,
     by: &Identity,

@@ -44,7 +44,7 @@ pub(crate) fn is_long_ago(db: &mut Conn, after: Position) -> Result<bool> {
     Ok(after < device_log::pruned_up_to(db)? || device_log::is_longer(db, after, LINES)?)
 }
 
-/// The device lists of a user after a position and up to another. Whether two users share a room is decided by the present, since
+/// The device lists of a user after `after` and up to `up_to`. Whether two users share a room is decided by the present, since
 /// only the net effect matters to a client.
 pub(crate) fn changes(
     db: &mut Conn,

@@ -104,8 +104,9 @@ impl TestServer {
         self.store.write_always(write).await.expect("a write")
     }
 
-    /// Read the folder as the actor does after a change. `meanwhile` runs after the members are counted. If it returns `false`,
-    /// the reading has no effect: the process dies, or the write fails.
+    /// Read the folder of registrations as the actor does after a change. `meanwhile` runs after the joined members of the
+    /// appservice are counted. If `meanwhile` returns `false`, the registration does not come into force, as if the process had
+    /// died or the write had failed.
     async fn read_folder(&self, meanwhile: impl AsyncFnOnce(&TestServer) -> bool) {
         let known = self.store.read(known).await.expect("rows");
         let file = self.file.iter();
