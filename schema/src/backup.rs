@@ -106,7 +106,8 @@ pub fn set_auth_data(db: &mut Conn, user_id: &str, version: i64, auth_data: &str
     Ok(())
 }
 
-/// Deletes a version: it is no longer found. Its keys are deleted afterwards, in parts, by [`empty`].
+/// Marks a version of a key backup as deleted, so that it is no longer found. [`empty`] deletes the keys in it afterwards, in
+/// parts.
 pub fn delete(db: &mut Conn, user_id: &str, version: i64) -> Result<()> {
     use backup_versions as t;
     on!(db, |c| diesel::update(t::table.find((user_id, version)))

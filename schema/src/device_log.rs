@@ -189,7 +189,7 @@ pub fn membership_changed(
     Ok(concerned)
 }
 
-/// The rooms in which a membership changed after a position.
+/// The rooms in which a membership changed after `after`.
 pub fn rooms_changed_since(db: &mut Conn, after: Position) -> Result<Vec<String>> {
     Ok(on!(db, |c| device_list_log::table
         .filter(device_list_log::position.gt(after.0))
@@ -214,7 +214,7 @@ pub fn open_lines(db: &mut Conn, up_to: Position, limit: i64) -> Result<Vec<LogE
     Ok(rows.into_iter().map(LogEntry::from).collect())
 }
 
-/// The lines after a position and up to another, oldest first.
+/// The lines after `after` and up to `up_to`, oldest first.
 pub fn log_after(
     db: &mut Conn,
     after: Position,
@@ -241,7 +241,7 @@ pub fn set_cursor(db: &mut Conn, position: Position) -> Result<()> {
     cursors::store(db, CURSOR, position)
 }
 
-/// Whether the log has more than `lines` lines after a position.
+/// Whether the log has more than `lines` lines after `after`.
 pub fn is_longer(db: &mut Conn, after: Position, lines: i64) -> Result<bool> {
     let more: Option<i64> = on!(db, |c| device_list_log::table
         .filter(device_list_log::position.gt(after.0))
@@ -254,7 +254,7 @@ pub fn is_longer(db: &mut Conn, after: Position, lines: i64) -> Result<bool> {
     Ok(more.is_some())
 }
 
-/// The lines about a user's own keys, and those that only this user sees, after a position and up to another, newest first.
+/// The lines about a user's own keys, and those that only this user sees, after `after` and up to `up_to`, newest first.
 pub fn own_lines(
     db: &mut Conn,
     user_id: &str,
@@ -273,7 +273,7 @@ pub fn own_lines(
     Ok(rows.into_iter().map(LogEntry::from).collect())
 }
 
-/// Those of these users whose keys changed after a position.
+/// Those of these users whose keys changed after `after`.
 pub fn keys_changed_among(db: &mut Conn, users: &[&str], after: Position) -> Result<Vec<String>> {
     if users.is_empty() {
         return Ok(Vec::new());

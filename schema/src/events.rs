@@ -89,7 +89,7 @@ pub fn at(db: &mut Conn, positions: &[Position]) -> Result<Vec<EventRow>> {
     Ok(found)
 }
 
-/// The events of a room after a position and up to another, oldest first.
+/// The events of a room after `after` and up to `up_to`, oldest first.
 pub fn oldest_first(
     db: &mut Conn,
     room_id: &str,
@@ -107,7 +107,7 @@ pub fn oldest_first(
         .load(c))?)
 }
 
-/// The events of a room after a position and up to another, newest first.
+/// The events of a room after `after` and up to `up_to`, newest first.
 pub fn newest_first(
     db: &mut Conn,
     room_id: &str,
@@ -237,7 +237,7 @@ pub fn state_as_of(
         .optional())?)
 }
 
-/// The state events for a type and state key after a position and up to another, oldest first.
+/// The state events for a type and state key after `after` and up to `up_to`, oldest first.
 pub fn state_history(
     db: &mut Conn,
     room_id: &str,
@@ -259,7 +259,7 @@ pub fn state_history(
         .load(c))?)
 }
 
-/// The state of a room that changed after a position and up to another, in order of position: the last event for each type and
+/// The state of a room that changed after `after` and up to `up_to`, in order of position: the last event for each type and
 /// state key. From [`Position::START`] on it is the whole state as of `up_to`.
 pub fn state_between(
     db: &mut Conn,

@@ -36,7 +36,7 @@ pub struct InboxRow {
     pub content: String,
     /// The id of the shared content, if there is one. `content` is empty in the database then.
     pub shared: Option<i64>,
-    /// The id of the appservice that decides over the device, determined when the message came in; empty if none does.
+    /// The id of the appservice that decides over the device, determined when the message came in; empty if no appservice does.
     pub decided_by: String,
     /// Whether it is acknowledged. The row then stays only because an appservice is still owed the message.
     pub acknowledged: bool,
@@ -115,7 +115,7 @@ pub fn at(db: &mut Conn, positions: &[Position]) -> Result<Vec<InboxRow>> {
     with_contents!(db, rows)
 }
 
-/// The unacknowledged messages to a device after a position and up to another, oldest first.
+/// The unacknowledged messages to a device after `after` and up to `up_to`, oldest first.
 pub fn after(
     db: &mut Conn,
     user_id: &str,
@@ -137,8 +137,8 @@ pub fn after(
     with_contents!(db, rows)
 }
 
-/// Whether an appservice is owed the message of a row. `owed::txn` is none while the message waits, an id while a transaction
-/// carries it, and negative for a mark (`owed.rs`).
+/// Whether an appservice is owed the message of a row. `owed::txn` is null while the message waits, the id of a transaction that
+/// carries it, or a negative mark (`owed.rs`).
 macro_rules! is_owed {
     () => {
         diesel::dsl::exists(
@@ -188,7 +188,8 @@ pub fn acknowledge_device(
     Ok(gone + stay)
 }
 
-/// Deletes the messages to a deleted device, and what appservices are owed of them. What is in a frozen transaction stays owed.
+/// Deletes the to-device messages to a deleted device, and the rows by which appservices are owed these messages. An item that a
+/// frozen transaction carries stays owed until the transaction is acknowledged.
 pub fn forget_device(db: &mut Conn, user_id: &str, device_id: &str) -> Result<()> {
     let theirs: Vec<i64> = on!(db, |c| inbox::table
         .filter(inbox::user_id.eq(user_id))
@@ -218,9 +219,9 @@ pub fn forget_device(db: &mut Conn, user_id: &str, device_id: &str) -> Result<()
 }
 
 // ANCHOR: acknowledge
-/// Acknowledges the messages between two positions for an appservice that has acknowledged the transaction that carried them:
-/// deletes those to devices it decides over, and those that were acknowledged before and stayed only for this appservice. A
-/// second call changes nothing.
+/// Called when an appservice has acknowledged the transaction that carried the messages between two positions. Deletes the messages
+/// to devices over which the appservice decides. Also deletes the messages that their device acknowledged earlier, if they stayed
+/// only for this appservice. A second call changes nothing.
 pub fn acknowledge_service(
     db: &mut Conn,
     service: &ServiceId,
@@ -292,7 +293,8 @@ fn forget_marks(db: &mut Conn, from: Position, up_to: Position) -> Result<()> {
     Ok(())
 }
 
-/// Removes an appservice: deletes the rows that stayed only for it, and ends its authority over the devices of the others.
+/// Removes an appservice from the inbox: deletes the messages that stayed only for this appservice. In the other rows, it no longer
+/// decides over the device.
 pub fn forget_service(db: &mut Conn, service: &ServiceId) -> Result<()> {
     on!(db, |c| diesel::delete(
         inbox::table
@@ -329,7 +331,7 @@ diesel::define_sql_function! {
     fn octet_length(text: diesel::sql_types::Text) -> diesel::sql_types::Integer;
 }
 
-/// A page of the unacknowledged messages to all devices, after a position and up to another. Used for back-fills.
+/// A page of the unacknowledged messages to all devices, after `after` and up to `up_to`. Used for back-fills.
 pub fn page(
     db: &mut Conn,
     after: Position,
@@ -346,9 +348,10 @@ pub fn page(
         .load(c))?)
 }
 
-/// Assigns messages to an appservice: it decides over their devices, unless another one does, and is owed them. Skips a message
-/// that it is owed or was sent already, and one that it decided over before and is not owed: it has acknowledged that message,
-/// and the row is about to be deleted.
+/// Assigns waiting messages to an appservice that decides over their devices: the appservice is owed each message. Unless another
+/// appservice is stored as deciding over the device, this one is stored. Skips a message that the appservice is owed or was sent
+/// already. Also skips a message for which this appservice is stored already and which it is not owed: it has acknowledged that
+/// message, and the row is about to be deleted.
 pub fn decide(tx: &mut Tx<'_>, service: &ServiceId, why: &str, positions: &[i64]) -> Result<()> {
     let settled: Vec<i64> = on!(&mut **tx, |c| inbox::table
         .left_join(

@@ -108,7 +108,7 @@ pub fn of_user(
         .load(c))?)
 }
 
-/// The present memberships of a user whose member event is after a position and up to another, also those in forgotten rooms,
+/// The present memberships of a user whose member event is after `after` and up to `up_to`, also those in forgotten rooms,
 /// oldest first.
 pub fn of_user_since(
     db: &mut Conn,
@@ -127,7 +127,7 @@ pub fn of_user_since(
         .load(c))?)
 }
 
-/// The memberships of a user in rooms that it forgot after a position and up to another, oldest first.
+/// The memberships of a user in rooms that it forgot after `after` and up to `up_to`, oldest first.
 pub fn forgotten_since(
     db: &mut Conn,
     user_id: &str,

@@ -17,11 +17,11 @@ use crate::{Conn, Position, Result, Tx};
 /// The mark of an item that cannot be sent. It is set aside, and [`crate::set_aside`] holds the reason.
 pub const ASIDE: i64 = -1;
 
-/// The mark of a to-device message that an appservice has taken without authority over the device, while the message still
-/// waits for the device. If the appservice gets the authority, the message is not owed again.
+/// The mark of a to-device message that an appservice has received although it does not decide over the device, while the message
+/// still waits for the device. If the appservice later decides over the device, the message is not owed again.
 pub const DELIVERED: i64 = -2;
 
-/// The mark of an item whose kind is off for the appservice.
+/// The mark of an item that is not sent, because its kind is switched off for the appservice.
 pub const OFF: i64 = -3;
 
 /// A room event. The row has the position of the event, and its `item` is empty.
@@ -127,7 +127,7 @@ impl std::fmt::Display for Owed {
     }
 }
 
-/// Inserts an item, unless it exists.
+/// Inserts an owed item, unless it exists.
 pub fn owe(tx: &mut Tx<'_>, row: &Owed) -> Result<()> {
     tx.owes(&row.appservice_id, row.position());
     let new = on!(&mut **tx, |c| diesel::insert_into(owed::table)
@@ -145,7 +145,7 @@ impl Deferrable for Owed {
     }
 }
 
-/// Inserts many items at once. None of them may exist.
+/// Inserts many owed items at once. None of them may exist.
 pub fn owe_all(tx: &mut Tx<'_>, rows: Vec<Owed>) {
     for row in &rows {
         tx.owes(&row.appservice_id, row.position());
@@ -177,7 +177,7 @@ pub fn owe_latest(tx: &mut Tx<'_>, row: &Owed) -> Result<()> {
 }
 
 // ANCHOR: waiting
-/// The oldest items that wait for an appservice, after a position and up to another, in order: what its next transaction can
+/// The oldest items that wait for an appservice, after `after` and up to `up_to`, in order: what its next transaction can
 /// carry.
 pub fn waiting(
     db: &mut Conn,
@@ -197,7 +197,7 @@ pub fn waiting(
         .load(c))?)
 }
 
-/// Records that a transaction carries every item that waits, up to its cut.
+/// Records that the transaction with this id carries every item that waits at a position up to `cut`.
 pub fn stamp(db: &mut Conn, service: &ServiceId, cut: Position, txn: i64) -> Result<()> {
     let carried = on!(db, |c| diesel::update(
         owed::table
@@ -222,8 +222,8 @@ pub fn first_message(db: &mut Conn, service: &ServiceId, txn: i64) -> Result<Opt
     Ok(first.map(Position))
 }
 
-/// Deletes the items of a transaction that the appservice has taken. An item that was replaced in the meantime waits again, so
-/// it stays. A message that the appservice observed stays with the mark [`DELIVERED`] while it waits for its device.
+/// Deletes the items that an acknowledged transaction carried. An item that was replaced in the meantime waits again, so it stays.
+/// A message to a device over which the appservice does not decide stays with the mark [`DELIVERED`] while it waits for the device.
 pub fn forget(db: &mut Conn, service: &ServiceId, txn: i64) -> Result<()> {
     let for_device = diesel::dsl::exists(
         inbox::table
@@ -337,8 +337,8 @@ pub(crate) fn set_aside(db: &mut Conn, item: &Owed) -> Result<()> {
     Ok(())
 }
 
-/// Sets the marks for the kinds that are on for the appservice now: items of other kinds get the mark [`OFF`], and items of
-/// these kinds that were off or set aside wait again.
+/// Called with the kinds that are switched on for the appservice now: items of other kinds get the mark [`OFF`], and items of these
+/// kinds that have the mark [`OFF`] or [`ASIDE`] wait again.
 pub fn resume(db: &mut Conn, service: &ServiceId, on: &[&str]) -> Result<()> {
     let id = service.as_str();
     on!(db, |c| diesel::update(
@@ -360,8 +360,8 @@ pub fn resume(db: &mut Conn, service: &ServiceId, on: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// The number of to-device messages that an appservice is owed, including those that a transaction carries, that are set aside,
-/// or that are off.
+/// The number of to-device messages that an appservice is owed. Includes messages that a frozen transaction carries, that were set
+/// aside because they cannot be sent, and whose kind is switched off for the appservice.
 pub fn count_messages(db: &mut Conn, service: &ServiceId) -> Result<i64> {
     Ok(on!(db, |c| owed::table
         .filter(owed::appservice_id.eq(service.as_str()))

@@ -70,7 +70,7 @@ pub fn put(db: &mut Conn, row: &ReceiptRow) -> Result<()> {
     Ok(())
 }
 
-/// The receipts of a room after a position and up to another, oldest first.
+/// The receipts of a room after `after` and up to `up_to`, oldest first.
 pub fn after(
     db: &mut Conn,
     room_id: &str,

@@ -64,7 +64,7 @@ pub fn exists(db: &mut Conn, row: &RelationRow) -> Result<bool> {
     Ok(found.is_some())
 }
 
-/// The events of a room that relate to `parent`, after a position and up to another.
+/// The events of a room that relate to `parent`, after `after` and up to `up_to`.
 pub fn about(
     db: &mut Conn,
     room_id: &str,

@@ -42,8 +42,8 @@ pub fn joined_rooms(db: &mut Conn, user_id: &str, after: &str, limit: i64) -> Re
         .load(c))?)
 }
 
-/// A page of the rooms that a user is joined to and that have an event after a position and up to another: in order of room id,
-/// those after `after_room`.
+/// A page of the rooms that a user is joined to and that have an event after `after` and up to `up_to`: in order of room id, those
+/// after `after_room`.
 pub fn rooms_with_events(
     db: &mut Conn,
     user_id: &str,
@@ -67,8 +67,8 @@ pub fn rooms_with_events(
         .load(c))?)
 }
 
-/// A page of the rooms that a user is joined to and that have a receipt after a position and up to another: in order of room
-/// id, those after `after_room`.
+/// A page of the rooms that a user is joined to and that have a receipt after `after` and up to `up_to`: in order of room id, those
+/// after `after_room`.
 pub fn rooms_with_receipts(
     db: &mut Conn,
     user_id: &str,
@@ -159,8 +159,8 @@ pub fn sharing_among(db: &mut Conn, user_id: &str, others: &[String]) -> Result<
     Ok(found)
 }
 
-/// The users joined or invited to a room whose membership there changed after a position, or whose keys changed after it and up
-/// to another.
+/// The users that are joined or invited to a room and of which one of these holds: their membership in the room changed after
+/// `after`, or their keys changed after `after` and up to `up_to`.
 pub fn changed_in(
     db: &mut Conn,
     room_id: &str,
@@ -187,7 +187,7 @@ pub fn changed_in(
         .load(c))?)
 }
 
-/// The users whose membership in a room ended after a position.
+/// The users whose membership in a room ended after `after`.
 pub fn gone_from(db: &mut Conn, room_id: &str, after: Position) -> Result<Vec<String>> {
     Ok(on!(db, |c| memberships::table
         .filter(memberships::room_id.eq(room_id))

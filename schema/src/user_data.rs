@@ -81,7 +81,7 @@ pub fn bytes_besides(db: &mut Conn, user_id: &str, room_id: &str, kind: &str) ->
     Ok(sum.unwrap_or(0))
 }
 
-/// The account data of a user, global and of rooms, that changed after a position and up to another, oldest first.
+/// The account data of a user, global and of rooms, that changed after `after` and up to `up_to`, oldest first.
 pub fn changed(
     db: &mut Conn,
     user_id: &str,
