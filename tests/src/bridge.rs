@@ -175,7 +175,7 @@ impl Receiver {
         self.with(|s| s.at_once = status);
     }
 
-    /// Waits for a held transaction or ping and answers it.
+    /// Waits until the bridge has received a transaction or ping that it holds without an answer, and answers it with this status.
     pub async fn answers(&self, status: u16) {
         for _ in 0..5_000 {
             let held = self.with(|s| s.held.pop_front().map(|held| (held, s.received.len())));

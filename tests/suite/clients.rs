@@ -169,7 +169,7 @@ async fn unread_messages_are_counted_by_the_push_rules_since_the_receipt() {
     bob.says(&room, "here").await;
     let fifth = syncs(&bob, Some(&fourth), "").await;
     assert_eq!(unread(&fifth, &room), (json!(0), json!(0)));
-    // A push rule of the user.
+    // Bob sets a push rule that mutes the room.
     let mute = format!("/pushrules/global/room/{}", segment(&room));
     bob.put(&mute, &json!({"actions": []})).await.ok();
     alice.says(&room, "six").await;

@@ -321,7 +321,8 @@ async fn a_signature_on_another_users_key_is_a_change_for_the_signers_devices_al
         assert_eq!(by.is_object(), sees, "{}", person.user_id);
     }
 
-    // Replacing alice's user-signing key removes her signature over bob's key, which is a change of bob for her devices.
+    // Replacing alice's user-signing key removes her signature over bob's master key. Her devices see that signature, so they are
+    // sent bob as changed.
     let (_, since) = synced(&phone, None).await;
     let master = Key::cross_signing(1);
     let new = master.signs(

@@ -160,11 +160,11 @@ impl Done {
 /// What was done in a step, by cause.
 #[derive(Default)]
 pub(super) struct Step {
-    /// By the number of the request that caused it, with the request's method and path.
+    /// What each request did, by the number of the request, with its method and path.
     requests: BTreeMap<u64, (String, Done)>,
-    /// By appservice and id of the transaction.
+    /// The transactions that were sent, by appservice and transaction id.
     transactions: BTreeMap<(String, String), Transaction>,
-    /// Without a request: the rows of all writes, by actor.
+    /// The rows of the writes that no request caused, by actor.
     rows: BTreeMap<String, Rows>,
     /// Without a request: the messages.
     messages: Vec<Message>,

@@ -28,7 +28,7 @@ const SENDERS: usize = 10;
 /// The time between two messages of a sender: together they send a hundred a second.
 const EVERY: Duration = Duration::from_millis(100);
 
-/// The number of events in the room. Each is sent when all have received the one before.
+/// The number of events that are sent to the room. The next one is sent when every ghost has received the one before.
 const EVENTS: usize = 25;
 
 /// The longest time to wait for the last message.
