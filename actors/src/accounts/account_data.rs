@@ -1,5 +1,5 @@
-//! Storing account data, and owing it to the application services for which the account-data experiment is on. The row is owed in
-//! the write that stores the data, and there is one row per user, room and type, however often the data changes.
+//! Stores account data, and owes it to the application services for which the account-data experiment is on. The write that stores
+//! the data also inserts the owed row. There is one owed row per user, room and type, however often the data changes.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ use crate::services::{AccountDataKind, CarriesInterests, Interests, Service};
 pub(crate) struct Put {
     /// The position of the stored data.
     pub(crate) position: Position,
-    /// The appservices that are owed it.
+    /// The appservices that are owed the data.
     pub(crate) services: BTreeSet<ServiceId>,
 }
 
@@ -56,7 +56,7 @@ fn receivers<'a>(
 }
 // ANCHOR_END: put
 
-/// The owed row of a piece of account data. Its key is user, room and type; its item is the content.
+/// The row by which an appservice is owed a piece of account data. Its key is made of user, room and type; its item is the content.
 fn owed(
     service: &Service,
     data_kind: &AccountDataKind,
@@ -88,7 +88,7 @@ pub(crate) fn owe_missed(
 }
 
 /// After a change of the registration or of the experiment's switch: forget owed account data of users that the appservice no
-/// longer claims, and of data that was deleted meanwhile. A frozen transaction keeps its rows.
+/// longer claims, and of data that was deleted meanwhile. The rows that a frozen transaction carries stay.
 pub(crate) fn retain_owed(db: &mut Conn, interests: &Interests, service: &ServiceId) -> Result<()> {
     let Some(data_kind) = interests.service(service).and_then(|s| s.account_data) else {
         return Ok(());

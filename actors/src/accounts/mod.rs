@@ -1,7 +1,8 @@
 //! Accounts: users, devices, access tokens, profiles, and the data that clients store with an account.
 //!
-//! *Owns* `users`, `erased_users`, `devices`, `access_tokens`, `account_data`, `filters`, `client_transactions`.
-//! The write that deletes a device also deletes rows of other actors for it: keys, inbox, copies, counts.
+//! *Owns* `users`, `erased_users`, `devices`, `access_tokens`, `account_data`, `filters`, `client_transactions`. The write that
+//! deletes a device also deletes its rows in the tables of other actors: its keys, the messages in its inbox, and the messages and
+//! key counts that appservices are owed for it.
 //!
 //! *Asks* no actor.
 //!
@@ -120,7 +121,7 @@ impl Handler<PruneTransactions> for Accounts {
     }
 }
 
-/// What a committed write did to the devices of a user.
+/// What a write did to the devices of a user; used after the commit.
 #[derive(Debug, Default)]
 struct DeviceChanges {
     /// Deleted devices, with their tokens.
@@ -129,12 +130,13 @@ struct DeviceChanges {
     tokens: Vec<String>,
     /// The position of the line that the write appended to the device-list log.
     listed: Option<Position>,
-    /// The rooms that the user is joined to, if `listed` is set.
+    /// The rooms that the user is joined to; empty unless `listed` is set.
     rooms: Vec<OwnedRoomId>,
 }
 
 impl DeviceChanges {
-    /// Part of the write, after a line was appended to the log: record its position and the rooms whose clients it concerns.
+    /// Part of the write, after it has appended a line to the device-list log: record the position of the line, and the rooms whose
+    /// members see the change.
     fn listed(mut self, tx: &mut Tx<'_>, user: &str) -> Result<DeviceChanges> {
         let rooms = memberships::of_user(tx, user, "join", "", ROOMS)?;
         self.rooms = rooms

@@ -40,7 +40,8 @@ impl Handler<DeviceSeen> for Accounts {
         let (now, busy) = (self.env.clock.now(), self.env.trace.busy());
         let write = self.env.store.write_always(move |tx| {
             let (user, device) = (msg.user.as_str(), msg.device.as_str());
-            // The memory is lost at a restart and bounded, so the row decides whether the last write is recent.
+            // The cache is bounded and empty after a restart, so the time in the device's row decides whether the last write was
+            // recent.
             let before = now - EVERY;
             sessions::seen(tx, user, device, now, before, msg.ip.as_deref())?;
             Ok::<_, Error>(())

@@ -43,7 +43,7 @@ impl AnswerCache {
         known.is_some_and(|known| Arc::ptr_eq(known, interests))
     }
 
-    /// New registrations are in force, perhaps with other URLs: clear the cache.
+    /// Called when new registrations are in force, perhaps with other URLs: clears the cache.
     pub(super) fn begin_with(&mut self, interests: &Arc<Interests>) {
         if !self.belongs_to(interests) {
             *self = AnswerCache {

@@ -31,7 +31,7 @@ pub struct Question {
     pub rest: String,
     /// The JSON body to post.
     pub body: Option<String>,
-    /// Which other requests get the answer.
+    /// Which other requests get the answer to this question.
     pub sharing: Sharing,
 }
 

@@ -1,4 +1,4 @@
-//! Records a 2xx.
+//! Records that an appservice has acknowledged a transaction with a 2xx.
 //!
 //! Next on the way of a to-device message: `actors/src/to_device_inbox/acknowledge.rs`.
 
@@ -45,7 +45,8 @@ impl AppserviceSender {
                 let (id, taken_id, up_to) = (service.id.clone(), taken.txn_id, Position(taken.cut));
                 let write =
                     move |tx: &mut Tx<'_>| freeze::acknowledge(tx, &service, &taken, then.as_ref());
-                // If nothing more waits, this can be committed together with the write of the next message.
+                // If no other items wait for the appservice, this write need not be committed at once: it shares the commit of a
+                // later write.
                 let found = match waits {
                     true => env.store.write_always(write).await,
                     false => env.store.write_later(write).await,

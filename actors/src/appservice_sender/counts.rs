@@ -54,7 +54,8 @@ pub(super) fn told(
     for device in rules::devices_with_counts(service.counts, changed, received, &own) {
         match counts::counts_of(tx, &device.0, &device.1)? {
             Some(counts) => result.add(device, counts)?,
-            // Its last key was claimed, which the appservice must know.
+            // No key of the device is left, because the last one was claimed. The appservice must know that, so that it uploads new
+            // ones.
             None if changed.contains(&device) => result.add(device, DeviceCounts::default())?,
             None => {}
         }

@@ -38,23 +38,24 @@ pub(super) struct Parameters {
     pub(super) ephemeral: Vec<Box<RawValue>>,
     /// Whether counts may be sent without anything else.
     pub(super) counts_alone: bool,
-    /// Whether this is the first look since the start or since the registration changed. Rows that were set aside are then
-    /// tried again, and rows of kinds that are now on or off are marked so.
+    /// Whether the sender looks for the first time since the start or since the registration changed. It then tries rows again that
+    /// were set aside, and updates the marks of rows whose kind was switched on or off for the appservice.
     pub(super) is_first: bool,
 }
 
-/// What there is to send.
+/// What the sender can send next.
 #[derive(Debug)]
 pub(super) enum Next {
-    /// This transaction, until it is acknowledged.
+    /// This frozen transaction, which is sent until it is acknowledged.
     Frozen(Frozen),
-    /// Only counts, which wait briefly for other items.
+    /// Only key counts, which wait briefly for other items.
     OnlyCounts,
     /// Nothing.
     Nothing,
 }
 
-/// The result of a look, the position up to which it looked, and what holds back the items above that position.
+/// The result of looking for something to send: what was found, the position up to which the write looked, and what holds back the
+/// items above that position.
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) next: Next,
@@ -62,10 +63,10 @@ pub(super) struct Found {
     pub(super) held: Option<HeldBy>,
 }
 
-/// What holds items back. Its end wakes the sender.
+/// What holds back items that an appservice is owed. The sender is woken when it has ended.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum HeldBy {
-    /// This line of the device-list log, until the pass has read it.
+    /// The line of the device-list log at this position, until `device_lists` has read it.
     Line(Position),
     /// The back-fill of the appservice.
     BackFill,
@@ -73,20 +74,20 @@ pub(super) enum HeldBy {
 
 /// The result of composing a transaction.
 enum Composed {
-    /// This body, which covers everything up to the position.
+    /// A transaction with this body, which carries everything that the appservice is owed up to the position.
     Body(Position, TransactionBody),
     /// Only counts.
     OnlyCounts,
     /// Nothing.
     Nothing,
-    /// Rows that cannot be sent, with the reasons. Without them there is another slice.
+    /// Nothing, because of rows that cannot be sent, each with the reason. Once these are set aside, composing starts again.
     Without(gather::Damaged),
 }
 
 // ANCHOR: next
 /// The frozen transaction of the appservice, or the next one, frozen now.
 pub(super) fn next(tx: &mut Tx<'_>, service: &Service, wanted: &Parameters) -> Result<Found> {
-    // Nothing was looked at, so no hint counts as seen.
+    // Nothing was looked at, so the sender must still look for every announced item.
     let not_looked = |next, held| {
         Ok(Found {
             next,
@@ -101,11 +102,12 @@ pub(super) fn next(tx: &mut Tx<'_>, service: &Service, wanted: &Parameters) -> R
     if let Some(frozen) = transactions::frozen(tx, &service.id)? {
         return not_looked(Next::Frozen(frozen), None);
     }
-    // Older messages go first; the end of the back-fill wakes this sender.
+    // The back-fill owes older messages, which must be sent first. Its end wakes this sender.
     if back_fill::get(tx, &service.id)?.is_some() {
         return not_looked(Next::Nothing, Some(HeldBy::BackFill));
     }
-    // A leave and its `left` travel together: look at nothing above an open line that concerns this appservice.
+    // A leave and its `left` are sent in one transaction, so look at nothing above a line of the device-list log that concerns this
+    // appservice and has not been read yet.
     let (newest, interests) = (tx.head(), tx.interests());
     let line = held::held_by(tx, &interests, service, newest)?;
     let head = OpenLine::settled_up_to(line, newest);
@@ -138,8 +140,8 @@ pub(super) fn next(tx: &mut Tx<'_>, service: &Service, wanted: &Parameters) -> R
 // ANCHOR_END: next
 
 // ANCHOR: set_aside
-/// The next slice, without rows that cannot be sent: those are set aside with the reason. If it is not known which row of a
-/// slice is the cause, only its oldest position is tried.
+/// The content of the next transaction, without rows that cannot be sent: those are set aside with the reason. If it is not known
+/// which row is the cause, only the rows at the oldest position are tried.
 fn slice_without(
     tx: &mut Tx<'_>,
     service: &Service,
@@ -203,7 +205,7 @@ fn slice(
     if slice.is_empty() && wanted.ephemeral.is_empty() {
         return Ok(Composed::Nothing);
     }
-    // Counts alone wait briefly for other items, unless a device has run out of keys.
+    // If there is nothing but key counts, they wait briefly for other items, unless a device has run out of keys.
     if slice.has_only_counts()
         && wanted.ephemeral.is_empty()
         && !wanted.counts_alone

@@ -39,21 +39,21 @@ pub(super) struct Slice {
     pub(super) events: Vec<Box<RawValue>>,
     pub(super) to_device: Vec<ToDeviceEvent>,
     pub(super) lists: TransactionDeviceLists,
-    /// The devices whose counts changed.
+    /// The devices whose key counts changed.
     pub(super) counts: Vec<Device>,
     /// The devices over which the appservice decides and that receive a message.
     pub(super) recipients: Vec<Device>,
-    /// Items of other kinds, by kind.
+    /// The items of the kinds that proposals define, by kind.
     pub(super) others: BTreeMap<String, Vec<OwedItem>>,
 }
 
 impl Slice {
-    /// Whether it is empty.
+    /// Whether the transaction would carry nothing.
     pub(super) fn is_empty(&self) -> bool {
         self.has_only_counts() && self.counts.is_empty()
     }
 
-    /// Whether it contains only counts.
+    /// Whether the transaction would carry only key counts.
     pub(super) fn has_only_counts(&self) -> bool {
         self.events.is_empty()
             && self.to_device.is_empty()
@@ -83,7 +83,8 @@ impl Slice {
 pub(super) type Damaged = Vec<(Owed, String)>;
 
 // ANCHOR: gather
-/// The next slice of owed items up to `head`, in order of position, until a kind reaches its limit or the bytes do.
+/// The oldest items that the appservice is owed up to `head`, in order of position, until the limit of a kind or the limit of bytes
+/// is reached.
 pub(super) fn gather(
     db: &mut Conn,
     interests: &Interests,
@@ -137,7 +138,7 @@ pub(super) fn gather(
     Ok(Ok(slice))
 }
 
-/// The oldest waiting rows, at most the limit of each kind, and the position up to which they are complete.
+/// The oldest rows that wait, at most the limit of each kind, and a position up to which no other row waits.
 fn oldest(db: &mut Conn, service: &Service, head: Position) -> Result<(Vec<Owed>, Position)> {
     let mut taken: Vec<Owed> = Vec::new();
     let mut of_kind: BTreeMap<&'static str, usize> = BTreeMap::new();
@@ -146,7 +147,8 @@ fn oldest(db: &mut Conn, service: &Service, head: Position) -> Result<(Vec<Owed>
         let mut page = owed::waiting(db, &service.id, after, head, PAGE)?;
         let is_last = i64::try_from(page.len()).unwrap_or(PAGE) < PAGE;
         if let (false, Some(last)) = (is_last, page.last().map(|row| row.position)) {
-            // Rows at one position must be in one page; there are always fewer than a page holds.
+            // Keep rows at the same position together, by dropping those at the page's last position: the page may hold only some
+            // of them.
             page.retain(|row| row.position < last);
         }
         for row in page {

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{Error, Result, guarded};
 
-/// The most rows that were set aside in a report.
+/// The most rows in a report of those that were set aside because they cannot be sent.
 const SHOWN: i64 = 10;
 
 impl AppserviceSender {

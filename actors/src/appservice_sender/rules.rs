@@ -38,7 +38,7 @@ pub fn limit(kind: &str) -> (&'static str, usize) {
 /// position and size in order, stay below [`BYTES`] together. Items at one position go together, and the oldest position always
 /// goes, whatever its size.
 ///
-/// Nothing above the cut is taken, of any kind, so a room key never arrives after the event that it decrypts.
+/// No item of any kind above that position is taken, so a room key never arrives after the event that it decrypts.
 pub fn cut(head: Position, items: &[(Position, usize)]) -> Position {
     let mut bytes = 0;
     for (i, (position, size)) in items.iter().enumerate() {

@@ -16,7 +16,7 @@ use crate::transport;
 use crate::{Refusal, Result};
 
 impl AppserviceSender {
-    /// Make one attempt.
+    /// Make one attempt to send the frozen transaction.
     pub(super) fn send(&mut self, frozen: Arc<Frozen>, ctx: &mut Context<Self>) {
         if self.paused {
             self.state = SenderState::Idle;
@@ -62,7 +62,7 @@ impl AppserviceSender {
         }));
     }
 
-    /// Record the attempt in the trace: what was sent, and the outcome.
+    /// Record an attempt at a transaction in the trace: what was sent, and the outcome.
     fn record(&self, answer: &Result<transport::ServiceResponse>) {
         let (SenderState::Sending(frozen), true) = (&self.state, self.env.trace.is_on()) else {
             return;

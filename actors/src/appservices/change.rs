@@ -24,10 +24,10 @@ pub(super) const UNIDENTIFIED: &str = "registration_strangers";
 /// The number of joined members of each appservice in each room.
 type JoinedCounts = BTreeMap<ServiceId, BTreeMap<String, i64>>;
 
-/// Members that were counted by reads, page by page, while the server went on.
+/// The joined members of appservices in each room. They were counted by reads, page by page, while the server went on.
 #[derive(Clone)]
 pub(super) struct MemberCounts {
-    /// The head when the counting began. Rooms whose members changed since are counted again.
+    /// The last position when the counting began. Rooms in which a membership changed since are counted again.
     since: Position,
     members: JoinedCounts,
 }
@@ -40,7 +40,7 @@ pub(super) async fn count(
     services: &BTreeSet<ServiceId>,
 ) -> Result<MemberCounts> {
     let since = store.read(sync::head).await?;
-    // An appservice without members gets an empty count, so that its old count is deleted.
+    // An appservice without joined members gets an empty count, so that its stored count is deleted.
     let mut members: JoinedCounts = services
         .iter()
         .map(|id| (id.clone(), BTreeMap::new()))
@@ -81,7 +81,7 @@ fn members_of(interests: &Interests, services: &BTreeSet<ServiceId>, user: &str)
         .collect()
 }
 
-/// The plan, and what was prepared for it before the write.
+/// The plan for the registrations, and what was prepared for it before the write.
 pub(super) struct Change {
     pub(super) plan: Arc<Plan>,
     /// The compiled namespaces and the counted members; `None` if only file names have changed.
@@ -90,9 +90,9 @@ pub(super) struct Change {
     pub(super) now: i64,
 }
 
-/// Store the registrations and the members, mark the appservices to back-fill, and swap the interests, all in one write. The
-/// members are stored together with the registration for which they were counted, or not at all. Everything committed before
-/// this write is counted or back-filled, and everything after it uses the new interests, so nothing is missed.
+/// Store the registrations and the member counts, start the back-fills, and swap the interests, all in one write. The counts are
+/// stored together with the registration for which they were made, or not at all. Everything committed before this write is counted
+/// or back-filled, and everything after it uses the new interests, so nothing is missed.
 pub(super) fn apply(tx: &mut Tx<'_>, change: &Change) -> Result<()> {
     let Change { plan, compiled, .. } = change;
     let before: BTreeMap<ServiceId, ServiceRow> = appservices::all(tx)?
@@ -173,8 +173,9 @@ fn in_force(in_force: FeaturesInForce, account_data_until: Option<Position>) -> 
     Ok(serde_json::to_string(&last)?)
 }
 
-/// The position up to which the appservice was owed account data when that was last on: now, if this change switches it off;
-/// the position in an unfinished back-fill, if there is one; else the stored one.
+/// The position up to which the appservice was owed account data when account data was last switched on for it. If this change
+/// switches it off, that is the present position. Otherwise it is the position in an unfinished back-fill, if there is one, and
+/// else the stored position.
 fn account_data_until(
     tx: &mut Tx<'_>,
     id: &ServiceId,
@@ -192,8 +193,9 @@ fn account_data_until(
     Ok(Some(under_way.unwrap_or(tx.head())))
 }
 
-/// If this change switches device lists off for an appservice, store the last line of the log that the pass has read for it;
-/// later lines the pass will not tell it. An unfinished back-fill still has to cover what came after an earlier end.
+/// If this change switches device lists off for an appservice, store the position up to which `device_lists` has read the log: the
+/// appservice is owed nothing because of later lines. If an unfinished back-fill still has to cover an earlier gap, the earlier
+/// position stays.
 fn note_end_of_lists(
     tx: &mut Tx<'_>,
     id: &ServiceId,
@@ -208,7 +210,7 @@ fn note_end_of_lists(
     Ok(tracked::set_sent_until(tx, id, sent)?)
 }
 
-/// The members as of this write: rooms whose members changed since the counting began are counted again.
+/// The member counts as of this write: rooms in which a membership changed since the counting began are counted again.
 fn recounted(
     tx: &mut Tx<'_>,
     interests: &Interests,

@@ -58,7 +58,7 @@ pub struct Appservices {
     readings: Readings,
     /// Whether a back-fill is running.
     back_filling: bool,
-    /// Whether more appservices need a back-fill since it began.
+    /// Whether more appservices have come to need a back-fill since the running one began.
     again: bool,
     watchdog: Watchdog,
 }

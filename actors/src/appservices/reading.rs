@@ -89,7 +89,7 @@ pub fn known(db: &mut schema::Conn) -> Result<StoredRegistrations> {
     })
 }
 
-/// What a start would bring into force.
+/// The registrations that a start of the server would bring into force.
 pub fn planned(folder: &Path, known: &StoredRegistrations, settings: &Settings) -> Plan {
     let files = folder::read(folder);
     plan(folder, &files, known, settings)
@@ -186,7 +186,8 @@ fn refuse_largest(
                 id: Some(id.clone()),
             });
         }
-        // The registration is a stored one, which was in force before: leave it out of this run, and keep its row.
+        // The longest pattern is in a stored registration, which was in force before. Leave it out until the next start, and keep
+        // its row.
         _ => known.rows.retain(|row| row.appservice_id != id.as_str()),
     }
     true

@@ -1,5 +1,5 @@
-//! What an open line of the device-list log holds back. A line is open until the pass has read it.
-//! `freeze::next` asks; the sender then waits with `Wake::hold`, until `Wake::pass_has_read` wakes it (`runtime/wake/mod.rs`).
+//! Which items an open line of the device-list log holds back. A line of the log is open until the pass of `device_lists` has read
+//! it. `freeze::next` asks; the sender then waits with `Wake::hold`, until `Wake::pass_has_read` wakes it (`runtime/wake/mod.rs`).
 //!
 //! Next on the way of a leave: `actors/src/appservice_sender/freeze.rs`.
 
@@ -11,10 +11,10 @@ use schema::{Conn, Position, service_rooms, tracked};
 use crate::Result;
 use crate::services::{Interests, Service};
 
-/// The most open lines that are checked for one appservice. If there are more, the next line is assumed to concern it.
+/// The most open lines that are checked for one appservice. If there are more, the next one is assumed to concern the appservice.
 const OPEN: usize = 200;
 
-/// A line of the log that the pass has not read yet, and that concerns an appservice.
+/// A line of the device-list log that the pass has not read yet, and that concerns an appservice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct OpenLine {
     /// The position of the line.
@@ -25,7 +25,7 @@ pub(crate) struct OpenLine {
 }
 
 impl OpenLine {
-    /// The position up to which a transaction may go.
+    /// The highest position whose items a transaction may carry.
     pub(crate) fn settled_up_to(held: Option<OpenLine>, head: Position) -> Position {
         held.map_or(head, |line| line.covers.before().min(head))
     }

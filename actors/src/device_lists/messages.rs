@@ -1,4 +1,4 @@
-//! Messages to `device_lists`. Each fact has a durable copy: the line of the log that the same write appended.
+//! Messages to `device_lists`. What each reports is stored too: in the line that the same write appended to the device-list log.
 //!
 //! No notification can be forgotten: the storage itself sends [`LogAppended`] after each commit that appended to the log.
 
@@ -12,7 +12,7 @@ use serde::Serialize;
 #[rtype(result = "()")]
 pub struct LogAppended;
 
-/// A membership changed. The line that the same write appended to the log is the durable copy of this fact.
+/// A membership changed. The same write has appended a line about it to the device-list log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Message)]
 #[rtype(result = "()")]
 pub struct MembershipChanged {
@@ -36,7 +36,7 @@ pub struct KeysChanged {
     pub position: Position,
 }
 
-/// Delete old lines of the log. The actor sends this to itself every hour.
+/// Delete old lines of the device-list log. The actor sends this to itself every hour.
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "()")]
 pub struct PruneLog;

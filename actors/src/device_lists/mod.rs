@@ -1,7 +1,7 @@
-//! Device lists: which users each application service must track, and which changes it is still owed.
+//! Device lists: which users each application service must track, and which changes of their device lists it is owed.
 //!
-//! *Owns* `tracked`, and the cursor over `device_list_log`. (The log, and the count of members per room, are written by the
-//! writes that they record: their own row is their durable copy.)
+//! *Owns* `tracked`, and the cursor over `device_list_log`. (The device-list log, and the counts of joined members per room, are
+//! written by the writes that change keys or memberships.)
 //!
 //! *Asks* no actor.
 //!
@@ -41,7 +41,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// The actor.
 pub struct DeviceLists {
     env: Env,
-    /// Whether the registrations are in force. Without them a pass would find no appservice and move its cursor on.
+    /// Whether the registrations are in force. Before that, a pass would find no appservice, and would mark the lines as read.
     ready: bool,
     /// Whether a pass is running.
     running: bool,
@@ -71,14 +71,14 @@ impl DeviceLists {
             .is_none_or(|read| read < self.env.store.device_list_log())
     }
 
-    /// There may be new lines. Repeated notifications, and those for lines already read, cost nothing.
+    /// Called when the log may have new lines. Repeated calls, and calls for lines that were read already, cost nothing.
     fn hint(&mut self, ctx: &mut Context<Self>) {
         if self.ready && !self.running && self.is_behind() {
             self.run(ctx);
         }
     }
 
-    /// Read the log from the cursor to its end. Only one pass runs at a time.
+    /// Read the unread lines of the log. Only one pass runs at a time.
     fn run(&mut self, ctx: &mut Context<Self>) {
         if self.running {
             self.again = true;

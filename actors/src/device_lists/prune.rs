@@ -1,4 +1,4 @@
-//! Deletes lines of the device-list log that are older than any token in use.
+//! Deletes old lines of the device-list log, which no recent sync token needs.
 
 use std::time::Duration;
 

@@ -13,7 +13,7 @@ pub enum Verdict {
     Nothing,
 }
 
-/// The state of an appservice and a user at the time of the pass.
+/// What holds for an appservice and a user when the pass decides about them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Present {
     /// The user is the appservice's own: its sender, or in one of its user namespaces.

@@ -61,7 +61,7 @@ impl Query {
 /// A future of keys.
 pub struct PendingKeys<T>(pub(super) oneshot::Receiver<FoundKeys<T>>);
 
-/// Keys on their way to the caller. They count as work under way until they arrive.
+/// Keys on their way to the caller. They count as work under way in the trace until they arrive.
 pub(super) struct FoundKeys<T>(
     pub(super) Result<T>,
     #[expect(dead_code, reason = "a guard")] pub(super) Busy,

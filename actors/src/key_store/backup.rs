@@ -75,8 +75,8 @@ impl Handler<StoreSessions> for KeyStore {
 impl Handler<DeleteSessions> for KeyStore {
     type Result = ResponseFuture<Result<BackupState>>;
 
-    /// In pieces, so that no write takes long. A request that fails may have deleted some of the sessions; sent again, it deletes
-    /// the rest.
+    /// Deletes the sessions in pieces, so that no write takes long. A request that fails may have deleted some of the sessions;
+    /// sent again, it deletes the rest.
     fn handle(&mut self, msg: DeleteSessions, _: &mut Context<Self>) -> Self::Result {
         let (env, again) = (self.env.clone(), msg.clone());
         let first = env.store.write(move |tx| delete_piece(tx, &msg));
@@ -140,7 +140,7 @@ pub(super) fn check(msg: &StoreSessions) -> Result<Vec<SessionRow>> {
     Ok(rows)
 }
 
-/// Store the keys that are better than the stored ones.
+/// Store the session keys that are better than the stored keys of the same sessions.
 pub(super) fn store(
     tx: &mut Tx<'_>,
     msg: &StoreSessions,
@@ -190,7 +190,7 @@ fn quality(row: &SessionRow) -> KeyQuality {
     }
 }
 
-/// How many sessions one write deleted, and the state of the version after it.
+/// Delete one piece of the selected sessions. Returns how many were deleted, and the state of the backup version afterwards.
 fn delete_piece(tx: &mut Tx<'_>, msg: &DeleteSessions) -> Result<(i64, BackupState)> {
     let version = find(tx, &msg.user, &msg.version)?;
     let (user, part) = (msg.user.as_str(), msg.part.as_stored()?);
@@ -198,7 +198,7 @@ fn delete_piece(tx: &mut Tx<'_>, msg: &DeleteSessions) -> Result<(i64, BackupSta
     Ok((gone, state(tx, &version, (-gone, -bytes), gone > 0)?))
 }
 
-/// The state of the version after a write that added this many sessions and bytes, perhaps none.
+/// The etag and the number of sessions of a backup version after a write that added this many sessions and bytes, perhaps none.
 fn state(
     tx: &mut Tx<'_>,
     version: &VersionRow,
@@ -217,7 +217,7 @@ fn state(
 }
 
 impl SessionSelection {
-    /// The part in the type that the storage uses.
+    /// The selection, in the type that the storage uses.
     pub(super) fn as_stored(&self) -> Result<backup::KeySelection<'_>> {
         Ok(match self {
             SessionSelection::All => backup::KeySelection::All,

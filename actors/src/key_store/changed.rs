@@ -1,4 +1,4 @@
-//! What a write has changed: collected during the write, announced after its commit.
+//! Which devices, users and rooms a write to the key store concerns: collected during the write, announced after its commit.
 //!
 //! Next on the way of a claim: `schema/src/counts.rs`.
 
@@ -38,7 +38,7 @@ impl Changed {
         Ok(())
     }
 
-    /// The user's keys changed for everyone: append that to the log.
+    /// The user's keys changed for all users who see them: append a line to the device-list log.
     pub(super) fn device_lists(&mut self, tx: &mut Tx<'_>, user: &UserId) -> Result<()> {
         let position = device_log::keys_changed(tx, user.as_str())?;
         let rooms = memberships::of_user(tx, user.as_str(), "join", "", ROOMS)?;
@@ -54,7 +54,7 @@ impl Changed {
         Ok(())
     }
 
-    /// The keys of `subject` changed for this user alone: append that to the log.
+    /// The keys of `subject` changed for this user alone: append a line to the device-list log.
     pub(super) fn private(&mut self, tx: &mut Tx<'_>, user: &UserId, subject: &str) -> Result<()> {
         let position = device_log::private_keys_changed(tx, user.as_str(), subject)?;
         self.users.insert(user.to_owned());

@@ -43,12 +43,12 @@ pub(super) enum KeySource {
     OneTime,
     /// A one-time key, or else the fallback key.
     Any,
-    /// The fallback key only.
+    /// The fallback key only, because one-time keys have been looked for already.
     Fallback,
 }
 
 // ANCHOR: claim
-/// Take a key from each device. Returns what was found and what changed.
+/// Take a key from each device. Returns the claimed keys, the devices without a key, and whom to notify.
 pub(super) fn claim(
     tx: &mut Tx<'_>,
     wanted: &Wanted,

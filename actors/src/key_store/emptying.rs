@@ -1,4 +1,5 @@
-//! Deletes the sessions of deleted backups in pieces, so that no write takes long. Readers see a backup as deleted at once.
+//! Deletes the sessions in deleted versions of key backups in pieces, so that no write takes long. For readers a version is deleted
+//! at once.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ pub(super) const PIECE: i64 = 1000;
 /// The delay before a failed piece is repeated.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Start deleting the sessions that are left of deleted backups.
+/// Start deleting the sessions that are left in deleted versions of key backups.
 pub(crate) fn empty_backups(env: &Env) {
     let (env, busy) = (env.clone(), env.trace.busy());
     actix_rt::spawn(async move {

@@ -73,7 +73,7 @@ pub struct ClaimFallback {
 pub struct Claimed {
     /// The claimed keys.
     pub one_time_keys: OneTimeKeys,
-    /// The part of `wanted` without a key.
+    /// The part of `wanted` for which no key was found.
     pub missing: Wanted,
 }
 
@@ -140,7 +140,7 @@ pub struct CreateBackup {
     pub description: Box<RawValue>,
 }
 
-/// Change the `auth_data` of a version; its algorithm stays. ([spec])
+/// Change the `auth_data` of a version of a key backup; its algorithm stays. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3room_keysversionversion
 #[derive(Debug, Clone, Serialize, Message)]
@@ -148,13 +148,13 @@ pub struct CreateBackup {
 pub struct UpdateBackup {
     /// The owner of the backup.
     pub user: OwnedUserId,
-    /// The name of the version.
+    /// The name of the backup version.
     pub version: String,
     /// An object with `algorithm`, `auth_data` and optionally `version`, which must be the same.
     pub description: Box<RawValue>,
 }
 
-/// Delete a version and its sessions. ([spec])
+/// Delete a version of a key backup, with its sessions. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#delete_matrixclientv3room_keysversionversion
 #[derive(Debug, Clone, Serialize, Message)]
@@ -169,7 +169,7 @@ pub struct DeleteBackup {
 /// room → session → the encrypted key, with its original bytes.
 pub type Sessions = BTreeMap<OwnedRoomId, BTreeMap<String, Box<RawValue>>>;
 
-/// Store session keys in the current version. If a session has a key already, the better one stays. ([spec])
+/// Store session keys in the current version of a key backup. If a session has a key already, the better one stays. ([spec])
 ///
 /// [`Refusal::WrongBackupVersion`] when another version is current.
 ///
@@ -196,7 +196,7 @@ pub enum SessionSelection {
     Session(OwnedRoomId, String),
 }
 
-/// Delete session keys from a version. ([spec])
+/// Delete session keys from a version of a key backup. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#delete_matrixclientv3room_keyskeys
 #[derive(Debug, Clone, Serialize, Message)]
@@ -210,7 +210,7 @@ pub struct DeleteSessions {
     pub part: SessionSelection,
 }
 
-/// The state of a backup version.
+/// The etag of a key backup's version, and the number of its sessions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BackupState {
     /// A value that changes whenever the stored sessions change.

@@ -23,13 +23,13 @@ pub type Queried = BTreeMap<OwnedUserId, Vec<OwnedDeviceId>>;
 /// The keys of users as one reader sees them. Each has the bytes that its owner uploaded, plus what the server adds.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct UserKeys {
-    /// Identity keys of devices. Every requested user of this server has an entry.
+    /// The identity keys of devices, by user and device. Every requested user of this server has an entry.
     pub device_keys: BTreeMap<OwnedUserId, BTreeMap<OwnedDeviceId, Box<RawValue>>>,
-    /// Master keys.
+    /// The master keys, by user.
     pub master_keys: BTreeMap<OwnedUserId, Box<RawValue>>,
-    /// Self-signing keys.
+    /// The self-signing keys, by user.
     pub self_signing_keys: BTreeMap<OwnedUserId, Box<RawValue>>,
-    /// User-signing keys: only the reader's own.
+    /// The user-signing key of the reader: no other user's is included.
     pub user_signing_keys: BTreeMap<OwnedUserId, Box<RawValue>>,
 }
 
@@ -107,7 +107,7 @@ fn signatures_for_devices(
 ) -> Result<Vec<SignatureRow>> {
     let mut signers: BTreeMap<(&str, &str), DeviceSigner> = BTreeMap::new();
     for row in devices.iter().filter(|_| !hooks.device_signer.is_empty()) {
-        // Keys stored before the proposal was on may not fit it: then no device signs for this one.
+        // Keys that were stored before the proposal was switched on may not have its form. Then no device signs for this one.
         let found = canonical(&row.json).map(|keys| hooks.device_signer(&keys));
         if let Ok(Ok(Some(signer))) = found {
             signers.insert((&row.user_id, &row.device_id), signer);
@@ -220,7 +220,7 @@ pub async fn session(
         .ok_or(Refusal::NotFound("there is no such session".into()))?)
 }
 
-/// The most sessions in one read: usually 200 KiB, at most about 12 MiB.
+/// The most backed-up sessions in one read: usually 200 KiB, at most about 12 MiB.
 const PAGE: i64 = 200;
 
 /// A page of stored sessions.

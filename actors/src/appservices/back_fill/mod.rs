@@ -1,5 +1,5 @@
-//! Back-fill: owes an appservice what it missed. This is the messages that wait in inboxes of devices over which it decides,
-//! the users to track, and the key counts and account data of its own users.
+//! Back-fill: owes an appservice what it missed. What it missed is: messages that wait for devices over which it decides, changes
+//! of the device lists that it tracks, and key counts and account data of its own users.
 //!
 //! Each page is a short write of its own, so other writes do not wait long. The progress is stored in a row, so a restart
 //! continues from there. Until the back-fill is done no new transaction is frozen for the appservice, so it gets older messages
@@ -49,8 +49,8 @@ pub(super) async fn run(env: &Env) {
 
 async fn some(env: &Env) -> Result<()> {
     for service in env.store.read(back_fill::under_way).await? {
-        // If the file of an appservice is gone, its row stays. It starts again when the file returns, or is deleted with the
-        // appservice.
+        // If the file of an appservice is gone, the row of its back-fill stays. The back-fill starts again when the file returns;
+        // the row is deleted with the appservice.
         while env.store.interests().service(&service).is_some() {
             let id = service.clone();
             if !env.store.write_always(move |tx| page(tx, &id)).await? {
@@ -63,14 +63,14 @@ async fn some(env: &Env) -> Result<()> {
 }
 
 // ANCHOR: page
-/// Process one page. Returns whether there may be more.
+/// Process one page of a back-fill. Returns whether there may be more pages.
 pub(super) fn page(tx: &mut Tx<'_>, service: &ServiceId) -> Result<bool> {
     let interests = tx.interests();
     let (Some(now), Some(about)) = (back_fill::get(tx, service)?, interests.service(service))
     else {
         return Ok(false);
     };
-    // Kinds that are off are skipped; when one is on again, the back-fill starts again.
+    // Skip what is switched off for this appservice. When it is switched on again, a new back-fill starts.
     let next = match &now.stage {
         Stage::Inbox(after) if about.takes_to_device => {
             inboxes(tx, &interests, about, &now, *after)?.or(Some(Stage::Tracked(String::new())))
@@ -95,8 +95,8 @@ pub(super) fn page(tx: &mut Tx<'_>, service: &ServiceId) -> Result<bool> {
     Ok(more)
 }
 
-/// Messages that wait for devices over which the appservice decides now. A copy that it has already stays as it was decided.
-/// Users whom it merely observes are not included: it gets copies of their new messages only.
+/// Owe the appservice the messages that wait for devices over which it decides now. A message that it is owed already stays owed in
+/// the same way. Messages to users whom it merely observes are not included: it gets copies of their new messages only.
 fn inboxes(
     tx: &mut Tx<'_>,
     interests: &Interests,
@@ -129,10 +129,10 @@ fn inboxes(
 }
 // ANCHOR_END: page
 
-/// Users that the appservice tracks, including its own users under this registration or an earlier one. A user who is not its
-/// own and shares no room with it any more becomes `left`. Any other user becomes `changed` if the appservice received no
-/// device lists for a while. A user who is its own again, and whose `left` it has not acknowledged, becomes `changed` too: the
-/// `left` may have replaced a `changed`. It goes out first if a transaction carries it, because that cannot change.
+/// Users that the appservice tracks, including its own users under this registration or an earlier one. A user who is not its own
+/// and shares no room with it any more becomes `left`. Any other user becomes `changed` if the appservice received no device lists
+/// for a while. A user who belongs to it again, and whose `left` it has not acknowledged, becomes `changed` too, because the `left`
+/// may have replaced a `changed`. If a frozen transaction carries the `left`, that is sent first.
 fn tracked(
     tx: &mut Tx<'_>,
     interests: &Interests,

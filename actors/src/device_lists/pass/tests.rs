@@ -44,7 +44,7 @@ fn interests() -> Interests {
     Interests::compile("test", all, proposals).expect("patterns compile")
 }
 
-/// The position up to which a transaction of this appservice may go.
+/// The highest position whose items a transaction of this appservice may carry.
 fn settled(tx: &mut Tx<'_>, service: &ServiceId) -> Result<Position> {
     let (interests, head) = (tx.interests(), tx.head());
     let about = interests.service(service).expect("it is registered");
@@ -65,7 +65,8 @@ impl Bridge {
         for row in owed::waiting(tx, service, Position::START, cut, 1000)? {
             let user = row.key;
             if row.item == owed::LEFT {
-                // If it overtook a `changed` of the same user while both waited, it changes nothing.
+                // A `left` can replace a `changed` of the same user while both wait. Then the appservice did not track the user,
+                // and this changes nothing.
                 self.tracks.remove(&user);
             } else {
                 self.tracks.insert(user);
@@ -118,7 +119,7 @@ pub(crate) fn drain(tx: &mut Tx<'_>) -> Result<()> {
     panic!("the pass does not end");
 }
 
-/// The users who share a room with a joined member of the appservice, found by checking everything.
+/// The users who share a room with a joined member of the appservice, found by checking every membership.
 fn brute(
     all: &BTreeMap<(&str, &str), &str>,
     interests: &Interests,

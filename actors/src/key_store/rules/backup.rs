@@ -9,19 +9,19 @@ use crate::{Refusal, Result};
 /// The largest encrypted session key, in bytes. Typical ones have about 1,000.
 const SESSION: usize = 65_536;
 
-/// The most sessions in a version: more than a busy account collects in many years.
+/// The most sessions in a version of a key backup: more than a busy account collects in many years.
 pub const SESSIONS: i64 = 1_000_000;
 
-/// The most bytes of sessions of an account, in all versions together.
+/// The most bytes of backed-up sessions of an account, in all versions of its key backup together.
 pub const BYTES: i64 = 1 << 30;
 
 /// The most sessions in one request. Clients send 100 to 200; the limit bounds how long other writes wait.
 pub const STORED_AT_ONCE: usize = 5_000;
 
-/// The most versions of an account. Clients keep one, and create another when it cannot be decrypted any more.
+/// The most versions of an account's key backup. Clients keep one, and create another when they cannot decrypt it any more.
 pub const VERSIONS: i64 = 100;
 
-/// Check that an account that has this many versions may create another.
+/// Check that an account that has this many versions of its key backup may create another.
 ///
 /// # Errors
 /// [`Refusal::TooMany`]
@@ -45,7 +45,7 @@ pub fn check_count(sessions: usize) -> Result<()> {
     Ok(())
 }
 
-/// The largest `auth_data`, in bytes.
+/// The largest `auth_data` of a backup version, in bytes.
 const AUTH_DATA: usize = 65_536;
 
 /// The properties that decide which of two keys of a session is better. The rest of a key is encrypted.
@@ -100,7 +100,7 @@ pub fn quality(json: &RawValue) -> Result<KeyQuality> {
     })
 }
 
-/// The description of a version: the algorithm of its keys and the data that the algorithm needs.
+/// The description of a backup version: the algorithm of its keys and the data that the algorithm needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Description {
     /// The algorithm.
@@ -167,7 +167,7 @@ pub fn check_update(update: &Description, version: &str, algorithm: &str) -> Res
     Ok(())
 }
 
-/// The number of a version, from its name. Names in another form than this server's do not exist.
+/// The number of a backup version, from its name. Versions with a name in another form do not exist.
 ///
 /// # Errors
 /// [`Refusal::NotFound`]

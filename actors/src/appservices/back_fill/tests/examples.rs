@@ -39,8 +39,8 @@ async fn a_user_that_is_its_own_no_more_is_left_unless_they_share_a_room() {
     assert_eq!(owed_lists(&server).await, [(a, true), (b, false)].into());
 }
 
-/// A `left` replaces a waiting `changed`. If the user becomes its own again before the `left` is acknowledged, the change must
-/// not be lost. A transaction that carries the `left` does not change, so `changed` follows it.
+/// A `left` replaces a waiting `changed`. If the user becomes its own again before the `left` is acknowledged, the change must not
+/// be lost. A frozen transaction that carries the `left` does not change, so a `changed` is sent after it.
 #[actix::test]
 async fn a_user_that_is_its_own_again_before_left_was_acknowledged_is_changed() {
     for is_frozen in [false, true] {

@@ -1,5 +1,5 @@
-//! After any sequence of registrations, memberships, pages and crashes: every message that waits for a device over which the
-//! appservice decides has one copy, the members are counted correctly, and the appservice tracks the users who share a room
+//! After any sequence of registrations, memberships, pages and crashes: the appservice is owed each message once that waits for a
+//! device over which it decides, its joined members are counted correctly in each room, and it tracks the users who share a room
 //! with it.
 
 use std::collections::BTreeMap;
@@ -157,14 +157,14 @@ fn message(tx: &mut Tx<'_>, user: &str) -> InboxRow {
     }
 }
 
-/// Deposit a message without any copy.
+/// Deposit a message that no appservice is owed.
 fn deposit(tx: &mut Tx<'_>, user: &str) -> Result<()> {
     let row = message(tx, user);
     inbox::append(tx, vec![row]);
     Ok(())
 }
 
-/// Deposit a message, with copies decided as usual.
+/// Deposit a message as the inbox does, owed to the appservices that get a copy.
 fn arrives(tx: &mut Tx<'_>, user: &str) -> Result<()> {
     let (row, interests) = (message(tx, user), tx.interests());
     let to = accounts::device(tx, user, "D")?.expect("a device");
@@ -240,7 +240,7 @@ async fn a_crash_between_two_pages_loses_and_repeats_nothing() {
         "one page: {}",
         first.len()
     );
-    // A message that arrived after the registration has its copy already.
+    // A message that arrived after the registration is owed to the appservice already.
     server.write(|tx| deposit(tx, "@irc_a:test")).await;
 
     server.crash().await;
@@ -322,7 +322,7 @@ async fn after_any_schedule_of_registrations_the_service_is_where_it_would_be_ha
                     server.on.device_lists = random(2) == 0;
                     server.crash().await;
                 }
-                // The members are counted for another registration, which then does not come into force.
+                // The joined members are counted for another registration, which then does not come into force.
                 13 => {
                     let before = server.file.clone();
                     server.set_namespaces(NAMESPACES[random(4)]).await;
@@ -370,7 +370,7 @@ async fn after_any_schedule_of_registrations_the_service_is_where_it_would_be_ha
     }
 }
 
-/// Compare the stored state with a complete computation.
+/// Compare the stored counts, copies and tracked users with those computed from all memberships and messages.
 async fn check(server: &TestServer, seed: u64) {
     server
         .write(move |tx| {
