@@ -1,9 +1,9 @@
-//! The actors that decide what the server does, the typed messages between them, and the pure rules that they apply.
+//! The actors that decide what the server does, the typed messages between actors, and the pure rules that the actors apply.
 //!
-//! `services` finds the appservices that a fact concerns. Every other folder but `runtime` is an actor: `mod.rs` holds the
-//! actor and its state, `messages.rs` its messages, one file for each verb its handler and its write, `rules` the pure
-//! decisions, and `queries` the reads that do not wait for the mailbox. All of them build on `runtime`. This crate contains no
-//! HTTP server.
+//! `services` finds the appservices that an event, a message or a change of keys concerns. Every other folder but `runtime` is an
+//! actor: `mod.rs` holds the actor and its state, `messages.rs` its messages, one file for each verb its handler and its write,
+//! `rules` the pure decisions, and `queries` the reads that do not wait for the mailbox. All of them build on `runtime`. This crate
+//! contains no HTTP server.
 
 mod legacy_paths;
 

@@ -6,10 +6,10 @@
 //! *Asks* no actor.
 //!
 //! *Tells* `device_lists` [`KeysChanged`]; and [`Wake`](crate::runtime::wake::Wake) to wake the senders of appservices that are
-//! owed counts, and the `/sync` requests of users who see a change or share a room with a user whose keys changed.
+//! owed key counts, and the `/sync` requests of users who see a change or share a room with a user whose keys changed.
 //!
-//! *Promises* that a one-time key is given away once, the oldest first; that the appservices which decide over a device are
-//! owed its counts in the write that changed them; that keys keep their bytes; that only verified signatures are stored.
+//! *Promises* that a one-time key is given away once, the oldest first; that the appservices which decide over a device are owed
+//! its key counts in the write that changed the counts; that keys keep their bytes; that only verified signatures are stored.
 //!
 //! *Spec* [End-to-end encryption](https://spec.matrix.org/v1.19/client-server-api/#end-to-end-encryption),
 //! [Cross-signing](https://spec.matrix.org/v1.19/client-server-api/#cross-signing),

@@ -90,8 +90,8 @@ fn put_device_keys(
     Ok(())
 }
 
-/// Store fallback keys. Returns whether any is new. A stored one stays used or unused; one that was claimed and later replaced
-/// counts as used when it is uploaded again.
+/// Store fallback keys. Returns whether any is new. A key that is stored already stays used or unused. A key that was claimed, and
+/// replaced since, counts as used when it is uploaded again.
 fn put_fallback_keys(tx: &mut Tx<'_>, to: &Addressed, msg: &Upload) -> Result<bool> {
     let (user, device) = (&to.device.user_id, &to.device.device_id);
     let claimed = keys::claimed(tx, user, device, &rule::hashes(&msg.fallback_keys))?;
@@ -116,7 +116,7 @@ fn put_fallback_keys(tx: &mut Tx<'_>, to: &Addressed, msg: &Upload) -> Result<bo
     Ok(any)
 }
 
-/// Store one-time keys. Returns the counts afterwards, and whether any of the keys was new.
+/// Store one-time keys. Returns the key counts afterwards, and whether any of the keys was new.
 fn add_one_time_keys(
     tx: &mut Tx<'_>,
     to: &Addressed,

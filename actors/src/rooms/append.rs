@@ -229,8 +229,9 @@ impl<'e> OpenRoom<'e> {
         Ok(())
     }
 
-    /// Update the membership and the member counts for a stored member event, and log the change for device lists. Returns the
-    /// appservices that are interested in the event: those with a member before or after it, and those of its user.
+    /// Update the membership and the member counts for a stored member event, and append a line about it to the device-list log.
+    /// Returns the appservices that are interested in the event: those with a joined member in the room before or after the event,
+    /// and those to which the event's user belongs.
     fn member(
         &mut self,
         tx: &mut Tx<'_>,

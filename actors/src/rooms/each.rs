@@ -1,5 +1,5 @@
-//! Changes to a user that need an event in each of its rooms. Each room gets a write of its own, so that a user in a thousand
-//! rooms does not delay other requests. Each write reads the profile and the membership anew.
+//! Changes to a user that need an event in each of its rooms. Each room gets a write of its own, so that a user in a thousand rooms
+//! does not delay other requests. Each write reads the user's profile and membership again.
 
 use actix::Recipient;
 use actix::{Context, Handler, ResponseFuture};
@@ -61,7 +61,7 @@ const PAGE: i64 = 100;
 pub(super) enum RoomChange {
     /// Send a member event with the user's current display name and avatar.
     Rename,
-    /// Leave it, decline the invite or take back the knock.
+    /// Leave the room, decline the invite or take back the knock.
     Leave,
 }
 
@@ -81,7 +81,7 @@ pub(super) struct EachRoom {
     device_lists: Recipient<MembershipChanged>,
     user: OwnedUserId,
     change: RoomChange,
-    /// The memberships not finished yet, the current one first.
+    /// The memberships whose rooms are not all changed yet, the current one first.
     left: &'static [&'static str],
     /// The id of the last room read for the current membership; empty at its start.
     last: String,

@@ -1,4 +1,4 @@
-//! What a write did that senders, clients and `device_lists` are notified of after the commit.
+//! What a write changed in rooms, of which senders, clients and `device_lists` are notified after the commit.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use crate::{Env, tell};
 /// The effects of one write.
 #[derive(Debug, Default)]
 pub(crate) struct Effects {
-    /// Appservices that are owed something new.
+    /// Appservices that the write owes something.
     pub(crate) services: BTreeSet<ServiceId>,
     /// Rooms whose waiting clients are woken.
     pub(crate) rooms: BTreeSet<OwnedRoomId>,

@@ -97,7 +97,7 @@ fn kind(mark: ReadMarkerKind) -> Option<&'static str> {
     }
 }
 
-/// The position of the event that this kind of mark is at now.
+/// The position of the event to which the user's mark of this kind points now.
 fn before(tx: &mut Tx<'_>, room: &str, user: &str, mark: &ReadMarker) -> Result<Option<i64>> {
     #[derive(serde::Deserialize)]
     struct FullyRead {

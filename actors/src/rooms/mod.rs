@@ -8,9 +8,9 @@
 //! *Tells* `device_lists` that a membership changed, and [`Wake`](crate::runtime::wake::Wake): the senders, and the clients that
 //! wait on the room or user.
 //!
-//! *Promises* that each room's history is a single line in which each event was allowed by the state before it; that an event,
-//! the state and membership it sets, and everything owed for it are stored together or not at all; that a repeated transaction
-//! id gets the same answer; that the cost of an event does not grow with the number of members.
+//! *Promises* that each room's history is a single line in which each event was allowed by the state before it; that an event, the
+//! state and membership it sets, and the rows by which appservices are owed it are stored together or not at all; that a repeated
+//! transaction id gets the same answer; that the cost of an event does not grow with the number of members.
 //!
 //! *Spec* [Rooms](https://spec.matrix.org/v1.19/client-server-api/#rooms-1),
 //! [Events](https://spec.matrix.org/v1.19/client-server-api/#events), [room version 11](https://spec.matrix.org/v1.19/rooms/v11/),
@@ -63,7 +63,7 @@ impl Rooms {
         }
     }
 
-    /// Run a write, and notify of its [`Effects`] after the commit.
+    /// Run a write, and notify others of its [`Effects`] after the commit.
     fn commit<T: Send + 'static>(
         &self,
         write: impl Fn(&Env, &mut Tx<'_>, &mut Effects) -> Result<T> + Send + 'static,

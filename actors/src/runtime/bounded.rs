@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::mem;
 
-/// The bytes that an entry takes besides its key and value: its slot in a half-full table, and two allocations.
+/// The bytes that a cache entry takes besides its key and value: its slot in a half-full table, and two allocations.
 pub const ENTRY: usize = 112;
 
 // ANCHOR: bounded

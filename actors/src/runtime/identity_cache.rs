@@ -15,7 +15,7 @@ use crate::runtime::identity::Identity;
 const BYTES: usize = 2 << 20;
 
 struct Inner {
-    /// How often entries were removed.
+    /// How often entries were removed since the start of the server.
     epoch: u64,
     tokens: Bounded<String, (OwnedUserId, OwnedDeviceId)>,
     users: Bounded<String, ()>,
@@ -43,7 +43,7 @@ impl Default for Inner {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CacheEpoch(u64);
 
-/// What a write removed.
+/// The tokens, devices and users that a write removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Removed {
     /// Hashes of tokens.
@@ -140,7 +140,7 @@ impl IdentityCache {
         }
     }
 
-    /// Remove what a committed write removed.
+    /// Remove from the cache what a committed write removed from the database.
     pub(crate) fn forget(&self, gone: &Removed) {
         let mut inner = self.lock();
         inner.epoch += 1;

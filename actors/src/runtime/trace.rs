@@ -1,5 +1,5 @@
-//! Records every message between actors and what each write did, with the request that caused it, and counts the work under
-//! way.
+//! The trace: records every message between actors and what each write did, with the request that caused it, and counts the work
+//! under way.
 //!
 //! Only a development server keeps the messages, in a ring buffer bounded in bytes. Each message is serialized once and kept as
 //! JSON text. Passwords and tokens are [`Secret`](crate::Secret)s and show as `…`.
@@ -30,12 +30,12 @@ pub fn cause() -> Arc<str> {
     CAUSE.try_with(Arc::clone).unwrap_or_else(|_| "".into())
 }
 
-/// A recorded message.
+/// A recorded message between actors.
 #[derive(Debug, Clone, Serialize)]
 pub struct TracedMessage {
     /// The number of the message, counted from 1.
     pub number: u64,
-    /// The request or appservice that caused it.
+    /// The request or appservice that caused the message.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub cause: Arc<str>,
     /// The sending actor.
@@ -70,7 +70,7 @@ struct Inner {
     version: AtomicU64,
 }
 
-/// A handle to the record; clones share it.
+/// A handle to the trace; clones share it.
 #[derive(Clone)]
 pub struct Trace(Arc<Inner>);
 
@@ -85,7 +85,7 @@ impl Drop for Busy {
 }
 
 impl Trace {
-    /// A record of at most `limit` bytes of messages; 0 keeps none.
+    /// A trace that keeps at most `limit` bytes of messages between actors; 0 keeps none.
     pub fn new(limit: usize) -> Trace {
         Trace(Arc::new(Inner {
             limit,
@@ -123,7 +123,7 @@ impl Trace {
         self.0.busy.load(Ordering::Acquire)
     }
 
-    /// A number that grows with every recorded action: if it is unchanged, nothing happened.
+    /// A number that grows with every message, write and wake that is recorded: if it is unchanged, nothing happened in between.
     pub fn version(&self) -> u64 {
         self.0.version.load(Ordering::Acquire)
     }

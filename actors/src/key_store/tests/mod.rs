@@ -83,7 +83,7 @@ impl Stage {
         who
     }
 
-    /// An appservice that decides over every user whose name begins with `irc_`, and receives counts.
+    /// An appservice that decides over the devices of every user whose name begins with `irc_`, and receives key counts.
     async fn service(&self) {
         let registration: Registration = serde_json::from_value(json!({"id": "irc", "url": "http://localhost:1",
             "as_token": "a", "hs_token": "h", "sender_localpart": "ircbot", "org.matrix.msc3202": true,
@@ -124,7 +124,7 @@ impl Stage {
             .expect("an answer")
     }
 
-    /// The devices whose counts the appservice is owed.
+    /// The devices whose key counts the appservice is owed.
     async fn owed(&self) -> Vec<String> {
         let read = |db: &mut schema::Conn| {
             let irc = ServiceId::from("irc");
@@ -145,7 +145,7 @@ impl Stage {
         log.into_iter().map(|e| (e.kind, e.user_id)).collect()
     }
 
-    /// The lines of the log after the first `lines`.
+    /// The lines of the device-list log after the first `lines`.
     async fn logged_since(&self, lines: usize) -> Vec<(device_log::Kind, String)> {
         self.logged().await.split_off(lines)
     }

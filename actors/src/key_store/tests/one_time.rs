@@ -227,12 +227,13 @@ async fn counts_are_owed_when_they_change_and_only_then() {
     assert_eq!(stage.owed().await, ["GHOST"]);
     settle().await.expect("settled");
 
-    // A repeated upload, an upload by a user of no appservice, and one without keys owe nothing.
+    // A repeated upload, an upload by a user of no appservice, and one without keys change no count that an appservice is owed.
     stage.ask(message).await.expect("taken in");
     claim(&stage, &alice).await;
     assert!(stage.owed().await.is_empty());
 
-    // Claiming the one-time key, and the fallback key for the first time, owes counts; claiming it again does not.
+    // Claiming the one-time key, and the fallback key for the first time, changes the counts that the appservice is owed; claiming
+    // the fallback key again does not.
     for owed in [true, true, false] {
         assert_eq!(names(&claim(&stage, &ghost).await, &ghost).len(), 1);
         assert_eq!(stage.owed().await.len(), usize::from(owed));

@@ -256,7 +256,8 @@ async fn signatures_are_seen_by_the_owner_and_the_signer() {
         let failures = stage.ask(message.clone()).await.expect("an answer");
         assert!(failures.is_empty(), "{failures:?}");
     }
-    // The repeated upload logs nothing. One line is for the owner alone, one for the users who share rooms.
+    // The repeated upload appends no line to the device-list log. The first upload appended one line for the owner alone, and one
+    // for the users who share a room with the owner.
     assert_eq!(
         stage.logged_since(log).await,
         [

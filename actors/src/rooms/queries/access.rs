@@ -29,7 +29,7 @@ pub fn access(
         events::state_history(db, room_id, RULE, "", Position::START, after, CHANGES)?;
     let mut rules = Vec::new();
     if is_cut(earlier.len()) {
-        // What is not known counts as the strictest.
+        // A history visibility that is not known counts as the strictest one.
         rules.push((Position::START, Visibility::Joined));
         let last = events::state_as_of(db, room_id, RULE, "", after)?;
         earlier = last.into_iter().collect();
@@ -76,7 +76,7 @@ pub(super) fn present(db: &mut Conn, room_id: &str, user_id: &str) -> Result<Pre
     ))
 }
 
-/// Up to when the caller may see a room's state. An appservice sees the current state if one of its users is joined. ([spec])
+/// The latest state of a room that the caller may see. An appservice sees the current state if one of its users is joined. ([spec])
 ///
 /// # Errors
 /// [`Refusal::Forbidden`]

@@ -12,7 +12,7 @@ use crate::Result;
 use crate::rooms::rules::rules_of;
 use crate::rooms::rules::visibility::HistoryAccess;
 
-/// Of the senders of some events, those that asked for erasure before the reader joined; with the position of the request.
+/// Of the senders of some events, those that asked for erasure before the reader joined, each with the position of that request.
 #[derive(Debug, Default)]
 pub(super) struct Erased(BTreeMap<String, Position>);
 
@@ -47,7 +47,7 @@ impl Erased {
         self.0.contains_key(&row.sender)
     }
 
-    /// The redacted form of an event; `None` if the reader sees it whole or it is redacted already.
+    /// The redacted form of an event; `None` if the reader sees the event whole, or if it is redacted already.
     pub(super) fn left_of(&self, db: &mut Conn, row: &EventRow) -> Result<Option<EventRow>> {
         if !self.contains(row) || row.redacted_by.is_some() {
             return Ok(None);

@@ -21,9 +21,9 @@ const PAGE: usize = 1000;
 /// Criteria for a page of a room's history.
 #[derive(Debug, Clone)]
 pub struct HistoryCriteria {
-    /// Where the page begins; `None` for the newest event if `backwards`, else the oldest.
+    /// The position at which the page begins; `None` for the newest event if `backwards`, else the oldest.
     pub from: Option<Position>,
-    /// Where the page ends at the latest.
+    /// The position at which the page ends at the latest.
     pub to: Option<Position>,
     /// Whether the page is read newest first.
     pub backwards: bool,

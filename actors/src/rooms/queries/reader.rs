@@ -38,7 +38,7 @@ pub(super) struct HistoryRange {
 pub(super) struct Walked {
     /// The events that the user may see and the filter matches, without those of ignored users, in the direction of the range.
     pub(super) rows: Vec<EventRow>,
-    /// Where to continue.
+    /// The position from which a further read continues.
     pub(super) end: Position,
     /// Whether the range may hold more.
     pub(super) more: bool,
@@ -171,7 +171,8 @@ impl<'a> RoomReader<'a> {
         self.seen_as_of(db, then, found)
     }
 
-    /// Keep of the state as of `then` what the user may see: a user who is only invited does not see state from before the invite.
+    /// Of the state as of `then`, keep the events that the user may see: a user who is only invited does not see state from before
+    /// the invite.
     pub(super) fn seen_as_of(
         &self,
         db: &mut Conn,

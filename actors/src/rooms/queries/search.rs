@@ -117,7 +117,7 @@ struct Sources(Vec<RoomEvents>);
 struct RoomEvents {
     room: String,
     rows: VecDeque<EventRow>,
-    /// Where the next read begins, going back; `None` when the room is read to its start.
+    /// The position from which the next read goes backwards; `None` when the room is read to its start.
     up_to: Option<Position>,
 }
 

@@ -42,7 +42,7 @@ pub struct PresentAccess {
     pub is_world_readable: bool,
 }
 
-/// Up to when a user may see a room's state.
+/// The latest state of a room that a user may see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StateAccess {
     /// The current state.
@@ -60,8 +60,8 @@ impl PresentAccess {
         !self.is_joined && self.forgotten_at > self.left_at
     }
 
-    /// Up to when the user may see the room's state: the current state if the user is joined or the room is world-readable, after
-    /// leaving the state at that time. `None` for no state. ([spec])
+    /// The latest state of the room that the user may see: the current state if the user is joined or the room is world-readable;
+    /// after the user left, the state at that time. `None` for no state. ([spec])
     ///
     /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3roomsroomidstate
     pub fn state(&self) -> Option<StateAccess> {
@@ -198,7 +198,7 @@ impl HistoryAccess {
         }
     }
 
-    /// Whether the user is joined at any time after a position.
+    /// Whether the user is joined at any time after the position `at`.
     fn is_joined_after(&self, at: Position) -> bool {
         self.present.is_joined || (self.present.left_at > at && !self.present.has_forgotten())
     }
@@ -218,7 +218,7 @@ impl HistoryAccess {
 mod tests {
     use super::*;
 
-    /// The user is invited at 10, joins at 20, leaves at 30, and comes back, if at all, at 50.
+    /// The access of a user that is invited at position 10, joins at 20, leaves at 30 and, if `back`, joins again at 50.
     fn access(rule: Visibility, back: bool) -> HistoryAccess {
         let mut memberships = vec![
             (Position(10), "invite".to_owned()),
@@ -277,12 +277,12 @@ mod tests {
             ..HistoryAccess::default()
         };
         assert!(!access.sees(Position(5)));
-        // The event that opens the room is open itself; so is the one that closes it.
+        // The event that makes the room world-readable can be read by all users itself, and so can the one that ends this.
         access.rules.push((Position(10), Visibility::WorldReadable));
         access.rules.push((Position(20), Visibility::Joined));
         let seen = [9, 10, 15, 20, 21].map(|p| access.sees(Position(p)));
         assert_eq!(seen, [false, true, true, true, false]);
-        // What opens the room does not show what it replaced, what closes it does.
+        // The event that makes the room world-readable does not reveal the state that it replaced. The event that ends this does.
         let replaced = [(5, 10), (5, 15), (5, 20), (5, 25), (20, 25), (21, 25)]
             .map(|(set, by)| access.sees_replaced(Position(set), Position(by)));
         assert_eq!(replaced, [false, true, true, true, true, false]);
@@ -335,11 +335,11 @@ mod tests {
             assert_eq!(seen(&access), expected, "{rule:?}");
             // The user's own invite, which its join replaced.
             assert!(access.sees_replaced(Position(10), Position(20)), "{rule:?}");
-            // Also where the range begins after the events that were set at 5.
+            // This also holds if the known range begins after the state events at 5.
             access.known.0 = Position(10);
             assert_eq!(seen(&access), expected, "{rule:?}");
         }
-        // What was hidden when it was set is not opened by a visibility that is wider later.
+        // State that was hidden when it was set does not become visible through a wider visibility later.
         let mut access = access(Joined, true);
         access.rules.push((Position(12), Shared));
         assert_eq!(seen(&access), [false, true, true, true, true]);
@@ -356,7 +356,7 @@ mod tests {
         let seen = [5, 25, 30].map(|p| access.sees(Position(p)));
         assert_eq!(seen, [false, false, true]);
         assert_eq!(access.present.state(), None);
-        // An invite opens nothing, a join does.
+        // An invite does not make that state visible, a join does.
         access.memberships.push((Position(45), "invite".to_owned()));
         assert!(!access.sees(Position(25)));
         access.memberships.push((Position(50), "join".to_owned()));

@@ -194,7 +194,7 @@ impl TestServer {
             .unwrap_or_default()
     }
 
-    /// The events that an appservice is owed, in order.
+    /// The room events that an appservice is owed, in order.
     async fn owed(&self, service: &'static str) -> Vec<EventRow> {
         self.read(move |db| {
             let end = Position(i64::MAX);

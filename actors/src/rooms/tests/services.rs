@@ -66,8 +66,8 @@ async fn a_service_is_owed_the_events_that_concern_its_members() {
     );
 }
 
-/// Compares interest with a brute-force model: after every step, a message is owed to exactly those appservices that have a joined
-/// member.
+/// Compares the appservices that are owed an event with a brute-force model: after every step, a message is owed to exactly those
+/// appservices that have a joined member.
 #[actix_rt::test]
 async fn interest_follows_every_membership() {
     let server = TestServer::new().await;
@@ -236,7 +236,7 @@ async fn a_canonical_alias_must_point_to_its_room() {
     )
     .await
     .expect("hers");
-    // The room has this alias already, so it may stay. After it was removed, it may not be set again.
+    // The canonical alias event may keep an alias that it has already, but may not set it again after it was removed.
     call(&room, json!({"alias": "#tea:test", "note": 1}))
         .await
         .expect("as before");

@@ -15,12 +15,13 @@ use serde::{Serialize, Serializer};
 use crate::runtime::faults::{DeliveryFaults, DeliveryPoint};
 use crate::runtime::trace::{self, Trace};
 
-/// To the sender of an appservice: there may be something to send. At most one is in its mailbox, since one serves for many.
+/// To the sender of an appservice: there may be something to send. At most one of these messages is in the sender's mailbox, since
+/// one serves for many.
 #[derive(Debug, Default, Message)]
 #[rtype(result = "()")]
 pub struct WakeSender(Option<Arc<AtomicI64>>);
 
-/// The value in a [`WakeSender`] when none is in the mailbox.
+/// The value that says that no [`WakeSender`] is in the mailbox of a sender.
 const NONE: i64 = -1;
 
 impl WakeSender {
@@ -76,9 +77,9 @@ pub struct NewReceipt {
     pub thread: String,
 }
 
-/// To `to_device_inbox`: an appservice has acknowledged a transaction, and the sender's write has recorded it. It is sent by
-/// the sender, and at start for each appservice from what was recorded: until then a lost message only costs disk space. A
-/// repeated one changes nothing.
+/// To `to_device_inbox`: an appservice has acknowledged a transaction, and the sender's write has recorded it. The sender sends it
+/// after that write. At start it is sent again for each appservice, so a lost one only costs disk space until then. A repeated one
+/// changes nothing.
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "()")]
 pub struct Acknowledged {
@@ -101,12 +102,12 @@ impl Acknowledged {
     }
 }
 
-/// The appservices that an open line of the device-list log holds back.
+/// The appservices whose items are held back by an open line of the device-list log: one that the pass has not read yet.
 #[derive(Default)]
 struct HeldServices {
-    /// The position up to which the pass has read, as far as this process knows.
+    /// The position up to which the pass has read the device-list log, as far as this process knows.
     read: Position,
-    /// The position of the line that each appservice waits for.
+    /// For each appservice that is held back, the position of the line that it waits for.
     waiting: BTreeMap<ServiceId, Position>,
 }
 
@@ -117,7 +118,7 @@ struct Sender {
     waits: Arc<AtomicI64>,
 }
 
-/// The senders of all appservices, and the appservices whose wake-up is missing.
+/// The senders of all appservices, and the appservices that a commit owes something and that were not woken yet.
 ///
 /// No delivery depends on a single wake-up: if a commit owes something to an appservice and the request behind it sends no
 /// wake-up, the next commit of any request sends one.
@@ -158,16 +159,17 @@ impl Senders {
         }
     }
 
-    /// A commit owes something to these appservices. Called by the storage after each commit (`Store::on_commit`, set in
-    /// `start.rs`) with what `Tx::owes` collected. Wake those that an earlier commit owed something and that were not woken since.
-    /// The request behind the earlier commit may just be about to: a sender that has looked up to the position by then does not
-    /// look again.
+    /// Called after a commit that owes something to these appservices. The storage calls it (`Store::on_commit`, set in `start.rs`)
+    /// with what `Tx::owes` collected. Wake those that an earlier commit owed something and that were not woken since. The request
+    /// behind the earlier commit may be about to wake them too. A sender that has looked up to that position by then does not look
+    /// again.
     pub(crate) fn owed_is_committed(&self, owed: &OwedServices) {
         let late = std::mem::replace(&mut *self.not_woken(), owed.clone());
         self.hint(late.iter().map(|(service, up_to)| (service, *up_to)));
     }
 
-    /// Removes the mark of an appservice that is woken for everything up to this position. The mark of a later commit stays.
+    /// Records that an appservice is woken for all items up to this position. If a later commit owes it something, it still counts
+    /// as not woken.
     fn unmark(&self, service: &ServiceId, up_to: Option<Position>) {
         let mut not_woken = self.not_woken();
         let owed = not_woken.get(service);
@@ -284,7 +286,7 @@ impl Wake {
         }
     }
 
-    /// An appservice has acknowledged a transaction with to-device messages, and that is committed.
+    /// Notify the inbox that an appservice has acknowledged a transaction with to-device messages, after the write that recorded it.
     pub(crate) fn acknowledged(&self, fact: Acknowledged) {
         if let Some(inbox) = self.inbox.get() {
             if let Some(trace) = self.trace.get() {
@@ -329,8 +331,8 @@ impl Wake {
         self.held.lock().is_ok_and(|held| line > held.read)
     }
 
-    /// The device-list pass has read up to here, and its results are committed. Wake the appservices that waited for that, and
-    /// no others.
+    /// Called when the device-list pass has read the log up to this position and its results are committed. Wakes the appservices
+    /// that were held back until then, and no others.
     pub(crate) fn pass_has_read(&self, up_to: Position) {
         let Ok(mut held) = self.held.lock() else {
             return;

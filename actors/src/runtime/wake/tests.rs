@@ -46,7 +46,7 @@ async fn a_lost_wake_up_is_sent_after_the_next_commit() {
     assert_eq!(woken().await, 1, "it did");
 }
 
-/// The positions of the wake-ups that arrive.
+/// Records the positions of the wake-ups that arrive.
 struct Positions(Vec<Option<Position>>);
 
 impl Actor for Positions {
@@ -73,7 +73,8 @@ impl Handler<All> for Positions {
     }
 }
 
-/// A sender that has looked up to there by then does not look again when the request wakes it too.
+/// After a repeated wake-up, the request behind the earlier commit may wake the sender too. If the sender has looked up to that
+/// position by then, it does not look again.
 #[actix::test]
 async fn a_late_wake_up_says_up_to_where_items_are_owed() {
     let (wake, irc) = (Wake::default(), ServiceId::from("irc"));
@@ -126,7 +127,7 @@ async fn a_held_service_is_woken_once_and_by_the_line_that_holds_it() {
     let sender = Counter(Arc::clone(&woken)).start();
     wake.set_sender(irc.clone(), sender.clone().recipient());
     let woken = async || {
-        // Queued behind all earlier messages.
+        // This message is queued behind all earlier ones, so they have been handled when it is answered.
         let _ = sender.send(WakeSender::default()).await;
         woken.swap(0, Ordering::Relaxed) - 1
     };
