@@ -12,9 +12,9 @@ use crate::services::Registration;
 /// A name on the wire in its unstable and its stable form. Each proposal lists its names once, in a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Name {
-    /// The name until the proposal is accepted.
+    /// The name that is used until the proposal is accepted.
     pub unstable: &'static str,
-    /// The name after that.
+    /// The name that is used after the proposal is accepted.
     pub stable: &'static str,
 }
 

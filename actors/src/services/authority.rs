@@ -10,7 +10,7 @@ use schema::accounts::Addressed;
 use super::claim::NamespaceClaim;
 use super::interests::Interests;
 
-/// The rule by which an appservice decides over a device. If several rules apply, the first one is named.
+/// The rule by which an appservice decides over a device. If several rules apply, the first of these is named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Authority {
     /// The user is the appservice's own sender.

@@ -9,7 +9,8 @@ use super::interests::Interests;
 /// The interests of a server without registrations.
 static NONE: LazyLock<Arc<Interests>> = LazyLock::new(Arc::default);
 
-/// A source of the interests: the storage has the last committed ones, a write those at its place in the order.
+/// A source of the compiled interests: the storage has the last committed ones, and a write has those that are in force at its
+/// place in the order of writes.
 pub trait CarriesInterests {
     /// The compiled namespaces of all present appservices.
     fn interests(&self) -> Arc<Interests>;

@@ -1,5 +1,5 @@
-//! Which appservices a fact concerns: their registrations, what their namespaces claim, which of their features are in force,
-//! and which of them decides over a device.
+//! Which appservices an event, a message or a change of keys concerns: their registrations, what their namespaces claim, which of
+//! their features are in force, and which of them decides over a device.
 //!
 //! Pure, except for [`interested_in_room`], which reads. The storage carries the compiled [`Interests`], so that they change in
 //! the same commit as the registrations.

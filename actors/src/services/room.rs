@@ -26,7 +26,7 @@ pub fn interested_in_room(
     Ok(found)
 }
 
-/// The items that these appservices are owed for the event at this position. Appservices without a URL are owed nothing.
+/// The rows by which these appservices are owed the event at this position. Appservices without a URL are owed nothing.
 pub fn owed_event(
     interests: &Interests,
     event: Position,

@@ -9,10 +9,10 @@ use super::service::FeaturesInForce;
 /// The features that were in force when the row of an appservice was last written.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastInForce {
-    /// The features of its registration that were on.
+    /// The features of the registration that were in force.
     #[serde(flatten)]
     pub in_force: FeaturesInForce,
-    /// The position up to which it was owed account data, if that was on before and is off now.
+    /// The position up to which the appservice was owed account data, if account data was switched on for it before and is off now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account_data_until: Option<i64>,
 }

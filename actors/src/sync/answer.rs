@@ -46,14 +46,14 @@ pub struct SyncRequest {
 /// A request with its token and filter parsed.
 struct PreparedRequest {
     ask: SyncQuery,
-    /// Set if the inbox still holds to-device messages that `since` acknowledges: up to where.
+    /// The position up to which `since` acknowledges to-device messages; `None` if the inbox holds none of these any more.
     acknowledges: Option<Position>,
     /// Whether gathering may take long: for an initial sync, a full state, or an old token.
     slow: bool,
 }
 
-/// Answer a request to `/sync` as JSON: at once if there is something new, else when there is, else when the timeout ends.
-/// The value that `outside` returns is held while the request waits.
+/// Answer a request to `/sync` as JSON: at once if there is something new for the client, else when there is, else when the timeout
+/// ends. The value that `outside` returns is held while the request waits.
 ///
 /// # Errors
 /// [`Refusal::InvalidParam`] for an invalid token or filter.
@@ -103,7 +103,7 @@ pub async fn answer<P>(
             Gathered::Answer(json) => return Ok(json),
             Gathered::Nothing { seen, rooms } => (seen, rooms),
         };
-        // `gather` finds nothing only if it need not answer.
+        // `gather` returns nothing only if it was not called with `must_answer`.
         let Some(mut end) = end_of_wait.take() else {
             continue;
         };

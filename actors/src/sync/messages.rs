@@ -13,12 +13,12 @@ use super::waiters::Waiters;
 use crate::Result;
 use crate::runtime::trace::Busy;
 
-/// Wait for a wake of a user or of a room that it is joined to. Replies at once with the wait; if there was such a wake after
-/// `seen`, the wait is over already.
+/// Wait until something new concerns a user or a room that it is joined to. Replies at once with a [`Wait`], which is over already
+/// if that happened after `seen`.
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<Wait>")]
 pub struct Watch {
-    /// The user.
+    /// The user whose request it is.
     pub user: OwnedUserId,
     /// The ids of the rooms that the user is joined to.
     pub rooms: Vec<String>,
@@ -26,7 +26,7 @@ pub struct Watch {
     pub seen: Position,
 }
 
-/// A wait; dropping it ends it.
+/// A request to `/sync` that waits. Dropping this ends the wait.
 pub struct Wait {
     id: u64,
     woken: oneshot::Receiver<Busy>,
@@ -42,7 +42,8 @@ impl Wait {
         Wait { id, woken, among }
     }
 
-    /// Resolves when there may be something new. The value marks the consequences of the wake as under way until it is dropped.
+    /// Resolves when there may be something new. In the trace the request counts as work under way until the returned value is
+    /// dropped.
     pub async fn woken(&mut self) -> Option<Busy> {
         (&mut self.woken).await.ok()
     }
@@ -68,7 +69,7 @@ pub struct SetTyping {
     pub user: OwnedUserId,
     /// The room.
     pub room: OwnedRoomId,
-    /// For how long, unless it is set again; `None` to stop.
+    /// How long the user counts as typing, unless typing is set again; `None` if the user has stopped.
     #[serde(rename = "for")]
     pub time: Option<Duration>,
 }

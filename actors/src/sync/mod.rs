@@ -79,7 +79,7 @@ impl Sync {
         self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Those of these appservices that receive ephemeral events.
+    /// Those of these appservices whose registration asks for ephemeral events.
     fn listening(&self, services: BTreeSet<ServiceId>) -> BTreeSet<ServiceId> {
         let interests = self.env.store.interests();
         let listens = |id: &ServiceId| {

@@ -35,7 +35,8 @@ impl Online {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A request begins. Returns whether the user was not online; `None` if too many users are.
+    /// A request begins. Returns whether the user was not online because of earlier requests; `None` if too many users are online
+    /// already.
     pub(super) fn begin(&self, user: &str) -> Option<bool> {
         let mut users = self.users();
         let is_first = !users.contains_key(user);
@@ -55,7 +56,7 @@ impl Online {
         }
     }
 
-    /// Whether the user had no request since the last call; then it is removed.
+    /// Whether the user had no request since the last call. If so, the user is removed.
     pub(super) fn is_over(&self, user: &str) -> bool {
         let mut users = self.users();
         let Some(known) = users.get_mut(user) else {

@@ -19,7 +19,7 @@ const FRESH: i64 = 30_000;
 /// The most updates that wait for one appservice. Above it the oldest are dropped.
 const MOST: usize = 1000;
 
-/// What an update is about. They are sent in this order.
+/// The subject of an ephemeral update. Updates are sent in the order of these variants.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Subject {
     /// The typing users of a room.
@@ -35,7 +35,7 @@ enum Subject {
     Presence(String),
 }
 
-/// The latest update of a subject. Only receipts store a payload; typing and presence are read when sent.
+/// The latest update of a subject. Only a receipt is stored in it; typing and presence are read when the update is sent.
 #[derive(Debug)]
 struct Update {
     /// When it came, by [`Clock::monotonic`](crate::Clock::monotonic).
@@ -43,7 +43,7 @@ struct Update {
     receipt: Option<Receipt>,
 }
 
-/// The waiting updates, by appservice.
+/// The ephemeral updates that wait, by appservice.
 #[derive(Debug, Default)]
 pub(super) struct PendingEphemeral(BTreeMap<ServiceId, BTreeMap<Subject, Update>>);
 
@@ -70,7 +70,8 @@ impl PendingEphemeral {
     }
 
     // ANCHOR: say
-    /// Each subject keeps only its latest update, so a burst is one update. Above [`MOST`] the oldest is dropped.
+    /// Only the latest update of each subject is kept, so many changes at once become one update. Above [`MOST`] the oldest update
+    /// is dropped.
     fn put(&mut self, service: &ServiceId, subject: Subject, receipt: Option<Receipt>, at: i64) {
         let updates = self.0.entry(service.clone()).or_default();
         if updates.len() >= MOST && !updates.contains_key(&subject) {
@@ -83,7 +84,7 @@ impl PendingEphemeral {
     }
     // ANCHOR_END: say
 
-    /// Drop what waits for an appservice.
+    /// Drop the updates that wait for an appservice.
     pub(super) fn forget(&mut self, service: &ServiceId) {
         self.0.remove(service);
     }

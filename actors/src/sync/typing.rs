@@ -66,7 +66,7 @@ impl Sync {
         self.env.wake.rooms(vec![room]);
     }
 
-    /// End a user's typing if it has expired.
+    /// End a user's typing if its time is over.
     fn end_typing(&mut self, room: OwnedRoomId, user: OwnedUserId, ctx: &mut Context<Self>) {
         let now = self.env.clock.monotonic();
         if !self

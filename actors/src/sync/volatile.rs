@@ -28,7 +28,7 @@ pub struct Presence {
     pub since: i64,
 }
 
-/// A value and the position of its last change.
+/// A value, with the position of its last change.
 #[derive(Debug, Clone)]
 struct LastChange<T> {
     at: Position,
@@ -158,7 +158,7 @@ impl VolatileState {
         Some(at)
     }
 
-    /// A function that undoes the next change of a room's typing users.
+    /// Returns a function that restores the current typing users of a room.
     pub(super) fn undo_typing(&self, room: &str) -> impl FnOnce(&VolatileState) + Send + 'static {
         let (room, before) = (
             room.to_owned(),
@@ -167,7 +167,7 @@ impl VolatileState {
         move |volatile| volatile.inner().typing.restore(&room, before)
     }
 
-    /// A function that undoes the next change of a user's presence.
+    /// Returns a function that restores the current presence of a user.
     pub(super) fn undo_presence(&self, user: &str) -> impl FnOnce(&VolatileState) + Send + 'static {
         let (user, before) = (
             user.to_owned(),

@@ -41,9 +41,9 @@ impl WakeSubjects {
 
 /// The rooms of a waiting request.
 enum WaitedRooms {
-    /// These; requests in the same room share its id.
+    /// These rooms. Requests in the same room share the text of its id.
     These(Vec<Arc<str>>),
-    /// Too many to store: any room wakes the request.
+    /// There are too many rooms to store: a wake of any room wakes the request.
     Any,
 }
 
@@ -63,10 +63,10 @@ pub(super) struct Waiters<T> {
     by_any_room: BTreeSet<u64>,
     /// The estimated bytes of `by_room` and of the rooms of the requests.
     room_bytes: usize,
-    /// The last wakes, each with the head at the time; what a wake is about is not above that head.
+    /// The last wakes, each with the last committed position at its time. A wake is about changes up to that position.
     recent: VecDeque<(Position, WakeSubjects)>,
     recent_bytes: usize,
-    /// The head at the newest wake that was dropped.
+    /// The last committed position at the time of the newest wake that was dropped.
     forgotten: Position,
 }
 

@@ -8,7 +8,7 @@ use schema::inbox::{self, SharedContent};
 use super::rules::{self, Delivery};
 use crate::Result;
 
-/// Where a content is stored.
+/// The place where the content of a message is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ContentPlace {
     /// In the row of each recipient.
@@ -19,8 +19,8 @@ enum ContentPlace {
     Stored(i64),
 }
 
-/// The contents of a deposit, keyed by the address of their text in the request. Equal texts at different addresses are not
-/// compared.
+/// Where each content of a deposit is stored. A content is identified by the address of its text in the request; equal texts at
+/// different addresses are not compared.
 pub(super) struct Contents(BTreeMap<*const u8, ContentPlace>);
 
 impl Contents {

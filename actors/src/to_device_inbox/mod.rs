@@ -1,4 +1,4 @@
-//! The to-device inbox: one row for each message and device.
+//! The to-device inbox: one row for each to-device message and device.
 //!
 //! *Owns* `inbox`, `shared_contents`; shares `client_transactions`. Owes copies of messages to appservices in `owed`.
 //!
@@ -51,7 +51,7 @@ impl Actor for ToDeviceInbox {
     fn started(&mut self, ctx: &mut Context<Self>) {
         self.watchdog.watch(ctx, &self.env, "to_device_inbox");
         ctx.set_mailbox_capacity(4096);
-        // The deletions that the last run recorded and may not have done.
+        // Repeat the deletions that were due when the last run of the server ended.
         let (env, busy) = (self.env.clone(), self.env.trace.busy());
         let rows = async move { env.store.read(appservices::all).await };
         ctx.spawn(rows.into_actor(self).map(|rows, _, ctx| {

@@ -1,4 +1,4 @@
-//! Reads: which appservices get copies of messages to a device, by which rule, and what waits now.
+//! Reads: which appservices get copies of to-device messages to a device, by which rule, and which messages and copies wait now.
 
 use ruma::{DeviceId, UserId};
 use schema::owed::{self, Owed};
@@ -72,11 +72,11 @@ pub struct Explanation {
     pub services: Vec<CopyDecision>,
     /// The messages that wait in the device's inbox.
     pub inbox: Waiting<InboxMessage>,
-    /// The copies that wait for appservices.
+    /// The copies of messages to the device that appservices are owed.
     pub copies: Waiting<Copy>,
 }
 
-/// What an appservice would get.
+/// Whether an appservice would get a copy of a message to a device, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CopyDecision {
     /// Its id.
@@ -114,7 +114,7 @@ pub struct InboxMessage {
     pub sender: String,
 }
 
-/// A copy that waits for an appservice.
+/// A copy of a message to the device that an appservice is owed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Copy {
     /// The position of the message.

@@ -37,7 +37,7 @@ const OVERHEAD: usize = 112;
 pub(super) struct ClaimCache {
     hasher: RandomState,
     shards: [Mutex<Shard>; SHARDS],
-    /// The limit of one generation of one shard.
+    /// The largest size of one generation of one shard.
     bound: Size,
 }
 
@@ -84,7 +84,7 @@ impl ClaimCache {
         }
     }
 
-    /// The answer for this name, from the cache or computed now.
+    /// The appservices that claim the user with this id, from the cache or computed now.
     pub(super) fn recall(&self, name: &str, find_out: impl FnOnce() -> FoundClaims) -> FoundClaims {
         let shard = &self.shards[self.shard(name)];
         let lock = || shard.lock().unwrap_or_else(PoisonError::into_inner);
@@ -106,7 +106,7 @@ impl ClaimCache {
         (self.hasher.hash_one(name) >> (u64::BITS - SHARDS.ilog2())) as usize
     }
 
-    /// The current size.
+    /// The current size of the cache.
     #[cfg(test)]
     pub(super) fn size(&self) -> Size {
         let (mut entries, mut bytes) = (0, 0);

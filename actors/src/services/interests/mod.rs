@@ -26,7 +26,8 @@ pub struct Interests {
     server_name: String,
     services: Vec<Arc<Service>>,
     by_id: BTreeMap<ServiceId, u32>,
-    /// Keyed by the hash of the token, so that the time of a look-up reveals nothing about the token.
+    /// The index of each appservice by the hash of its token. It is a hash, so that the time of a look-up reveals nothing about the
+    /// token.
     by_token: BTreeMap<[u8; 32], u32>,
     by_sender: BTreeMap<String, Vec<u32>>,
     users: Patterns,
@@ -146,7 +147,7 @@ impl Interests {
     }
 
     // ANCHOR: claims
-    /// Every appservice that claims this user, each with how. Users of other servers are claimed by none.
+    /// Every appservice that claims this user, each with how it does. No appservice claims users of other servers.
     pub fn in_user(&self, user_id: &str) -> Claims<'_> {
         Claims {
             services: &self.services,

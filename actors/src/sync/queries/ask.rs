@@ -13,11 +13,11 @@ use crate::sync::rules::token::Token;
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StateAt {
-    /// In `state`, as of the start of the timeline.
+    /// The field `state` holds the state as of the start of the timeline.
     Start,
-    /// In `state_after`, as of its end.
+    /// The field `state_after` holds the state as of the end of the timeline.
     End,
-    /// In `org.matrix.msc4222.state_after`, as of its end.
+    /// The field `org.matrix.msc4222.state_after` holds the state as of the end of the timeline.
     EndUnstable,
 }
 
@@ -26,7 +26,7 @@ pub enum StateAt {
 pub(crate) struct SyncQuery {
     pub(crate) user: String,
     pub(crate) device: Option<String>,
-    /// `None` for an initial sync.
+    /// The token of the last answer; `None` for an initial sync.
     pub(crate) since: Option<Token>,
     pub(crate) filter: Filter,
     pub(crate) full_state: bool,
@@ -48,9 +48,9 @@ impl SyncQuery {
 /// The range of positions that an answer covers.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AnswerRange<'a> {
-    /// Begins after this position.
+    /// The range begins after this position.
     pub(crate) after: Position,
-    /// Ends with this position.
+    /// The range ends with this position.
     pub(crate) head: Position,
     /// The current time.
     pub(crate) now: Times,

@@ -39,7 +39,8 @@ impl SyncDeviceLists {
 /// from the members of the user's rooms, so that its cost does not depend on the activity of other users.
 pub(crate) const LINES: i64 = 1000;
 
-/// Whether the answer must be computed from the user's rooms.
+/// Whether the answer must be computed from the members of the user's rooms: the log has too many lines after `after`, or was
+/// pruned beyond it.
 pub(crate) fn is_long_ago(db: &mut Conn, after: Position) -> Result<bool> {
     Ok(after < device_log::pruned_up_to(db)? || device_log::is_longer(db, after, LINES)?)
 }
@@ -79,13 +80,13 @@ pub(crate) fn changes(
     Ok(lists)
 }
 
-/// What was found in the log so far.
+/// What the lines of the device-list log that were read so far say.
 struct Findings<'a> {
     me: &'a str,
     after: Position,
-    /// room → (whether the user was joined at `after`, whether it is now)
+    /// For each room: whether the syncing user was joined at `after`, and whether it is joined now.
     own: BTreeMap<String, (bool, bool)>,
-    /// (room, user) of members that were compared; a second line about them changes nothing.
+    /// The pairs of room and member that were compared already; a second line about the same pair changes nothing.
     looked_at: BTreeSet<(String, String)>,
     changes: BTreeMap<String, UserChanges>,
 }
@@ -109,7 +110,7 @@ impl Findings<'_> {
 
     /// The signatures on `subject`'s keys changed for this user alone.
     fn private(&mut self, subject: &str) {
-        // Lines written by an older version have no subject: then it is the user itself.
+        // Lines written by an older version of this server have no subject: they are about the user's own keys.
         let subject = if subject.is_empty() { self.me } else { subject };
         self.changes_of(subject).own_view = true;
     }
@@ -194,7 +195,7 @@ impl Findings<'_> {
         let is = memberships::get(db, room, self.me)?;
         let is_joined = is.as_ref().is_some_and(|m| m.membership == "join");
         let was_joined = match is {
-            // Not changed since `after`.
+            // The user's membership has not changed since `after`.
             Some(m) if m.position <= self.after.0 => is_joined,
             Some(_) => {
                 memberships::as_of(db, room, self.me, self.after)?.as_deref() == Some("join")
@@ -205,7 +206,7 @@ impl Findings<'_> {
         Ok((was_joined, is_joined))
     }
 
-    /// The user joined or left a room, which concerns every member.
+    /// The syncing user joined or left a room, so every member of the room may be new to it or no longer share a room with it.
     fn everybody_in(&mut self, db: &mut Conn, room: &str, came: bool) -> Result<()> {
         let mut last = String::new();
         loop {

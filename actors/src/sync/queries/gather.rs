@@ -61,7 +61,7 @@ struct SyncResponse {
     to_device: Events,
     #[serde(skip_serializing_if = "SyncDeviceLists::is_empty")]
     device_lists: SyncDeviceLists,
-    /// Contains an explicit zero: some clients upload keys only for algorithms that are listed.
+    /// Contains a zero for `signed_curve25519` if no key is left: some clients upload keys only for algorithms that are listed.
     device_one_time_keys_count: BTreeMap<String, i64>,
     /// Sent even when empty: the field tells clients that the server supports fallback keys.
     device_unused_fallback_key_types: Vec<String>,
@@ -73,7 +73,7 @@ struct SyncResponse {
     rooms: RoomSections,
 }
 
-/// Gather an answer. If `must_answer`, also when nothing is new.
+/// Gather an answer to `/sync`. If `must_answer`, there is an answer even if nothing is new.
 pub(crate) fn gather(
     db: &mut Conn,
     volatile: &VolatileState,
@@ -95,7 +95,7 @@ pub(crate) fn gather(
     };
     let device_lists = match ask.since {
         Some(since) => devices::changes(db, &ask.user, since.position, head)?,
-        // An initial sync needs none: the client queries the devices of all members anyway.
+        // An initial sync needs no device lists: the client queries the devices of all members anyway.
         None => SyncDeviceLists::default(),
     };
     let (account_data, by_room) = personal::sorted(ask, data)?;
@@ -251,7 +251,7 @@ fn forgotten(db: &mut Conn, ask: &SyncQuery, head: Position) -> Result<Vec<Membe
     Ok(found)
 }
 
-/// Add the rooms that the user is joined to and that may have something new, each with the reason.
+/// Add to `found` the rooms that the user is joined to and that may have something new, each with the reason.
 fn add_rooms_with_news(
     db: &mut Conn,
     volatile: &VolatileState,

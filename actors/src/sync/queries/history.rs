@@ -32,7 +32,7 @@ pub(crate) struct TimelineSection {
 pub(crate) struct History {
     pub(crate) timeline: TimelineSection,
     pub(crate) state: Vec<Box<RawValue>>,
-    /// Whether a member event is part of them.
+    /// Whether the timeline or the state contains a member event.
     pub(crate) has_members: bool,
     /// The users whose member events are part of the timeline.
     pub(crate) members: Vec<String>,
@@ -93,8 +93,8 @@ pub(crate) fn history(
 
     let is_member = |event: &EventRow| event.kind == "m.room.member";
     let whole = is_complete.then_some(&rows[..]);
-    // A state event that was replaced before the user could see the state is not shown. All that replaced the state of the start
-    // are among `rows`.
+    // A state event that was replaced before the user could see the state is not shown. Every event that replaced state of the
+    // start of the range is among `rows`.
     let replaced: BTreeMap<&str, Position> = rows
         .iter()
         .filter(|row| row.position <= wanted.state_up_to.0)

@@ -24,7 +24,7 @@ use crate::sync::volatile::VolatileState;
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#calculating-the-display-name-for-a-room
 const HEROES: usize = 5;
 
-/// State under the requested field.
+/// The state of a room under the field that the client requested.
 #[derive(Debug, Default)]
 struct StateSections {
     before: Option<Events>,
@@ -237,7 +237,8 @@ pub(crate) fn left(
     range: &AnswerRange<'_>,
 ) -> Result<Left> {
     let (gone, left_at) = (Position(row.position), Position(row.left_at));
-    // Not joined since `after`. Includes a user that never joined (`left_at` is 0) in an initial sync (`after` is 0).
+    // The user was not joined since `after`; in an initial sync (`after` is 0), this includes a user that never joined (`left_at`
+    // is 0).
     let is_closed = row.is_forgotten() || left_at <= ask.after();
     let is_known = was(db, ask, &row.room_id)?.as_deref() == Some("join");
     let wanted = HistoryRequest {

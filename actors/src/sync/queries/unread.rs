@@ -1,7 +1,7 @@
 //! The unread counts of a room, by the user's push rules. ([spec])
 //!
-//! They are counted when a client syncs, over the events after the user's receipts. Sending an event does not update any count, so
-//! members that never sync cost nothing. Counts are cached, so that the next answer counts new events only.
+//! Unread events are counted when a client syncs, over the events after the user's receipts. Sending an event does not update any
+//! count, so members that never sync cost nothing. Counts are cached, so that the next answer counts new events only.
 //!
 //! For an encrypted event only the rules that do not read its content can be evaluated, above all `.m.rule.encrypted`. So it counts
 //! as a notification if such a rule says so, but whether it is a highlight is unknown, and `highlight_count` is left out. If there
@@ -100,7 +100,7 @@ impl Count {
 
 type ThreadCounts = BTreeMap<String, Count>;
 
-/// Cached counts up to a position; valid while `basis` is the same.
+/// Cached unread counts up to a position; valid as long as `basis` is the same.
 #[derive(Debug, Clone)]
 struct CachedCounts {
     basis: u64,
@@ -108,7 +108,7 @@ struct CachedCounts {
     counts: ThreadCounts,
 }
 
-/// The cache of counts, by user and room.
+/// The cache of unread counts, by user and room.
 #[derive(Debug)]
 pub(crate) struct UnreadCache(Mutex<Bounded<(String, String), CachedCounts>>);
 

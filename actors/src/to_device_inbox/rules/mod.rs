@@ -99,7 +99,7 @@ pub enum Withheld {
     NoUrl,
     /// Its registration does not opt in to to-device messages.
     NotAskedFor,
-    /// The proposal that carries to-device messages is off.
+    /// The proposal that carries to-device messages is not enabled.
     ProposalOff,
 }
 
@@ -172,8 +172,8 @@ pub fn fan_out<'a>(
 // ANCHOR: interest
 /// Why an appservice is interested in messages to this device, if it is. ([MSC4203])
 ///
-/// It is explicit if the appservice decides over the device. Otherwise it is implicit if a namespace of the appservice matches
-/// the user, and the appservice registered the account or the configuration permits it to observe. `claim` says how its
+/// The interest is explicit if the appservice decides over the device. Otherwise it is implicit if a namespace of the appservice
+/// matches the user, and the appservice registered the account or the configuration permits it to observe. `claim` says how its
 /// namespaces claim the user (`services/claim.rs`: as its sender, exclusively, or shared).
 ///
 /// [MSC4203]: https://github.com/matrix-org/matrix-spec-proposals/pull/4203
