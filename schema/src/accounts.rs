@@ -18,14 +18,14 @@ pub struct DeviceRow {
     pub user_id: String,
     /// The device id, unique for the user.
     pub device_id: String,
-    /// The name that the user gave it.
+    /// The display name of the device, as its user chose it.
     pub display_name: Option<String>,
     /// The id of the appservice that created it; `None` if none did.
     pub appservice_id: Option<String>,
     /// Whether the user created it by a login or registration of its own. Owning the account then gives no appservice authority
     /// over the device.
     pub own_login: bool,
-    /// The position at which it was created. It tells apart devices that had the same id one after the other.
+    /// The position at which the device was created. It distinguishes devices that had the same id one after the other.
     pub born: i64,
     /// The time of its last recorded request, in milliseconds since the epoch.
     pub last_seen_ts: Option<i64>,
@@ -244,8 +244,8 @@ pub fn deactivate(db: &mut Conn, user_id: &str) -> Result<()> {
     Ok(())
 }
 
-/// Records that a deactivated user wants its events to be erased: users that join a room after this position see them redacted.
-/// ([spec])
+/// Records that a deactivated user wants its events to be erased: users that join a room from now on see the user's events in
+/// redacted form. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3accountdeactivate
 pub fn erase(tx: &mut Tx<'_>, user_id: &str) -> Result<()> {
@@ -260,7 +260,7 @@ pub fn erase(tx: &mut Tx<'_>, user_id: &str) -> Result<()> {
     Ok(())
 }
 
-/// The position from which a user's events count as erased; `None` if they do not.
+/// The position at which a user asked for its events to be erased; `None` if it did not.
 pub fn erased_at(db: &mut Conn, user_id: &str) -> Result<Option<Position>> {
     let position: Option<i64> = on!(db, |c| erased_users::table
         .find(user_id)

@@ -11,7 +11,7 @@ use crate::tables::{
 };
 use crate::{Conn, Result, inbox, owed};
 
-/// An appservice and its last registration. The row is kept when the registration file is removed, and so is what the
+/// An appservice and its last registration. When the registration file is removed, the row is kept, and so are the items that the
 /// appservice is owed.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
 #[diesel(table_name = appservices)]
@@ -24,9 +24,10 @@ pub struct ServiceRow {
     pub file: String,
     /// Whether the file exists.
     pub present: bool,
-    /// The id of the last transaction that was frozen for it. Ids only grow.
+    /// The id of the last transaction that was frozen for the appservice. Ids only grow.
     pub last_txn: i64,
-    /// The part of the registration that was last in force, as JSON. Empty in a row that an older version of this server wrote.
+    /// The features of the registration that were last in force, as JSON. Empty in a row that an older version of this server
+    /// wrote.
     pub in_force: String,
     /// The position up to which the appservice has acknowledged transactions.
     pub acknowledged: i64,

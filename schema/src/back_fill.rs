@@ -13,7 +13,7 @@ use crate::ServiceId;
 use crate::tables::back_fills;
 use crate::{Conn, Error, Position, Result, Tx};
 
-/// What a back-fill goes through, each with the place after which it continues. The stages follow each other in this order.
+/// A stage of a back-fill: what it reads, and the place after which it continues. The stages follow each other in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stage {
     /// To-device messages that wait in inboxes, in order of position.
@@ -31,13 +31,14 @@ pub enum Stage {
 pub struct BackFill {
     /// The appservice.
     pub service: ServiceId,
-    /// The last position before its registration came into force. What came later was assigned when it was written.
+    /// The last position before the registration came into force. Later items were owed to the appservice in the write that stored
+    /// them.
     pub up_to: Position,
     /// Whether the appservice received no device lists for some time. If so, it is sent all users that it tracks as changed.
     pub away: bool,
     /// Account data of the appservice's own users that changed after this position is owed; `None` if it missed none.
     pub account_data_after: Option<Position>,
-    /// The stage and the place in it.
+    /// The current stage, and the place in it.
     pub stage: Stage,
 }
 
@@ -96,8 +97,8 @@ impl TryFrom<Row> for BackFill {
     }
 }
 
-/// Starts a back-fill from the first stage, in the write that brings the registration into force. If one is in progress, it
-/// starts again and keeps what that one still had to send.
+/// Starts a back-fill from the first stage, in the write that brings the registration into force. If one is in progress, it starts
+/// again, and also covers what the one in progress still had to owe.
 pub fn begin(
     tx: &mut Tx<'_>,
     service: &ServiceId,

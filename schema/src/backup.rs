@@ -20,13 +20,13 @@ pub struct VersionRow {
     pub version: i64,
     /// The algorithm with which the keys are encrypted.
     pub algorithm: String,
-    /// The algorithm's data, a JSON object with the bytes that the client sent.
+    /// The `auth_data` that belongs to the algorithm, a JSON object with the bytes that the client sent.
     pub auth_data: String,
     /// Incremented each time the stored keys change.
     pub etag: i64,
     /// The number of stored keys.
     pub sessions: i64,
-    /// Whether the version is deleted. While `sessions` is not 0, its keys are still to be deleted.
+    /// Whether the version is deleted. If it is and `sessions` is not 0, its keys are still to be deleted.
     pub deleted: bool,
     /// The size of the stored keys, in bytes.
     pub bytes: i64,
@@ -55,7 +55,7 @@ pub fn version(db: &mut Conn, user_id: &str, version: i64) -> Result<Option<Vers
         .optional())?)
 }
 
-/// Returns how many versions of a user are not deleted.
+/// Returns how many versions of a user's key backup are not deleted.
 pub fn count(db: &mut Conn, user_id: &str) -> Result<i64> {
     use backup_versions as t;
     Ok(on!(db, |c| t::table
@@ -65,8 +65,8 @@ pub fn count(db: &mut Conn, user_id: &str) -> Result<i64> {
         .get_result(c))?)
 }
 
-/// Creates an empty version. Returns its number. Removes the rows of deleted versions that are empty: the new version keeps their
-/// numbers from being used again.
+/// Creates an empty version of a user's key backup, and returns its number. Removes the rows of deleted versions without keys,
+/// which are needed no longer: the number of the new version is higher than theirs.
 pub fn create(db: &mut Conn, user_id: &str, algorithm: &str, auth_data: &str) -> Result<i64> {
     use backup_versions as t;
     let last: Option<i64> = on!(db, |c| t::table
@@ -97,7 +97,7 @@ pub fn create(db: &mut Conn, user_id: &str, algorithm: &str, auth_data: &str) ->
     Ok(row.version)
 }
 
-/// Replaces the algorithm's data of a version.
+/// Replaces the `auth_data` of a backup version.
 pub fn set_auth_data(db: &mut Conn, user_id: &str, version: i64, auth_data: &str) -> Result<()> {
     use backup_versions as t;
     on!(db, |c| diesel::update(t::table.find((user_id, version)))
@@ -116,7 +116,7 @@ pub fn delete(db: &mut Conn, user_id: &str, version: i64) -> Result<()> {
     Ok(())
 }
 
-/// The user and the number of a deleted version that still has keys, if there is one.
+/// The user and the number of a deleted backup version that still has keys, if there is one.
 pub fn to_empty(db: &mut Conn) -> Result<Option<(String, i64)>> {
     use backup_versions as t;
     Ok(on!(db, |c| t::table
@@ -127,7 +127,7 @@ pub fn to_empty(db: &mut Conn) -> Result<Option<(String, i64)>> {
         .optional())?)
 }
 
-/// Deletes up to `limit` keys of a deleted version. Returns how many it deleted: fewer than `limit` if the version is empty
+/// Deletes up to `limit` keys of a deleted backup version. Returns how many it deleted: fewer than `limit` if the version is empty
 /// now.
 pub fn empty(db: &mut Conn, user_id: &str, version: i64, limit: i64) -> Result<i64> {
     use backup_versions as t;
@@ -151,8 +151,8 @@ pub fn bytes(db: &mut Conn, user_id: &str) -> Result<i64> {
     Ok(each.iter().sum())
 }
 
-/// Records that the stored keys of a version changed by `more` keys and `bytes` bytes; both can be negative. Returns the new
-/// etag and the number of keys.
+/// Records that the number of stored keys of a backup version grew by `more`, and their size by `bytes`; both can be negative.
+/// Returns the new etag and the number of keys.
 ///
 /// # Errors
 /// [`Error::Database`](crate::Error::Database) if the version does not exist.
@@ -198,7 +198,7 @@ pub struct SessionRow {
     pub json: String,
 }
 
-/// The key of a session.
+/// The backed-up key of a session.
 pub fn session(
     db: &mut Conn,
     user_id: &str,
@@ -213,7 +213,7 @@ pub fn session(
         .optional())?)
 }
 
-/// Inserts or replaces the key of a session.
+/// Inserts or replaces the backed-up key of a session.
 pub fn put_session(db: &mut Conn, row: &SessionRow) -> Result<()> {
     use backup_sessions as t;
     on!(db, |c| diesel::insert_into(t::table)
@@ -230,7 +230,7 @@ pub fn put_session(db: &mut Conn, row: &SessionRow) -> Result<()> {
     Ok(())
 }
 
-/// A selection of a version's keys.
+/// A selection of the keys in a backup version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeySelection<'a> {
     /// All keys.

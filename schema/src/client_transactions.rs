@@ -48,7 +48,7 @@ pub fn stored_response(
     answer(tx.beside(), sender, scope, txn_id)
 }
 
-/// The committed response to a transaction id.
+/// The committed response that this sender got when it used this transaction id.
 pub fn answer(db: &mut Conn, sender: &str, scope: &str, txn_id: &str) -> Result<Option<String>> {
     Ok(on!(db, |c| client_transactions::table
         .find((sender, scope, txn_id))

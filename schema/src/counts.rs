@@ -15,8 +15,8 @@ use crate::owed::{self, Owed};
 use crate::tables::{device_keys, devices, fallback_keys, one_time_keys, users};
 use crate::{Conn, Result, Tx, keys};
 
-/// Records that the key counts of a device changed, in the write that changed them: each of these appservices is owed them. An
-/// appservice has one row for the device, however often they change.
+/// Records that the key counts of a device changed, in the write that changed them: each of these appservices is owed the counts.
+/// An appservice has one owed row for the device, however often its counts change.
 pub fn owe_counts<'a>(
     tx: &mut Tx<'_>,
     services: impl IntoIterator<Item = &'a ServiceId>,

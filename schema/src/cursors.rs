@@ -1,4 +1,4 @@
-//! Named positions.
+//! Positions stored under a name, such as how far an actor has read the device-list log.
 
 use diesel::prelude::*;
 use diesel::upsert::excluded;

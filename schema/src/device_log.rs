@@ -24,7 +24,7 @@ pub enum Kind {
     /// The user's devices, keys or signatures changed. Visible to every user that shares a room with it.
     Keys,
     /// A change that only the user itself sees: of its user-signing key, or of its signatures over other users' keys. The line's
-    /// `subject` is the user whose keys look different to it.
+    /// `subject` is the user whose keys now look different to the user of the line.
     Private,
     /// The user's membership in the room changed.
     Member,
@@ -73,11 +73,11 @@ struct LogRow {
 pub struct LogEntry {
     /// Its position.
     pub position: Position,
-    /// What it says.
+    /// What the line records.
     pub kind: Kind,
     /// The user whose keys or membership changed.
     pub user_id: String,
-    /// The room.
+    /// The room in which the membership changed, or in which an appservice gained its first joined member or lost its last.
     pub room_id: String,
     /// The appservice.
     pub service: ServiceId,
@@ -287,7 +287,7 @@ pub fn keys_changed_among(db: &mut Conn, users: &[&str], after: Position) -> Res
         .load(c))?)
 }
 
-/// The name of the position up to which lines were deleted.
+/// The name of the position up to which lines of the log were deleted.
 const PRUNED: &str = "device_list_log_pruned";
 
 /// The prefix of the names of daily positions. The number of the day follows, with six digits, so that the names sort by day.

@@ -34,9 +34,9 @@ pub struct EventRow {
     pub replaces: Option<String>,
     /// The id of the event that redacted it.
     pub redacted_by: Option<String>,
-    /// The device that sent it.
+    /// The device that sent the event.
     pub device_id: Option<String>,
-    /// The transaction id that the client sent it with.
+    /// The transaction id with which the client sent the event.
     pub txn_id: Option<String>,
 }
 

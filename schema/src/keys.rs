@@ -231,7 +231,7 @@ pub fn mark_fallback_key_used(
     Ok(())
 }
 
-/// Inserts or replaces the fallback key of a device. `used` says whether this key has been handed out before.
+/// Inserts or replaces the fallback key of a device for an algorithm. `used` says whether this key has been handed out before.
 pub fn put_fallback_key(
     db: &mut Conn,
     user_id: &str,

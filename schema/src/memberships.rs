@@ -31,7 +31,7 @@ pub struct MembershipRow {
     pub display_name: Option<String>,
     /// The `avatar_url` in the member event.
     pub avatar_url: Option<String>,
-    /// The position of the event that last ended the state `join` of the user; 0 if no event did.
+    /// The position of the event by which the user last stopped being joined; 0 if there was none.
     pub left_at: i64,
     /// The position at which the user last forgot the room; 0 if it never did.
     pub forgotten_at: i64,
@@ -208,7 +208,7 @@ pub fn history(
         .collect()
 }
 
-/// The membership of a user at a position; `None` if it had none.
+/// The membership of a user in a room at a position; `None` if it had none.
 ///
 /// # Errors
 /// [`Error::Damaged`] if a stored event cannot be read.

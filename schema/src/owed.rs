@@ -77,13 +77,13 @@ pub struct Owed {
     pub appservice_id: String,
     /// One of the kinds of this module, or the kind of a proposal.
     pub kind: String,
-    /// What the item is about, if a later item about the same replaces it; else empty.
+    /// Identifies what the item is about, such as a device, if a later item about the same replaces it; else empty.
     pub key: String,
-    /// What is needed to send the item, besides what is found by its position.
+    /// What is needed to send the item, besides the event or message that is stored at its position.
     pub item: String,
-    /// The rule because of which it is owed; empty if the kind says it.
+    /// The name of the rule because of which the appservice is owed the item; empty if the kind says it.
     pub why: String,
-    /// The id of the transaction that carries it, or a mark; `None` while it waits.
+    /// The id of the transaction that carries the item, or one of the marks of this module; `None` while the item waits.
     pub txn: Option<i64>,
 }
 
@@ -114,7 +114,7 @@ impl Owed {
     }
 }
 
-/// The name of such a row in the record of a write: `owed irc (exclusive_namespace)`.
+/// Formats the name under which the trace of a write counts such a row: `owed irc (exclusive_namespace)`.
 impl std::fmt::Display for Owed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let about = if self.why.is_empty() {

@@ -50,7 +50,7 @@ pub fn forget(db: &mut Conn, room_id: &str, position: Position) -> Result<()> {
     Ok(())
 }
 
-/// Whether this sender has sent an equal relation to the same event before.
+/// Whether this sender has sent an event before with the same type and the same relation (same parent, relation type and `key`).
 pub fn exists(db: &mut Conn, row: &RelationRow) -> Result<bool> {
     let found: Option<i64> = on!(db, |c| relations::table
         .filter(relations::parent.eq(&row.parent))

@@ -7,7 +7,7 @@ use diesel::prelude::*;
 use crate::tables::rooms;
 use crate::{Conn, Result};
 
-/// A room. Its history is linear: `tip` is the only event that no other event follows.
+/// The row of a room; `None` if it does not exist. Its history is linear: `tip` is the only event that no other event follows.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
 #[diesel(table_name = rooms)]
 pub struct RoomRow {
@@ -25,7 +25,7 @@ pub struct RoomRow {
     pub joined: i64,
     /// The number of invited users.
     pub invited: i64,
-    /// Whether the room directory lists it.
+    /// Whether the room directory lists the room.
     pub is_public: bool,
 }
 

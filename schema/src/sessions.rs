@@ -158,8 +158,9 @@ pub struct GoneDevice {
 }
 
 /// Deletes devices of a user, as far as they exist, and everything that belongs to them: tokens, keys, signatures over them,
-/// to-device messages, transaction ids, and what appservices are owed of their messages and counts unless a frozen transaction
-/// carries it. Records the change of the device list once. `decide` returns the appservices that decide over a device.
+/// to-device messages, transaction ids, and the rows by which appservices are owed their messages and counts, except rows that a
+/// frozen transaction carries. Records the change of the device list once. `decide` returns the appservices that decide over a
+/// device.
 pub fn forget_devices(
     tx: &mut Tx<'_>,
     user_id: &str,

@@ -1,8 +1,9 @@
 //! Items that an appservice is owed and that are set aside, because no transaction can be composed with them. What follows them
 //! is sent.
 //!
-//! The row in [`owed`] gets the mark [`ASIDE`](owed::ASIDE). It and the rows it refers to stay, because nothing was
-//! acknowledged. The next start tries again, perhaps with a version of the server that can compose it.
+//! The row in [`owed`] gets the mark [`ASIDE`](owed::ASIDE). That row, and the event or message to which it refers, stay, because
+//! the appservice has not acknowledged them. The next start of the server tries again, perhaps in a version that can compose a
+//! transaction with the item.
 //!
 //! Owner: `appservice_sender`.
 

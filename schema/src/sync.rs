@@ -8,7 +8,7 @@ use diesel::prelude::*;
 use crate::tables::{counter, device_list_log, events, inbox, memberships, receipts, rooms};
 use crate::{Conn, Position, Result};
 
-/// The last position that this snapshot contains. It contains everything up to it.
+/// The last position of this snapshot, which contains everything up to that position.
 pub fn head(db: &mut Conn) -> Result<Position> {
     Ok(Position(on!(db, |c| counter::table
         .find(1)
@@ -132,7 +132,7 @@ pub fn is_in_public_room(db: &mut Conn, user_id: &str) -> Result<bool> {
 /// The most users in one statement.
 const USERS: usize = 500;
 
-/// Those of `others` that are joined or invited to a room that `user_id` is joined to.
+/// Those of `others` that are joined or invited to a room to which `user_id` is joined.
 pub fn sharing_among(db: &mut Conn, user_id: &str, others: &[String]) -> Result<BTreeSet<String>> {
     let theirs = diesel::alias!(memberships as theirs);
     let mut found = BTreeSet::new();

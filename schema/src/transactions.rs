@@ -10,7 +10,7 @@ use crate::ServiceId;
 use crate::tables::{appservices, frozen_transactions};
 use crate::{Conn, Position, Result, owed};
 
-/// A composed transaction. The same bytes are sent until it is acknowledged.
+/// A frozen transaction: its body is stored and does not change, so the same bytes are sent until it is acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
 #[diesel(table_name = frozen_transactions)]
 pub struct Frozen {
@@ -18,7 +18,7 @@ pub struct Frozen {
     pub appservice_id: String,
     /// The id of the transaction, sent as digits.
     pub txn_id: i64,
-    /// The position up to which it carries everything that was owed.
+    /// The position up to which the transaction carries everything that the appservice was owed.
     pub cut: i64,
     /// The body, as JSON.
     pub body: String,
@@ -54,7 +54,7 @@ pub fn next_txn_id(db: &mut Conn, service: &ServiceId, now: i64) -> Result<i64> 
     Ok(next)
 }
 
-/// Freezes a transaction: stores it, and stamps every item that waits, up to its cut, with its id.
+/// Freezes a transaction: stores it, and records its id in every item that waits at a position up to its cut.
 pub fn freeze(db: &mut Conn, frozen: &Frozen, service: &ServiceId) -> Result<()> {
     on!(db, |c| diesel::insert_into(frozen_transactions::table)
         .values(frozen)
@@ -62,8 +62,9 @@ pub fn freeze(db: &mut Conn, frozen: &Frozen, service: &ServiceId) -> Result<()>
     owed::stamp(db, service, Position(frozen.cut), frozen.txn_id)
 }
 
-/// Deletes a frozen transaction that the appservice acknowledged, and the items that it carried. Stores its cut: at the next start,
-/// `to_device_inbox` deletes up to there what a lost `Acknowledged` would have deleted.
+/// Deletes a frozen transaction that the appservice acknowledged, and the items that it carried. Stores the cut of the transaction:
+/// if the message `Acknowledged` is lost, `to_device_inbox` deletes the acknowledged inbox rows up to that position at the next
+/// start.
 pub fn acknowledge(db: &mut Conn, frozen: &Frozen) -> Result<()> {
     let service = ServiceId::from(frozen.appservice_id.as_str());
     owed::forget(db, &service, frozen.txn_id)?;

@@ -72,7 +72,8 @@ macro_rules! insert_all {
                     ::diesel::insert_into($table).values(row).execute(c)?;
                 }
             }
-            // A row has at most 13 columns, and a statement at most 65,535 parameters.
+            // Insert 4,000 rows in a statement: a row has at most 13 columns, and PostgreSQL allows 65,535 parameters in a
+            // statement.
             $crate::store::conn::Engine::Postgres(c) => {
                 for part in rows.chunks(4000) {
                     ::diesel::insert_into($table).values(part).execute(c)?;
@@ -214,7 +215,7 @@ impl Conn {
         }
     }
 
-    /// The engine, for a statement that changes rows. Marks the connection.
+    /// The engine, for a statement that changes rows. Marks the connection as having sent one.
     pub(crate) fn changing(&mut self) -> &mut Engine {
         self.wrote = true;
         &mut self.engine
@@ -230,7 +231,8 @@ impl Conn {
         self.wrote = wrote;
     }
 
-    /// The number of rows changed through this connection, as SQLite counts them. Used to check the marks; `None` on PostgreSQL.
+    /// The number of rows changed through this connection, as SQLite counts them. Used to check that every such statement was
+    /// marked; `None` on PostgreSQL.
     pub(crate) fn rows_changed(&mut self) -> Option<i64> {
         let Engine::Sqlite(c) = &mut self.engine else {
             return None;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use diesel::result::{DatabaseErrorKind, Error as Diesel};
 
-/// A point in a batch of writes, or in a read, at which a fault can be injected.
+/// A point in a batch of writes, or in a read, at which a test can inject a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Point {
     /// Before a transaction of the writer begins.

@@ -83,7 +83,7 @@ impl Store {
     }
 
     /// Makes a change in a batch of its own: everything queued before it is committed first, and everything queued after it sees
-    /// its result. Used for changes that swap the companion.
+    /// its result. Used for changes that swap the companion: see [`Tx::swap_companion`].
     pub fn write_alone<T, E, F>(
         &self,
         write: F,

@@ -35,7 +35,7 @@ pub fn covering(one: Option<Position>, other: Option<Position>) -> Option<Positi
     one.zip(other).map(|(one, other)| one.max(other))
 }
 
-/// The changes that the writes of a transaction make besides rows.
+/// What the writes of one transaction have done so far, besides the rows that are inserted already.
 pub(crate) struct Batch {
     pub(crate) position: i64,
     pub(crate) companion: Companion,
@@ -46,7 +46,7 @@ pub(crate) struct Batch {
     /// The appservices that the writes of the batch owe something. Writes that returned an error are included: an unnecessary hint
     /// does no harm.
     pub(crate) owed: OwedServices,
-    /// The rows that are not inserted yet.
+    /// The rows that writes of the batch have added and that are not inserted yet.
     pub(crate) deferred: Deferred,
     /// The error because of which the deferred rows could not be inserted.
     pub(crate) failed: Option<Error>,
@@ -55,7 +55,7 @@ pub(crate) struct Batch {
     undo: Vec<Box<dyn FnOnce() + Send>>,
 }
 
-/// A state of a batch to return to.
+/// How far a batch had got before a write, to return to if the write returns an error.
 pub(crate) struct Mark {
     position: i64,
     companion: Companion,
@@ -104,7 +104,7 @@ impl Batch {
         self.caught_up += 1;
     }
 
-    /// Returns to a state. The latest change is undone first.
+    /// Returns to the state at a mark. The latest change is undone first.
     pub(crate) fn return_to(&mut self, mark: Mark) {
         self.position = mark.position;
         self.companion = mark.companion;
@@ -123,7 +123,7 @@ impl Tx<'_> {
         Position(self.batch.position)
     }
 
-    /// The last position taken.
+    /// The last position that a write has taken.
     #[must_use]
     pub fn head(&self) -> Position {
         Position(self.batch.position)

@@ -48,7 +48,7 @@ enum Attempt {
 /// Writes that are attempted in one transaction.
 struct Part {
     jobs: Vec<Job>,
-    /// Whether they were rolled back before because of another write.
+    /// Whether these writes were rolled back before because of another write.
     again: bool,
 }
 
@@ -59,10 +59,10 @@ pub(crate) struct Writer {
     /// Whether the last transaction failed because of the machine or the database server. The beginning and the end of such a state
     /// are logged.
     failing: bool,
-    /// The writes that wait for others: those that run before them, and those that run after them.
+    /// The writes that wait for other writes: those that run before the other writes, and those that run after them.
     before: Vec<Job>,
     after: Vec<Job>,
-    /// When the first of these writes began to wait.
+    /// When the first of the waiting writes began to wait.
     waiting_since: Option<Instant>,
 }
 
