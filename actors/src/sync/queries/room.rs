@@ -237,8 +237,7 @@ pub(crate) fn left(
     range: &AnswerRange<'_>,
 ) -> Result<Left> {
     let (gone, left_at) = (Position(row.position), Position(row.left_at));
-    // The user was not joined since `after`; in an initial sync (`after` is 0), this includes a user that never joined (`left_at`
-    // is 0).
+    // Not joined since `after`. In an initial sync (`after` is 0), this includes a user that never joined (`left_at` is 0).
     let is_closed = row.is_forgotten() || left_at <= ask.after();
     let is_known = was(db, ask, &row.room_id)?.as_deref() == Some("join");
     let wanted = HistoryRequest {
