@@ -75,7 +75,7 @@ pub struct Config {
     pub log: LogSettings,
 }
 
-/// A limit, or none.
+/// A rate limit in the configuration, or none.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[serde(
     untagged,
@@ -84,12 +84,12 @@ pub struct Config {
 pub enum Limit {
     /// `false`
     Off(bool),
-    /// Numbers.
+    /// The numbers of the limit.
     On(RateLimit),
 }
 
 impl Limit {
-    /// The limit, unless it is off; `true` means the given default.
+    /// The limit, unless it is switched off; `true` means the given default.
     #[must_use]
     pub fn get(self, usual: RateLimit) -> Option<RateLimit> {
         match self {

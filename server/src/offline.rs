@@ -13,7 +13,7 @@ use schema::ServiceId;
 use crate::cli::{AddUser, ForgetOptions};
 use crate::options::{configured, make_database, text};
 
-/// How many rows that were set aside are printed for each appservice.
+/// The most items printed for each appservice of those that were set aside because they cannot be sent.
 const SHOWN: i64 = 10;
 
 /// Start the actors without an HTTP server.
@@ -61,7 +61,7 @@ fn read_password() -> Result<String, String> {
     }
 }
 
-/// What the next start would do: the stored appservices, and the changes from the folder as it is now.
+/// What the next start of the server would do: the stored appservices, and the changes that the files in the folder would make.
 async fn planned(actors: &Actors, config: &Path) -> Result<(StoredRegistrations, Plan), String> {
     let (_, options) = configured(config)?;
     let known = actors.env.store.read(appservices::known).await;
@@ -73,7 +73,7 @@ async fn planned(actors: &Actors, config: &Path) -> Result<(StoredRegistrations,
     Ok((known, plan))
 }
 
-/// Print the stored appservices, what each is owed, and the registration files that cannot be used.
+/// Print the stored appservices, how many items each is owed, and the registration files that cannot be used.
 pub(crate) async fn list_appservices(path: std::path::PathBuf) -> Result<(), String> {
     let actors = offline(&path).await?;
     let (rows, plan) = planned(&actors, &path).await?;
@@ -135,7 +135,7 @@ pub(crate) async fn list_appservices(path: std::path::PathBuf) -> Result<(), Str
     Ok(())
 }
 
-/// Delete an appservice whose file is gone, with everything that it is owed.
+/// Delete an appservice whose registration file is gone, with all items that it is owed.
 pub(crate) async fn forget_appservice(forget: ForgetOptions) -> Result<(), String> {
     let actors = offline(&forget.config).await?;
     let id = ServiceId::from(forget.id.as_str());

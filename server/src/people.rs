@@ -22,7 +22,7 @@ pub(crate) struct Person {
     device_id: String,
 }
 
-/// Alice and Bob, created at the first start and reused afterwards.
+/// The users Alice and Bob of a development server, created at its first start and reused afterwards.
 pub(crate) async fn people(actors: &Actors, data: &Path) -> Result<Vec<Person>, String> {
     let file = data.join("people.json");
     let known: Vec<Person> = std::fs::read_to_string(&file)

@@ -31,7 +31,7 @@ const LINGER: Duration = Duration::from_secs(5);
 pub struct Options {
     /// `sqlite:PATH` or `postgres://…`.
     pub database: String,
-    /// The folder of registrations, which is watched; `None` for none.
+    /// The folder of registration files, which is watched; `None` for no folder.
     pub appservices: Option<PathBuf>,
     /// Settings of the actors.
     pub settings: Settings,
@@ -99,11 +99,11 @@ impl Options {
 
 /// A running server.
 pub struct Running {
-    /// Where it listens.
+    /// The address at which the server listens.
     pub addr: SocketAddr,
-    /// What its routes can reach: actors and storage.
+    /// What the routes of the server can reach: actors and storage.
     pub app: App,
-    /// Its limits and their current use.
+    /// The limits on callers, and their current use.
     pub limits: Arc<Limits>,
     handle: ServerHandle,
     ended: tokio::task::JoinHandle<std::io::Result<()>>,

@@ -1,25 +1,25 @@
-//! State that every request can reach: the actors, and the number of requests in progress.
+//! What every request can reach: the actors, and the number of requests in progress.
 //!
-//! This file stands below everything else in this crate and imports nothing from it.
+//! All other files of this crate may use this one, which imports nothing from them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use actors::Actors;
 
-/// The most requests in progress at once; further ones are answered 503. Requests that wait in `App::outside` do not count.
+/// The most requests in progress at once; further requests are answered 503. Requests that wait in `App::outside` do not count.
 pub const DOOR: usize = 1024;
 
 struct Inner {
-    /// Requests so far, which numbers them in the trace.
+    /// The number of requests so far; it numbers the requests in the trace.
     requests: AtomicU64,
-    /// Requests in progress.
+    /// The number of requests in progress.
     inside: AtomicUsize,
     dev: bool,
     proposals: Vec<u16>,
 }
 
-/// The state that every route receives. Clones are cheap.
+/// What every route receives. Clones are cheap.
 #[derive(Clone)]
 pub struct App {
     /// The actors.

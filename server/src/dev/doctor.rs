@@ -47,7 +47,7 @@ struct Given {
     registration: Value,
 }
 
-/// The findings and, for an active appservice, the names that it uses on the wire.
+/// The findings and, for an active appservice, the stable and unstable names that it uses on the wire.
 #[derive(Serialize)]
 struct DoctorResponse {
     #[serde(flatten)]

@@ -10,8 +10,8 @@ use crate::http::error::{Error, Result};
 use crate::http::incoming::Raw;
 use crate::state::App;
 
-/// For each appservice, whether it gets copies of messages to a device, with the rule or the reason why not; and the messages that
-/// wait now: `GET /_understudy/explain?user=@bob:test&device=DEV`.
+/// For each appservice, whether it gets copies of messages to a device, with the rule or the reason why not; and the to-device
+/// messages that wait for the device now: `GET /_understudy/explain?user=@bob:test&device=DEV`.
 pub(super) async fn explain(app: App, _: Caller, request: Raw) -> Result<Json> {
     let param = |name: &'static str| {
         let missing = || Refusal::MissingParam(format!("{name} is missing").into());

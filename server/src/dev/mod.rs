@@ -65,7 +65,7 @@ async fn messages(app: App, _: Caller, request: Raw) -> Result<Json> {
     answer(&app.actors.env.trace.after(after))
 }
 
-/// All attempts at transactions, with their bytes and outcomes: `GET /_understudy/transactions?service=irc`.
+/// All attempts to send transactions to an appservice, with their bytes and outcomes: `GET /_understudy/transactions?service=irc`.
 async fn transactions(app: App, _: Caller, request: Raw) -> Result<Json> {
     let wanted = request.param("service");
     let of = |seen: &TracedMessage| {
@@ -87,8 +87,8 @@ struct SentBy {
     service: String,
 }
 
-/// The status of each sender: its frozen transaction, attempts, last error, and the problem with its registration file. Files
-/// without an active registration follow.
+/// The status of the sender of each appservice: its frozen transaction, attempts, last error, and the problem with its registration
+/// file. Registration files without an active registration follow.
 async fn status(app: App, _: Caller, _: Raw) -> Result<Json> {
     let statuses = ask(&app.actors.appservices, appservices::SenderStatuses).await?;
     let problems = ask(&app.actors.appservices, appservices::Problems).await?;
@@ -104,7 +104,7 @@ async fn status(app: App, _: Caller, _: Raw) -> Result<Json> {
     answer(&shown.chain(unassigned.map(Shown::File)).collect::<Vec<_>>())
 }
 
-/// An entry of the status.
+/// An entry of the answer: the status of a sender, or a file with its problem.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Shown {

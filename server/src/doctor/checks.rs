@@ -31,7 +31,7 @@ macro_rules! checks {
     ($($(#[$doc:meta])* $name:ident = $severity:ident $code:literal: $advice:literal;)*) => {
         $($(#[$doc])* pub(super) const $name: Check = Check { code: $code, severity: Severity::$severity, advice: $advice };)*
 
-        /// All checks.
+        /// All checks of the doctor.
         #[cfg(test)]
         pub(super) const ALL: &[Check] = &[$($name),*];
     };
@@ -39,12 +39,12 @@ macro_rules! checks {
 
 // ANCHOR: checks
 checks! {
-    /// The file itself.
+    /// Checks of the registration file itself.
     UNREADABLE = Error "unreadable": "Correct the file; until then the server ignores it.";
     MISSPELT = Warning "misspelt": "Write the key as it is known, or ignore this if it is meant for another server.";
     NEIGHBOUR = Warning "neighbour": "Correct that file too; it could not be compared.";
 
-    /// Ids, tokens and senders.
+    /// Checks of ids, tokens and senders.
     DUPLICATE_ID = Error "duplicate-id": "Give each service an id of its own.";
     DUPLICATE_TOKEN = Error "duplicate-as-token": "Give each service an as_token of its own; otherwise the server cannot tell which service calls it.";
     DUPLICATE_SENDER = Error "duplicate-sender": "Give each service a sender_localpart of its own; both would act for one user.";
@@ -54,7 +54,7 @@ checks! {
     SHARED_TOKEN = Warning "shared-hs-token": "Give each service an hs_token of its own; otherwise each accepts transactions meant for the other.";
     SHORT_TOKEN = Warning "short-token": "Use at least 16 random characters, such as `openssl rand -hex 32` prints.";
 
-    /// Namespaces.
+    /// Checks of namespaces.
     OVERLAP = Error "overlap": "Let the two namespaces differ, or make both not exclusive.";
     CLAIMS_EVERYBODY = Error "claims-everybody": "Narrow the pattern, for example to '@irc_.*'; with this one, no other user can register.";
     OBSERVES_EVERYBODY = Warning "observes-everybody": "Narrow the pattern, or name the service in `observe` if it is meant to see everybody's messages.";
@@ -64,14 +64,14 @@ checks! {
     UNDECIDED = Warning "undecided": "Simplify the pattern; it is too complicated to compare with others.";
     LOOSE_DOT = Note "loose-dot": "Write '\\.' for the dots of the server's name; here only this server's users count, so nothing changes.";
 
-    /// What the server sends to the appservice.
+    /// Checks of what the server sends to the appservice.
     NOT_SENT = Warning "not-sent": "Set url, or remove the keys that ask for data.";
     NO_URL = Note "no-url": "Nothing to do if the service only calls the server and needs no events.";
     URL_PATH = Warning "url-path": "Remove '/_matrix/…' from url; the server adds it.";
     MISSING_FLAG = Warning "missing-flag": "Add the key with the value true.";
     WITHOUT_FLAG = Note "without-flag": "Add the key if the service uses one of these frameworks; --framework NAME checks for one only.";
 
-    /// How the appservice answers.
+    /// Checks of how the appservice answers.
     NO_CONNECTION = Error "no-connection": "Start the service, or correct url.";
     NO_ANSWER = Error "no-answer": "Check the service: it accepts a connection but does not answer in time.";
     TOKEN_REFUSED = Error "token-refused": "Give the service the registration's hs_token; it would refuse every transaction.";

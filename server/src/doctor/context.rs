@@ -13,7 +13,7 @@ use super::frameworks::Framework;
 pub struct RegistrationFile {
     /// The file's name as the operator gave it.
     pub name: String,
-    /// Its content, or why it could not be read.
+    /// The content of the file, or why it could not be read.
     pub text: Result<String, String>,
 }
 
@@ -48,8 +48,8 @@ pub struct ExaminationContext {
 }
 
 impl ExaminationContext {
-    /// The active appservices of a running server. One with the same id as the registration is left out: it is the registration's
-    /// current version.
+    /// The active appservices of a running server. An active appservice with the same id as the examined registration is left out,
+    /// because it is the same appservice.
     #[must_use]
     pub fn in_force(env: &Env, file: &RegistrationFile) -> ExaminationContext {
         let mine = file.registration().map(|r| r.id);

@@ -5,9 +5,9 @@ use actors::services::{MSC3202, PUSH_EPHEMERAL, RECEIVE_EPHEMERAL, Registration}
 /// A library that application services are built with.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Framework {
-    /// Its name.
+    /// The name of the framework.
     pub name: &'static str,
-    /// The registration keys that all its features need.
+    /// The registration keys that the features of the framework need.
     pub needs: &'static [Need],
 }
 
@@ -16,7 +16,7 @@ pub struct Framework {
 pub struct Need {
     /// Keys of which one is enough.
     pub any_of: &'static [&'static str],
-    /// What the appservice does not receive without them.
+    /// What the appservice does not receive without one of these keys.
     pub without: &'static str,
 }
 
@@ -32,7 +32,7 @@ const DEVICE_LISTS: Need = Need {
     any_of: &[MSC3202],
     without: LISTS,
 };
-/// For frameworks that read only the unstable key.
+/// The need of frameworks that read only the unstable key for ephemeral data.
 const OLD_EPHEMERAL: Need = Need {
     any_of: &[PUSH_EPHEMERAL],
     without: FLEETING,
@@ -87,7 +87,7 @@ pub fn named(name: &str) -> Option<&'static Framework> {
 }
 
 impl Need {
-    /// Whether the registration has none of the keys.
+    /// Whether the registration has none of these keys.
     #[must_use]
     pub fn is_unmet(&self, registration: &Registration) -> bool {
         !self.any_of.iter().any(|key| registration.has_flag(key))

@@ -35,7 +35,7 @@ const KEYS: &[&str] = &[
 /// The keys in `namespaces`, each with a list of patterns.
 const LISTS: &[&str] = &["users", "aliases", "rooms"];
 
-/// Examine these registrations without contacting the appservices.
+/// Examine these registrations without sending requests to the appservices.
 #[must_use]
 pub(super) fn examine(files: &[RegistrationFile], context: &ExaminationContext) -> Vec<Finding> {
     let mut findings = Vec::new();

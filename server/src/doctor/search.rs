@@ -56,7 +56,7 @@ pub(super) enum SearchResult {
     Found(String),
     /// No id exists.
     Nothing,
-    /// Not decided: the patterns are too complicated.
+    /// The search was given up, because the patterns are too complicated.
     Undecided,
 }
 

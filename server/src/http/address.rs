@@ -111,8 +111,8 @@ fn is_trusted(address: IpAddr, trusted: &[Network]) -> bool {
     trusted.iter().any(|network| network.contains(address))
 }
 
-/// Walk from the nearest hop to the farthest, as long as each is a trusted proxy. A hop without an address ends the walk at the
-/// proxy that reported it.
+/// Walk from the nearest hop to the farthest. The result is the first that is not a trusted proxy. A hop whose address is
+/// missing ends the walk: the result is then the proxy that reported this hop.
 fn last_untrusted(peer: IpAddr, hops: &[Option<IpAddr>], trusted: &[Network]) -> IpAddr {
     let mut nearest = peer;
     for hop in hops.iter().rev() {

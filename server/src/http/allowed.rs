@@ -24,7 +24,7 @@ impl Caller {
         }
     }
 
-    /// Count a request of this caller.
+    /// Count a request of this caller against its rate limit.
     ///
     /// # Errors
     /// 429 with how long to wait.

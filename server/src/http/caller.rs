@@ -35,7 +35,7 @@ pub struct Caller {
     limits: Arc<Limits>,
 }
 
-/// What is known from a token; empty without one.
+/// The user, device and appservice that a token identifies; empty without a token.
 #[derive(Clone, Default)]
 struct Bearer {
     identity: Option<Identity>,
@@ -207,7 +207,7 @@ impl Caller {
         Ok(identity)
     }
 
-    /// The limits of the server.
+    /// The limits on callers, which all requests share.
     pub(super) fn limits(&self) -> &Limits {
         &self.limits
     }

@@ -32,7 +32,7 @@ pub(super) struct Route {
 #[derive(Clone, Default)]
 pub struct Routes {
     pub(super) all: BTreeMap<String, BTreeMap<&'static str, Route>>,
-    /// The paths and method of the endpoint that was added last; the methods below change its terms.
+    /// The paths and the method of the endpoint that was added last. The methods below change the terms of that endpoint.
     last: Vec<(String, &'static str)>,
 }
 

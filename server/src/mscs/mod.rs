@@ -57,7 +57,7 @@ pub fn registration_keys() -> Vec<&'static str> {
         .collect()
 }
 
-/// What the actors need of these proposals: code to call, and switches.
+/// What the actors need from these proposals: functions to call, and which kinds of data are switched on.
 #[must_use]
 pub fn hooks(mscs: &[&'static Msc], naming: Naming) -> (Hooks, Proposals) {
     let mut proposals = Proposals::default();
@@ -75,7 +75,8 @@ pub fn hooks(mscs: &[&'static Msc], naming: Naming) -> (Hooks, Proposals) {
     )
 }
 
-/// The functions of these proposals for appservices that store keys themselves: the first of each kind.
+/// The functions of these proposals for appservices that store keys themselves: the first that handles claims, and the first that
+/// handles queries.
 #[must_use]
 pub fn key_proxies(numbers: &[u16]) -> Proxies {
     Proxies {

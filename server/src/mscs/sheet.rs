@@ -8,21 +8,21 @@ use crate::http::registry::Routes;
 
 /// Everything that a proposal may change. Fields left at [`Msc::NONE`] cost nothing.
 pub struct Msc {
-    /// Its number.
+    /// The number of the proposal.
     pub number: u16,
-    /// Its title.
+    /// The title of the proposal.
     pub title: &'static str,
-    /// Whether it is on by default.
+    /// Whether the proposal is switched on by default.
     pub by_default: bool,
     /// Sets the switches of the actors: which kinds of data appservices are owed.
     pub switches: fn(&mut Proposals),
-    /// The registration keys with which an appservice asks for it.
+    /// The registration keys with which an appservice asks for the proposal.
     pub registration: &'static [&'static str],
-    /// What it adds to `unstable_features` of `GET /versions`.
+    /// What the proposal adds to `unstable_features` of `GET /versions`.
     pub flags: &'static [&'static str],
-    /// All names that it adds to the wire.
+    /// All names that the proposal adds to the wire.
     pub names: &'static [Name],
-    /// Extra endpoints.
+    /// Adds the endpoints of the proposal.
     pub routes: fn(Routes) -> Routes,
     /// Extra keys in transactions to application services.
     pub transaction: fn(&TransactionContent, &mut TransactionBody),

@@ -95,8 +95,8 @@ async fn delete_field(
     Ok(delete_profile_field::v3::Response::new())
 }
 
-/// Two actors own what changes, so two messages are sent: the first changes the profile, the second the member events that show
-/// it in rooms.
+/// Two actors own the data that changes, so two messages are sent: the first changes the profile, the second sends member events
+/// with the new profile to the user's rooms.
 async fn change(
     app: &App,
     caller: &Caller,

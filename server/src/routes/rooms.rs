@@ -1,4 +1,4 @@
-//! Rooms as a whole: creation, the caller's rooms, members, aliases.
+//! Rooms as a whole: their creation, the rooms of the caller, and the members and aliases of a room.
 
 use std::collections::BTreeMap;
 

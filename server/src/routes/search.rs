@@ -1,6 +1,6 @@
 //! Finding events: full-text search, threads, and events by time.
 //!
-//! Searches are parsed without ruma's types: context is wanted if its key is present, which they do not tell.
+//! Searches are parsed without ruma's types: context is wanted if its key is present, and ruma's types do not say whether it is.
 
 use std::collections::BTreeSet;
 

@@ -61,7 +61,7 @@ async fn new_for_client(app: App, caller: Caller, request: Raw) -> Result<Json> 
 }
 // ANCHOR_END: sync
 
-/// The presence that a request without `set_presence` means. ([spec])
+/// The presence that a `/sync` request without `set_presence` sets. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync
 fn default_presence(app: &App) -> &'static str {

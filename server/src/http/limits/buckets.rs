@@ -12,7 +12,7 @@ use serde::Deserialize;
 pub struct RateLimit {
     /// Tokens added per second: the long-term rate.
     pub per_second: f64,
-    /// The capacity of the bucket: how often in a burst.
+    /// The capacity of the bucket: how many requests are allowed in a burst.
     pub burst: f64,
 }
 
@@ -27,7 +27,7 @@ pub(super) fn exceeded(retry_after_ms: u64) -> Refusal {
 #[derive(Debug, Clone, Copy)]
 struct Bucket {
     tokens: f64,
-    /// When they were counted.
+    /// The time at which the tokens were counted.
     at: i64,
 }
 

@@ -83,7 +83,7 @@ impl Limits {
         }
     }
 
-    /// Count a request.
+    /// Count a request against the rate limit of its caller.
     ///
     /// # Errors
     /// 429 with how long to wait.
@@ -161,11 +161,10 @@ impl ClaimLimits {
     }
 
     // ANCHOR: allow
-    /// The part of `wanted` that may be claimed now. A device that it has claimed from too often is left out, as if it had
-    /// no keys, so that one device does not hold up a message to all others.
+    /// The part of `wanted` that may be claimed now. A device from which the claiming user has claimed too often is left out, as if
+    /// it had no keys, so that one device does not hold up a message to all others.
     ///
-    /// # Errors
-    /// 429 when no device at all is left, with the shortest wait.
+    /// # Errors 429 when no device is left, with the shortest time to wait.
     fn allow(&self, limit_key: &str, wanted: Wanted) -> Result<Wanted> {
         // Check the request first, so that an invalid one takes no tokens and no memory.
         rules::upload::check_claim(&wanted)?;

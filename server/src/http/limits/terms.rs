@@ -4,9 +4,9 @@
 /// The limit that a request counts against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cost {
-    /// Reading: the larger limit.
+    /// The limit on requests that only read, which is the larger one.
     Read,
-    /// Everything else.
+    /// The limit on requests that change something.
     Change,
 }
 

@@ -1,4 +1,4 @@
-//! Key backups: versions, and the sessions in them.
+//! Key backups: their versions, and the session keys in each version.
 
 use actors::ask;
 use actors::key_store::queries::{self, Backup};
@@ -71,7 +71,7 @@ async fn create(
     Ok(create_backup_version::v3::Response::new(version))
 }
 
-/// The current backup version.
+/// The current version of the caller's key backup.
 ///
 /// `GET /_matrix/client/*/room_keys/version` ([spec])
 ///
@@ -94,7 +94,7 @@ async fn current(
     ))
 }
 
-/// A backup version.
+/// One version of the caller's key backup.
 ///
 /// `GET /_matrix/client/*/room_keys/version/{version}` ([spec])
 ///
@@ -117,7 +117,7 @@ async fn version(
     ))
 }
 
-/// Replace the `auth_data` of a version.
+/// Replace the `auth_data` of a backup version.
 ///
 /// `PUT /_matrix/client/*/room_keys/version/{version}` ([spec])
 ///
@@ -136,7 +136,7 @@ async fn update(
     Ok(update_backup_version::v3::Response::new())
 }
 
-/// Delete a version and the sessions in it.
+/// Delete a backup version and the session keys in it.
 ///
 /// `DELETE /_matrix/client/*/room_keys/version/{version}` ([spec])
 ///
@@ -168,7 +168,7 @@ async fn store(
     Ok(ask(&app.actors.key_store, store).await?)
 }
 
-/// Store sessions of any rooms.
+/// Store session keys of any rooms in a key backup.
 ///
 /// `PUT /_matrix/client/*/room_keys/keys` ([spec])
 ///
@@ -191,7 +191,7 @@ fn bytes<T>(
     sessions.map(|(id, key)| (id, key.into_json())).collect()
 }
 
-/// Store sessions of a room.
+/// Store session keys of one room in a key backup.
 ///
 /// `PUT /_matrix/client/*/room_keys/keys/{roomId}` ([spec])
 ///
@@ -209,7 +209,7 @@ async fn put_room(
     ))
 }
 
-/// Store a session.
+/// Store the key of one session in a key backup.
 ///
 /// `PUT /_matrix/client/*/room_keys/keys/{roomId}/{sessionId}` ([spec])
 ///
@@ -228,7 +228,7 @@ async fn put_session(
     ))
 }
 
-/// The stored sessions of all rooms.
+/// The session keys of all rooms in a key backup.
 ///
 /// `GET /_matrix/client/*/room_keys/keys` ([spec])
 ///
@@ -241,7 +241,7 @@ async fn get_all(
     sessions::answer(&app, &user(&caller)?, request.version, None).await
 }
 
-/// The stored sessions of a room.
+/// The session keys of one room in a key backup.
 ///
 /// `GET /_matrix/client/*/room_keys/keys/{roomId}` ([spec])
 ///
@@ -255,7 +255,7 @@ async fn get_room(
     sessions::answer(&app, &user(&caller)?, request.version, room).await
 }
 
-/// A stored session.
+/// The key of one session in a key backup.
 ///
 /// `GET /_matrix/client/*/room_keys/keys/{roomId}/{sessionId}` ([spec])
 ///
@@ -293,7 +293,7 @@ async fn forget(
     Ok(ask(&app.actors.key_store, delete).await?)
 }
 
-/// Delete the stored sessions of all rooms.
+/// Delete the session keys of all rooms from a key backup.
 ///
 /// `DELETE /_matrix/client/*/room_keys/keys` ([spec])
 ///
@@ -310,7 +310,7 @@ async fn delete_all(
     ))
 }
 
-/// Delete the stored sessions of a room.
+/// Delete the session keys of one room from a key backup.
 ///
 /// `DELETE /_matrix/client/*/room_keys/keys/{roomId}` ([spec])
 ///
@@ -328,7 +328,7 @@ async fn delete_room(
     ))
 }
 
-/// Delete a stored session.
+/// Delete the key of one session from a key backup.
 ///
 /// `DELETE /_matrix/client/*/room_keys/keys/{roomId}/{sessionId}` ([spec])
 ///

@@ -1,4 +1,4 @@
-//! The stored sessions of a backup as an answer, read page by page and streamed.
+//! The session keys in a key backup as an answer, read page by page and streamed.
 
 use std::fmt::Write as _;
 
@@ -12,7 +12,7 @@ use crate::http::answer::Pieces;
 use crate::http::error::Result;
 use crate::state::App;
 
-/// The sessions of all rooms or of one. An answer that fits one page is sent whole.
+/// The session keys of all rooms or of one. An answer that fits into one page is sent whole.
 pub(super) async fn answer(
     app: &App,
     user: &UserId,
@@ -50,7 +50,7 @@ fn last(page: &SessionPage) -> Option<(String, String)> {
     Some((room.clone(), session.clone()))
 }
 
-/// The part that is not read yet.
+/// The part of a key backup that is not read yet.
 struct RemainingSessions {
     env: Env,
     user: OwnedUserId,
@@ -71,10 +71,10 @@ impl RemainingSessions {
     }
 }
 
-/// Joins pages into one JSON object.
+/// Joins pages of session keys into one JSON object.
 struct PageWriter {
     of_one_room: bool,
-    /// Whether the object is open, and the room that is open in it.
+    /// Whether the start of the object has been written, and the room whose object is not closed yet.
     begun: bool,
     room: Option<String>,
 }
