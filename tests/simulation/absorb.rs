@@ -1,4 +1,5 @@
-//! After each step: read the new events, compute what each appservice is owed for them, and check what the appservices were sent.
+//! After each step: read the new events from the database, compute which of them each appservice must be sent, and check what the
+//! appservices were sent.
 
 use serde_json::Value;
 
@@ -70,7 +71,7 @@ impl World {
         Ok(())
     }
 
-    /// The users that share a room with each appservice now, by appservice.
+    /// For each appservice, the users that share a room with it now.
     pub(crate) fn shared(&self) -> Vec<std::collections::BTreeSet<String>> {
         let of = |s: &crate::world::Service| {
             self.history

@@ -9,12 +9,13 @@ use crate::play::name;
 use crate::steps::Step;
 use crate::world::{Caller, Check, World, broken};
 
-/// The current version of a user's backup, and the first message index of each session in it, by room and session.
+/// What the model knows about a user's key backup: its current version, and the first message index of each session in that
+/// version, by room and session.
 #[derive(Debug, Clone)]
 pub(crate) struct Backup {
     version: String,
     sessions: BTreeMap<(String, String), u8>,
-    /// A request that changes the backup got no answer, so its contents are unknown.
+    /// Whether a request that changes the backup got no answer, so that the contents of the backup are unknown.
     unsure: bool,
 }
 

@@ -35,11 +35,11 @@ pub(crate) struct Attempt {
     pub(crate) service: String,
     pub(crate) id: String,
     pub(crate) bytes: Arc<str>,
-    /// Whether the bridge has processed it and remembers its id.
+    /// Whether the bridge has processed the transaction and remembers its id.
     pub(crate) taken: bool,
-    /// Whether it has answered a 2xx.
+    /// Whether the bridge has answered this attempt with a 2xx.
     pub(crate) acknowledged: bool,
-    /// How many other attempts at this bridge were open when it arrived.
+    /// How many other attempts at this bridge were open when this one arrived.
     pub(crate) open: usize,
     pub(crate) token_is_right: bool,
 }
@@ -56,7 +56,8 @@ pub(crate) struct State {
     /// The bots of the bridges that create the user or room that they are queried about.
     pub(crate) makers: BTreeMap<String, Person>,
     open: BTreeMap<String, usize>,
-    /// The number of the running server. Connections of an earlier, killed server are not counted as open.
+    /// The number of the running server, counted from the first start. Connections of an earlier, killed server are not counted as
+    /// open.
     server: u32,
     seen: BTreeSet<(String, String)>,
     /// The trace of the running server. A bridge that hangs is counted in it as waiting, so that waiting for the server to be idle

@@ -139,14 +139,15 @@ impl World {
         Ok(())
     }
 
-    /// Step the machine's wall clock.
+    /// Set the wall clock of the machine forwards or backwards.
     pub(crate) fn step_wall(&mut self, step: Step) {
         let minutes = [-60, 10, -3, 60][usize::from(step.a) % 4];
         self.say(format!("the wall clock is set by {minutes} minutes"));
         self.clock.set_wall(self.clock.now() + minutes * 60_000);
     }
 
-    /// Damage one row of the inbox that waits for an appservice. Only this message may be lost; later ones must still be delivered.
+    /// Damage the content of one to-device message that an appservice is owed. Only this message may be lost; later messages must
+    /// still be delivered.
     pub(crate) async fn damage(&mut self) -> Check {
         let waiting = "SELECT CAST(i.position AS TEXT) AS a, i.content AS b FROM inbox i JOIN owed o ON o.position = i.position \
              WHERE o.txn IS NULL AND i.decided_by <> '' ORDER BY i.position LIMIT 1";
@@ -158,7 +159,7 @@ impl World {
             "the message {content} that waits is damaged on the disk"
         ));
         let content: serde_json::Value = serde_json::from_str(&content).unwrap_or_default();
-        // The text before the damage stays, so that `check_inbox` can tell which message the row holds.
+        // The content stays at the start of the damaged text, so that `check_inbox` can tell which message the row holds.
         self.journal.execute(&format!(
             "UPDATE inbox SET content = content || '{{' WHERE position = {position}"
         ));

@@ -26,7 +26,7 @@ const STRIPPED: [&str; 9] = [
 struct Synced {
     user: String,
     device: usize,
-    /// How many events there were at the `since` token. `None` for an initial sync.
+    /// The number of events up to the `since` token of this sync. `None` for an initial sync.
     from: Option<usize>,
     only_messages: bool,
 }
@@ -121,7 +121,7 @@ impl World {
             message.waits = false;
             message.synced = true;
             if message.decided {
-                // The device has read it itself. A copy to an appservice may still be in flight.
+                // The device has read the message itself. A transaction may still carry a copy to an appservice.
                 message
                     .due
                     .values_mut()
@@ -151,7 +151,7 @@ impl World {
                 }
             }
         }
-        // A damaged message is left out of the response, and counts towards its limit.
+        // A damaged message is left out of the response, but counts towards the limit of messages in a response.
         let damaged = waiting
             .iter()
             .filter(|m| self.messages[**m].damaged)

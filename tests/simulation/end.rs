@@ -1,5 +1,5 @@
-//! The end of a schedule. The faults stop; within ten minutes of the manual clock everything owed must be delivered and every queue
-//! must be empty.
+//! The end of a schedule. The faults stop. Within ten minutes of the manual clock, every item that an appservice or a device waits
+//! for must be delivered, and every table of waiting items must be empty.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::bridges::Mode;
 use crate::world::{Check, Due, FileState, World, broken};
 
-/// The tables in which something waits for an appservice.
+/// The tables whose rows wait for an appservice.
 const QUEUES: [&str; 2] = ["owed", "frozen_transactions"];
 
 impl World {
@@ -54,7 +54,7 @@ impl World {
             && service.file_state != FileState::Absent
     }
 
-    /// Check that every event and to-device message owed to an appservice was delivered.
+    /// Check that every event and to-device message that an appservice must be sent was delivered to it.
     fn check_ledger(&self) -> Check {
         for s in (0..self.services.len()).filter(|s| self.reachable(*s)) {
             let service = &self.services[s];
@@ -88,8 +88,8 @@ impl World {
             .map(|s| self.services[s].registration.id.clone())
             .collect();
         for table in QUEUES {
-            // Rows with a negative `txn` are not waiting: the row was delivered and is kept while its message is in an inbox, or it
-            // was set aside for a reason.
+            // Rows with a negative `txn` do not wait. They mark a message that was delivered and stays in the inbox for its device,
+            // an item that was set aside because it cannot be sent, or one whose kind is switched off for the appservice.
             let only = match table {
                 "frozen_transactions" => "",
                 _ => "WHERE txn IS NULL OR txn > 0",
@@ -106,8 +106,8 @@ impl World {
                 }
             }
         }
-        // A message leaves the inbox once its device, or the appservice that decides over the device, has acknowledged it, and no
-        // appservice is owed it any more.
+        // A message must leave the inbox once two things hold: its device, or the appservice that decides over the device, has
+        // acknowledged it; and no appservice is owed it any more.
         let left = "SELECT decided_by AS a, CAST(COUNT(*) AS TEXT) AS b FROM inbox WHERE (acknowledged OR decided_by <> '') \
              AND NOT EXISTS (SELECT 1 FROM owed o WHERE o.position = inbox.position AND (o.txn IS NULL OR o.txn <> -2)) GROUP BY decided_by";
         if let Some((service, rows)) = self.journal.pairs(left).pop() {
@@ -224,7 +224,7 @@ impl World {
         Ok(())
     }
 
-    /// Check that each message was delivered, or that its device is gone.
+    /// Check that each to-device message was delivered, or that its device is deleted.
     fn check_given(&self) -> Check {
         for message in self.messages.iter() {
             let device = &self.devices[message.device];

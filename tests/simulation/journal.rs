@@ -51,7 +51,7 @@ impl Journal {
         }
     }
 
-    /// The events after a position, and the position of the last one.
+    /// The room events at positions after `after`, and the position of the last of them.
     pub(crate) fn events(&mut self, after: i64) -> (Vec<Event>, i64) {
         let sql = format!(
             "SELECT position, event_id, room_id, kind, state_key, sender, pdu FROM events WHERE position > {after} ORDER BY position"

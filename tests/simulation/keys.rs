@@ -199,7 +199,8 @@ impl World {
         Ok(())
     }
 
-    /// The keys of `user` may have changed for `only_for`, so this user may be sent the change but need not be.
+    /// Record that the keys of `user` may have changed in the view of `only_for`, so that `only_for` may be sent the change but
+    /// need not be.
     fn maybe_changed(&mut self, user: &str, only_for: &str) {
         self.keys_changed(user, Some(only_for));
         if let Some(change) = self.key_changes.last_mut() {

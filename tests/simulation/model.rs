@@ -39,7 +39,7 @@ pub(crate) enum Claim {
 }
 
 impl Registration {
-    /// How the appservice's namespaces match a user, if they do.
+    /// How the appservice's namespaces claim a user, if they do.
     pub(crate) fn claims(&self, user: &str) -> Option<Claim> {
         if user == self.sender {
             return Some(Claim::Own);
@@ -62,7 +62,7 @@ impl Registration {
 #[derive(Default)]
 pub(crate) struct History {
     pub(crate) events: Vec<Event>,
-    /// The current memberships, by room and user.
+    /// The membership after the last event, by room and user.
     now: BTreeMap<String, BTreeMap<String, String>>,
 }
 
@@ -80,7 +80,7 @@ impl History {
         self.events.push(event);
     }
 
-    /// The current state event before the event with this number.
+    /// The state event of this type and state key that was current before the event with number `before`.
     pub(crate) fn state(&self, before: usize, room: &str, kind: &str, key: &str) -> Option<usize> {
         let is_it =
             |e: &Event| e.room == room && e.kind == kind && e.state_key.as_deref() == Some(key);
@@ -210,7 +210,8 @@ impl History {
         users.into_iter().any(|user| service.claims(user).is_some())
     }
 
-    /// The users that share a room with an appservice: a user of the appservice is joined, and they are joined or invited.
+    /// The users that share a room with an appservice: those that are joined or invited to a room to which a user of the appservice
+    /// is joined.
     pub(crate) fn shared(&self, service: &Registration) -> BTreeSet<String> {
         let has_one = |room: &&BTreeMap<String, String>| {
             room.iter()
@@ -239,7 +240,7 @@ impl History {
         counts.filter(|(_, count)| *count > 0).collect()
     }
 
-    /// Whether two users are in a room together.
+    /// Whether two users share a room before the event with number `before`.
     pub(crate) fn meet(&self, before: usize, one: &str, other: &str) -> bool {
         self.rooms()
             .into_iter()

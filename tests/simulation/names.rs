@@ -17,7 +17,7 @@ pub(crate) struct Names {
     aliases: BTreeMap<String, Option<String>>,
     /// Rooms that had an alias in an appservice's namespace. Their events may be sent to the appservice.
     pub(crate) claimed: BTreeSet<(usize, String)>,
-    /// How many of the queries to appservices were checked.
+    /// How many of the queries that appservices received were checked already.
     asked: usize,
 }
 

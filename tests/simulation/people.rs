@@ -140,7 +140,7 @@ impl World {
         Ok(())
     }
 
-    /// Record in the model that a device, and the messages that waited for it, are gone.
+    /// Record in the model that a device, and the to-device messages that waited for it, are deleted.
     pub(crate) fn device_gone(&mut self, device: usize) {
         self.devices[device].alive = false;
         for message in self.messages.iter_mut().filter(|m| m.device == device) {

@@ -207,8 +207,9 @@ impl World {
         }
     }
 
-    /// Record a to-device message that the server accepted, and the appservices to which it is due. While to-device messages are
-    /// off, it is due to none of them; [`World::judge_again`] computes what it is due to when they are on again.
+    /// Record a to-device message that the server accepted, and the appservices that must be sent it. While the proposal for
+    /// to-device messages is off, no appservice must be sent it. When it is on again, [`World::judge_again`] computes which ones
+    /// must.
     pub(crate) fn sent(&mut self, n: u64, to: &[usize], prompt: bool) {
         for device in to {
             let due: BTreeMap<usize, Due> = (0..self.services.len())

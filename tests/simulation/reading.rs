@@ -36,7 +36,7 @@ impl World {
         found
     }
 
-    /// One of the [`World::leavers`].
+    /// One of the users that [`World::leavers`] returns.
     pub(crate) fn leaver(&self, selector: u8) -> Option<(usize, String, String)> {
         let all = self.leavers();
         all.get(usize::from(selector) % all.len().max(1)).cloned()

@@ -222,9 +222,9 @@ impl World {
         Ok(())
     }
 
-    /// After a change of registrations or proposals, compute again to which appservices the waiting messages are due. While
-    /// to-device messages are off, no message becomes due: only the appservices that decide over a device when they are on again
-    /// must be sent what waits for it.
+    /// After a change of registrations or proposals, compute again which appservices must be sent the waiting to-device messages.
+    /// While the proposal for these messages is off, no appservice must be sent any. When it is on again, the appservices that
+    /// decide over a device must be sent the messages that wait for the device.
     pub(crate) fn judge_again(&mut self, certain: bool) {
         for m in 0..self.messages.len() {
             let device = self.messages[m].device;

@@ -69,8 +69,8 @@ impl World {
         Ok(())
     }
 
-    /// After the process ended, check that the inbox holds every message that no device and no appservice has taken, even if its
-    /// row was damaged.
+    /// After the process ended, check that the inbox holds every to-device message that neither a device nor an appservice has
+    /// received, even if its row was damaged.
     pub(crate) fn check_inbox(&mut self) -> Check {
         let rows = self.journal.pairs(
             "SELECT i.user_id || ' ' || i.device_id AS a, COALESCE(s.content, i.content) AS b \
@@ -102,7 +102,7 @@ impl World {
         Ok(())
     }
 
-    /// The messages in transactions that an appservice has taken: user and device, and the message's number.
+    /// The to-device messages in the transactions that appservices have processed: user and device, and the number of the message.
     fn taken(&self) -> BTreeSet<(String, u64)> {
         let attempts = self.bridges.with(|s| {
             let taken = s.attempts.iter().filter(|a| a.taken);

@@ -40,11 +40,11 @@ pub(crate) struct Armed {
     pub(crate) fault: Fault,
     /// How often the point is passed before the fault happens.
     pub(crate) after: u32,
-    /// Whether the thread that passes it panics.
+    /// Whether the thread panics when it passes the point.
     pub(crate) panics: bool,
 }
 
-/// The armed faults, and what has happened to the server so far. Clones share it.
+/// The faults that are going to happen, and the faults that have happened to the server so far. Clones share them.
 #[derive(Clone, Default)]
 pub(crate) struct Trouble {
     armed: Arc<Mutex<Option<Armed>>>,
@@ -216,7 +216,7 @@ pub(crate) struct Server {
     pub(crate) options: Options,
     pub(crate) trouble: Trouble,
     pub(crate) folder: tempfile::TempDir,
-    /// How often it was started.
+    /// How often the server was started.
     pub(crate) starts: u32,
 }
 

@@ -80,19 +80,20 @@ pub(crate) enum Due {
 pub(crate) struct ToDevice {
     pub(crate) n: u64,
     pub(crate) device: usize,
-    /// How many events there were when the server accepted it.
+    /// How many events there were when the server accepted the message.
     pub(crate) at: usize,
     pub(crate) due: BTreeMap<usize, Due>,
     /// Whether `/sync` must deliver it: no appservice to which it is due decides over the device, and it has not been acknowledged.
     pub(crate) waits: bool,
     /// Whether an appservice to which it is due decides over the device, or did earlier.
     pub(crate) decided: bool,
-    /// The number of the transaction that contained it, by appservice.
+    /// The number of the transaction that contained the message, by appservice.
     pub(crate) took: BTreeMap<usize, usize>,
     pub(crate) synced: bool,
     /// Whether it was acknowledged by `since`, or its device is gone.
     pub(crate) gone: bool,
-    /// Whether it was owed to its appservices from the beginning, and registrations and proposals have not changed since.
+    /// Whether the appservices must be sent the message since it arrived, and registrations and proposals have not changed since
+    /// then.
     pub(crate) prompt: bool,
     /// Whether its row was damaged on the disk. It is then lost for its device too, because its content is stored once.
     pub(crate) damaged: bool,
@@ -103,11 +104,12 @@ pub(crate) struct ToDevice {
 pub(crate) struct KeyChange {
     pub(crate) user: String,
     pub(crate) only_for: Option<String>,
-    /// Whether it must be reported. Otherwise it may be.
+    /// Whether the change must be reported to those who share a room with the user. Otherwise it may be.
     pub(crate) certain: bool,
-    /// The appservices that shared a room with the user then, and how many transactions each had been sent.
+    /// The appservices that shared a room with the user at the time of the change, and how many transactions each had been sent by
+    /// then.
     pub(crate) due: BTreeMap<usize, usize>,
-    /// The users that shared a room with the user then.
+    /// The users that shared a room with the user at the time of the change.
     pub(crate) seen_by: BTreeSet<String>,
 }
 
@@ -122,14 +124,14 @@ pub(crate) enum FileState {
 #[derive(Debug, Clone)]
 pub(crate) struct Service {
     pub(crate) registration: Registration,
-    /// The registration in force. `None` while its file is absent.
+    /// The registration that is in force. `None` while its file is absent.
     pub(crate) in_force: Option<Registration>,
     pub(crate) as_token: String,
     pub(crate) hs_token: String,
     pub(crate) file: String,
     pub(crate) file_state: FileState,
     pub(crate) received: Received,
-    /// All user namespaces that it ever had. What is in flight may have been computed under earlier ones.
+    /// All user namespaces that the appservice ever had. A transaction in flight may have been composed under earlier ones.
     pub(crate) ever: Vec<(String, bool)>,
 }
 
@@ -144,7 +146,7 @@ impl Service {
 /// What an appservice was sent.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Received {
-    /// Ids and bytes, in the order of their first attempts.
+    /// The id and the body of each transaction, in the order of their first attempts.
     pub(crate) transactions: Vec<(String, std::sync::Arc<str>)>,
     /// The number of the last event sent.
     pub(crate) last_event: Option<usize>,
@@ -157,7 +159,7 @@ pub(crate) struct Received {
     pub(crate) reported: BTreeMap<String, Vec<usize>>,
     /// The last count of one-time keys of each device.
     pub(crate) counts: BTreeMap<(String, String), i64>,
-    /// All users that ever shared a room with it.
+    /// All users that ever shared a room with the appservice.
     pub(crate) knew: BTreeSet<String>,
 }
 
@@ -191,7 +193,7 @@ pub(crate) struct World {
     /// One-time keys that were handed out.
     pub(crate) claimed: BTreeSet<String>,
     pub(crate) forgotten: BTreeSet<(String, String)>,
-    /// Until when each user types, by room and user.
+    /// The time until which each user is typing, by room and user.
     pub(crate) typing: BTreeMap<(String, String), i64>,
     /// Milliseconds that have passed, independent of the wall clock.
     pub(crate) elapsed: i64,
@@ -377,7 +379,7 @@ impl World {
         )
     }
 
-    /// The answer, if it tells the outcome of the request.
+    /// Returns the answer if it tells the outcome of the request.
     pub(crate) fn judge(
         &mut self,
         answer: Option<Answer>,

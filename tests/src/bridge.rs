@@ -76,7 +76,8 @@ impl Question {
 struct State {
     name: String,
     hs_token: String,
-    /// The status with which transactions and pings are answered at once; `None` holds each one until the test answers it.
+    /// The status with which transactions and pings are answered at once. If it is `None`, each one is held without an answer until
+    /// the test answers it.
     at_once: Option<u16>,
     held: VecDeque<oneshot::Sender<u16>>,
     /// The answer to questions; `None` holds each one until the test answers it.
@@ -453,7 +454,7 @@ impl Bridge {
         self.bot.playing(&ghost.user_id, Some(device))
     }
 
-    /// Waits for a held transaction or ping and answers it.
+    /// Waits until the bridge has received a transaction or ping that it holds without an answer, and answers it with this status.
     pub async fn answers(&self, status: u16) {
         self.receiver.answers(status).await;
     }

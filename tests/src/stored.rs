@@ -1,4 +1,5 @@
-//! Databases of earlier versions, stored as SQL. The present version must deliver what was owed in them.
+//! Databases of earlier versions, stored as SQL. The present version must deliver the items that appservices are owed in these
+//! databases.
 
 use std::path::Path;
 

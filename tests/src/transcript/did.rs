@@ -42,7 +42,7 @@ impl Message {
     }
 }
 
-/// The numbers of rows added minus removed, by name.
+/// For each name of rows, the number that writes added minus the number that they removed.
 #[derive(Default, Clone)]
 pub(super) struct Rows(BTreeMap<String, i64>);
 
@@ -166,13 +166,13 @@ pub(super) struct Step {
     transactions: BTreeMap<(String, String), Transaction>,
     /// The rows of the writes that no request caused, by actor.
     rows: BTreeMap<String, Rows>,
-    /// Without a request: the messages.
+    /// The messages between actors that no request caused.
     messages: Vec<Message>,
-    /// Without a request: the senders that were woken.
+    /// The senders that were woken without a request.
     senders: BTreeSet<String>,
 }
 
-/// What happened to a transaction.
+/// What happened to a transaction in a step.
 #[derive(Default)]
 pub(super) struct Transaction {
     /// The number of owed rows that it carries, if it was frozen in this step.
