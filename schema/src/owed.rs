@@ -14,7 +14,7 @@ use crate::store::deferred::Deferrable;
 use crate::tables::{inbox, owed};
 use crate::{Conn, Position, Result, Tx};
 
-/// The mark of an item that cannot be sent. It is set aside, and [`crate::set_aside`] holds the reason.
+/// The mark of an item that was set aside because it cannot be sent. [`crate::set_aside`] holds the reason.
 pub const ASIDE: i64 = -1;
 
 /// The mark of a to-device message that an appservice has received although it does not decide over the device, while the message

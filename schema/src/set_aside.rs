@@ -1,5 +1,5 @@
-//! Items that an appservice is owed and that are set aside, because no transaction can be composed with them. What follows them
-//! is sent.
+//! Items that an appservice is owed and that are set aside, because no transaction can be composed with them. Later items are sent
+//! all the same.
 //!
 //! The row in [`owed`] gets the mark [`ASIDE`](owed::ASIDE). That row, and the event or message to which it refers, stay, because
 //! the appservice has not acknowledged them. The next start of the server tries again, perhaps in a version that can compose a

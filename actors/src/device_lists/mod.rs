@@ -1,7 +1,7 @@
 //! Device lists: which users each application service must track, and which changes of their device lists it is owed.
 //!
-//! *Owns* `tracked`, and the cursor over `device_list_log`. (The device-list log, and the counts of joined members per room, are
-//! written by the writes that change keys or memberships.)
+//! *Owns* `tracked`, and the position up to which it has read `device_list_log`. (The device-list log, and the counts of joined
+//! members per room, are written by the writes that change keys or memberships.)
 //!
 //! *Asks* no actor.
 //!
