@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use diesel::prelude::*;
 
 use crate::ServiceId;
+use crate::store::kept::Keep as _;
 use crate::tables::{account_data, devices, erased_users, filters, users};
 use crate::{Conn, Position, Result, Tx};
 
@@ -55,17 +56,11 @@ pub fn devices_of(db: &mut Conn, user_ids: &[&str]) -> Result<Vec<Addressed>> {
     let order = (devices::user_id, devices::device_id);
     let mut all = Vec::new();
     for part in user_ids.chunks(500) {
-        let rows: Vec<(DeviceRow, Option<String>)> = match part {
-            // One user is the common case, and the only one whose statement can be cached.
-            [one] => on!(db, |c| joined!()
-                .filter(devices::user_id.eq(one))
-                .order(order)
-                .load(c))?,
-            some => on!(db, |c| joined!()
-                .filter(devices::user_id.eq_any(some))
-                .order(order)
-                .load(c))?,
-        };
+        let rows: Vec<(DeviceRow, Option<String>)> = on!(db, |c| joined!()
+            .filter(devices::user_id.eq_any(part))
+            .order(order)
+            .kept_for(part.len())
+            .load(c))?;
         all.extend(
             rows.into_iter()
                 .map(|(device, account_of)| Addressed { device, account_of }),
@@ -144,6 +139,7 @@ pub fn existing(db: &mut Conn, user_ids: &[String]) -> Result<BTreeMap<String, b
         let found: Vec<(String, bool)> = on!(db, |c| users::table
             .filter(users::user_id.eq_any(part))
             .select((users::user_id, users::deactivated))
+            .kept_for(part.len())
             .load(c))?;
         all.extend(found);
     }
@@ -208,6 +204,7 @@ impl UserRow {
 pub fn set_password(db: &mut Conn, user_id: &str, password_hash: &str) -> Result<()> {
     on!(db, |c| diesel::update(users::table.find(user_id))
         .set(users::password_hash.eq(password_hash))
+        .kept()
         .execute(c))?;
     Ok(())
 }
@@ -226,6 +223,7 @@ pub fn set_profile(
             users::avatar_url.eq(avatar_url),
             users::profile.eq(others)
         ))
+        .kept()
         .execute(c))?;
     Ok(())
 }
@@ -237,6 +235,7 @@ pub fn deactivate(db: &mut Conn, user_id: &str) -> Result<()> {
     change!(db, |c| {
         diesel::update(users::table.find(user_id))
             .set(users::deactivated.eq(true))
+            .kept()
             .execute(c)?;
         diesel::delete(account_data::table.filter(account_data::user_id.eq(user_id))).execute(c)?;
         diesel::delete(filters::table.filter(filters::user_id.eq(user_id))).execute(c)

@@ -6,6 +6,7 @@ use diesel::prelude::*;
 use diesel::upsert::excluded;
 
 use crate::ServiceId;
+use crate::store::kept::Keep as _;
 use crate::tables::{
     appservice_rooms, appservices, back_fills, frozen_transactions, set_aside, tracked,
 };
@@ -54,6 +55,7 @@ pub fn save(db: &mut Conn, row: &ServiceRow) -> Result<()> {
             t::present.eq(excluded(t::present)),
             t::in_force.eq(excluded(t::in_force))
         ))
+        .kept()
         .execute(c))?;
     Ok(())
 }

@@ -10,6 +10,7 @@ use diesel::prelude::*;
 use diesel::upsert::excluded;
 
 use crate::ServiceId;
+use crate::store::kept::Keep as _;
 use crate::tables::back_fills;
 use crate::{Conn, Error, Position, Result, Tx};
 
@@ -134,6 +135,7 @@ pub fn put(db: &mut Conn, it: &BackFill) -> Result<()> {
             t::user_id.eq(excluded(t::user_id)),
             t::account_data_after.eq(excluded(t::account_data_after)),
         ))
+        .kept()
         .execute(c))?;
     Ok(())
 }

@@ -6,6 +6,7 @@ use diesel::prelude::*;
 use diesel::upsert::excluded;
 
 use crate::inbox::octet_length;
+use crate::store::kept::Keep as _;
 use crate::tables::{backup_sessions, backup_versions};
 use crate::{Conn, Result};
 
@@ -102,6 +103,7 @@ pub fn set_auth_data(db: &mut Conn, user_id: &str, version: i64, auth_data: &str
     use backup_versions as t;
     on!(db, |c| diesel::update(t::table.find((user_id, version)))
         .set(t::auth_data.eq(auth_data))
+        .kept()
         .execute(c))?;
     Ok(())
 }
@@ -112,6 +114,7 @@ pub fn delete(db: &mut Conn, user_id: &str, version: i64) -> Result<()> {
     use backup_versions as t;
     on!(db, |c| diesel::update(t::table.find((user_id, version)))
         .set((t::deleted.eq(true), t::auth_data.eq("{}")))
+        .kept()
         .execute(c))?;
     Ok(())
 }
@@ -135,6 +138,7 @@ pub fn empty(db: &mut Conn, user_id: &str, version: i64, limit: i64) -> Result<i
     if gone < limit {
         on!(db, |c| diesel::update(t::table.find((user_id, version)))
             .set((t::sessions.eq(0), t::bytes.eq(0)))
+            .kept()
             .execute(c))?;
     }
     Ok(gone)
@@ -173,6 +177,7 @@ pub fn changed(
         t::bytes.eq(t::bytes + bytes)
     ))
     .returning((t::etag, t::sessions))
+    .kept()
     .get_result(c))?)
 }
 
@@ -226,6 +231,7 @@ pub fn put_session(db: &mut Conn, row: &SessionRow) -> Result<()> {
             t::is_verified.eq(excluded(t::is_verified)),
             t::json.eq(excluded(t::json))
         ))
+        .kept()
         .execute(c))?;
     Ok(())
 }
@@ -408,6 +414,7 @@ pub fn forget_user(db: &mut Conn, user_id: &str) -> Result<()> {
             .filter(t::deleted.eq(false))
     )
     .set((t::deleted.eq(true), t::auth_data.eq("{}")))
+    .kept()
     .execute(c))?;
     Ok(())
 }

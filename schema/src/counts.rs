@@ -12,6 +12,7 @@ use diesel::prelude::*;
 use crate::ServiceId;
 use crate::accounts::{Addressed, DeviceRow};
 use crate::owed::{self, Owed};
+use crate::store::kept::Keep as _;
 use crate::tables::{device_keys, devices, fallback_keys, one_time_keys, users};
 use crate::{Conn, Result, Tx, keys};
 
@@ -102,6 +103,7 @@ pub fn is_drained(db: &mut Conn, devices: &[(String, String)], algorithm: &str) 
         .filter(k::algorithm.eq(algorithm))
         .select((k::user_id, k::device_id))
         .distinct()
+        .kept_for(users.len())
         .load(c))?;
     let left: BTreeSet<(String, String)> = left.into_iter().collect();
     Ok(devices.iter().any(|device| !left.contains(device)))

@@ -3,6 +3,7 @@
 use diesel::prelude::*;
 use diesel::upsert::excluded;
 
+use crate::store::kept::Keep as _;
 use crate::tables::cursors;
 use crate::{Conn, Position, Result};
 
@@ -29,6 +30,7 @@ pub(crate) fn store(db: &mut Conn, name: &str, position: Position) -> Result<()>
         .on_conflict(cursors::name)
         .do_update()
         .set(cursors::position.eq(excluded(cursors::position)))
+        .kept()
         .execute(c))?;
     Ok(())
 }

@@ -12,6 +12,7 @@ use diesel::prelude::*;
 use crate::ServiceId;
 use crate::cursors;
 use crate::service_rooms::{count_member, services_in};
+use crate::store::kept::Keep as _;
 use crate::tables::device_list_log;
 use crate::{Conn, Position, Result, Tx};
 
@@ -269,6 +270,7 @@ pub fn own_lines(
         .order(device_list_log::position.desc())
         .limit(limit)
         .select(LogRow::as_select())
+        .kept()
         .load(c))?;
     Ok(rows.into_iter().map(LogEntry::from).collect())
 }
@@ -284,6 +286,7 @@ pub fn keys_changed_among(db: &mut Conn, users: &[&str], after: Position) -> Res
         .filter(device_list_log::kind.eq(Kind::Keys.text()))
         .select(device_list_log::user_id)
         .distinct()
+        .kept_for(users.len())
         .load(c))?)
 }
 

@@ -7,6 +7,7 @@ use diesel::dsl::max;
 use diesel::prelude::*;
 
 use crate::store::conn::{Engine, is_key};
+use crate::store::kept::Keep as _;
 use crate::tables::{events, room_state};
 use crate::{Conn, Position, Result};
 
@@ -131,6 +132,7 @@ pub fn redact(db: &mut Conn, event_id: &str, pdu: &str, by: &str) -> Result<()> 
         events::table.filter(events::event_id.eq(event_id))
     )
     .set((events::pdu.eq(pdu), events::redacted_by.eq(by)))
+    .kept()
     .execute(c))?;
     Ok(())
 }
@@ -163,6 +165,7 @@ pub fn make_current(db: &mut Conn, event: &EventRow) -> Result<()> {
         .on_conflict((t::room_id, t::kind, t::state_key))
         .do_update()
         .set(&row)
+        .kept()
         .execute(c))?;
     Ok(())
 }

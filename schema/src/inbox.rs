@@ -15,6 +15,7 @@ use diesel::sql_types::Bool;
 use crate::ServiceId;
 use crate::owed::{DELIVERED, Owed, TO_DEVICE};
 use crate::store::deferred::Deferrable;
+use crate::store::kept::Keep as _;
 use crate::tables::{inbox, owed, shared_contents};
 use crate::{Conn, Error, Position, Result, Tx};
 
@@ -69,6 +70,7 @@ fn shared(db: &mut Conn, ids: impl Iterator<Item = i64>) -> Result<BTreeMap<i64,
     let found: Vec<(i64, String)> = on!(db, |c| shared_contents::table
         .filter(shared_contents::id.eq_any(&ids))
         .select((shared_contents::id, shared_contents::content))
+        .kept_for(ids.len())
         .load(c))?;
     Ok(found.into_iter().collect())
 }
@@ -111,6 +113,7 @@ pub fn at(db: &mut Conn, positions: &[Position]) -> Result<Vec<InboxRow>> {
         .filter(inbox::position.eq_any(positions.iter().map(|p| p.0)))
         .order(inbox::position)
         .select(InboxRow::as_select())
+        .kept_for(positions.len())
         .load(c))?;
     with_contents!(db, rows)
 }
@@ -181,6 +184,7 @@ pub fn acknowledge_device(
     .execute(c))?;
     let stay = on!(db, |c| diesel::update(seen!())
         .set(inbox::acknowledged.eq(true))
+        .kept()
         .execute(c))?;
     db.removed(format_args!("inbox"), gone + stay);
     db.added(format_args!("inbox for services"), stay);
@@ -258,6 +262,7 @@ pub fn acknowledge_service(
         decided!().filter(diesel::dsl::not(own))
     )
     .set(inbox::acknowledged.eq(true))
+    .kept()
     .execute(c))?;
     let stayed = on!(db, |c| diesel::delete(
         between!()
@@ -289,6 +294,7 @@ fn forget_marks(db: &mut Conn, from: Position, up_to: Position) -> Result<()> {
             .filter(is_mark)
             .filter(diesel::dsl::not(waits))
     )
+    .kept()
     .execute(c))?;
     Ok(())
 }
@@ -306,6 +312,7 @@ pub fn forget_service(db: &mut Conn, service: &ServiceId) -> Result<()> {
         inbox::table.filter(inbox::decided_by.eq(service.as_str()))
     )
     .set(inbox::decided_by.eq(""))
+    .kept()
     .execute(c))?;
     Ok(())
 }
@@ -366,6 +373,7 @@ pub fn decide(tx: &mut Tx<'_>, service: &ServiceId, why: &str, positions: &[i64]
                 .or(inbox::decided_by.eq(service.as_str()))
         )
         .select(inbox::position)
+        .kept_for(positions.len())
         .load(c))?;
     let new: Vec<i64> = positions
         .iter()
@@ -378,6 +386,7 @@ pub fn decide(tx: &mut Tx<'_>, service: &ServiceId, why: &str, positions: &[i64]
             .filter(inbox::decided_by.eq(""))
     )
     .set(inbox::decided_by.eq(service.as_str()))
+    .kept_for(new.len())
     .execute(c))?;
     let rows = new.into_iter().map(|position| Owed {
         why: why.to_owned(),

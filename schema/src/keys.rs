@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use diesel::prelude::*;
 use diesel::upsert::excluded;
 
+use crate::store::kept::Keep as _;
 use crate::tables::{
     claimed_keys, device_keys, devices, fallback_keys, key_signatures, one_time_keys,
 };
@@ -52,6 +53,7 @@ pub fn put_device_keys(db: &mut Conn, user_id: &str, device_id: &str, json: &str
         .on_conflict((t::user_id, t::device_id))
         .do_update()
         .set(t::json.eq(excluded(t::json)))
+        .kept()
         .execute(c))?;
     Ok(())
 }
@@ -85,15 +87,10 @@ pub fn devices_with_keys(db: &mut Conn, user_ids: &[&str]) -> Result<Vec<DeviceW
         ));
     let mut all: Vec<DeviceWithKeys> = Vec::new();
     for part in user_ids.chunks(USERS) {
-        all.extend(match part {
-            // One user is the common case, and the only one whose statement can be cached.
-            [one] => on!(db, |c| joined
-                .filter(device_keys::user_id.eq(one))
-                .load::<DeviceWithKeys>(c))?,
-            some => on!(db, |c| joined
-                .filter(device_keys::user_id.eq_any(some))
-                .load::<DeviceWithKeys>(c))?,
-        });
+        all.extend(on!(db, |c| joined
+            .filter(device_keys::user_id.eq_any(part))
+            .kept_for(part.len())
+            .load::<DeviceWithKeys>(c))?);
     }
     Ok(all)
 }
@@ -227,6 +224,7 @@ pub fn mark_fallback_key_used(
         t::table.find((user_id, device_id, algorithm))
     )
     .set(t::used.eq(true))
+    .kept()
     .execute(c))?;
     Ok(())
 }
@@ -259,6 +257,7 @@ pub fn put_fallback_key(
             t::json.eq(excluded(t::json)),
             t::used.eq(excluded(t::used))
         ))
+        .kept()
         .execute(c))?;
     Ok(())
 }
@@ -295,6 +294,7 @@ pub fn claimed(
             .filter(t::device_id.eq(device_id))
             .filter(t::hash.eq_any(part))
             .select(t::hash)
+            .kept_for(part.len())
             .load(c))?;
         found.extend(part);
     }

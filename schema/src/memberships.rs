@@ -8,6 +8,7 @@ use diesel::sql_types::Bool;
 use diesel::upsert::excluded;
 
 use crate::store::conn::is_key;
+use crate::store::kept::Keep as _;
 use crate::tables::{events, memberships};
 use crate::{Conn, Error, Position, Result};
 
@@ -74,6 +75,7 @@ pub fn put(db: &mut Conn, row: &MembershipRow) -> Result<()> {
             t::left_at.eq(excluded(t::left_at)),
             t::forgotten_at.eq(excluded(t::forgotten_at)),
         ))
+        .kept()
         .execute(c))?;
     Ok(())
 }
@@ -84,6 +86,7 @@ pub fn forget(db: &mut Conn, room_id: &str, user_id: &str, at: Position) -> Resu
         memberships::table.find((room_id, user_id))
     )
     .set(memberships::forgotten_at.eq(at.0))
+    .kept()
     .execute(c))?;
     Ok(())
 }
@@ -144,6 +147,7 @@ pub fn forgotten_since(
         .order(memberships::forgotten_at)
         .limit(limit)
         .select(MembershipRow::as_select())
+        .kept()
         .load(c))?)
 }
 

@@ -11,6 +11,7 @@ use diesel::sql_types::Bool;
 
 use crate::ServiceId;
 use crate::store::deferred::Deferrable;
+use crate::store::kept::Keep as _;
 use crate::tables::{inbox, owed};
 use crate::{Conn, Position, Result, Tx};
 
@@ -166,6 +167,7 @@ pub fn owe_latest(tx: &mut Tx<'_>, row: &Owed) -> Result<()> {
             .filter(has_key())
     )
     .returning(owed::txn)
+    .kept()
     .load(c))?;
     let waited = replaced.iter().filter(|txn| txn.is_none_or(|t| t < 0));
     tx.removed(format_args!("{row}"), waited.count());
@@ -206,6 +208,7 @@ pub fn stamp(db: &mut Conn, service: &ServiceId, cut: Position, txn: i64) -> Res
             .filter(owed::position.le(cut.0))
     )
     .set(owed::txn.eq(txn))
+    .kept()
     .execute(c))?;
     db.added(format_args!("frozen {service} {txn}"), carried);
     Ok(())
@@ -218,7 +221,8 @@ pub fn first_message(db: &mut Conn, service: &ServiceId, txn: i64) -> Result<Opt
         .filter(owed::txn.eq(txn))
         .filter(owed::kind.eq_any([TO_DEVICE, OBSERVED, GRANTED]))
         .select(diesel::dsl::min(owed::position))
-        .first(c))?;
+        .kept()
+        .get_result(c))?;
     Ok(first.map(Position))
 }
 
@@ -238,6 +242,7 @@ pub fn forget(db: &mut Conn, service: &ServiceId, txn: i64) -> Result<()> {
             .filter(for_device)
     )
     .set(owed::txn.eq(DELIVERED))
+    .kept()
     .execute(c))?;
     on!(db, |c| diesel::delete(
         owed::table
@@ -259,6 +264,7 @@ pub fn forget_key(db: &mut Conn, service: &ServiceId, kind: &str, key: &str) -> 
             .filter(has_key())
             .filter(owed::txn.is_null().or(owed::txn.lt(0)))
     )
+    .kept()
     .execute(c))?;
     db.removed(format_args!("owed {service} ({kind})"), gone);
     Ok(())
@@ -276,6 +282,7 @@ pub fn forget_part(db: &mut Conn, service: &ServiceId, kind: &str, part: &str) -
             .filter(has_key())
             .filter(owed::txn.is_null().or(owed::txn.lt(0)))
     )
+    .kept()
     .execute(c))?;
     db.removed(format_args!("owed {service} ({kind})"), gone);
     Ok(())
@@ -299,6 +306,7 @@ pub fn keys(db: &mut Conn, service: &ServiceId, kind: &str) -> Result<Vec<String
         .filter(has_key())
         .filter(owed::txn.is_null().or(owed::txn.lt(0)))
         .select(owed::key)
+        .kept()
         .load(c))?)
 }
 
@@ -320,6 +328,7 @@ pub fn keys_with(
         .order(owed::key)
         .limit(limit)
         .select(owed::key)
+        .kept()
         .load(c))?)
 }
 
@@ -331,6 +340,7 @@ pub(crate) fn set_aside(db: &mut Conn, item: &Owed) -> Result<()> {
             .filter(owed::txn.is_null())
     )
     .set(owed::txn.eq(ASIDE))
+    .kept()
     .execute(c))?;
     db.removed(format_args!("{item}"), gone);
     db.added(format_args!("set aside {}", item.appservice_id), gone);
@@ -348,6 +358,7 @@ pub fn resume(db: &mut Conn, service: &ServiceId, on: &[&str]) -> Result<()> {
             .filter(owed::kind.ne_all(on))
     )
     .set(owed::txn.eq(OFF))
+    .kept()
     .execute(c))?;
     on!(db, |c| diesel::update(
         owed::table
@@ -356,6 +367,7 @@ pub fn resume(db: &mut Conn, service: &ServiceId, on: &[&str]) -> Result<()> {
             .filter(owed::kind.eq_any(on))
     )
     .set(owed::txn.eq(None::<i64>))
+    .kept()
     .execute(c))?;
     Ok(())
 }
@@ -368,5 +380,6 @@ pub fn count_messages(db: &mut Conn, service: &ServiceId) -> Result<i64> {
         .filter(owed::kind.eq_any([TO_DEVICE, OBSERVED, GRANTED]))
         .filter(owed::txn.is_null().or(owed::txn.ne(DELIVERED)))
         .count()
+        .kept()
         .get_result(c))?)
 }

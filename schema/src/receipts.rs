@@ -5,6 +5,7 @@
 use diesel::prelude::*;
 use diesel::upsert::excluded;
 
+use crate::store::kept::Keep as _;
 use crate::tables::receipts;
 use crate::{Conn, Position, Result};
 
@@ -66,6 +67,7 @@ pub fn put(db: &mut Conn, row: &ReceiptRow) -> Result<()> {
             t::ts.eq(excluded(t::ts)),
             t::position.eq(excluded(t::position))
         ))
+        .kept()
         .execute(c))?;
     Ok(())
 }

@@ -4,6 +4,7 @@
 
 use diesel::prelude::*;
 
+use crate::store::kept::Keep as _;
 use crate::tables::rooms;
 use crate::{Conn, Result};
 
@@ -60,6 +61,7 @@ pub fn advance(db: &mut Conn, row: &RoomRow) -> Result<()> {
         rooms::joined.eq(row.joined),
         rooms::invited.eq(row.invited),
     ))
+    .kept()
     .execute(c))?;
     Ok(())
 }
@@ -68,6 +70,7 @@ pub fn advance(db: &mut Conn, row: &RoomRow) -> Result<()> {
 pub fn set_public(db: &mut Conn, room_id: &str, public: bool) -> Result<()> {
     on!(db, |c| diesel::update(rooms::table.find(room_id))
         .set(rooms::is_public.eq(public))
+        .kept()
         .execute(c))?;
     Ok(())
 }

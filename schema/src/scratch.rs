@@ -5,6 +5,7 @@
 use diesel::prelude::*;
 use diesel::upsert::excluded;
 
+use crate::store::kept::Keep as _;
 use crate::tables::scratch;
 use crate::{Conn, Result};
 
@@ -33,6 +34,7 @@ pub fn put(db: &mut Conn, msc: u16, key: &str, value: &serde_json::Value) -> Res
         .on_conflict((scratch::msc, scratch::key))
         .do_update()
         .set(scratch::value.eq(excluded(scratch::value)))
+        .kept()
         .execute(c))?;
     Ok(())
 }

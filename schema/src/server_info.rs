@@ -4,6 +4,7 @@
 
 use diesel::prelude::*;
 
+use crate::store::kept::Keep as _;
 use crate::tables::server;
 use crate::{Conn, Result};
 
@@ -36,6 +37,7 @@ pub fn set(db: &mut Conn, key: &str, value: &str) -> Result<()> {
         .on_conflict(server::key)
         .do_update()
         .set(server::value.eq(value))
+        .kept()
         .execute(c))?;
     Ok(())
 }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use diesel::prelude::*;
 
 use crate::ServiceId;
+use crate::store::kept::Keep as _;
 use crate::tables::{appservice_rooms, memberships};
 use crate::{Conn, Position, Result};
 
@@ -144,11 +145,13 @@ pub(crate) fn count_member(
             .do_update()
             .set(t::joined.eq(t::joined + 1))
             .returning(t::joined)
+            .kept()
             .get_result(c))?);
     }
     let left: Option<i64> = on!(db, |c| diesel::update(t::table.find(key))
         .set(t::joined.eq(t::joined - 1))
         .returning(t::joined)
+        .kept()
         .get_result(c)
         .optional())?;
     let left = left.unwrap_or(0);
@@ -182,6 +185,7 @@ pub fn rooms_among(
         .filter(appservice_rooms::appservice_id.eq(service.as_str()))
         .filter(appservice_rooms::room_id.eq_any(&rooms))
         .select(appservice_rooms::room_id)
+        .kept_for(rooms.len())
         .load(c))?;
     Ok(found.into_iter().collect())
 }
@@ -245,6 +249,7 @@ pub fn sharing_among(
         )
         .select(memberships::user_id)
         .distinct()
+        .kept_for(users.len())
         .load(c))?;
     Ok(found.into_iter().collect())
 }

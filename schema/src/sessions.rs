@@ -9,6 +9,7 @@ use diesel::prelude::*;
 use crate::ServiceId;
 use crate::accounts::Addressed;
 use crate::accounts::{self, DeviceRow};
+use crate::store::kept::Keep as _;
 use crate::tables::{access_tokens, cross_signing_keys, devices};
 use crate::{Conn, Result, Tx, client_transactions, counts, device_log, inbox, keys};
 
@@ -77,6 +78,7 @@ pub fn rename_device(
         )
     )
     .set(devices::display_name.eq(display_name))
+    .kept()
     .execute(c))?;
     if changed == 1 {
         device_log::keys_changed(tx, user_id)?;
@@ -104,6 +106,7 @@ pub fn replace_token(
             .execute(c)?;
         diesel::update(devices::table.find((user_id, device_id)))
             .set(devices::last_seen_ts.eq(now))
+            .kept()
             .execute(c)
     })?;
     Ok(before)
@@ -134,6 +137,7 @@ pub fn seen(
         )
     )
     .set(last)
+    .kept()
     .execute(c))?;
     Ok(recorded == 1)
 }

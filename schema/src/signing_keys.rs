@@ -5,6 +5,7 @@
 use diesel::prelude::*;
 use diesel::upsert::excluded;
 
+use crate::store::kept::Keep as _;
 use crate::tables::{cross_signing_keys, key_signatures};
 use crate::{Conn, Result};
 
@@ -39,17 +40,11 @@ pub fn signing_keys(db: &mut Conn, user_ids: &[&str]) -> Result<Vec<SigningKeyRo
     use cross_signing_keys as t;
     let mut all = Vec::new();
     for part in user_ids.chunks(USERS) {
-        all.extend(match part {
-            // One user is the common case, and the only one whose statement can be cached.
-            [one] => on!(db, |c| t::table
-                .filter(t::user_id.eq(one))
-                .select(SigningKeyRow::as_select())
-                .load(c))?,
-            some => on!(db, |c| t::table
-                .filter(t::user_id.eq_any(some))
-                .select(SigningKeyRow::as_select())
-                .load(c))?,
-        });
+        all.extend(on!(db, |c| t::table
+            .filter(t::user_id.eq_any(part))
+            .select(SigningKeyRow::as_select())
+            .kept_for(part.len())
+            .load(c))?);
     }
     Ok(all)
 }
@@ -65,6 +60,7 @@ pub fn put_signing_key(db: &mut Conn, row: &SigningKeyRow) -> Result<()> {
             t::public_key.eq(excluded(t::public_key)),
             t::json.eq(excluded(t::json))
         ))
+        .kept()
         .execute(c))?;
     Ok(())
 }
@@ -132,6 +128,7 @@ pub fn put_signature(db: &mut Conn, signature: &SignatureRow) -> Result<bool> {
         .on_conflict((t::target_user, t::signer_user, t::target_key, t::signer_key))
         .do_update()
         .set(t::signature.eq(excluded(t::signature)))
+        .kept()
         .execute(c))?;
     Ok(true)
 }
@@ -141,18 +138,12 @@ pub fn signatures_for(db: &mut Conn, reader: &str, user_ids: &[&str]) -> Result<
     use key_signatures as t;
     let mut all: Vec<SignatureRow> = Vec::new();
     for part in user_ids.chunks(USERS) {
-        all.extend(match part {
-            [one] => on!(db, |c| t::table
-                .filter(t::target_user.eq(one))
-                .filter(t::signer_user.eq("").or(t::signer_user.eq(reader)))
-                .select(SignatureRow::as_select())
-                .load(c))?,
-            some => on!(db, |c| t::table
-                .filter(t::target_user.eq_any(some))
-                .filter(t::signer_user.eq_any(["", reader]))
-                .select(SignatureRow::as_select())
-                .load(c))?,
-        });
+        all.extend(on!(db, |c| t::table
+            .filter(t::target_user.eq_any(part))
+            .filter(t::signer_user.eq_any(["", reader]))
+            .select(SignatureRow::as_select())
+            .kept_for(part.len())
+            .load(c))?);
     }
     Ok(all.into_iter().map(SignatureRow::loaded).collect())
 }
@@ -170,6 +161,7 @@ pub fn signatures_by(
             .filter(t::target_user.eq_any(part))
             .filter(t::signer_user.eq_any(signers))
             .select(SignatureRow::as_select())
+            .kept_for(part.len().max(signers.len()))
             .load(c))?);
     }
     Ok(all)

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use diesel::dsl::exists;
 use diesel::prelude::*;
 
+use crate::store::kept::Keep as _;
 use crate::tables::{counter, device_list_log, events, inbox, memberships, receipts, rooms};
 use crate::{Conn, Position, Result};
 
@@ -153,6 +154,7 @@ pub fn sharing_among(db: &mut Conn, user_id: &str, others: &[String]) -> Result<
             ))
             .select(theirs.field(memberships::user_id))
             .distinct()
+            .kept_for(part.len())
             .load(c))?;
         found.extend(sharing);
     }

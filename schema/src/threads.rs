@@ -4,6 +4,7 @@ use diesel::dsl::{count_star, exists, max, select};
 use diesel::prelude::*;
 use diesel::upsert::excluded;
 
+use crate::store::kept::Keep as _;
 use crate::tables::{events, relations, threads};
 use crate::{Conn, Position, Result};
 
@@ -41,6 +42,7 @@ pub(crate) fn replied(db: &mut Conn, room_id: &str, root: &str, at: Position) ->
             t::latest.eq(excluded(t::latest)),
             t::replies.eq(t::replies + 1)
         ))
+        .kept()
         .execute(c))?;
     Ok(())
 }
@@ -59,6 +61,7 @@ pub(crate) fn count_again(db: &mut Conn, room_id: &str, root: &str) -> Result<()
         Some(latest) => {
             on!(db, |c| diesel::update(t::table.find((room_id, root)))
                 .set((t::latest.eq(latest), t::replies.eq(replies)))
+                .kept()
                 .execute(c))?;
         }
         None => {

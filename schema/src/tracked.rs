@@ -11,6 +11,7 @@ use diesel::prelude::*;
 use crate::ServiceId;
 use crate::cursors;
 use crate::owed::{self, Owed};
+use crate::store::kept::Keep as _;
 use crate::tables::tracked;
 use crate::{Conn, Position, Result, Tx};
 
@@ -87,6 +88,7 @@ pub fn tracked_among(
         .filter(tracked::appservice_id.eq(service.as_str()))
         .filter(tracked::user_id.eq_any(users))
         .select(tracked::user_id)
+        .kept_for(users.len())
         .load(c))?;
     Ok(found.into_iter().collect())
 }

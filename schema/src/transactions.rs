@@ -7,6 +7,7 @@
 use diesel::prelude::*;
 
 use crate::ServiceId;
+use crate::store::kept::Keep as _;
 use crate::tables::{appservices, frozen_transactions};
 use crate::{Conn, Position, Result, owed};
 
@@ -50,6 +51,7 @@ pub fn next_txn_id(db: &mut Conn, service: &ServiceId, now: i64) -> Result<i64> 
         appservices::table.find(service.as_str())
     )
     .set(appservices::last_txn.eq(next))
+    .kept()
     .execute(c))?;
     Ok(next)
 }
@@ -78,6 +80,7 @@ pub fn acknowledge(db: &mut Conn, frozen: &Frozen) -> Result<()> {
         appservices::table.find(service.as_str())
     )
     .set(appservices::acknowledged.eq(frozen.cut))
+    .kept()
     .execute(c))?;
     db.added(format_args!("acknowledged {service} {}", frozen.txn_id), 0);
     Ok(())

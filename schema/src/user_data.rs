@@ -6,6 +6,7 @@ use diesel::prelude::*;
 use diesel::upsert::excluded;
 
 use crate::inbox::octet_length;
+use crate::store::kept::Keep as _;
 use crate::tables::{account_data, filters};
 use crate::{Conn, Position, Result, Tx};
 
@@ -49,6 +50,7 @@ pub fn put(
             t::content.eq(excluded(t::content)),
             t::position.eq(excluded(t::position))
         ))
+        .kept()
         .execute(c))?;
     Ok(row)
 }

@@ -10,6 +10,7 @@ pub mod postgres;
 pub mod process;
 pub mod signing;
 pub mod stage;
+pub mod statements;
 pub mod stored;
 pub mod transcript;
 

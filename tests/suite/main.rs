@@ -37,6 +37,7 @@ mod memberships;
 mod mscs;
 mod owners;
 mod planted;
+mod prepared;
 mod questions;
 mod reading_order;
 mod registrations;

@@ -219,3 +219,23 @@ fn long_files_are_listed() {
         }
     }
 }
+
+/// Diesel prepares an update or an upsert anew each time, unless the statement says that its prepared form is kept.
+#[test]
+fn updates_and_upserts_keep_their_prepared_form() {
+    let mut wrong = Vec::new();
+    for (file, text) in files("schema/src") {
+        for start in ["diesel::update(", ".do_update()"] {
+            for (at, _) in text.match_indices(start) {
+                let rest = &text[at..];
+                let ends = [".execute(", ".load(", ".get_result"].map(|end| rest.find(end));
+                let statement = ends.into_iter().flatten().min().map(|end| &rest[..end]);
+                if statement.is_some_and(|statement| !statement.contains(".kept")) {
+                    let line = text[..at].lines().count();
+                    wrong.push(format!("{file}:{line}: call `kept` before it is executed"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

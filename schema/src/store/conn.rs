@@ -7,6 +7,7 @@ use diesel::prelude::*;
 use diesel::sqlite::SqliteConnection;
 
 use crate::error::{OpenError, Result};
+use crate::store::kept::Keep as _;
 
 /// A connection to SQLite or PostgreSQL. It records whether a statement that changes rows was sent.
 pub struct Conn {
@@ -76,7 +77,8 @@ macro_rules! insert_all {
             // statement.
             $crate::store::conn::Engine::Postgres(c) => {
                 for part in rows.chunks(4000) {
-                    ::diesel::insert_into($table).values(part).execute(c)?;
+                    let insert = ::diesel::insert_into($table).values(part);
+                    $crate::store::kept::Keep::kept_for(insert, part.len()).execute(c)?;
                 }
             }
         }
@@ -238,7 +240,7 @@ impl Conn {
             return None;
         };
         let count = diesel::dsl::sql::<diesel::sql_types::BigInt>("total_changes()");
-        diesel::select(count).get_result(c).ok()
+        diesel::select(count).kept().get_result(c).ok()
     }
 
     /// Terminates the session, as a failure of the network or the server would. Does nothing on SQLite.

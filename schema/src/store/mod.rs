@@ -9,6 +9,7 @@ pub(crate) mod deferred;
 pub mod faults;
 mod handle;
 mod job;
+pub(crate) mod kept;
 mod open;
 mod pool;
 mod position;

@@ -17,6 +17,7 @@ use crate::error::Error;
 use crate::store::conn::Engine;
 use crate::store::faults::{Fault, Point};
 use crate::store::job::{Job, Order, Outcome, Trouble, Turn};
+use crate::store::kept::Keep as _;
 use crate::store::shared::Shared;
 use crate::store::tx::{Batch, Tx};
 use crate::tables::counter;
@@ -401,6 +402,7 @@ fn begin(conn: &mut Conn) -> QueryResult<i64> {
 fn store_position(conn: &mut Conn, position: i64) -> QueryResult<usize> {
     let stored = on!(conn, |c| diesel::update(counter::table.find(1))
         .set(counter::position.eq(position))
+        .kept()
         .execute(c));
     conn.take_wrote();
     stored
