@@ -77,7 +77,7 @@ impl Dialects {
     }
     // ANCHOR_END: count
 
-    /// The dialect of an appservice so far.
+    /// The names, stable or unstable, that an appservice has used and was sent since the server started.
     pub fn of(&self, registration: &Registration) -> Dialect {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut used = all.get(&registration.id).cloned().unwrap_or_default();

@@ -64,9 +64,9 @@ pub fn freeze(db: &mut Conn, frozen: &Frozen, service: &ServiceId) -> Result<()>
     owed::stamp(db, service, Position(frozen.cut), frozen.txn_id)
 }
 
-/// Deletes a frozen transaction that the appservice acknowledged, and the items that it carried. Stores the cut of the transaction:
-/// if the message `Acknowledged` is lost, `to_device_inbox` deletes the acknowledged inbox rows up to that position at the next
-/// start.
+/// Deletes a frozen transaction that the appservice acknowledged, and the items that it carried. Stores the position up to which
+/// it carries items, its cut: if the message `Acknowledged` is lost, `to_device_inbox` deletes the acknowledged inbox rows up to
+/// there at the next start.
 pub fn acknowledge(db: &mut Conn, frozen: &Frozen) -> Result<()> {
     let service = ServiceId::from(frozen.appservice_id.as_str());
     owed::forget(db, &service, frozen.txn_id)?;

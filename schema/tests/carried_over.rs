@@ -124,7 +124,7 @@ struct Version {
     bytes: i64,
 }
 
-/// Two backup versions of one user with sessions of 2 and 3 bytes, and of 4; the second is deleted.
+/// Two backup versions of one user: the first has two sessions (2 and 3 bytes), the second one (4 bytes). The second is deleted.
 fn backups() -> String {
     let mut sql = String::new();
     for (version, deleted, sessions) in [(1, false, vec!["{}", "{ }"]), (2, true, vec!["\"é\""])] {

@@ -14,7 +14,7 @@ use tests::person::segment;
 use tests::process::{Process, free_port, people};
 use tests::{CryptoBot, CryptoPerson, Person, until};
 
-/// Set in the process of the server: this program starts itself a second time for it.
+/// The environment variable that marks the process of the server: this program starts itself a second time to be the server.
 const SERVER: &str = "ENCRYPTED_BRIDGE_SERVER";
 
 /// The number of messages in each direction, before the failure and after it.

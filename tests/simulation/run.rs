@@ -8,7 +8,7 @@ use crate::server::{Server, suppress_injected_panics};
 use crate::steps::Step;
 use crate::world::{Broken, World};
 
-/// How long a failing schedule may be shrunk.
+/// The time limit for shrinking a failing schedule.
 const SHRINK_LIMIT: Duration = Duration::from_secs(90);
 
 /// How long a schedule may take, with a margin for a busy machine.

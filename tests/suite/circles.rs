@@ -81,7 +81,7 @@ struct Module {
     paths: Vec<Path>,
     /// The items that it defines.
     items: BTreeSet<String>,
-    /// The types and functions that its code names without a path.
+    /// The types and functions that the code of the file names without a path.
     names: BTreeSet<String>,
 }
 

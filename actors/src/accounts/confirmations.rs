@@ -20,7 +20,7 @@ use super::rules;
 use crate::runtime::error::Challenge;
 use crate::{Env, Refusal, Result};
 
-/// The most open sessions. Above it, the caller with the most sessions loses its oldest.
+/// The limit of open sessions. Beyond it, the caller that has the most sessions loses its oldest.
 const LIMIT: usize = 10_000;
 
 /// The most open sessions of one caller. It leaves room for several users that register behind one address.

@@ -11,7 +11,8 @@ use schema::{Conn, Position, service_rooms, tracked};
 use crate::Result;
 use crate::services::{Interests, Service};
 
-/// The most open lines that are checked for one appservice. If there are more, the next one is assumed to concern the appservice.
+/// At most this many lines of the log that the pass has not read yet are checked for one appservice. If there are more, the next
+/// one is taken to concern the appservice.
 const OPEN: usize = 200;
 
 /// A line of the device-list log that the pass has not read yet, and that concerns an appservice.

@@ -20,7 +20,7 @@ pub struct Conn {
 /// The numbers of rows that a write added, minus those that it removed, by name: `inbox`, or `owed irc (exclusive_namespace)`.
 pub type Rows = BTreeMap<String, i64>;
 
-/// The connection of one engine.
+/// A connection to the database, SQLite or PostgreSQL.
 pub(crate) enum Engine {
     /// SQLite, the default.
     Sqlite(SqliteConnection),

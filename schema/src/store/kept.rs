@@ -1,8 +1,8 @@
 //! Statements whose prepared form is kept.
 //!
-//! Diesel keeps a prepared statement only if its Rust type alone determines its text. It prepares an `UPDATE`, an upsert, a literal and a
-//! list (`IN (…)`) each time: on SQLite that costs more than to run a small one, on PostgreSQL another round trip. The statements of
-//! this crate have few texts each, so they are kept by text.
+//! Diesel keeps a prepared statement only if its Rust type alone determines its text. It prepares an `UPDATE`, an upsert, a
+//! literal and a list (`IN (…)`) each time: on SQLite that costs more than to run a small one, on PostgreSQL another round trip.
+//! The statements of this crate have few texts each, so they are kept by text.
 
 use diesel::backend::Backend;
 use diesel::internal::derives::multiconnection::AstPassHelper;

@@ -25,7 +25,7 @@ fn aliases(server: Option<&str>) -> IdSpace<'_> {
     }
 }
 
-/// Examine each pattern by itself. Without a server's name, users of any server count.
+/// Examine each pattern by itself: which users it can match. Without a `server`, these are users of any server.
 pub(super) fn examine(
     exam: &mut Examination<'_>,
     registration: &Registration,

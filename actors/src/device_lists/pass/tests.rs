@@ -1,5 +1,5 @@
-//! After any sequence of joins, leaves, new devices, deliveries and interrupted passes, an appservice tracks exactly the users
-//! who share a room with one of its joined members.
+//! After any sequence of joins, leaves, new devices, deliveries and interrupted passes over the device-list log, an appservice
+//! tracks exactly the users who share a room with one of its joined members.
 
 use std::collections::{BTreeMap, BTreeSet};
 

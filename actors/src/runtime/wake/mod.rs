@@ -286,7 +286,8 @@ impl Wake {
         }
     }
 
-    /// Notify the inbox that an appservice has acknowledged a transaction with to-device messages, after the write that recorded it.
+    /// Notify the inbox that an appservice has acknowledged a transaction with to-device messages, after the write that recorded
+    /// it.
     pub(crate) fn acknowledged(&self, fact: Acknowledged) {
         if let Some(inbox) = self.inbox.get() {
             if let Some(trace) = self.trace.get() {

@@ -132,7 +132,7 @@ impl Interests {
         &self.services
     }
 
-    /// The present appservice with this id.
+    /// The appservice with this id, if its registration is in force.
     pub fn service(&self, id: &ServiceId) -> Option<&Arc<Service>> {
         self.by_id.get(id).map(|i| self.at(*i))
     }
@@ -155,7 +155,7 @@ impl Interests {
         }
     }
 
-    /// How this appservice claims this user, if it does.
+    /// Whether the namespaces of this appservice contain this user, and how: as its sender, exclusively, or shared.
     pub fn claim(&self, service: &ServiceId, user_id: &str) -> Option<NamespaceClaim> {
         let service = *self.by_id.get(service)?;
         let claims = self.claims_on(user_id);

@@ -19,7 +19,7 @@ use serde_json::value::RawValue;
 
 use super::sheet::Experiment;
 
-/// The data sheet.
+/// The data sheet of this experiment: its name and what it does.
 pub const EXPERIMENT: Experiment = Experiment {
     name: "account_data",
     title: "Account data for appservices",

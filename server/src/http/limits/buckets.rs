@@ -74,10 +74,10 @@ impl<K: Ord + Clone> Buckets<K> {
         }
     }
 
-    /// Take a token.
+    /// Take a token from the bucket of this key.
     ///
     /// # Errors
-    /// Where there is none: after how many milliseconds there is one again. Nothing is taken.
+    /// If the bucket is empty, takes nothing and returns the number of milliseconds until its next token.
     pub(super) fn take(&self, key: K) -> Result<(), u64> {
         let now = self.clock.monotonic();
         // A poisoned lock is consistent: each change is one assignment.

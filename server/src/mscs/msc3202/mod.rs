@@ -20,7 +20,7 @@ use serde::Serialize;
 
 use super::sheet::Msc;
 
-/// The data sheet.
+/// The data sheet of this proposal: its number, title, link and names.
 pub const MSC: Msc = Msc {
     number: 3202,
     title: "Encrypted appservices",

@@ -27,7 +27,7 @@ use serde_json::value::RawValue;
 
 use super::sheet::Msc;
 
-/// The data sheet.
+/// The data sheet of this proposal: its number, title, link and names.
 pub const MSC: Msc = Msc {
     number: 3983,
     title: "Sending One-Time Key (OTK) claims to appservices",

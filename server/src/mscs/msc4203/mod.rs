@@ -15,7 +15,7 @@ use actors::wire::{Name, TransactionBody, TransactionContent};
 
 use super::sheet::Msc;
 
-/// The data sheet.
+/// The data sheet of this proposal: its number, title, link and names.
 pub const MSC: Msc = Msc {
     number: 4203,
     title: "Sending to-device events to appservices",

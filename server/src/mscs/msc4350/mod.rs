@@ -23,7 +23,7 @@ use serde::Deserialize;
 
 use super::sheet::Msc;
 
-/// The data sheet.
+/// The data sheet of this proposal: its number, title, link and names.
 pub const MSC: Msc = Msc {
     number: 4350,
     title: "Permitting encryption impersonation for appservices",

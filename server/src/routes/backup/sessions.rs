@@ -12,7 +12,8 @@ use crate::http::answer::Pieces;
 use crate::http::error::Result;
 use crate::state::App;
 
-/// The session keys of all rooms or of one. An answer that fits into one page is sent whole.
+/// The session keys of all rooms or of one. An answer that fits into one page is sent in one piece; a longer one is streamed
+/// page by page.
 pub(super) async fn answer(
     app: &App,
     user: &UserId,

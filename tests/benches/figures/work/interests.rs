@@ -16,7 +16,7 @@ const SERVICES: [usize; 3] = [1, 100, 1_000];
 /// The numbers of users.
 const USERS: [usize; 4] = [10, 1_000, 100_000, 1_000_000];
 
-/// The number of questions in each measurement.
+/// The number of users that are looked up in each measurement.
 const ASKS: usize = 400_000;
 
 /// Random numbers below `n`, the same in every run.

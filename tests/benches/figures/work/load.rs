@@ -168,7 +168,7 @@ pub(crate) async fn deliver_at_a_pace(
     arrived(world, before, asked, 1).await
 }
 
-/// Waits for all messages and compares them with the requests.
+/// Waits until the bridge has received every message that was sent, and counts the lost, doubled and reordered ones.
 async fn arrived(
     world: &World,
     (skip, mark): (usize, Mark),

@@ -164,7 +164,7 @@ fn deposit(tx: &mut Tx<'_>, user: &str) -> Result<()> {
     Ok(())
 }
 
-/// Deposit a message as the inbox does, owed to the appservices that get a copy.
+/// Store a to-device message as the inbox actor does, with the rows that owe it to the appservices that get a copy.
 fn arrives(tx: &mut Tx<'_>, user: &str) -> Result<()> {
     let (row, interests) = (message(tx, user), tx.interests());
     let to = accounts::device(tx, user, "D")?.expect("a device");

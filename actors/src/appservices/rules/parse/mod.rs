@@ -33,7 +33,7 @@ const FLAGS: [&str; 4] = [RECEIVE_EPHEMERAL, PUSH_EPHEMERAL, MSC3202, MSC4190];
 /// The prefix of experiments' keys, which are boolean too.
 const EXPERIMENTS: &str = "org.understudy.";
 
-/// The one key of this server's own that is not boolean.
+/// The only key of a registration file that this server adds and whose value is not a boolean: the policy for key counts.
 const COUNTS: &str = "org.understudy.counts";
 
 /// Keys whose value is a string even if it looks like something else: `0123` is not a number here.
