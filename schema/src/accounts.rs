@@ -169,6 +169,7 @@ pub fn register(db: &mut Conn, row: &UserRow) -> Result<bool> {
     let new = on!(db, |c| diesel::insert_into(users::table)
         .values(row)
         .on_conflict_do_nothing()
+        .kept()
         .execute(c))?;
     db.added(format_args!("users"), new);
     Ok(new == 1)
@@ -255,6 +256,7 @@ pub fn erase(tx: &mut Tx<'_>, user_id: &str) -> Result<()> {
     on!(&mut **tx, |c| diesel::insert_into(erased_users::table)
         .values(&row)
         .on_conflict_do_nothing()
+        .kept()
         .execute(c))?;
     Ok(())
 }

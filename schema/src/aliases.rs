@@ -4,6 +4,7 @@
 
 use diesel::prelude::*;
 
+use crate::store::kept::Keep as _;
 use crate::tables::aliases;
 use crate::{Conn, Result};
 
@@ -33,6 +34,7 @@ pub fn put(db: &mut Conn, row: &AliasRow) -> Result<bool> {
     Ok(on!(db, |c| diesel::insert_into(aliases::table)
         .values(row)
         .on_conflict_do_nothing()
+        .kept()
         .execute(c))?
         == 1)
 }

@@ -86,6 +86,7 @@ pub fn create(db: &mut Conn, user_id: &str, algorithm: &str, auth_data: &str) ->
     };
     on!(db, |c| diesel::insert_into(t::table)
         .values(&row)
+        .kept()
         .execute(c))?;
     on!(db, |c| diesel::delete(
         t::table

@@ -134,6 +134,7 @@ fn append(tx: &mut Tx<'_>, covers: Option<Position>, mut row: LogRow) -> Result<
     row.covers = covers.unwrap_or(position).0;
     on!(&mut **tx, |c| diesel::insert_into(device_list_log::table)
         .values(&row)
+        .kept()
         .execute(c))?;
     tx.added(format_args!("device_list_log"), 1);
     tx.batch.logged = Some(position);
@@ -313,6 +314,7 @@ pub fn mark_day(db: &mut Conn, day: i64, head: Position, horizon: i64) -> Result
     on!(db, |c| diesel::insert_into(t::table)
         .values(&row)
         .on_conflict_do_nothing()
+        .kept()
         .execute(c))?;
     let newest: Option<(String, i64)> = on!(db, |c| t::table
         .filter(t::name.between(name_of(0), name_of(horizon)))

@@ -45,6 +45,7 @@ pub struct EventRow {
 pub fn insert(db: &mut Conn, row: &EventRow) -> Result<()> {
     on!(db, |c| diesel::insert_into(events::table)
         .values(row)
+        .kept()
         .execute(c))?;
     db.added(format_args!("events"), 1);
     Ok(())

@@ -57,6 +57,7 @@ pub struct SharedContent {
 pub fn share(db: &mut Conn, content: &SharedContent) -> Result<()> {
     on!(db, |c| diesel::insert_into(shared_contents::table)
         .values(content)
+        .kept()
         .execute(c))?;
     Ok(())
 }

@@ -275,6 +275,7 @@ pub fn remember_claimed(tx: &mut Tx<'_>, user_id: &str, device_id: &str, hash: i
     on!(&mut **tx, |c| diesel::insert_into(t::table)
         .values(&row)
         .on_conflict_do_nothing()
+        .kept()
         .execute(c))?;
     Ok(())
 }

@@ -134,6 +134,7 @@ pub fn owe(tx: &mut Tx<'_>, row: &Owed) -> Result<()> {
     let new = on!(&mut **tx, |c| diesel::insert_into(owed::table)
         .values(row)
         .on_conflict_do_nothing()
+        .kept()
         .execute(c))?;
     tx.added(format_args!("{row}"), new);
     Ok(())
@@ -174,6 +175,7 @@ pub fn owe_latest(tx: &mut Tx<'_>, row: &Owed) -> Result<()> {
     tx.added(format_args!("{row}"), 1);
     on!(&mut **tx, |c| diesel::insert_into(owed::table)
         .values(row)
+        .kept()
         .execute(c))?;
     Ok(())
 }

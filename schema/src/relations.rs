@@ -5,6 +5,7 @@
 use diesel::prelude::*;
 
 use crate::events::EventRow;
+use crate::store::kept::Keep as _;
 use crate::tables::{events, relations};
 use crate::{Conn, Position, Result, threads};
 
@@ -30,6 +31,7 @@ pub struct RelationRow {
 pub fn insert(db: &mut Conn, room_id: &str, row: &RelationRow) -> Result<()> {
     on!(db, |c| diesel::insert_into(relations::table)
         .values(row)
+        .kept()
         .execute(c))?;
     if row.rel_type == threads::REL_TYPE {
         threads::replied(db, room_id, &row.parent, Position(row.position))?;

@@ -46,6 +46,7 @@ pub fn room(db: &mut Conn, room_id: &str) -> Result<Option<RoomRow>> {
 pub fn create(db: &mut Conn, row: &RoomRow) -> Result<()> {
     on!(db, |c| diesel::insert_into(rooms::table)
         .values(row)
+        .kept()
         .execute(c))?;
     Ok(())
 }

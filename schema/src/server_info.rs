@@ -25,6 +25,7 @@ pub fn put(db: &mut Conn, key: &str, value: &str) -> Result<()> {
     let row = (server::key.eq(key), server::value.eq(value));
     on!(db, |c| diesel::insert_into(server::table)
         .values(&row)
+        .kept()
         .execute(c))?;
     Ok(())
 }

@@ -57,6 +57,7 @@ pub fn ensure_device(
     };
     on!(&mut **tx, |c| diesel::insert_into(devices::table)
         .values(&row)
+        .kept()
         .execute(c))?;
     tx.added(format_args!("devices"), 1);
     device_log::keys_changed(tx, user_id)?;
@@ -103,6 +104,7 @@ pub fn replace_token(
                 access_tokens::device_id.eq(device_id),
                 access_tokens::created_at.eq(now),
             ))
+            .kept()
             .execute(c)?;
         diesel::update(devices::table.find((user_id, device_id)))
             .set(devices::last_seen_ts.eq(now))

@@ -11,6 +11,7 @@ use diesel::prelude::*;
 
 use crate::ServiceId;
 use crate::owed::{self, Owed};
+use crate::store::kept::Keep as _;
 use crate::tables::set_aside;
 use crate::{Conn, Result};
 
@@ -47,6 +48,7 @@ pub fn put(db: &mut Conn, item: &Owed, why: &str, now: i64) -> Result<()> {
     on!(db, |c| diesel::insert_into(set_aside::table)
         .values(&row)
         .on_conflict_do_nothing()
+        .kept()
         .execute(c))?;
     Ok(())
 }

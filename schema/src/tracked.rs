@@ -59,6 +59,7 @@ pub fn owe(
         let new = on!(&mut **tx, |c| diesel::insert_into(tracked::table)
             .values(&row)
             .on_conflict_do_nothing()
+            .kept()
             .execute(c))?;
         tx.added(format_args!("tracked {service}"), new);
     }

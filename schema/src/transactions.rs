@@ -60,6 +60,7 @@ pub fn next_txn_id(db: &mut Conn, service: &ServiceId, now: i64) -> Result<i64> 
 pub fn freeze(db: &mut Conn, frozen: &Frozen, service: &ServiceId) -> Result<()> {
     on!(db, |c| diesel::insert_into(frozen_transactions::table)
         .values(frozen)
+        .kept()
         .execute(c))?;
     owed::stamp(db, service, Position(frozen.cut), frozen.txn_id)
 }

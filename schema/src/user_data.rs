@@ -129,6 +129,7 @@ pub fn put_filter(db: &mut Conn, user_id: &str, filter_id: &str, filter: &str) -
     on!(db, |c| diesel::insert_into(filters::table)
         .values(&row)
         .on_conflict_do_nothing()
+        .kept()
         .execute(c))?;
     Ok(())
 }

@@ -220,12 +220,13 @@ fn long_files_are_listed() {
     }
 }
 
-/// Diesel prepares an update or an upsert anew each time, unless the statement says that its prepared form is kept.
+/// Diesel prepares an update, an upsert and, on PostgreSQL, an insert anew each time, unless the statement says that its prepared form
+/// is kept.
 #[test]
-fn updates_and_upserts_keep_their_prepared_form() {
+fn inserts_and_updates_keep_their_prepared_form() {
     let mut wrong = Vec::new();
     for (file, text) in files("schema/src") {
-        for start in ["diesel::update(", ".do_update()"] {
+        for start in ["diesel::update(", " diesel::insert_into(", ".do_update()"] {
             for (at, _) in text.match_indices(start) {
                 let rest = &text[at..];
                 let ends = [".execute(", ".load(", ".get_result"].map(|end| rest.find(end));
