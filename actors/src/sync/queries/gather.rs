@@ -150,6 +150,7 @@ fn rooms(
                 let was = was(db, ask, &row.room_id)?;
                 let why = found.entry(row.room_id).or_default();
                 why.is_new = was.as_deref() != Some("join");
+                why.returned = row.left_at > 0;
                 why.moved = true;
             }
             // An invite by an ignored user is held back until the user is no longer ignored.

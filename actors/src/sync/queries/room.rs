@@ -68,6 +68,8 @@ struct Summary {
 pub(crate) struct Reasons {
     /// The user was not joined at `since`.
     pub(crate) is_new: bool,
+    /// The user left the room once, so the client may know it from before.
+    pub(crate) returned: bool,
     /// The user's own membership changed, perhaps to leave and back, so its access must be checked for each event.
     pub(crate) moved: bool,
     /// A user began or stopped typing.
@@ -277,8 +279,10 @@ fn ephemeral(
     if (why.typing || why.is_new) && ask.filter.wants_ephemeral(room_id, "m.typing") {
         let mut users = volatile.typing(room_id);
         users.retain(|user| !range.ignored.contains(user));
-        // A client that just joined assumes that no user is typing, so skip an empty list.
-        if !(why.is_new && users.is_empty()) {
+        // A client that does not know the room assumes that no user is typing, so skip an empty list. A client that knows the room
+        // may still show the users that were typing when its user left.
+        let is_known = !why.is_new || (why.returned && ask.since.is_some());
+        if is_known || !users.is_empty() {
             events.push(to_raw_value(&rules::typing(None, &users))?);
         }
     }

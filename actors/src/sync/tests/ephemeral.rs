@@ -48,6 +48,37 @@ async fn typing_is_sent_and_expires() {
 }
 
 #[actix::test]
+async fn a_client_whose_user_returns_is_sent_that_typing_has_ended() {
+    let server = TestServer::new().await;
+    let room = server.room("ann").await;
+    server.join("bob", &room).await;
+    let ephemeral =
+        |answer: &Value| answer["rooms"]["join"][room.as_str()]["ephemeral"]["events"].clone();
+    let typing = |users: Value| json!([{"content": {"user_ids": users}, "type": "m.typing"}]);
+    server.type_in("ann", &room, Some(5)).await.expect("typing");
+    let first = server.sync("bob", None).await;
+    assert_eq!(ephemeral(&first), typing(json!(["@ann:test"])));
+
+    server.act("bob", Action::Leave, "bob", &room).await;
+    server.type_in("ann", &room, None).await.expect("an end");
+    let away = server.sync("bob", Some(next(&first))).await;
+    server.join("bob", &room).await;
+    let back = server.sync("bob", Some(next(&away))).await;
+    assert_eq!(ephemeral(&back), typing(json!([])));
+
+    // A client to which the room is new is sent no empty list.
+    assert_eq!(ephemeral(&server.sync("bob", None).await), Value::Null);
+    let stranger = server.sync("cat", None).await;
+    server.join("cat", &room).await;
+    let joined = server.sync("cat", Some(next(&stranger))).await;
+    assert_eq!(
+        timeline(&joined, "join", &room).last().map(String::as_str),
+        Some("m.room.member")
+    );
+    assert_eq!(ephemeral(&joined), Value::Null);
+}
+
+#[actix::test]
 async fn receipts_are_sent_except_private_ones() {
     let server = TestServer::new().await;
     let room = server.room("ann").await;
