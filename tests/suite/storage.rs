@@ -238,6 +238,54 @@ async fn typing_whose_write_fails_is_shown_once_it_is_repeated() {
 }
 
 #[actix_web::test]
+async fn typing_whose_end_cannot_be_written_ends_with_the_next_attempt() {
+    let on = Arc::new(AtomicBool::new(false));
+    let armed = Arc::clone(&on);
+    let faults = Faults::chosen_by(move |at| {
+        if at == Point::BeforeCommit && armed.swap(false, Ordering::AcqRel) {
+            Fault::Refuse
+        } else {
+            Fault::None
+        }
+    });
+    let stage = stage_with(faults).await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let made = alice.post("/createRoom", &json!({})).await.ok();
+    let room = made["room_id"].as_str().expect("a room").to_owned();
+    let typing = format!(
+        "/rooms/{}/typing/{}",
+        segment(&room),
+        segment(&alice.user_id)
+    );
+    let starts = json!({"typing": true, "timeout": 30_000});
+    alice.put(&typing, &starts).await.ok();
+    let first = alice.get("/sync?set_presence=offline").await.ok();
+    let since = first["next_batch"].as_str().expect("a token");
+    let sync = format!("/sync?set_presence=offline&timeout=0&since={since}");
+    let typing = |answer: &Value| {
+        answer["rooms"]["join"][&room]["ephemeral"]["events"][0]["content"].clone()
+    };
+    assert_eq!(typing(&first), json!({"user_ids": [alice.user_id]}));
+
+    stage.quiet().await;
+    on.store(true, Ordering::Release);
+    let clock = stage.app().actors.env.clock.clone();
+    clock.advance(Duration::from_secs(30));
+    until("a write is refused", || !on.load(Ordering::Acquire)).await;
+    assert_eq!(typing(&alice.get(&sync).await.ok()), Value::Null);
+
+    let mut ended = Value::Null;
+    for _ in 0..20 {
+        clock.advance(Duration::from_secs(1));
+        ended = typing(&alice.get(&sync).await.ok());
+        if !ended.is_null() {
+            break;
+        }
+    }
+    assert_eq!(ended, json!({"user_ids": []}));
+}
+
+#[actix_web::test]
 async fn readers_whose_sessions_end_reconnect_and_no_read_fails() {
     if !on_postgres() {
         return;

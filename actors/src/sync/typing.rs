@@ -11,10 +11,13 @@ use schema::{ServiceId, Tx, memberships};
 use super::volatile::VolatileState;
 use super::{SetTyping, Sync};
 use crate::services::{CarriesInterests, interested_in_room};
-use crate::{Refusal, Result, guarded};
+use crate::{Error, Refusal, Result, guarded};
 
 /// The longest time that a user counts as typing, whatever `timeout` the client sends.
 const TYPING: Duration = Duration::from_secs(120);
+
+/// The delay before a failed write is repeated.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 impl Handler<SetTyping> for Sync {
     type Result = ResponseActFuture<Self, Result<()>>;
@@ -39,8 +42,14 @@ impl Handler<SetTyping> for Sync {
         Box::pin(
             done.into_actor(self)
                 .map(move |done: Result<_>, this, ctx| {
-                    if let Some(services) = done? {
-                        this.typed(room.clone(), services);
+                    match done {
+                        Ok(Some(services)) => this.typed(room.clone(), services),
+                        Ok(None) => {}
+                        Err(error) => {
+                            // The earlier time of the user is in force again. It may have ended while this write replaced it.
+                            this.end_typing(room, user, ctx);
+                            return Err(error);
+                        }
                     }
                     if let Some(time) = time {
                         let end = this.env.clock.sleep(time);
@@ -78,20 +87,24 @@ impl Sync {
         let volatile = Arc::clone(&self.volatile);
         let (write, busy) = (
             self.env.store.write_always({
-                let room = room.clone();
+                let (room, user) = (room.clone(), user.clone());
                 move |tx| set_typing(tx, &volatile, &room, &user, None)
             }),
             self.env.trace.busy(),
         );
-        ctx.spawn(write.into_actor(self).map(|done, this, _| {
+        ctx.spawn(write.into_actor(self).map(move |done, this, ctx| {
             match done {
                 Ok(Some(services)) => this.typed(room, services),
-                Ok(None) => {}
+                Ok(None) | Err(Error::Storage(schema::Error::Stopped)) => {}
                 Err(error) => {
-                    tracing::error!(%error, "could not end an expired typing notification")
+                    tracing::error!(%error, "could not end an expired typing notification; the next attempt follows");
+                    let pause = this.env.clock.sleep(RETRY_AFTER).into_actor(this);
+                    ctx.spawn(pause.map(move |(), this, ctx| {
+                        this.end_typing(room, user, ctx);
+                        drop(busy);
+                    }));
                 }
             }
-            drop(busy);
         }));
     }
 }
