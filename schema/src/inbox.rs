@@ -37,7 +37,8 @@ pub struct InboxRow {
     pub content: String,
     /// The id of the shared content, if there is one. `content` is empty in the database then.
     pub shared: Option<i64>,
-    /// The id of the appservice that decides over the device, determined when the message came in; empty if no appservice does.
+    /// The first by id of the appservices that decide over the device and get a copy, determined when the message came in, or later
+    /// by [`decide`]; empty if there is none.
     pub decided_by: String,
     /// Whether it is acknowledged. The row then stays only because an appservice is still owed the message.
     pub acknowledged: bool,
@@ -98,7 +99,8 @@ impl Deferrable for InboxRow {
     }
 }
 
-/// Inserts messages. The caller stores shared contents first, with [`share`], and owes the messages to appservices, with
+/// Adds messages to the deferred rows of the transaction, which are inserted before its next statement through [`Tx`], or at its
+/// end (`store/deferred.rs`). The caller stores shared contents first, with [`share`], and owes the messages to appservices, with
 /// [`crate::owed::owe_all`].
 pub fn append(tx: &mut Tx<'_>, rows: Vec<InboxRow>) {
     tx.added(format_args!("inbox"), rows.len());

@@ -247,7 +247,8 @@ fn compose(
             body.put_always(EPHEMERAL.unstable, &pending.ephemeral);
         }
     }
-    // The proposals add the rest: to-device messages (`server/src/mscs/msc4203`), device lists and key counts (`msc3202`).
+    // The proposals add the rest: `add_to_device` in `server/src/mscs/msc4203` the to-device messages, under the names that
+    // `hooks.naming` selects; `msc3202` the device lists and key counts.
     for add in &hooks.transaction {
         add(&pending, &mut body);
     }

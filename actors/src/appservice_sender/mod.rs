@@ -153,7 +153,8 @@ impl AppserviceSender {
         }
     }
 
-    /// Look for something to send. If the sender is busy, look again afterwards.
+    /// Look for something to send. If the sender is busy, `hinted` keeps the position: `found` looks again after a look that found
+    /// nothing, and after a 2xx the write that records it also looks (`acknowledge.rs`).
     fn look(&mut self, ctx: &mut Context<Self>) {
         self.look_up_to(None, ctx);
     }
