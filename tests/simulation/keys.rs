@@ -178,12 +178,13 @@ impl World {
             .await?;
         if status == 200 {
             self.cross_signing.insert(caller.user.clone(), seed);
-            self.user_signing
-                .insert(caller.user.clone(), seed.wrapping_add(number));
+            let uploaded = seed.wrapping_add(number);
+            let before = self.user_signing.insert(caller.user.clone(), uploaded);
             let new = !only_user_signing && known != Some(seed);
             if new {
                 self.keys_changed(&caller.user, None);
-            } else if only_user_signing {
+            } else if only_user_signing || before != Some(uploaded) {
+                // The same keys again replace a user-signing key that was uploaded alone.
                 self.maybe_changed(&caller.user, &caller.user);
             }
             // Replacing a user-signing key removes the signatures that it made.
