@@ -129,10 +129,12 @@ fn inboxes(
 }
 // ANCHOR_END: page
 
-/// Users that the appservice tracks, including its own users under this registration or an earlier one. A user who is not its own
-/// and shares no room with it any more becomes `left`. Any other user becomes `changed` if the appservice received no device lists
-/// for a while. A user who belongs to it again, and whose `left` it has not acknowledged, becomes `changed` too, because the `left`
-/// may have replaced a `changed`. If a frozen transaction carries the `left`, that is sent first.
+/// Decides about each user that the appservice tracks, its own users under this or an earlier registration included:
+///
+/// - A user outside its namespaces that shares no room with it any more: it is owed `left`.
+/// - Any other user, if the appservice received no device lists for a while: it is owed `changed`.
+/// - A user that its namespaces contain again, with a `left` that is not acknowledged: it is owed `changed`, because the `left` may
+///   have replaced a `changed`. If a frozen transaction carries the `left`, that transaction is sent first.
 fn tracked(
     tx: &mut Tx<'_>,
     interests: &Interests,

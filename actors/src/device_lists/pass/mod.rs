@@ -203,8 +203,8 @@ pub(crate) fn owe(
     Ok(true)
 }
 
-/// An appservice gained its first member in a room, or lost its last: decide about every user who is in the room or has left it
-/// since, a piece at a time. Returns the last user of the piece, or `None` after the last piece.
+/// For a line about an appservice's first or last member in a room: decide about every user that is in the room or has left it
+/// since the line was written, a piece at a time. Returns the last user of the piece, or `None` after the last piece.
 fn check_room(
     tx: &mut Tx<'_>,
     interests: &Interests,

@@ -171,8 +171,8 @@ impl<'a> RoomReader<'a> {
         self.seen_as_of(db, then, found)
     }
 
-    /// Of the state as of `then`, keep the events that the user may see: a user who is only invited does not see state from before
-    /// the invite.
+    /// Removes from `state`, the state of the room at `then`, the events that the reading user may not see: before its join, an
+    /// invited user does not see state from before the invitation.
     pub(super) fn seen_as_of(
         &self,
         db: &mut Conn,
