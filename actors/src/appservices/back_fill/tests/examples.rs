@@ -17,9 +17,7 @@ async fn owed_lists(server: &TestServer) -> BTreeMap<String, bool> {
 #[actix::test]
 async fn a_user_that_is_its_own_no_more_is_left_unless_they_share_a_room() {
     let mut server = TestServer::open();
-    server.set_namespaces(NAMESPACES[0]).await;
-    server.read_folder(async |_| true).await;
-    server.pages().await;
+    server.register(NAMESPACES[0]).await;
     server
         .write(|tx| {
             move_to(tx, ROOMS[0], "@ircbot:test", "join")?;
@@ -33,9 +31,7 @@ async fn a_user_that_is_its_own_no_more_is_left_unless_they_share_a_room() {
     let (a, b) = ("@irc_a:test".to_owned(), "@irc_b:test".to_owned());
     let both = [(a.clone(), false), (b.clone(), false)];
     assert_eq!(owed_lists(&server).await, both.into());
-    server.set_namespaces(NAMESPACES[3]).await;
-    server.read_folder(async |_| true).await;
-    server.pages().await;
+    server.register(NAMESPACES[3]).await;
     assert_eq!(owed_lists(&server).await, [(a, true), (b, false)].into());
 }
 
@@ -45,9 +41,7 @@ async fn a_user_that_is_its_own_no_more_is_left_unless_they_share_a_room() {
 async fn a_user_that_is_its_own_again_before_left_was_acknowledged_is_changed() {
     for is_frozen in [false, true] {
         let mut server = TestServer::open();
-        server.set_namespaces(NAMESPACES[0]).await;
-        server.read_folder(async |_| true).await;
-        server.pages().await;
+        server.register(NAMESPACES[0]).await;
         server
             .write(|tx| {
                 schema::device_log::keys_changed(tx, "@irc_a:test")?;
@@ -55,9 +49,7 @@ async fn a_user_that_is_its_own_again_before_left_was_acknowledged_is_changed() 
             })
             .await;
         for (namespaces, left) in [(NAMESPACES[3], true), (NAMESPACES[0], false)] {
-            server.set_namespaces(namespaces).await;
-            server.read_folder(async |_| true).await;
-            server.pages().await;
+            server.register(namespaces).await;
             assert_eq!(
                 owed_lists(&server).await,
                 [("@irc_a:test".to_owned(), left)].into(),
@@ -77,9 +69,7 @@ async fn a_user_that_is_its_own_again_before_left_was_acknowledged_is_changed() 
 #[actix::test]
 async fn a_message_that_was_acknowledged_is_not_owed_again_before_the_inbox_is_emptied() {
     let mut server = TestServer::open();
-    server.set_namespaces(NAMESPACES[0]).await;
-    server.read_folder(async |_| true).await;
-    server.pages().await;
+    server.register(NAMESPACES[0]).await;
     server
         .write(|tx| {
             person(tx, "@irc_a:test")?;
@@ -89,9 +79,7 @@ async fn a_message_that_was_acknowledged_is_not_owed_again_before_the_inbox_is_e
             Ok(owed::forget_service(tx, &irc())?)
         })
         .await;
-    server.set_namespaces(NAMESPACES[1]).await;
-    server.read_folder(async |_| true).await;
-    server.pages().await;
+    server.register(NAMESPACES[1]).await;
     let owed = server
         .write(|tx| Ok(owed::count_messages(tx, &irc())?))
         .await;

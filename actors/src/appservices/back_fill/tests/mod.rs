@@ -140,6 +140,13 @@ impl TestServer {
         ));
     }
 
+    /// Puts a registration with these namespaces into force, and runs the whole back-fill.
+    async fn register(&mut self, namespaces: &str) {
+        self.set_namespaces(namespaces).await;
+        self.read_folder(async |_| true).await;
+        self.pages().await;
+    }
+
     async fn pages(&self) {
         while self.write(|tx| page(tx, &irc())).await {}
     }
