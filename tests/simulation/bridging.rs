@@ -9,7 +9,7 @@ use tests::person::segment;
 use crate::bridges::Mode;
 use crate::play::name;
 use crate::server::Armed;
-use crate::steps::Step;
+use crate::steps::{Step, chosen};
 use crate::world::{Check, Due, World};
 
 impl World {
@@ -88,7 +88,7 @@ impl World {
                 })
         };
         let all: Vec<usize> = (0..self.devices.len()).filter(of_service).collect();
-        let Some(device) = all.get(usize::from(step.a) % all.len().max(1)).copied() else {
+        let Some(device) = chosen(&all, step.a).copied() else {
             return Ok(());
         };
         let caller = self.caller_of(device);
@@ -208,7 +208,7 @@ impl World {
             "the storage will meet {:?} at {:?} number {}",
             armed.fault, armed.point, armed.after
         ));
-        self.server.trouble.arm(Some(armed));
+        self.server.faults.arm(Some(armed));
     }
 
     pub(crate) async fn restart(&mut self, step: Step) -> Check {
@@ -238,7 +238,7 @@ impl World {
         let on = |n: &u16| (*n != 4203 || to_device) && (*n != 3202 || device_lists);
         let numbers: Vec<u16> = numbers.into_iter().filter(on).collect();
         self.server.switch(&numbers);
-        self.server.trouble.arm(None);
+        self.server.faults.arm(None);
         self.forget_typing();
         self.start().await?;
         let changed = (to_device, device_lists) != (self.to_device_on, self.device_lists_on);

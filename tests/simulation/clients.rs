@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tests::person::segment;
 
 use crate::play::name;
-use crate::steps::Step;
+use crate::steps::{Step, chosen};
 use crate::world::{Check, World, broken};
 
 /// The types of state events that an invite or a knock may show to a user that is not in the room.
@@ -40,7 +40,7 @@ impl World {
         let all: Vec<usize> = (0..self.devices.len())
             .filter(|i| self.devices[*i].alive && self.devices[*i].made_by.is_none())
             .collect();
-        let Some(device) = all.get(usize::from(step.a) % all.len().max(1)).copied() else {
+        let Some(device) = chosen(&all, step.a).copied() else {
             return Ok(());
         };
         self.sync_device(device, step.b % 10 == 0, step.b % 10 == 1, step.b % 3 == 2)

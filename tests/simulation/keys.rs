@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tests::signing::Key;
 
 use crate::play::name;
-use crate::steps::Step;
+use crate::steps::{Step, chosen};
 use crate::world::{Caller, Check, World, broken};
 
 impl World {
@@ -80,7 +80,7 @@ impl World {
         let all: Vec<usize> = (0..self.devices.len())
             .filter(|i| self.devices[*i].alive && self.devices[*i].keyed)
             .collect();
-        let Some(target) = all.get(usize::from(step.b) % all.len().max(1)).copied() else {
+        let Some(target) = chosen(&all, step.b).copied() else {
             return Ok(());
         };
         let caller = self.caller(step.a);

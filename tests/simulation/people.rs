@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tests::person::segment;
 
 use crate::play::name;
-use crate::steps::{Kind, Step};
+use crate::steps::{Kind, Step, chosen};
 use crate::world::{Caller, Check, Client, Device, World};
 
 /// The localparts of the users. Their password is `secret`.
@@ -96,7 +96,7 @@ impl World {
         let all: Vec<usize> = (0..self.devices.len())
             .filter(|i| self.devices[*i].alive && self.devices[*i].made_by.is_none())
             .collect();
-        all.get(usize::from(selector) % all.len().max(1)).copied()
+        chosen(&all, selector).copied()
     }
 
     pub(crate) fn caller_of(&self, device: usize) -> Caller {
@@ -267,7 +267,7 @@ impl World {
                 _ => false,
             };
             let all: Vec<Caller> = self.callers().into_iter().filter(waits).collect();
-            if let Some(one) = all.get(usize::from(step.a) % all.len().max(1)) {
+            if let Some(one) = chosen(&all, step.a) {
                 caller = one.clone();
             }
         }
@@ -285,17 +285,36 @@ impl World {
         Ok(())
     }
 
-    /// Try to join a room by sending a membership event with a forged `join_authorised_via_users_server`.
+    /// Try to join a room by sending a membership event with a forged `join_authorised_via_users_server`: mostly by a user who is
+    /// outside a room with the join rule to which the key belongs.
     pub(crate) async fn forged_join(&mut self, step: Step) -> Check {
-        let (room, caller) = (self.room(step.b), self.caller(step.a));
+        let (mut room, mut caller) = (self.room(step.b), self.caller(step.a));
         let end = self.history.events.len();
+        if step.d % 4 != 0 {
+            let restricted = |room: &str| {
+                let rule = self.history.state(end, room, "m.room.join_rules", "");
+                let rule = rule.map(|i| &self.history.events[i].content["join_rule"]);
+                rule.and_then(Value::as_str)
+                    .is_some_and(|rule| rule.contains("restricted"))
+            };
+            let mut rooms = self.history.rooms();
+            rooms.retain(|room| restricted(room));
+            if let Some(one) = chosen(&rooms, step.b) {
+                room = (*one).to_owned();
+            }
+            let mut callers = self.callers();
+            callers.retain(|c| !self.history.is_joined(end, &room, &c.user));
+            if let Some(one) = chosen(&callers, step.a) {
+                caller = one.clone();
+            }
+        }
         let inside: Vec<String> = self
             .history
             .joined(end, &room)
             .into_iter()
             .map(str::to_owned)
             .collect();
-        let Some(sponsor) = inside.get(usize::from(step.c) % inside.len().max(1)) else {
+        let Some(sponsor) = chosen(&inside, step.c) else {
             return Ok(());
         };
         self.say(format!(
@@ -376,8 +395,8 @@ impl World {
             .iter()
             .filter(|e| e.room == room)
             .collect();
-        let chosen = all.get(usize::from(selector) % all.len().max(1))?;
-        Some((chosen.id.clone(), chosen.kind.clone()))
+        let one = chosen(&all, selector)?;
+        Some((one.id.clone(), one.kind.clone()))
     }
 
     pub(crate) async fn set_typing(&mut self, step: Step) -> Check {

@@ -6,12 +6,12 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use tests::person::segment;
 
-use crate::steps::{Kind, Step};
+use crate::steps::{Kind, Step, chosen};
 use crate::world::{Caller, Check, Due, KeyChange, ToDevice, World, broken};
 
 impl World {
     pub(crate) async fn play(&mut self, step: Step) -> Check {
-        if !self.server.is_running() || self.server.trouble.is_dead() {
+        if !self.server.is_running() || self.server.faults.is_dead() {
             self.check_fatal()?;
             self.revive().await?;
         }
@@ -155,8 +155,7 @@ impl World {
 
     pub(crate) fn room(&self, selector: u8) -> String {
         let rooms = self.history.rooms();
-        let chosen = rooms.get(usize::from(selector) % rooms.len().max(1));
-        chosen.map_or_else(|| "!none:test".to_owned(), |r| (*r).to_owned())
+        chosen(&rooms, selector).map_or_else(|| "!none:test".to_owned(), |r| (*r).to_owned())
     }
 
     async fn message(&mut self, step: Step) -> Check {
@@ -271,7 +270,7 @@ impl World {
             .map(|(_, _, path, body)| person.try_ask("PUT", path, Some(body)));
         let answers = tokio::select! {
             answers = futures_util::future::join_all(asked) => answers.into_iter().map(Result::ok).collect(),
-            () = self.server.trouble.death() => vec![None; many],
+            () = self.server.faults.death() => vec![None; many],
         };
         for ((n, is_to_device, path, body), answer) in requests.into_iter().zip(answers) {
             let answer = match self.judge(answer, "PUT", &path)? {
@@ -363,7 +362,7 @@ impl World {
             .map(|path| person.try_ask("PUT", path, Some(&body)));
         let answers = tokio::select! {
             answers = futures_util::future::join_all(asked) => answers.into_iter().map(Result::ok).collect(),
-            () = self.server.trouble.death() => vec![None, None],
+            () = self.server.faults.death() => vec![None, None],
         };
         for (path, answer) in paths.iter().zip(answers) {
             match self.judge(answer, "PUT", path)? {

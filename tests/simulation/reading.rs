@@ -7,7 +7,7 @@ use tests::person::segment;
 
 use crate::clients::list;
 use crate::play::name;
-use crate::steps::Step;
+use crate::steps::{Step, chosen};
 use crate::world::{Caller, Check, World, broken};
 
 impl World {
@@ -39,7 +39,7 @@ impl World {
     /// One of the users that [`World::leavers`] returns.
     pub(crate) fn leaver(&self, selector: u8) -> Option<(usize, String, String)> {
         let all = self.leavers();
-        all.get(usize::from(selector) % all.len().max(1)).cloned()
+        chosen(&all, selector).cloned()
     }
 
     /// A user that left a room, retracted a knock or declined an invite forgets the room.

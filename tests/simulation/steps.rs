@@ -137,6 +137,11 @@ impl std::fmt::Display for Step {
     }
 }
 
+/// The candidate that a number of a step chooses; `None` if there is none.
+pub(crate) fn chosen<T>(candidates: &[T], selector: u8) -> Option<&T> {
+    candidates.get(usize::from(selector) % candidates.len().max(1))
+}
+
 impl Step {
     /// Parse a line as [`Step`] prints it.
     pub(crate) fn parse(line: &str) -> Option<Step> {
