@@ -45,7 +45,7 @@ pub fn stored_response(
     {
         return Ok(Some(answer.response.clone()));
     }
-    answer(tx.beside(), sender, scope, txn_id)
+    answer(tx.without_deferred(), sender, scope, txn_id)
 }
 
 /// The committed response that this sender got when it used this transaction id.

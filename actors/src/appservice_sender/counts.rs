@@ -27,7 +27,7 @@ pub(super) struct TransactionCounts {
 
 /// Read the key counts for a transaction with these changes and these messages, as they are now. The policy of the registration
 /// decides which devices are included (`rules.rs`).
-pub(super) fn told(
+pub(super) fn to_send(
     tx: &mut Tx<'_>,
     service: &Service,
     changed: &[Device],

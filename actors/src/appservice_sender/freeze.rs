@@ -225,7 +225,7 @@ fn compose(
     ephemeral: Vec<Box<RawValue>>,
     hooks: &Hooks,
 ) -> Result<TransactionBody> {
-    let counts = counts::told(tx, service, &slice.counts, &slice.recipients)?;
+    let counts = counts::to_send(tx, service, &slice.counts, &slice.recipients)?;
     let pending = TransactionContent {
         registration: service.registration.clone(),
         events: slice.events,

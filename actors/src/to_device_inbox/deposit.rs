@@ -57,7 +57,7 @@ fn deposit(tx: &mut Tx<'_>, msg: &Deposit, now: i64) -> Result<Deposited> {
         });
     }
     let users: Vec<&str> = msg.messages.keys().map(|u| u.as_str()).collect();
-    let devices = accounts::devices_of(tx.beside(), &users)?;
+    let devices = accounts::devices_of(tx.without_deferred(), &users)?;
     let interests = tx.interests();
 
     let deliveries = rules::fan_out(&msg.messages, &devices, &interests);

@@ -15,11 +15,11 @@ pub(crate) enum Outcome {
     /// The closure returned an error. If it changed nothing before, the transaction continues without it.
     Refused,
     /// A statement failed, or the closure panicked: the transaction cannot continue.
-    Broken(Trouble),
+    Broken(RollbackReason),
 }
 
 /// The reason why a transaction was rolled back.
-pub(crate) enum Trouble {
+pub(crate) enum RollbackReason {
     /// A closure returned an error after it had changed rows. Its caller receives the error.
     Refusal,
     /// A statement of one closure failed, or the closure panicked.
@@ -28,21 +28,21 @@ pub(crate) enum Trouble {
     Engine(String),
 }
 
-impl Trouble {
-    pub(crate) fn of(error: &Error) -> Trouble {
+impl RollbackReason {
+    pub(crate) fn of(error: &Error) -> RollbackReason {
         if error.is_temporary() {
-            Trouble::Engine(error.to_string())
+            RollbackReason::Engine(error.to_string())
         } else {
-            Trouble::Own(error.to_string())
+            RollbackReason::Own(error.to_string())
         }
     }
 }
 
-impl std::fmt::Display for Trouble {
+impl std::fmt::Display for RollbackReason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Trouble::Refusal => "a write returned an error after it had changed rows",
-            Trouble::Own(why) | Trouble::Engine(why) => why,
+            RollbackReason::Refusal => "a write returned an error after it had changed rows",
+            RollbackReason::Own(why) | RollbackReason::Engine(why) => why,
         })
     }
 }
@@ -72,7 +72,7 @@ where
             Ok(Ok(done)) => (Ok(done), Outcome::Done),
             Ok(Err(error)) => {
                 let outcome = match error.storage() {
-                    Some(e) if e.is_failed_statement() => Outcome::Broken(Trouble::of(e)),
+                    Some(e) if e.is_failed_statement() => Outcome::Broken(RollbackReason::of(e)),
                     Some(_) | None => Outcome::Refused,
                 };
                 (Err(error), outcome)
@@ -84,7 +84,7 @@ where
                     "a write panicked; only this write is rolled back"
                 );
                 let error = E::from(Error::Panicked(text.clone()));
-                (Err(error), Outcome::Broken(Trouble::Own(text)))
+                (Err(error), Outcome::Broken(RollbackReason::Own(text)))
             }
         };
         self.outcome = Some(done);

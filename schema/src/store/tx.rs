@@ -155,7 +155,7 @@ impl Tx<'_> {
 
     /// The connection, for queries of tables without deferred rows, such as devices, accounts and rooms. Does not insert the
     /// deferred rows.
-    pub fn beside(&mut self) -> &mut Conn {
+    pub fn without_deferred(&mut self) -> &mut Conn {
         self.conn
     }
 

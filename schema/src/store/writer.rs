@@ -16,7 +16,7 @@ use crate::Conn;
 use crate::error::Error;
 use crate::store::conn::Engine;
 use crate::store::faults::{Fault, Point};
-use crate::store::job::{Job, Order, Outcome, Trouble, Turn};
+use crate::store::job::{Job, Order, Outcome, RollbackReason, Turn};
 use crate::store::kept::Keep as _;
 use crate::store::shared::Shared;
 use crate::store::tx::{Batch, Tx};
@@ -43,7 +43,7 @@ pub(crate) enum Stop {
 enum Attempt {
     Committed,
     /// Nothing was kept. Contains the number of the write that failed; `None` if the transaction itself failed.
-    RolledBack(Option<usize>, Trouble),
+    RolledBack(Option<usize>, RollbackReason),
 }
 
 /// Writes that are attempted in one transaction.
@@ -195,17 +195,17 @@ impl Writer {
 
     /// Logs why a write was rolled back. An error of the closure is returned to its caller, so it is not an error here; a failure
     /// of the engine affects every write, so it is logged once.
-    fn report(&mut self, why: &Trouble) {
+    fn report(&mut self, why: &RollbackReason) {
         match why {
-            Trouble::Own(why) => tracing::error!(why, "a single write was rolled back"),
-            Trouble::Engine(why) if !self.failing => {
+            RollbackReason::Own(why) => tracing::error!(why, "a single write was rolled back"),
+            RollbackReason::Engine(why) if !self.failing => {
                 self.failing = true;
                 tracing::error!(
                     why,
                     "the database cannot commit; writes are refused until it can again"
                 );
             }
-            Trouble::Engine(_) | Trouble::Refusal => {
+            RollbackReason::Engine(_) | RollbackReason::Refusal => {
                 tracing::debug!(%why, "a single write was rolled back");
             }
         }
@@ -220,13 +220,16 @@ impl Writer {
     fn attempt(&mut self, jobs: &mut [Job]) -> Result<Attempt, Stop> {
         let start = match self.begin()? {
             Ok(position) => position,
-            Err(why) => return Ok(Attempt::RolledBack(None, Trouble::of(&why.into()))),
+            Err(why) => return Ok(Attempt::RolledBack(None, RollbackReason::of(&why.into()))),
         };
         let mut batch = Batch::new(start, self.shared.companion());
         let clean = batch.mark();
         for (number, job) in jobs.iter_mut().enumerate() {
             let outcome = self.run_one(job, &mut batch)?;
-            let failed = batch.failed.take().map(|error| (None, Trouble::of(&error)));
+            let failed = batch
+                .failed
+                .take()
+                .map(|error| (None, RollbackReason::of(&error)));
             if let Some((culprit, why)) = failed.or(outcome.err().map(|why| (Some(number), why))) {
                 batch.return_to(clean);
                 self.roll_back()?;
@@ -237,11 +240,11 @@ impl Writer {
         if let Some(error) = batch.failed.take() {
             batch.return_to(clean);
             self.roll_back()?;
-            return Ok(Attempt::RolledBack(None, Trouble::of(&error)));
+            return Ok(Attempt::RolledBack(None, RollbackReason::of(&error)));
         }
         if let Err(why) = self.end(start, &batch)? {
             batch.return_to(clean);
-            return Ok(Attempt::RolledBack(None, Trouble::of(&why.into())));
+            return Ok(Attempt::RolledBack(None, RollbackReason::of(&why.into())));
         }
         self.shared.committed(&batch);
         if batch.wrote && std::mem::take(&mut self.failing) {
@@ -253,7 +256,11 @@ impl Writer {
     }
 
     /// Runs a write. Returns the reason if the transaction cannot continue after it.
-    fn run_one(&mut self, job: &mut Job, batch: &mut Batch) -> Result<Result<(), Trouble>, Stop> {
+    fn run_one(
+        &mut self,
+        job: &mut Job,
+        batch: &mut Batch,
+    ) -> Result<Result<(), RollbackReason>, Stop> {
         let (before, caught_up) = (batch.mark(), batch.caught_up);
         let changed = cfg!(debug_assertions).then(|| self.conn.rows_changed());
         let outcome = job.run(&mut Tx {
@@ -272,7 +279,7 @@ impl Writer {
         }
         if let Err(error) = self.fault(Point::Job)? {
             let error = Error::Database(error);
-            let why = Trouble::of(&error);
+            let why = RollbackReason::of(&error);
             job.fail(error);
             return Ok(Err(why));
         }
@@ -282,7 +289,7 @@ impl Writer {
                 batch.return_to(before);
                 Ok(())
             }
-            Outcome::Refused => Err(Trouble::Refusal),
+            Outcome::Refused => Err(RollbackReason::Refusal),
             Outcome::Broken(why) => Err(why),
         })
     }
