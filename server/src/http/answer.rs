@@ -30,7 +30,7 @@ pub enum Pieces {
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#common-error-codes
 pub(super) fn json_error(error: &serde_json::Error) -> Error {
-    let text = error.to_string();
+    let text = without_type_names(&error.to_string());
     let code = if error.is_data() {
         if text.starts_with("missing field") {
             "M_MISSING_PARAM"
@@ -43,8 +43,52 @@ pub(super) fn json_error(error: &serde_json::Error) -> Error {
     Error::Request(400, code, text)
 }
 
+/// The text of an error of `serde_json` with "an object" in the place of the name of a Rust type, which says nothing to a client.
+fn without_type_names(text: &str) -> String {
+    let Some((before, named)) = text.split_once("expected struct ") else {
+        return text.to_owned();
+    };
+    let rest = named.find(" at line").map_or("", |at| &named[at..]);
+    format!("{before}expected an object{rest}")
+}
+
 pub(super) fn json_response(text: String) -> HttpResponse {
     HttpResponse::Ok()
         .content_type("application/json")
         .body(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, serde::Deserialize)]
+    struct Inner {
+        #[expect(dead_code, reason = "only deserialised")]
+        count: u64,
+    }
+
+    #[test]
+    fn an_error_of_a_body_names_no_type_of_the_program() {
+        for (text, expected) in [
+            (
+                "[]",
+                "invalid length 0, expected an object at line 1 column 2",
+            ),
+            (
+                "7",
+                "invalid type: integer `7`, expected an object at line 1 column 1",
+            ),
+            (
+                r#"{"count": "x"}"#,
+                "invalid type: string \"x\", expected u64 at line 1 column 13",
+            ),
+        ] {
+            let error = serde_json::from_str::<Inner>(text).expect_err(text);
+            let Error::Request(400, "M_BAD_JSON", got) = json_error(&error) else {
+                panic!("{text}");
+            };
+            assert_eq!(got, expected);
+        }
+    }
 }
