@@ -14,7 +14,7 @@ const QUEUES: [&str; 2] = ["owed", "frozen_transactions"];
 impl World {
     /// End all faults, let ten minutes of the clock pass, and check everything.
     pub(crate) async fn faults_end(&mut self) -> Check {
-        self.server.trouble.arm(None);
+        self.server.faults.arm(None);
         self.absorb().await?;
         for s in 0..self.services.len() {
             let id = self.services[s].registration.id.clone();

@@ -25,7 +25,7 @@ impl World {
         let appservices = self.server.app().actors.appservices.clone();
         let statuses = tokio::select! {
             statuses = actors::ask(&appservices, SenderStatuses) => statuses.ok()?,
-            () = self.server.trouble.death() => return None,
+            () = self.server.faults.death() => return None,
         };
         let view = statuses.into_iter().find(|view| view.service == *id)?;
         Some(view.gathered)
@@ -67,7 +67,7 @@ impl World {
         let Some((s, ghost, person)) = self.unrelated(step) else {
             return Ok(());
         };
-        self.server.trouble.arm(None);
+        self.server.faults.arm(None);
         self.settle().await?;
         let Some((starts, before)) = self.looked(s).await.map(|n| (self.server.starts, n)) else {
             return Ok(());
@@ -107,7 +107,7 @@ impl World {
         };
         let (changed, sent) = tokio::select! {
             answers = async { tokio::join!(change, send) } => answers,
-            () = self.server.trouble.death() => return Ok(()),
+            () = self.server.faults.death() => return Ok(()),
         };
         for answer in changed {
             self.judge(answer.ok(), "POST", "/keys/upload")?;
@@ -159,7 +159,7 @@ impl World {
             "{}, unrelated to {service}, changes its keys, and write {after} is refused; then it sends a message to {user}/{id}",
             name(&caller)
         ));
-        self.server.trouble.arm(Some(Armed {
+        self.server.faults.arm(Some(Armed {
             point: Point::Job,
             fault: Fault::Refuse,
             after,
@@ -171,7 +171,7 @@ impl World {
         self.devices[person].keyed = true;
         self.keys_changed(&caller.user, None);
         self.server.rests().await;
-        self.server.trouble.arm(None);
+        self.server.faults.arm(None);
         let n = self.number();
         let (path, body) = to_device_request(n, &user, &id);
         if self.ask(&caller, "PUT", &path, Some(&body)).await?.status != 200 {
@@ -186,7 +186,7 @@ impl World {
                     .iter()
                     .any(|a| a.service == service && a.bytes.contains(&content))
         });
-        if rests && !came && self.server.starts == starts && !self.server.trouble.is_dead() {
+        if rests && !came && self.server.starts == starts && !self.server.faults.is_dead() {
             return broken(
                 "what is no business of a service holds nothing back from it",
                 format!("message {n} to {user}/{id} waits"),
@@ -221,8 +221,8 @@ impl World {
 
     /// Whether no fault has hit the server. After a fault, deliveries may be late.
     fn is_undisturbed(&self) -> bool {
-        let trouble = &self.server.trouble;
-        self.server.is_running() && trouble.fired() == 0 && trouble.hints_lost() == 0
+        let faults = &self.server.faults;
+        self.server.is_running() && faults.fired() == 0 && faults.hints_lost() == 0
     }
 
     /// Check that no event waits for a bridge that works.

@@ -169,7 +169,7 @@ impl World {
         } else {
             format!("/directory/room/{}", segment(&alias))
         };
-        let (unsure, fired) = (self.retries(), self.server.trouble.fired());
+        let (unsure, fired) = (self.retries(), self.server.faults.fired());
         let before = self.bridges.with(|state| state.queries.len());
         let good = matches!(self.service_mode(s), Mode::Good | Mode::Hangs);
         let answer = self.ask_for_name(&caller, &path).await?;
@@ -185,7 +185,7 @@ impl World {
         if let Some(room) = answer.body["room_id"].as_str().filter(|_| !is_user) {
             self.names.claimed.insert((s, room.to_owned()));
         }
-        let certain = good && self.retries() == unsure && self.server.trouble.fired() == fired;
+        let certain = good && self.retries() == unsure && self.server.faults.fired() == fired;
         let claims = registration.claims(&user).is_some() || !is_user;
         if asked && certain && makes && claims && answer.status != 200 {
             return broken(

@@ -52,12 +52,12 @@ impl World {
         let answer = tokio::select! {
             answer = tokio::time::timeout(Duration::from_secs(20), person.try_ask("POST", path, Some(&body))) => answer,
             () = time => return Ok(()),
-            () = self.server.trouble.death() => return Ok(()),
+            () = self.server.faults.death() => return Ok(()),
         };
         self.elapsed += 31_000;
         match answer {
             Ok(Ok(a)) if a.status == 504 && a.body["errcode"] == "M_CONNECTION_TIMEOUT" => Ok(()),
-            Ok(answer) if self.server.trouble.fired() > 0 => {
+            Ok(answer) if self.server.faults.fired() > 0 => {
                 self.judge(answer.ok(), "POST", path)?;
                 Ok(())
             }

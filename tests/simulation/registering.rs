@@ -86,7 +86,7 @@ impl World {
     /// Reload the folder of registrations, as its watcher does.
     async fn reload(&mut self) -> Check {
         for _ in 0..4 {
-            if self.server.trouble.is_dead() {
+            if self.server.faults.is_dead() {
                 self.check_fatal()?;
                 self.revive().await?;
             }
@@ -158,9 +158,9 @@ impl World {
             after: u32::from(step.c % 3),
             panics: false,
         };
-        self.server.trouble.arm(Some(end));
+        self.server.faults.arm(Some(end));
         let happened = self.reload_once().await;
-        self.server.trouble.arm(None);
+        self.server.faults.arm(None);
         // If the process ended, the change may be in force or not.
         let old = self.services[s].in_force.clone();
         self.services[s].in_force = Some(self.services[s].registration.clone());
@@ -182,13 +182,13 @@ impl World {
         let appservices = self.server.app().actors.appservices.clone();
         let before = tokio::select! {
             loaded = actors::ask(&appservices, Reload) => loaded.ok(),
-            () = self.server.trouble.death() => None,
+            () = self.server.faults.death() => None,
         };
         let all =
             futures_util::future::join_all((0..60).map(|_| actors::ask(&appservices, Reload)));
         let after = tokio::select! {
             loaded = all => loaded.into_iter().filter_map(Result::ok).map(|l| l.readings).max(),
-            () = self.server.trouble.death() => None,
+            () = self.server.faults.death() => None,
         };
         match (before, after) {
             (Some(before), Some(after)) if after > before.readings + 10 => broken(
@@ -203,7 +203,7 @@ impl World {
         let appservices = self.server.app().actors.appservices.clone();
         tokio::select! {
             loaded = actors::ask(&appservices, Reload) => loaded.is_ok(),
-            () = self.server.trouble.death() => false,
+            () = self.server.faults.death() => false,
         }
     }
 

@@ -53,7 +53,7 @@ async fn play(steps: &[Step], recording: bool) -> Outcome {
     } else {
         String::new()
     };
-    world.server.trouble.arm(None);
+    world.server.faults.arm(None);
     world.server.kill().await;
     Outcome {
         broken: result.err(),

@@ -26,7 +26,7 @@ impl World {
         self.say(format!(
             "the actors will meet {fault:?} at {point:?} number {after}"
         ));
-        self.server.trouble.arm_actor(Some((point, fault, after)));
+        self.server.faults.arm_actor(Some((point, fault, after)));
     }
 
     /// Send a sender so many requests at once that its mailbox is full, while there is a new event for it.
@@ -59,7 +59,7 @@ impl World {
         );
         let answer = tokio::select! {
             (_, answer) = all => answer.ok(),
-            () = self.server.trouble.death() => None,
+            () = self.server.faults.death() => None,
         };
         let answer = match self.judge(answer, "PUT", &path)? {
             Some(answer) => answer,
@@ -126,7 +126,7 @@ impl World {
 
     /// Commit a write. If a hint was lost, the next commit, of whatever kind, repeats it.
     pub(crate) async fn commit_something(&mut self) -> Check {
-        if self.server.trouble.hints_lost() == 0 {
+        if self.server.faults.hints_lost() == 0 {
             return Ok(());
         }
         let Some(device) = (0..self.devices.len())

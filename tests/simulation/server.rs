@@ -46,7 +46,7 @@ pub(crate) struct Armed {
 
 /// The faults that are going to happen, and the faults that have happened to the server so far. Clones share them.
 #[derive(Clone, Default)]
-pub(crate) struct Trouble {
+pub(crate) struct InjectedFaults {
     armed: Arc<Mutex<Option<Armed>>>,
     /// A fault that will happen in the actors: the point, the fault, and how often the point is passed before.
     armed_actor: Arc<Mutex<Option<(actor::DeliveryPoint, actor::DeliveryFault, u32)>>>,
@@ -68,7 +68,7 @@ pub(crate) struct Trouble {
     start: Arc<AtomicU32>,
 }
 
-impl Trouble {
+impl InjectedFaults {
     pub(crate) fn arm(&self, armed: Option<Armed>) {
         *self.armed.lock().expect("not poisoned") = armed;
         if armed.is_none() {
@@ -165,11 +165,11 @@ impl Trouble {
     /// request that finds the actors of a killed server gone does not concern the running one.
     fn on_fatal(&self, start: u32) -> Arc<dyn Fn(&str) + Send + Sync> {
         self.start.store(start, Ordering::Release);
-        let trouble = self.clone();
+        let faults = self.clone();
         Arc::new(move |why| {
-            if trouble.start.load(Ordering::Acquire) == start {
-                *trouble.fatal.lock().expect("not poisoned") = Some(why.to_owned());
-                trouble.die();
+            if faults.start.load(Ordering::Acquire) == start {
+                *faults.fatal.lock().expect("not poisoned") = Some(why.to_owned());
+                faults.die();
             }
         })
     }
@@ -214,7 +214,7 @@ pub(crate) struct Server {
     running: Option<Running>,
     tasks: Option<tokio::task::JoinHandle<()>>,
     pub(crate) options: Options,
-    pub(crate) trouble: Trouble,
+    pub(crate) faults: InjectedFaults,
     pub(crate) folder: tempfile::TempDir,
     /// How often the server was started.
     pub(crate) starts: u32,
@@ -234,8 +234,8 @@ impl Server {
         let folder = folder();
         let appservices = folder.path().join("appservices");
         std::fs::create_dir(&appservices).expect("a folder");
-        let trouble = Trouble::default();
-        let (at, at_actor) = (trouble.clone(), trouble.clone());
+        let faults = InjectedFaults::default();
+        let (at, at_actor) = (faults.clone(), faults.clone());
         let settings = Settings {
             server_name: "test".try_into().expect("a server name"),
             observe: Some(observe.iter().map(|id| (*id).into()).collect()),
@@ -266,7 +266,7 @@ impl Server {
             running: None,
             tasks: None,
             options,
-            trouble,
+            faults,
             folder,
             starts: 0,
         };
@@ -288,16 +288,16 @@ impl Server {
     /// # Errors
     /// The server's message, if it does not start.
     pub(crate) async fn start(&mut self) -> Result<(), String> {
-        self.trouble.dead.store(false, Ordering::Release);
-        self.trouble.ended.store(false, Ordering::Release);
-        self.options.fatal = self.trouble.on_fatal(self.starts + 1);
+        self.faults.dead.store(false, Ordering::Release);
+        self.faults.ended.store(false, Ordering::Release);
+        self.options.fatal = self.faults.on_fatal(self.starts + 1);
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let tasks = tokio::task::LocalSet::new();
         let started = {
             let start = tasks.run_until(serve::serve(listener, self.options.clone()));
             tokio::select! {
                 started = start => Some(started),
-                () = self.trouble.death() => None,
+                () = self.faults.death() => None,
             }
         };
         self.starts += 1;
@@ -339,7 +339,7 @@ impl Server {
             let stopped = running.stop();
             tokio::select! {
                 () = stopped => {}
-                () = self.trouble.death() => {}
+                () = self.faults.death() => {}
             }
         }
         self.drop_tasks().await;
@@ -354,7 +354,7 @@ impl Server {
     }
 
     async fn drop_tasks(&mut self) {
-        self.trouble.start.store(0, Ordering::Release);
+        self.faults.start.store(0, Ordering::Release);
         if let Some(tasks) = self.tasks.take() {
             tasks.abort();
             // The error says that the task was aborted, which is intended.
@@ -374,7 +374,7 @@ impl Server {
                 tokio::task::yield_now().await;
             }
             pause().await;
-            if self.trouble.is_dead() {
+            if self.faults.is_dead() {
                 return true;
             }
             let now = env.trace.version();

@@ -279,7 +279,7 @@ impl World {
     pub(crate) async fn revive(&mut self) -> Check {
         for _ in 0..4 {
             self.server.kill().await;
-            self.server.trouble.arm(None);
+            self.server.faults.arm(None);
             self.forget_typing();
             match self.start().await {
                 Err(broken) if broken.what == "killed at its start" => {}
@@ -314,14 +314,14 @@ impl World {
 
     /// Check that the server has reported a fatal error only if an injected fault justifies it.
     pub(crate) fn check_fatal(&mut self) -> Check {
-        let panicked = self.server.trouble.take_panicked();
-        match self.server.trouble.take_fatal() {
+        let panicked = self.server.faults.take_panicked();
+        match self.server.faults.take_fatal() {
             Some(_) if panicked => Ok(()),
             None if panicked => broken(
                 "the death of a thread or an actor is noticed",
                 "a reader panicked, and the server lived on",
             ),
-            Some(why) if !self.server.trouble.may_be_fatal() => broken(
+            Some(why) if !self.server.faults.may_be_fatal() => broken(
                 "the server lives on after a fault that has a known outcome",
                 why,
             ),
@@ -360,14 +360,14 @@ impl World {
         body: Option<&Value>,
     ) -> Check<Answer> {
         for _ in 0..8 {
-            if !self.server.is_running() || self.server.trouble.is_dead() {
+            if !self.server.is_running() || self.server.faults.is_dead() {
                 self.check_fatal()?;
                 self.revive().await?;
             }
             let person = self.person(caller);
             let answer = tokio::select! {
                 answer = person.try_ask(method, path, body) => answer.ok(),
-                () = self.server.trouble.death() => None,
+                () = self.server.faults.death() => None,
             };
             if let Some(answer) = self.judge(answer, method, path)? {
                 return Ok(answer);
@@ -386,7 +386,7 @@ impl World {
         method: &str,
         path: &str,
     ) -> Check<Option<Answer>> {
-        let dying = self.server.trouble.is_dead() || self.server.trouble.has_panicked();
+        let dying = self.server.faults.is_dead() || self.server.faults.has_panicked();
         let Some(answer) = answer.filter(|a| a.status < 500 || !dying) else {
             self.unanswered += 1;
             return Ok(None);
@@ -394,13 +394,13 @@ impl World {
         match answer.status {
             502 | 504 if path.ends_with("/ping") => Ok(Some(answer)),
             // A statement that the database refuses for no known reason is an internal error.
-            500 | 503 if answer.status == 503 || self.server.trouble.last_refused() => {
+            500 | 503 if answer.status == 503 || self.server.faults.last_refused() => {
                 self.refusals += 1;
-                if self.refusals > self.server.trouble.fired() {
+                if self.refusals > self.server.faults.fired() {
                     let what = format!(
                         "{method} {path} was answered {answer:?}, answer number {} of this kind after {} faults",
                         self.refusals,
-                        self.server.trouble.fired()
+                        self.server.faults.fired()
                     );
                     return broken(
                         "whatever statement fails, only the request that caused it fails",
@@ -436,7 +436,7 @@ impl World {
         if self.recording && self.server.is_running() {
             self.log.collect(&self.server.app().actors.env.trace);
         }
-        if self.server.trouble.is_dead() || self.server.trouble.has_panicked() {
+        if self.server.faults.is_dead() || self.server.faults.has_panicked() {
             self.check_fatal()?;
             self.revive().await?;
             self.check_inbox()?;
