@@ -17,17 +17,20 @@ pub(crate) struct Figure {
     pub(crate) faults: usize,
 }
 
-/// The CPU time and the wall time between two moments.
+/// The CPU time, the wall time and the bytes written between two moments.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Spent {
     pub(crate) cpu: Duration,
     pub(crate) wall: Duration,
+    /// Bytes given to `write()` and its like, to files and sockets.
+    pub(crate) written: u64,
 }
 
-/// The time and the CPU time of the server at a moment.
+/// What the server has spent up to a moment.
 pub(crate) struct Mark {
     cpu: Duration,
     at: Instant,
+    written: u64,
 }
 
 impl Mark {
@@ -36,14 +39,16 @@ impl Mark {
         Mark {
             cpu: server.cpu(),
             at: Instant::now(),
+            written: server.written(),
         }
     }
 
-    /// What was spent since this mark: wall time up to `end`, CPU time up to now.
+    /// What was spent since this mark: wall time up to `end`, the rest up to now.
     pub(crate) fn until(&self, server: &Server, end: Instant) -> Spent {
         Spent {
             cpu: server.cpu() - self.cpu,
             wall: end - self.at,
+            written: server.written() - self.written,
         }
     }
 }

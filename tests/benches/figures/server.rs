@@ -149,6 +149,14 @@ impl Server {
         Duration::from_nanos(threads.filter_map(spent).sum())
     }
 
+    /// The bytes that were given to `write()` and its like so far.
+    pub(crate) fn written(&self) -> u64 {
+        let path = format!("/proc/{}/io", self.child.id());
+        let counts = std::fs::read_to_string(path).expect("it runs");
+        let number = counts.lines().find_map(|l| l.strip_prefix("wchar: "));
+        number.and_then(|n| n.parse().ok()).expect("a number")
+    }
+
     /// A value of `/proc/…/status` in KiB: `VmRSS` is the present memory, `VmHWM` the most so far.
     pub(crate) fn memory(&self, what: &str) -> u64 {
         let path = format!("/proc/{}/status", self.child.id());

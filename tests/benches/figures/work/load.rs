@@ -223,6 +223,16 @@ impl Run {
         self.spent.each(self.count)
     }
 
+    /// The bytes that the server wrote for each request, to files and sockets.
+    pub(crate) fn written_each(&self) -> f64 {
+        let [written, count] = [
+            self.spent.written,
+            u64::try_from(self.count).expect("not so many"),
+        ]
+        .map(|n| f64::from(u32::try_from(n).expect("not so many")));
+        written / count
+    }
+
     /// A row of the table, for each of the `each` operations of a request.
     pub(crate) fn figure(self, name: impl Into<String>, goal: &'static str, each: usize) -> Figure {
         let mut figure = Figure::of(name, goal, self.spent, self.count * each).latency(self.whole);

@@ -127,6 +127,7 @@ pub(crate) async fn in_flight(postgres: bool) -> Vec<Figure> {
             .iter()
             .map(|run| percentiles(run.after.clone()))
             .collect();
+        let bytes: Vec<_> = runs.iter().map(Run::written_each).collect();
         let name = format!("to-device to a bridge, {senders} in flight");
         figures.extend(lines(&name, goal, &sides, runs));
         for ((side, _), after) in sides.iter().zip(after).filter(|_| senders == 1) {
@@ -138,6 +139,17 @@ pub(crate) async fn in_flight(postgres: bool) -> Vec<Figure> {
             let name = format!("… from the answer to the bridge{side}");
             let mut line = Figure::said(name, "p50 ≤ 0.5 ms", String::new());
             line.latency = after;
+            figures.push(line);
+        }
+        for ((side, _), each) in sides.iter().zip(&bytes).filter(|_| senders == 32) {
+            let side = if side.is_empty() {
+                ""
+            } else {
+                &format!(", {side}")
+            };
+            let name = format!("… bytes written for each{side}");
+            let mut line = Figure::said(name, "", format!("{each:.0} bytes"));
+            line.ratio = format!("{:.1}", each / bytes[0]);
             figures.push(line);
         }
     }
