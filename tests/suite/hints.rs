@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use actors::appservices::{Reload, RetryNow, SenderStatuses};
 use actors::ask;
 use actors::runtime::faults::{DeliveryFault, DeliveryFaults, DeliveryPoint};
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use schema::{ServiceId, Tx, back_fill, device_log};
 use serde_json::{Value, json};
 use tests::bridge::Receiver;
@@ -83,12 +83,11 @@ async fn a_lost_hint_of_the_device_list_log_is_repeated_by_the_next_commit() {
     assert_eq!(hints_of_the_log(&stage), hints + 1, "the hint is sent once");
 }
 
-/// How often irc's sender has looked for something to send.
+/// How often all senders together have looked for something to send.
 async fn looks(stage: &Stage) -> u64 {
     let statuses = ask(&stage.app().actors.appservices, SenderStatuses).await;
     let statuses = statuses.expect("the state of every sender");
-    let irc = statuses.iter().find(|view| view.service == "irc");
-    irc.expect("it is registered").gathered
+    statuses.iter().map(|view| view.gathered).sum()
 }
 
 /// Sends five messages to a device of irc while something holds items back from irc. Only the first causes a look.
@@ -101,6 +100,56 @@ async fn five_messages_cause_one_look(stage: &Stage, alice: &Person, irc: &Bridg
     assert_eq!(looks(stage).await, before + 1);
     let received = numbers(&irc.receiver.items(0, TO_DEVICE));
     assert!(received.is_empty(), "{received:?} are held back");
+}
+
+#[actix_web::test]
+async fn with_many_appservices_each_look_finds_something_to_send() {
+    const SERVICES: usize = 20;
+    let stage = Stage::new().await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let carol = stage.person("carol", "PHONE").await;
+    let strangers = alice.creates(json!({"preset": "public_chat"})).await;
+    let mut bridges: Vec<(Bridge, String)> = Vec::new();
+    for n in 0..SERVICES {
+        let bridge = stage.bridge(&format!("svc{n}")).await;
+        bridge.ghost_with_device("bob", "GHOST").await;
+        let room = bridge.bot.creates(json!({"preset": "public_chat"})).await;
+        bridges.push((bridge, room));
+    }
+    stage.quiet().await;
+    let transactions = || -> u64 {
+        let counts = bridges.iter().map(|(b, _)| b.receiver.count());
+        u64::try_from(counts.sum::<usize>()).expect("not so many")
+    };
+    let before = (looks(&stage).await, transactions());
+    // Each join and each leave concerns one appservice.
+    join_all(bridges.iter().map(|(_, room)| alice.joins(room))).await;
+    stage.quiet().await;
+    join_all(bridges.iter().map(|(_, room)| alice.leaves(room))).await;
+    stage.quiet().await;
+    // The log has open lines all the time, and none concerns an appservice.
+    let churn = async {
+        for _ in 0..SERVICES {
+            carol.joins(&strangers).await;
+            carol.leaves(&strangers).await;
+        }
+    };
+    let messages = async {
+        for (n, (bridge, _)) in bridges.iter().enumerate() {
+            let n = i64::try_from(n).expect("not so many");
+            alice
+                .sends_number(&bridge.ghost_id("bob"), "GHOST", n)
+                .await;
+        }
+    };
+    join(churn, messages).await;
+    stage.quiet().await;
+    let (looked, sent) = (looks(&stage).await - before.0, transactions() - before.1);
+    assert!(
+        sent >= 60,
+        "each is sent a join, a leave and a message: {sent}"
+    );
+    assert_eq!(looked, sent);
 }
 
 #[actix_web::test]
