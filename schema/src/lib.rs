@@ -43,6 +43,6 @@ pub mod user_data;
 pub use error::{Error, OpenError, Result, WriteError};
 pub use service_id::ServiceId;
 pub use store::{
-    Companion, Conn, OwedServices, Position, Report, Rows, Store, StoreOptions, Tx, covering,
-    faults,
+    Companion, Conn, Image, OwedServices, Position, Report, Rows, Store, StoreOptions, Tx,
+    covering, faults,
 };

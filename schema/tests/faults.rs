@@ -42,6 +42,7 @@ impl Script {
             fatal: Arc::new(|why| panic!("{why}")),
             lock_wait: Duration::from_secs(5),
             faults,
+            image: None,
         }
     }
 }

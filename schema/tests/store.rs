@@ -449,3 +449,52 @@ fn the_newest_keys_that_were_handed_out_are_remembered() {
     assert_eq!(hand_out("PHONE", 7..8), 0);
     assert_eq!(remembered("OTHER"), [0, 1, 2, 3, 4, 5]);
 }
+
+#[test]
+fn a_database_in_memory_is_copied_and_put_back_and_leaves_no_file() {
+    let mine = || {
+        let names = std::fs::read_dir("/dev/shm").into_iter().flatten();
+        let mine = format!("understudy-db-{}-", std::process::id());
+        let names = names.flatten().map(|e| e.file_name());
+        names
+            .filter(move |n| n.to_string_lossy().starts_with(&mine))
+            .count()
+    };
+    let put = |store: &Store, value: &'static str| {
+        let write = store.write(move |tx| {
+            tx.next_position();
+            schema::server_info::set(tx, "name", value)
+        });
+        wait(write).expect("a write");
+    };
+    let name = |store: &Store| {
+        let read = store.read(|db| schema::server_info::get(db, "name"));
+        wait(read).expect("a read")
+    };
+    let store = Store::open(":memory:", &StoreOptions::default()).expect("a store");
+    assert_eq!(mine(), 0, "its files have no name");
+    // The log grows beyond the length at which it is copied back.
+    for _ in 0..3_000 {
+        put(&store, "a");
+    }
+    assert_eq!(name(&store).as_deref(), Some("a"));
+    let bytes = wait(store.image()).expect("an image");
+    put(&store, "b");
+    let head = store.head();
+    store.close();
+
+    let image = schema::Image {
+        bytes: Some(bytes.into()),
+        above: head,
+    };
+    let options = StoreOptions {
+        image: Some(image),
+        ..StoreOptions::default()
+    };
+    let store = Store::open(":memory:", &options).expect("a store");
+    assert_eq!(name(&store).as_deref(), Some("a"));
+    put(&store, "c");
+    assert!(store.head() > head, "no position is used twice");
+    let other = Store::open(":memory:", &StoreOptions::default()).expect("a store");
+    assert_eq!(name(&other), None, "each is alone");
+}

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use diesel::connection::SimpleConnection;
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use diesel::sqlite::SqliteConnection;
@@ -90,11 +91,15 @@ macro_rules! insert_all {
 pub(crate) enum Url {
     Sqlite(String),
     Postgres(String),
+    /// A database in memory: the path of its file, which is gone when the database is open.
+    Memory(String),
 }
 
 impl Url {
     pub(crate) fn parse(url: &str) -> Result<Url, OpenError> {
-        if let Some(path) = url.strip_prefix("sqlite:") {
+        if matches!(url, ":memory:" | "sqlite::memory:") {
+            Ok(Url::Memory(String::new()))
+        } else if let Some(path) = url.strip_prefix("sqlite:") {
             let path = path.strip_prefix("//").unwrap_or(path);
             if path.is_empty() {
                 return Err(OpenError::Url(url.to_owned()));
@@ -110,6 +115,7 @@ impl Url {
     /// The URL without its password, for messages.
     pub(crate) fn shown(&self) -> String {
         match self {
+            Url::Memory(_) => ":memory:".to_owned(),
             Url::Sqlite(path) => path.clone(),
             Url::Postgres(url) => match (url.find("://"), url.rfind('@')) {
                 (Some(scheme), Some(at)) if at > scheme => {
@@ -127,9 +133,14 @@ impl Url {
             OpenError::Connect(self.shown(), e.to_string().trim().replace('\n', " "))
         };
         match self {
-            Url::Sqlite(path) => {
+            Url::Sqlite(path) | Url::Memory(path) => {
                 let mut c = SqliteConnection::establish(path).map_err(|e| failed(&e))?;
                 sqlite_pragmas(&mut c).map_err(|e| failed(&e))?;
+                if let Url::Memory(_) = self {
+                    // There is no disk to wait for.
+                    let off = "PRAGMA synchronous = OFF";
+                    c.batch_execute(off).map_err(|e| failed(&e))?;
+                }
                 Ok(Conn::new(Engine::Sqlite(c)))
             }
             Url::Postgres(url) => Ok(Conn::new(Engine::Postgres(
@@ -166,7 +177,6 @@ fn with_timeouts(url: &str) -> String {
 
 /// Sets up SQLite; the comments give the reason for each setting.
 fn sqlite_pragmas(c: &mut SqliteConnection) -> QueryResult<()> {
-    use diesel::connection::SimpleConnection;
     c.batch_execute(
         // Wait rather than fail while another connection checkpoints.
         "PRAGMA busy_timeout = 5000;
@@ -253,8 +263,16 @@ impl Conn {
 
     /// Runs statements that return no rows.
     pub(crate) fn execute(&mut self, sql: &str) -> QueryResult<()> {
-        use diesel::connection::SimpleConnection;
         on!(self, |c| c.batch_execute(sql))
+    }
+
+    /// The whole database as the bytes of an SQLite file; `None` on PostgreSQL.
+    pub(crate) fn image(&mut self) -> Option<Vec<u8>> {
+        let Engine::Sqlite(c) = &mut self.engine else {
+            return None;
+        };
+        let bytes = c.serialize_database_to_buffer();
+        bytes.try_as_slice().ok().map(<[u8]>::to_vec)
     }
 
     /// Whether this is PostgreSQL.

@@ -228,6 +228,18 @@ impl Store {
         }
     }
 
+    /// The whole database as the bytes of an SQLite file, with every write that has been answered: see [`Image`](crate::Image).
+    ///
+    /// # Errors
+    /// As [`Store::read`]; and [`Error::Damaged`] on PostgreSQL, where there is no such file.
+    pub fn image(&self) -> impl Future<Output = Result<Vec<u8>>> + Send + 'static {
+        self.hurry();
+        self.read_slow(|db| {
+            let none = || Error::Damaged("the database has no file to copy".to_owned());
+            db.image().ok_or_else(none)
+        })
+    }
+
     /// The last committed position.
     #[must_use]
     pub fn head(&self) -> Position {

@@ -14,10 +14,11 @@ use crate::error::OpenError;
 use crate::store::conn::{Conn, Engine, Url};
 use crate::store::faults::Faults;
 use crate::store::handle::{Store, Threads};
+use crate::store::memory::{Folder, Image};
 use crate::store::pool::READERS;
 use crate::store::readers::Reader;
 use crate::store::shared::Shared;
-use crate::store::writer::{Stop, Writer};
+use crate::store::writer::{Stop, Writer, store_position};
 use crate::tables::counter;
 
 const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
@@ -37,6 +38,8 @@ pub struct StoreOptions {
     pub lock_wait: Duration,
     /// The faults that a test injects.
     pub faults: Faults,
+    /// The state in which a database in memory starts; `None` for an empty one. Other databases ignore it.
+    pub image: Option<Image>,
 }
 
 impl Default for StoreOptions {
@@ -48,18 +51,30 @@ impl Default for StoreOptions {
             }),
             lock_wait: LOCK_WAIT,
             faults: Faults::default(),
+            image: None,
         }
     }
 }
 
 impl Store {
-    /// Opens `sqlite:PATH` or `postgres://…`, runs the migrations, and starts the writer and the readers.
+    /// Opens `sqlite:PATH` or `postgres://…`, runs the migrations, and starts the writer and the readers. `:memory:` is a new
+    /// database of which nothing is left when the store is closed.
     ///
     /// # Errors
     /// If the URL has another form, or the database cannot be reached, is on a full disk, was written by a newer version, or is in
     /// use.
     pub fn open(url: &str, options: &StoreOptions) -> Result<Store, OpenError> {
-        let url = Url::parse(url)?;
+        let mut url = Url::parse(url)?;
+        // Removed at the end of this function, when every connection is open.
+        let _folder = if let Url::Memory(path) = &mut url {
+            let folder = Folder::with(options.image.as_ref().and_then(|i| i.bytes.as_deref()));
+            let folder =
+                folder.map_err(|e| OpenError::Connect(":memory:".to_owned(), e.to_string()))?;
+            *path = folder.file().display().to_string();
+            Some(folder)
+        } else {
+            None
+        };
         Store::open_at(&url, options).map_err(|error| {
             if has_room(&url) {
                 error
@@ -75,11 +90,17 @@ impl Store {
         advisory_lock(&mut conn, url, options.lock_wait)?;
         migrate(&mut conn, url)?;
         let start = |e: diesel::result::Error| OpenError::Start(url.shown(), e.into());
-        let head: i64 = on!(&mut conn, |c| counter::table
+        let mut head: i64 = on!(&mut conn, |c| counter::table
             .find(1)
             .select(counter::position)
             .first(c))
         .map_err(start)?;
+        if let (Url::Memory(_), Some(image)) = (url, &options.image)
+            && image.above.0 > head
+        {
+            head = image.above.0;
+            store_position(&mut conn, head).map_err(start)?;
+        }
 
         let (queue, orders) = channel();
         let queue = Arc::new(queue);
@@ -100,7 +121,12 @@ impl Store {
             }
         })?];
         for _ in 0..READERS {
-            let (conn, shared) = (url.connect()?, shared.clone());
+            let (mut conn, shared) = (url.connect()?, shared.clone());
+            if let Url::Memory(_) = url {
+                // With the first query SQLite opens all files of the database, whose names are gone later.
+                let read = conn.execute("SELECT position FROM counter");
+                read.map_err(start)?;
+            }
             let reader = Reader {
                 url: url.clone(),
                 conn,

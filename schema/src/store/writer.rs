@@ -406,7 +406,7 @@ fn begin(conn: &mut Conn) -> QueryResult<i64> {
     }
 }
 
-fn store_position(conn: &mut Conn, position: i64) -> QueryResult<usize> {
+pub(super) fn store_position(conn: &mut Conn, position: i64) -> QueryResult<usize> {
     let stored = on!(conn, |c| diesel::update(counter::table.find(1))
         .set(counter::position.eq(position))
         .kept()
