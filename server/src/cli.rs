@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -67,13 +67,23 @@ pub struct Dev {
     /// The address to listen on
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8008")]
     pub listen: SocketAddr,
+    /// The port to listen on at 127.0.0.1, instead of --listen; 0 for a free one
+    #[arg(long, value_name = "PORT", conflicts_with = "listen")]
+    pub port: Option<u16>,
+    /// Print one line of JSON when the server is ready, and nothing else: its address, its users with their tokens, its folders
+    #[arg(long)]
+    pub print_json: bool,
+    /// Stop when standard input ends. The parent process keeps a pipe to it open, which the system closes when the parent ends
+    #[arg(long)]
+    pub exit_with_parent: bool,
     /// The server's name: the part of its users' ids after the colon
     #[arg(long, value_name = "NAME", default_value = "localhost")]
     pub server_name: String,
-    /// The folder for the SQLite file and the registrations
-    #[arg(long, value_name = "DIR", default_value = "understudy-data")]
-    pub data: PathBuf,
-    /// The database: `sqlite:PATH` or `postgres://…` [default: understudy.db in the data folder]
+    /// The folder for the SQLite file and the registrations [default: understudy-data; with --database :memory: a temporary one]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// The database: `sqlite:PATH`, `postgres://…`, or `:memory:` for one of which nothing is left when the server ends
+    /// [default: understudy.db in the data folder]
     #[arg(long, value_name = "URL")]
     pub database: Option<String>,
     /// The folder of registration files, which is watched [default: appservices in the data folder]
@@ -101,6 +111,16 @@ pub struct Dev {
     /// The log.
     #[command(flatten)]
     pub log: LogOptions,
+}
+
+impl Dev {
+    /// The address to listen on.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.port.map_or(self.listen, |port| {
+            SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+        })
+    }
 }
 
 /// The options of a long-lived server.

@@ -6,13 +6,16 @@
 //! From the bottom up: `state.rs`, which every request can reach; `http/`; `routes/`, with the routes of `mscs/`, `experiments/`
 //! and `dev/`; `serve.rs`, which binds all routes and starts HTTP; the commands.
 
+mod announce;
 pub mod cli;
 pub mod config;
 mod dev;
+mod develop;
 mod diagnose;
 pub mod doctor;
 pub mod experiments;
 pub mod http;
+mod logs;
 pub mod mscs;
 mod offline;
 mod options;
@@ -22,5 +25,6 @@ pub mod routes;
 mod run;
 pub mod serve;
 pub mod state;
+mod temporary;
 
 pub use run::run;

@@ -1,32 +1,30 @@
-//! The two users of a development server, created at its first start and printed with their passwords and tokens.
+//! The two users of a development server, created at its first start.
 
-use std::io::Write;
 use std::path::Path;
-use std::time::Duration;
 
 use actors::accounts::{Credentials, LogIn, Register, Registrant};
-use actors::appservices::Problem;
 use actors::{Actors, Secret, accounts, ask};
 use serde::{Deserialize, Serialize};
 
 use crate::options::text;
 use crate::private;
-use crate::serve::Running;
 
 /// A user of a development server, as stored in `people.json` beside the database.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Person {
-    user_id: String,
-    password: String,
-    access_token: String,
-    device_id: String,
+    pub(crate) user_id: String,
+    pub(crate) password: String,
+    pub(crate) access_token: String,
+    pub(crate) device_id: String,
 }
 
-/// The users Alice and Bob of a development server, created at its first start and reused afterwards.
-pub(crate) async fn people(actors: &Actors, data: &Path) -> Result<Vec<Person>, String> {
-    let file = data.join("people.json");
-    let known: Vec<Person> = std::fs::read_to_string(&file)
-        .ok()
+/// The users Alice and Bob of a development server, created at its first start and reused afterwards. `data` is the folder in which
+/// they are kept; a database in memory has none.
+pub(crate) async fn people(actors: &Actors, data: Option<&Path>) -> Result<Vec<Person>, String> {
+    let file = data.map(|data| data.join("people.json"));
+    let known: Vec<Person> = file
+        .as_ref()
+        .and_then(|file| std::fs::read_to_string(file).ok())
         .and_then(|t| serde_json::from_str(&t).ok())
         .unwrap_or_default();
     let mut people = Vec::new();
@@ -47,13 +45,15 @@ pub(crate) async fn people(actors: &Actors, data: &Path) -> Result<Vec<Person>, 
         }
         people.push(person(actors, name, before).await?);
     }
-    let json = serde_json::to_string_pretty(&people).map_err(text)?;
-    let kept = if std::fs::read_to_string(&file).ok().as_deref() == Some(&json) {
-        private::restrict(&file)
-    } else {
-        private::write(&file, &json)
-    };
-    kept.map_err(|e| format!("{}: {e}", file.display()))?;
+    if let Some(file) = file {
+        let json = serde_json::to_string_pretty(&people).map_err(text)?;
+        let kept = if std::fs::read_to_string(&file).ok().as_deref() == Some(&json) {
+            private::restrict(&file)
+        } else {
+            private::write(&file, &json)
+        };
+        kept.map_err(|e| format!("{}: {e}", file.display()))?;
+    }
     Ok(people)
 }
 
@@ -101,50 +101,4 @@ async fn person(actors: &Actors, name: &str, before: Option<&Person>) -> Result<
         access_token,
         device_id: login.device.to_string(),
     })
-}
-
-/// Print a line. If standard output is closed, the line is lost and the server goes on.
-macro_rules! say {
-    ($($words:tt)*) => {
-        // Ignore a closed pipe.
-        let _ = writeln!(std::io::stdout(), $($words)*);
-    };
-}
-
-/// Print the server's address, its users and example commands.
-pub(crate) fn announce(
-    running: &Running,
-    people: &[Person],
-    appservices: &Path,
-    problems: &[Problem],
-    took: Duration,
-) {
-    say!(
-        "understudy is ready at http://{} after {} ms",
-        running.addr,
-        took.as_millis()
-    );
-    for person in people {
-        let Person {
-            user_id,
-            password,
-            access_token,
-            device_id,
-        } = person;
-        say!("  {user_id}  password {password}  access token {access_token}  device {device_id}");
-    }
-    say!(
-        "  registrations: drop a file into {}",
-        appservices.display()
-    );
-    for problem in problems {
-        say!("  REGISTRATION NOT TAKEN: {problem}");
-    }
-    if let Some(person) = people.first() {
-        let token = &person.access_token;
-        say!(
-            "  try: curl -H 'Authorization: Bearer {token}' http://{}/_matrix/client/v3/account/whoami",
-            running.addr
-        );
-    }
 }

@@ -29,13 +29,10 @@ pub(crate) fn restrict(path: &Path) -> io::Result<()> {
 /// Create the file of an SQLite database, if it is missing, before SQLite creates it with the default mode. The files that SQLite
 /// creates beside it take the same mode. The mode of an existing file is left alone.
 pub(crate) fn make_database(url: &str) -> io::Result<()> {
-    let Some(path) = url.strip_prefix("sqlite:") else {
+    let Some(path) = url.strip_prefix("sqlite:").filter(|p| *p != ":memory:") else {
         return Ok(());
     };
     let path = PathBuf::from(path.strip_prefix("//").unwrap_or(path));
-    if path.as_os_str() == ":memory:" {
-        return Ok(());
-    }
     match options().create_new(true).open(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         Ok(_) | Err(_) => Ok(()),

@@ -11,8 +11,10 @@ use actors::runtime::trace::Trace;
 use actors::start::StartParameters;
 use actors::wire::Hooks;
 use actors::{Actors, Clock, Ids, Settings};
+use futures_util::future::LocalBoxFuture;
 use schema::{OpenError, Store};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 
 use crate::http::door::Door;
 use crate::http::limits::Limits;
@@ -29,7 +31,7 @@ const LINGER: Duration = Duration::from_secs(5);
 /// Everything that a server needs to start.
 #[derive(Clone)]
 pub struct Options {
-    /// `sqlite:PATH` or `postgres://…`.
+    /// `sqlite:PATH`, `postgres://…` or `:memory:`.
     pub database: String,
     /// The folder of registration files, which is watched; `None` for no folder.
     pub appservices: Option<PathBuf>,
@@ -80,6 +82,7 @@ impl Options {
             fatal: Arc::clone(&self.fatal),
             lock_wait: self.lock_wait,
             faults: self.faults.clone(),
+            image: None,
         };
         let parameters = StartParameters {
             store: Store::open(&self.database, &store_options)?,
@@ -134,6 +137,7 @@ impl Running {
         tokio::select! {
             _ = signals.terminate.recv() => {}
             _ = signals.interrupt.recv() => {}
+            () = signals.end_of_input => {}
             // The HTTP server ends by itself only on an error.
             ended = &mut self.ended => {
                 ended.map_err(std::io::Error::other)??;
@@ -150,6 +154,7 @@ impl Running {
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    end_of_input: LocalBoxFuture<'static, ()>,
 }
 
 impl Signals {
@@ -161,7 +166,31 @@ impl Signals {
         Ok(Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            end_of_input: Box::pin(std::future::pending()),
         })
+    }
+
+    /// Stop at the end of standard input too, to which the parent process holds a pipe. The system closes the pipe when the parent
+    /// ends, however it ends. On Linux a process can instead ask for a signal at its parent's death; but that is the death of the
+    /// thread that started it, and is missed if it comes before the request.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub(crate) fn and_end_of_input(mut self) -> std::io::Result<Signals> {
+        let (ended, end) = oneshot::channel();
+        let read = move || {
+            // An error ends the input too.
+            let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+            // The server may have stopped already.
+            let _ = ended.send(());
+        };
+        let thread = std::thread::Builder::new().name("input".to_owned());
+        thread.spawn(read)?;
+        self.end_of_input = Box::pin(async move {
+            let _ = end.await;
+            tracing::info!("standard input has ended");
+        });
+        Ok(self)
     }
 }
 

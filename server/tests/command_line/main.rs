@@ -1,6 +1,7 @@
 //! The binary as a person meets it.
 
 mod doctor;
+mod for_tests;
 mod running;
 
 use std::process::{Command, Output, Stdio};

@@ -1,0 +1,83 @@
+//! What a development server prints when it is ready: text for a person, or one line of JSON for a program.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use actors::appservices::Problem;
+use serde_json::json;
+
+use crate::people::Person;
+
+/// What is announced.
+pub(crate) struct Announcement {
+    pub(crate) address: SocketAddr,
+    pub(crate) server_name: String,
+    pub(crate) users: Vec<Person>,
+    /// The folder of registration files.
+    pub(crate) appservices: PathBuf,
+    /// The URL of the database.
+    pub(crate) database: String,
+    /// The registration files that were refused.
+    pub(crate) problems: Vec<Problem>,
+    /// The time from the start of the process.
+    pub(crate) took: Duration,
+}
+
+/// Print a line. If standard output is closed, the line is lost and the server goes on.
+macro_rules! say {
+    ($($words:tt)*) => {
+        // Ignore a closed pipe.
+        let _ = writeln!(std::io::stdout(), $($words)*);
+    };
+}
+
+/// Print the server's address, its users and example commands, or the same as one line of JSON.
+pub(crate) fn announce(ready: &Announcement, as_json: bool) {
+    if as_json {
+        say!("{}", line(ready));
+        return;
+    }
+    let (address, took) = (ready.address, ready.took.as_millis());
+    say!("understudy is ready at http://{address} after {took} ms");
+    for person in &ready.users {
+        let Person {
+            user_id,
+            password,
+            access_token,
+            device_id,
+        } = person;
+        say!("  {user_id}  password {password}  access token {access_token}  device {device_id}");
+    }
+    say!(
+        "  registrations: drop a file into {}",
+        ready.appservices.display()
+    );
+    for problem in &ready.problems {
+        say!("  REGISTRATION NOT TAKEN: {problem}");
+    }
+    if let Some(person) = ready.users.first() {
+        let token = &person.access_token;
+        say!(
+            "  try: curl -H 'Authorization: Bearer {token}' http://{address}/_matrix/client/v3/account/whoami"
+        );
+    }
+}
+
+/// The announcement as JSON. A program finds everything here that it needs to use the server.
+fn line(ready: &Announcement) -> serde_json::Value {
+    let base = format!("http://{}", ready.address);
+    json!({
+        "address": ready.address,
+        "development": format!("{base}/_understudy"),
+        "base_url": base,
+        "server_name": ready.server_name,
+        "users": ready.users,
+        "appservices": ready.appservices,
+        "database": ready.database,
+        "problems": ready.problems,
+        "pid": std::process::id(),
+        "ready_after_ms": ready.took.as_secs_f64() * 1_000.0,
+    })
+}
