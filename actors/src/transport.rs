@@ -25,7 +25,7 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// How many bytes of the answer to a transaction are read: enough to show an error.
 const EXCERPT: usize = 1_000;
 
-/// The largest answer to a question, in bytes. The server holds it in memory while a client waits.
+/// The largest answer to a query, in bytes. The server holds it in memory while a client waits.
 const ANSWER: usize = 1 << 20;
 
 /// The HTTP client, shared by all requests to appservices. It is built on first use, because loading the TLS root certificates

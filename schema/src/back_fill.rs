@@ -23,7 +23,8 @@ pub enum Stage {
     Tracked(String),
     /// Users in the rooms where the appservice has a joined member, in order of room id and user id.
     Rooms(String, String),
-    /// All accounts, in order of user id: keys and account data of the appservice's own users that changed in the meantime.
+    /// All accounts, in order of user id. The appservice is owed the keys, key counts and account data of its own users that it
+    /// missed.
     Accounts(String),
 }
 

@@ -300,7 +300,7 @@ pub fn forget_service(db: &mut Conn, service: &ServiceId) -> Result<()> {
     Ok(())
 }
 
-/// The keys of a kind under which an appservice is owed an item that no transaction carries.
+/// The keys of the items of one kind that an appservice is owed and that no transaction carries.
 pub fn keys(db: &mut Conn, service: &ServiceId, kind: &str) -> Result<Vec<String>> {
     Ok(on!(db, |c| owed::table
         .filter(owed::appservice_id.eq(service.as_str()))
@@ -312,8 +312,8 @@ pub fn keys(db: &mut Conn, service: &ServiceId, kind: &str) -> Result<Vec<String
         .load(c))?)
 }
 
-/// A page of the keys of a kind under which an appservice is owed this `item`, also if a transaction carries it: in order, those
-/// after `after`.
+/// A page of the keys under which an appservice is owed this `item` of this kind, also if a transaction carries it: in order,
+/// those after `after`.
 pub fn keys_with(
     db: &mut Conn,
     service: &ServiceId,

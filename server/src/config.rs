@@ -52,7 +52,7 @@ pub struct Config {
     /// The proxies that are trusted to report the address of a client.
     #[serde(default)]
     pub trusted_proxies: Vec<Network>,
-    /// Whether appservices are also asked about users and aliases on behalf of callers without a token.
+    /// Whether appservices are also queried about users and aliases on behalf of callers without a token.
     #[serde(default)]
     pub anonymous_questions: bool,
     /// The limit on requests of a caller that change something; `false` switches it off.
@@ -64,7 +64,8 @@ pub struct Config {
     /// The limit on wrong passwords for an account; `false` switches it off.
     #[serde(default = "default_login_limit")]
     pub login_limit: Limit,
-    /// The limit on questions to appservices on behalf of a caller; `false` switches it off.
+    /// The limit on queries to appservices about users, aliases and third-party networks on behalf of a caller; `false` switches
+    /// it off.
     #[serde(default = "default_question_limit")]
     pub question_limit: Limit,
     /// The limit on claims of a user for keys of one device; `false` switches it off.

@@ -60,8 +60,8 @@ pub(crate) struct State {
     /// open.
     server: u32,
     seen: BTreeSet<(String, String)>,
-    /// The trace of the running server. A bridge that hangs is counted in it as waiting, so that waiting for the server to be idle
-    /// does not wait for the bridge.
+    /// The trace of the running server. While a bridge hangs, the trace does not count the request to it as work under way, so
+    /// that the server counts as idle meanwhile.
     pub(crate) trace: Option<Trace>,
 }
 

@@ -92,8 +92,8 @@ pub(crate) struct ToDevice {
     pub(crate) synced: bool,
     /// Whether it was acknowledged by `since`, or its device is gone.
     pub(crate) gone: bool,
-    /// Whether the appservices must be sent the message since it arrived, and registrations and proposals have not changed since
-    /// then.
+    /// Whether no later event may be sent to an appservice before the message. False if the step that sent it allows that, and
+    /// after a change of registrations or proposals.
     pub(crate) prompt: bool,
     /// Whether its row was damaged on the disk. It is then lost for its device too, because its content is stored once.
     pub(crate) damaged: bool,

@@ -80,7 +80,7 @@ struct State {
     /// the test answers it.
     at_once: Option<u16>,
     held: VecDeque<oneshot::Sender<u16>>,
-    /// The answer to questions; `None` holds each one until the test answers it.
+    /// The answer to questions (requests other than transactions and pings); `None` holds each one until the test answers it.
     to_questions: Option<(u16, String)>,
     asked: VecDeque<Question>,
     /// Whether only the paths from before version 1 of the application-service API exist.
@@ -195,7 +195,8 @@ impl Receiver {
         panic!("no request was held");
     }
 
-    /// Sets the answer to questions; `None` holds each one until [`Receiver::is_asked`]. Initially it is 404 `M_NOT_FOUND`.
+    /// Sets the answer to questions: requests other than transactions and pings. `None` holds each one until
+    /// [`Receiver::is_asked`]. Initially it is 404 `M_NOT_FOUND`.
     pub fn to_questions(&self, answer: Option<(u16, Value)>) {
         self.with(|s| s.to_questions = answer.map(|(status, body)| (status, body.to_string())));
     }

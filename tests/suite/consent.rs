@@ -55,7 +55,7 @@ async fn a_service_observes_people_only_where_the_configuration_names_it() {
 async fn users_see_the_observers_of_each_of_their_own_devices() {
     let stage = Stage::with(&[3202, 4203], |options| {
         options.settings.observe = Some(vec!["mirror".into()]);
-        // As on a long-lived server.
+        // Not a development server: `/_understudy/explain` does not exist.
         options.dev = false;
     })
     .await;

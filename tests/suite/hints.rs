@@ -90,7 +90,7 @@ async fn looks(stage: &Stage) -> u64 {
     statuses.iter().map(|view| view.gathered).sum()
 }
 
-/// Sends five messages to a device of irc while something holds items back from irc. Only the first causes a look.
+/// Sends five messages to a device of irc while irc's items are held back. Checks that only the first makes a sender look for items.
 async fn five_messages_cause_one_look(stage: &Stage, alice: &Person, irc: &Bridge) {
     let before = looks(stage).await;
     for n in 0..5 {

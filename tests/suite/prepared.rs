@@ -1,4 +1,4 @@
-//! What a server does again and again uses statements that its connections have prepared before.
+//! Checks that the statements which a server executes repeatedly are prepared once, and not anew for each execution.
 
 use serde_json::json;
 use tests::person::segment;

@@ -11,7 +11,7 @@ use super::messages::{Answer, Question};
 use super::rules;
 use crate::runtime::bounded::Bounded;
 
-/// A question to one appservice.
+/// An appservice and a [`Question`] to it.
 pub(super) type AskedService = Arc<(ServiceId, Question)>;
 
 /// The most bytes of questions and answers in the cache.

@@ -1,4 +1,4 @@
-//! Messages to the actor that sends questions to appservices.
+//! Messages to the actor that sends queries to appservices.
 
 use std::sync::Arc;
 
@@ -21,13 +21,13 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'@')
     .remove(b':');
 
-/// A question to an appservice: one HTTP request, `POST` with a body or `GET` without.
+/// A query to an appservice: one HTTP request, `POST` with a body or `GET` without.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Question {
     /// The start of the path, from `/_matrix` on. If the appservice does not know the endpoint, no request is sent there for a
     /// while.
     pub endpoint: &'static str,
-    /// The percent-encoded rest of the path and the query. Often empty if there is a body.
+    /// The percent-encoded rest of the path, and the query string. Often empty if there is a body.
     pub rest: String,
     /// The JSON body to post.
     pub body: Option<String>,
@@ -108,7 +108,7 @@ impl Question {
         }
     }
 
-    /// The whole path with its query.
+    /// The whole path with its query string.
     pub fn path(&self) -> String {
         format!("{}{}", self.endpoint, self.rest)
     }
@@ -124,7 +124,7 @@ impl Serialize for Question {
     }
 }
 
-/// The result of a question.
+/// The result of a [`Question`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub enum Answer {
     /// A 2xx with its whole body, which need not be JSON.
@@ -144,7 +144,7 @@ impl Answer {
     }
 }
 
-/// Send a question to an appservice, once for all requests that send it at the same time.
+/// Send a [`Question`] to an appservice, once for all requests that send it at the same time.
 ///
 /// Replies at once, with the answer if it is cached and else with a future of it. Never an error: an appservice that is not
 /// registered, has no `url` or has too many requests under way gives the answer [`Answer::Failed`].
@@ -191,7 +191,7 @@ impl PendingAnswer {
     }
 }
 
-/// The result of a question, as a development server records it in the trace.
+/// The result of a [`Question`], as a development server records it in the trace.
 #[derive(Debug, Clone, Serialize)]
 pub struct Answered {
     /// The appservice.

@@ -1,7 +1,7 @@
-//! Questions to application services outside transactions: whether a user or an alias exists, and look-ups in third-party
-//! networks.
+//! Queries to application services outside transactions, each a [`Question`]: whether a user or an alias exists, and look-ups in
+//! third-party networks.
 //!
-//! *Owns* no tables; in memory the questions under way and recent answers.
+//! *Owns* no tables; in memory the queries under way and recent answers.
 //!
 //! *Asks* no actor. A request handler asks it before it sends its message to an owner of data, so an owner never waits for an
 //! appservice, which may call back.

@@ -33,7 +33,7 @@ pub const EPHEMERAL: Name = Name {
 pub(super) struct Parameters {
     pub(super) now: i64,
     pub(super) hooks: Hooks,
-    /// The counters of the names in the body.
+    /// Counts, for each appservice, the keys of the transaction bodies: stable names and older ones.
     pub(super) dialects: Dialects,
     pub(super) ephemeral: Vec<Box<RawValue>>,
     /// Whether counts may be sent without anything else.

@@ -65,7 +65,7 @@ pub fn read_text(path: &Path) -> Result<String, String> {
 /// How long the folder must be unchanged before it is read, so that many changes lead to one reading.
 const QUIET: Duration = Duration::from_millis(25);
 
-/// The longest time between a change and the reading, even if changes go on.
+/// The longest time from a change of the folder until it is read, even while more changes follow.
 const LONGEST: Duration = Duration::from_millis(500);
 
 /// A watch on the folder, until it is dropped.

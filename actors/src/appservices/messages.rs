@@ -19,11 +19,11 @@ pub struct Loaded {
     pub services: Vec<ServiceId>,
     /// The files that were refused. The last valid version of each of their registrations stays in force.
     pub problems: Vec<Problem>,
-    /// The number of readings since the server started. One reading answers every request that was sent before it began.
+    /// How often the folder was read since the server started. One reading answers every request that was sent before it began.
     pub readings: u64,
 }
 
-/// Get the problems of the last reading.
+/// Get the problems that were found when the folder was last read.
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<Vec<Problem>>")]
 pub struct Problems;
@@ -35,7 +35,7 @@ pub struct Problem {
     pub file: String,
     /// What is wrong with the file.
     pub why: String,
-    /// What is in force instead.
+    /// What is in force in place of the file's content, as text.
     pub instead: String,
     /// The appservices whose last valid version stays in force because of this problem.
     #[serde(skip_serializing_if = "Vec::is_empty")]

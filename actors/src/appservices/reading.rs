@@ -17,7 +17,7 @@ use crate::services::{
 };
 use crate::{Env, Error, Result, Settings};
 
-/// The result of a reading.
+/// The result of reading the folder.
 pub(super) struct ReadingResult {
     pub(super) plan: Arc<Plan>,
     /// Whether the registrations in force have changed.

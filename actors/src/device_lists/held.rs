@@ -11,17 +11,17 @@ use schema::{Conn, Position, service_rooms, tracked};
 use crate::Result;
 use crate::services::{Interests, Service};
 
-/// At most this many lines of the log that the pass has not read yet are checked for one appservice. If there are more, the next
-/// one is taken to concern the appservice.
+/// At most this many lines of the log that `device_lists` has not read yet are checked for one appservice. If there are more, the
+/// next one is taken to concern the appservice.
 const OPEN: usize = 200;
 
-/// A line of the device-list log that the pass has not read yet, and that concerns an appservice.
+/// A line of the device-list log that `device_lists` has not read yet, and that concerns an appservice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct OpenLine {
     /// The position of the line.
     pub(crate) position: Position,
-    /// The position of the event that the line is about, or of the line itself. Nothing at or above it may be sent to the
-    /// appservice.
+    /// The position of the event that caused the line, or of the line itself if no event did. While the line is open, nothing
+    /// at or above this position may be sent to the appservice.
     pub(crate) covers: Position,
 }
 

@@ -1,4 +1,4 @@
-//! The hooks of a proposal for keys that appservices keep: the question to an appservice, and which parts of its answer can be
+//! The hooks of a proposal for keys that appservices keep: the request to an appservice, and which parts of its answer can be
 //! used.
 
 use std::collections::BTreeSet;
@@ -13,7 +13,7 @@ use crate::key_store::{OneTimeKeys, Wanted};
 pub struct Proxy {
     /// The registration key that opts in with `true`.
     pub opt_in: &'static str,
-    /// The path of the question.
+    /// The path of the request.
     pub endpoint: &'static str,
 }
 
@@ -31,7 +31,7 @@ pub struct ReadAnswer<T> {
 pub struct ClaimProxy {
     /// Which appservices, and where.
     pub proxy: Proxy,
-    /// The question.
+    /// The body of the request for the wanted keys.
     pub ask: fn(&Wanted) -> String,
     /// The usable part of the answer, given the wanted keys, the stored keys of the devices, and the answer.
     pub read: fn(&Wanted, &UserKeys, &str) -> ReadAnswer<OneTimeKeys>,
@@ -42,7 +42,7 @@ pub struct ClaimProxy {
 pub struct QueryProxy {
     /// Which appservices, and where.
     pub proxy: Proxy,
-    /// The question about all devices of these users.
+    /// The body of the request for the keys of all devices of these users.
     pub ask: fn(&BTreeSet<OwnedUserId>) -> String,
     /// The usable part of the answer.
     pub read: fn(&BTreeSet<OwnedUserId>, &str) -> ReadAnswer<UserKeys>,

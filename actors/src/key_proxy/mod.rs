@@ -1,5 +1,5 @@
 //! Keys that appservices keep themselves: during a claim or a query, the appservice that owns a user is asked for the user's
-//! keys, if a proposal is on and the registration opts in.
+//! keys, if MSC3983 (claims) or MSC3984 (queries) is enabled and the registration opts in.
 //!
 //! *Owns* no tables; in memory recent answers of appservices, and which of their one-time keys were given away.
 //!

@@ -42,7 +42,7 @@ impl KeyProxyState {
     // ANCHOR_END: query
 
     /// The keys of these users from the appservices that own them. They are cached for a moment, so that many queries about a
-    /// user send one question.
+    /// user cause one request to the appservice.
     async fn keys_from_owners(
         &self,
         by: &Identity,
@@ -57,7 +57,7 @@ impl KeyProxyState {
             let (known, unknown) = answers.known(&service, users, clock.monotonic());
             found.extend(known);
             if !unknown.is_empty() {
-                // Several queries at the same time share one question.
+                // Several queries at the same time share one request.
                 let question = Question::post(endpoint, (proxy.ask)(&unknown), Sharing::Joined);
                 questions.push((service, unknown, question));
             }

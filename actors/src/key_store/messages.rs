@@ -150,7 +150,7 @@ pub struct UpdateBackup {
     pub user: OwnedUserId,
     /// The name of the backup version.
     pub version: String,
-    /// An object with `algorithm`, `auth_data` and optionally `version`, which must be the same.
+    /// An object with `auth_data`, the version's unchanged `algorithm` and, optionally, its name as `version`.
     pub description: Box<RawValue>,
 }
 

@@ -55,7 +55,7 @@ impl<A: Actor<Context = Context<A>>> Address<A> {
 #[rtype(result = "()")]
 pub struct Envelope<A: Actor>(Handling<A>);
 
-/// The handling of one question.
+/// The handling of one request.
 type Handling<A> = Box<dyn FnOnce(&mut A, &mut <A as Actor>::Context) + Send>;
 
 impl<A: Actor> Envelope<A> {

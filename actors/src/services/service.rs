@@ -44,11 +44,11 @@ pub struct Proposals {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FeaturesInForce {
-    /// Whether to-device messages are sent to it: it has a URL and an opt-in flag, and the proposal is on.
+    /// Whether to-device messages are sent to it: it has a URL and an opt-in flag, and MSC4203 is enabled.
     pub to_device: bool,
-    /// Whether device lists and key counts are sent to it: it has a URL and the opt-in flag, and the proposal is on.
+    /// Whether device lists and key counts are sent to it: it has a URL and the opt-in flag, and MSC3202 is enabled.
     pub device_lists: bool,
-    /// Whether account data is sent to it: it has a URL and the opt-in flag, and the experiment is on.
+    /// Whether account data is sent to it: it has a URL and the opt-in flag, and the experiment is enabled.
     pub account_data: bool,
     /// Whether the configuration lets it receive messages to users that it merely observes.
     pub observes: bool,
@@ -92,13 +92,13 @@ pub struct Service {
     pub registration: Registration,
     /// Whether the configuration lets it receive messages to users that it merely observes.
     pub observes: bool,
-    /// Whether to-device messages are sent to it: it has a URL and an opt-in flag, and the proposal is on.
+    /// Whether to-device messages are sent to it: it has a URL and an opt-in flag, and MSC4203 is enabled.
     pub takes_to_device: bool,
-    /// Whether device lists and key counts are sent to it: it has a URL and the opt-in flag, and the proposal is on.
+    /// Whether device lists and key counts are sent to it: it has a URL and the opt-in flag, and MSC3202 is enabled.
     pub takes_device_lists: bool,
     /// The devices whose key counts it receives.
     pub counts: CountsPolicy,
-    /// How account data is sent to it, if it has a URL and the opt-in flag, and the experiment is on.
+    /// How account data is sent to it, if it has a URL and the opt-in flag, and the experiment is enabled.
     pub account_data: Option<&'static AccountDataKind>,
 }
 

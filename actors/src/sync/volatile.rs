@@ -196,7 +196,7 @@ impl VolatileState {
             .unwrap_or_default()
     }
 
-    /// The rooms in which a user began or stopped typing after `after` and up to `up_to`, in that order.
+    /// The rooms in which a user began or stopped typing after `after` and up to `up_to`, in order of the last such change.
     pub fn rooms_with_typing(&self, after: Position, up_to: Position) -> Vec<String> {
         self.inner().typing.changed(after, up_to)
     }

@@ -2,17 +2,17 @@
 //!
 //! Diesel keeps a prepared statement only if its Rust type alone determines its text. It prepares an `UPDATE`, an upsert, a
 //! literal and a list (`IN (…)`) each time: on SQLite that costs more than to run a small one, on PostgreSQL another round trip.
-//! The statements of this crate have few texts each, so they are kept by text.
+//! Prepared statements are kept by their SQL text, because each statement of this crate has only a few different texts.
 
 use diesel::backend::Backend;
 use diesel::internal::derives::multiconnection::AstPassHelper;
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryBuilder, QueryFragment, QueryId};
 
-/// The most items of a list up to which its statement is kept: each length is another text.
+/// The most items of a list up to which its statement is kept: each length leads to another SQL text.
 pub(crate) const FEW: usize = 4;
 
-/// A statement that a connection prepares once for each of its texts.
+/// A statement that a connection prepares once for each of its SQL texts.
 pub(crate) struct Kept<S> {
     statement: S,
     is_kept: bool,
@@ -20,7 +20,7 @@ pub(crate) struct Kept<S> {
 
 /// Keeps the prepared form of a statement. To be called last, before the statement is executed or loaded.
 pub(crate) trait Keep: Sized {
-    /// Keeps a statement that has few texts.
+    /// Keeps a statement that always has the same SQL text, or one of a few.
     fn kept(self) -> Kept<Self> {
         self.kept_if(true)
     }

@@ -60,7 +60,7 @@ pub(crate) struct Writer {
     /// Whether the last transaction failed because of the machine or the database server. The beginning and the end of such a state
     /// are logged.
     failing: bool,
-    /// The writes that wait for other writes: those that run before the other writes, and those that run after them.
+    /// The writes that wait to share the transaction of other writes. In it, `before` run first and `after` run last.
     before: Vec<Job>,
     after: Vec<Job>,
     /// When the first of the waiting writes began to wait.

@@ -32,7 +32,7 @@ impl Caller {
         Ok(self.limits().count(self.limit_key(), cost)?)
     }
 
-    /// How many of these `questions` appservices may be asked on behalf of this caller.
+    /// How many of this number of queries may be sent to appservices on behalf of this caller.
     ///
     /// # Errors
     /// 429 when the limit allows none.

@@ -16,9 +16,9 @@ pub struct Door {
     pub login_limit: Option<RateLimit>,
     /// Claims of a user for keys of one device; `None` is unlimited.
     pub claim_limit: Option<RateLimit>,
-    /// Questions to appservices on behalf of a caller; `None` is unlimited.
+    /// Queries to appservices about users, aliases and third-party networks on behalf of a caller; `None` is unlimited.
     pub question_limit: Option<RateLimit>,
-    /// Whether appservices are also asked on behalf of callers without a token.
+    /// Whether appservices are also queried on behalf of callers without a token.
     pub anonymous_questions: bool,
     /// Further `Host` names under which a development server's own pages are served, besides loopback names.
     pub hosts: Vec<String>,

@@ -144,12 +144,12 @@ pub(crate) fn percentiles(mut times: Vec<Duration>) -> String {
     format!("{:.2} / {:.2} ms", millis(50), millis(99))
 }
 
-/// Whether the figures are written into the book: `UNDERSTUDY_FIGURES` is set.
+/// Whether the figures are written into the book (`spec-notes`): `UNDERSTUDY_FIGURES` is set.
 pub(crate) fn to_be_kept() -> bool {
     std::env::var_os("UNDERSTUDY_FIGURES").is_some()
 }
 
-/// Writes the table of a workload into the book, if that is wanted and the book includes the table.
+/// Writes the table of a workload into the book, if `UNDERSTUDY_FIGURES` is set and the book has a file for the table.
 pub(crate) fn keep(workload: &str, figures: &[Figure]) {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../spec-notes/src/figures");
     let file = std::path::Path::new(folder).join(format!("{workload}.md"));

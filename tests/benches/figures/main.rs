@@ -5,7 +5,8 @@
 //! number of operations. The clients and the bridge are in this process. The [`yardstick`] is measured in the same run, under
 //! the same load: it is this program in another process, selected by an environment variable.
 //!
-//! With `UNDERSTUDY_FIGURES=1` the tables and the chart in the book are written again, for the workloads that the book shows.
+//! With `UNDERSTUDY_FIGURES=1` the tables and the chart in the book (`spec-notes`) are written again, for the workloads that it
+//! shows.
 
 mod figure;
 mod http;

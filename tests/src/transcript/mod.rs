@@ -21,7 +21,7 @@ pub const SAME: &str = "(the same bytes)";
 enum Kind {
     /// A client's request to the server: method and full path.
     Asked(String, String),
-    /// A question of the server to a bridge.
+    /// A request of the server to a bridge, other than a transaction or ping.
     Question,
     /// A transaction to a bridge, with its id, or a ping.
     Transaction(Option<String>),
@@ -100,7 +100,7 @@ impl Log {
         self.begin(lane, format!("{method} {path}"), body, kind)
     }
 
-    /// Records a question of the server to a bridge. Returns the number of its entry.
+    /// Records a request of the server to a bridge, other than a transaction or ping. Returns the number of its entry.
     pub(crate) fn question(&self, lane: &str, line: String, body: &str) -> usize {
         self.begin(lane, line, body.to_owned(), Kind::Question)
     }

@@ -102,10 +102,10 @@ impl Acknowledged {
     }
 }
 
-/// The appservices whose items are held back by an open line of the device-list log: one that the pass has not read yet.
+/// The appservices whose items are held back by an open line of the device-list log: one that `device_lists` has not read.
 #[derive(Default)]
 struct HeldServices {
-    /// The position up to which the pass has read the device-list log, as far as this process knows.
+    /// The position up to which `device_lists` has read the device-list log, as far as this process knows.
     read: Position,
     /// For each appservice that is held back, the position of the line that it waits for.
     waiting: BTreeMap<ServiceId, Position>,
@@ -312,8 +312,8 @@ impl Wake {
         }
     }
 
-    /// Hold an appservice back until the pass has read this line of the device-list log, then wake it. If the pass has read the
-    /// line already, wake it now.
+    /// Hold an appservice back until `device_lists` has read this line of the device-list log, then wake the appservice's sender.
+    /// If the line has been read already, wake the sender now.
     pub(crate) fn hold(&self, service: &ServiceId, line: Position) {
         let Ok(mut held) = self.held.lock() else {
             return;
@@ -326,8 +326,8 @@ impl Wake {
         self.wake("held back", [service], Some(line));
     }
 
-    /// Whether the pass may not have read this line of the device-list log yet. When it has read the line, the appservices that
-    /// are held back until then are woken.
+    /// Whether this line of the device-list log is open: `device_lists` may not have read it yet. When it has, the appservices
+    /// that are held back until then are woken.
     pub(crate) fn is_open(&self, line: Position) -> bool {
         self.held.lock().is_ok_and(|held| line > held.read)
     }

@@ -42,7 +42,7 @@ fn irc() -> (Wake, ServiceId, TestSender) {
 struct TestSender(Addr<Positions>);
 
 impl TestSender {
-    /// The positions of the wake-ups since the last call. The question is queued behind all of them.
+    /// The positions of the wake-ups since the last call. [`All`] is queued behind all of them, so none is missing.
     async fn woken(&self) -> Vec<Option<Position>> {
         self.0.send(All).await.expect("it lives")
     }

@@ -24,11 +24,11 @@ pub struct Timeline<'a> {
     pub left_out: Vec<&'a EventRow>,
 }
 
-/// The last `limit` wanted events of a range of history, given newest first and perhaps cut short. ([spec])
+/// The timeline of a room: the last `limit` events in a range of its history for which `wanted` returns `true`. ([spec])
 ///
-/// `head` is the end of the range: a timeline without events starts there. A client that applies `state` before the timeline
-/// (`state_first`) must not get a state event in the timeline that is older than an unwanted one in `state`, so the timeline begins
-/// after such an event.
+/// `newest_first` holds the events of the range; if `cut_short`, only the newest of them. `head` is the end of the range: a
+/// timeline without events starts there. If `state_first`, the client applies `state` before the timeline. An older event in the
+/// timeline would then replace an unwanted event in `state` with the same type and state key, so the timeline begins after it.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#syncing
 pub fn timeline(

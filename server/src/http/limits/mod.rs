@@ -1,4 +1,4 @@
-//! The limits on a caller: requests, body bytes, guesses at passwords and tokens, questions to appservices, and claims of one-time
+//! The limits on a caller: requests, body bytes, guesses at passwords and tokens, queries to appservices, and claims of one-time
 //! keys.
 
 mod attempts;
@@ -36,7 +36,7 @@ pub const LOGINS: RateLimit = RateLimit {
     burst: 10.0,
 };
 
-/// The default limit on questions to appservices on behalf of a caller. Starting a chat needs one question.
+/// The default limit on queries to appservices on behalf of a caller. Starting a chat needs one query.
 pub const QUESTIONS: RateLimit = RateLimit {
     per_second: 1.0,
     burst: 50.0,
@@ -98,7 +98,7 @@ impl Limits {
         }
     }
 
-    /// How many of these questions appservices may be asked now.
+    /// How many of these queries may be sent to appservices now.
     ///
     /// # Errors
     /// 429 when the limit allows none.

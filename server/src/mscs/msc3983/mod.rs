@@ -3,7 +3,7 @@
 //! | on the wire | |
 //! |---|---|
 //! | `org.matrix.msc3983: true` | in a registration: this appservice answers |
-//! | `POST /_matrix/app/unstable/org.matrix.msc3983/keys/claim` | the question, and its only name here |
+//! | `POST /_matrix/app/unstable/org.matrix.msc3983/keys/claim` | the request to the appservice, and its only name here |
 //!
 //! *Where* `POST /_matrix/client/*/keys/claim`, for users in an exclusive namespace and for the sender, when no one-time key is
 //! stored: after that key and before the fallback key. *Versions* no flag.

@@ -3,7 +3,7 @@
 //! | on the wire | |
 //! |---|---|
 //! | `org.matrix.msc3984: true` | in a registration: this appservice answers |
-//! | `POST /_matrix/app/unstable/org.matrix.msc3984/keys/query` | the question, and its only name here |
+//! | `POST /_matrix/app/unstable/org.matrix.msc3984/keys/query` | the request to the appservice, and its only name here |
 //!
 //! *Where* `POST /_matrix/client/*/keys/query`, for users in an exclusive namespace and for the sender. The appservice's answer
 //! takes precedence over stored keys, for each device and each cross-signing key. *Versions* no flag.

@@ -1,4 +1,4 @@
-//! The question which appservices claim a user: the cost of asking it, and what it adds to the cost of a message.
+//! Looking up the appservices that claim a user: its cost, and what it adds to the cost of a message.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -10,10 +10,10 @@ use super::to_device::send_to;
 use crate::figure::Figure;
 use crate::world::{Plan, World, other_registration};
 
-/// The numbers of appservices.
+/// The numbers of appservices with which the look-up is measured, one after the other.
 const SERVICES: [usize; 3] = [1, 100, 1_000];
 
-/// The numbers of users.
+/// The numbers of users from which the looked-up users are drawn at random.
 const USERS: [usize; 4] = [10, 1_000, 100_000, 1_000_000];
 
 /// The number of users that are looked up in each measurement.
@@ -52,7 +52,7 @@ fn name(user: usize, services: usize) -> String {
     }
 }
 
-/// Asks about these users. Returns the CPU time of this thread for each, in nanoseconds.
+/// Looks up the appservices that claim these users. Returns the CPU time of this thread for each, in nanoseconds.
 fn each(interests: &Interests, names: &[String]) -> u64 {
     let begun = spent();
     for name in names {
@@ -70,7 +70,7 @@ fn spent() -> u64 {
         .expect("a number")
 }
 
-/// Measures questions alone: about users drawn at random from a number of users, and about users not asked about before.
+/// Measures the look-up alone: for users drawn at random from a number of users, and for users that were not looked up before.
 pub(crate) async fn questions() -> Vec<Figure> {
     let mut figures = Vec::new();
     for services in SERVICES {

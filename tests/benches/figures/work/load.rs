@@ -37,13 +37,13 @@ struct Transaction {
     to_device: Vec<Carried>,
 }
 
-/// The numbered messages in a transaction.
+/// The messages of the load that a transaction contains.
 pub(crate) fn numbered(taken: &Taken) -> Vec<Numbered> {
     let body: Transaction = serde_json::from_slice(&taken.body).expect("a transaction is JSON");
     numbers(body.events.into_iter().chain(body.to_device)).collect()
 }
 
-/// The numbered messages among these.
+/// The messages of the load among these events and messages; others are skipped.
 pub(crate) fn numbers(
     carried: impl IntoIterator<Item = Carried>,
 ) -> impl Iterator<Item = Numbered> {
@@ -141,8 +141,8 @@ pub(crate) async fn ask_at_a_pace(
     join_all(each).await
 }
 
-/// Sends requests as [`ask_all`] does, and waits for the messages at the bridge. Each numbered message is received `copies`
-/// times.
+/// Sends requests as [`ask_all`] does, and waits for the messages at the bridge. Each message is expected
+/// `copies` times.
 pub(crate) async fn deliver(
     world: &World,
     senders: usize,

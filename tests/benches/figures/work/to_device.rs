@@ -40,10 +40,10 @@ async fn run(world: &World, senders: usize, total: usize, series: &str) -> Run {
     .await
 }
 
-/// How often each side is measured. The sides take turns, so that a disturbance affects all of them, and the median counts.
+/// How often each server is measured. The servers take turns, so that a disturbance affects all of them, and the median counts.
 const ROUNDS: usize = 3;
 
-/// The measured sides, the yardstick first, each with what its rows add to the name.
+/// The measured servers, the yardstick first, each with what its rows add to the name.
 async fn sides(plan: Plan) -> Vec<(&'static str, World)> {
     let lean = Plan {
         postgres: false,
@@ -59,7 +59,8 @@ async fn sides(plan: Plan) -> Vec<(&'static str, World)> {
     sides
 }
 
-/// Applies a load to all sides in turns. Returns the median run of each, with the faults of all rounds.
+/// Applies a load to each server in turn, several times. Returns the median run of each server, with the sum of the lost,
+/// duplicated and reordered messages of all its runs.
 async fn in_turns(
     sides: &[(&'static str, World)],
     load: impl AsyncFn(&World, usize) -> Run,
@@ -80,7 +81,7 @@ async fn in_turns(
     runs.into_iter().map(median).collect()
 }
 
-/// The rows of the table, one for each side.
+/// The rows of the table, one for each server.
 fn lines(
     name: &str,
     goal: &'static str,
