@@ -2,8 +2,6 @@
 //! `tests/snapshots/README.md` explains its text, the transcript.
 
 mod did;
-mod layout;
-mod names;
 mod step;
 
 use std::sync::{Arc, Mutex};

@@ -7,9 +7,9 @@ use actors::runtime::trace::TracedMessage;
 use serde_json::Value;
 
 use super::did::{Done, Message, Step, Transaction, frozen};
-use super::layout;
-use super::names::Names;
 use super::{Entry, Kind};
+use workbench::transcript::layout;
+use workbench::transcript::names::Names;
 
 /// The indentation of the parts of an entry, in columns.
 const BODY: usize = 2;

@@ -1,7 +1,7 @@
 //! Formats JSON for readers: members keep their order and fill lines of [`WIDTH`] columns.
 
 /// The columns of a line. A single longer value is not broken.
-pub(super) const WIDTH: usize = 120;
+pub const WIDTH: usize = 120;
 
 /// A JSON value as text.
 enum Node<'a> {
@@ -12,12 +12,12 @@ enum Node<'a> {
 }
 
 /// Removes `unsigned` from the events in a JSON text.
-pub(super) fn without_unsigned(json: &str) -> String {
+pub fn without_unsigned(json: &str) -> String {
     inline(&Node::of(json))
 }
 
 /// Formats a heading followed by JSON, indented by `indent` columns.
-pub(super) fn lines(head: &str, json: &str, indent: usize) -> String {
+pub fn lines(head: &str, json: &str, indent: usize) -> String {
     let mut page = Page {
         text: " ".repeat(indent),
         column: indent,

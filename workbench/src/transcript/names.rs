@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 /// The names assigned so far, in the order in which the transcript shows them.
 #[derive(Default)]
-pub(super) struct Names {
+pub struct Names {
     events: BTreeMap<String, usize>,
     transactions: BTreeMap<String, usize>,
 }
@@ -24,7 +24,7 @@ const TRANSACTION: usize = 16;
 
 impl Names {
     /// Replaces long identifiers in a text.
-    pub(super) fn shorten(&mut self, text: &str) -> String {
+    pub fn shorten(&mut self, text: &str) -> String {
         let mut out = String::new();
         let mut rest = text;
         while let Some(first) = rest.chars().next() {

@@ -1,0 +1,159 @@
+//! A client of the homeserver: a device of a person, or an appservice acting as one of its users.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::Value;
+
+use crate::log::Log;
+use crate::names::segment;
+
+/// The longest time for a request.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// An answer of the homeserver.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reply {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body; `null` if it is not JSON.
+    pub body: Value,
+}
+
+impl Reply {
+    /// Whether it is a 2xx.
+    #[must_use]
+    pub fn is_ok(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+}
+
+/// A client of the homeserver.
+#[derive(Debug, Clone)]
+pub struct Client {
+    /// The name in the transcript: `alice/LAPTOP`.
+    pub name: String,
+    /// The user id.
+    pub user: String,
+    /// The device id, if the client has a device.
+    pub device: Option<String>,
+    /// The access token; empty for none.
+    pub token: String,
+    /// Parameters that are added to every query.
+    pub query: Vec<(String, String)>,
+    /// The URL of the homeserver.
+    pub base: String,
+    http: reqwest::Client,
+    log: Log,
+}
+
+/// An HTTP client that keeps its connections and uses no proxy.
+///
+/// # Errors
+/// If TLS cannot be set up.
+pub fn http() -> Result<reqwest::Client, String> {
+    // An error means that a provider is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let builder = reqwest::Client::builder()
+        .no_proxy()
+        .timeout(PATIENCE)
+        .http1_only();
+    builder.build().map_err(|e| format!("no HTTP client: {e}"))
+}
+
+impl Client {
+    /// A client without a token, a user and a device.
+    #[must_use]
+    pub fn new(name: &str, base: &str, http: reqwest::Client, log: Log) -> Client {
+        Client {
+            name: name.to_owned(),
+            user: String::new(),
+            device: None,
+            token: String::new(),
+            query: Vec::new(),
+            base: base.to_owned(),
+            http,
+            log,
+        }
+    }
+
+    /// The same client at another address, with new connections.
+    #[must_use]
+    pub fn moved(&self, base: &str, http: reqwest::Client) -> Client {
+        Client {
+            base: base.to_owned(),
+            http,
+            ..self.clone()
+        }
+    }
+
+    /// Makes a request. `path` is below `/_matrix/client/v3`, unless it begins with `/_`.
+    ///
+    /// # Errors
+    /// If no answer comes.
+    pub async fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Reply, String> {
+        let whole = match path.starts_with("/_") {
+            true => path.to_owned(),
+            false => format!("/_matrix/client/v3{path}"),
+        };
+        let mut url = format!("{}{whole}", self.base);
+        for (name, value) in &self.query {
+            url.push(if url.contains('?') { '&' } else { '?' });
+            url.push_str(&format!("{name}={}", segment(value)));
+        }
+        let method_name = Method::from_bytes(method.as_bytes()).map_err(|e| e.to_string())?;
+        let mut request = self.http.request(method_name, url);
+        if !self.token.is_empty() {
+            request = request.bearer_auth(&self.token);
+        }
+        if let Some(body) = body {
+            request = request
+                .header("content-type", "application/json")
+                .body(body.to_string());
+        }
+        let shown = body.map(ToString::to_string).unwrap_or_default();
+        let entry = self
+            .log
+            .asks(&self.name, format!("{method} {path}"), &shown);
+        let failed = |e: reqwest::Error| {
+            let mut why: &dyn std::error::Error = &e;
+            while let Some(cause) = why.source() {
+                why = cause;
+            }
+            format!("{method} {path}: no answer from {}: {why}", self.base)
+        };
+        let response = request.send().await.map_err(failed)?;
+        let status = response.status().as_u16();
+        let text = response.text().await.map_err(failed)?;
+        self.log.answered(entry, &format!("{status} {text}"));
+        Ok(Reply {
+            status,
+            body: serde_json::from_str(&text).unwrap_or(Value::Null),
+        })
+    }
+
+    /// Makes a request that must succeed. Returns the body of the answer.
+    ///
+    /// # Errors
+    /// If no answer comes, or no 2xx.
+    pub async fn must(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, String> {
+        let reply = self.ask(method, path, body).await?;
+        match reply.is_ok() {
+            true => Ok(reply.body),
+            false => Err(format!(
+                "{method} {path}\n  expected  200\n  came      {} {}",
+                reply.status, reply.body
+            )),
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! The workbench: scenarios as text, and what plays them.
+//!
+//! A scenario names people and bridges, says step by step what they do, and what must come of it. It is played over HTTP against
+//! any Matrix homeserver: this crate knows no other crate of the workspace.
+//!
+//! From the bottom up: `expect.rs`, `names.rs`, `sentence.rs`, `format.rs` and `scenario.rs` are the language; `log.rs` and
+//! `transcript/` the record; `client.rs`, `listener.rs` and `crypto.rs` what people and bridges are made of; `homeserver.rs` and
+//! `remote.rs` what they meet; `world.rs`, `requests.rs`, `encryption.rs`, `deeds.rs`, `expectations.rs` and `run.rs` play.
+
+pub mod client;
+pub mod crypto;
+mod deeds;
+mod encryption;
+pub mod expect;
+mod expectations;
+pub mod format;
+pub mod homeserver;
+pub mod listener;
+pub mod log;
+pub mod names;
+pub mod remote;
+mod requests;
+pub mod run;
+pub mod scenario;
+pub mod schema;
+mod sections;
+pub mod sentence;
+pub mod transcript;
+pub mod world;
+
+pub use run::{Outcome, Verdict, run, run_file};
+pub use scenario::Scenario;
+pub use world::PASSWORD;

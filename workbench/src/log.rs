@@ -1,0 +1,213 @@
+//! The record of a scenario: the requests of clients, and the requests of the server to bridges. Its text is the transcript.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::transcript::layout;
+use crate::transcript::names::Names;
+
+/// Shown in place of the body of a transaction that was sent before.
+const SAME: &str = "(the same bytes)";
+
+#[derive(Debug)]
+struct Entry {
+    step: usize,
+    lane: String,
+    is_to_bridge: bool,
+    /// Method and path.
+    line: String,
+    body: String,
+    /// The step in which the request was answered, and the answer.
+    answer: Option<(usize, String)>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    steps: Vec<String>,
+    entries: Vec<Entry>,
+    sent: BTreeSet<(String, String)>,
+    /// Random values, and what they are called in the transcript.
+    labels: BTreeMap<String, String>,
+}
+
+/// The record of a scenario. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Log(Arc<Mutex<State>>);
+
+impl Log {
+    fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
+        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Begins a step. What happened before the first one is not shown.
+    pub fn step(&self, title: &str) {
+        self.with(|s| s.steps.push(title.to_owned()));
+    }
+
+    /// Records a client's request. Returns the number of its entry.
+    pub fn asks(&self, lane: &str, line: String, body: &str) -> usize {
+        self.begin(lane, false, line, body.to_owned())
+    }
+
+    /// Records a request to a bridge. Returns the number of its entry.
+    pub fn sends(&self, lane: &str, line: String, body: &str) -> usize {
+        let key = (lane.to_owned(), format!("{line} {body}"));
+        let is_new = self.with(|s| s.sent.insert(key)) || body.is_empty();
+        let body = if is_new { body } else { SAME };
+        self.begin(lane, true, line, body.to_owned())
+    }
+
+    fn begin(&self, lane: &str, is_to_bridge: bool, line: String, body: String) -> usize {
+        self.with(|s| {
+            s.entries.push(Entry {
+                step: s.steps.len(),
+                lane: lane.to_owned(),
+                is_to_bridge,
+                line,
+                body,
+                answer: None,
+            });
+            s.entries.len() - 1
+        })
+    }
+
+    /// Records the answer to a request.
+    pub fn answered(&self, entry: usize, answer: &str) {
+        self.with(|s| {
+            let step = s.steps.len();
+            s.entries[entry].answer = Some((step, answer.trim_end().to_owned()));
+        });
+    }
+
+    /// Names a random value. A repeated name gets a number.
+    pub fn label(&self, value: &str, name: &str) {
+        self.with(|s| {
+            let is_alike = |known: &&String| {
+                let number = known
+                    .strip_prefix(name)
+                    .and_then(|rest| rest.strip_prefix(' '));
+                number.is_some_and(|number| number.parse::<usize>().is_ok())
+            };
+            let earlier = s.labels.values().filter(is_alike).count();
+            let name = format!("{name} {}", earlier + 1);
+            s.labels.entry(value.to_owned()).or_insert(name);
+        });
+    }
+
+    /// The transcript.
+    #[must_use]
+    pub fn text(&self) -> String {
+        self.with(|s| {
+            let mut page = Page {
+                out: String::new(),
+                names: Names::default(),
+                labels: s.labels.iter().collect(),
+            };
+            // A value can be part of another one, so the longest come first.
+            page.labels
+                .sort_by_key(|(value, _)| std::cmp::Reverse(value.len()));
+            for (step, title) in (1..).zip(&s.steps) {
+                page.out.push_str(&format!("# {title}\n\n"));
+                let here =
+                    |e: &&Entry| e.step == step || e.answer.as_ref().is_some_and(|a| a.0 == step);
+                let (to_bridges, mut asked): (Vec<&Entry>, Vec<&Entry>) =
+                    s.entries.iter().filter(here).partition(|e| e.is_to_bridge);
+                let mut to_bridges = to_bridges;
+                to_bridges.sort_by(|a, b| a.lane.cmp(&b.lane));
+                asked.extend(to_bridges);
+                for entry in asked {
+                    page.entry(entry, step);
+                }
+                if !page.out.ends_with("\n\n") {
+                    page.out.push('\n');
+                }
+            }
+            page.out.trim_end().to_owned() + "\n"
+        })
+    }
+}
+
+struct Page<'a> {
+    out: String,
+    names: Names,
+    labels: Vec<(&'a String, &'a String)>,
+}
+
+impl Page<'_> {
+    fn named(&mut self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for (value, name) in &self.labels {
+            text = text.replace(value.as_str(), &format!("‹{name}›"));
+        }
+        self.names.shorten(&text)
+    }
+
+    fn line(&mut self, indent: usize, head: &str, json: &str) {
+        let (head, json) = (
+            self.named(head),
+            self.named(&layout::without_unsigned(json)),
+        );
+        self.out.push_str(&layout::lines(&head, &json, indent));
+        self.out.push('\n');
+    }
+
+    fn entry(&mut self, entry: &Entry, step: usize) {
+        let line = decoded(&entry.line);
+        if entry.step < step {
+            self.line(0, &format!("{} answers {line}", entry.lane), "");
+        } else {
+            let head = match entry.is_to_bridge {
+                true => format!("server → {}  {line}", entry.lane),
+                false => format!("{} → {line}", entry.lane),
+            };
+            self.line(0, &head, "");
+            if !entry.body.is_empty() {
+                self.line(2, "", &entry.body);
+            }
+        }
+        match entry.answer.as_ref().filter(|(at, _)| *at <= step) {
+            None => self.line(2, "… waits", ""),
+            Some((_, answer)) => {
+                let (status, body) = answer.split_once(' ').unwrap_or((answer, ""));
+                self.line(2, &format!("← {status}"), body);
+            }
+        }
+    }
+}
+
+/// A path without percent-encoding where it is not needed to understand the path.
+fn decoded(path: &str) -> String {
+    let plain = [
+        ("%21", "!"),
+        ("%23", "#"),
+        ("%24", "$"),
+        ("%3A", ":"),
+        ("%40", "@"),
+    ];
+    plain.iter().fold(path.to_owned(), |path, (code, sign)| {
+        path.replace(code, sign)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_answered_later_is_shown_where_it_is_answered() {
+        let log = Log::default();
+        log.step("one");
+        log.label("c2VjcmV0", "key of alice");
+        let ask = log.asks("alice", "PUT /x/%21r".to_owned(), "{\"k\":\"c2VjcmV0\"}");
+        log.answered(ask, "200 {}");
+        let sent = log.sends("irc", "PUT /transactions/1".to_owned(), "{}");
+        log.step("two");
+        log.answered(sent, "502");
+        log.sends("irc", "PUT /transactions/1".to_owned(), "{}");
+        let expected = "# one\n\nalice → PUT /x/!r\n  {\"k\": \"‹key of alice 1›\"}\n  ← 200 {}\n\
+            server → irc  PUT /transactions/1\n  {}\n  … waits\n\n\
+            # two\n\nirc answers PUT /transactions/1\n  ← 502\n\
+            server → irc  PUT /transactions/1\n  (the same bytes)\n  … waits\n";
+        assert_eq!(log.text(), expected);
+    }
+}

@@ -1,0 +1,191 @@
+//! Short names in scenarios: `@alice` for a user id, `!room` for the id of a room, `${x}` for a captured value.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+/// What the short names of a scenario stand for.
+#[derive(Debug, Clone, Default)]
+pub struct Names {
+    /// The name of the homeserver.
+    pub server: String,
+    /// The user ids of people whose localpart is not their name.
+    pub users: BTreeMap<String, String>,
+    /// The ids of rooms, by name without `!`.
+    pub rooms: BTreeMap<String, String>,
+    /// Captured values.
+    pub captured: BTreeMap<String, Value>,
+}
+
+impl Names {
+    /// The user id for `@alice`; a whole id stays as it is.
+    #[must_use]
+    pub fn user(&self, short: &str) -> String {
+        let name = short.trim_start_matches('@');
+        match self.users.get(name) {
+            Some(id) => id.clone(),
+            None if name.contains(':') => format!("@{name}"),
+            None => format!("@{name}:{}", self.server),
+        }
+    }
+
+    /// The id of `!room`.
+    ///
+    /// # Errors
+    /// If no step has named a room like this.
+    pub fn room(&self, short: &str) -> Result<String, String> {
+        if short.contains(':') {
+            return Ok(short.to_owned());
+        }
+        let known = self.rooms.get(short.trim_start_matches('!'));
+        known
+            .cloned()
+            .ok_or_else(|| format!("no earlier step creates the room {short}"))
+    }
+
+    /// A captured value.
+    ///
+    /// # Errors
+    /// If no step has captured one of this name.
+    pub fn captured(&self, name: &str) -> Result<&Value, String> {
+        self.captured.get(name).ok_or_else(|| {
+            let known: Vec<&str> = self.captured.keys().map(String::as_str).collect();
+            match known.is_empty() {
+                true => format!("${{{name}}}: no earlier step captures a value"),
+                false => format!(
+                    "${{{name}}}: not captured by an earlier step; captured are {}",
+                    known.join(", ")
+                ),
+            }
+        })
+    }
+
+    /// A text with its names replaced.
+    ///
+    /// # Errors
+    /// If a name is unknown.
+    pub fn text(&self, text: &str) -> Result<String, String> {
+        if is_short(text, '@') {
+            return Ok(self.user(text));
+        }
+        if is_short(text, '#') {
+            return Ok(format!("{text}:{}", self.server));
+        }
+        if is_short(text, '!') {
+            return self.room(text);
+        }
+        let mut out = String::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once("${") {
+            out.push_str(before);
+            let (name, after) = after
+                .split_once('}')
+                .ok_or_else(|| format!("{text:?}: a ${{ without its }}"))?;
+            match self.captured(name)? {
+                Value::String(text) => out.push_str(text),
+                other => out.push_str(&other.to_string()),
+            }
+            rest = after;
+        }
+        Ok(out + rest)
+    }
+
+    /// A JSON value with the names in its texts and keys replaced. A text that is only `${x}` becomes the captured value.
+    ///
+    /// # Errors
+    /// If a name is unknown.
+    pub fn value(&self, value: &Value) -> Result<Value, String> {
+        Ok(match value {
+            Value::String(text) => {
+                match text.strip_prefix("${").and_then(|t| t.strip_suffix('}')) {
+                    Some(name) if !name.contains('}') => self.captured(name)?.clone(),
+                    _ => Value::String(self.text(text)?),
+                }
+            }
+            Value::Array(items) => {
+                let items = items.iter().map(|item| self.value(item));
+                Value::Array(items.collect::<Result<_, _>>()?)
+            }
+            Value::Object(members) => {
+                let members = members
+                    .iter()
+                    .map(|(key, value)| Ok((self.text(key)?, self.value(value)?)));
+                Value::Object(members.collect::<Result<_, String>>()?)
+            }
+            other => other.clone(),
+        })
+    }
+
+    /// A path with the names in its segments replaced and percent-encoded.
+    ///
+    /// # Errors
+    /// If a name is unknown.
+    pub fn path(&self, path: &str) -> Result<String, String> {
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let encoded = |part: &str| {
+            let is_named = part.starts_with(['@', '!', '#']) || part.contains("${");
+            let text = self.text(part)?;
+            Ok(if is_named { segment(&text) } else { text })
+        };
+        let segments = path.split('/').map(encoded);
+        let path = segments.collect::<Result<Vec<_>, String>>()?.join("/");
+        let pairs = query.split('&').filter(|pair| !pair.is_empty());
+        let pairs = pairs.map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            Ok(format!("{name}={}", encoded(value)?))
+        });
+        let query = pairs.collect::<Result<Vec<_>, String>>()?.join("&");
+        Ok(match query.is_empty() {
+            true => path,
+            false => format!("{path}?{query}"),
+        })
+    }
+}
+
+/// Whether a text is a short name with this first character.
+fn is_short(text: &str, sigil: char) -> bool {
+    let name = text.strip_prefix(sigil).unwrap_or_default();
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "._=+-".contains(c);
+    !name.is_empty() && name.chars().all(allowed)
+}
+
+/// Percent-encodes a segment of a path.
+#[must_use]
+pub fn segment(text: &str) -> String {
+    let encoded = text.bytes().map(|b| match b {
+        b if b.is_ascii_alphanumeric() || b"-_.~".contains(&b) => char::from(b).to_string(),
+        b => format!("%{b:02X}"),
+    });
+    encoded.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn names_are_replaced_in_values_and_paths() {
+        let mut names = Names {
+            server: "test".to_owned(),
+            ..Names::default()
+        };
+        names.rooms.insert("r".to_owned(), "!room1:test".to_owned());
+        names.captured.insert("n".to_owned(), json!({"x": 1}));
+        names.captured.insert("e".to_owned(), json!("$1"));
+        let value = json!({"@bob": ["!r", "${n}", "event ${e}"], "email": "a@b", "#": "# x"});
+        let expected =
+            json!({"@bob:test": ["!room1:test", {"x": 1}, "event $1"], "email": "a@b", "#": "# x"});
+        assert_eq!(names.value(&value), Ok(expected));
+        assert_eq!(
+            names.path("/rooms/!r/event/${e}?user_id=@bob&limit=1"),
+            Ok("/rooms/%21room1%3Atest/event/%241?user_id=%40bob%3Atest&limit=1".to_owned())
+        );
+        assert_eq!(
+            names.text("${x}"),
+            Err("${x}: not captured by an earlier step; captured are e, n".to_owned())
+        );
+        assert!(names.text("!s").is_err());
+    }
+}

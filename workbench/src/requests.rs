@@ -1,0 +1,86 @@
+//! Requests that several kinds of steps make.
+
+use serde_json::{Value, json};
+
+use crate::homeserver::Done;
+use crate::names::segment;
+use crate::world::World;
+
+/// Makes a request that concerns a room, such as `join`.
+///
+/// # Errors
+/// If the homeserver refuses.
+pub(crate) async fn in_room(
+    world: &mut World,
+    actor: &str,
+    room: &str,
+    how: &str,
+    body: Value,
+) -> Done {
+    let path = format!("/rooms/{}/{how}", segment(&world.names.room(room)?));
+    world
+        .client(actor)?
+        .must("POST", &path, Some(&body))
+        .await?;
+    Ok(())
+}
+
+/// Sends an event to a room. Returns its id.
+///
+/// # Errors
+/// If the homeserver refuses.
+pub(crate) async fn send(
+    world: &mut World,
+    actor: &str,
+    room: &str,
+    kind: &str,
+    content: &Value,
+) -> Done<String> {
+    let room = segment(&world.names.room(room)?);
+    let path = format!("/rooms/{room}/send/{}/{}", segment(kind), world.txn());
+    let sent = world
+        .client(actor)?
+        .must("PUT", &path, Some(content))
+        .await?;
+    Ok(sent["event_id"].as_str().unwrap_or_default().to_owned())
+}
+
+/// Makes a `/sync` request, and gives the device what it brings. Push rules are left out.
+///
+/// # Errors
+/// If the homeserver refuses.
+pub(crate) async fn sync(world: &mut World, actor: &str) -> Done<Value> {
+    let client = world.client(actor)?;
+    let since = world.actor(actor)?.since.clone();
+    let filter = segment("{\"account_data\":{\"not_types\":[\"m.push_rules\"]}}");
+    let since = since.map(|since| format!("&since={}", segment(&since)));
+    let path = format!(
+        "/sync?timeout=0&filter={filter}{}",
+        since.unwrap_or_default()
+    );
+    let answer = client.must("GET", &path, None).await?;
+    let found = world.actor(actor)?;
+    found.since = answer["next_batch"].as_str().map(str::to_owned);
+    for event in answer["to_device"]["events"]
+        .as_array()
+        .into_iter()
+        .flatten()
+    {
+        found.receive(event);
+    }
+    let mut events = Vec::new();
+    for (room, joined) in answer["rooms"]["join"].as_object().into_iter().flatten() {
+        for event in joined["timeline"]["events"]
+            .as_array()
+            .into_iter()
+            .flatten()
+        {
+            let mut event = event.clone();
+            event["room_id"] = json!(room);
+            events.push(event);
+        }
+    }
+    let key = world.resolved(actor);
+    world.encrypted.entry(key).or_default().extend(events);
+    Ok(answer)
+}

@@ -1,0 +1,393 @@
+//! What a scenario plays with: the homeserver, the people and the bridges, and what they know.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+
+use crate::client::{self, Client};
+use crate::crypto::Crypto;
+use crate::format::{BridgeHead, Head};
+use crate::homeserver::{Done, Halt, Homeserver, Registered};
+use crate::listener::{Listener, pause};
+use crate::log::Log;
+use crate::names::Names;
+use crate::scenario::ActorName;
+
+/// The password of everybody, unless the user of the workbench gives another one.
+pub const PASSWORD: &str = "understudy-scenario";
+
+/// A client of the scenario.
+pub struct Actor {
+    /// The client.
+    pub client: Client,
+    /// The position of its last `/sync`.
+    pub since: Option<String>,
+    /// The keys of its device.
+    pub crypto: Option<Crypto>,
+    /// The ids of the events that it has decrypted.
+    pub read: BTreeSet<String>,
+    /// What could not be decrypted.
+    pub failures: Vec<String>,
+}
+
+/// A bridge of the scenario.
+pub struct Bridge {
+    /// Its HTTP server.
+    pub listener: Listener,
+    /// Its tokens.
+    pub registered: Registered,
+    /// How many attempts the steps have looked at.
+    pub seen: usize,
+    /// How many attempts were given to its devices.
+    pub fed: usize,
+    /// How many items of each section the steps have found.
+    pub found: BTreeMap<&'static str, usize>,
+}
+
+/// What a scenario plays with.
+pub struct World {
+    /// The homeserver.
+    pub server: Box<dyn Homeserver>,
+    /// The record.
+    pub log: Log,
+    /// What short names stand for.
+    pub names: Names,
+    /// The clients, by name.
+    pub actors: BTreeMap<String, Actor>,
+    /// The bridges, by id.
+    pub bridges: BTreeMap<String, Bridge>,
+    /// The encrypted events that each person or bridge has received.
+    pub encrypted: BTreeMap<String, Vec<Value>>,
+    head: Head,
+    /// The first device of each person.
+    first: BTreeMap<String, String>,
+    http: reqwest::Client,
+    password: String,
+    next_txn: usize,
+}
+
+impl World {
+    /// Registers the people and the bridges.
+    ///
+    /// # Errors
+    /// If the homeserver refuses, or lacks what the scenario needs.
+    pub async fn new(
+        server: Box<dyn Homeserver>,
+        head: Head,
+        password: &str,
+        log: Log,
+    ) -> Done<World> {
+        let mut world = World {
+            names: Names {
+                server: server.name(),
+                ..Names::default()
+            },
+            server,
+            log,
+            actors: BTreeMap::new(),
+            bridges: BTreeMap::new(),
+            encrypted: BTreeMap::new(),
+            http: client::http()?,
+            password: password.to_owned(),
+            next_txn: 0,
+            first: BTreeMap::new(),
+            head,
+        };
+        for (id, bridge) in world.head.bridges.clone() {
+            if !bridge.late {
+                world.add_bridge(&id, &bridge).await?;
+            }
+        }
+        for (name, person) in world.head.people.clone() {
+            let device = person.device.unwrap_or_else(|| name.to_uppercase());
+            world.register_person(&name, &device).await?;
+        }
+        world.server.settle().await?;
+        Ok(world)
+    }
+
+    /// A transaction id that this scenario has not used.
+    pub fn txn(&mut self) -> String {
+        self.next_txn += 1;
+        match self.server.is_fresh() {
+            true => format!("txn{}", self.next_txn),
+            false => format!("txn{}-{}", self.next_txn, now()),
+        }
+    }
+
+    fn anonymous(&self, name: &str) -> Client {
+        Client::new(
+            name,
+            &self.server.base(),
+            self.http.clone(),
+            self.log.clone(),
+        )
+    }
+
+    async fn register_person(&mut self, name: &str, device: &str) -> Done {
+        let client = self.anonymous(&format!("{name}/{device}"));
+        let localpart = match self.server.is_fresh() {
+            true => name.to_owned(),
+            false => format!("{name}-{}", now()),
+        };
+        let mut body = json!({
+            "username": localpart, "password": self.password, "device_id": device, "auth": {"type": "m.login.dummy"},
+        });
+        let mut reply = client.ask("POST", "/register", Some(&body)).await?;
+        if reply.status == 401 && reply.body["session"].is_string() {
+            body["auth"]["session"] = reply.body["session"].clone();
+            reply = client.ask("POST", "/register", Some(&body)).await?;
+        }
+        let reply = match reply.is_ok() {
+            true => reply.body,
+            false => {
+                let refused = format!(
+                    "{name} cannot be registered ({} {})",
+                    reply.status, reply.body
+                );
+                let login = self.login(&client, name, device).await;
+                login.map_err(|why| Halt::Skipped(format!("{refused}, nor log in: {why}")))?
+            }
+        };
+        self.add_person(name, client, &reply)
+    }
+
+    async fn login(&self, client: &Client, localpart: &str, device: &str) -> Result<Value, String> {
+        let body = json!({
+            "type": "m.login.password", "identifier": {"type": "m.id.user", "user": localpart},
+            "password": self.password, "device_id": device,
+        });
+        client.must("POST", "/login", Some(&body)).await
+    }
+
+    fn add_person(&mut self, name: &str, mut client: Client, login: &Value) -> Done {
+        let field = |key: &str| login[key].as_str().unwrap_or_default().to_owned();
+        client.user = field("user_id");
+        client.token = field("access_token");
+        client.device = Some(field("device_id"));
+        self.names
+            .users
+            .insert(name.to_owned(), client.user.clone());
+        self.first
+            .entry(name.to_owned())
+            .or_insert_with(|| client.name.clone());
+        self.actors.insert(client.name.clone(), Actor::new(client));
+        Ok(())
+    }
+
+    /// Logs a person in on another device.
+    ///
+    /// # Errors
+    /// If the homeserver refuses.
+    pub async fn log_in(&mut self, person: &str, device: &str) -> Done {
+        let client = self.anonymous(&format!("{person}/{device}"));
+        let user = self.names.user(person);
+        let login = self.login(&client, &user, device).await?;
+        self.add_person(person, client, &login)
+    }
+
+    /// Adds a bridge whose registration waits for a step.
+    ///
+    /// # Errors
+    /// If the homeserver refuses.
+    pub async fn add_late(&mut self, id: &str) -> Done {
+        let bridge = self.head.bridges.get(id).cloned().unwrap_or_default();
+        self.add_bridge(id, &bridge).await
+    }
+
+    async fn add_bridge(&mut self, id: &str, bridge: &BridgeHead) -> Done {
+        if self.bridges.contains_key(id) {
+            return Err(Halt::Failed(format!("the bridge {id} is there already")));
+        }
+        let address = self.server.address(id)?;
+        let address = address.unwrap_or_else(|| "127.0.0.1:0".to_owned());
+        let listener = Listener::start(id, &address, self.server.parker(), self.log.clone())?;
+        let registration = registration(id, &listener.url, bridge);
+        let registered = self.server.register(id, &registration).await?;
+        listener.trust(&registered.hs_token);
+        let sender = format!("@{}:{}", registered.sender, self.names.server);
+        self.names.users.insert(format!("{id}bot"), sender);
+        let bridge = Bridge {
+            listener,
+            registered,
+            seen: 0,
+            fed: 0,
+            found: BTreeMap::new(),
+        };
+        self.bridges.insert(id.to_owned(), bridge);
+        Ok(())
+    }
+
+    /// A bridge.
+    ///
+    /// # Errors
+    /// If there is none of this id.
+    pub fn bridge(&mut self, id: &str) -> Result<&mut Bridge, String> {
+        let known: Vec<String> = self.bridges.keys().cloned().collect();
+        let bridge = self.bridges.get_mut(id);
+        bridge.ok_or_else(|| format!("no bridge {id:?}; there are {}", known.join(", ")))
+    }
+
+    /// The full name of an actor: that of the first device of a person.
+    #[must_use]
+    pub fn resolved(&self, name: &str) -> String {
+        self.first
+            .get(name)
+            .cloned()
+            .unwrap_or_else(|| name.to_owned())
+    }
+
+    /// A client. The users of a bridge are known by their names alone.
+    ///
+    /// # Errors
+    /// If there is none of this name.
+    pub fn actor(&mut self, name: &str) -> Result<&mut Actor, String> {
+        let name = self.resolved(name);
+        let name = name.as_str();
+        if !self.actors.contains_key(name) {
+            let parts = ActorName::read(name);
+            let known = || {
+                let known = self.actors.keys().chain(self.bridges.keys());
+                known.map(String::as_str).collect::<Vec<_>>().join(", ")
+            };
+            let bridge = self.bridges.get(&parts.owner);
+            let bridge = bridge
+                .ok_or_else(|| format!("no client is called {name:?}; there are {}", known()))?;
+            let mut client = self.anonymous(name);
+            client.token = bridge.registered.as_token.clone();
+            let short = match &parts.ghost {
+                Some(ghost) if ghost.starts_with('@') => ghost.clone(),
+                Some(ghost) => format!("{}_{ghost}", parts.owner),
+                None => format!("{}bot", parts.owner),
+            };
+            client.user = self.names.user(&short);
+            client.device = parts.device.clone();
+            if parts.ghost.is_some() || parts.device.is_some() {
+                client
+                    .query
+                    .push(("user_id".to_owned(), client.user.clone()));
+            }
+            if let Some(device) = parts.device {
+                client.query.push(("device_id".to_owned(), device.clone()));
+                if !self.server.is_fresh() {
+                    // The name before MSC4326 was accepted, for homeservers that know no other.
+                    client
+                        .query
+                        .push(("org.matrix.msc3202.device_id".to_owned(), device));
+                }
+            }
+            self.actors.insert(name.to_owned(), Actor::new(client));
+        }
+        let actor = self.actors.get_mut(name);
+        actor.ok_or_else(|| format!("no client is called {name:?}"))
+    }
+
+    /// The client of an actor; `anonymous` has no token.
+    ///
+    /// # Errors
+    /// If there is none of this name.
+    pub fn client(&mut self, name: &str) -> Result<Client, String> {
+        match name {
+            "anonymous" => Ok(self.anonymous(name)),
+            _ => Ok(self.actor(name)?.client.clone()),
+        }
+    }
+
+    /// The bridge of an actor, if a bridge plays it.
+    #[must_use]
+    pub fn bridge_of(&self, actor: &str) -> Option<String> {
+        let owner = ActorName::read(actor).owner;
+        self.bridges.contains_key(&owner).then_some(owner)
+    }
+
+    /// Ends the homeserver and starts it again.
+    ///
+    /// # Errors
+    /// If it cannot be restarted from here.
+    pub async fn restart(&mut self, kill: bool) -> Done {
+        self.server.restart(kill).await?;
+        self.http = client::http()?;
+        let base = self.server.base();
+        for actor in self.actors.values_mut() {
+            actor.client = actor.client.moved(&base, self.http.clone());
+        }
+        Ok(())
+    }
+
+    /// Whether to look again for something that is not there yet.
+    ///
+    /// # Errors
+    /// If the homeserver does not come to rest.
+    pub async fn may_come(&self, since: Instant, within: Duration, settled: bool) -> bool {
+        let goes_on = !settled && since.elapsed() < within;
+        if goes_on {
+            pause(Duration::from_millis(50)).await;
+        }
+        goes_on
+    }
+
+    /// Stops the bridges and the homeserver.
+    pub async fn end(&mut self) {
+        for bridge in self.bridges.values_mut() {
+            while bridge.listener.release(200) {}
+        }
+        self.server.stop().await;
+        for bridge in self.bridges.values_mut() {
+            bridge.listener.close().await;
+        }
+    }
+}
+
+impl Actor {
+    fn new(client: Client) -> Actor {
+        Actor {
+            client,
+            since: None,
+            crypto: None,
+            read: BTreeSet::new(),
+            failures: Vec::new(),
+        }
+    }
+
+    /// Gives the device a to-device message.
+    pub fn receive(&mut self, event: &Value) {
+        if let Some(Err(why)) = self.crypto.as_mut().map(|crypto| crypto.receive(event)) {
+            self.failures.push(why);
+        }
+    }
+}
+
+/// The registration of a bridge.
+#[must_use]
+pub fn registration(id: &str, url: &str, bridge: &BridgeHead) -> Value {
+    let default = vec![format!("@{id}_.*")];
+    let of = |all: &[String], exclusive: bool| {
+        let all = all
+            .iter()
+            .map(|regex| json!({"exclusive": exclusive, "regex": regex}));
+        all.collect::<Vec<Value>>()
+    };
+    let mut users = of(bridge.users.as_ref().unwrap_or(&default), true);
+    users.extend(of(&bridge.observes, false));
+    let mut registration = json!({
+        "id": id, "url": url, "as_token": format!("{id}-as-token"), "hs_token": format!("{id}-hs-token"),
+        "sender_localpart": format!("{id}bot"), "rate_limited": false,
+        "namespaces": {"users": users, "aliases": of(&bridge.aliases, true), "rooms": []},
+        "receive_ephemeral": true, "org.matrix.msc3202": true, "io.element.msc4190": true,
+    });
+    for (key, value) in &bridge.registration {
+        registration[key] = value.clone();
+    }
+    registration
+}
+
+/// Seconds since 1970, to tell the names of one run from those of another.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "names on a server that others use must differ from run to run"
+)]
+fn now() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map(|now| now.as_secs()).unwrap_or_default()
+}
