@@ -34,6 +34,9 @@ pub enum Command {
     ForgetAppservice(ForgetOptions),
     /// Check registration files against each other and the server's, and test whether their services answer correctly
     Doctor(Doctor),
+    /// Play conversations between people, bridges and a homeserver that are written as text
+    #[command(subcommand)]
+    Scenario(crate::scenario::ScenarioCommand),
 }
 
 /// The format of the log.

@@ -23,6 +23,7 @@ mod people;
 mod private;
 pub mod routes;
 mod run;
+pub mod scenario;
 pub mod serve;
 pub mod state;
 mod temporary;

@@ -12,6 +12,7 @@ use crate::diagnose::diagnose;
 use crate::logs::start_log;
 use crate::offline::{add_user, forget_appservice, list_appservices};
 use crate::options::{configured, make_database, text};
+use crate::scenario::scenario;
 use crate::serve::{self, Signals};
 
 /// Run the command that the arguments name.
@@ -37,6 +38,7 @@ pub fn run(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitC
         Command::Appservices(serve) => in_system(list_appservices(serve.config)),
         Command::ForgetAppservice(forget) => in_system(forget_appservice(forget)),
         Command::Doctor(doctor) => in_system(diagnose(doctor)),
+        Command::Scenario(command) => in_system(scenario(command)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
