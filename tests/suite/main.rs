@@ -42,6 +42,7 @@ mod questions;
 mod reading_order;
 mod registrations;
 mod restart;
+mod scenarios;
 mod sender;
 mod starting_up;
 mod storage;

@@ -1,0 +1,162 @@
+//! The scenarios of `tests/scenarios`, each played against a server of its own, with its transcript; and what a scenario that is
+//! wrong says. A new scenario needs only its file.
+
+use std::path::{Path, PathBuf};
+
+use tests::stage::new_database;
+use understudy::scenario::Embedded;
+use workbench::remote::Remote;
+use workbench::{Outcome, PASSWORD, Scenario, Verdict, run, run_file};
+
+use crate::tidy::root;
+
+fn embedded() -> Embedded {
+    Embedded::on(None, new_database)
+}
+
+fn inside(folder: &str, ending: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(root().join(folder)).expect("a folder");
+    let paths = entries.map(|entry| entry.expect("a file").path());
+    let mut all: Vec<PathBuf> = paths
+        .filter(|p| p.extension().is_some_and(|e| e == ending))
+        .collect();
+    all.sort();
+    all
+}
+
+fn stem(path: &Path) -> String {
+    path.file_stem()
+        .expect("a name")
+        .to_string_lossy()
+        .into_owned()
+}
+
+fn snapshot(folder: &str, name: &str, text: &str) {
+    let mut settings = insta::Settings::new();
+    settings.set_omit_expression(true);
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_snapshot_path(root().join(folder));
+    settings.bind(|| insta::assert_snapshot!(name, text));
+}
+
+#[actix_web::test]
+async fn every_scenario_passes_and_its_transcript_stays_as_it_is() {
+    let files = inside("tests/scenarios", "yaml");
+    assert!(!files.is_empty(), "there are scenarios");
+    let mut played = Vec::new();
+    let mut wrong = Vec::new();
+    for file in &files {
+        match run_file(file, &embedded(), PASSWORD).await {
+            Ok((scenario, outcome)) => {
+                if outcome.verdict != Verdict::Passed {
+                    wrong.push(outcome.shown(&scenario));
+                }
+                played.push((stem(file), outcome.transcript));
+            }
+            Err(problem) => wrong.push(problem),
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    for (name, transcript) in &played {
+        snapshot("tests/snapshots/scenarios", name, transcript);
+    }
+    for kept in inside("tests/snapshots/scenarios", "snap") {
+        let has_scenario = played.iter().any(|(name, _)| *name == stem(&kept));
+        assert!(
+            has_scenario,
+            "{}: no scenario has this name",
+            kept.display()
+        );
+    }
+}
+
+#[test]
+fn the_schema_for_editors_matches_what_is_read() {
+    let made = format!("{:#}\n", workbench::schema::schema());
+    let file = root().join("tests/scenarios/schema.json");
+    if std::env::var("INSTA_UPDATE").is_ok_and(|update| update == "always") {
+        std::fs::write(&file, &made).expect("the schema is written");
+    }
+    let kept = std::fs::read_to_string(&file).expect("the schema");
+    assert!(
+        kept == made,
+        "{}: write what `understudy scenario schema` prints",
+        file.display()
+    );
+}
+
+async fn played(steps: &str) -> Outcome {
+    let head = "title: A scenario that is wrong\npeople: {alice: {}}\nbridges: {irc: {}}\nsteps:\n";
+    let scenario = Scenario::parse(Path::new("wrong.yaml"), &format!("{head}{steps}"));
+    run(&scenario.expect("it can be read"), &embedded(), PASSWORD).await
+}
+
+async fn failure(steps: &str) -> String {
+    match played(steps).await.verdict {
+        Verdict::Failed(why) => why,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[actix_web::test]
+async fn a_failure_names_the_line_and_what_was_expected() {
+    let steps = "\
+- irc: registers ghost bob with device GHOST
+- irc: ignores what it was sent so far
+- to_device: {by: alice, to: \"@irc_bob\", device: GHOST, content: {n: 1}}
+- transaction:
+    to: irc
+    body:
+      to_device: [{sender: \"@alice\", to_device_id: LAPTOP, content: {n: 2}}]
+";
+    let shown = failure(steps).await;
+    snapshot(
+        "tests/snapshots",
+        "what_a_scenario_that_fails_prints",
+        &shown,
+    );
+}
+
+#[actix_web::test]
+async fn wrong_steps_fail_with_a_line_each() {
+    let unknown = failure("- alice: joins !r\n").await;
+    assert_eq!(
+        unknown,
+        "wrong.yaml:5: alice: joins !r\nno earlier step creates the room !r"
+    );
+    let captured = failure("- alice: syncs\n- check: {value: \"${x}\", is: 1}\n").await;
+    assert!(
+        captured.ends_with("\n${x}: no earlier step captures a value"),
+        "{captured}"
+    );
+    let pointer = "- request: {by: alice, get: /account/whoami, capture: {x: /nothing}}\n";
+    let pointer = failure(pointer).await;
+    assert!(
+        pointer.contains("\ncapture x: nothing at \"/nothing\""),
+        "{pointer}"
+    );
+    let nobody = failure("- request: {by: carol, get: /account/whoami}\n").await;
+    assert!(
+        nobody.contains("\nno client is called \"carol\"; there are alice/ALICE, irc"),
+        "{nobody}"
+    );
+    let more =
+        failure("- alice: creates room !r, inviting @ircbot\n- irc: is sent nothing more\n").await;
+    assert!(more.contains("expected  no further transaction"), "{more}");
+    let text = failure(
+        "- alice: creates room !r, encrypted\n- alice: uploads its keys\n- alice: decrypts \"x\" from @alice\n",
+    )
+    .await;
+    assert!(text.ends_with("came      no encrypted event"), "{text}");
+}
+
+#[actix_web::test]
+async fn a_server_that_is_down_is_one_line() {
+    let found = Remote::find("http://127.0.0.1:9", &[], Some("test")).await;
+    let why = found.expect_err("nothing listens there");
+    assert!(
+        why.starts_with("GET /_matrix/client/versions: no answer from http://127.0.0.1:9: ")
+            && !why.contains('\n'),
+        "{why}"
+    );
+}
