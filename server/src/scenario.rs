@@ -399,7 +399,8 @@ impl Homeserver for EmbeddedServer {
     }
 
     fn stop(&mut self) -> Later<'_, ()> {
-        Box::pin(self.end(false))
+        // Its database goes away, so nothing is lost.
+        Box::pin(self.end(true))
     }
 }
 

@@ -37,6 +37,11 @@ fn shortened(value: &Value) -> String {
 
 /// Compares a value with what is expected. The error shows the differences, then the whole.
 fn compare(what: &str, expected: &Value, came: &Value) -> Result<(), String> {
+    compare_in(what, expected, came, came)
+}
+
+/// Compares a value like [`compare`], and shows `whole` in its place.
+fn compare_in(what: &str, expected: &Value, came: &Value, whole: &Value) -> Result<(), String> {
     let found = if expected.is_null() {
         Vec::new()
     } else {
@@ -47,7 +52,7 @@ fn compare(what: &str, expected: &Value, came: &Value) -> Result<(), String> {
         false => Err(format!(
             "{what}\n{}\n  whole: {}",
             indented(&expect::shown(&found)),
-            shortened(came)
+            shortened(whole)
         )),
     }
 }
@@ -233,7 +238,8 @@ fn is_as_expected(
     let attempt = &attempts[at];
     let what = format!("PUT {}", attempt.path);
     let body = attempt.sections();
-    compare(&what, expected, &body)?;
+    let whole = serde_json::from_str(&attempt.body).unwrap_or(Value::Null);
+    compare_in(&what, expected, &body, &whole)?;
     if let Some(status) = step.answered.filter(|status| *status != attempt.answered) {
         let came = attempt.answered;
         return Err(format!(
