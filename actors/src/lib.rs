@@ -5,6 +5,7 @@
 //! `rules` the pure decisions, and `queries` the reads that do not wait for the mailbox. All of them build on `runtime`. This crate
 //! contains no HTTP server.
 
+mod host;
 mod legacy_paths;
 
 pub mod accounts;
@@ -13,8 +14,10 @@ pub mod appservice_sender;
 pub mod appservices;
 pub mod device_lists;
 pub mod dialects;
+pub mod hooks;
 pub mod key_proxy;
 pub mod key_store;
+pub mod proposals;
 pub mod rooms;
 pub mod runtime;
 pub mod services;

@@ -15,8 +15,12 @@ use crate::appservice_sender::Ephemeral;
 use crate::appservices::{Appservices, Reload};
 use crate::device_lists::DeviceLists;
 use crate::dialects::Dialects;
+use crate::hooks::Attached;
+use crate::hooks::Hooks;
+use crate::host::HookHost;
 use crate::key_proxy::{self, KeyProxy};
 use crate::key_store::KeyStore;
+use crate::proposals::Proposals;
 use crate::rooms::Rooms;
 use crate::runtime::address::can_be_asked;
 use crate::runtime::env::Inner;
@@ -27,7 +31,6 @@ use crate::runtime::wake::Wake;
 use crate::sync::{Sync, VolatileState};
 use crate::to_device_inbox::ToDeviceInbox;
 use crate::transport::Transport;
-use crate::wire::Hooks;
 use crate::{Address, Clock, Env, Error, Ids, Refusal, Result, Settings, Stopping, ask_as};
 
 can_be_asked!(
@@ -40,6 +43,7 @@ can_be_asked!(
     Appservices,
     AppserviceQueries,
     Sync,
+    Proposals,
 );
 
 /// The addresses of all actors that answer requests. Clones are cheap.
@@ -67,6 +71,8 @@ pub struct Actors {
     pub appservice_queries: Address<AppserviceQueries>,
     /// Waiting `/sync` requests, typing, presence.
     pub sync: Address<Sync>,
+    /// The values and timers of proposals.
+    pub proposals: Address<Proposals>,
     /// Typing and presence, for the reads in `sync`.
     pub volatile: Arc<VolatileState>,
 }
@@ -128,6 +134,10 @@ pub async fn start(parameters: StartParameters) -> Result<Actors> {
         fatal: parameters.fatal,
     });
     env.wake.observe(env.trace.clone(), env.faults.clone());
+    env.store.attach(Arc::new(Attached {
+        hooks: env.hooks.clone(),
+        host: Box::new(HookHost(env.downgrade())),
+    }));
     let senders = env.wake.senders();
     env.store
         .on_commit(move |owed| senders.owed_is_committed(owed));
@@ -162,6 +172,12 @@ pub async fn start(parameters: StartParameters) -> Result<Actors> {
     let accounts = Address::new(accounts.start(), "accounts", env.clone());
     let rooms = Rooms::new(env.clone(), device_lists.addr().clone().recipient());
     let rooms = Address::new(rooms.start(), "rooms", env.clone());
+    let proposals = Address::new(
+        Proposals::new(env.clone()).start(),
+        "proposals",
+        env.clone(),
+    );
+    env.wake.set_timers(proposals.addr().clone().recipient());
     let transport = Transport::default();
     let queries = AppserviceQueries::new(env.clone(), transport.clone());
     let appservice_queries = Address::new(queries.start(), "appservice_queries", env.clone());
@@ -195,6 +211,7 @@ pub async fn start(parameters: StartParameters) -> Result<Actors> {
         appservices,
         appservice_queries,
         sync,
+        proposals,
         volatile,
     })
 }

@@ -1,4 +1,4 @@
-//! What a proposal can change: names on the wire, the JSON body that uses them, and the hooks that add them.
+//! What proposals write: names on the wire, and the JSON body of a transaction that uses them.
 
 use std::collections::BTreeMap;
 
@@ -31,6 +31,15 @@ pub enum Naming {
     Both,
 }
 
+impl Naming {
+    /// The forms of a name that are written.
+    pub fn forms(self, name: Name) -> impl Iterator<Item = &'static str> {
+        let unstable = (self != Naming::Stable).then_some(name.unstable);
+        let stable = (self != Naming::Unstable).then_some(name.stable);
+        unstable.into_iter().chain(stable)
+    }
+}
+
 /// A JSON object that is written key by key. Raw values keep their bytes.
 #[derive(Debug, Clone, Default)]
 pub struct TransactionBody {
@@ -55,13 +64,8 @@ impl TransactionBody {
         if matches!(json.as_str(), "null" | "[]" | "{}") {
             return;
         }
-        match self.naming {
-            Naming::Unstable => self.entries.push((name.unstable, json)),
-            Naming::Stable => self.entries.push((name.stable, json)),
-            Naming::Both => {
-                self.entries.push((name.unstable, json.clone()));
-                self.entries.push((name.stable, json));
-            }
+        for key in self.naming.forms(name) {
+            self.entries.push((key, json.clone()));
         }
     }
 
@@ -179,33 +183,6 @@ impl DeviceSigner {
 
 /// Finds the device of another user that signs for the device with these keys, if there is one. An error refuses the keys.
 pub type FindDeviceSigner = fn(&CanonicalJsonObject) -> Result<Option<DeviceSigner>, Refusal>;
-
-/// The hooks of the enabled proposals, in order.
-#[derive(Debug, Clone, Default)]
-pub struct Hooks {
-    /// Which forms of a proposal's names are written.
-    pub naming: Naming,
-    /// Functions that add keys to a transaction.
-    pub transaction: Vec<fn(&TransactionContent, &mut TransactionBody)>,
-    /// Registration keys that opt in to an experiment which is off.
-    pub off: Vec<&'static str>,
-    /// Functions that find another user's device which signs for a device.
-    pub device_signer: Vec<FindDeviceSigner>,
-}
-
-impl Hooks {
-    /// The device of another user that signs for the device with these keys, as found by the first proposal that finds one.
-    ///
-    /// # Errors
-    /// A proposal refuses the keys.
-    pub fn device_signer(
-        &self,
-        keys: &CanonicalJsonObject,
-    ) -> Result<Option<DeviceSigner>, Refusal> {
-        let found = self.device_signer.iter().map(|find| find(keys));
-        found.filter_map(Result::transpose).next().transpose()
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -380,6 +380,8 @@ diesel::table! {
         msc -> BigInt,
         key -> Text,
         value -> Text,
+        position -> BigInt,
+        due -> Nullable<BigInt>,
     }
 }
 

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use schema::faults::{Fault, Faults, Point};
 use schema::{Error, Position, Store, StoreOptions, scratch};
-use serde_json::json;
 
 fn wait<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread()
@@ -52,7 +51,7 @@ fn put(
     key: &'static str,
 ) -> impl Future<Output = schema::Result<Position>> + 'static {
     store.write(move |tx| {
-        scratch::put(tx, 1, key, &json!(1))?;
+        scratch::put(tx, &scratch::ScratchRow::new(1, key, "1"))?;
         Ok(tx.next_position())
     })
 }

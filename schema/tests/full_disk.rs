@@ -64,7 +64,10 @@ fn fill(disk: &Path) -> PathBuf {
 fn put(store: &Store, key: String) -> Result<(), Error> {
     wait(store.write(move |tx| {
         tx.next_position();
-        scratch::put(tx, 1, &key, &json!("x".repeat(4_000)))
+        scratch::put(
+            tx,
+            &scratch::ScratchRow::new(1, &key, &json!("x".repeat(4_000)).to_string()),
+        )
     }))
 }
 

@@ -4,8 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use schema::{Error, OpenError, Position, Result, Store, StoreOptions, Tx, keys, scratch};
+use schema::{Conn, Error, OpenError, Position, Result, Store, StoreOptions, Tx, keys, scratch};
 use serde_json::json;
+
+/// The value under a key.
+fn value(db: &mut Conn, key: &str) -> Result<Option<serde_json::Value>, Error> {
+    let row = scratch::get(db, 1, key)?;
+    Ok(row
+        .map(|row| serde_json::from_str(&row.value))
+        .transpose()?)
+}
 
 fn open(folder: &tempfile::TempDir) -> Store {
     Store::open(&url(folder), &StoreOptions::default()).expect("the store opens")
@@ -41,20 +49,32 @@ fn a_closure_that_fails_or_panics_rolls_back_alone() {
     let store = open(&folder);
     let (go, held) = hold(&store);
     let good = store.write(|tx| {
-        scratch::put(tx, 1, "good", &json!(1))?;
+        scratch::put(
+            tx,
+            &scratch::ScratchRow::new(1, "good", &json!(1).to_string()),
+        )?;
         Ok::<_, Error>(tx.next_position())
     });
     let refused = store.write(|tx| {
-        scratch::put(tx, 1, "refused", &json!(1))?;
+        scratch::put(
+            tx,
+            &scratch::ScratchRow::new(1, "refused", &json!(1).to_string()),
+        )?;
         tx.next_position();
         Err::<(), _>(Error::Damaged("a rule said no".to_owned()))
     });
     let panicked = store.write(|tx| -> Result<()> {
-        scratch::put(tx, 1, "panicked", &json!(1))?;
+        scratch::put(
+            tx,
+            &scratch::ScratchRow::new(1, "panicked", &json!(1).to_string()),
+        )?;
         panic!("a bug")
     });
     let last = store.write(|tx| {
-        scratch::put(tx, 1, "last", &json!(1))?;
+        scratch::put(
+            tx,
+            &scratch::ScratchRow::new(1, "last", &json!(1).to_string()),
+        )?;
         Ok::<_, Error>(tx.next_position())
     });
     go.store(true, Ordering::Release);
@@ -69,7 +89,7 @@ fn a_closure_that_fails_or_panics_rolls_back_alone() {
         let kept = store.read(|db| {
             let keys = ["good", "refused", "panicked", "last"];
             keys.iter()
-                .map(|k| Ok(scratch::get(db, 1, k)?.is_some()))
+                .map(|k| Ok(value(db, k)?.is_some()))
                 .collect::<Result<Vec<bool>>>()
         });
         assert_eq!(kept.await.expect("a read"), [true, false, false, true]);
@@ -86,7 +106,10 @@ fn a_write_that_refuses_late_undoes_nothing_but_itself() {
         .map(|i| {
             store.write(move |tx| {
                 let position = tx.next_position();
-                scratch::put(tx, 1, &format!("{i}"), &json!(i))?;
+                scratch::put(
+                    tx,
+                    &scratch::ScratchRow::new(1, &format!("{i}"), &json!(i).to_string()),
+                )?;
                 match i % 3 {
                     0 => Err(Error::Damaged(format!("{i}"))),
                     _ => Ok(position),
@@ -100,7 +123,7 @@ fn a_write_that_refuses_late_undoes_nothing_but_itself() {
         let mut last = Position::START;
         for (i, write) in writes.into_iter().enumerate() {
             let written = write.await;
-            let kept = store.read(move |db| scratch::get(db, 1, &format!("{i}")));
+            let kept = store.read(move |db| value(db, &format!("{i}")));
             match written {
                 Ok(position) => {
                     assert!(i % 3 != 0 && position > last, "{i}");
@@ -128,11 +151,14 @@ fn a_refusal_before_the_first_change_does_not_make_the_others_run_again() {
     let counted = Arc::clone(&runs);
     let good = store.write(move |tx| {
         counted.fetch_add(1, Ordering::Relaxed);
-        scratch::put(tx, 1, "good", &json!(1))
+        scratch::put(
+            tx,
+            &scratch::ScratchRow::new(1, "good", &json!(1).to_string()),
+        )
     });
     let refused = store.write(|tx| {
         tx.next_position();
-        scratch::get(tx, 1, "good")?;
+        value(tx, "good")?;
         Err::<(), _>(Error::Damaged("a rule said no".to_owned()))
     });
     let last = store.write(|tx| Ok::<_, Error>(tx.next_position()));
@@ -164,10 +190,10 @@ fn what_a_write_changed_in_memory_is_undone_before_it_runs_again() {
     let first = store.write(move |tx| {
         run();
         tx.on_rollback(undo.clone());
-        scratch::put(tx, 1, "a", &json!(1))
+        scratch::put(tx, &scratch::ScratchRow::new(1, "a", &json!(1).to_string()))
     });
     let broken = store.write(|tx| {
-        scratch::put(tx, 1, "b", &json!(1))?;
+        scratch::put(tx, &scratch::ScratchRow::new(1, "b", &json!(1).to_string()))?;
         Err::<(), _>(Error::Damaged("late".to_owned()))
     });
     go.store(true, Ordering::Release);
@@ -187,7 +213,10 @@ fn writes_run_in_the_order_of_the_calls_even_if_not_polled() {
         .map(|i| {
             store.write(move |tx| {
                 let position = tx.next_position();
-                scratch::put(tx, 1, "last", &json!(i))?;
+                scratch::put(
+                    tx,
+                    &scratch::ScratchRow::new(1, "last", &json!(i).to_string()),
+                )?;
                 Ok::<_, Error>(position)
             })
         })
@@ -203,10 +232,7 @@ fn writes_run_in_the_order_of_the_calls_even_if_not_polled() {
             assert!(position > last);
             last = position;
         }
-        let stored = store
-            .read(|db| scratch::get(db, 1, "last"))
-            .await
-            .expect("a read");
+        let stored = store.read(|db| value(db, "last")).await.expect("a read");
         assert_eq!(stored, Some(json!(99)));
     });
 }
@@ -222,7 +248,14 @@ fn a_write_that_can_wait_shares_the_commit_of_a_later_one_and_runs_after_it() {
             commits.fetch_add(1, Ordering::AcqRel);
         }
     });
-    let put = |value: i32| move |tx: &mut Tx<'_>| scratch::put(tx, 1, "last", &json!(value));
+    let put = |value: i32| {
+        move |tx: &mut Tx<'_>| {
+            scratch::put(
+                tx,
+                &scratch::ScratchRow::new(1, "last", &json!(value).to_string()),
+            )
+        }
+    };
     let (go, held) = hold(&store);
     let later = store.write_later(put(1));
     let next = store.write(put(2));
@@ -231,7 +264,7 @@ fn a_write_that_can_wait_shares_the_commit_of_a_later_one_and_runs_after_it() {
         held.await.expect("the first write");
         next.await.expect("a write");
         later.await.expect("a write that can wait");
-        let last = store.read(|db| scratch::get(db, 1, "last")).await;
+        let last = store.read(|db| value(db, "last")).await;
         assert_eq!(last.expect("a read"), Some(json!(1)), "it ran last");
         assert_eq!(commits.load(Ordering::Acquire), 1, "one commit for both");
     });
@@ -248,12 +281,19 @@ fn a_write_that_others_follow_from_shares_their_commit_and_runs_before_them() {
             commits.fetch_add(1, Ordering::AcqRel);
         }
     });
-    let put = |value: i32| move |tx: &mut Tx<'_>| scratch::put(tx, 1, "last", &json!(value));
+    let put = |value: i32| {
+        move |tx: &mut Tx<'_>| {
+            scratch::put(
+                tx,
+                &scratch::ScratchRow::new(1, "last", &json!(value).to_string()),
+            )
+        }
+    };
     wait(async {
         let first = store.write_with_next(put(1));
         store.write(put(2)).await.expect("a write");
         first.await.expect("what it follows from");
-        let last = store.read(|db| scratch::get(db, 1, "last")).await;
+        let last = store.read(|db| value(db, "last")).await;
         assert_eq!(last.expect("a read"), Some(json!(2)), "it ran first");
         assert_eq!(commits.load(Ordering::Acquire), 1, "one commit for both");
         store.write_with_next(put(3)).await.expect("it runs alone");
@@ -264,7 +304,11 @@ fn a_write_that_others_follow_from_shares_their_commit_and_runs_before_them() {
 fn a_write_that_can_wait_runs_without_any_other() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = open(&folder);
-    let put = |key: &'static str| move |tx: &mut Tx<'_>| scratch::put(tx, 1, key, &json!(1));
+    let put = |key: &'static str| {
+        move |tx: &mut Tx<'_>| {
+            scratch::put(tx, &scratch::ScratchRow::new(1, key, &json!(1).to_string()))
+        }
+    };
     wait(async {
         store.write_later(put("by time")).await.expect("it is run");
         let hurried = store.write_later(put("hurried"));
@@ -273,7 +317,7 @@ fn a_write_that_can_wait_runs_without_any_other() {
     });
     let (go, held) = hold(&store);
     let before = store.write_later(put("alone"));
-    let alone = store.write_alone(|tx| scratch::get(tx, 1, "alone"));
+    let alone = store.write_alone(|tx| value(tx, "alone"));
     let closing = store.write_later(put("closing"));
     go.store(true, Ordering::Release);
     wait(async {
@@ -360,24 +404,24 @@ fn a_snapshot_does_not_move() {
     let store = open(&folder);
     wait(async {
         store
-            .write(|tx| scratch::put(tx, 1, "a", &json!(1)))
+            .write(|tx| scratch::put(tx, &scratch::ScratchRow::new(1, "a", &json!(1).to_string())))
             .await
             .expect("a write");
         let (seen, until_seen) = std::sync::mpsc::channel();
         let (written, until_written) = std::sync::mpsc::channel();
         let read = store.read(move |db| {
-            let before = scratch::get(db, 1, "a")?;
+            let before = value(db, "a")?;
             seen.send(()).expect("the test waits");
             until_written
                 .recv_timeout(Duration::from_secs(10))
                 .expect("the write is done");
-            Ok::<_, Error>((before, scratch::get(db, 1, "a")?))
+            Ok::<_, Error>((before, value(db, "a")?))
         });
         until_seen
             .recv_timeout(Duration::from_secs(10))
             .expect("the read has begun");
         store
-            .write(|tx| scratch::put(tx, 1, "a", &json!(2)))
+            .write(|tx| scratch::put(tx, &scratch::ScratchRow::new(1, "a", &json!(2).to_string())))
             .await
             .expect("writers do not wait for readers");
         written.send(()).expect("the read waits");
@@ -385,10 +429,7 @@ fn a_snapshot_does_not_move() {
             read.await.expect("a read"),
             (Some(json!(1)), Some(json!(1)))
         );
-        let now = store
-            .read(|db| scratch::get(db, 1, "a"))
-            .await
-            .expect("a read");
+        let now = store.read(|db| value(db, "a")).await.expect("a read");
         assert_eq!(now, Some(json!(2)), "an answered write is seen");
     });
 }

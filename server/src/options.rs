@@ -50,16 +50,13 @@ pub(crate) fn with_proposals(
     naming: Naming,
 ) -> Result<(), String> {
     let enabled = mscs::enabled(numbers).map_err(|unknown| {
-        let known: Vec<String> = mscs::ALL.iter().map(|m| m.number.to_string()).collect();
+        let known: Vec<String> = mscs::ALL.iter().map(|m| m.number().to_string()).collect();
         format!(
             "proposal {unknown} is not known; known are {}",
             known.join(", ")
         )
     })?;
-    let (hooks, proposals) = mscs::hooks(&enabled, naming);
-    options.hooks = hooks;
-    options.settings.proposals = proposals;
-    options.proposals = enabled.iter().map(|m| m.number).collect();
+    options.enable(enabled, naming);
     Ok(())
 }
 
@@ -73,7 +70,7 @@ pub(crate) fn options(settings: Settings, database: String) -> Options {
         database,
         appservices: None,
         settings,
-        hooks: actors::wire::Hooks::default(),
+        hooks: actors::hooks::Hooks::default(),
         proposals: Vec::new(),
         clock: Clock::System,
         ids: Ids::Random,

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use actix_web::{App as HttpApp, HttpRequest, HttpServer, web};
+use actors::hooks::Hooks;
 use actors::runtime::trace::Trace;
 use actors::start::StartParameters;
-use actors::wire::Hooks;
+use actors::wire::Naming;
 use actors::{Actors, Clock, Ids, Settings};
 use futures_util::future::LocalBoxFuture;
 use schema::{OpenError, Store};
@@ -19,8 +20,9 @@ use tokio::sync::oneshot;
 use crate::http::door::Door;
 use crate::http::limits::Limits;
 use crate::http::router::Router;
-use crate::state::App;
-use crate::{mscs, routes};
+use crate::mscs::{self, Msc};
+use crate::routes;
+use crate::state::{Announced, App};
 
 /// How long a client may take to send the head of a request.
 const HEAD: Duration = Duration::from_secs(10);
@@ -39,8 +41,8 @@ pub struct Options {
     pub settings: Settings,
     /// Code of the enabled proposals that the actors call.
     pub hooks: Hooks,
-    /// The numbers of the enabled proposals.
-    pub proposals: Vec<u16>,
+    /// The enabled proposals. [`Options::enable`] also sets what they change in `hooks` and `settings`.
+    pub proposals: Vec<&'static Msc>,
     /// The source of time; tests and seeded servers use a manual one.
     pub clock: Clock,
     /// The source of identifiers and tokens.
@@ -76,6 +78,12 @@ pub enum StartError {
 }
 
 impl Options {
+    /// Enable these proposals and no others. They write their names in these forms.
+    pub fn enable(&mut self, proposals: Vec<&'static Msc>, naming: Naming) {
+        (self.hooks, self.settings.proposals) = mscs::hooks(&proposals, naming);
+        self.proposals = proposals;
+    }
+
     /// Open the database and start the actors.
     pub(crate) async fn start_actors(&self) -> Result<Actors, StartError> {
         let store_options = schema::StoreOptions {
@@ -204,7 +212,19 @@ pub fn bind(listen: SocketAddr) -> Result<TcpListener, StartError> {
 pub async fn serve(listener: TcpListener, options: Options) -> Result<Running, StartError> {
     let actors = options.start_actors().await?;
     let limits = Arc::new(Limits::new(&options.door, &actors.env.clock));
-    let app = App::new(actors, options.dev, options.proposals);
+    let proposals = options.proposals;
+    let announced = Announced {
+        flags: proposals
+            .iter()
+            .flat_map(|msc| msc.flags)
+            .copied()
+            .collect(),
+        capabilities: proposals
+            .iter()
+            .flat_map(|msc| (msc.capabilities)())
+            .collect(),
+    };
+    let app = App::new(actors, options.dev, announced);
     let failed = |e| StartError::Listen("cannot listen".to_owned(), e);
     let addr = listener.local_addr().map_err(failed)?;
 
@@ -212,7 +232,7 @@ pub async fn serve(listener: TcpListener, options: Options) -> Result<Running, S
     let (shared, counted) = (app.clone(), Arc::clone(&limits));
     let server = HttpServer::new(move || {
         // Called once for each worker: handlers stay on its thread.
-        let routes = routes::all(shared.is_dev(), shared.proposals());
+        let routes = routes::all(shared.is_dev(), &proposals);
         let (door, limits) = (Arc::clone(&door), Arc::clone(&counted));
         let router = Router::new(routes, shared.clone(), door, limits);
         HttpApp::new().default_service(web::to(move |http: HttpRequest, body: web::Payload| {

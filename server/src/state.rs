@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use actors::Actors;
+use serde_json::Value;
 
 /// The most requests in progress at once; further requests are answered 503. Requests that wait in `App::outside` do not count.
 pub const DOOR: usize = 1024;
@@ -16,7 +17,16 @@ struct Inner {
     /// The number of requests in progress.
     inside: AtomicUsize,
     dev: bool,
-    proposals: Vec<u16>,
+    announced: Announced,
+}
+
+/// What the enabled proposals add to the answers about what the server supports.
+#[derive(Debug, Default)]
+pub struct Announced {
+    /// The flags in `unstable_features` of `GET /versions`.
+    pub flags: Vec<&'static str>,
+    /// The entries in `capabilities` of `GET /capabilities`.
+    pub capabilities: Vec<(&'static str, Value)>,
 }
 
 /// What every route receives. Clones are cheap.
@@ -45,13 +55,13 @@ impl Drop for RequestSlot {
 }
 
 impl App {
-    /// The state of a server with these proposals enabled.
-    pub(crate) fn new(actors: Actors, dev: bool, proposals: Vec<u16>) -> App {
+    /// The state of a server whose proposals announce this.
+    pub(crate) fn new(actors: Actors, dev: bool, announced: Announced) -> App {
         let inner = Inner {
             requests: AtomicU64::new(0),
             inside: AtomicUsize::new(0),
             dev,
-            proposals,
+            announced,
         };
         App {
             actors,
@@ -101,10 +111,10 @@ impl App {
         self.inner.dev
     }
 
-    /// The numbers of the enabled proposals.
+    /// What the enabled proposals announce.
     #[must_use]
-    pub fn proposals(&self) -> &[u16] {
-        &self.inner.proposals
+    pub fn announced(&self) -> &Announced {
+        &self.inner.announced
     }
 
     #[doc(hidden)]

@@ -277,10 +277,7 @@ impl Server {
     /// Choose the proposals that are enabled from the next start on.
     pub(crate) fn switch(&mut self, numbers: &[u16]) {
         let enabled = mscs::enabled(numbers).expect("known proposals");
-        let (hooks, proposals) = mscs::hooks(&enabled, Naming::Unstable);
-        self.options.hooks = hooks;
-        self.options.settings.proposals = proposals;
-        self.options.proposals = numbers.to_vec();
+        self.options.enable(enabled, Naming::Unstable);
     }
 
     /// Start the server in its own set of tasks, which can be dropped as if the process had been killed.

@@ -87,7 +87,7 @@ impl Stage {
             appservices: Some(appservices),
             settings,
             hooks,
-            proposals: numbers.to_vec(),
+            proposals: enabled,
             clock: Clock::manual(START),
             ids: Ids::counted(1),
             trace: 16 << 20,

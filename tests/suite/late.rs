@@ -319,9 +319,9 @@ async fn adding_a_service_with_ten_thousand_users_blocks_no_other_write() {
         let mut waited = Vec::new();
         while running.get() {
             let begun = Instant::now();
-            let write = env
-                .store
-                .write(|tx| schema::scratch::put(tx, 1, "n", &json!(1)));
+            let write = env.store.write(|tx| {
+                schema::scratch::put(tx, &schema::scratch::ScratchRow::new(1, "n", "1"))
+            });
             write.await.expect("a write");
             waited.push(begun.elapsed());
             pause().await;

@@ -38,6 +38,7 @@ mod mscs;
 mod owners;
 mod planted;
 mod prepared;
+mod proposals;
 mod questions;
 mod reading_order;
 mod registrations;

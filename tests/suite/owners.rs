@@ -9,6 +9,24 @@ use crate::tidy::files;
 const COMPOSED: &[(&str, &str, &[&str], &str)] = &[
     (
         "owed",
+        "owe",
+        &["hooks"],
+        "what a proposal owes is committed with the fact",
+    ),
+    (
+        "scratch",
+        "put",
+        &["hooks"],
+        "what a proposal stores is committed with the fact",
+    ),
+    (
+        "scratch",
+        "delete",
+        &["hooks"],
+        "what a proposal deletes is committed with the fact",
+    ),
+    (
+        "owed",
         "owe_all",
         &["rooms", "to_device_inbox"],
         "what is owed is committed with the fact",
@@ -16,7 +34,7 @@ const COMPOSED: &[(&str, &str, &[&str], &str)] = &[
     (
         "owed",
         "owe_latest",
-        &["accounts"],
+        &["accounts", "hooks"],
         "what is owed is committed with the fact",
     ),
     (

@@ -14,6 +14,7 @@ use tests::{Person, Stage, TO_DEVICE, numbers};
 
 use crate::authority::change_registration;
 use crate::to_device::inbox_of;
+use actors::hooks::ProposalHooks;
 use actors::services::CarriesInterests;
 
 const PING: &str = "/_matrix/client/v1/appservice/irc/ping";
@@ -201,9 +202,12 @@ async fn a_row_that_cannot_be_sent_is_set_aside_and_later_ones_are_sent() {
 #[actix_web::test]
 async fn a_panic_while_composing_stops_neither_the_acknowledgement_nor_later_deliveries() {
     let stage = Stage::with(&understudy::mscs::by_default(), |options| {
-        options.hooks.transaction.push(|pending, _| {
-            let is_bad = |m: &actors::wire::ToDeviceEvent| m.content.get().contains("poison");
-            assert!(!pending.to_device.iter().any(is_bad), "poison is not taken");
+        options.hooks.all.push(ProposalHooks {
+            transaction: |pending, _| {
+                let is_bad = |m: &actors::wire::ToDeviceEvent| m.content.get().contains("poison");
+                assert!(!pending.to_device.iter().any(is_bad), "poison is not taken");
+            },
+            ..ProposalHooks::NONE
         });
     })
     .await;

@@ -15,13 +15,11 @@ use crate::to_device::inbox_of;
 /// Enable exactly these proposals and experiments.
 fn only(numbers: &[u16], names: &[&str]) -> impl FnOnce(&mut Options) {
     let enabled = mscs::enabled(numbers).expect("known proposals");
-    let (mut hooks, mut proposals) = mscs::hooks(&enabled, Naming::Unstable);
-    experiments::switch_on(names, &mut hooks, &mut proposals).expect("known experiments");
-    let numbers = numbers.to_vec();
+    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
     move |options| {
-        options.settings.proposals = proposals;
-        options.hooks = hooks;
-        options.proposals = numbers;
+        options.enable(enabled, Naming::Unstable);
+        let proposals = &mut options.settings.proposals;
+        experiments::switch_on(&names, &mut options.hooks, proposals).expect("known experiments");
     }
 }
 

@@ -8,6 +8,7 @@ use schema::user_data::{self, DataRow};
 use schema::{Conn, Position, ServiceId, Tx};
 
 use crate::Result;
+use crate::hooks::{Change, ReportsChanges};
 use crate::services::{AccountDataKind, CarriesInterests, Interests, Service};
 
 /// The result of [`put`].
@@ -29,6 +30,12 @@ pub(crate) fn put(
     content: &str,
 ) -> Result<Put> {
     let data = user_data::put(tx, user_id, room_id, kind, content)?;
+    tx.changed(&Change::AccountData {
+        user: user_id,
+        room: room_id,
+        kind,
+        content,
+    })?;
     let position = Position(data.position);
     let interests = tx.interests();
     let mut services = BTreeSet::new();

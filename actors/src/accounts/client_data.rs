@@ -12,6 +12,7 @@ use super::messages::{ChangePushRules, SetAccountData, SetFilter, SetProfile, Se
 use super::rules::profile::Profile;
 use super::rules::push_rules;
 use super::{Accounts, rules};
+use crate::hooks::{Change, ReportsChanges};
 use crate::runtime::lengths::NAME;
 use crate::{Refusal, Result, guarded};
 
@@ -46,7 +47,11 @@ impl Handler<SetProfile> for Accounts {
                 profile.avatar_url.as_deref(),
                 &Value::Object(profile.others).to_string(),
             )?;
-            Ok(())
+            tx.changed(&Change::Profile {
+                user,
+                field: &msg.field,
+                value: msg.value.as_ref(),
+            })
         });
         guarded(&self.env, "accounts", write)
     }

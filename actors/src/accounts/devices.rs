@@ -10,6 +10,7 @@ use schema::{Conn, Tx, accounts, backup, device_log, signing_keys};
 use super::account_data::forget_owed;
 use super::messages::{ChangePassword, Confirm, Deactivate, DeleteDevices, PutDevice};
 use super::{Accounts, DeviceChanges, rules};
+use crate::hooks::{Change, DeviceChange, ReportsChanges};
 use crate::key_store::empty_backups;
 use crate::runtime::identity_cache::Removed;
 use crate::services::{CarriesInterests, authorities};
@@ -40,7 +41,16 @@ pub(super) fn delete(tx: &mut Tx<'_>, user: &str, devices: &[String]) -> Result<
 fn forget(tx: &mut Tx<'_>, user: &str, devices: &[String]) -> Result<Vec<GoneDevice>> {
     let interests = tx.interests();
     let decide = |to: &Addressed| authorities(&interests, to);
-    Ok(sessions::forget_devices(tx, user, devices, decide)?)
+    let gone = sessions::forget_devices(tx, user, devices, decide)?;
+    for device in &gone {
+        report(tx, user, &device.device_id, DeviceChange::Deleted)?;
+    }
+    Ok(gone)
+}
+
+/// Report to proposals what happened to a device.
+pub(super) fn report(tx: &mut Tx<'_>, user: &str, device: &str, now: DeviceChange) -> Result<()> {
+    tx.changed(&Change::Device { user, device, now })
 }
 
 /// Part of a write: refuse a device id that equals one of the user's cross-signing keys, since a signature of one could be taken
@@ -105,6 +115,7 @@ fn put(tx: &mut Tx<'_>, msg: &PutDevice) -> Result<(bool, DeviceChanges)> {
             name,
             &DeviceCreator::Service(service.clone()),
         )?;
+        report(tx, user, device, DeviceChange::Created)?;
         return Ok((true, DeviceChanges::default().listed(tx, user)?));
     }
     let renamed = match name {
@@ -112,6 +123,7 @@ fn put(tx: &mut Tx<'_>, msg: &PutDevice) -> Result<(bool, DeviceChanges)> {
         None => false,
     };
     let changed = if renamed {
+        report(tx, user, device, DeviceChange::Renamed)?;
         DeviceChanges::default().listed(tx, user)?
     } else {
         DeviceChanges::default()

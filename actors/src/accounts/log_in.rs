@@ -10,6 +10,7 @@ use super::messages::{Credentials, LogIn, LogOut, LogOutAll, LoggedIn};
 use super::passwords::Passwords;
 use super::queries::token_hash;
 use super::{Accounts, DeviceChanges, devices, rules};
+use crate::hooks::DeviceChange;
 use crate::services::CarriesInterests;
 use crate::{Env, Refusal, Result, Secret, guarded};
 
@@ -160,6 +161,9 @@ impl NewSession {
         devices::free_name(tx, user, device)?;
         devices::room_for(tx, user, device)?;
         let made = sessions::ensure_device(tx, user, device, self.display_name.as_deref(), maker)?;
+        if made {
+            devices::report(tx, user, device, DeviceChange::Created)?;
+        }
         let hash = token_hash(&self.token);
         let changed = DeviceChanges {
             tokens: sessions::replace_token(tx, user, device, &hash, now)?,

@@ -239,7 +239,7 @@ mod tests {
             service("open", url, of(false, "@open_.*", "#open_.*")),
             service("silent", None, of(true, "@silent_.*", "#silent_.*")),
         ];
-        Interests::compile("test", all, Proposals::default()).expect("patterns compile")
+        Interests::compile("test", all, &Proposals::default()).expect("patterns compile")
     }
 
     #[test]

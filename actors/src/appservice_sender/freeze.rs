@@ -18,8 +18,9 @@ use super::gather::{self, gather};
 use super::rules;
 use crate::Result;
 use crate::dialects::{Dialects, Topic};
+use crate::hooks::{Change, Hooks, ReportsChanges};
 use crate::services::{CarriesInterests, Service};
-use crate::wire::{Hooks, Name, TransactionBody, TransactionContent};
+use crate::wire::{Name, TransactionBody, TransactionContent};
 
 /// Typing, receipts and presence: under the stable name for registrations with the stable flag, under the older name for those
 /// with the older flag. (MSC2409)
@@ -249,9 +250,7 @@ fn compose(
     }
     // The proposals add the rest: `add_to_device` in `server/src/mscs/msc4203` the to-device messages, under the names that
     // `hooks.naming` selects; `msc3202` the device lists and key counts.
-    for add in &hooks.transaction {
-        add(&pending, &mut body);
-    }
+    hooks.compose(&pending, &mut body);
     Ok(body)
 }
 
@@ -264,6 +263,14 @@ pub(super) fn acknowledge(
     then: Option<&Parameters>,
 ) -> Result<(Option<Position>, Option<Found>)> {
     let first = owed::first_message(tx, &service.id, taken.txn_id)?;
+    if tx.is_observed() {
+        let items = owed::carried(tx, &service.id, taken.txn_id)?;
+        tx.changed(&Change::Delivered {
+            service: &service.id,
+            txn: taken.txn_id,
+            items: &items,
+        })?;
+    }
     transactions::acknowledge(tx, taken)?;
     let found = then.map(|wanted| next(tx, service, wanted)).transpose()?;
     Ok((first, found))

@@ -106,8 +106,8 @@ pub(super) fn apply(tx: &mut Tx<'_>, change: &Change) -> Result<()> {
     )?;
     for id in &plan.gone {
         if let Some(row) = before.get(id) {
-            let missed = account_data_until(tx, id, row, FeaturesInForce::default())?;
-            note_end_of_lists(tx, id, row, FeaturesInForce::default())?;
+            let missed = account_data_until(tx, id, row, &FeaturesInForce::default())?;
+            note_end_of_lists(tx, id, row, &FeaturesInForce::default())?;
             let row = ServiceRow {
                 present: false,
                 in_force: in_force(FeaturesInForce::default(), missed)?,
@@ -123,8 +123,8 @@ pub(super) fn apply(tx: &mut Tx<'_>, change: &Change) -> Result<()> {
         };
         let until = match before.get(id) {
             Some(row) => {
-                note_end_of_lists(tx, id, row, held.in_force)?;
-                account_data_until(tx, id, row, held.in_force)?
+                note_end_of_lists(tx, id, row, &held.in_force)?;
+                account_data_until(tx, id, row, &held.in_force)?
             }
             None => None,
         };
@@ -159,7 +159,7 @@ fn save(
         file: held.file.clone(),
         present: true,
         last_txn: 0,
-        in_force: in_force(held.in_force, account_data_until)?,
+        in_force: in_force(held.in_force.clone(), account_data_until)?,
         acknowledged: 0,
     };
     Ok(appservices::save(tx, &row)?)
@@ -180,7 +180,7 @@ fn account_data_until(
     tx: &mut Tx<'_>,
     id: &ServiceId,
     before: &ServiceRow,
-    now: FeaturesInForce,
+    now: &FeaturesInForce,
 ) -> Result<Option<Position>> {
     let last = last_in_force(before).unwrap_or_default();
     if !last.in_force.account_data {
@@ -200,7 +200,7 @@ fn note_end_of_lists(
     tx: &mut Tx<'_>,
     id: &ServiceId,
     before: &ServiceRow,
-    now: FeaturesInForce,
+    now: &FeaturesInForce,
 ) -> Result<()> {
     let were_on = last_in_force(before).is_some_and(|last| last.in_force.device_lists);
     if !were_on || now.device_lists || back_fill::get(tx, id)?.is_some_and(|b| b.away) {
@@ -254,7 +254,7 @@ pub(super) fn compile<'a>(
     Interests::compile(
         settings.server_name.as_str(),
         allowed.collect(),
-        settings.proposals,
+        &settings.proposals,
     )
     .map_err(|why| format!("namespaces: {why}"))
 }

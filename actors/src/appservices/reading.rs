@@ -102,7 +102,7 @@ fn plan(
     settings: &Settings,
 ) -> Plan {
     let switched_on = |r: &Registration| {
-        FeaturesInForce::of(r, change::may_observe(settings, &r.id), settings.proposals)
+        FeaturesInForce::of(r, change::may_observe(settings, &r.id), &settings.proposals)
     };
     match files {
         Ok(files) => rules::plan(files.clone(), known, &switched_on),

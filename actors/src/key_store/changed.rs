@@ -11,6 +11,7 @@ use schema::accounts::Addressed;
 use schema::{Tx, counts, device_log, memberships};
 
 use crate::device_lists::KeysChanged;
+use crate::hooks::{Change, ReportsChanges};
 use crate::services::{CarriesInterests, receivers_of_counts};
 use crate::{Env, Result, tell};
 
@@ -51,7 +52,9 @@ impl Changed {
             user: user.to_owned(),
             position,
         });
-        Ok(())
+        tx.changed(&Change::Keys {
+            user: user.as_str(),
+        })
     }
 
     /// The keys of `subject` changed for this user alone: append a line to the device-list log.

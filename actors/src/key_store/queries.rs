@@ -14,7 +14,8 @@ use super::rules::present;
 use super::rules::signing::Usage;
 use super::rules::upload::check_query;
 use super::{BackupState, SessionSelection, Sessions};
-use crate::wire::{DeviceSigner, Hooks};
+use crate::hooks::Hooks;
+use crate::wire::DeviceSigner;
 use crate::{Env, Error, Identity, Refusal, Result};
 
 /// user → device ids; all devices of the user if the list is empty.
@@ -106,7 +107,7 @@ fn signatures_for_devices(
     devices: &[DeviceWithKeys],
 ) -> Result<Vec<SignatureRow>> {
     let mut signers: BTreeMap<(&str, &str), DeviceSigner> = BTreeMap::new();
-    for row in devices.iter().filter(|_| !hooks.device_signer.is_empty()) {
+    for row in devices.iter().filter(|_| hooks.finds_device_signers()) {
         // Keys that were stored before the proposal was switched on may not have its form. Then no device signs for this one.
         let found = canonical(&row.json).map(|keys| hooks.device_signer(&keys));
         if let Ok(Ok(Some(signer))) = found {

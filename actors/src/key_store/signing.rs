@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::changed::Changed;
 use super::rules::signing::{self as rule, SigningKey, Usage};
 use super::{Failures, KeyStore, SigningUploaded, UploadSignatures, UploadSigning, rules};
-use crate::wire::Hooks;
+use crate::hooks::Hooks;
 use crate::{Error, Refusal, Result};
 
 impl Handler<UploadSigning> for KeyStore {
@@ -219,7 +219,7 @@ fn signature_for_device(
     key: &str,
     object: &RawValue,
 ) -> Result<Option<SignatureRow>> {
-    if hooks.device_signer.is_empty() || user == me {
+    if !hooks.finds_device_signers() || user == me {
         return Ok(None);
     }
     rules::check_identifier(key, "a key id")?;

@@ -8,7 +8,7 @@ use super::changed::Changed;
 use super::rules::signing::signature_for_device;
 use super::rules::upload as rule;
 use super::{KeyStore, OneTimeKeyCounts, Upload, rules};
-use crate::wire::Hooks;
+use crate::hooks::Hooks;
 use crate::{Identity, Refusal, Result};
 
 impl Handler<Upload> for KeyStore {

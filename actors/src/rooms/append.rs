@@ -29,6 +29,7 @@ use super::rules::format::content;
 use super::rules::judged::Judged;
 use super::rules::{canonical, membership_in, parsed, rules_of};
 use crate::device_lists::MembershipChanged;
+use crate::hooks::{Change, EventDraft, ReportsChanges};
 use crate::services::{CarriesInterests, interested_in_room, owed_event};
 use crate::{Env, Refusal, Result};
 
@@ -112,6 +113,14 @@ impl<'e> OpenRoom<'e> {
             }
             _ => draft,
         };
+        tx.check_event(EventDraft {
+            room: &self.row.room_id,
+            version: &self.row.version,
+            kind: &draft.kind,
+            state_key: draft.state_key.as_deref(),
+            sender: draft.sender.as_str(),
+            content: &draft.content,
+        })?;
         let raw = to_raw_value(&draft.content)?;
         let authorization = &self.rules.authorization;
         let wanted = auth_types_for_event(
@@ -226,7 +235,15 @@ impl<'e> OpenRoom<'e> {
         owed::owe_all(tx, owed_event(&interests, position, &services));
         effects.services.extend(services);
         effects.rooms.insert(self.id.clone());
-        Ok(())
+        tx.changed(&Change::Event {
+            room: &event.room_id,
+            kind: &event.kind,
+            state_key: event.state_key.as_deref(),
+            sender: &event.sender,
+            id: &event.event_id,
+            content: &draft.content,
+            position,
+        })
     }
 
     /// Update the membership and the member counts for a stored member event, and append a line about it to the device-list log.
@@ -282,6 +299,15 @@ impl<'e> OpenRoom<'e> {
             });
         }
         effects.users.insert(parsed(user)?);
+        if before != after {
+            tx.changed(&Change::Membership {
+                room: &event.room_id,
+                user,
+                before: &before,
+                after: &after,
+                event: &event.event_id,
+            })?;
+        }
         Ok(services)
     }
 

@@ -45,6 +45,7 @@ use effects::{Effects, notify};
 
 pub use messages::*;
 pub(crate) use rules::rules_of as version_rules;
+pub(crate) use sending::add_event;
 
 /// The actor that writes rooms.
 pub struct Rooms {

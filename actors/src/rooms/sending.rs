@@ -1,9 +1,12 @@
 //! Sending message events, state events and redactions.
 
+use std::collections::BTreeSet;
+
 use actix::{Context, Handler, ResponseFuture};
-use ruma::OwnedEventId;
 use ruma::canonical_json::{CanonicalJsonObject, CanonicalJsonValue};
-use schema::{Tx, client_transactions};
+use ruma::{OwnedEventId, RoomId, UserId};
+use schema::{ServiceId, Tx, client_transactions};
+use serde_json::value::to_raw_value;
 
 use super::effects::Effects;
 use super::messages::{Redact, SendEvent, SetState};
@@ -13,7 +16,8 @@ use super::rules::canonical;
 use super::rules::draft::Draft;
 use super::rules::parsed;
 use super::{Rooms, refused};
-use crate::{Env, Identity, Result};
+use crate::hooks::RoomEvent;
+use crate::{Env, Identity, Refusal, Result};
 
 // ANCHOR: send
 impl Handler<SendEvent> for Rooms {
@@ -122,6 +126,28 @@ pub(crate) fn set_state(
     let draft = Draft::state(&msg.by.user, &msg.kind, &msg.state_key, content, at);
     let id = OpenRoom::room(env, tx, &msg.room)?.append(tx, &draft, effects)?;
     parsed(&id)
+}
+
+/// Part of the write of a proposal's hook: add an event to a room, with all checks. Returns its id, and the appservices to wake.
+pub(crate) fn add_event(
+    env: &Env,
+    tx: &mut Tx<'_>,
+    event: &RoomEvent<'_>,
+) -> Result<(String, BTreeSet<ServiceId>)> {
+    let id = |text: &str| Refusal::InvalidParam(format!("{text:?} is not a valid id").into());
+    let room = RoomId::parse(event.room).map_err(|_| id(event.room))?;
+    let draft = Draft {
+        kind: event.kind.to_owned(),
+        state_key: event.state_key.map(ToOwned::to_owned),
+        sender: UserId::parse(event.sender).map_err(|_| id(event.sender))?,
+        content: canonical(&to_raw_value(event.content)?)?,
+        at: env.clock.now(),
+        origin: None,
+    };
+    rules::check_name("the event type", &draft.kind)?;
+    let mut effects = Effects::default();
+    let id = OpenRoom::room(env, tx, &room)?.append(tx, &draft, &mut effects)?;
+    Ok((id, effects.services))
 }
 
 /// Run `act` once per transaction id; a repetition gets the stored answer. ([spec])

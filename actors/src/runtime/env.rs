@@ -1,7 +1,7 @@
 //! The environment that every actor receives: storage, time, identifiers, wake-ups, the trace.
 
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use ruma::OwnedServerName;
 use ruma::signatures::Ed25519KeyPair;
@@ -9,12 +9,12 @@ use schema::ServiceId;
 use schema::Store;
 
 use crate::dialects::Dialects;
+use crate::hooks::Hooks;
 use crate::runtime::faults::DeliveryFaults;
 use crate::runtime::identity_cache::IdentityCache;
 use crate::runtime::trace::Trace;
 use crate::runtime::wake::Wake;
 use crate::services::Proposals;
-use crate::wire::Hooks;
 use crate::{Clock, Ids};
 
 /// The operator's configuration.
@@ -73,6 +73,22 @@ pub struct Inner {
 impl Env {
     pub(crate) fn new(inner: Inner) -> Env {
         Env(Arc::new(inner))
+    }
+
+    /// A handle that does not keep the environment alive.
+    pub(crate) fn downgrade(&self) -> WeakEnv {
+        WeakEnv(Arc::downgrade(&self.0))
+    }
+}
+
+/// A handle to the environment that does not keep it alive.
+#[derive(Clone)]
+pub(crate) struct WeakEnv(Weak<Inner>);
+
+impl WeakEnv {
+    /// The environment, if it still exists.
+    pub(crate) fn upgrade(&self) -> Option<Env> {
+        self.0.upgrade().map(Env)
     }
 }
 

@@ -42,6 +42,16 @@ impl From<serde_json::Error> for Error {
 /// The server crate maps them to HTTP status and `errcode`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
+    /// A refusal with an error code of a proposal.
+    #[error("{error}")]
+    OfProposal {
+        /// The HTTP status.
+        status: u16,
+        /// The error code.
+        errcode: &'static str,
+        /// The text.
+        error: Cow<'static, str>,
+    },
     /// 403 `M_FORBIDDEN`
     #[error("{0}")]
     Forbidden(Cow<'static, str>),

@@ -22,5 +22,5 @@ pub use registration::{
     Registration,
 };
 pub use room::{interested_in_room, owed_event};
-pub use service::{AccountDataKind, FeaturesInForce, Proposals, Service};
+pub use service::{AccountDataKind, FeaturesInForce, OwedKind, Proposals, Service};
 pub use stored::{LastInForce, last_in_force, registration_of};

@@ -26,8 +26,25 @@ impl PartialEq for AccountDataKind {
 
 impl Eq for AccountDataKind {}
 
+/// A kind of items that a proposal defines, which appservices are owed until they have acknowledged them.
+#[derive(Debug)]
+pub struct OwedKind {
+    /// The name of the kind. It begins with the proposal's namespace, so that no other proposal uses it.
+    pub kind: &'static str,
+    /// Whether a registration opts in.
+    pub is_wanted: fn(&Registration) -> bool,
+}
+
+impl PartialEq for OwedKind {
+    fn eq(&self, other: &Self) -> bool {
+        self.kind == other.kind
+    }
+}
+
+impl Eq for OwedKind {}
+
 /// The enabled proposals, and experiments of this server, that add to transactions.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Proposals {
     /// MSC4203: to-device messages.
     pub to_device: bool,
@@ -37,11 +54,25 @@ pub struct Proposals {
     pub counts_policies: bool,
     /// The experiment that sends account data to appservices.
     pub account_data: Option<&'static AccountDataKind>,
+    /// The kinds of items that proposals define.
+    pub kinds: Vec<&'static OwedKind>,
+}
+
+impl Proposals {
+    /// Those of the proposals' kinds that are sent to the appservice with this registration: it has a URL and opts in.
+    pub(super) fn kinds_for(&self, registration: &Registration) -> Vec<&'static OwedKind> {
+        let reachable = registration.url.is_some();
+        let wanted = self
+            .kinds
+            .iter()
+            .filter(|kind| (kind.is_wanted)(registration));
+        wanted.filter(|_| reachable).copied().collect()
+    }
 }
 
 /// The features of a registration that are in force: those that it opts in to and that this start of the server has enabled. It
 /// is stored with the appservice, so that enabling or disabling a feature counts as a change of its registration.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FeaturesInForce {
     /// Whether to-device messages are sent to it: it has a URL and an opt-in flag, and MSC4203 is enabled.
@@ -54,11 +85,14 @@ pub struct FeaturesInForce {
     pub observes: bool,
     /// The devices whose key counts it receives.
     pub counts: CountsPolicy,
+    /// The kinds of proposals whose items are sent to it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub kinds: Vec<String>,
 }
 
 impl FeaturesInForce {
     /// The features of a registration that are in force, given those that are enabled and whether the appservice may observe.
-    pub fn of(registration: &Registration, observes: bool, on: Proposals) -> FeaturesInForce {
+    pub fn of(registration: &Registration, observes: bool, on: &Proposals) -> FeaturesInForce {
         let reachable = registration.url.is_some();
         let counts = registration.counts.filter(|_| on.counts_policies);
         FeaturesInForce {
@@ -70,11 +104,16 @@ impl FeaturesInForce {
                     .is_some_and(|kind| (kind.is_wanted)(registration)),
             observes,
             counts: counts.unwrap_or_default(),
+            kinds: on
+                .kinds_for(registration)
+                .iter()
+                .map(|kind| kind.kind.to_owned())
+                .collect(),
         }
     }
 
     /// Whether a feature is on now that was off before: what the appservice missed meanwhile must be sent later.
-    pub fn has_more_than(self, before: FeaturesInForce) -> bool {
+    pub fn has_more_than(&self, before: &FeaturesInForce) -> bool {
         (self.to_device && !before.to_device)
             || (self.device_lists && !before.device_lists)
             || (self.account_data && !before.account_data)
@@ -100,6 +139,8 @@ pub struct Service {
     pub counts: CountsPolicy,
     /// How account data is sent to it, if it has a URL and the opt-in flag, and the experiment is enabled.
     pub account_data: Option<&'static AccountDataKind>,
+    /// The kinds of proposals whose items are sent to it.
+    pub own_kinds: Vec<&'static OwedKind>,
 }
 
 impl Service {
@@ -115,8 +156,14 @@ impl Service {
             owed::TO_DEVICE | owed::OBSERVED => self.takes_to_device,
             owed::GRANTED => self.takes_to_device && self.observes,
             owed::DEVICE_LIST | owed::COUNT => self.takes_device_lists,
-            _ => self.account_data.is_some_and(|data| data.kind == kind),
+            _ => self.kinds_of_proposals().any(|own| own == kind),
         }
+    }
+
+    fn kinds_of_proposals(&self) -> impl Iterator<Item = &'static str> {
+        let account_data = self.account_data.map(|data| data.kind);
+        let own = self.own_kinds.iter().map(|kind| kind.kind);
+        account_data.into_iter().chain(own)
     }
 
     /// The kinds of owed items that are sent to this appservice now.
@@ -129,8 +176,7 @@ impl Service {
             owed::DEVICE_LIST,
             owed::COUNT,
         ];
-        let own = self.account_data.map(|data| data.kind);
-        let all = all.into_iter().chain(own);
+        let all = all.into_iter().chain(self.kinds_of_proposals());
         all.filter(|kind| self.takes(kind)).collect()
     }
 

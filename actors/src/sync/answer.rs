@@ -93,7 +93,9 @@ pub async fn answer<P>(
         let (asked, now) = (prepared.ask.clone(), env.clock.both());
         let volatile = Arc::clone(&actors.volatile);
         let must_answer = end_of_wait.is_none();
-        let look = move |db: &mut Conn| gather(db, &volatile, &asked, must_answer, now);
+        let shared = env.clone();
+        let look =
+            move |db: &mut Conn| gather(db, &shared.hooks, &volatile, &asked, must_answer, now);
         let found = if prepared.slow {
             env.store.read_slow(look).await?
         } else {

@@ -6,9 +6,10 @@
 use std::time::Duration;
 
 use actix::{AsyncContext, Context, Handler, ResponseFuture, WrapFuture};
-use schema::inbox;
+use schema::{Position, inbox};
 
 use super::{Acknowledge, Acknowledged, ToDeviceInbox};
+use crate::hooks::{AT_ONCE, ReportsChanges};
 use crate::runtime::trace;
 use crate::{Error, Result, guarded};
 
@@ -22,7 +23,11 @@ impl Handler<Acknowledge> for ToDeviceInbox {
         let write = self.env.store.write(move |tx| {
             // A token above the head was never issued, so it acknowledges nothing.
             if msg.up_to <= tx.head() {
-                inbox::acknowledge_device(tx, msg.user.as_str(), msg.device.as_str(), msg.up_to)?;
+                let (user, device) = (msg.user.as_str(), msg.device.as_str());
+                tx.received(|db| {
+                    inbox::after(db, user, device, Position::START, msg.up_to, AT_ONCE)
+                })?;
+                inbox::acknowledge_device(tx, user, device, msg.up_to)?;
             }
             Ok(())
         });
@@ -45,6 +50,7 @@ impl Handler<Acknowledged> for ToDeviceInbox {
                 let (service, from, up_to) = (msg.service.clone(), msg.from, msg.up_to);
                 // No transaction needs the rows any more, so their deletion can wait for the next commit.
                 let write = env.store.write_later(move |tx| {
+                    tx.received(|db| inbox::taken_by(db, &service, from, up_to, AT_ONCE))?;
                     Ok::<_, Error>(inbox::acknowledge_service(tx, &service, from, up_to)?)
                 });
                 match write.await {

@@ -13,14 +13,16 @@ use schema::{Position, ServiceId, Tx, accounts, client_transactions, inbox};
 use super::contents::Contents;
 use super::rules::{self, Interest};
 use super::{Deposit, ToDeviceInbox};
+use crate::hooks::{Change, ReportsChanges};
 use crate::services::{CarriesInterests, Service};
 use crate::{Result, guarded};
 
 /// The result of a deposit, with the users and appservices to wake.
-struct Deposited {
-    position: Position,
+#[derive(Default)]
+pub(crate) struct Deposited {
+    pub(crate) position: Position,
     users: Vec<OwnedUserId>,
-    services: BTreeSet<ServiceId>,
+    pub(crate) services: BTreeSet<ServiceId>,
 }
 
 // ANCHOR: deposit
@@ -40,7 +42,7 @@ impl Handler<Deposit> for ToDeviceInbox {
     }
 }
 
-fn deposit(tx: &mut Tx<'_>, msg: &Deposit, now: i64) -> Result<Deposited> {
+pub(crate) fn deposit(tx: &mut Tx<'_>, msg: &Deposit, now: i64) -> Result<Deposited> {
     rules::check_names(&msg.event_type, msg.txn.as_str())?;
     rules::check_contents(&msg.messages)?;
     let named = msg.messages.values().map(|targets| targets.len()).sum();
@@ -52,8 +54,7 @@ fn deposit(tx: &mut Tx<'_>, msg: &Deposit, now: i64) -> Result<Deposited> {
     if client_transactions::stored_response(tx, &sender, &scope, msg.txn.as_str())?.is_some() {
         return Ok(Deposited {
             position: tx.head(),
-            users: Vec::new(),
-            services: BTreeSet::new(),
+            ..Deposited::default()
         });
     }
     let users: Vec<&str> = msg.messages.keys().map(|u| u.as_str()).collect();
@@ -88,6 +89,15 @@ fn deposit(tx: &mut Tx<'_>, msg: &Deposit, now: i64) -> Result<Deposited> {
         .iter()
         .map(|row| ServiceId::from(row.appservice_id.as_str()))
         .collect();
+    if tx.is_observed() {
+        let (from, kind, extra) = (&msg.from, &msg.event_type, &msg.extra);
+        tx.changed(&Change::ToDevice {
+            from,
+            kind,
+            extra,
+            messages: &rows,
+        })?;
+    }
     inbox::append(tx, rows);
     owed::owe_all(tx, owing);
     client_transactions::remember(tx, &sender, &scope, msg.txn.as_str(), "{}", now);

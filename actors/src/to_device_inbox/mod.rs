@@ -27,6 +27,7 @@ use schema::{Position, appservices};
 use crate::Env;
 use crate::runtime::watchdog::Watchdog;
 
+pub(crate) use deposit::deposit;
 pub use messages::*;
 
 /// The actor.

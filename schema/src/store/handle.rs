@@ -265,6 +265,11 @@ impl Store {
         let _ = self.shared.recorder.set(Box::new(recorder));
     }
 
+    /// Attaches a value that each write can read with [`Tx::attached`](crate::Tx::attached). Only the first value is kept.
+    pub fn attach(&self, value: Companion) {
+        let _ = self.shared.attached.set(value);
+    }
+
     /// No line of the device-list log above this position is committed.
     #[must_use]
     pub fn device_list_log(&self) -> Position {

@@ -38,6 +38,8 @@ pub(crate) struct Inner {
     owed_listener: OnceLock<Box<OwedListener>>,
     /// Makes the report of a write, from the type of its closure.
     pub(crate) recorder: OnceLock<Box<Recorder>>,
+    /// The value for functions that run in writes.
+    pub(crate) attached: OnceLock<Companion>,
     ended: AtomicBool,
     lock: Mutex<Option<File>>,
     writer: Weak<Sender<Order>>,
@@ -69,6 +71,7 @@ impl Shared {
             listener: OnceLock::new(),
             owed_listener: OnceLock::new(),
             recorder: OnceLock::new(),
+            attached: OnceLock::new(),
             ended: AtomicBool::new(false),
             lock: Mutex::new(lock),
             writer,

@@ -39,6 +39,7 @@ pub fn covering(one: Option<Position>, other: Option<Position>) -> Option<Positi
 pub(crate) struct Batch {
     pub(crate) position: i64,
     pub(crate) companion: Companion,
+    attached: Option<Companion>,
     /// Whether a write of the batch changed rows.
     pub(crate) wrote: bool,
     /// The last line that a write of the batch appended to the device-list log.
@@ -53,6 +54,8 @@ pub(crate) struct Batch {
     /// How often deferred rows were inserted.
     pub(crate) caught_up: usize,
     undo: Vec<Box<dyn FnOnce() + Send>>,
+    /// What is called after the commit.
+    after: Vec<Box<dyn FnOnce() + Send>>,
 }
 
 /// How far a batch had got before a write, to return to if the write returns an error.
@@ -60,14 +63,16 @@ pub(crate) struct Mark {
     position: i64,
     companion: Companion,
     undo: usize,
+    after: usize,
     deferred: Lengths,
 }
 
 impl Batch {
-    pub(crate) fn new(position: i64, companion: Companion) -> Batch {
+    pub(crate) fn new(position: i64, companion: Companion, attached: Option<Companion>) -> Batch {
         Batch {
             position,
             companion,
+            attached,
             wrote: false,
             logged: None,
             owed: OwedServices::new(),
@@ -75,6 +80,7 @@ impl Batch {
             failed: None,
             caught_up: 0,
             undo: Vec::new(),
+            after: Vec::new(),
         }
     }
 
@@ -84,6 +90,7 @@ impl Batch {
             position: self.position,
             companion: Arc::clone(&self.companion),
             undo: self.undo.len(),
+            after: self.after.len(),
             deferred: self.deferred.lengths(),
         }
     }
@@ -104,11 +111,17 @@ impl Batch {
         self.caught_up += 1;
     }
 
+    /// What is called now that the transaction is committed.
+    pub(crate) fn take_after_commit(&mut self) -> Vec<Box<dyn FnOnce() + Send>> {
+        std::mem::take(&mut self.after)
+    }
+
     /// Returns to the state at a mark. The latest change is undone first.
     pub(crate) fn return_to(&mut self, mark: Mark) {
         self.position = mark.position;
         self.companion = mark.companion;
         self.deferred.truncate(&mark.deferred);
+        self.after.truncate(mark.after);
         let undo = mark.undo;
         for step in self.undo.drain(undo..).rev() {
             step();
@@ -133,6 +146,12 @@ impl Tx<'_> {
     #[must_use]
     pub fn companion(&self) -> Companion {
         Arc::clone(&self.batch.companion)
+    }
+
+    /// The value that [`Store::attach`](crate::Store::attach) attached.
+    #[must_use]
+    pub fn attached(&self) -> Option<Companion> {
+        self.batch.attached.clone()
     }
 
     /// Replaces the companion for the following writes. Only for a closure given to
@@ -167,6 +186,12 @@ impl Tx<'_> {
     /// Records that rows of this name were removed.
     pub(crate) fn removed(&mut self, name: std::fmt::Arguments<'_>, rows: usize) {
         self.conn.removed(name, rows);
+    }
+
+    /// Runs `then` on the writer's thread after the commit, before the write is answered; not if the write is rolled back. It must be
+    /// short and must not wait.
+    pub fn after_commit(&mut self, then: impl FnOnce() + Send + 'static) {
+        self.batch.after.push(Box::new(then));
     }
 
     /// Runs `undo` if the write is rolled back, before it runs again. For the few writes that also change memory.

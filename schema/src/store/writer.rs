@@ -222,7 +222,11 @@ impl Writer {
             Ok(position) => position,
             Err(why) => return Ok(Attempt::RolledBack(None, RollbackReason::of(&why.into()))),
         };
-        let mut batch = Batch::new(start, self.shared.companion());
+        let mut batch = Batch::new(
+            start,
+            self.shared.companion(),
+            self.shared.attached.get().cloned(),
+        );
         let clean = batch.mark();
         for (number, job) in jobs.iter_mut().enumerate() {
             let outcome = self.run_one(job, &mut batch)?;
@@ -247,6 +251,9 @@ impl Writer {
             return Ok(Attempt::RolledBack(None, RollbackReason::of(&why.into())));
         }
         self.shared.committed(&batch);
+        for then in batch.take_after_commit() {
+            then();
+        }
         if batch.wrote && std::mem::take(&mut self.failing) {
             tracing::info!("writes are committed again");
         }

@@ -247,7 +247,9 @@ fn a_writer_that_lost_its_connection_ends_the_process_and_nothing_answered_is_lo
             .block_on(write)
     };
     let put = |key: &'static str| {
-        store.write(move |tx| schema::scratch::put(tx, 1, key, &serde_json::json!(1)))
+        store.write(move |tx| {
+            schema::scratch::put(tx, &schema::scratch::ScratchRow::new(1, key, "1"))
+        })
     };
     wait(put("answered")).expect("a write");
 
@@ -291,7 +293,7 @@ fn a_statement_that_fails_fails_its_own_write_alone() {
             });
             let key = format!("{i}{}", long.collect::<String>());
             store.write(move |tx| {
-                schema::scratch::put(tx, 1, &key, &serde_json::json!(1))?;
+                schema::scratch::put(tx, &schema::scratch::ScratchRow::new(1, &key, "1"))?;
                 Ok::<_, schema::Error>(tx.next_position())
             })
         })
@@ -333,13 +335,14 @@ fn a_reader_whose_session_ended_starts_another_and_refuses_no_read() {
     }
 }
 
-fn wait_read(store: &Store, key: &'static str) -> Option<serde_json::Value> {
+fn wait_read(store: &Store, key: &'static str) -> Option<String> {
     let read = store.read(move |db| schema::scratch::get(db, 1, key));
     tokio::runtime::Builder::new_current_thread()
         .build()
         .expect("a runtime")
         .block_on(read)
         .expect("a read")
+        .map(|row| row.value)
 }
 
 #[test]

@@ -399,7 +399,7 @@ mod tests {
             let registration = serde_json::json!({"id": "a", "url": null, "as_token": "a", "hs_token": "a", "sender_localpart": "bot",
                 "namespaces": {"users": [{"exclusive": true, "regex": pattern}]}});
             let registration = serde_json::from_value(registration).expect("a registration");
-            Interests::compile("test", vec![(registration, false)], Proposals::default())
+            Interests::compile("test", vec![(registration, false)], &Proposals::default())
                 .expect("it compiles")
         };
         for a in patterns {

@@ -6,8 +6,8 @@
 pub mod account_data;
 mod sheet;
 
+use actors::hooks::{Hooks, ProposalHooks};
 use actors::services::Proposals;
-use actors::wire::Hooks;
 
 pub use sheet::Experiment;
 
@@ -35,7 +35,10 @@ pub fn switch_on<S: AsRef<str>>(
     hooks.off = off.flat_map(|e| e.registration).copied().collect();
     for experiment in ALL.iter().filter(|e| names.contains(&e.name)) {
         (experiment.switches)(proposals);
-        hooks.transaction.push(experiment.transaction);
+        hooks.all.push(ProposalHooks {
+            transaction: experiment.transaction,
+            ..ProposalHooks::NONE
+        });
     }
     Ok(())
 }
@@ -49,13 +52,13 @@ mod tests {
         let (mut hooks, mut proposals) = (Hooks::default(), Proposals::default());
         let none: [&str; 0] = [];
         assert!(switch_on(&none, &mut hooks, &mut proposals).is_ok());
-        assert!(proposals.account_data.is_none() && hooks.transaction.is_empty());
+        assert!(proposals.account_data.is_none() && hooks.all.is_empty());
         let why = switch_on(&["account_data", "telepathy"], &mut hooks, &mut proposals);
         assert!(why.is_err_and(|why| why.contains("\"telepathy\" is not known")));
         assert!(proposals.account_data.is_none(), "nothing was switched on");
         let twice = ["account_data", "account_data"];
         assert!(switch_on(&twice, &mut hooks, &mut proposals).is_ok());
-        assert!(proposals.account_data.is_some() && hooks.transaction.len() == 1);
+        assert!(proposals.account_data.is_some() && hooks.all.len() == 1);
     }
 
     #[test]

@@ -81,6 +81,20 @@ impl Error {
         )
     }
 
+    /// The HTTP status and the error code.
+    #[must_use]
+    pub fn code(&self) -> (u16, String) {
+        let (status, body, _) = self.parts();
+        let code = body["errcode"].as_str().unwrap_or_default();
+        (status, code.to_owned())
+    }
+
+    /// The same error with another status and error code.
+    #[must_use]
+    pub fn with_code(self, status: u16, errcode: &'static str) -> Error {
+        Error::Request(status, errcode, self.to_string())
+    }
+
     /// One of the request's values is invalid.
     #[must_use]
     pub fn invalid_param(why: impl Into<String>) -> Error {
@@ -176,6 +190,9 @@ fn refused(refusal: &Refusal) -> (u16, Value, Option<u64>) {
         Refusal::ConnectionFailed(_) => (502, "M_CONNECTION_FAILED"),
         Refusal::ConnectionTimeout => (504, "M_CONNECTION_TIMEOUT"),
         Refusal::LimitExceeded { .. } => (429, "M_LIMIT_EXCEEDED"),
+        Refusal::OfProposal {
+            status, errcode, ..
+        } => (*status, *errcode),
     };
     let mut body = json!({"errcode": code, "error": refusal.to_string()});
     let mut retry_after = None;

@@ -59,6 +59,8 @@ pub(super) struct Incoming {
     pub(super) path: Vec<String>,
     /// The query's pairs, decoded, in order.
     pub(super) query: Vec<(String, String)>,
+    /// The query as a proposal has changed it.
+    pub(super) changed_query: Option<String>,
     /// Set when a variable of the path is too long; reported only after the caller is authenticated.
     pub(super) refused: Option<Error>,
 }

@@ -5,6 +5,7 @@
 pub mod address;
 mod allowed;
 pub mod answer;
+pub mod around;
 mod body;
 pub mod caller;
 pub mod door;

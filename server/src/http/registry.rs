@@ -6,9 +6,9 @@ use std::rc::Rc;
 use ::ruma::api::path_builder::PathBuilder;
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use futures_util::future::LocalBoxFuture;
 
 use super::answer::{Json, Pieces, json_response};
+use super::around::{Answer, Handler, Next, Seen, call, fixed_variables, shape};
 use super::caller::{Auth, Caller};
 use super::error::Result;
 use super::incoming::{Incoming, Raw};
@@ -16,9 +16,6 @@ use super::limits::{Cost, Terms};
 use super::ruma::endpoint::{Endpoint, Scheme};
 use super::ruma::translate::{parse, ruma_response};
 use crate::state::App;
-
-pub(super) type Handler =
-    Rc<dyn Fn(App, Caller, Incoming) -> LocalBoxFuture<'static, Result<HttpResponse>>>;
 
 /// The handler and terms of one method of a path.
 #[derive(Clone)]
@@ -124,6 +121,46 @@ impl Routes {
         });
         self.last.clear();
         self.insert(path, method, auth, route);
+        self
+    }
+
+    /// Put code around an existing endpoint. `path` may leave out the part up to the version, and then means the endpoint of all
+    /// versions. It may have a fixed segment where the endpoint has a variable: `/profile/{user_id}/displayname` means the endpoint
+    /// `/profile/{user_id}/{field}` for this field alone.
+    ///
+    /// # Panics
+    /// There is no such endpoint, which is a mistake in the program.
+    #[must_use]
+    pub fn around<F, Fut>(mut self, method: &str, path: &str, around: F) -> Routes
+    where
+        F: Fn(App, Caller, Seen, Next) -> Fut + Copy + 'static,
+        Fut: Future<Output = Result<Answer>> + 'static,
+    {
+        let wanted = shape(path);
+        let fits = |(path, methods): (&String, &BTreeMap<&'static str, Route>)| {
+            let fixed = fixed_variables(&shape(path), &wanted)?;
+            methods.contains_key(method).then(|| (path.clone(), fixed))
+        };
+        let mut found: Vec<_> = self.all.iter().filter_map(fits).collect();
+        // An endpoint of exactly this path takes precedence over one with a variable in the place of a fixed segment.
+        if found.iter().any(|(_, fixed)| fixed.is_empty()) {
+            found.retain(|(_, fixed)| fixed.is_empty());
+        }
+        assert!(!found.is_empty(), "there is no endpoint {method} {path}");
+        for (path, fixed) in found {
+            let methods = self.all.get_mut(&path);
+            let Some(route) = methods.and_then(|methods| methods.get_mut(method)) else {
+                continue;
+            };
+            let handler = Rc::clone(&route.handler);
+            route.handler = Rc::new(move |app, caller, incoming| {
+                let is_meant = |(at, text): &(usize, String)| incoming.path.get(*at) == Some(text);
+                if !fixed.iter().all(is_meant) {
+                    return handler(app, caller, incoming);
+                }
+                Box::pin(call(around, Rc::clone(&handler), (app, caller, incoming)))
+            });
+        }
         self
     }
 

@@ -129,6 +129,7 @@ impl Router {
                 body: Bytes::new(),
                 path,
                 query: query(http.query_string())?,
+                changed_query: None,
                 refused,
             },
         })

@@ -3,14 +3,18 @@
 pub mod msc3202;
 pub mod msc3983;
 pub mod msc3984;
+pub mod msc4140;
 pub mod msc4203;
 pub mod msc4350;
+mod part;
 mod sheet;
 
+use actors::hooks::Hooks;
 use actors::key_proxy::Proxies;
 use actors::services::Proposals;
-use actors::wire::{Hooks, Naming};
+use actors::wire::Naming;
 
+pub use part::{stored, stored_in, write};
 pub use sheet::Msc;
 
 /// All proposals, in the order in which they add to a transaction.
@@ -20,18 +24,14 @@ pub static ALL: &[Msc] = &[
     msc3983::MSC,
     msc3984::MSC,
     msc4350::MSC,
+    msc4140::MSC,
 ];
-
-/// The proposals with these numbers; unknown numbers are skipped.
-pub fn among(numbers: &[u16]) -> impl Iterator<Item = &'static Msc> {
-    ALL.iter().filter(|m| numbers.contains(&m.number))
-}
 
 /// The numbers of the proposals that are on by default.
 #[must_use]
 pub fn by_default() -> Vec<u16> {
     let on = ALL.iter().filter(|m| m.by_default);
-    on.map(|m| m.number).collect()
+    on.map(Msc::number).collect()
 }
 
 /// The proposals with these numbers.
@@ -39,10 +39,16 @@ pub fn by_default() -> Vec<u16> {
 /// # Errors
 /// The first number that is not in [`ALL`].
 pub fn enabled(numbers: &[u16]) -> Result<Vec<&'static Msc>, u16> {
-    if let Some(unknown) = numbers.iter().find(|n| ALL.iter().all(|m| m.number != **n)) {
+    if let Some(unknown) = numbers
+        .iter()
+        .find(|n| ALL.iter().all(|m| m.number() != **n))
+    {
         return Err(*unknown);
     }
-    Ok(among(numbers).collect())
+    Ok(ALL
+        .iter()
+        .filter(|m| numbers.contains(&m.number()))
+        .collect())
 }
 
 /// The registration keys of all proposals and experiments, whether switched on or not.
@@ -63,30 +69,31 @@ pub fn hooks(mscs: &[&'static Msc], naming: Naming) -> (Hooks, Proposals) {
     let mut proposals = Proposals::default();
     for msc in mscs {
         (msc.switches)(&mut proposals);
+        let kinds = msc.hooks.owes.iter().map(|durable| &durable.kind);
+        proposals.kinds.extend(kinds);
     }
-    (
-        Hooks {
-            naming,
-            transaction: mscs.iter().map(|m| m.transaction).collect(),
-            device_signer: mscs.iter().filter_map(|m| m.device_signer).collect(),
-            ..Hooks::default()
-        },
-        proposals,
-    )
+    let hooks = Hooks {
+        naming,
+        all: mscs.iter().map(|msc| msc.hooks).collect(),
+        ..Hooks::default()
+    };
+    (hooks, proposals)
 }
 
 /// The functions of these proposals for appservices that store keys themselves: the first that handles claims, and the first that
 /// handles queries.
 #[must_use]
-pub fn key_proxies(numbers: &[u16]) -> Proxies {
+pub fn key_proxies(proposals: &[&'static Msc]) -> Proxies {
     Proxies {
-        claim: among(numbers).find_map(|msc| msc.claim_proxy),
-        query: among(numbers).find_map(|msc| msc.query_proxy),
+        claim: proposals.iter().find_map(|msc| msc.claim_proxy),
+        query: proposals.iter().find_map(|msc| msc.query_proxy),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -96,25 +103,26 @@ mod tests {
     }
 
     #[test]
-    fn names_are_those_that_bridges_read() {
-        let names: Vec<_> = ALL
-            .iter()
-            .flat_map(|m| m.names)
-            .map(|n| (n.unstable, n.stable))
-            .collect();
-        let expected = [
-            ("de.sorunome.msc2409.to_device", "to_device"),
-            ("org.matrix.msc3202.device_lists", "device_lists"),
-            (
-                "org.matrix.msc3202.device_one_time_keys_count",
-                "device_one_time_keys_count",
-            ),
-            (
-                "org.matrix.msc3202.device_unused_fallback_key_types",
-                "device_unused_fallback_key_types",
-            ),
-            ("fi.mau.msc4350.impersonator", "impersonator"),
-        ];
-        assert_eq!(names, expected);
+    fn each_name_is_defined_once_and_unstable_until_its_proposal_is_accepted() {
+        let names: Vec<_> = ALL.iter().flat_map(|m| m.names).collect();
+        let mut forms = BTreeSet::new();
+        for name in names {
+            assert!(forms.insert(name.unstable), "{} twice", name.unstable);
+            assert!(forms.insert(name.stable), "{} twice", name.stable);
+            let (domain, rest) = name.unstable.split_once('.').unwrap_or_default();
+            let is_domain = domain.chars().all(|c| c.is_ascii_alphabetic());
+            assert!(
+                is_domain && rest.contains('.'),
+                "{} begins with a reversed domain",
+                name.unstable
+            );
+        }
+    }
+
+    #[test]
+    fn the_kinds_of_proposals_are_named_like_their_sections() {
+        for durable in ALL.iter().flat_map(|m| m.hooks.owes) {
+            assert_eq!(durable.kind.kind, durable.section.unstable);
+        }
     }
 }

@@ -9,7 +9,6 @@ use crate::http::caller::{Auth, Caller};
 use crate::http::error::Result;
 use crate::http::incoming::Raw;
 use crate::http::registry::Routes;
-use crate::mscs;
 use crate::state::App;
 
 /// The versions of the specification that are announced.
@@ -55,12 +54,7 @@ async fn versions(
         get_supported_versions::Response::new(VERSIONS.map(ToOwned::to_owned).to_vec());
     response.unstable_features = FEATURES
         .into_iter()
-        .chain(
-            mscs::ALL
-                .iter()
-                .filter(|m| app.proposals().contains(&m.number))
-                .flat_map(|m| m.flags.iter().copied()),
-        )
+        .chain(app.announced().flags.iter().copied())
         .map(|flag| (flag.to_owned(), true))
         .collect();
     Ok(response)
@@ -79,7 +73,7 @@ async fn capabilities(app: App, caller: Caller, _: get_capabilities::v3::Request
     // Not ruma's type: older clients read the two capabilities that `m.profile_fields` replaces. The avatar capability is off,
     // because it takes an uploaded file and this server has no media repository; clients then hide the choice. Bridges set
     // avatars without reading capabilities.
-    let capabilities = json!({
+    let mut capabilities = json!({
         "m.room_versions": {"default": default, "available": {"11": "stable", "12": "stable"}},
         "m.change_password": yes,
         "m.profile_fields": {"enabled": true, "disallowed": ["avatar_url"]},
@@ -88,6 +82,9 @@ async fn capabilities(app: App, caller: Caller, _: get_capabilities::v3::Request
         "m.3pid_changes": no,
         "m.get_login_token": no,
     });
+    for (name, value) in &app.announced().capabilities {
+        capabilities[*name] = value.clone();
+    }
     Ok(Json(json!({"capabilities": capabilities}).to_string()))
 }
 

@@ -32,11 +32,11 @@ mod typing;
 mod user_data;
 
 use crate::http::registry::Routes;
-use crate::mscs;
+use crate::mscs::Msc;
 
-/// All endpoints: those of the sections, of the proposals with these numbers and, if `dev` is set, of a development server.
+/// All endpoints: those of the sections, of these proposals and, if `dev` is set, of a development server.
 #[must_use]
-pub fn all(dev: bool, proposals: &[u16]) -> Routes {
+pub fn all(dev: bool, proposals: &[&'static Msc]) -> Routes {
     let sections = [
         session::routes,
         register::routes,
@@ -69,8 +69,9 @@ pub fn all(dev: bool, proposals: &[u16]) -> Routes {
     let routes = sections
         .into_iter()
         .fold(Routes::default(), |routes, section| section(routes));
-    let enabled = mscs::ALL.iter().filter(|m| proposals.contains(&m.number));
-    let routes = enabled.fold(routes, |routes, msc| (msc.routes)(routes));
+    let routes = proposals
+        .iter()
+        .fold(routes, |routes, msc| (msc.routes)(routes));
     if dev {
         crate::dev::routes(routes)
     } else {

@@ -182,7 +182,7 @@ impl World {
                 device_lists: true,
                 ..Proposals::default()
             };
-            let interests = Interests::compile("bench", vec![(registration, false)], proposals);
+            let interests = Interests::compile("bench", vec![(registration, false)], &proposals);
             actors::services::swap_interests(tx, interests.expect("patterns"));
             Ok::<_, schema::Error>(())
         });

@@ -284,7 +284,7 @@ mod tests {
             service("irc", "@irc_.*", true, false),
             service("mirror", "@.*", false, true),
         ];
-        Interests::compile("test", all, Proposals::default()).expect("patterns compile")
+        Interests::compile("test", all, &Proposals::default()).expect("patterns compile")
     }
 
     #[test]

@@ -17,11 +17,11 @@ use serde_json::json;
 
 use super::messages::*;
 use super::queries;
+use crate::hooks::Hooks;
 use crate::runtime::error::Challenge;
 use crate::runtime::trace::Trace;
 use crate::services::Proposals;
 use crate::start::StartParameters;
-use crate::wire::Hooks;
 use crate::{Actors, Clock, Error, Identity, Ids, Refusal, Result, Secret, Settings, ask, start};
 
 /// All actors with a new database, with an appservice that logs in and one that creates devices without it (MSC4190).

@@ -340,7 +340,7 @@ impl Plans {
                 plan.changed.insert(id.clone());
                 let last = last.unwrap_or_default().in_force;
                 if before.map(interest) != Some(interest(&registration))
-                    || in_force.has_more_than(last)
+                    || in_force.has_more_than(&last)
                 {
                     plan.recounted.insert(id.clone());
                 }

@@ -406,16 +406,20 @@ fn enabling_or_disabling_a_feature_is_a_change_of_the_registration() {
             ..StoredRegistrations::default()
         };
         let files = vec![("a.yaml".to_owned(), Ok(registration.clone()))];
-        let plan = plan(files, &known, &|_| now);
+        let plan = plan(files, &known, &|_| now.clone());
         let of = |ids: &BTreeSet<ServiceId>| !ids.is_empty();
         (of(&plan.changed), of(&plan.recounted), of(&plan.away))
     };
     for (what, change, expected) in cases {
-        let mut before = all;
+        let mut before = all.clone();
         change(&mut before);
-        assert_eq!(planned(Some(before), all), *expected, "{what} is on now");
+        assert_eq!(
+            planned(Some(before.clone()), all.clone()),
+            *expected,
+            "{what} is on now"
+        );
         let (changed, _, _) = *expected;
-        let off = planned(Some(all), before);
+        let off = planned(Some(all.clone()), before);
         assert_eq!(off, (changed, false, false), "{what} is off now");
     }
     let unknown = planned(None, all);
@@ -451,7 +455,7 @@ fn members_are_counted_again_only_if_the_users_may_be_different() {
 
 #[test]
 fn a_grant_to_an_unregistered_service_is_reported() {
-    let interests = Interests::compile("test", vec![(good("irc"), true)], Default::default());
+    let interests = Interests::compile("test", vec![(good("irc"), true)], &Default::default());
     let interests = interests.expect("patterns");
     let observe = ["irc".into(), "ircc".into()];
     assert_eq!(unknown_observers(Some(&observe), &interests), [&observe[1]]);

@@ -41,7 +41,7 @@ fn interests() -> Interests {
         device_lists: true,
         ..Proposals::default()
     };
-    Interests::compile("test", all, proposals).expect("patterns compile")
+    Interests::compile("test", all, &proposals).expect("patterns compile")
 }
 
 /// The highest position whose items a transaction of this appservice may carry.

@@ -20,10 +20,10 @@ use serde_json::{Value, json};
 
 use super::queries::{UserKeys, query_keys};
 use super::*;
+use crate::hooks::Hooks;
 use crate::runtime::trace::Trace;
 use crate::services::{Interests, Proposals, Registration};
 use crate::start::StartParameters;
-use crate::wire::Hooks;
 use crate::{Actors, Clock, Error, Identity, Ids, Refusal, Settings, ask};
 
 struct Stage {
@@ -89,7 +89,7 @@ impl Stage {
             "as_token": "a", "hs_token": "h", "sender_localpart": "ircbot", "org.matrix.msc3202": true,
             "namespaces": {"users": [{"exclusive": true, "regex": "@irc_.*"}]}}))
         .expect("a registration");
-        let proposals = self.actors.env.settings.proposals;
+        let proposals = &self.actors.env.settings.proposals;
         let interests = Interests::compile("test", vec![(registration, false)], proposals);
         let interests = std::sync::Arc::new(interests.expect("patterns compile"));
         let write = move |tx: &mut Tx<'_>| {

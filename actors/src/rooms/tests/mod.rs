@@ -16,10 +16,10 @@ use schema::{Position, Store, StoreOptions, accounts, aliases, events, membershi
 use serde_json::{Value, json};
 
 use super::*;
+use crate::hooks::Hooks;
 use crate::runtime::trace::Trace;
 use crate::services::{Interests, Proposals};
 use crate::start::{StartParameters, start};
-use crate::wire::Hooks;
 use crate::{Actors, Clock, Identity, Ids, Refusal, Settings, ask};
 
 struct TestServer {
@@ -96,7 +96,7 @@ impl TestServer {
             })
             .collect();
         let interests =
-            Interests::compile("test", registrations, Proposals::default()).expect("patterns");
+            Interests::compile("test", registrations, &Proposals::default()).expect("patterns");
         let interests = std::sync::Arc::new(interests);
         self.actors
             .env

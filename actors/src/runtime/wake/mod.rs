@@ -102,6 +102,11 @@ impl Acknowledged {
     }
 }
 
+/// To `proposals`: a timer was set, and it is committed.
+#[derive(Debug, Clone, Serialize, Message)]
+#[rtype(result = "()")]
+pub struct TimerSet;
+
 /// The appservices whose items are held back by an open line of the device-list log: one that `device_lists` has not read.
 #[derive(Default)]
 struct HeldServices {
@@ -193,6 +198,7 @@ pub struct Wake {
     sync: OnceLock<Recipient<WakeSync>>,
     receipts: OnceLock<Recipient<NewReceipt>>,
     inbox: OnceLock<Recipient<Acknowledged>>,
+    timers: OnceLock<Recipient<TimerSet>>,
     trace: OnceLock<Trace>,
 }
 
@@ -214,6 +220,20 @@ impl Wake {
 
     pub(crate) fn set_inbox(&self, inbox: Recipient<Acknowledged>) {
         let _ = self.inbox.set(inbox);
+    }
+
+    pub(crate) fn set_timers(&self, timers: Recipient<TimerSet>) {
+        let _ = self.timers.set(timers);
+    }
+
+    /// Notify `proposals` that a timer was set. Call it after the commit.
+    pub(crate) fn timer_set(&self) {
+        if let Some(timers) = self.timers.get() {
+            if let Some(trace) = self.trace.get() {
+                trace.record_message("wake", "proposals", &TimerSet);
+            }
+            timers.do_send(TimerSet);
+        }
     }
 
     pub(crate) fn set_sender(&self, service: ServiceId, sender: Recipient<WakeSender>) {

@@ -81,7 +81,7 @@ impl Interests {
     pub fn compile(
         server_name: &str,
         registrations: Vec<(Registration, bool)>,
-        proposals: Proposals,
+        proposals: &Proposals,
     ) -> Result<Interests, String> {
         let services: Vec<Arc<Service>> = registrations
             .into_iter()
@@ -95,6 +95,7 @@ impl Interests {
                     takes_device_lists: now.device_lists,
                     counts: now.counts,
                     account_data: proposals.account_data.filter(|_| now.account_data),
+                    own_kinds: proposals.kinds_for(&registration),
                     registration,
                 })
             })

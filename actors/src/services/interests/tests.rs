@@ -28,7 +28,7 @@ fn compiled() -> Interests {
     Interests::compile(
         "test",
         all,
-        Proposals {
+        &Proposals {
             to_device: true,
             device_lists: true,
             ..Proposals::default()
@@ -189,7 +189,7 @@ fn cached_claims_are_those_of_the_patterns() {
         let all = some_services(&mut random);
         let reference = Reference::of(&all);
         let mut interests =
-            Interests::compile("test", all.clone(), Proposals::default()).expect("patterns");
+            Interests::compile("test", all.clone(), &Proposals::default()).expect("patterns");
         // Often too small for all users, so that entries are cached, dropped and computed again.
         let entries = [0, 64, 1_024][random.below(3)];
         interests.claims = ClaimCache::of(Size {
@@ -311,7 +311,7 @@ fn concurrent_threads_get_the_same_answer() {
 fn a_service_is_found_by_its_id_and_by_its_token() {
     let all = (0..1_000).map(|n| registration(&format!("s{n}"), &format!("bot{n}"), &[]));
     let interests =
-        Interests::compile("test", all.collect(), Proposals::default()).expect("patterns");
+        Interests::compile("test", all.collect(), &Proposals::default()).expect("patterns");
     for id in ["s0", "s500", "s999"] {
         assert_eq!(
             interests.service(&id.into()).expect("by id").id.as_str(),

@@ -6,6 +6,7 @@ use schema::memberships::MembershipRow;
 use schema::user_data::DataRow;
 use schema::{Conn, Position, memberships};
 use serde::Serialize;
+use serde_json::Value;
 
 use super::ask::{AnswerRange, SyncQuery, was};
 use super::devices::{self, SyncDeviceLists};
@@ -16,6 +17,7 @@ use super::room::{self, Joined, Left, Reasons, Stripped};
 use super::unread::Counter;
 use crate::Result;
 use crate::accounts::queries::ignored::{self, Ignored};
+use crate::hooks::{AddedToRooms, Hooks, SyncAdditions, SyncPart};
 use crate::rooms::queries::stripped_state;
 use crate::runtime::clock::Times;
 use crate::sync::rules::token::Token;
@@ -71,11 +73,15 @@ struct SyncResponse {
     presence: Events,
     #[serde(skip_serializing_if = "RoomSections::is_empty")]
     rooms: RoomSections,
+    /// The keys that proposals add.
+    #[serde(flatten)]
+    added: BTreeMap<&'static str, Value>,
 }
 
 /// Gather an answer to `/sync`. If `must_answer`, there is an answer even if nothing is new.
 pub(crate) fn gather(
     db: &mut Conn,
+    hooks: &Hooks,
     volatile: &VolatileState,
     ask: &SyncQuery,
     must_answer: bool,
@@ -99,7 +105,16 @@ pub(crate) fn gather(
         None => SyncDeviceLists::default(),
     };
     let (account_data, by_room) = personal::sorted(ask, data)?;
-    let rooms = rooms(db, volatile, ask, by_room, &range, ignored_changed)?;
+    let added = additions(db, hooks, ask, head)?;
+    let rooms = rooms(
+        db,
+        volatile,
+        ask,
+        by_room,
+        &range,
+        ignored_changed,
+        added.rooms,
+    )?;
     let arrived = rooms.join.values().flat_map(|room| &room.arrived);
     let presence = personal::presence(db, volatile, ask, &range, arrived)?;
 
@@ -107,6 +122,7 @@ pub(crate) fn gather(
         && account_data.is_empty()
         && device_lists.is_empty()
         && presence.is_empty()
+        && added.top.is_empty()
         && rooms.is_empty());
     if !is_new && !must_answer {
         let rooms = joined_rooms(db, &ask.user)?;
@@ -126,8 +142,33 @@ pub(crate) fn gather(
         account_data,
         presence,
         rooms,
+        added: added.top,
     };
     Ok(Gathered::Answer(serde_json::to_string(&answer)?))
+}
+
+/// What the hooks of proposals add.
+fn additions(
+    db: &mut Conn,
+    hooks: &Hooks,
+    ask: &SyncQuery,
+    head: Position,
+) -> Result<SyncAdditions> {
+    let mut added = SyncAdditions::default();
+    for (number, add) in hooks.all.iter().filter_map(|h| Some((h.number, h.sync?))) {
+        add(&mut SyncPart {
+            db,
+            number,
+            naming: hooks.naming,
+            user: &ask.user,
+            device: ask.device.as_deref(),
+            is_initial: ask.since.is_none(),
+            after: ask.after(),
+            up_to: head,
+            added: &mut added,
+        })?;
+    }
+    Ok(added)
 }
 
 fn rooms(
@@ -137,6 +178,7 @@ fn rooms(
     mut by_room: ByRoom,
     range: &AnswerRange<'_>,
     ignored_changed: bool,
+    added: AddedToRooms,
 ) -> Result<RoomSections> {
     let mut rooms = RoomSections::default();
     let mut unread = Counter::new(&ask.user, range.ignored, volatile.unread());
@@ -172,6 +214,9 @@ fn rooms(
         }
     }
     add_rooms_with_news(db, volatile, ask, by_room, range.head, &mut found)?;
+    for (room, keys) in added {
+        found.entry(room).or_default().added = keys;
+    }
     for (room_id, why) in found {
         if !ask.filter.wants_room(&room_id) {
             continue;

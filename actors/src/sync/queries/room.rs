@@ -7,6 +7,7 @@ use schema::receipts::ReceiptRow;
 use schema::user_data::DataRow;
 use schema::{Conn, Position, events, memberships, receipts, rooms, user_data};
 use serde::Serialize;
+use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::ask::{AnswerRange, StateAt, SyncQuery, was};
@@ -80,6 +81,8 @@ pub(crate) struct Reasons {
     pub(crate) events: bool,
     /// The user's account data for the room that changed.
     pub(crate) account_data: Vec<Box<RawValue>>,
+    /// The keys that proposals add to the room.
+    pub(crate) added: BTreeMap<&'static str, Value>,
 }
 
 /// A room that the user is joined to.
@@ -105,6 +108,9 @@ pub(crate) struct Joined {
     unread_notifications: Option<Unread>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     unread_thread_notifications: BTreeMap<String, Unread>,
+    /// The keys that proposals add.
+    #[serde(flatten)]
+    added: BTreeMap<&'static str, Value>,
     /// Users whose presence to send: they joined the room, or were in it when the syncing user joined.
     #[serde(skip)]
     pub(crate) arrived: Vec<String>,
@@ -190,12 +196,14 @@ pub(crate) fn joined(
     } else {
         why.account_data
     };
+    let added = why.added;
     let has_news = whole
         || !history.timeline.events.is_empty()
         || history.timeline.limited
         || !history.state.is_empty()
         || !ephemeral.is_empty()
-        || !account_data.is_empty();
+        || !account_data.is_empty()
+        || !added.is_empty();
     if !has_news {
         return Ok(None);
     }
@@ -223,6 +231,7 @@ pub(crate) fn joined(
         account_data: account_data.into(),
         unread_notifications: unread.room,
         unread_thread_notifications: unread.threads,
+        added,
         arrived,
     }))
 }

@@ -259,7 +259,7 @@ mod tests {
                 serde_json::from_value(value.clone()).expect("a registration"),
                 observes,
             )];
-            let all = Interests::compile("test", all, Proposals::default()).expect("patterns");
+            let all = Interests::compile("test", all, &Proposals::default()).expect("patterns");
             let service = &all.services()[0];
             let may = |claim| may_receive_private(service, claim);
             assert!(may(Some(NamespaceClaim::Exclusive)) && may(Some(NamespaceClaim::Sender)));

@@ -166,7 +166,7 @@ async fn a_service_that_asks_for_ephemeral_events_gets_typing_and_receipts() {
     let interests = Interests::compile(
         "test",
         vec![service("irc", true), service("deaf", false)],
-        Proposals::default(),
+        &Proposals::default(),
     );
     let interests = std::sync::Arc::new(interests.expect("patterns"));
     server

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::appservice_sender::TakeEphemeral;
+use crate::hooks::Hooks;
 use crate::rooms::{
     Action, ChangeMembership, CreateRoom, Enter, Entrance, InitialState, MarkRead, Preset,
     ReadMarker, ReadMarkerKind, SendEvent,
@@ -24,7 +25,6 @@ use crate::runtime::trace::Trace;
 use crate::services::{Interests, Proposals};
 use crate::start::{StartParameters, start};
 use crate::to_device_inbox::{Deposit, Target};
-use crate::wire::Hooks;
 use crate::{Actors, Clock, Error, Identity, Ids, Refusal, Settings, ask};
 
 struct TestServer {
@@ -214,6 +214,7 @@ impl TestServer {
             let to = Target::Device(device.expect("a device"));
             let content = raw(&json!({ "text": text }));
             let message = Deposit {
+                extra: std::collections::BTreeMap::new(),
                 from: by("cat"),
                 txn: text.as_str().into(),
                 event_type: "m.test".to_owned(),

@@ -57,7 +57,7 @@ fn compiled(proposals: Proposals) -> Interests {
             false,
         ),
     ];
-    Interests::compile("test", all, proposals).expect("patterns compile")
+    Interests::compile("test", all, &proposals).expect("patterns compile")
 }
 
 fn device(

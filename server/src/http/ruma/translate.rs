@@ -26,9 +26,10 @@ fn without_empty(path: &str, query: &str) -> String {
 
 pub(in crate::http) fn parse<R: Endpoint>(incoming: &Incoming) -> Result<R> {
     let uri = incoming.http.uri();
+    let query = incoming.changed_query.as_deref().or(uri.query());
     let mut builder = http::Request::builder()
         .method(incoming.http.method().as_str())
-        .uri(without_empty(uri.path(), uri.query().unwrap_or_default()));
+        .uri(without_empty(uri.path(), query.unwrap_or_default()));
     for (name, value) in incoming.http.headers() {
         builder = builder.header(name.as_str(), value.as_bytes());
     }

@@ -15,6 +15,7 @@
 //!
 //! [proposal]: https://github.com/matrix-org/matrix-spec-proposals/pull/3202
 
+use actors::hooks::ProposalHooks;
 use actors::wire::{Name, TransactionBody, TransactionContent, TransactionDeviceLists};
 use serde::Serialize;
 
@@ -22,12 +23,16 @@ use super::sheet::Msc;
 
 /// The data sheet of this proposal: its number, title, link and names.
 pub const MSC: Msc = Msc {
-    number: 3202,
     title: "Encrypted appservices",
     names: &[DEVICE_LISTS, COUNTS, FALLBACK],
     switches: |on| on.device_lists = true,
     registration: &["org.matrix.msc3202", LEFT_AS_REMOVED],
-    transaction: add_device_lists,
+    by_default: true,
+    hooks: ProposalHooks {
+        number: 3202,
+        transaction: add_device_lists,
+        ..ProposalHooks::NONE
+    },
     ..Msc::NONE
 };
 

@@ -17,6 +17,7 @@
 
 use std::collections::BTreeMap;
 
+use actors::hooks::ProposalHooks;
 use actors::key_proxy::{ClaimProxy, Proxy, ReadAnswer};
 use actors::key_store::queries::UserKeys;
 use actors::key_store::rules::upload::{check_keys, split};
@@ -29,15 +30,17 @@ use super::sheet::Msc;
 
 /// The data sheet of this proposal: its number, title, link and names.
 pub const MSC: Msc = Msc {
-    number: 3983,
     title: "Sending One-Time Key (OTK) claims to appservices",
-    by_default: false,
     registration: &[PROXY.opt_in],
     claim_proxy: Some(ClaimProxy {
         proxy: PROXY,
         ask: question,
         read,
     }),
+    hooks: ProposalHooks {
+        number: 3983,
+        ..ProposalHooks::NONE
+    },
     ..Msc::NONE
 };
 

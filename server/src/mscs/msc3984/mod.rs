@@ -17,6 +17,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use actors::hooks::ProposalHooks;
 use actors::key_proxy::{Proxy, QueryProxy, ReadAnswer};
 use actors::key_store::queries::UserKeys;
 use actors::key_store::rules::signing::{
@@ -31,15 +32,17 @@ use super::sheet::Msc;
 
 /// The data sheet of this proposal: its number, title, link and names.
 pub const MSC: Msc = Msc {
-    number: 3984,
     title: "Sending key queries to appservices",
-    by_default: false,
     registration: &[PROXY.opt_in],
     query_proxy: Some(QueryProxy {
         proxy: PROXY,
         ask: question,
         read,
     }),
+    hooks: ProposalHooks {
+        number: 3984,
+        ..ProposalHooks::NONE
+    },
     ..Msc::NONE
 };
 

@@ -11,13 +11,13 @@
 //!
 //! [proposal]: https://github.com/matrix-org/matrix-spec-proposals/pull/4203
 
+use actors::hooks::ProposalHooks;
 use actors::wire::{Name, TransactionBody, TransactionContent};
 
 use super::sheet::Msc;
 
 /// The data sheet of this proposal: its number, title, link and names.
 pub const MSC: Msc = Msc {
-    number: 4203,
     title: "Sending to-device events to appservices",
     names: &[TO_DEVICE],
     switches: |on| on.to_device = true,
@@ -26,7 +26,12 @@ pub const MSC: Msc = Msc {
         "de.sorunome.msc2409.push_ephemeral",
         "org.matrix.msc3202",
     ],
-    transaction: add_to_device,
+    by_default: true,
+    hooks: ProposalHooks {
+        number: 4203,
+        transaction: add_to_device,
+        ..ProposalHooks::NONE
+    },
     ..Msc::NONE
 };
 

@@ -17,6 +17,7 @@
 use std::collections::BTreeMap;
 
 use actors::Refusal;
+use actors::hooks::ProposalHooks;
 use actors::wire::{DeviceSigner, Name};
 use ruma::{CanonicalJsonObject, CanonicalJsonValue, OwnedDeviceId, OwnedUserId};
 use serde::Deserialize;
@@ -25,11 +26,13 @@ use super::sheet::Msc;
 
 /// The data sheet of this proposal: its number, title, link and names.
 pub const MSC: Msc = Msc {
-    number: 4350,
     title: "Permitting encryption impersonation for appservices",
-    by_default: false,
     names: &[IMPERSONATOR],
-    device_signer: Some(impersonator),
+    hooks: ProposalHooks {
+        number: 4350,
+        device_signer: Some(impersonator),
+        ..ProposalHooks::NONE
+    },
     ..Msc::NONE
 };
 

@@ -40,7 +40,7 @@ fn compiled(services: usize) -> (Interests, Duration) {
     };
     let all: Vec<_> = (0..services).map(registration).collect();
     let begun = Instant::now();
-    let interests = Interests::compile("bench", all, Proposals::default()).expect("patterns");
+    let interests = Interests::compile("bench", all, &Proposals::default()).expect("patterns");
     (interests, begun.elapsed())
 }
 

@@ -111,8 +111,8 @@ impl TestServer {
         let known = self.store.read(known).await.expect("rows");
         let file = self.file.iter();
         let file = file.map(|text| ("irc.yaml".to_owned(), parse::read(text)));
-        let settings = settings(self.on);
-        let switched_on = |r: &Registration| FeaturesInForce::of(r, false, self.on);
+        let settings = settings(self.on.clone());
+        let switched_on = |r: &Registration| FeaturesInForce::of(r, false, &self.on);
         let plan = rules::plan(file.collect(), &known, &switched_on);
         assert!(plan.problems.is_empty(), "{:?}", plan.problems);
         let registrations = plan.in_force.values().map(|held| &held.registration);

@@ -1,0 +1,57 @@
+//! What hooks may ask of actors.
+
+use std::collections::BTreeSet;
+
+use ruma::{OwnedRoomId, OwnedUserId};
+use schema::{Position, ServiceId, Tx};
+use serde_json::Value;
+
+use crate::Result;
+
+/// What hooks may ask of actors. [`Env`](crate::Env) implements it (`host.rs`), so that hooks depend on no actor.
+pub(crate) trait Host: Send + Sync {
+    /// The time in milliseconds since the epoch.
+    fn now(&self) -> i64;
+    /// The server's name.
+    fn server_name(&self) -> String;
+    /// After the commit, wake the `/sync` requests of users and of rooms.
+    fn wake(&self, tx: &mut Tx<'_>, users: Vec<OwnedUserId>, rooms: Vec<OwnedRoomId>);
+    /// After the commit, wake the senders of appservices.
+    fn wake_services(&self, tx: &mut Tx<'_>, services: BTreeSet<ServiceId>, up_to: Position);
+    /// After the commit, look at the timers again.
+    fn set_timer(&self, tx: &mut Tx<'_>);
+    /// Put a message into the inbox of a device, or of all devices of a user.
+    fn send_to_device(&self, tx: &mut Tx<'_>, message: ToDeviceMessage<'_>) -> Result<()>;
+    /// Add an event to a room, with all checks. Returns its id.
+    fn send_event(&self, tx: &mut Tx<'_>, event: RoomEvent<'_>) -> Result<String>;
+}
+
+/// A to-device message that a hook sends.
+#[derive(Debug, Clone, Copy)]
+pub struct ToDeviceMessage<'a> {
+    /// The sender.
+    pub from: &'a str,
+    /// The recipient.
+    pub user: &'a str,
+    /// The recipient's device; `None` for all devices.
+    pub device: Option<&'a str>,
+    /// The event type.
+    pub kind: &'a str,
+    /// The content.
+    pub content: &'a Value,
+}
+
+/// A room event that a hook sends.
+#[derive(Debug, Clone, Copy)]
+pub struct RoomEvent<'a> {
+    /// The room.
+    pub room: &'a str,
+    /// The sender, a user of this server.
+    pub sender: &'a str,
+    /// The event type.
+    pub kind: &'a str,
+    /// The state key of a state event.
+    pub state_key: Option<&'a str>,
+    /// The content.
+    pub content: &'a Value,
+}

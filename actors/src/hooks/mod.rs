@@ -1,0 +1,23 @@
+//! The hooks of proposals: functions of a proposal's folder that the actors call. A hook is pure, or it is part of a write: it runs
+//! inside the write of the actor that makes a change, so that what it stores is committed together with the change or not at all.
+//!
+//! An actor reports a change with `ReportsChanges::changed`; [`Part`] is what a hook can do about it. What a hook does is not
+//! reported to the hooks again.
+
+mod change;
+mod check;
+mod host;
+mod part;
+mod proposal;
+mod report;
+mod sync;
+
+pub use change::{Change, DeviceChange};
+pub use check::{EventDraft, NewEvent};
+pub(crate) use host::Host;
+pub use host::{RoomEvent, ToDeviceMessage};
+pub use part::{AT_ONCE, Part, Stored, after_prefix};
+pub use proposal::{DurableSection, Hooks, ProposalHooks};
+pub(crate) use report::{Attached, ReportsChanges, with_part};
+pub use sync::SyncPart;
+pub(crate) use sync::{AddedToRooms, SyncAdditions};

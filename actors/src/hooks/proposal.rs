@@ -1,0 +1,108 @@
+//! The hooks of one proposal, and of all that are enabled.
+
+use ruma::CanonicalJsonObject;
+
+use super::change::Change;
+use super::check::NewEvent;
+use super::part::{Part, Stored};
+use super::sync::SyncPart;
+use crate::services::OwedKind;
+use crate::wire::{
+    DeviceSigner, FindDeviceSigner, Name, Naming, TransactionBody, TransactionContent,
+};
+use crate::{Refusal, Result};
+
+/// The hooks of one proposal that actors call. `NONE` does nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct ProposalHooks {
+    /// The number of the proposal. It also separates the stored values of proposals.
+    pub number: u16,
+    /// Adds keys to a transaction.
+    pub transaction: fn(&TransactionContent, &mut TransactionBody),
+    /// Kinds of items that appservices are owed, each with the key of a transaction that lists the items.
+    pub owes: &'static [DurableSection],
+    /// Refuses an event before it is authorised.
+    pub check_event: Option<fn(&mut NewEvent<'_, '_>) -> Result<()>>,
+    /// Part of the write that made a change. An error refuses the change.
+    pub changed: Option<fn(&mut Part<'_, '_>, &Change<'_>) -> Result<()>>,
+    /// Part of a write of its own, when the time of a stored value has come. The value has no time any more.
+    pub due: Option<fn(&mut Part<'_, '_>, &Stored) -> Result<()>>,
+    /// Adds to an answer to `/sync`.
+    pub sync: Option<fn(&mut SyncPart<'_>) -> Result<()>>,
+    /// Finds the device of another user that signs for a device.
+    pub device_signer: Option<FindDeviceSigner>,
+}
+
+impl ProposalHooks {
+    /// Hooks that do nothing.
+    pub const NONE: ProposalHooks = ProposalHooks {
+        number: 0,
+        transaction: |_, _| {},
+        owes: &[],
+        check_event: None,
+        changed: None,
+        due: None,
+        sync: None,
+        device_signer: None,
+    };
+}
+
+/// A kind of items that appservices are owed until they have acknowledged them, and the key under which a transaction lists them.
+#[derive(Debug)]
+pub struct DurableSection {
+    /// The kind.
+    pub kind: OwedKind,
+    /// The key of the transaction. Its value is the list of the items.
+    pub section: Name,
+}
+
+/// The hooks of the enabled proposals, in order.
+#[derive(Debug, Clone, Default)]
+pub struct Hooks {
+    /// Which forms of a proposal's names are written.
+    pub naming: Naming,
+    /// Registration keys that opt in to an experiment which is off.
+    pub off: Vec<&'static str>,
+    /// The hooks of each proposal.
+    pub all: Vec<ProposalHooks>,
+}
+
+impl Hooks {
+    /// The device of another user that signs for the device with these keys, as found by the first proposal that finds one.
+    ///
+    /// # Errors
+    /// A proposal refuses the keys.
+    pub fn device_signer(
+        &self,
+        keys: &CanonicalJsonObject,
+    ) -> Result<Option<DeviceSigner>, Refusal> {
+        let found = self.all.iter().filter_map(|hooks| hooks.device_signer);
+        let found = found.map(|find| find(keys));
+        found.filter_map(Result::transpose).next().transpose()
+    }
+
+    /// Whether a proposal looks for devices of other users that sign.
+    pub fn finds_device_signers(&self) -> bool {
+        self.all.iter().any(|hooks| hooks.device_signer.is_some())
+    }
+
+    /// Add to a transaction what the proposals add.
+    pub fn compose(&self, content: &TransactionContent, body: &mut TransactionBody) {
+        for hooks in &self.all {
+            (hooks.transaction)(content, body);
+            for durable in hooks.owes {
+                let items = content.others.get(durable.kind.kind).into_iter().flatten();
+                body.put(
+                    durable.section,
+                    &items.map(|item| &item.value).collect::<Vec<_>>(),
+                );
+            }
+        }
+    }
+
+    /// The numbers of the proposals with timers.
+    pub(crate) fn with_timers(&self) -> Vec<u16> {
+        let all = self.all.iter().filter(|hooks| hooks.due.is_some());
+        all.map(|hooks| hooks.number).collect()
+    }
+}

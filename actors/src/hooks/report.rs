@@ -1,0 +1,127 @@
+//! Reports changes to the hooks, from within the writes that make them.
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use schema::inbox::InboxRow;
+use schema::{Conn, Tx};
+
+use super::change::Change;
+use super::check::{EventDraft, NewEvent};
+use super::host::Host;
+use super::part::Part;
+use super::proposal::Hooks;
+use crate::Result;
+
+/// What is attached to the storage: the hooks, and the host that they use.
+pub(crate) struct Attached {
+    pub(crate) hooks: Hooks,
+    pub(crate) host: Box<dyn Host>,
+}
+
+thread_local! {
+    /// Whether a hook runs on this thread.
+    static IN_HOOK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Sets [`IN_HOOK`] until it is dropped.
+struct InHook;
+
+impl InHook {
+    fn enter() -> Option<InHook> {
+        (!IN_HOOK.replace(true)).then_some(InHook)
+    }
+}
+
+impl Drop for InHook {
+    fn drop(&mut self) {
+        IN_HOOK.set(false);
+    }
+}
+
+/// Reports changes to the hooks, from within the write that makes them.
+pub(crate) trait ReportsChanges {
+    /// Whether a hook observes changes. If not, what a report needs need not be read.
+    fn is_observed(&self) -> bool;
+    /// Report a change.
+    ///
+    /// # Errors
+    /// A hook refuses the change.
+    fn changed(&mut self, change: &Change<'_>) -> Result<()>;
+    /// Report acknowledged to-device messages, which are read only if a hook observes changes.
+    ///
+    /// # Errors
+    /// The database fails, or a hook refuses the change.
+    fn received(
+        &mut self,
+        read: impl FnOnce(&mut Conn) -> schema::Result<Vec<InboxRow>>,
+    ) -> Result<()> {
+        if !self.is_observed() {
+            return Ok(());
+        }
+        let messages = read(self.conn())?;
+        self.changed(&Change::ToDeviceReceived {
+            messages: &messages,
+        })
+    }
+    /// The database.
+    fn conn(&mut self) -> &mut Conn;
+    /// Let the hooks refuse an event.
+    ///
+    /// # Errors
+    /// A hook refuses it.
+    fn check_event(&mut self, event: EventDraft<'_>) -> Result<()>;
+}
+
+fn attached(tx: &Tx<'_>) -> Option<Arc<Attached>> {
+    tx.attached()?.downcast().ok()
+}
+
+impl ReportsChanges for Tx<'_> {
+    fn conn(&mut self) -> &mut Conn {
+        self
+    }
+
+    fn is_observed(&self) -> bool {
+        !IN_HOOK.get()
+            && attached(self)
+                .is_some_and(|a| a.hooks.all.iter().any(|hooks| hooks.changed.is_some()))
+    }
+
+    fn changed(&mut self, change: &Change<'_>) -> Result<()> {
+        let Some(attached) = attached(self) else {
+            return Ok(());
+        };
+        for hooks in &attached.hooks.all {
+            let Some(changed) = hooks.changed else {
+                continue;
+            };
+            let Some(_guard) = InHook::enter() else {
+                return Ok(());
+            };
+            changed(&mut Part::new(self, &*attached.host, hooks.number), change)?;
+        }
+        Ok(())
+    }
+
+    fn check_event(&mut self, event: EventDraft<'_>) -> Result<()> {
+        let Some(attached) = attached(self) else {
+            return Ok(());
+        };
+        for check in attached.hooks.all.iter().filter_map(|h| h.check_event) {
+            check(&mut NewEvent { tx: self, event })?;
+        }
+        Ok(())
+    }
+}
+
+/// Run a hook as part of a write. Used for a write of a proposal's own.
+pub(crate) fn with_part<T>(
+    tx: &mut Tx<'_>,
+    number: u16,
+    run: impl FnOnce(&mut Part<'_, '_>) -> Result<T>,
+) -> Result<T> {
+    let attached = attached(tx).ok_or(crate::Error::Failed("proposals"))?;
+    let _guard = InHook::enter();
+    run(&mut Part::new(tx, &*attached.host, number))
+}

@@ -1,0 +1,102 @@
+//! What hooks of proposals may ask of actors: the implementation of `hooks::Host`. Like `start.rs`, it stands above all actors.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ruma::{OwnedRoomId, OwnedUserId};
+use schema::{Position, ServiceId, Tx};
+use serde_json::value::to_raw_value;
+
+use crate::hooks::{Host, RoomEvent, ToDeviceMessage};
+use crate::runtime::env::WeakEnv;
+use crate::to_device_inbox::{Deposit, Target};
+use crate::{Env, Error, Identity, Refusal, Result, rooms, to_device_inbox};
+
+/// The environment of the hooks. It does not keep the environment alive, which holds the storage to which it is attached.
+pub(crate) struct HookHost(pub(crate) WeakEnv);
+
+impl HookHost {
+    fn env(&self) -> Result<Env> {
+        self.0
+            .upgrade()
+            .ok_or(Error::Failed("the server has stopped"))
+    }
+}
+
+/// Parse an identifier that a hook names.
+fn parsed<T: for<'a> TryFrom<&'a str>>(text: &str) -> Result<T> {
+    T::try_from(text)
+        .map_err(|_| Refusal::InvalidParam(format!("{text:?} is not a valid id").into()).into())
+}
+
+impl Host for HookHost {
+    fn now(&self) -> i64 {
+        self.0.upgrade().map_or(0, |env| env.clock.now())
+    }
+
+    fn server_name(&self) -> String {
+        let env = self.0.upgrade();
+        env.map_or_else(String::new, |env| env.settings.server_name.to_string())
+    }
+
+    fn wake(&self, tx: &mut Tx<'_>, users: Vec<OwnedUserId>, rooms: Vec<OwnedRoomId>) {
+        let env = self.0.clone();
+        tx.after_commit(move || {
+            if let Some(env) = env.upgrade() {
+                env.wake.users(users);
+                env.wake.rooms(rooms);
+            }
+        });
+    }
+
+    fn wake_services(&self, tx: &mut Tx<'_>, services: BTreeSet<ServiceId>, up_to: Position) {
+        let env = self.0.clone();
+        tx.after_commit(move || {
+            if let Some(env) = env.upgrade() {
+                env.wake.services(&services, Some(up_to));
+            }
+        });
+    }
+
+    fn set_timer(&self, tx: &mut Tx<'_>) {
+        let env = self.0.clone();
+        tx.after_commit(move || {
+            if let Some(env) = env.upgrade() {
+                env.wake.timer_set();
+            }
+        });
+    }
+
+    fn send_to_device(&self, tx: &mut Tx<'_>, message: ToDeviceMessage<'_>) -> Result<()> {
+        let target = match message.device {
+            Some(device) => Target::Device(device.into()),
+            None => Target::All,
+        };
+        let content = to_raw_value(message.content)?;
+        let user: OwnedUserId = parsed(message.user)?;
+        let deposit = Deposit {
+            from: Identity {
+                user: parsed(message.from)?,
+                device: None,
+                appservice: None,
+            },
+            // Unique, since every position is given once.
+            txn: format!("hook{}", tx.next_position().0).into(),
+            event_type: message.kind.to_owned(),
+            messages: BTreeMap::from([(user.clone(), BTreeMap::from([(target, content)]))]),
+            extra: BTreeMap::new(),
+        };
+        let done = to_device_inbox::deposit(tx, &deposit, self.now())?;
+        self.wake_services(tx, done.services, done.position);
+        self.wake(tx, vec![user], Vec::new());
+        Ok(())
+    }
+
+    fn send_event(&self, tx: &mut Tx<'_>, event: RoomEvent<'_>) -> Result<String> {
+        let env = self.env()?;
+        let (id, services) = rooms::add_event(&env, tx, &event)?;
+        let up_to = tx.head();
+        self.wake_services(tx, services, up_to);
+        self.wake(tx, Vec::new(), vec![parsed(event.room)?]);
+        Ok(id)
+    }
+}

@@ -1,0 +1,190 @@
+//! MSC4140 — cancellable delayed events. ([proposal])
+//!
+//! | on the wire until it is accepted | after |
+//! |---|---|
+//! | `org.matrix.msc4140.delay` | `delay` |
+//!
+//! *Where* the query of `PUT …/rooms/{roomId}/send/…` and `…/state/…`: the event is sent after so many milliseconds, and the answer is
+//! `{"delay_id"}`. `GET …/unstable/org.matrix.msc4140/delayed_events` lists the waiting events, and `POST …/{delay_id}` with
+//! `{"action": "send" | "cancel" | "restart"}` decides over one. *Registration* no flag. *Versions* `org.matrix.msc4140`. *Off* unless
+//! the operator names it.
+//!
+//! An event that the room's rules refuse when its time has come is dropped. A repeated transaction id delays another event.
+//!
+//! [proposal]: https://github.com/matrix-org/matrix-spec-proposals/pull/4140
+
+use actors::hooks::{Part, ProposalHooks, RoomEvent, Stored};
+use actors::wire::Name;
+use actors::{Error, Refusal};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::part;
+use super::sheet::Msc;
+use crate::http::answer::Json;
+use crate::http::around::{Answer, Next, Seen};
+use crate::http::caller::{Auth, Caller};
+use crate::http::error::{self, Result};
+use crate::http::incoming::Raw;
+use crate::state::App;
+
+/// The data sheet of this proposal: its number, title, link and names.
+pub const MSC: Msc = Msc {
+    title: "Cancellable delayed events",
+    flags: &["org.matrix.msc4140"],
+    names: &[DELAY],
+    routes: |routes| {
+        routes
+            .around("PUT", "/rooms/{room}/send/{type}/{txn}", delay)
+            .around("PUT", "/rooms/{room}/state/{type}/{key}", delay_state)
+            .raw("GET", PATH, Auth::User, list)
+            .raw("POST", &format!("{PATH}/{{delay_id}}"), Auth::User, act)
+    },
+    hooks: ProposalHooks {
+        number: 4140,
+        due: Some(send),
+        ..ProposalHooks::NONE
+    },
+    ..Msc::NONE
+};
+
+const PATH: &str = "/_matrix/client/unstable/org.matrix.msc4140/delayed_events";
+
+const DELAY: Name = Name {
+    unstable: "org.matrix.msc4140.delay",
+    stable: "delay",
+};
+
+/// The longest delay, in milliseconds: a day.
+const LONGEST: i64 = 86_400_000;
+
+/// An event that waits. Its key is made of its sender and its id.
+#[derive(Clone, Serialize, Deserialize)]
+struct Delayed {
+    delay_id: String,
+    room_id: String,
+    r#type: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    state_key: Option<String>,
+    delay: i64,
+    running_since: i64,
+    content: Value,
+}
+
+fn key(user: &str, id: &str) -> String {
+    format!("{user}|{id}")
+}
+
+async fn delay(app: App, caller: Caller, request: Seen, next: Next) -> Result<Answer> {
+    keep(app, caller, request, next, false).await
+}
+
+async fn delay_state(app: App, caller: Caller, request: Seen, next: Next) -> Result<Answer> {
+    keep(app, caller, request, next, true).await
+}
+
+async fn keep(
+    app: App,
+    caller: Caller,
+    mut request: Seen,
+    next: Next,
+    is_state: bool,
+) -> Result<Answer> {
+    let Some(delay) = request.take_param(DELAY.unstable) else {
+        return next.run(request).await;
+    };
+    let invalid = || error::Error::invalid_param("the delay is a number of milliseconds");
+    let delay: i64 = delay.parse().map_err(|_| invalid())?;
+    if !(0..=LONGEST).contains(&delay) {
+        return Err(Refusal::OfProposal {
+            status: 400,
+            errcode: "M_MAX_DELAY_EXCEEDED",
+            error: format!("a delay is at most {LONGEST} milliseconds").into(),
+        }
+        .into());
+    }
+    let user = caller.identity()?.user.to_string();
+    let [room_id, r#type, last] = request.path.try_into().map_err(|_| invalid())?;
+    let event = Delayed {
+        delay_id: app.actors.env.ids.opaque("delay"),
+        room_id,
+        r#type,
+        state_key: is_state.then_some(last),
+        delay,
+        running_since: 0,
+        content: request.body,
+    };
+    let about = json!({"delay": event.delay_id});
+    let answer = part::write(&app, &MSC, about, move |part| {
+        if !part.is_joined(&event.room_id, &user)? {
+            return Err(Refusal::Forbidden("you are not in this room".into()).into());
+        }
+        start(part, &key(&user, &event.delay_id), event.clone())?;
+        Ok(json!({"delay_id": event.delay_id}))
+    });
+    Ok(Answer::ok(answer.await?))
+}
+
+/// Start the time of an event.
+fn start(part: &mut Part<'_, '_>, key: &str, mut event: Delayed) -> actors::Result<()> {
+    event.running_since = part.now();
+    let due = event.running_since + event.delay;
+    part.put_until(key, &event, due).map(drop)
+}
+
+/// Send an event whose time has come.
+fn send(part: &mut Part<'_, '_>, stored: &Stored) -> actors::Result<()> {
+    let event: Delayed = stored.value()?;
+    part.delete(&stored.key)?;
+    let sent = part.send_event(RoomEvent {
+        room: &event.room_id,
+        sender: stored.key.rsplit_once('|').map_or("", |(user, _)| user),
+        kind: &event.r#type,
+        state_key: event.state_key.as_deref(),
+        content: &event.content,
+    });
+    match sent {
+        Ok(_) => Ok(()),
+        Err(Error::Refused(why)) => {
+            tracing::debug!(%why, "a delayed event is dropped");
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+async fn list(app: App, caller: Caller, _: Raw) -> Result<Json> {
+    let prefix = key(caller.identity()?.user.as_str(), "");
+    let all = part::stored_in(&app, &MSC, prefix).await?;
+    let events = all.iter().map(Stored::value::<Value>);
+    let events = events.collect::<actors::Result<Vec<_>>>()?;
+    Json::write(&json!({"delayed_events": events}))
+}
+
+async fn act(app: App, caller: Caller, request: Raw) -> Result<Json> {
+    #[derive(Clone, Copy, Deserialize, Serialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Action {
+        Send,
+        Cancel,
+        Restart,
+    }
+    #[derive(Deserialize)]
+    struct Body {
+        action: Action,
+    }
+    let Body { action } = request.json()?;
+    let key = key(caller.identity()?.user.as_str(), &request.path[0]);
+    let about = json!({"delay": request.path[0], "action": action});
+    let answer = part::write(&app, &MSC, about, move |part| {
+        let stored = part.get(&key)?;
+        let stored = stored.ok_or_else(|| Refusal::NotFound("no such delayed event".into()))?;
+        match action {
+            Action::Send => send(part, &stored)?,
+            Action::Cancel => drop(part.delete(&key)?),
+            Action::Restart => start(part, &key, stored.value()?)?,
+        }
+        Ok(json!({}))
+    });
+    Json::write(&answer.await?)
+}
