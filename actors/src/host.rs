@@ -61,7 +61,7 @@ impl Host for HookHost {
         let env = self.0.clone();
         tx.after_commit(move || {
             if let Some(env) = env.upgrade() {
-                env.wake.timer_set();
+                env.wake.timers.notify(&env.trace);
             }
         });
     }

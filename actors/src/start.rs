@@ -177,7 +177,7 @@ pub async fn start(parameters: StartParameters) -> Result<Actors> {
         "proposals",
         env.clone(),
     );
-    env.wake.set_timers(proposals.addr().clone().recipient());
+    env.wake.timers.set(proposals.addr().clone().recipient());
     let transport = Transport::default();
     let queries = AppserviceQueries::new(env.clone(), transport.clone());
     let appservice_queries = Address::new(queries.start(), "appservice_queries", env.clone());

@@ -280,34 +280,6 @@ pub fn acknowledge_service(
 }
 // ANCHOR_END: acknowledge
 
-/// The unacknowledged messages between two positions over whose devices an appservice decides and that it is not owed any more: those
-/// that [`acknowledge_service`] deletes or marks as acknowledged.
-pub fn taken_by(
-    db: &mut Conn,
-    service: &ServiceId,
-    from: Position,
-    up_to: Position,
-    limit: i64,
-) -> Result<Vec<InboxRow>> {
-    let own = diesel::dsl::exists(
-        owed::table
-            .filter(owed::position.eq(inbox::position))
-            .filter(owed::appservice_id.eq(service.as_str()))
-            .filter(owed::txn.is_null().or(owed::txn.ne(DELIVERED))),
-    );
-    let rows: Vec<InboxRow> = on!(db, |c| inbox::table
-        .filter(inbox::position.ge(from.0))
-        .filter(inbox::position.le(up_to.0))
-        .filter(inbox::decided_by.eq(service.as_str()))
-        .filter(diesel::dsl::not(inbox::acknowledged))
-        .filter(diesel::dsl::not(own))
-        .order(inbox::position)
-        .limit(limit)
-        .select(InboxRow::as_select())
-        .load(c))?;
-    with_contents!(db, rows)
-}
-
 /// Between two positions, deletes the [`DELIVERED`] marks of messages that are deleted or acknowledged: these cannot be owed
 /// again.
 fn forget_marks(db: &mut Conn, from: Position, up_to: Position) -> Result<()> {

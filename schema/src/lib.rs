@@ -24,6 +24,7 @@ pub mod events;
 pub mod inbox;
 pub mod keys;
 pub mod memberships;
+pub mod observed;
 pub mod owed;
 pub mod receipts;
 pub mod relations;

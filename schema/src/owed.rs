@@ -228,16 +228,6 @@ pub fn first_message(db: &mut Conn, service: &ServiceId, txn: i64) -> Result<Opt
     Ok(first.map(Position))
 }
 
-/// The items that a transaction carries, in order.
-pub fn carried(db: &mut Conn, service: &ServiceId, txn: i64) -> Result<Vec<Owed>> {
-    Ok(on!(db, |c| owed::table
-        .filter(owed::appservice_id.eq(service.as_str()))
-        .filter(owed::txn.eq(txn))
-        .order(owed::position)
-        .select(Owed::as_select())
-        .load(c))?)
-}
-
 /// Deletes the items that an acknowledged transaction carried. An item that was replaced in the meantime waits again, so it stays.
 /// A message to a device over which the appservice does not decide stays with the mark [`DELIVERED`] while it waits for the device.
 pub fn forget(db: &mut Conn, service: &ServiceId, txn: i64) -> Result<()> {

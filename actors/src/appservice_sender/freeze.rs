@@ -18,7 +18,7 @@ use super::gather::{self, gather};
 use super::rules;
 use crate::Result;
 use crate::dialects::{Dialects, Topic};
-use crate::hooks::{Change, Hooks, ReportsChanges};
+use crate::hooks::{Hooks, ReportsChanges};
 use crate::services::{CarriesInterests, Service};
 use crate::wire::{Name, TransactionBody, TransactionContent};
 
@@ -263,14 +263,7 @@ pub(super) fn acknowledge(
     then: Option<&Parameters>,
 ) -> Result<(Option<Position>, Option<Found>)> {
     let first = owed::first_message(tx, &service.id, taken.txn_id)?;
-    if tx.is_observed() {
-        let items = owed::carried(tx, &service.id, taken.txn_id)?;
-        tx.changed(&Change::Delivered {
-            service: &service.id,
-            txn: taken.txn_id,
-            items: &items,
-        })?;
-    }
+    tx.delivered(&service.id, taken.txn_id)?;
     transactions::acknowledge(tx, taken)?;
     let found = then.map(|wanted| next(tx, service, wanted)).transpose()?;
     Ok((first, found))

@@ -1,17 +1,19 @@
 //! Reports changes to the hooks, from within the writes that make them.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use schema::inbox::InboxRow;
-use schema::{Conn, Tx};
+use schema::{Conn, ServiceId, Tx, observed};
+use serde_json::Value;
 
 use super::change::Change;
 use super::check::{EventDraft, NewEvent};
 use super::host::Host;
 use super::part::Part;
 use super::proposal::Hooks;
-use crate::Result;
+use crate::{Identity, Result};
 
 /// What is attached to the storage: the hooks, and the host that they use.
 pub(crate) struct Attached {
@@ -62,6 +64,39 @@ pub(crate) trait ReportsChanges {
         let messages = read(self.conn())?;
         self.changed(&Change::ToDeviceReceived {
             messages: &messages,
+        })
+    }
+    /// Report to-device messages that a request puts into inboxes.
+    ///
+    /// # Errors
+    /// A hook refuses the change.
+    fn sent(
+        &mut self,
+        from: &Identity,
+        kind: &str,
+        extra: &BTreeMap<String, Value>,
+        messages: &[InboxRow],
+    ) -> Result<()> {
+        self.changed(&Change::ToDevice {
+            from,
+            kind,
+            extra,
+            messages,
+        })
+    }
+    /// Report that an appservice acknowledged a transaction.
+    ///
+    /// # Errors
+    /// The database fails, or a hook refuses the change.
+    fn delivered(&mut self, service: &ServiceId, txn: i64) -> Result<()> {
+        if !self.is_observed() {
+            return Ok(());
+        }
+        let items = observed::carried(self.conn(), service, txn)?;
+        self.changed(&Change::Delivered {
+            service,
+            txn,
+            items: &items,
         })
     }
     /// The database.

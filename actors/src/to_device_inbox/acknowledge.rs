@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use actix::{AsyncContext, Context, Handler, ResponseFuture, WrapFuture};
-use schema::{Position, inbox};
+use schema::{Position, inbox, observed};
 
 use super::{Acknowledge, Acknowledged, ToDeviceInbox};
 use crate::hooks::{AT_ONCE, ReportsChanges};
@@ -50,7 +50,7 @@ impl Handler<Acknowledged> for ToDeviceInbox {
                 let (service, from, up_to) = (msg.service.clone(), msg.from, msg.up_to);
                 // No transaction needs the rows any more, so their deletion can wait for the next commit.
                 let write = env.store.write_later(move |tx| {
-                    tx.received(|db| inbox::taken_by(db, &service, from, up_to, AT_ONCE))?;
+                    tx.received(|db| observed::taken_by(db, &service, from, up_to, AT_ONCE))?;
                     Ok::<_, Error>(inbox::acknowledge_service(tx, &service, from, up_to)?)
                 });
                 match write.await {

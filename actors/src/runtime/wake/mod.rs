@@ -3,6 +3,8 @@
 //!
 //! Next on the way of a to-device message: `actors/src/appservice_sender/mod.rs`.
 
+mod timers;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
@@ -14,6 +16,8 @@ use serde::{Serialize, Serializer};
 
 use crate::runtime::faults::{DeliveryFaults, DeliveryPoint};
 use crate::runtime::trace::{self, Trace};
+
+pub use timers::TimerSet;
 
 /// To the sender of an appservice: there may be something to send. At most one of these messages is in the sender's mailbox, since
 /// one serves for many.
@@ -101,11 +105,6 @@ impl Acknowledged {
         self.txn.map(cause).unwrap_or_default().into()
     }
 }
-
-/// To `proposals`: a timer was set, and it is committed.
-#[derive(Debug, Clone, Serialize, Message)]
-#[rtype(result = "()")]
-pub struct TimerSet;
 
 /// The appservices whose items are held back by an open line of the device-list log: one that `device_lists` has not read.
 #[derive(Default)]
@@ -198,7 +197,7 @@ pub struct Wake {
     sync: OnceLock<Recipient<WakeSync>>,
     receipts: OnceLock<Recipient<NewReceipt>>,
     inbox: OnceLock<Recipient<Acknowledged>>,
-    timers: OnceLock<Recipient<TimerSet>>,
+    pub(crate) timers: timers::Timers,
     trace: OnceLock<Trace>,
 }
 
@@ -220,20 +219,6 @@ impl Wake {
 
     pub(crate) fn set_inbox(&self, inbox: Recipient<Acknowledged>) {
         let _ = self.inbox.set(inbox);
-    }
-
-    pub(crate) fn set_timers(&self, timers: Recipient<TimerSet>) {
-        let _ = self.timers.set(timers);
-    }
-
-    /// Notify `proposals` that a timer was set. Call it after the commit.
-    pub(crate) fn timer_set(&self) {
-        if let Some(timers) = self.timers.get() {
-            if let Some(trace) = self.trace.get() {
-                trace.record_message("wake", "proposals", &TimerSet);
-            }
-            timers.do_send(TimerSet);
-        }
     }
 
     pub(crate) fn set_sender(&self, service: ServiceId, sender: Recipient<WakeSender>) {
