@@ -87,7 +87,13 @@ pub async fn answer<P>(
     let mut end_of_wait = if at_once || timeout.is_zero() {
         None
     } else {
-        Some(Box::pin(env.clock.sleep(timeout)))
+        let (time_out, stopped) = (env.clock.sleep(timeout), env.stopping.stopped());
+        Some(Box::pin(async move {
+            tokio::select! {
+                () = time_out => {}
+                () = stopped => {}
+            }
+        }))
     };
     loop {
         let (asked, now) = (prepared.ask.clone(), env.clock.both());
