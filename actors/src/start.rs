@@ -26,6 +26,7 @@ use crate::runtime::address::can_be_asked;
 use crate::runtime::env::Inner;
 use crate::runtime::faults::DeliveryFaults;
 use crate::runtime::identity_cache::IdentityCache;
+use crate::runtime::request_faults::RequestFaults;
 use crate::runtime::trace::Trace;
 use crate::runtime::wake::Wake;
 use crate::sync::{Sync, VolatileState};
@@ -95,6 +96,8 @@ pub struct StartParameters {
     pub key_proxies: key_proxy::Proxies,
     /// The faults that a test injects into the actors.
     pub faults: DeliveryFaults,
+    /// The faults of requests to appservices that a developer injects.
+    pub request_faults: RequestFaults,
     /// The folder of registration files, which is watched for changes; `None` for no folder.
     pub appservices: Option<PathBuf>,
     /// Called with a reason when the process must end because it can no longer keep its guarantees.
@@ -130,6 +133,7 @@ pub async fn start(parameters: StartParameters) -> Result<Actors> {
         hooks: parameters.hooks,
         signing_key,
         faults: parameters.faults,
+        request_faults: parameters.request_faults,
         stopping: Stopping::default(),
         fatal: parameters.fatal,
     });
@@ -178,7 +182,7 @@ pub async fn start(parameters: StartParameters) -> Result<Actors> {
         env.clone(),
     );
     env.wake.timers.set(proposals.addr().clone().recipient());
-    let transport = Transport::default();
+    let transport = Transport::with_faults(env.request_faults.clone());
     let queries = AppserviceQueries::new(env.clone(), transport.clone());
     let appservice_queries = Address::new(queries.start(), "appservice_queries", env.clone());
     let key_proxy = KeyProxy::new(

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use reqwest::{Client, Method, RequestBuilder, Response};
 
 use crate::legacy_paths::{self, LegacyPaths};
+use crate::runtime::request_faults::{RequestFault, RequestFaults};
 use crate::services::{Registration, Service};
 use crate::{Clock, Refusal, Result};
 
@@ -35,6 +36,7 @@ pub struct Transport {
     plain: Arc<OnceLock<Client>>,
     tls: Arc<OnceLock<Client>>,
     legacy: Arc<LegacyPaths>,
+    faults: RequestFaults,
 }
 
 /// The answer of an appservice.
@@ -49,6 +51,14 @@ pub struct ServiceResponse {
 }
 
 impl Transport {
+    /// A transport whose requests can have these faults.
+    pub(crate) fn with_faults(faults: RequestFaults) -> Transport {
+        Transport {
+            faults,
+            ..Transport::default()
+        }
+    }
+
     fn client(&self, url: &str) -> Result<&Client> {
         let secure = !url.starts_with("http://");
         let cell = if secure { &self.tls } else { &self.plain };
@@ -92,7 +102,10 @@ impl Transport {
             let too_late = clock.sleep(TRANSACTION);
             async move { status_and_excerpt(request?, too_late).await }
         };
-        self.under_either_path(service, clock, &path, attempt).await
+        let send = self.under_either_path(service, clock, &path, attempt);
+        let whole = (Method::PUT, path.as_str(), Some(&body));
+        self.unless_faulty(service, whole, clock, Some(TRANSACTION), send)
+            .await
     }
 
     /// Ping the appservice. ([spec])
@@ -104,8 +117,13 @@ impl Transport {
         body: Bytes,
         clock: &Clock,
     ) -> Result<ServiceResponse> {
-        let request = self.request(service, Method::POST, "/_matrix/app/v1/ping")?;
-        status_and_excerpt(with_json(request, body), clock.sleep(PING)).await
+        let path = "/_matrix/app/v1/ping";
+        let request = self.request(service, Method::POST, path)?;
+        let request = with_json(request, body.clone());
+        let send = async { status_and_excerpt(request, clock.sleep(PING)).await };
+        let whole = (Method::POST, path, Some(&body));
+        self.unless_faulty(service, whole, clock, Some(PING), send)
+            .await
     }
 
     /// Send a request outside transactions, `POST` with a body or `GET` without, and read the whole answer. The caller sets the
@@ -126,7 +144,52 @@ impl Transport {
             };
             async move { whole_answer(request?).await }
         };
-        self.under_either_path(service, clock, path, attempt).await
+        let send = self.under_either_path(service, clock, path, attempt);
+        let method = body.as_ref().map_or(Method::GET, |_| Method::POST);
+        self.unless_faulty(service, (method, path, body.as_ref()), clock, None, send)
+            .await
+    }
+
+    /// Send a request, unless a fault is injected into it. `limit` is the time-out, if `send` has one.
+    async fn unless_faulty(
+        &self,
+        service: &Service,
+        (method, path, body): (Method, &str, Option<&Bytes>),
+        clock: &Clock,
+        limit: Option<Duration>,
+        send: impl Future<Output = Result<ServiceResponse>>,
+    ) -> Result<ServiceResponse> {
+        let Some(fault) = self.faults.next(&service.id, path) else {
+            return send.await;
+        };
+        let failed = |why: &str| Err(Refusal::ConnectionFailed(format!("{why} (injected)")).into());
+        match fault {
+            RequestFault::Refuse => failed("connection refused"),
+            RequestFault::DelayMs(ms) => {
+                let delay = Duration::from_millis(ms);
+                if let Some(limit) = limit.filter(|limit| *limit <= delay) {
+                    clock.sleep(limit).await;
+                    return Err(Refusal::ConnectionTimeout.into());
+                }
+                clock.sleep(delay).await;
+                send.await
+            }
+            RequestFault::Status(status) => Ok(ServiceResponse {
+                status,
+                body: "{}".to_owned(),
+                legacy: None,
+            }),
+            RequestFault::CutBefore => {
+                let url = service.registration.endpoint(path);
+                let token = &service.registration.hs_token;
+                half(&url.ok_or(Refusal::UrlNotSet)?, method, token, body).await;
+                failed("connection cut during the request")
+            }
+            RequestFault::CutAfter => {
+                send.await?;
+                failed("connection cut before the answer")
+            }
+        }
     }
 
     // ANCHOR: under_either_path
@@ -209,6 +272,37 @@ impl Transport {
             .client(&url)?
             .request(method, url)
             .bearer_auth(&service.registration.hs_token))
+    }
+}
+
+/// Send a part of a request, and close the connection. Nothing is sent if the appservice cannot be reached, or only with TLS.
+async fn half(url: &str, method: Method, token: &str, body: Option<&Bytes>) {
+    let Ok(url) = reqwest::Url::parse(url) else {
+        return;
+    };
+    let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
+        return;
+    };
+    if url.scheme() != "http" {
+        return;
+    }
+    let Ok(stream) = tokio::net::TcpStream::connect((host, port)).await else {
+        return;
+    };
+    let path = url.path();
+    let mut part = format!(
+        "{method} {path} HTTP/1.1\r\nhost: {host}:{port}\r\nauthorization: Bearer {token}\r\n"
+    )
+    .into_bytes();
+    if let Some(body) = body {
+        let length = body.len();
+        let head = format!("content-type: application/json\r\ncontent-length: {length}\r\n\r\n");
+        part.extend(head.into_bytes());
+        part.extend(&body[..length / 2]);
+    }
+    // What does not fit into the system's buffer is left out: it is a part in any case.
+    if stream.writable().await.is_ok() {
+        let _ = stream.try_write(&part);
     }
 }
 

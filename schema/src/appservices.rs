@@ -42,6 +42,14 @@ pub fn all(db: &mut Conn) -> Result<Vec<ServiceRow>> {
         .load(c))?)
 }
 
+/// The largest id of a transaction that was frozen for any appservice; 0 if there is none.
+pub fn last_transaction(db: &mut Conn) -> Result<i64> {
+    let last: Option<i64> = on!(db, |c| appservices::table
+        .select(diesel::dsl::max(appservices::last_txn))
+        .first(c))?;
+    Ok(last.unwrap_or(0))
+}
+
 /// Inserts or updates a registration. `last_txn` and `acknowledged` of an existing row stay as they are.
 pub fn save(db: &mut Conn, row: &ServiceRow) -> Result<()> {
     use appservices as t;

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::control::Control;
+
 /// A stand-in Matrix homeserver for encrypted application services.
 ///
 /// Without a command, starts a development server, like `understudy dev`.
@@ -37,6 +39,9 @@ pub enum Command {
     /// Play conversations between people, bridges and a homeserver that are written as text
     #[command(subcommand)]
     Scenario(crate::scenario::ScenarioCommand),
+    /// A command for a running development server.
+    #[command(flatten)]
+    Control(Control),
 }
 
 /// The format of the log.

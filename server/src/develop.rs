@@ -14,7 +14,8 @@ use crate::logs::start_log;
 use crate::mscs;
 use crate::options::{make_database, options, settings, text, with_experiments, with_proposals};
 use crate::people::people;
-use crate::serve::{self, Options, Signals};
+use crate::serve::{self, Signals};
+use crate::start::{IN_MEMORY, Options};
 use crate::temporary::TemporaryFolder;
 
 /// How many bytes of messages between actors the trace of a development server keeps.
@@ -22,9 +23,6 @@ const TRACE: usize = 4 << 20;
 
 /// The time at which the clock of a seeded server starts, and stands still: 2025-01-01T00:00:00Z.
 const SEEDED_TIME: i64 = 1_735_689_600_000;
-
-/// The database of which nothing is left when the server ends.
-const IN_MEMORY: &str = ":memory:";
 
 /// The lowest cost of a password that argon2 allows. The passwords of a database in memory protect nothing, and a server that is
 /// started for each test should be ready in milliseconds.
@@ -99,6 +97,7 @@ pub(crate) async fn run_dev(dev: Dev, start: Instant) -> Result<(), String> {
         signals = signals.and_end_of_input().map_err(text)?;
     }
     let people = people(&running.app.actors, folders.data.as_deref()).await?;
+    running.keep_for_reset().await.map_err(text)?;
     let problems = ask(&running.app.actors.appservices, Problems).await;
     let announcement = Announcement {
         address: running.addr,
@@ -123,6 +122,7 @@ fn options_of(dev: &Dev, folders: &Folders) -> Result<Options, String> {
         options.settings.password_cost = NO_COST;
     }
     options.dev = true;
+    options.clock = Clock::adjustable();
     if let Some(seed) = dev.seed {
         options.ids = Ids::counted(seed);
         options.clock = Clock::manual(SEEDED_TIME);

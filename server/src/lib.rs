@@ -4,11 +4,12 @@
 //! keeps nothing between requests except connections and limits.
 //!
 //! From the bottom up: `state.rs`, which every request can reach; `http/`; `routes/`, with the routes of `mscs/`, `experiments/`
-//! and `dev/`; `serve.rs`, which binds all routes and starts HTTP; the commands.
+//! and `dev/`; `start.rs` and `restore.rs`, which start the actors; `serve.rs`, which binds all routes and starts HTTP; the commands.
 
 mod announce;
 pub mod cli;
 pub mod config;
+pub mod control;
 mod dev;
 mod develop;
 mod diagnose;
@@ -21,10 +22,12 @@ mod offline;
 mod options;
 mod people;
 mod private;
+mod restore;
 pub mod routes;
 mod run;
 pub mod scenario;
 pub mod serve;
+mod start;
 pub mod state;
 mod temporary;
 

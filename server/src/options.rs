@@ -12,7 +12,7 @@ use schema::ServiceId;
 use crate::config::{Config, PASSWORD_COST};
 use crate::http::door::Door;
 use crate::http::limits::{CLAIMS, LOGINS, QUESTIONS, READS, REQUESTS};
-use crate::serve::Options;
+use crate::start::Options;
 use crate::{experiments, mscs, private};
 
 /// An error as one line for the operator.

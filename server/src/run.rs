@@ -7,6 +7,7 @@ use std::time::Instant;
 use clap::Parser;
 
 use crate::cli::{Cli, Command};
+use crate::control::control;
 use crate::develop::run_dev;
 use crate::diagnose::diagnose;
 use crate::logs::start_log;
@@ -39,6 +40,7 @@ pub fn run(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitC
         Command::ForgetAppservice(forget) => in_system(forget_appservice(forget)),
         Command::Doctor(doctor) => in_system(diagnose(doctor)),
         Command::Scenario(command) => in_system(scenario(command)),
+        Command::Control(command) => control(command),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

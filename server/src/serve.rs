@@ -1,28 +1,23 @@
 //! Starts a server: storage, actors, HTTP. One process may run several; there are no globals.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use actix_web::{App as HttpApp, HttpRequest, HttpServer, web};
-use actors::hooks::Hooks;
-use actors::runtime::trace::Trace;
-use actors::start::StartParameters;
-use actors::wire::Naming;
-use actors::{Actors, Clock, Ids, Settings};
 use futures_util::future::LocalBoxFuture;
-use schema::{OpenError, Store};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
-use crate::http::door::Door;
+use crate::http::current::{Current, Unused};
 use crate::http::limits::Limits;
 use crate::http::router::Router;
-use crate::mscs::{self, Msc};
+use crate::restore::Restorable;
 use crate::routes;
-use crate::state::{Announced, App};
+use crate::state::{App, DatabaseOrder};
+
+pub use crate::start::{Options, StartError};
 
 /// How long a client may take to send the head of a request.
 const HEAD: Duration = Duration::from_secs(10);
@@ -30,104 +25,60 @@ const HEAD: Duration = Duration::from_secs(10);
 /// How long the rest of an unwanted body is read and dropped, so that the client sees the answer.
 const LINGER: Duration = Duration::from_secs(5);
 
-/// Everything that a server needs to start.
-#[derive(Clone)]
-pub struct Options {
-    /// `sqlite:PATH`, `postgres://…` or `:memory:`.
-    pub database: String,
-    /// The folder of registration files, which is watched; `None` for no folder.
-    pub appservices: Option<PathBuf>,
-    /// Settings of the actors.
-    pub settings: Settings,
-    /// Code of the enabled proposals that the actors call.
-    pub hooks: Hooks,
-    /// The enabled proposals. [`Options::enable`] also sets what they change in `hooks` and `settings`.
-    pub proposals: Vec<&'static Msc>,
-    /// The source of time; tests and seeded servers use a manual one.
-    pub clock: Clock,
-    /// The source of identifiers and tokens.
-    pub ids: Ids,
-    /// How many bytes of messages between actors the trace keeps; 0 for none.
-    pub trace: usize,
-    /// Trusted proxies and limits.
-    pub door: Door,
-    /// Whether the routes of a development server exist.
-    pub dev: bool,
-    /// How long to wait while another server holds the database.
-    pub lock_wait: Duration,
-    /// Which faults of the storage a test injects.
-    pub faults: schema::faults::Faults,
-    /// Which faults of the actors a test injects.
-    pub actor_faults: actors::runtime::faults::DeliveryFaults,
-    /// Called when the process must end, because it can no longer guarantee what it has answered.
-    pub fatal: Arc<dyn Fn(&str) + Send + Sync>,
-}
-
-/// Why a server did not start. Displays as one line for the operator.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The database could not be opened.
-    #[error("{0}")]
-    Database(#[from] OpenError),
-    /// The actors could not start: an invalid registration, or the database of another server.
-    #[error("{0}")]
-    Actors(#[from] actors::Error),
-    /// The socket could not be used.
-    #[error("{0}: {1}")]
-    Listen(String, std::io::Error),
-}
-
-impl Options {
-    /// Enable these proposals and no others. They write their names in these forms.
-    pub fn enable(&mut self, proposals: Vec<&'static Msc>, naming: Naming) {
-        (self.hooks, self.settings.proposals) = mscs::hooks(&proposals, naming);
-        self.proposals = proposals;
-    }
-
-    /// Open the database and start the actors.
-    pub(crate) async fn start_actors(&self) -> Result<Actors, StartError> {
-        let store_options = schema::StoreOptions {
-            fatal: Arc::clone(&self.fatal),
-            lock_wait: self.lock_wait,
-            faults: self.faults.clone(),
-            image: None,
-        };
-        let parameters = StartParameters {
-            store: Store::open(&self.database, &store_options)?,
-            clock: self.clock.clone(),
-            ids: self.ids.clone(),
-            trace: Trace::new(self.trace),
-            settings: self.settings.clone(),
-            hooks: self.hooks.clone(),
-            key_proxies: mscs::key_proxies(&self.proposals),
-            faults: self.actor_faults.clone(),
-            appservices: self.appservices.clone(),
-            fatal: Arc::clone(&self.fatal),
-        };
-        Ok(actors::start(parameters).await?)
-    }
-}
-
 /// A running server.
 pub struct Running {
     /// The address at which the server listens.
     pub addr: SocketAddr,
-    /// What the routes of the server can reach: actors and storage.
+    /// What the routes of the server reach at its start: actors and storage. If the database is in memory, a reset replaces it.
     pub app: App,
     /// The limits on callers, and their current use.
     pub limits: Arc<Limits>,
+    current: Current,
+    actors: ActorsOf,
     handle: ServerHandle,
     ended: tokio::task::JoinHandle<std::io::Result<()>>,
+}
+
+/// How the actors of a server run.
+enum ActorsOf {
+    /// On the thread of the server, until it ends.
+    Server(#[expect(dead_code, reason = "requests are counted against it")] Unused),
+    /// On a thread of their own, and with a database in memory that can be replaced.
+    Restorable(mpsc::UnboundedSender<DatabaseOrder>),
 }
 
 impl Running {
     /// Answer the requests in flight, end the long-polls, close the database.
     pub async fn stop(self) {
-        self.app.actors.env.stopping.stop();
+        let used = self.current.get().await;
+        used.app().actors.env.stopping.stop();
         self.handle.stop(true).await;
         // The task ends with the server and has no error to report.
         let _ = self.ended.await;
-        self.app.actors.stop().await;
+        match self.actors {
+            ActorsOf::Server(_) => used.app().actors.stop().await,
+            ActorsOf::Restorable(orders) => {
+                drop(used);
+                let (done, stopped) = oneshot::channel();
+                // If orders are not taken any more, the actors have stopped.
+                let _ = orders.send(DatabaseOrder::Stop(done));
+                let _ = stopped.await;
+            }
+        }
+    }
+
+    /// Make the present state of a database in memory the one to which a reset returns. It is an empty database before.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn keep_for_reset(&self) -> Result<(), actors::Error> {
+        let ActorsOf::Restorable(orders) = &self.actors else {
+            return Ok(());
+        };
+        let (done, kept) = oneshot::channel();
+        // If orders are not taken any more, there is no answer either.
+        let _ = orders.send(DatabaseOrder::KeepFirst(done));
+        kept.await.map_err(|_| schema::Error::Stopped)?
     }
 
     /// Stop like a killed process: requests in flight are not answered. The caller must drop the server's tasks.
@@ -210,29 +161,29 @@ pub fn bind(listen: SocketAddr) -> Result<TcpListener, StartError> {
 
 /// Start a server on a bound listener, on the current arbiter.
 pub async fn serve(listener: TcpListener, options: Options) -> Result<Running, StartError> {
-    let actors = options.start_actors().await?;
-    let limits = Arc::new(Limits::new(&options.door, &actors.env.clock));
-    let proposals = options.proposals;
-    let announced = Announced {
-        flags: proposals
-            .iter()
-            .flat_map(|msc| msc.flags)
-            .copied()
-            .collect(),
-        capabilities: proposals
-            .iter()
-            .flat_map(|msc| (msc.capabilities)())
-            .collect(),
+    let limits = Arc::new(Limits::new(&options.door, &options.clock));
+    let current = Current::empty();
+    let (dev, proposals) = (options.dev, options.proposals.clone());
+    let door = Arc::new(options.door.clone());
+    let actors = if options.dev && options.is_in_memory() {
+        ActorsOf::Restorable(Restorable::start(options, current.clone()).await?)
+    } else {
+        let app = App::new(
+            options.start_actors().await?,
+            dev,
+            options.announced(),
+            None,
+        );
+        ActorsOf::Server(current.put(app))
     };
-    let app = App::new(actors, options.dev, announced);
+    let app = current.get().await.app().clone();
     let failed = |e| StartError::Listen("cannot listen".to_owned(), e);
     let addr = listener.local_addr().map_err(failed)?;
 
-    let door = Arc::new(options.door);
-    let (shared, counted) = (app.clone(), Arc::clone(&limits));
+    let (shared, counted) = (current.clone(), Arc::clone(&limits));
     let server = HttpServer::new(move || {
         // Called once for each worker: handlers stay on its thread.
-        let routes = routes::all(shared.is_dev(), &proposals);
+        let routes = routes::all(dev, &proposals);
         let (door, limits) = (Arc::clone(&door), Arc::clone(&counted));
         let router = Router::new(routes, shared.clone(), door, limits);
         HttpApp::new().default_service(web::to(move |http: HttpRequest, body: web::Payload| {
@@ -254,6 +205,8 @@ pub async fn serve(listener: TcpListener, options: Options) -> Result<Running, S
         addr,
         app,
         limits,
+        current,
+        actors,
         handle,
         ended,
     })

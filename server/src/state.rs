@@ -7,9 +7,22 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use actors::Actors;
 use serde_json::Value;
+use tokio::sync::{mpsc, oneshot};
 
 /// The most requests in progress at once; further requests are answered 503. Requests that wait in `App::outside` do not count.
 pub const DOOR: usize = 1024;
+
+/// An order about the whole database of a server that keeps it in memory. Each is answered when it is done.
+pub(crate) enum DatabaseOrder {
+    /// Make the present state the one to which a reset returns.
+    KeepFirst(oneshot::Sender<actors::Result<()>>),
+    /// Keep a copy. The answer is its number.
+    Copy(oneshot::Sender<actors::Result<u64>>),
+    /// Put the copy with this number back; `None` for the state to which a reset returns.
+    Restore(Option<u64>, oneshot::Sender<actors::Result<()>>),
+    /// Stop the actors, because the server ends.
+    Stop(oneshot::Sender<()>),
+}
 
 struct Inner {
     /// The number of requests so far; it numbers the requests in the trace.
@@ -18,6 +31,7 @@ struct Inner {
     inside: AtomicUsize,
     dev: bool,
     announced: Announced,
+    orders: Option<mpsc::UnboundedSender<DatabaseOrder>>,
 }
 
 /// What the enabled proposals add to the answers about what the server supports.
@@ -55,13 +69,19 @@ impl Drop for RequestSlot {
 }
 
 impl App {
-    /// The state of a server whose proposals announce this.
-    pub(crate) fn new(actors: Actors, dev: bool, announced: Announced) -> App {
+    /// The state of a server whose proposals announce this, and which takes `orders` if its database is in memory.
+    pub(crate) fn new(
+        actors: Actors,
+        dev: bool,
+        announced: Announced,
+        orders: Option<mpsc::UnboundedSender<DatabaseOrder>>,
+    ) -> App {
         let inner = Inner {
             requests: AtomicU64::new(0),
             inside: AtomicUsize::new(0),
             dev,
             announced,
+            orders,
         };
         App {
             actors,
@@ -109,6 +129,11 @@ impl App {
     #[must_use]
     pub fn is_dev(&self) -> bool {
         self.inner.dev
+    }
+
+    /// Takes orders about the whole database, if it is in memory.
+    pub(crate) fn orders(&self) -> Option<mpsc::UnboundedSender<DatabaseOrder>> {
+        self.inner.orders.clone()
     }
 
     /// What the enabled proposals announce.

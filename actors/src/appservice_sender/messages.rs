@@ -58,6 +58,20 @@ impl Pinging {
 #[rtype(result = "()")]
 pub struct RetryNow;
 
+/// Send the last acknowledged transaction again, and reply when that is answered. A development server does this on request.
+#[derive(Debug, Clone, Serialize, Message)]
+#[rtype(result = "Result<Resent>")]
+pub struct Resend;
+
+/// A transaction that was sent again.
+#[derive(Debug, Clone, Serialize)]
+pub struct Resent {
+    /// Its id.
+    pub transaction: i64,
+    /// The HTTP status, or the error.
+    pub outcome: String,
+}
+
 /// The registration is present, perhaps again or with another URL: send what is owed.
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "()")]

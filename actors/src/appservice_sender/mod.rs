@@ -23,6 +23,7 @@ mod gather;
 mod messages;
 mod ping;
 mod queries;
+mod resend;
 pub mod rules;
 mod send;
 

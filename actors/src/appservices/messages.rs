@@ -5,7 +5,7 @@ use schema::ServiceId;
 use serde::Serialize;
 
 use crate::Result;
-use crate::appservice_sender::{Pinging, SenderStatus};
+use crate::appservice_sender::{Pinging, Resent, SenderStatus};
 
 /// Read the folder again. The reply comes when its content is in force: registered and compiled, with its senders started.
 #[derive(Debug, Clone, Serialize, Message)]
@@ -62,6 +62,14 @@ pub struct Ping {
 #[derive(Debug, Clone, Serialize, Message)]
 #[rtype(result = "Result<()>")]
 pub struct RetryNow {
+    /// The appservice.
+    pub service: ServiceId,
+}
+
+/// Send the last acknowledged transaction of an appservice again.
+#[derive(Debug, Clone, Serialize, Message)]
+#[rtype(result = "Result<Resent>")]
+pub struct Resend {
     /// The appservice.
     pub service: ServiceId,
 }

@@ -428,6 +428,18 @@ impl Handler<RetryNow> for Appservices {
     }
 }
 
+impl Handler<Resend> for Appservices {
+    type Result = ResponseFuture<Result<appservice_sender::Resent>>;
+
+    fn handle(&mut self, msg: Resend, _: &mut Context<Self>) -> Self::Result {
+        let sender = self.sender(&msg.service);
+        guarded(&self.env, "appservices", async move {
+            let resent = sender?.send(appservice_sender::Resend).await;
+            resent.map_err(|_| Error::Failed("appservice_sender"))?
+        })
+    }
+}
+
 impl Handler<SenderStatuses> for Appservices {
     type Result = ResponseFuture<Result<Vec<SenderStatus>>>;
 

@@ -1,10 +1,10 @@
-//! Time: the system's clock, or one that a test moves by hand. No other file reads a clock.
+//! Time: the system's clock, one that can be frozen and advanced, or one that a test moves by hand. No other file reads a clock.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 /// The source of time. It has two kinds of time:
 ///
@@ -16,12 +16,23 @@ use tokio::sync::oneshot;
 pub enum Clock {
     /// The system's clock.
     System,
+    /// The system's clock, which can be frozen and advanced while sleepers wait.
+    Adjustable(Arc<watch::Sender<Adjustment>>),
     /// A clock that stands still until [`Clock::advance`].
     Manual(Arc<Manual>),
 }
 
+/// How an adjustable clock differs from the system's.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Adjustment {
+    /// How many milliseconds each of its times is ahead.
+    ahead: Times,
+    /// Its times, while it is frozen.
+    frozen: Option<Times>,
+}
+
 /// The wall clock and the monotonic clock, read together.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Times {
     /// [`Clock::now`].
     pub(crate) wall: i64,
@@ -55,6 +66,11 @@ impl Clock {
         }))
     }
 
+    /// The system's clock, which can be frozen and advanced.
+    pub fn adjustable() -> Clock {
+        Clock::Adjustable(Arc::new(watch::Sender::new(Adjustment::default())))
+    }
+
     /// The wall clock, in milliseconds since the epoch. Use it for time stamps only: the difference of two readings is not a
     /// duration.
     pub fn now(&self) -> i64 {
@@ -69,6 +85,7 @@ impl Clock {
                     .unwrap_or_default();
                 i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
             }
+            Clock::Adjustable(clock) => clock.borrow().times().wall,
             Clock::Manual(manual) => manual.state.lock().map_or(0, |s| s.now),
         }
     }
@@ -79,6 +96,7 @@ impl Clock {
         static START: LazyLock<Instant> = LazyLock::new(Instant::now);
         match self {
             Clock::System => millis(START.elapsed()),
+            Clock::Adjustable(clock) => clock.borrow().times().monotonic,
             Clock::Manual(manual) => manual.state.lock().map_or(0, |s| s.monotonic),
         }
     }
@@ -93,18 +111,24 @@ impl Clock {
 
     /// A future that resolves after `time`.
     pub fn sleep(&self, time: Duration) -> impl Future<Output = ()> + Send + use<> {
+        enum Waiting {
+            Real(Duration),
+            Until(i64, watch::Receiver<Adjustment>),
+            Woken(oneshot::Receiver<()>),
+        }
         let waiting = match self {
-            Clock::System => None,
-            Clock::Manual(manual) => Some(manual.wait(time)),
+            Clock::System => Waiting::Real(time),
+            Clock::Adjustable(clock) => {
+                let now = clock.borrow().times().monotonic;
+                Waiting::Until(now.saturating_add(millis(time)), clock.subscribe())
+            }
+            Clock::Manual(manual) => Waiting::Woken(manual.wait(time)),
         };
         async move {
             match waiting {
-                #[expect(
-                    clippy::disallowed_methods,
-                    reason = "this is the one place that sleeps"
-                )]
-                None => tokio::time::sleep(time).await,
-                Some(woken) => {
+                Waiting::Real(time) => really_sleep(time).await,
+                Waiting::Until(end, changes) => sleep_until(end, changes).await,
+                Waiting::Woken(woken) => {
                     // An error means that the clock was dropped; that happens only at the end of a test.
                     let _ = woken.await;
                 }
@@ -112,10 +136,50 @@ impl Clock {
         }
     }
 
-    /// Advance a manual clock and wake the sleepers that are due. No effect on the system's clock.
+    /// Advance an adjustable or a manual clock and wake the sleepers that are due. No effect on the system's clock.
     pub fn advance(&self, time: Duration) {
-        if let Clock::Manual(manual) = self {
-            manual.advance(time);
+        match self {
+            Clock::System => {}
+            Clock::Adjustable(clock) => {
+                clock.send_modify(|adjustment| match &mut adjustment.frozen {
+                    Some(times) => *times = times.later(millis(time)),
+                    None => adjustment.ahead = adjustment.ahead.later(millis(time)),
+                })
+            }
+            Clock::Manual(manual) => manual.advance(time),
+        }
+    }
+
+    /// Freeze an adjustable clock, or let it run again from where it stood. Returns whether the clock is now as requested: a manual
+    /// clock always stands still, and the system's always runs.
+    pub fn freeze(&self, frozen: bool) -> bool {
+        match self {
+            Clock::System => !frozen,
+            Clock::Adjustable(clock) => {
+                clock.send_modify(|adjustment| match (adjustment.frozen, frozen) {
+                    (None, true) => adjustment.frozen = Some(adjustment.times()),
+                    (Some(stood), false) => {
+                        let real = Clock::System.both();
+                        adjustment.ahead = Times {
+                            wall: stood.wall - real.wall,
+                            monotonic: stood.monotonic - real.monotonic,
+                        };
+                        adjustment.frozen = None;
+                    }
+                    _ => {}
+                });
+                true
+            }
+            Clock::Manual(_) => frozen,
+        }
+    }
+
+    /// Whether the clock stands still.
+    pub fn is_frozen(&self) -> bool {
+        match self {
+            Clock::System => false,
+            Clock::Adjustable(clock) => clock.borrow().frozen.is_some(),
+            Clock::Manual(_) => true,
         }
     }
 
@@ -128,9 +192,53 @@ impl Clock {
         }
     }
 
-    /// Whether this is a manual clock.
-    pub fn is_manual(&self) -> bool {
-        matches!(self, Clock::Manual(_))
+    /// Whether [`Clock::advance`] has an effect.
+    pub fn can_advance(&self) -> bool {
+        !matches!(self, Clock::System)
+    }
+}
+
+impl Times {
+    fn later(self, ms: i64) -> Times {
+        Times {
+            wall: self.wall.saturating_add(ms),
+            monotonic: self.monotonic.saturating_add(ms),
+        }
+    }
+}
+
+impl Adjustment {
+    fn times(&self) -> Times {
+        self.frozen.unwrap_or_else(|| {
+            let real = Clock::System.both();
+            Times {
+                wall: real.wall.saturating_add(self.ahead.wall),
+                monotonic: real.monotonic.saturating_add(self.ahead.monotonic),
+            }
+        })
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the one place that sleeps"
+)]
+async fn really_sleep(time: Duration) {
+    tokio::time::sleep(time).await;
+}
+
+/// Sleep until the monotonic time of an adjustable clock is `end`.
+async fn sleep_until(end: i64, mut changes: watch::Receiver<Adjustment>) {
+    loop {
+        let now = *changes.borrow_and_update();
+        let Ok(left @ 1..) = u64::try_from(end.saturating_sub(now.times().monotonic)) else {
+            return;
+        };
+        tokio::select! {
+            () = really_sleep(Duration::from_millis(left)), if now.frozen.is_none() => {}
+            // An error means that the clock was dropped; that happens only at the end of a test.
+            changed = changes.changed() => if changed.is_err() { return },
+        }
     }
 }
 
@@ -189,6 +297,41 @@ mod tests {
         clock.advance(Duration::from_millis(1));
         sleep.await;
         assert_eq!((clock.now(), clock.monotonic()), (2_000, 1_000));
+    }
+
+    #[actix::test]
+    async fn an_adjustable_clock_runs_jumps_and_stands_still() {
+        let clock = Clock::adjustable();
+        clock.sleep(Duration::from_millis(1)).await;
+        let before = clock.both();
+        let sleep = clock.sleep(Duration::from_secs(3_600));
+        clock.advance(Duration::from_secs(3_600));
+        sleep.await;
+        assert!(clock.both().wall >= before.wall + 3_600_000);
+
+        assert!(clock.freeze(true) && clock.is_frozen());
+        let stood = clock.both();
+        let sleep = clock.sleep(Duration::from_millis(2));
+        let real = Clock::System.sleep(Duration::from_millis(20));
+        tokio::select! {
+            () = sleep => panic!("no time has passed"),
+            () = real => {}
+        }
+        let sleep = clock.sleep(Duration::from_millis(2));
+        assert_eq!(
+            (clock.now(), clock.monotonic()),
+            (stood.wall, stood.monotonic)
+        );
+        clock.advance(Duration::from_millis(1));
+        assert_eq!(clock.monotonic(), stood.monotonic + 1);
+        assert!(clock.freeze(false) && !clock.is_frozen());
+        sleep.await;
+        let now = clock.both();
+        assert!(
+            now.monotonic >= stood.monotonic + 2,
+            "it continues from there"
+        );
+        assert!(now.wall < stood.wall + 60_000 && now.wall + 5 > stood.wall);
     }
 
     #[actix::test]

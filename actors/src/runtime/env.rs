@@ -12,6 +12,7 @@ use crate::dialects::Dialects;
 use crate::hooks::Hooks;
 use crate::runtime::faults::DeliveryFaults;
 use crate::runtime::identity_cache::IdentityCache;
+use crate::runtime::request_faults::RequestFaults;
 use crate::runtime::trace::Trace;
 use crate::runtime::wake::Wake;
 use crate::services::Proposals;
@@ -64,6 +65,8 @@ pub struct Inner {
     pub signing_key: Ed25519KeyPair,
     /// The faults that a test injects.
     pub faults: DeliveryFaults,
+    /// The faults of requests to appservices that a developer injects.
+    pub request_faults: RequestFaults,
     /// The signal that the server is shutting down.
     pub stopping: Stopping,
     /// Called with a reason when the process must end because it can no longer keep its guarantees.

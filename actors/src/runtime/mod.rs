@@ -12,6 +12,7 @@ pub mod identity;
 pub mod identity_cache;
 pub mod ids;
 pub mod lengths;
+pub mod request_faults;
 pub mod secret;
 pub mod trace;
 pub mod wake;

@@ -1,5 +1,9 @@
 //! A database in memory: SQLite files on a memory file system, in a private folder that is removed as soon as every connection has
 //! them open. Nothing is left behind, however the process ends.
+//!
+//! SQLite has databases in memory of its own (`vfs=memdb`). Measured beside this, they answered as many writes per second, within
+//! what varies from run to run. But they have no write-ahead log, so that a reader waits for the writer, and cannot be filled with a
+//! copy.
 
 use std::fs::{DirBuilder, File};
 use std::io;

@@ -1,16 +1,17 @@
 //! The routes of a development server, under `/_understudy/`. They need no token, and answer only programs and pages of the
 //! server's own origin.
 
+mod database;
 mod doctor;
 mod explain;
-
-use std::time::Duration;
+mod faults;
 
 use actors::appservice_sender::SenderStatus;
 use actors::appservices::Problem;
 use actors::runtime::trace::TracedMessage;
 use actors::services::CarriesInterests;
 use actors::{appservices, ask};
+use schema::ServiceId;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -35,18 +36,53 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .own_origin();
     let service = |rest| format!("/_understudy/appservices/{{id}}/{rest}");
     let reload_path = "/_understudy/appservices/reload";
-    let advance_path = "/_understudy/clock/advance";
-    looks
+    time_and_faults(whole_database(looks))
         .raw("GET", &service("dialects"), Auth::None, dialects)
         .own_origin()
         .raw("POST", &service("retry"), Auth::None, retry)
         .own_origin()
-        .raw("POST", reload_path, Auth::None, reload)
+        .raw("POST", &service("resend"), Auth::None, resend)
         .own_origin()
-        .raw("POST", advance_path, Auth::None, advance)
+        .raw("POST", reload_path, Auth::None, reload)
         .own_origin()
         .raw("POST", "/_understudy/doctor", Auth::None, doctor::doctor)
         .takes(LARGE_BODY)
+        .own_origin()
+}
+
+/// Routes that copy and replace a database in memory.
+fn whole_database(routes: Routes) -> Routes {
+    let (snapshot, reset) = ("/_understudy/snapshot", "/_understudy/reset");
+    let restore = "/_understudy/restore";
+    routes
+        .raw("POST", snapshot, Auth::None, database::snapshot)
+        .own_origin()
+        .raw("POST", reset, Auth::None, database::reset)
+        .own_origin()
+        .replaces()
+        .raw("POST", restore, Auth::None, database::restore)
+        .own_origin()
+        .replaces()
+}
+
+/// Routes of the clock, and of faults of requests to appservices.
+fn time_and_faults(routes: Routes) -> Routes {
+    let clock = |rest| format!("/_understudy/clock{rest}");
+    let (faults, clear) = ("/_understudy/faults", "/_understudy/faults/clear");
+    routes
+        .raw("GET", &clock(""), Auth::None, faults::clock)
+        .own_origin()
+        .raw("POST", &clock("/freeze"), Auth::None, faults::freeze)
+        .own_origin()
+        .raw("POST", &clock("/run"), Auth::None, faults::run)
+        .own_origin()
+        .raw("POST", &clock("/advance"), Auth::None, faults::advance)
+        .own_origin()
+        .raw("GET", faults, Auth::None, faults::list)
+        .own_origin()
+        .raw("POST", faults, Auth::None, faults::add)
+        .own_origin()
+        .raw("POST", clear, Auth::None, faults::clear)
         .own_origin()
 }
 
@@ -122,44 +158,31 @@ async fn reload(app: App, _: Caller, _: Raw) -> Result<Json> {
     answer(&ask(&app.actors.appservices, appservices::Reload).await?)
 }
 
+/// The appservice in the path of a request.
+fn service_of(request: &Raw) -> ServiceId {
+    request.path.first().map_or("", String::as_str).into()
+}
+
+/// Send the last acknowledged transaction of an appservice again, with the same id: `{"transaction": 17, "outcome": "200"}`.
+async fn resend(app: App, _: Caller, request: Raw) -> Result<Json> {
+    let service = service_of(&request);
+    answer(&ask(&app.actors.appservices, appservices::Resend { service }).await?)
+}
+
 /// End an appservice's back-off.
 async fn retry(app: App, _: Caller, request: Raw) -> Result<Json> {
-    let service = request
-        .path
-        .first()
-        .map(String::as_str)
-        .unwrap_or_default()
-        .into();
+    let service = service_of(&request);
     ask(&app.actors.appservices, appservices::RetryNow { service }).await?;
     answer(&json!({}))
 }
 
 /// Which stable and unstable names an active appservice used and was sent since the server started.
 async fn dialects(app: App, _: Caller, request: Raw) -> Result<Json> {
-    let id = request.path.first().map_or("", String::as_str).into();
+    let id = service_of(&request);
     let env = &app.actors.env;
     let interests = env.store.interests();
     let service = interests
         .service(&id)
         .ok_or_else(|| actors::Refusal::NotFound("no such application service".into()))?;
     answer(&env.dialects.of(&service.registration))
-}
-
-#[derive(Deserialize)]
-struct Advance {
-    ms: u64,
-}
-
-/// Advance the clock of a seeded server: `{"ms": 1000}`.
-async fn advance(app: App, _: Caller, request: Raw) -> Result<Json> {
-    let Advance { ms } = request.json()?;
-    let clock = &app.actors.env.clock;
-    if !clock.is_manual() {
-        return Err(actors::Refusal::Forbidden(
-            "this server uses the real clock; start it with --seed to advance time by hand".into(),
-        )
-        .into());
-    }
-    clock.advance(Duration::from_millis(ms));
-    answer(&json!({"now": clock.now()}))
 }

@@ -8,6 +8,7 @@ pub mod answer;
 pub mod around;
 mod body;
 pub mod caller;
+pub(crate) mod current;
 pub mod door;
 pub mod error;
 pub mod incoming;

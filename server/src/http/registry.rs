@@ -195,6 +195,12 @@ impl Routes {
         self.terms(|terms| terms.own_origin = true)
     }
 
+    /// Do not wait for the endpoint that was added last before the state that requests reach is replaced: it replaces it.
+    #[must_use]
+    pub(crate) fn replaces(self) -> Routes {
+        self.terms(|terms| terms.replaces = true)
+    }
+
     fn terms(mut self, change: impl Fn(&mut Terms)) -> Routes {
         for (path, method) in &self.last {
             let route = self

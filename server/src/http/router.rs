@@ -13,6 +13,7 @@ use actors::runtime::{lengths, trace};
 use futures_util::FutureExt;
 
 use super::caller::{Caller, RequestParts, dialect};
+use super::current::Current;
 use super::door::Door;
 use super::error::{Error, Result};
 use super::incoming::{Incoming, decode, names_nul, query};
@@ -29,14 +30,19 @@ type FoundRoute = (Rc<str>, BTreeMap<&'static str, Route>);
 #[derive(Clone)]
 pub struct Router {
     tree: Rc<matchit::Router<FoundRoute>>,
-    app: App,
+    current: Current,
     door: Arc<Door>,
     limits: Arc<Limits>,
 }
 
 impl Router {
     /// A router over these routes that applies these limits.
-    pub(crate) fn new(routes: Routes, app: App, door: Arc<Door>, limits: Arc<Limits>) -> Router {
+    pub(crate) fn new(
+        routes: Routes,
+        current: Current,
+        door: Arc<Door>,
+        limits: Arc<Limits>,
+    ) -> Router {
         let mut tree = matchit::Router::new();
         for (path, methods) in routes.all {
             // Two routes can clash only by a mistake in this program, and then every start fails.
@@ -45,7 +51,7 @@ impl Router {
         }
         Router {
             tree: Rc::new(tree),
-            app,
+            current,
             door,
             limits,
         }
@@ -143,7 +149,9 @@ impl Router {
         incoming: Incoming,
         payload: &mut Payload,
     ) -> Result<HttpResponse> {
-        let app = &self.app;
+        let used = self.current.get().await;
+        let app = used.app().clone();
+        let _in_use = (!route.terms.replaces).then_some(used);
         let _place = app
             .enter()
             .ok_or(Error::Busy("too many requests are in progress"))?;
@@ -152,7 +160,7 @@ impl Router {
         let name = Arc::clone(&cause);
         let handled = trace::caused_by(
             cause,
-            AssertUnwindSafe(self.handle(route, incoming, payload)).catch_unwind(),
+            AssertUnwindSafe(self.handle(app, route, incoming, payload)).catch_unwind(),
         )
         .await;
         handled.unwrap_or_else(|_| {
@@ -167,12 +175,12 @@ impl Router {
     /// ([`DOOR`](crate::state::DOOR)).
     async fn handle(
         &self,
+        app: App,
         route: Route,
         mut incoming: Incoming,
         payload: &mut Payload,
     ) -> Result<HttpResponse> {
-        let app = self.app.clone();
-        let caller = self.caller(&route, &incoming).await?;
+        let caller = self.caller(&app, &route, &incoming).await?;
         caller.limit(route.terms.cost)?;
         if let Some(refused) = incoming.refused.take() {
             return Err(refused);
@@ -194,7 +202,7 @@ impl Router {
     }
     // ANCHOR_END: handle
 
-    async fn caller(&self, route: &Route, incoming: &Incoming) -> Result<Caller> {
+    async fn caller(&self, app: &App, route: &Route, incoming: &Incoming) -> Result<Caller> {
         let http = &incoming.http;
         let header = http.headers().get("authorization");
         let peer = http.peer_addr().map(|socket| socket.ip());
@@ -206,7 +214,7 @@ impl Router {
             query: &incoming.query,
             ip: peer.map(|peer| address::client(peer, http.headers(), trusted)),
         };
-        Caller::find(&self.app, Arc::clone(&self.limits), route.auth, &asked).await
+        Caller::find(app, Arc::clone(&self.limits), route.auth, &asked).await
     }
 }
 

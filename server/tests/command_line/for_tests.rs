@@ -149,3 +149,96 @@ fn a_folder_that_is_given_is_kept() {
     assert_eq!(entries(given.path()), [appservices]);
     assert_eq!(entries(temporary.path()), Vec::<PathBuf>::new());
 }
+
+/// Run a command against a server. Returns its exit code and what it printed.
+fn tell(server: &Started, args: &[&str]) -> (Option<i32>, String) {
+    let done = understudy()
+        .args(args)
+        .args(["--server", server.text("base_url")])
+        .output()
+        .expect("it runs");
+    let text = [done.stdout, done.stderr].concat();
+    let text = String::from_utf8_lossy(&text).trim().to_owned();
+    (done.status.code(), text)
+}
+
+#[test]
+fn each_route_for_tests_is_a_command_too() {
+    let temporary = folder();
+    let server = Started::new(&[], temporary.path());
+    let says = |args: &[&str], expected: &str| {
+        assert_eq!(tell(&server, args), (Some(0), expected.to_owned()));
+    };
+    says(&["snapshot"], r#"{"id":"1"}"#);
+    says(&["restore", "1"], "{}");
+    says(&["reset"], "{}");
+    says(
+        &[
+            "faults",
+            "add",
+            "status=500",
+            "--times",
+            "2",
+            "--service",
+            "a",
+        ],
+        r#"{"id":1}"#,
+    );
+    let listed = r#"[{"id":1,"service":"a","fault":{"status":500},"times":2,"seed":0,"requests":0,"injected":0}]"#;
+    says(&["faults"], listed);
+    says(&["faults", "clear", "1"], r#"{"removed":1}"#);
+    let (code, frozen) = tell(&server, &["clock", "freeze"]);
+    assert!(
+        code == Some(0) && frozen.contains(r#""frozen":true"#),
+        "{frozen}"
+    );
+    says(&["clock"], &frozen);
+    let (_, later) = tell(&server, &["clock", "advance", "5"]);
+    assert_ne!(later, frozen);
+
+    let fails = |args: &[&str], why: &str| {
+        let (code, text) = tell(&server, args);
+        println!("{text}");
+        assert!(code == Some(1) && text.ends_with(why), "{text}");
+        assert_eq!(text.lines().count(), 1, "{text}");
+    };
+    fails(&["restore", "9"], "404: there is no such snapshot");
+    fails(&["retry", "a/b"], "404: no such application service");
+    fails(
+        &["faults", "add", "status=7"],
+        "400: a status is a number from 200 to 599",
+    );
+    server.signal("-TERM");
+    assert_eq!(server.ends(), Some(0));
+
+    let nobody = ["reset", "--server", "http://127.0.0.1:1"];
+    let output = understudy().args(nobody).output().expect("it runs");
+    super::refuses(&output, "http://127.0.0.1:1: ");
+}
+
+#[test]
+fn after_a_reset_the_users_have_the_tokens_that_were_printed() {
+    use std::io::Write;
+    let temporary = folder();
+    let server = Started::new(&[], temporary.path());
+    let token = server.ready["users"][0]["access_token"].as_str();
+    let token = token.expect("a token").to_owned();
+    for _ in 0..20 {
+        let begun = std::time::Instant::now();
+        assert_eq!(tell(&server, &["reset"]).0, Some(0));
+        println!(
+            "a reset, with the start of the command: {:?}",
+            begun.elapsed()
+        );
+    }
+    let mut stream = std::net::TcpStream::connect(server.text("address")).expect("it listens");
+    let request = format!(
+        "GET /_matrix/client/v3/account/whoami HTTP/1.1\r\nhost: a\r\nconnection: close\r\nauthorization: Bearer {token}\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.contains("@alice:localhost"), "{answer}");
+    server.signal("-TERM");
+    assert_eq!(server.ends(), Some(0));
+}

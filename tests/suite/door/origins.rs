@@ -22,6 +22,7 @@ async fn a_website_neither_reads_nor_changes_anything_at_the_development_routes(
     let text = ("content-type", "text/plain");
     let reload = "/_understudy/appservices/reload";
     let advance = "/_understudy/clock/advance";
+    let faults = "/_understudy/faults";
     type Case<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], u16);
     let cases: &[Case<'_>] = &[
         ("GET", MESSAGES, &[], 200),
@@ -55,6 +56,14 @@ async fn a_website_neither_reads_nor_changes_anything_at_the_development_routes(
         ("POST", reload, &[JSON], 200),
         ("POST", advance, &[text, site], 403),
         ("POST", advance, &[text], 415),
+        ("GET", "/_understudy/clock", &[site], 403),
+        ("GET", faults, &[site], 403),
+        ("POST", faults, &[JSON, site], 403),
+        ("POST", "/_understudy/reset", &[JSON, site], 403),
+        ("POST", "/_understudy/reset", &[text], 415),
+        ("POST", "/_understudy/restore", &[JSON, rebound], 403),
+        ("POST", "/_understudy/snapshot", &[JSON, cross], 403),
+        ("POST", "/_understudy/appservices/irc/resend", &[text], 415),
         ("POST", "/_understudy/appservices/irc/retry", &[text], 415),
         ("POST", DOCTOR, &[text], 415),
         (

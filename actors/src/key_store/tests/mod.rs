@@ -55,6 +55,7 @@ async fn stage() -> Stage {
         hooks: Hooks::default(),
         key_proxies: Default::default(),
         faults: crate::runtime::faults::DeliveryFaults::default(),
+        request_faults: crate::runtime::request_faults::RequestFaults::default(),
         appservices: None,
         fatal: Arc::new(|why| panic!("{why}")),
     };

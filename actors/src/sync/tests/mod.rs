@@ -98,6 +98,7 @@ impl TestServer {
             hooks: Hooks::default(),
             key_proxies: Default::default(),
             faults: crate::runtime::faults::DeliveryFaults::default(),
+            request_faults: crate::runtime::request_faults::RequestFaults::default(),
             appservices: None,
             fatal: Arc::new(|why| panic!("{why}")),
         })

@@ -34,6 +34,8 @@ pub struct Terms {
     pub content: bool,
     /// Whether only pages of the server's own origin may call it.
     pub own_origin: bool,
+    /// Whether it replaces the state that requests reach, and so is not waited for before that.
+    pub replaces: bool,
 }
 
 impl Terms {
@@ -48,6 +50,7 @@ impl Terms {
             empty: method != "PUT",
             content: false,
             own_origin: false,
+            replaces: false,
         }
     }
 
