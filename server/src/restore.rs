@@ -69,18 +69,16 @@ impl Restorable {
         this.begin(None).await?;
         actix_rt::spawn(async move {
             while let Some(order) = taken.recv().await {
-                if let DatabaseOrder::Stop(done) = order {
-                    this.end().await;
-                    let _ = done.send(());
+                if !this.obey(order).await {
                     return;
                 }
-                this.obey(order).await;
             }
         });
         Ok(orders)
     }
 
-    async fn obey(&mut self, order: DatabaseOrder) {
+    /// Do what is ordered. Returns whether further orders are taken.
+    async fn obey(&mut self, order: DatabaseOrder) -> bool {
         // A failed send means that the request has ended.
         match order {
             DatabaseOrder::KeepFirst(done) => {
@@ -99,7 +97,7 @@ impl Restorable {
                 let Some(copy) = copy else {
                     let none = Refusal::NotFound("there is no such snapshot".into());
                     let _ = done.send(Err(none.into()));
-                    return;
+                    return true;
                 };
                 let image = self.end().await;
                 let image = Image {
@@ -111,8 +109,13 @@ impl Restorable {
                     Err(error) => (self.options.fatal)(&error.to_string()),
                 }
             }
-            DatabaseOrder::Stop(_) => {}
+            DatabaseOrder::Stop(done) => {
+                self.end().await;
+                let _ = done.send(());
+                return false;
+            }
         }
+        true
     }
 
     /// A copy of the database.

@@ -46,6 +46,7 @@ mod registrations;
 mod resetting;
 mod restart;
 mod scenarios;
+mod seeded;
 mod sender;
 mod starting_up;
 mod storage;
