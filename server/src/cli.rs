@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::control::Control;
+use crate::mscs::Choice;
 
 /// A stand-in Matrix homeserver for encrypted application services.
 ///
@@ -36,6 +37,10 @@ pub enum Command {
     ForgetAppservice(ForgetOptions),
     /// Check registration files against each other and the server's, and test whether their services answer correctly
     Doctor(Doctor),
+    /// List the proposals (MSCs) that this server implements, with their names and what switches them on
+    Mscs,
+    /// Begin a proposal in understudy's source code: a folder with a data sheet, hooks, and a scenario
+    NewMsc(crate::propose::NewMsc),
     /// Play conversations between people, bridges and a homeserver that are written as text
     #[command(subcommand)]
     Scenario(crate::scenario::ScenarioCommand),
@@ -97,9 +102,15 @@ pub struct Dev {
     /// The folder of registration files, which is watched [default: appservices in the data folder]
     #[arg(long, value_name = "DIR")]
     pub appservices: Option<PathBuf>,
-    /// The proposals (MSCs) to switch on, by number, separated by commas [default: those that are on in docker/server.toml]
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
-    pub enable_msc: Option<Vec<u16>>,
+    /// The proposals (MSCs) to switch on, by number, separated by commas; +N adds to the defaults and -N removes from them
+    /// [default: those that are on in docker/server.toml]
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        allow_hyphen_values = true
+    )]
+    pub enable_msc: Option<Vec<Choice>>,
     /// This server's own experiments to switch on, by name, separated by commas
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub enable_experiment: Vec<String>,

@@ -127,7 +127,7 @@ fn options_of(dev: &Dev, folders: &Folders) -> Result<Options, String> {
         options.ids = Ids::counted(seed);
         options.clock = Clock::manual(SEEDED_TIME);
     }
-    let chosen = dev.enable_msc.clone().unwrap_or_else(mscs::by_default);
+    let chosen = mscs::chosen(dev.enable_msc.as_deref())?;
     with_proposals(&mut options, &chosen, Naming::Unstable)?;
     with_experiments(&mut options, &dev.enable_experiment)?;
     options.settings.proposals.counts_policies = true;

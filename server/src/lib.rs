@@ -23,6 +23,7 @@ mod options;
 mod people;
 mod private;
 mod restore;
+mod propose;
 pub mod routes;
 mod run;
 pub mod scenario;

@@ -13,6 +13,7 @@ use crate::diagnose::diagnose;
 use crate::logs::start_log;
 use crate::offline::{add_user, forget_appservice, list_appservices};
 use crate::options::{configured, make_database, text};
+use crate::propose::{list_mscs, new_msc};
 use crate::scenario::scenario;
 use crate::serve::{self, Signals};
 
@@ -39,6 +40,11 @@ pub fn run(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitC
         Command::Appservices(serve) => in_system(list_appservices(serve.config)),
         Command::ForgetAppservice(forget) => in_system(forget_appservice(forget)),
         Command::Doctor(doctor) => in_system(diagnose(doctor)),
+        Command::Mscs => {
+            list_mscs();
+            Ok(())
+        }
+        Command::NewMsc(options) => new_msc(&options),
         Command::Scenario(command) => in_system(scenario(command)),
         Command::Control(command) => control(command),
     };

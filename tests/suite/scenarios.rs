@@ -24,11 +24,13 @@ fn inside(folder: &str, ending: &str) -> Vec<PathBuf> {
     all
 }
 
+/// The name of a scenario: that of its file, or of its proposal's folder.
 fn stem(path: &Path) -> String {
-    path.file_stem()
-        .expect("a name")
-        .to_string_lossy()
-        .into_owned()
+    let name = match path.ends_with("scenario.yaml") {
+        true => path.parent().and_then(Path::file_name),
+        false => path.file_stem(),
+    };
+    name.expect("a name").to_string_lossy().into_owned()
 }
 
 fn snapshot(folder: &str, name: &str, text: &str) {
@@ -41,7 +43,14 @@ fn snapshot(folder: &str, name: &str, text: &str) {
 
 #[actix_web::test]
 async fn every_scenario_passes_and_its_transcript_stays_as_it_is() {
-    let files = inside("tests/scenarios", "yaml");
+    let mut files = inside("tests/scenarios", "yaml");
+    for folder in std::fs::read_dir(root().join("server/src/mscs")).expect("a folder") {
+        let file = folder.expect("an entry").path().join("scenario.yaml");
+        let is_template = file.parent().is_some_and(|f| f.ends_with("template"));
+        if file.exists() && !is_template {
+            files.push(file);
+        }
+    }
     assert!(!files.is_empty(), "there are scenarios");
     let mut played = Vec::new();
     let mut wrong = Vec::new();

@@ -87,7 +87,7 @@ fn imports_go_down_only() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-const ACTORS: [&str; 10] = [
+const ACTORS: [&str; 11] = [
     "accounts",
     "rooms",
     "device_lists",
@@ -98,6 +98,7 @@ const ACTORS: [&str; 10] = [
     "appservice_sender",
     "appservice_queries",
     "sync",
+    "proposals",
 ];
 
 #[test]

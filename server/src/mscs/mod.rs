@@ -8,6 +8,11 @@ pub mod msc4203;
 pub mod msc4350;
 mod part;
 mod sheet;
+#[cfg(test)]
+pub mod template;
+
+use std::num::ParseIntError;
+use std::str::FromStr;
 
 use actors::hooks::Hooks;
 use actors::key_proxy::Proxies;
@@ -32,6 +37,52 @@ pub static ALL: &[Msc] = &[
 pub fn by_default() -> Vec<u16> {
     let on = ALL.iter().filter(|m| m.by_default);
     on.map(Msc::number).collect()
+}
+
+/// An entry of a list of proposals to switch on: `4203`, `+4350` or `-3202`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice {
+    /// This proposal, and no other that is not named.
+    Only(u16),
+    /// This proposal besides the default ones.
+    With(u16),
+    /// The default ones without this proposal.
+    Without(u16),
+}
+
+impl FromStr for Choice {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Choice, ParseIntError> {
+        match text.split_at_checked(1) {
+            Some(("+", number)) => Ok(Choice::With(number.parse()?)),
+            Some(("-", number)) => Ok(Choice::Without(number.parse()?)),
+            _ => Ok(Choice::Only(text.parse()?)),
+        }
+    }
+}
+
+/// The numbers of the chosen proposals; the default ones without a choice.
+///
+/// # Errors
+/// One line if the list has numbers with and without a sign.
+pub fn chosen(choices: Option<&[Choice]>) -> Result<Vec<u16>, String> {
+    let choices = choices.unwrap_or_default();
+    let only = |choice: &Choice| matches!(choice, Choice::Only(_));
+    if choices.iter().any(only) && !choices.iter().all(only) {
+        return Err("name proposals either with + or -, or without a sign: numbers without one replace the defaults".into());
+    }
+    let mut numbers = match choices.iter().any(only) {
+        true => Vec::new(),
+        false => by_default(),
+    };
+    for choice in choices {
+        match choice {
+            Choice::Only(number) | Choice::With(number) => numbers.push(*number),
+            Choice::Without(number) => numbers.retain(|n| n != number),
+        }
+    }
+    Ok(numbers)
 }
 
 /// The proposals with these numbers.
@@ -100,6 +151,25 @@ mod tests {
     fn an_unknown_number_is_an_error() {
         assert_eq!(enabled(&[3202, 1]).err(), Some(1));
         assert_eq!(enabled(&[3202]).map(|m| m.len()), Ok(1));
+    }
+
+    #[test]
+    fn a_list_replaces_the_defaults_or_changes_them() {
+        let chosen = |list: &str| {
+            let list: Result<Vec<Choice>, _> = list.split(',').map(str::parse).collect();
+            chosen(Some(&list.expect("numbers")))
+        };
+        assert_eq!(super::chosen(None), Ok(vec![4203, 3202]));
+        assert_eq!(chosen("4350"), Ok(vec![4350]));
+        assert_eq!(chosen("+4350,-3202"), Ok(vec![4203, 4350]));
+        assert!(chosen("+4350,3202").is_err());
+        assert!("x".parse::<Choice>().is_err() && "+".parse::<Choice>().is_err());
+    }
+
+    #[test]
+    fn the_template_of_a_proposal_compiles() {
+        assert_eq!(template::MSC.number(), 9999);
+        assert!(ALL.iter().all(|msc| msc.number() != 9999));
     }
 
     #[test]
