@@ -118,15 +118,17 @@ pub fn due(db: &mut Conn, mscs: &[u16], now: i64, limit: i64) -> Result<Vec<Scra
         .load(c))?)
 }
 
-/// Removes the time of a value.
-pub fn end_timer(db: &mut Conn, msc: u16, key: &str) -> Result<()> {
-    on!(db, |c| diesel::update(
-        scratch::table.find((i64::from(msc), key))
+/// Removes the time of a value, unless the value was replaced or deleted since it was read. Returns whether it was removed.
+pub fn end_timer(db: &mut Conn, row: &ScratchRow) -> Result<bool> {
+    Ok(on!(db, |c| diesel::update(
+        scratch::table
+            .find((row.msc, &row.key))
+            .filter(scratch::position.eq(row.position))
     )
     .set(scratch::due.eq(None::<i64>))
     .kept()
-    .execute(c))?;
-    Ok(())
+    .execute(c))?
+        == 1)
 }
 
 /// The earliest time at which one of these proposals wants to be called.

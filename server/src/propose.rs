@@ -186,7 +186,8 @@ mod tests {
         for adds in selections {
             let text = filled(CODE, &adds, 9998, "A title");
             assert!(!text.contains("adds:") && !text.contains("9999"), "{text}");
-            let body = text.lines().filter(|line| !line.starts_with("use "));
+            let is_code = |l: &&str| !(l.starts_with("use ") || l.trim_start().starts_with("//"));
+            let body = text.lines().filter(is_code);
             let body = body.collect::<Vec<_>>().join("\n");
             for line in text.lines().filter(|line| line.starts_with("use ")) {
                 let names = line.trim_end_matches([';', '}']);

@@ -11,6 +11,7 @@
 //! *Spec* none: see the chapter on proposals in the book.
 
 mod messages;
+mod rules;
 mod timers;
 mod write;
 

@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use actix::{ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
-use schema::{Tx, scratch};
+use schema::Tx;
+use schema::scratch::{self, ScratchRow};
 
 use super::Proposals;
+use super::rules::wait_until;
 use crate::hooks::{Hooks, Stored, with_part};
 use crate::runtime::wake::TimerSet;
 use crate::{Env, Error, Result};
 
-/// The most timers in one write.
+/// The most timers that are read at once.
 const AT_ONCE: i64 = 100;
 
 /// The delay before a failed read or write is repeated.
@@ -38,47 +40,57 @@ impl Handler<TimerSet> for Proposals {
 async fn serve(env: &Env) {
     loop {
         let busy = env.trace.busy();
-        let mscs = env.hooks.with_timers();
-        let next = env.store.read(move |db| scratch::next_due(db, &mscs)).await;
-        let wait = match next {
-            Ok(None) | Err(schema::Error::Stopped) => return,
-            Ok(Some(due)) => u64::try_from(due - env.clock.now()).unwrap_or_default(),
-            Err(_) => 1_000,
+        let (mscs, now) = (env.hooks.with_timers(), env.clock.now());
+        let read = env.store.read(move |db| {
+            let due = scratch::due(db, &mscs, now, AT_ONCE)?;
+            Ok::<_, schema::Error>((due, scratch::next_due(db, &mscs)?))
+        });
+        let wait = match read.await {
+            Ok((_, None)) | Err(schema::Error::Stopped) => return,
+            Ok((due, Some(next))) if due.is_empty() => wait_until(next, now),
+            Ok((due, _)) => call_all(env, due).await.then_some(RETRY_AFTER),
+            Err(_) => Some(RETRY_AFTER),
         };
-        if wait > 0 {
-            drop(busy);
-            env.clock.sleep(Duration::from_millis(wait)).await;
-            continue;
-        }
-        let (hooks, now) = (env.hooks.clone(), env.clock.now());
-        let write = env
-            .store
-            .write_always(move |tx| call_due(tx, &hooks, now))
-            .await;
-        match write {
-            Ok(()) => {}
-            Err(Error::Storage(schema::Error::Stopped)) => return,
-            Err(error) => {
-                tracing::error!(%error, "a timer of a proposal failed; the next attempt follows");
-                let _waiting = env.trace.parked();
-                env.clock.sleep(RETRY_AFTER).await;
-            }
+        drop(busy);
+        if let Some(wait) = wait {
+            env.clock.sleep(wait).await;
         }
     }
 }
 
-/// Part of a write: remove the time of each value whose time has come, and call its proposal.
-fn call_due(tx: &mut Tx<'_>, hooks: &Hooks, now: i64) -> Result<()> {
-    for row in scratch::due(tx, &hooks.with_timers(), now, AT_ONCE)? {
-        let all = hooks.all.iter();
-        let Some((number, due)) = all
-            .filter(|hooks| i64::from(hooks.number) == row.msc)
-            .find_map(|hooks| Some((hooks.number, hooks.due?)))
-        else {
-            continue;
-        };
-        scratch::end_timer(tx, number, &row.key)?;
-        let value = Stored::from(row);
+/// Call proposals for the values whose time has come, each in a write of its own. Returns whether a write failed that can succeed
+/// later.
+async fn call_all(env: &Env, due: Vec<ScratchRow>) -> bool {
+    for row in due {
+        let (hooks, value) = (env.hooks.clone(), row.clone());
+        let write = env.store.write_always(move |tx| call(tx, &hooks, &value));
+        match write.await {
+            Ok(()) => {}
+            Err(Error::Storage(error)) if error.is_temporary() => return true,
+            Err(Error::Storage(schema::Error::Stopped)) => return true,
+            Err(error) => {
+                tracing::error!(msc = row.msc, key = row.key, %error, "a timer of a proposal failed; it is removed, and its value stays");
+                let write = env.store.write_always(move |tx| {
+                    scratch::end_timer(tx, &row)?;
+                    Ok::<_, Error>(())
+                });
+                if write.await.is_err() {
+                    return true;
+                }
+            }
+        }
+    }
+    false
+}
+
+/// Part of a write: remove the time of a value, and call its proposal.
+fn call(tx: &mut Tx<'_>, hooks: &Hooks, row: &ScratchRow) -> Result<()> {
+    let own = hooks.all.iter().find(|h| i64::from(h.number) == row.msc);
+    let Some((number, due)) = own.and_then(|hooks| Some((hooks.number, hooks.due?))) else {
+        return Ok(());
+    };
+    if scratch::end_timer(tx, row)? {
+        let value = Stored::from(row.clone());
         with_part(tx, number, |part| due(part, &value))?;
     }
     Ok(())

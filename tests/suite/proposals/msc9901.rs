@@ -14,6 +14,7 @@ use understudy::http::incoming::Raw;
 use understudy::mscs::{self, Msc};
 use understudy::state::App;
 
+// ANCHOR: sheet
 /// The data sheet.
 pub(super) static MSC: Msc = Msc {
     title: "Read state for appservices",
@@ -38,6 +39,7 @@ pub(super) static MSC: Msc = Msc {
     },
     ..Msc::NONE
 };
+// ANCHOR_END: sheet
 
 const PATH: &str = "/_matrix/client/unstable/org.example.msc9901/rooms/{room_id}/marker";
 
@@ -62,6 +64,7 @@ fn key(user: &str, room: &str) -> String {
     format!("{user}|{room}")
 }
 
+// ANCHOR: put
 async fn put(app: App, caller: Caller, request: Raw) -> Result<Json> {
     let marker: Marker = request.json().map_err(|e| e.with_code(400, "M_BAD_JSON"))?;
     if marker.label.len() > 64 {
@@ -83,6 +86,7 @@ async fn put(app: App, caller: Caller, request: Raw) -> Result<Json> {
     });
     Json::write(&answer.await?)
 }
+// ANCHOR_END: put
 
 async fn get(app: App, caller: Caller, request: Raw) -> Result<Json> {
     let key = key(caller.identity()?.user.as_str(), &request.path[0]);
@@ -91,6 +95,7 @@ async fn get(app: App, caller: Caller, request: Raw) -> Result<Json> {
     Json::write(&stored.value::<Value>()?)
 }
 
+// ANCHOR: sync
 fn sync(part: &mut SyncPart<'_>) -> actors::Result<()> {
     let prefix = key(part.user, "");
     for stored in part.changed_in(&prefix)? {
@@ -99,3 +104,4 @@ fn sync(part: &mut SyncPart<'_>) -> actors::Result<()> {
     }
     Ok(())
 }
+// ANCHOR_END: sync

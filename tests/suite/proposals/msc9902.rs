@@ -53,6 +53,7 @@ async fn carry_receipt(_: App, _: Caller, mut request: Seen, next: Next) -> Resu
     next.run(request).await
 }
 
+// ANCHOR: changed
 fn changed(part: &mut Part<'_, '_>, change: &Change<'_>) -> actors::Result<()> {
     match change {
         Change::ToDevice {
@@ -94,7 +95,9 @@ fn changed(part: &mut Part<'_, '_>, change: &Change<'_>) -> actors::Result<()> {
     }
     Ok(())
 }
+// ANCHOR_END: changed
 
+// ANCHOR: around
 async fn empty_profile(app: App, _: Caller, request: Seen, next: Next) -> Result<Answer> {
     let user = request.path[0].clone();
     let answer = next.run(request).await;
@@ -113,3 +116,4 @@ async fn empty_profile(app: App, _: Caller, request: Seen, next: Next) -> Result
         answer => answer,
     }
 }
+// ANCHOR_END: around

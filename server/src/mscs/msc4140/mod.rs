@@ -125,6 +125,7 @@ async fn keep(
     Ok(Answer::ok(answer.await?))
 }
 
+// ANCHOR: timer
 /// Start the time of an event.
 fn start(part: &mut Part<'_, '_>, key: &str, mut event: Delayed) -> actors::Result<()> {
     event.running_since = part.now();
@@ -152,6 +153,7 @@ fn send(part: &mut Part<'_, '_>, stored: &Stored) -> actors::Result<()> {
         Err(error) => Err(error),
     }
 }
+// ANCHOR_END: timer
 
 async fn list(app: App, caller: Caller, _: Raw) -> Result<Json> {
     let prefix = key(caller.identity()?.user.as_str(), "");

@@ -21,7 +21,7 @@ use actors::hooks::SyncPart; // adds: sync
 use actors::services::OwedKind; // adds: transaction
 use actors::wire::Name;
 use serde_json::Value; // adds: endpoint, sync
-use serde_json::json; // adds: endpoint, around, transaction
+use serde_json::json; // adds: endpoint, around
 
 use super::part; // adds: endpoint
 use super::sheet::Msc;
@@ -37,7 +37,7 @@ use crate::state::App; // adds: endpoint, around
 pub const MSC: Msc = Msc {
     title: "TITLE",
     flags: &["org.example.msc9999"],
-    registration: &[ITEMS.unstable], // adds: transaction
+    registration: &[OWED_ITEMS.unstable], // adds: transaction
     names: NAMES,
     routes: |routes| {
         let routes = routes.raw("PUT", PATH, Auth::User, put); // adds: endpoint
@@ -58,16 +58,19 @@ pub const MSC: Msc = Msc {
 };
 
 const NAMES: &[Name] = &[
-    ITEM, ITEMS, // adds: transaction
+    STORED_ITEM,
+    // adds: transaction {
+    OWED_ITEMS,
+    // }
 ];
 
-const ITEM: Name = Name {
+const STORED_ITEM: Name = Name {
     unstable: "org.example.msc9999.item",
     stable: "item",
 };
 
 // adds: transaction {
-const ITEMS: Name = Name {
+const OWED_ITEMS: Name = Name {
     unstable: "org.example.msc9999.items",
     stable: "items",
 };
@@ -75,10 +78,10 @@ const ITEMS: Name = Name {
 /// What appservices are owed: a registration with this key set to true gets the items under the same name in its transactions.
 const OWES: &[DurableSection] = &[DurableSection {
     kind: OwedKind {
-        kind: ITEMS.unstable,
-        is_wanted: |registration| registration.has_flag(ITEMS.unstable),
+        kind: OWED_ITEMS.unstable,
+        is_wanted: |registration| registration.has_flag(OWED_ITEMS.unstable),
     },
-    section: ITEMS,
+    section: OWED_ITEMS,
 }];
 
 // }
@@ -95,7 +98,7 @@ async fn put(app: App, caller: Caller, request: Raw) -> Result<Json> {
         // adds: transaction {
         let services = part.services_of_user(&user);
         let owed = json!({"user_id": user, "item": item});
-        part.owe(&services, ITEMS.unstable, &[&user], &owed)?;
+        part.owe(&services, OWED_ITEMS.unstable, &[&user], &owed)?;
         // }
         // adds: timer {
         // The hook `due` is called a minute from now.
@@ -122,7 +125,7 @@ async fn get(app: App, caller: Caller, _: Raw) -> Result<Json> {
 /// Change the answer of an existing endpoint. `next.run` calls it; what is not changed keeps its bytes.
 async fn around_profile(_: App, _: Caller, request: Seen, next: Next) -> Result<Answer> {
     let mut answer = next.run(request).await?;
-    answer.body[ITEM.unstable] = json!(true);
+    answer.body[STORED_ITEM.unstable] = json!(true);
     Ok(answer)
 }
 
@@ -133,7 +136,7 @@ fn sync(part: &mut SyncPart<'_>) -> actors::Result<()> {
     let user = part.user.to_owned();
     for stored in part.changed_in(&user)? {
         if stored.key == user {
-            part.add(ITEM, stored.value::<Value>()?);
+            part.add(STORED_ITEM, stored.value::<Value>()?);
         }
     }
     Ok(())
