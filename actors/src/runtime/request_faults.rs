@@ -60,7 +60,7 @@ pub enum RequestFault {
     DelayMs(u64),
     /// The answer has this HTTP status and the body `{}`. The appservice sees nothing.
     Status(u16),
-    /// The connection ends after half of the body: the appservice cannot process the request.
+    /// The connection ends after half of the body: the appservice cannot process the request. With TLS nothing is sent.
     CutBefore,
     /// The connection ends after the appservice has answered: it has processed the request, and the server does not know it.
     CutAfter,

@@ -57,6 +57,7 @@ fn whole_database(routes: Routes) -> Routes {
     routes
         .raw("POST", snapshot, Auth::None, database::snapshot)
         .own_origin()
+        .replaces()
         .raw("POST", reset, Auth::None, database::reset)
         .own_origin()
         .replaces()

@@ -195,7 +195,8 @@ impl Routes {
         self.terms(|terms| terms.own_origin = true)
     }
 
-    /// Do not wait for the endpoint that was added last before the state that requests reach is replaced: it replaces it.
+    /// Do not wait for the endpoint that was added last before the state that requests reach is replaced: it replaces it, or waits
+    /// until it is replaced.
     #[must_use]
     pub(crate) fn replaces(self) -> Routes {
         self.terms(|terms| terms.replaces = true)

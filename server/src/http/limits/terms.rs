@@ -34,7 +34,7 @@ pub struct Terms {
     pub content: bool,
     /// Whether only pages of the server's own origin may call it.
     pub own_origin: bool,
-    /// Whether it replaces the state that requests reach, and so is not waited for before that.
+    /// Whether it replaces the state that requests reach, or waits for that, and so is not waited for before it.
     pub replaces: bool,
 }
 
