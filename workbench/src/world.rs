@@ -204,6 +204,8 @@ impl World {
         let address = address.unwrap_or_else(|| "127.0.0.1:0".to_owned());
         let listener = Listener::start(id, &address, self.server.parker(), self.log.clone())?;
         let registration = registration(id, &listener.url, bridge);
+        // What waits for the bridge can be sent before its registration is reported to be in force.
+        listener.trust(registration["hs_token"].as_str().unwrap_or_default());
         let registered = self.server.register(id, &registration).await?;
         listener.trust(&registered.hs_token);
         let sender = format!("@{}:{}", registered.sender, self.names.server);
