@@ -3,6 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
+use serde_json::json;
+use tests::Stage;
+use tests::process::free_port;
 use tests::stage::new_database;
 use understudy::scenario::Embedded;
 use workbench::remote::Remote;
@@ -168,4 +171,56 @@ async fn a_server_that_is_down_is_one_line() {
             && !why.contains('\n'),
         "{why}"
     );
+}
+
+#[actix_web::test]
+async fn scenarios_are_played_against_a_server_that_runs_elsewhere() {
+    let stage = Stage::new().await;
+    let registration = json!({
+        "id": "irc", "url": format!("http://127.0.0.1:{}", free_port()), "as_token": "one", "hs_token": "two",
+        "sender_localpart": "irc-sender", "namespaces": {"users": [{"exclusive": true, "regex": "@irc_.*"}]},
+        "receive_ephemeral": true, "org.matrix.msc3202": true, "io.element.msc4190": true,
+    });
+    stage.register("irc", &registration).await;
+    let found = Remote::find(&stage.base(), &[stage.registration_file("irc")], None).await;
+    let remote = found.expect("it answers");
+    for (name, lacks) in [
+        ("a_leave_is_said_in_the_transaction_that_carries_it", ""),
+        ("a_message_reaches_the_bridge_of_a_ghost", ""),
+        ("a_ghost_and_a_person_talk", ""),
+        ("people_talk_in_an_encrypted_room", ""),
+        ("a_bot_talks_in_an_encrypted_room", "cannot be restarted"),
+        (
+            "two_services_get_a_copy_each",
+            "no --registration has the id mirror",
+        ),
+        ("a_room_is_created_when_its_alias_is_looked_up", "lacks"),
+    ] {
+        let file = root().join(format!("tests/scenarios/{name}.yaml"));
+        let (scenario, outcome) = run_file(&file, &remote, PASSWORD)
+            .await
+            .expect("a scenario");
+        let shown = outcome.shown(&scenario);
+        match (&outcome.verdict, lacks) {
+            (Verdict::Passed, "") => {}
+            (Verdict::Skipped(why), lacks) if !lacks.is_empty() => {
+                assert!(why.contains(lacks), "{shown}");
+            }
+            _ => panic!("{shown}"),
+        }
+    }
+}
+
+#[test]
+fn the_chapter_names_every_step_sentence_and_operator() {
+    let chapter = root().join("spec-notes/src/scenarios.md");
+    let chapter = std::fs::read_to_string(chapter).expect("the chapter");
+    let steps = workbench::format::KEYS.iter().map(|key| format!("`{key}`"));
+    let sentences = workbench::sentence::PATTERNS
+        .iter()
+        .map(|p| format!("`{}`", p.text));
+    let operators = workbench::expect::OPERATORS.iter().map(|o| format!("{o}"));
+    let all: Vec<String> = steps.chain(sentences).chain(operators).collect();
+    let missing: Vec<&String> = all.iter().filter(|text| !chapter.contains(*text)).collect();
+    assert!(missing.is_empty(), "scenarios.md does not name {missing:?}");
 }

@@ -28,6 +28,16 @@ pub struct Difference {
     pub came: String,
 }
 
+/// The operators of an object with one member.
+pub const OPERATORS: [&str; 6] = [
+    "$contains",
+    "$in_any_order",
+    "$length",
+    "$regex",
+    "$not",
+    "$exactly",
+];
+
 /// All differences of `value` from `expected`.
 #[must_use]
 pub fn differences(expected: &Value, value: &Value) -> Vec<Difference> {
@@ -125,15 +135,7 @@ fn compare(expected: &Value, value: Option<&Value>, at: &str, found: &mut Vec<Di
 /// The operator of an object such as `{$regex: …}`, and what it is applied to.
 fn operator(members: &Map<String, Value>) -> Option<(&str, &Value)> {
     let (name, operand) = members.iter().next().filter(|_| members.len() == 1)?;
-    let known = [
-        "$contains",
-        "$in_any_order",
-        "$length",
-        "$regex",
-        "$not",
-        "$exactly",
-    ];
-    known
+    OPERATORS
         .contains(&name.as_str())
         .then_some((name.as_str(), operand))
 }

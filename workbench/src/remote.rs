@@ -77,9 +77,9 @@ impl Homeservers for Remote {
     }
 }
 
-/// The expressions of the users in a registration.
-fn users(registration: &Value) -> Vec<&str> {
-    let users = registration["namespaces"]["users"]
+/// The expressions of the users or aliases in a registration.
+fn namespaces<'a>(registration: &'a Value, of: &str) -> Vec<&'a str> {
+    let users = registration["namespaces"][of]
         .as_array()
         .into_iter()
         .flatten();
@@ -113,13 +113,16 @@ impl Homeserver for Remote {
     fn register<'a>(&'a mut self, id: &'a str, wanted: &'a Value) -> Later<'a, Done<Registered>> {
         Box::pin(async move {
             let present = self.registration(id)?;
-            let lacking = users(wanted)
-                .into_iter()
-                .find(|regex| !users(present).contains(regex));
-            if let Some(regex) = lacking {
-                return Err(Halt::Skipped(format!(
-                    "the registration of {id} lacks the users {regex:?}"
-                )));
+            for of in ["users", "aliases"] {
+                let known = namespaces(present, of);
+                let lacking = namespaces(wanted, of)
+                    .into_iter()
+                    .find(|regex| !known.contains(regex));
+                if let Some(regex) = lacking {
+                    return Err(Halt::Skipped(format!(
+                        "the registration of {id} lacks the {of} {regex:?}"
+                    )));
+                }
             }
             let text = |key: &str| present[key].as_str().unwrap_or_default().to_owned();
             Ok(Registered {

@@ -70,6 +70,7 @@ pub enum Deed {
     IsAdded,
 }
 
+// ANCHOR: pattern
 /// A pattern of a sentence, and what a sentence of this pattern means.
 ///
 /// `{room}`, `{user}`, `{users}`, `{text}`, `{word}`, `{n}`, `{often}` and `{time}` stand for arguments; `[…]` can be left out.
@@ -80,6 +81,7 @@ pub struct Pattern {
     pub is_for_bridges: bool,
     means: fn(&Arguments) -> Deed,
 }
+// ANCHOR_END: pattern
 
 const fn of_all(text: &'static str, means: fn(&Arguments) -> Deed) -> Pattern {
     Pattern {

@@ -103,8 +103,19 @@ impl World {
             let device = person.device.unwrap_or_else(|| name.to_uppercase());
             world.register_person(&name, &device).await?;
         }
-        world.server.settle().await?;
+        if !world.server.settle().await? {
+            world.pass_over_the_past().await;
+        }
         Ok(world)
+    }
+
+    /// Leaves out what the bridges are sent of earlier runs.
+    async fn pass_over_the_past(&mut self) {
+        pause(Duration::from_millis(500)).await;
+        for bridge in self.bridges.values_mut() {
+            bridge.seen = bridge.listener.attempts().len();
+            bridge.fed = bridge.seen;
+        }
     }
 
     /// A transaction id that this scenario has not used.
@@ -308,6 +319,11 @@ impl World {
     /// # Errors
     /// If it cannot be restarted from here.
     pub async fn restart(&mut self, kill: bool) -> Done {
+        let open = |bridge: &Bridge| bridge.listener.attempts().iter().any(|a| a.answered == 0);
+        if !kill && self.bridges.values().any(open) {
+            let why = "a server is stopped only after it has the answers that it waits for: answer the held transaction";
+            return Err(Halt::Failed(why.to_owned()));
+        }
         self.server.restart(kill).await?;
         self.http = client::http()?;
         let base = self.server.base();
@@ -384,12 +400,12 @@ pub fn registration(id: &str, url: &str, bridge: &BridgeHead) -> Value {
     registration
 }
 
-/// Seconds since 1970, to tell the names of one run from those of another.
+/// Milliseconds since 1970, to tell the names of one run from those of another.
 #[expect(
     clippy::disallowed_methods,
     reason = "names on a server that others use must differ from run to run"
 )]
-fn now() -> u64 {
+fn now() -> u128 {
     let now = std::time::SystemTime::now().duration_since(UNIX_EPOCH);
-    now.map(|now| now.as_secs()).unwrap_or_default()
+    now.map(|now| now.as_millis()).unwrap_or_default()
 }

@@ -3,6 +3,7 @@
 mod doctor;
 mod for_tests;
 mod running;
+mod scenario;
 
 use std::process::{Command, Output, Stdio};
 
