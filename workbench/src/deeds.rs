@@ -117,7 +117,7 @@ async fn treat(world: &mut World, id: &str, deed: Deed) -> Done {
         Deed::Accepts => listener.listen()?,
         Deed::Releases(status) => release(world, id, status).await?,
         Deed::Ignores => {
-            world.server.settle().await?;
+            rests(world).await?;
             let bridge = world.bridge(id)?;
             bridge.seen = bridge.listener.attempts().len();
             let taken: Vec<Value> = bridge
@@ -132,9 +132,7 @@ async fn treat(world: &mut World, id: &str, deed: Deed) -> Done {
             }
         }
         Deed::IsSentNothing => {
-            if !world.server.settle().await? {
-                pause(Duration::from_secs(1)).await;
-            }
+            rests(world).await?;
             let bridge = world.bridge(id)?;
             if let Some(more) = bridge.listener.attempts().get(bridge.seen) {
                 let why = format!(
@@ -145,6 +143,14 @@ async fn treat(world: &mut World, id: &str, deed: Deed) -> Done {
             }
         }
         other => return Err(Halt::Failed(format!("a bridge cannot do this: {other:?}"))),
+    }
+    Ok(())
+}
+
+/// Waits until nothing more comes: a second, where the homeserver cannot say it.
+async fn rests(world: &World) -> Done {
+    if !world.server.settle().await? {
+        pause(Duration::from_secs(1)).await;
     }
     Ok(())
 }
