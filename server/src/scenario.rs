@@ -13,7 +13,7 @@ use actors::{Clock, Ids, ask};
 use clap::{Args, Subcommand};
 use serde_json::Value;
 use workbench::homeserver::{
-    Done, Halt, Homeserver, Homeservers, Later, Parker, Passed, Registered,
+    Done, Halt, Homeserver, Homeservers, Later, Parker, Passed, Place, Registered,
 };
 use workbench::remote::Remote;
 use workbench::world::registration;
@@ -331,7 +331,6 @@ impl EmbeddedServer {
         let of = |key: &str| registration[key].as_str().unwrap_or_default().to_owned();
         Ok(Registered {
             as_token: of("as_token"),
-            hs_token: of("hs_token"),
             sender: of("sender_localpart"),
         })
     }
@@ -352,7 +351,7 @@ impl Homeserver for EmbeddedServer {
         true
     }
 
-    fn address(&self, _: &str) -> Done<Option<String>> {
+    fn place(&self, _: &str) -> Done<Option<Place>> {
         Ok(None)
     }
 

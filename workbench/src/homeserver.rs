@@ -41,13 +41,20 @@ pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 /// Until the result is dropped, the homeserver does not count a request that a bridge holds as work of its own.
 pub type Parker = Arc<dyn Fn() -> Box<dyn Any + Send> + Send + Sync>;
 
-/// The tokens of an appservice, and the address at which it must listen.
+/// Where a bridge must listen, for a homeserver that knows it already.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// Host and port.
+    pub address: String,
+    /// The token of the homeserver, which may send something as soon as the bridge listens.
+    pub hs_token: String,
+}
+
+/// What a bridge needs to make requests.
 #[derive(Debug, Clone)]
 pub struct Registered {
     /// The appservice's token.
     pub as_token: String,
-    /// The homeserver's token.
-    pub hs_token: String,
     /// The localpart of the appservice's own user.
     pub sender: String,
 }
@@ -72,13 +79,13 @@ pub trait Homeserver {
     /// Whether the homeserver was started for this scenario alone. If not, people get names that no earlier run has used.
     fn is_fresh(&self) -> bool;
 
-    /// The address at which this bridge must listen; `None` for any.
+    /// Where this bridge must listen; `None` if that can be chosen.
     ///
     /// # Errors
     /// If the homeserver does not know such a bridge.
-    fn address(&self, id: &str) -> Done<Option<String>>;
+    fn place(&self, id: &str) -> Done<Option<Place>>;
 
-    /// Registers a bridge, and waits until the registration is in force. Returns its tokens.
+    /// Registers a bridge, and waits until the registration is in force. Returns what it needs to make requests.
     fn register<'a>(
         &'a mut self,
         id: &'a str,

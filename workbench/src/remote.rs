@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::client::{self, Client};
 use crate::homeserver::{
-    Done, Halt, Homeserver, Homeservers, Later, Parker, Passed, Registered, registration,
+    Done, Halt, Homeserver, Homeservers, Later, Parker, Passed, Place, Registered, registration,
 };
 use crate::log::Log;
 
@@ -99,15 +99,23 @@ impl Homeserver for Remote {
         false
     }
 
-    fn address(&self, id: &str) -> Done<Option<String>> {
-        let url = self.registration(id)?["url"].as_str().unwrap_or_default();
+    fn place(&self, id: &str) -> Done<Option<Place>> {
+        let registration = self.registration(id)?;
+        let url = registration["url"].as_str().unwrap_or_default();
         let address = url.trim_start_matches("http://").trim_end_matches('/');
-        match url.starts_with("http://") && address.contains(':') {
-            true => Ok(Some(address.to_owned())),
-            false => Err(Halt::Skipped(format!(
-                "the url of {id} is {url:?}; the bridge of a scenario listens at http://HOST:PORT"
-            ))),
+        if !url.starts_with("http://") || !address.contains(':') {
+            let needed = "the bridge of a scenario listens at http://HOST:PORT";
+            return Err(Halt::Skipped(format!(
+                "the url of {id} is {url:?}; {needed}"
+            )));
         }
+        Ok(Some(Place {
+            address: address.to_owned(),
+            hs_token: registration["hs_token"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned(),
+        }))
     }
 
     fn register<'a>(&'a mut self, id: &'a str, wanted: &'a Value) -> Later<'a, Done<Registered>> {
@@ -124,10 +132,12 @@ impl Homeserver for Remote {
                     )));
                 }
             }
+            // An understudy that has failed to reach the bridge tries again now; others know no such route.
+            let retry = format!("/_understudy/appservices/{id}/retry");
+            self.client.ask("POST", &retry, Some(&json!({}))).await?;
             let text = |key: &str| present[key].as_str().unwrap_or_default().to_owned();
             Ok(Registered {
                 as_token: text("as_token"),
-                hs_token: text("hs_token"),
                 sender: text("sender_localpart"),
             })
         })

@@ -35,7 +35,7 @@ pub struct Actor {
 pub struct Bridge {
     /// Its HTTP server.
     pub listener: Listener,
-    /// Its tokens.
+    /// What it needs to make requests.
     pub registered: Registered,
     /// How many attempts the steps have looked at.
     pub seen: usize,
@@ -211,14 +211,15 @@ impl World {
         if self.bridges.contains_key(id) {
             return Err(Halt::Failed(format!("the bridge {id} is there already")));
         }
-        let address = self.server.address(id)?;
-        let address = address.unwrap_or_else(|| "127.0.0.1:0".to_owned());
-        let listener = Listener::start(id, &address, self.server.parker(), self.log.clone())?;
+        let place = self.server.place(id)?;
+        let address = place.as_ref().map_or("127.0.0.1:0", |place| &place.address);
+        let listener = Listener::start(id, address, self.server.parker(), self.log.clone())?;
         let registration = registration(id, &listener.url, bridge);
         // What waits for the bridge can be sent before its registration is reported to be in force.
-        listener.trust(registration["hs_token"].as_str().unwrap_or_default());
+        let token = place.as_ref().map(|place| place.hs_token.as_str());
+        let token = token.or(registration["hs_token"].as_str());
+        listener.trust(token.unwrap_or_default());
         let registered = self.server.register(id, &registration).await?;
-        listener.trust(&registered.hs_token);
         let sender = format!("@{}:{}", registered.sender, self.names.server);
         self.names.users.insert(format!("{id}bot"), sender);
         let bridge = Bridge {
