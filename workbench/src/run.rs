@@ -67,10 +67,12 @@ pub async fn run_file(
 /// Plays a scenario. `password` is that of its people.
 pub async fn run(scenario: &Scenario, servers: &dyn Homeservers, password: &str) -> Outcome {
     let log = Log::default();
-    let begun = begin(scenario, servers, password, &log).await;
-    let ended = match begun {
+    let ended = match found(scenario, servers, password, &log).await {
         Ok(mut world) => {
-            let ended = play_all(scenario, &mut world).await;
+            let ended = match world.begin().await {
+                Ok(()) => play_all(scenario, &mut world).await,
+                Err(why) => Err((None, why)),
+            };
             world.end().await;
             ended
         }
@@ -92,14 +94,19 @@ pub async fn run(scenario: &Scenario, servers: &dyn Homeservers, password: &str)
     }
 }
 
-async fn begin(
+async fn found(
     scenario: &Scenario,
     servers: &dyn Homeservers,
     password: &str,
     log: &Log,
 ) -> Done<World> {
     let server = servers.start(&scenario.head.mscs).await?;
-    World::new(server, scenario.head.clone(), password, log.clone()).await
+    Ok(World::new(
+        server,
+        scenario.head.clone(),
+        password,
+        log.clone(),
+    )?)
 }
 
 async fn play_all<'a>(

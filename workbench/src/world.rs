@@ -68,17 +68,17 @@ pub struct World {
 }
 
 impl World {
-    /// Registers the people and the bridges.
+    /// A world without people and bridges.
     ///
     /// # Errors
-    /// If the homeserver refuses, or lacks what the scenario needs.
-    pub async fn new(
+    /// If TLS cannot be set up.
+    pub fn new(
         server: Box<dyn Homeserver>,
         head: Head,
         password: &str,
         log: Log,
-    ) -> Done<World> {
-        let mut world = World {
+    ) -> Result<World, String> {
+        Ok(World {
             names: Names {
                 server: server.name(),
                 ..Names::default()
@@ -93,20 +93,27 @@ impl World {
             next_txn: 0,
             first: BTreeMap::new(),
             head,
-        };
-        for (id, bridge) in world.head.bridges.clone() {
+        })
+    }
+
+    /// Registers the people and the bridges.
+    ///
+    /// # Errors
+    /// If the homeserver refuses, or lacks what the scenario needs.
+    pub async fn begin(&mut self) -> Done {
+        for (id, bridge) in self.head.bridges.clone() {
             if !bridge.late {
-                world.add_bridge(&id, &bridge).await?;
+                self.add_bridge(&id, &bridge).await?;
             }
         }
-        for (name, person) in world.head.people.clone() {
+        for (name, person) in self.head.people.clone() {
             let device = person.device.unwrap_or_else(|| name.to_uppercase());
-            world.register_person(&name, &device).await?;
+            self.register_person(&name, &device).await?;
         }
-        if !world.server.settle().await? {
-            world.pass_over_the_past().await;
+        if !self.server.settle().await? {
+            self.pass_over_the_past().await;
         }
-        Ok(world)
+        Ok(())
     }
 
     /// Leaves out what the bridges are sent of earlier runs.
@@ -213,13 +220,19 @@ impl World {
         }
         let place = self.server.place(id)?;
         let address = place.as_ref().map_or("127.0.0.1:0", |place| &place.address);
-        let listener = Listener::start(id, address, self.server.parker(), self.log.clone())?;
+        let mut listener = Listener::start(id, address, self.server.parker(), self.log.clone())?;
         let registration = registration(id, &listener.url, bridge);
         // What waits for the bridge can be sent before its registration is reported to be in force.
         let token = place.as_ref().map(|place| place.hs_token.as_str());
         let token = token.or(registration["hs_token"].as_str());
         listener.trust(token.unwrap_or_default());
-        let registered = self.server.register(id, &registration).await?;
+        let registered = match self.server.register(id, &registration).await {
+            Ok(registered) => registered,
+            Err(why) => {
+                listener.close().await;
+                return Err(why);
+            }
+        };
         let sender = format!("@{}:{}", registered.sender, self.names.server);
         self.names.users.insert(format!("{id}bot"), sender);
         let bridge = Bridge {
