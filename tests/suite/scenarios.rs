@@ -219,7 +219,7 @@ fn the_chapter_names_every_step_sentence_and_operator() {
     let sentences = workbench::sentence::PATTERNS
         .iter()
         .map(|p| format!("`{}`", p.text));
-    let operators = workbench::expect::OPERATORS.iter().map(|o| format!("{o}"));
+    let operators = workbench::expect::OPERATORS.iter().map(ToString::to_string);
     let all: Vec<String> = steps.chain(sentences).chain(operators).collect();
     let missing: Vec<&String> = all.iter().filter(|text| !chapter.contains(*text)).collect();
     assert!(missing.is_empty(), "scenarios.md does not name {missing:?}");
