@@ -8,6 +8,7 @@ use serde_json::value::to_raw_value;
 
 use crate::hooks::{Host, RoomEvent, ToDeviceMessage};
 use crate::runtime::env::WeakEnv;
+use crate::runtime::wake::ProposalEphemeral;
 use crate::to_device_inbox::{Deposit, Target};
 use crate::{Env, Error, Identity, Refusal, Result, rooms, to_device_inbox};
 
@@ -61,7 +62,16 @@ impl Host for HookHost {
         let env = self.0.clone();
         tx.after_commit(move || {
             if let Some(env) = env.upgrade() {
-                env.wake.timers.notify(&env.trace);
+                env.wake.for_proposals.timer_set(&env.trace);
+            }
+        });
+    }
+
+    fn send_ephemeral(&self, tx: &mut Tx<'_>, event: ProposalEphemeral) {
+        let env = self.0.clone();
+        tx.after_commit(move || {
+            if let Some(env) = env.upgrade() {
+                env.wake.for_proposals.ephemeral(&env.trace, event);
             }
         });
     }

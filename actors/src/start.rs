@@ -158,6 +158,8 @@ pub async fn start(parameters: StartParameters) -> Result<Actors> {
         sync.addr().clone().recipient(),
         sync.addr().clone().recipient(),
     );
+    let ephemeral = sync.addr().clone().recipient();
+    env.wake.for_proposals.set_ephemeral(ephemeral);
     let device_lists = Address::new(
         DeviceLists::new(env.clone()).start(),
         "device_lists",
@@ -181,7 +183,9 @@ pub async fn start(parameters: StartParameters) -> Result<Actors> {
         "proposals",
         env.clone(),
     );
-    env.wake.timers.set(proposals.addr().clone().recipient());
+    env.wake
+        .for_proposals
+        .set_timers(proposals.addr().clone().recipient());
     let transport = Transport::with_faults(env.request_faults.clone());
     let queries = AppserviceQueries::new(env.clone(), transport.clone());
     let appservice_queries = Address::new(queries.start(), "appservice_queries", env.clone());

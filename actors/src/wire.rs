@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ruma::{CanonicalJsonObject, OwnedDeviceId, OwnedUserId};
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use crate::Refusal;
@@ -40,6 +40,61 @@ impl Naming {
     }
 }
 
+/// Which forms of the names of each proposal are written: one for all, or one for some of them by number.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Namings {
+    others: Naming,
+    by_number: BTreeMap<u16, Naming>,
+}
+
+impl Namings {
+    /// The forms for the proposal with this number.
+    #[must_use]
+    pub fn of(&self, number: u16) -> Naming {
+        self.by_number.get(&number).copied().unwrap_or(self.others)
+    }
+}
+
+impl From<Naming> for Namings {
+    fn from(all: Naming) -> Self {
+        Namings {
+            others: all,
+            by_number: BTreeMap::new(),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Namings {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(
+            untagged,
+            expecting = "\"unstable\", \"stable\" or \"both\", or a table of these by number, with \"default\" for the others"
+        )]
+        enum Given {
+            All(Naming),
+            Each(BTreeMap<String, Naming>),
+        }
+        let given = match Given::deserialize(deserializer)? {
+            Given::All(naming) => return Ok(naming.into()),
+            Given::Each(given) => given,
+        };
+        let mut namings = Namings::default();
+        for (key, naming) in given {
+            match key.parse() {
+                Ok(number) => drop(namings.by_number.insert(number, naming)),
+                Err(_) if key == "default" => namings.others = naming,
+                Err(_) => {
+                    let why =
+                        format!("{key:?} is neither the number of a proposal nor \"default\"");
+                    return Err(serde::de::Error::custom(why));
+                }
+            }
+        }
+        Ok(namings)
+    }
+}
+
 /// A JSON object that is written key by key. Raw values keep their bytes.
 #[derive(Debug, Clone, Default)]
 pub struct TransactionBody {
@@ -54,6 +109,11 @@ impl TransactionBody {
             naming,
             entries: Vec::new(),
         }
+    }
+
+    /// Write the names of the following values in these forms.
+    pub fn name_in(&mut self, naming: Naming) {
+        self.naming = naming;
     }
 
     /// Add a value under a proposal's name, in the chosen forms. `null`, `[]` and `{}` are skipped.
@@ -192,6 +252,18 @@ mod tests {
         unstable: "org.example.lists",
         stable: "lists",
     };
+
+    #[test]
+    fn the_forms_of_names_are_chosen_for_all_proposals_or_for_each() {
+        let parse = |json: &str| serde_json::from_str::<Namings>(json);
+        let both = parse(r#""both""#).expect("a form");
+        assert_eq!(both.of(3202), Naming::Both);
+        let each = parse(r#"{"3202": "stable", "default": "both"}"#).expect("a table");
+        assert_eq!((each.of(3202), each.of(1)), (Naming::Stable, Naming::Both));
+        for wrong in [r#""x""#, r#"{"x": "both"}"#, "7", r#"{"3202": "x"}"#] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn names_are_written_in_the_chosen_forms_and_empty_values_are_skipped() {

@@ -4,7 +4,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use actors::wire::Naming;
+use actors::wire::Namings;
 use serde::Deserialize;
 
 use crate::http::address::Network;
@@ -36,7 +36,7 @@ pub struct Config {
     pub enabled_mscs: Vec<u16>,
     /// Which names of these proposals are sent: `unstable`, `stable` or `both`.
     #[serde(default)]
-    pub msc_names: Naming,
+    pub msc_names: Namings,
     /// The experiments (see [`experiments`](crate::experiments)) that are switched on, by name.
     #[serde(default)]
     pub experiments: Vec<String>,

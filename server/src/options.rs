@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::path::Path;
 use std::sync::Arc;
 
-use actors::wire::Naming;
+use actors::wire::Namings;
 use actors::{Clock, Ids, Settings};
 use ruma::OwnedServerName;
 use schema::ServiceId;
@@ -47,7 +47,7 @@ pub(crate) fn settings(
 pub(crate) fn with_proposals(
     options: &mut Options,
     numbers: &[u16],
-    naming: Naming,
+    namings: impl Into<Namings>,
 ) -> Result<(), String> {
     let enabled = mscs::enabled(numbers).map_err(|unknown| {
         let known: Vec<String> = mscs::ALL.iter().map(|m| m.number().to_string()).collect();
@@ -56,7 +56,7 @@ pub(crate) fn with_proposals(
             known.join(", ")
         )
     })?;
-    options.enable(enabled, naming);
+    options.enable(enabled, namings);
     Ok(())
 }
 
@@ -115,7 +115,7 @@ pub(crate) fn configured(path: &Path) -> Result<(Config, Options), String> {
         anonymous_questions: config.anonymous_questions,
         hosts: Vec::new(),
     };
-    with_proposals(&mut options, &config.enabled_mscs, config.msc_names)?;
+    with_proposals(&mut options, &config.enabled_mscs, config.msc_names.clone())?;
     with_experiments(&mut options, &config.experiments)?;
     Ok((config, options))
 }

@@ -8,7 +8,7 @@ use actors::hooks::Hooks;
 use actors::runtime::request_faults::RequestFaults;
 use actors::runtime::trace::Trace;
 use actors::start::StartParameters;
-use actors::wire::Naming;
+use actors::wire::Namings;
 use actors::{Actors, Clock, Ids, Settings};
 use schema::{Image, OpenError, Store};
 
@@ -68,8 +68,8 @@ pub enum StartError {
 
 impl Options {
     /// Enable these proposals and no others. They write their names in these forms.
-    pub fn enable(&mut self, proposals: Vec<&'static Msc>, naming: Naming) {
-        (self.hooks, self.settings.proposals) = mscs::hooks(&proposals, naming);
+    pub fn enable(&mut self, proposals: Vec<&'static Msc>, namings: impl Into<Namings>) {
+        (self.hooks, self.settings.proposals) = mscs::hooks(&proposals, &namings.into());
         self.proposals = proposals;
     }
 

@@ -249,7 +249,7 @@ impl Server {
             database: tests::stage::new_database(folder.path()),
             appservices: Some(appservices),
             settings,
-            hooks: mscs::hooks(&[], Naming::Unstable).0,
+            hooks: mscs::hooks(&[], &Naming::Unstable.into()).0,
             proposals: Vec::new(),
             clock: Clock::manual(START),
             ids: Ids::counted(1),

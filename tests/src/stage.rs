@@ -69,7 +69,7 @@ impl Stage {
         let appservices = folder.path().join("appservices");
         std::fs::create_dir(&appservices).expect("a folder for registrations");
         let enabled = mscs::enabled(numbers).expect("known proposals");
-        let (hooks, mut proposals) = mscs::hooks(&enabled, Naming::Unstable);
+        let (hooks, mut proposals) = mscs::hooks(&enabled, &Naming::Unstable.into());
         proposals.counts_policies = true;
         let settings = Settings {
             server_name: "test".try_into().expect("a server name"),

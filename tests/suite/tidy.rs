@@ -252,3 +252,31 @@ fn inserts_and_updates_keep_their_prepared_form() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+#[test]
+fn a_proposal_is_named_in_its_folder_and_in_the_list_alone() {
+    let is_own = |file: &str, number: u16| {
+        let folder = format!("server/src/mscs/msc{number}/");
+        file.starts_with(&folder) || file == "server/src/mscs/mod.rs"
+    };
+    let mut wrong = Vec::new();
+    for folder in ["schema/src", "actors/src", "server/src"] {
+        for (file, text) in files(folder) {
+            let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+            for msc in understudy::mscs::ALL
+                .iter()
+                .filter(|m| !is_own(&file, m.number()))
+            {
+                let module = format!("msc{}::", msc.number());
+                let names = msc.names.iter().map(|name| name.unstable);
+                let found = names
+                    .chain([module.as_str()])
+                    .find(|name| code.contains(name));
+                if let Some(name) = found {
+                    wrong.push(format!("{file} names {name} of MSC{}", msc.number()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

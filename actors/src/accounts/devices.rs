@@ -233,6 +233,10 @@ impl Handler<Deactivate> for Accounts {
                 let devices = all(tx, user.as_str())?;
                 let gone = forget(tx, user.as_str(), &devices)?;
                 accounts::deactivate(tx, user.as_str())?;
+                tx.changed(&Change::Account {
+                    user: user.as_str(),
+                    is_active: false,
+                })?;
                 forget_owed(tx, user.as_str())?;
                 if msg.erase {
                     accounts::erase(tx, user.as_str())?;

@@ -14,6 +14,7 @@ use super::messages::{AuthData, Available, Register, Registered, Registrant};
 use super::passwords::Passwords;
 use super::rules::push_rules;
 use super::{Accounts, DeviceChanges, account_data, queries, rules};
+use crate::hooks::{Change, ReportsChanges};
 use crate::services::{CarriesInterests, Interests};
 use crate::{Env, Refusal, Result, Secret, guarded};
 
@@ -198,6 +199,10 @@ impl NewAccount {
         if !accounts::register(tx, &row)? {
             return Err(Refusal::UserInUse.into());
         }
+        tx.changed(&Change::Account {
+            user: self.user.as_str(),
+            is_active: true,
+        })?;
         if maker == DeviceCreator::Person {
             // Clients expect push rules in their first sync. An appservice's users, of which there may be a million, do not need
             // the row.

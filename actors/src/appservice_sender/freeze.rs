@@ -237,7 +237,7 @@ fn compose(
         one_time_key_counts: counts.one_time,
         unused_fallback_key_types: counts.unused_fallback,
     };
-    let mut body = TransactionBody::new(hooks.naming);
+    let mut body = TransactionBody::default();
     // Present even if empty: appservices refuse a body without it.
     body.put_always("events", &pending.events);
     if !pending.ephemeral.is_empty() {
@@ -249,7 +249,7 @@ fn compose(
         }
     }
     // The proposals add the rest: `add_to_device` in `server/src/mscs/msc4203` the to-device messages, under the names that
-    // `hooks.naming` selects; `msc3202` the device lists and key counts.
+    // the configuration selects; `msc3202` the device lists and key counts.
     hooks.compose(&pending, &mut body);
     Ok(body)
 }

@@ -53,6 +53,44 @@ pub enum Change<'a> {
         /// What happened to it.
         now: DeviceChange,
     },
+    /// A user was registered or deactivated.
+    Account {
+        /// The user.
+        user: &'a str,
+        /// Whether the account can be used now.
+        is_active: bool,
+    },
+    /// The identity keys of a device were uploaded for the first time, or changed.
+    DeviceKeys {
+        /// The owner.
+        user: &'a str,
+        /// The device.
+        device: &'a str,
+        /// The keys as JSON.
+        keys: &'a str,
+    },
+    /// A one-time key or a fallback key was claimed.
+    Claimed {
+        /// The owner of the device.
+        user: &'a str,
+        /// The device.
+        device: &'a str,
+        /// The algorithm of the key.
+        algorithm: &'a str,
+    },
+    /// A read receipt was set.
+    Receipt {
+        /// The room.
+        room: &'a str,
+        /// The user.
+        user: &'a str,
+        /// `m.read` or `m.read.private`.
+        kind: &'a str,
+        /// The event up to which the user has read.
+        event: &'a str,
+        /// The thread, `main`, or empty for none.
+        thread: &'a str,
+    },
     /// The keys of a user that other users see changed: device keys, cross-signing keys or signatures.
     Keys {
         /// The user.

@@ -7,6 +7,7 @@ use schema::{Position, ServiceId, Tx};
 use serde_json::Value;
 
 use crate::Result;
+use crate::runtime::wake::ProposalEphemeral;
 
 /// What hooks may ask of actors. [`Env`](crate::Env) implements it (`host.rs`), so that hooks depend on no actor.
 pub(crate) trait Host: Send + Sync {
@@ -20,6 +21,8 @@ pub(crate) trait Host: Send + Sync {
     fn wake_services(&self, tx: &mut Tx<'_>, services: BTreeSet<ServiceId>, up_to: Position);
     /// After the commit, look at the timers again.
     fn set_timer(&self, tx: &mut Tx<'_>);
+    /// After the commit, send an ephemeral event to appservices.
+    fn send_ephemeral(&self, tx: &mut Tx<'_>, event: ProposalEphemeral);
     /// Put a message into the inbox of a device, or of all devices of a user.
     fn send_to_device(&self, tx: &mut Tx<'_>, message: ToDeviceMessage<'_>) -> Result<()>;
     /// Add an event to a room, with all checks. Returns its id.

@@ -10,8 +10,10 @@ use schema::{Conn, Position, Tx, events, memberships};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use serde_json::value::to_raw_value;
 
 use super::host::{Host, RoomEvent, ToDeviceMessage};
+use crate::runtime::wake::ProposalEphemeral;
 use crate::services::{CarriesInterests, Service, interested_in_room};
 use crate::{Refusal, Result};
 
@@ -201,6 +203,25 @@ impl<'a, 'c> Part<'a, 'c> {
         if !woken.is_empty() {
             self.host.wake_services(self.tx, woken, up_to);
         }
+        Ok(())
+    }
+
+    /// Send an event to those of these appservices that take ephemeral events, once: it is dropped while an appservice is down. Of
+    /// several events with the same type and subject, only the latest is sent.
+    pub fn send_ephemeral(
+        &mut self,
+        services: &[Arc<Service>],
+        subject: &str,
+        event: &Value,
+    ) -> Result<()> {
+        let kind = event["type"].as_str().unwrap_or_default().to_owned();
+        let event = ProposalEphemeral {
+            services: services.iter().map(|service| service.id.clone()).collect(),
+            kind,
+            subject: subject.to_owned(),
+            event: to_raw_value(event)?,
+        };
+        self.host.send_ephemeral(self.tx, event);
         Ok(())
     }
 

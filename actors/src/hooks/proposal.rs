@@ -17,6 +17,8 @@ use crate::{Refusal, Result};
 pub struct ProposalHooks {
     /// The number of the proposal. It also separates the stored values of proposals.
     pub number: u16,
+    /// Which forms of its names are written. The server's configuration sets it.
+    pub naming: Naming,
     /// Adds keys to a transaction.
     pub transaction: fn(&TransactionContent, &mut TransactionBody),
     /// Kinds of items that appservices are owed, each with the key of a transaction that lists the items.
@@ -37,6 +39,7 @@ impl ProposalHooks {
     /// Hooks that do nothing.
     pub const NONE: ProposalHooks = ProposalHooks {
         number: 0,
+        naming: Naming::Unstable,
         transaction: |_, _| {},
         owes: &[],
         check_event: None,
@@ -59,8 +62,6 @@ pub struct DurableSection {
 /// The hooks of the enabled proposals, in order.
 #[derive(Debug, Clone, Default)]
 pub struct Hooks {
-    /// Which forms of a proposal's names are written.
-    pub naming: Naming,
     /// Registration keys that opt in to an experiment which is off.
     pub off: Vec<&'static str>,
     /// The hooks of each proposal.
@@ -89,6 +90,7 @@ impl Hooks {
     /// Add to a transaction what the proposals add.
     pub fn compose(&self, content: &TransactionContent, body: &mut TransactionBody) {
         for hooks in &self.all {
+            body.name_in(hooks.naming);
             (hooks.transaction)(content, body);
             for durable in hooks.owes {
                 let items = content.others.get(durable.kind.kind).into_iter().flatten();

@@ -11,6 +11,7 @@ use super::changed::Changed;
 use super::rules::upload as rule;
 use super::{Claim, ClaimFallback, Claimed, KeyStore, Keys, Wanted};
 use crate::Result;
+use crate::hooks::{Change, ReportsChanges};
 
 impl Handler<Claim> for KeyStore {
     type Result = ResponseFuture<Result<Claimed>>;
@@ -65,6 +66,11 @@ pub(super) fn claim(
             }
             match taken {
                 Some(Taken { key, .. }) => {
+                    tx.changed(&Change::Claimed {
+                        user: user.as_str(),
+                        device: device.as_str(),
+                        algorithm: algorithm.as_str(),
+                    })?;
                     let of_user = claimed.one_time_keys.entry(user.clone()).or_default();
                     of_user.insert(device.clone(), key);
                 }

@@ -8,7 +8,7 @@ use super::changed::Changed;
 use super::rules::signing::signature_for_device;
 use super::rules::upload as rule;
 use super::{KeyStore, OneTimeKeyCounts, Upload, rules};
-use crate::hooks::Hooks;
+use crate::hooks::{Change, Hooks, ReportsChanges};
 use crate::{Identity, Refusal, Result};
 
 impl Handler<Upload> for KeyStore {
@@ -87,7 +87,11 @@ fn put_device_keys(
         signing_keys::forget_signatures_by(tx, user, &format!("ed25519:{device}"))?;
     }
     keys::put_device_keys(tx, user, device, json)?;
-    Ok(())
+    tx.changed(&Change::DeviceKeys {
+        user,
+        device,
+        keys: json,
+    })
 }
 
 /// Store fallback keys. Returns whether any is new. A key that is stored already stays used or unused. A key that was claimed, and

@@ -9,6 +9,7 @@ use super::effects::Effects;
 use super::messages::{MarkRead, ReadMarker, ReadMarkerKind};
 use super::rules;
 use crate::accounts::account_data;
+use crate::hooks::{Change, ReportsChanges};
 use crate::runtime::wake::NewReceipt;
 use crate::{Refusal, Result};
 
@@ -60,6 +61,13 @@ pub(crate) fn mark(tx: &mut Tx<'_>, msg: &MarkRead, now: i64, effects: &mut Effe
                     position: tx.next_position().0,
                 };
                 receipts::put(tx, &row)?;
+                tx.changed(&Change::Receipt {
+                    room: msg.room.as_str(),
+                    user: msg.by.user.as_str(),
+                    kind: &row.kind,
+                    event: &row.event_id,
+                    thread: &row.thread_id,
+                })?;
                 effects.receipts.push(NewReceipt {
                     room: msg.room.clone(),
                     user: msg.by.user.clone(),

@@ -19,6 +19,7 @@
 mod answer;
 mod ephemeral;
 mod messages;
+mod of_proposals;
 mod online;
 mod pending;
 mod presence;

@@ -11,7 +11,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use super::rules::{self, Receipt};
 use super::volatile::VolatileState;
 use crate::Result;
-use crate::runtime::wake::NewReceipt;
+use crate::runtime::wake::{NewReceipt, ProposalEphemeral};
 
 /// How long an update is kept, in milliseconds. What a slow appservice did not take by then is dropped.
 const FRESH: i64 = 30_000;
@@ -33,14 +33,28 @@ enum Subject {
     },
     /// The presence of a user.
     Presence(String),
+    /// An event of a proposal: its type, and what the proposal distinguishes events of the type by.
+    OfProposal(String, String),
 }
 
-/// The latest update of a subject. Only a receipt is stored in it; typing and presence are read when the update is sent.
+/// The latest update of a subject. A receipt and the event of a proposal are stored in it; typing and presence are read when the update
+/// is sent.
 #[derive(Debug)]
 struct Update {
     /// When it came, by [`Clock::monotonic`](crate::Clock::monotonic).
     at: i64,
     receipt: Option<Receipt>,
+    event: Option<Box<RawValue>>,
+}
+
+impl Update {
+    fn at(at: i64) -> Update {
+        Update {
+            at,
+            receipt: None,
+            event: None,
+        }
+    }
 }
 
 /// The ephemeral updates that wait, by appservice.
@@ -50,12 +64,12 @@ pub(super) struct PendingEphemeral(BTreeMap<ServiceId, BTreeMap<Subject, Update>
 impl PendingEphemeral {
     /// A user began or stopped typing in a room.
     pub(super) fn typing(&mut self, service: &ServiceId, room: &str, now: i64) {
-        self.put(service, Subject::Typing(room.to_owned()), None, now);
+        self.put(service, Subject::Typing(room.to_owned()), Update::at(now));
     }
 
     /// A user's presence changed.
     pub(super) fn presence(&mut self, service: &ServiceId, user: &str, now: i64) {
-        self.put(service, Subject::Presence(user.to_owned()), None, now);
+        self.put(service, Subject::Presence(user.to_owned()), Update::at(now));
     }
 
     /// A user set a receipt.
@@ -66,13 +80,27 @@ impl PendingEphemeral {
             kind: receipt.kind.clone(),
             thread: receipt.thread.clone(),
         };
-        self.put(service, subject, Some(receipt.into()), now);
+        let update = Update {
+            receipt: Some(receipt.into()),
+            ..Update::at(now)
+        };
+        self.put(service, subject, update);
+    }
+
+    /// A proposal sends an event.
+    pub(super) fn of_proposal(&mut self, service: &ServiceId, event: &ProposalEphemeral, now: i64) {
+        let subject = Subject::OfProposal(event.kind.clone(), event.subject.clone());
+        let update = Update {
+            event: Some(event.event.clone()),
+            ..Update::at(now)
+        };
+        self.put(service, subject, update);
     }
 
     // ANCHOR: say
     /// Only the latest update of each subject is kept, so many changes at once become one update. Above [`MOST`] the oldest update
     /// is dropped.
-    fn put(&mut self, service: &ServiceId, subject: Subject, receipt: Option<Receipt>, at: i64) {
+    fn put(&mut self, service: &ServiceId, subject: Subject, update: Update) {
         let updates = self.0.entry(service.clone()).or_default();
         if updates.len() >= MOST && !updates.contains_key(&subject) {
             let oldest = updates.iter().min_by_key(|(_, update)| update.at);
@@ -80,7 +108,7 @@ impl PendingEphemeral {
                 updates.remove(&oldest);
             }
         }
-        updates.insert(subject, Update { at, receipt });
+        updates.insert(subject, update);
     }
     // ANCHOR_END: say
 
@@ -124,6 +152,7 @@ impl PendingEphemeral {
                         taken.push(to_raw_value(&event)?);
                     }
                 }
+                Subject::OfProposal(..) => taken.extend(update.event),
                 Subject::Presence(user) => {
                     if let Some(presence) = volatile.presence(&user) {
                         taken.push(to_raw_value(&rules::presence(&user, &presence, now))?);

@@ -14,10 +14,10 @@ pub mod template;
 use std::num::ParseIntError;
 use std::str::FromStr;
 
-use actors::hooks::Hooks;
+use actors::hooks::{Hooks, ProposalHooks};
 use actors::key_proxy::Proxies;
 use actors::services::Proposals;
-use actors::wire::Naming;
+use actors::wire::Namings;
 
 pub use part::{stored, stored_in, write};
 pub use sheet::Msc;
@@ -114,9 +114,16 @@ pub fn registration_keys() -> Vec<&'static str> {
         .collect()
 }
 
+fn named(msc: &Msc, namings: &Namings) -> ProposalHooks {
+    ProposalHooks {
+        naming: namings.of(msc.number()),
+        ..msc.hooks
+    }
+}
+
 /// What the actors need from these proposals: functions to call, and which kinds of data are switched on.
 #[must_use]
-pub fn hooks(mscs: &[&'static Msc], naming: Naming) -> (Hooks, Proposals) {
+pub fn hooks(mscs: &[&'static Msc], namings: &Namings) -> (Hooks, Proposals) {
     let mut proposals = Proposals::default();
     for msc in mscs {
         (msc.switches)(&mut proposals);
@@ -124,8 +131,7 @@ pub fn hooks(mscs: &[&'static Msc], naming: Naming) -> (Hooks, Proposals) {
         proposals.kinds.extend(kinds);
     }
     let hooks = Hooks {
-        naming,
-        all: mscs.iter().map(|msc| msc.hooks).collect(),
+        all: mscs.iter().map(|msc| named(msc, namings)).collect(),
         ..Hooks::default()
     };
     (hooks, proposals)

@@ -2,6 +2,7 @@
 
 mod msc9901;
 mod msc9902;
+mod msc9903;
 
 use std::time::Duration;
 
@@ -256,4 +257,73 @@ async fn a_delayed_event_is_sent_when_its_time_has_come_also_after_a_restart() {
         .await
         .ok();
     assert_eq!(state, json!({"n": 2}));
+}
+
+#[actix_web::test]
+async fn changes_are_reported_to_hooks_and_events_can_be_refused() {
+    let stage = stage(&[&msc9903::MSC]).await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let irc = stage.bridge("irc").await;
+    let bob = irc.ghost_with_device("bob", "GHOST").await;
+    let keys = json!({"signed_curve25519:1": {"key": "a2V5", "signatures": {}}});
+    bob.post("/keys/upload", &json!({"one_time_keys": keys}))
+        .await
+        .ok();
+    let room = alice.gathers(&[&irc.bot]).await;
+    let event = alice.says(&room, "hello").await;
+    stage.quiet().await;
+    let claim = json!({"one_time_keys": {bob.user_id.clone(): {"GHOST": "signed_curve25519"}}});
+    alice.post("/keys/claim", &claim).await.ok();
+    stage.quiet().await;
+    let ephemeral = irc.receiver.items(0, "ephemeral");
+    let claimed = ephemeral
+        .iter()
+        .filter(|e| e["type"] == "org.example.msc9903.claimed");
+    assert_eq!(claimed.count(), 1, "{ephemeral:?}");
+    let path = format!("/rooms/{}", segment(&room));
+    alice
+        .post(
+            &format!("{path}/receipt/m.read/{}", segment(&event)),
+            &json!({}),
+        )
+        .await
+        .ok();
+    let profile = format!("/profile/{}/displayname", alice.user_id);
+    alice
+        .put(&profile, &json!({"displayname": "Alice"}))
+        .await
+        .ok();
+    let data = format!("/user/{}/account_data/m.example", alice.user_id);
+    alice.put(&data, &json!({})).await.ok();
+    alice.sends_number(&bob.user_id, "GHOST", 1).await;
+    alice
+        .sets(&room, "m.room.join_rules", json!({"join_rule": "public"}))
+        .await;
+    let refused = alice
+        .put(&format!("{path}/send/m.secret/1"), &json!({}))
+        .await;
+    refused.is_refused(403, "ORG.EXAMPLE.MSC9903.M_TOO_PUBLIC");
+    let capabilities = alice.get("/capabilities").await.ok();
+    assert_eq!(
+        capabilities["capabilities"]["org.example.msc9903"]["enabled"],
+        true
+    );
+    stage.quiet().await;
+    let stored = mscs::stored_in(stage.app(), &msc9903::MSC, String::new()).await;
+    let stored = stored.expect("the counts");
+    let kinds: Vec<&str> = stored.iter().map(|stored| stored.key.as_str()).collect();
+    let expected = [
+        "Account",
+        "AccountData",
+        "Claimed",
+        "Delivered",
+        "Device",
+        "Event",
+        "Membership",
+        "Profile",
+        "Receipt",
+        "ToDevice",
+        "ToDeviceReceived",
+    ];
+    assert_eq!(kinds, expected);
 }

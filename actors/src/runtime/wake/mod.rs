@@ -3,7 +3,7 @@
 //!
 //! Next on the way of a to-device message: `actors/src/appservice_sender/mod.rs`.
 
-mod timers;
+mod proposals;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -17,7 +17,7 @@ use serde::{Serialize, Serializer};
 use crate::runtime::faults::{DeliveryFaults, DeliveryPoint};
 use crate::runtime::trace::{self, Trace};
 
-pub use timers::TimerSet;
+pub use proposals::{ProposalEphemeral, TimerSet};
 
 /// To the sender of an appservice: there may be something to send. At most one of these messages is in the sender's mailbox, since
 /// one serves for many.
@@ -197,7 +197,7 @@ pub struct Wake {
     sync: OnceLock<Recipient<WakeSync>>,
     receipts: OnceLock<Recipient<NewReceipt>>,
     inbox: OnceLock<Recipient<Acknowledged>>,
-    pub(crate) timers: timers::Timers,
+    pub(crate) for_proposals: proposals::ForProposals,
     trace: OnceLock<Trace>,
 }
 

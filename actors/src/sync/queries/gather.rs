@@ -155,10 +155,10 @@ fn additions(
     head: Position,
 ) -> Result<SyncAdditions> {
     let mut added = SyncAdditions::default();
-    for (number, add) in hooks.all.iter().filter_map(|h| Some((h.number, h.sync?))) {
+    for (hooks, add) in hooks.all.iter().filter_map(|h| Some((h, h.sync?))) {
         add(&mut SyncPart {
             db,
-            number,
+            number: hooks.number,
             naming: hooks.naming,
             user: &ask.user,
             device: ask.device.as_deref(),
