@@ -88,6 +88,10 @@ pub(crate) async fn play(world: &mut World, actor: &str, sentence: &str) -> Done
         }
         Deed::CreatesDevice(device) => {
             let path = format!("/devices/{}", segment(&device));
+            if !world.server.is_fresh() {
+                // An earlier run may have left it, with keys.
+                world.client(actor)?.ask("DELETE", &path, None).await?;
+            }
             world
                 .client(actor)?
                 .must("PUT", &path, Some(&json!({})))
@@ -185,7 +189,9 @@ async fn release(world: &mut World, id: &str, status: u16) -> Done {
 }
 
 async fn register(world: &mut World, id: &str, ghost: &str, device: Option<String>) -> Done {
-    let body = json!({"type": "m.login.application_service", "username": format!("{id}_{ghost}"), "inhibit_login": true});
+    let user = world.names.user(&format!("{id}_{ghost}"));
+    let localpart = user.trim_start_matches('@').split(':').next();
+    let body = json!({"type": "m.login.application_service", "username": localpart, "inhibit_login": true});
     let reply = world
         .client(id)?
         .ask("POST", "/register", Some(&body))

@@ -11,6 +11,10 @@ pub struct Names {
     pub server: String,
     /// The user ids of people whose localpart is not their name.
     pub users: BTreeMap<String, String>,
+    /// How the localparts of users that bridges make begin.
+    pub ghosts: Vec<String>,
+    /// What tells these users from those of earlier runs; empty on a server that had none.
+    pub run: String,
     /// The ids of rooms, by name without `!`.
     pub rooms: BTreeMap<String, String>,
     /// Captured values.
@@ -25,6 +29,9 @@ impl Names {
         match self.users.get(name) {
             Some(id) => id.clone(),
             None if name.contains(':') => format!("@{name}"),
+            None if self.ghosts.iter().any(|ghost| name.starts_with(ghost)) => {
+                format!("@{name}{}:{}", self.run, self.server)
+            }
             None => format!("@{name}:{}", self.server),
         }
     }

@@ -81,6 +81,11 @@ impl World {
         Ok(World {
             names: Names {
                 server: server.name(),
+                ghosts: head.bridges.keys().map(|id| format!("{id}_")).collect(),
+                run: match server.is_fresh() {
+                    true => String::new(),
+                    false => format!("-{}", now()),
+                },
                 ..Names::default()
             },
             server,
