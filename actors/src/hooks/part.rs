@@ -17,7 +17,7 @@ use crate::runtime::wake::ProposalEphemeral;
 use crate::services::{CarriesInterests, Service, interested_in_room};
 use crate::{Refusal, Result};
 
-/// The most values that one call of [`Part::range`] or [`SyncPart::changed`] returns.
+/// The most values that one call of [`Part::range`] or [`SyncPart::changed`](super::SyncPart::changed) returns.
 pub const AT_ONCE: i64 = 10_000;
 
 /// The largest key of a stored value, in bytes: it is part of an index.
@@ -125,7 +125,7 @@ impl<'a, 'c> Part<'a, 'c> {
         Ok(rows.into_iter().map(Stored::from).collect())
     }
 
-    /// Store a value in place of an older one. It gets a position, so that [`SyncPart::changed`] finds it.
+    /// Store a value in place of an older one. It gets a position, so that [`SyncPart::changed`](super::SyncPart::changed) finds it.
     ///
     /// # Errors
     /// [`Refusal::InvalidParam`] for a key of more than 1,000 bytes.
