@@ -44,6 +44,10 @@ pub enum Command {
     /// Play conversations between people, bridges and a homeserver that are written as text
     #[command(subcommand)]
     Scenario(crate::scenario::ScenarioCommand),
+    /// Play the scenarios of application services against a homeserver, and print a score by clause of the specification
+    Conformance(crate::conformance::ConformanceOptions),
+    /// Play a scenario, and write a page about it for reviewers of a proposal: clauses, names, sequence, transcript
+    Evidence(crate::evidence::EvidenceOptions),
     /// A command for a running development server.
     #[command(flatten)]
     Control(Control),

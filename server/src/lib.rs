@@ -9,11 +9,13 @@
 mod announce;
 pub mod cli;
 pub mod config;
+pub mod conformance;
 pub mod control;
 mod dev;
 mod develop;
 mod diagnose;
 pub mod doctor;
+mod evidence;
 pub mod experiments;
 pub mod http;
 mod logs;

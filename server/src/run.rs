@@ -7,9 +7,11 @@ use std::time::Instant;
 use clap::Parser;
 
 use crate::cli::{Cli, Command};
+use crate::conformance::conformance;
 use crate::control::control;
 use crate::develop::run_dev;
 use crate::diagnose::diagnose;
+use crate::evidence::evidence;
 use crate::logs::start_log;
 use crate::offline::{add_user, forget_appservice, list_appservices};
 use crate::options::{configured, make_database, text};
@@ -46,6 +48,8 @@ pub fn run(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitC
         }
         Command::NewMsc(options) => new_msc(&options),
         Command::Scenario(command) => in_system(scenario(command)),
+        Command::Conformance(options) => in_system(conformance(options)),
+        Command::Evidence(options) => in_system(evidence(options)),
         Command::Control(command) => control(command),
     };
     match done {

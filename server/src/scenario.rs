@@ -143,7 +143,7 @@ async fn play(run: RunOptions) -> Result<(), String> {
 }
 
 /// The files that are named, and those in the folders that are named.
-fn files(named: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
+pub(crate) fn files(named: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
     let mut all = Vec::new();
     for path in named {
         if !path.is_dir() {

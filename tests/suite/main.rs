@@ -23,6 +23,7 @@ mod doctor;
 mod door;
 mod encrypted;
 mod ephemeral;
+mod evidence;
 mod exhaustion;
 mod faults;
 mod finding;

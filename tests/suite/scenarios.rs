@@ -1,5 +1,5 @@
 //! The scenarios of `tests/scenarios`, each played against a server of its own, with its transcript; and what a scenario that is
-//! wrong says. A new scenario needs only its file.
+//! wrong says. A new scenario needs its file, and its name in the list of `server/src/conformance.rs`.
 
 use std::path::{Path, PathBuf};
 
@@ -80,6 +80,20 @@ async fn every_scenario_passes_and_its_transcript_stays_as_it_is() {
             kept.display()
         );
     }
+}
+
+#[test]
+fn every_scenario_is_part_of_the_conformance_kit() {
+    let files = inside("tests/scenarios", "yaml");
+    let files: Vec<String> = files.iter().map(|file| stem(file)).collect();
+    let listed = understudy::conformance::SCENARIOS
+        .iter()
+        .map(|(name, _)| *name);
+    assert_eq!(
+        files,
+        listed.collect::<Vec<_>>(),
+        "the list in server/src/conformance.rs"
+    );
 }
 
 #[test]

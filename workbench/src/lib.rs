@@ -5,12 +5,16 @@
 //!
 //! From the bottom up: `expect.rs`, `names.rs`, `sentence.rs`, `format.rs` and `scenario.rs` are the language; `log.rs` and
 //! `transcript/` the record; `client.rs`, `listener.rs` and `crypto.rs` what people and bridges are made of; `homeserver.rs` and
-//! `remote.rs` what they meet; `world.rs`, `requests.rs`, `encryption.rs`, `deeds.rs`, `expectations.rs` and `run.rs` play.
+//! `remote.rs` what they meet; `world.rs`, `requests.rs`, `encryption.rs`, `deeds.rs`, `expectations.rs` and `run.rs` play;
+//! `clauses.rs` counts what passed, and `evidence.rs` writes
+//! the page about a scenario.
 
+pub mod clauses;
 pub mod client;
 pub mod crypto;
 mod deeds;
 mod encryption;
+pub mod evidence;
 pub mod expect;
 mod expectations;
 pub mod format;
@@ -25,6 +29,7 @@ pub mod scenario;
 pub mod schema;
 mod sections;
 pub mod sentence;
+pub mod sequence;
 pub mod transcript;
 pub mod world;
 

@@ -30,6 +30,25 @@ struct State {
     labels: BTreeMap<String, String>,
 }
 
+/// A request and its answer, as the transcript shows them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exchange {
+    /// The step: how it is written.
+    pub step: String,
+    /// The client that asks, or the bridge that is asked.
+    pub lane: String,
+    /// Whether the homeserver asks a bridge.
+    pub is_to_bridge: bool,
+    /// Whether the request belongs to an earlier step, and only its answer to this one.
+    pub is_late: bool,
+    /// Method and path.
+    pub line: String,
+    /// The body of the request; empty if it has none, or is late.
+    pub body: String,
+    /// The status and the body of the answer, if it came within the step.
+    pub answer: Option<String>,
+}
+
 /// The record of a scenario. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Log(Arc<Mutex<State>>);
@@ -97,9 +116,16 @@ impl Log {
     /// The transcript.
     #[must_use]
     pub fn text(&self) -> String {
+        self.shown().0
+    }
+
+    /// The transcript, and what it shows one by one, in the same order.
+    #[must_use]
+    pub fn shown(&self) -> (String, Vec<Exchange>) {
         self.with(|s| {
             let mut page = Page {
                 out: String::new(),
+                exchanges: Vec::new(),
                 names: Names::default(),
                 labels: s.labels.iter().collect(),
             };
@@ -116,19 +142,20 @@ impl Log {
                 to_bridges.sort_by(|a, b| a.lane.cmp(&b.lane));
                 asked.extend(to_bridges);
                 for entry in asked {
-                    page.entry(entry, step);
+                    page.entry(entry, step, title);
                 }
                 if !page.out.ends_with("\n\n") {
                     page.out.push('\n');
                 }
             }
-            page.out.trim_end().to_owned() + "\n"
+            (page.out.trim_end().to_owned() + "\n", page.exchanges)
         })
     }
 }
 
 struct Page<'a> {
     out: String,
+    exchanges: Vec<Exchange>,
     names: Names,
     labels: Vec<(&'a String, &'a String)>,
 }
@@ -142,18 +169,23 @@ impl Page<'_> {
         self.names.shorten(&text)
     }
 
-    fn line(&mut self, indent: usize, head: &str, json: &str) {
+    /// Writes a line. Returns it without its indentation.
+    fn line(&mut self, indent: usize, head: &str, json: &str) -> String {
         let (head, json) = (
             self.named(head),
             self.named(&layout::without_unsigned(json)),
         );
-        self.out.push_str(&layout::lines(&head, &json, indent));
+        let shown = layout::lines(&head, &json, indent);
+        self.out.push_str(&shown);
         self.out.push('\n');
+        shown.trim_start().to_owned()
     }
 
-    fn entry(&mut self, entry: &Entry, step: usize) {
+    fn entry(&mut self, entry: &Entry, step: usize, title: &str) {
         let line = decoded(&entry.line);
-        if entry.step < step {
+        let is_late = entry.step < step;
+        let mut body = String::new();
+        if is_late {
             self.line(0, &format!("{} answers {line}", entry.lane), "");
         } else {
             let head = match entry.is_to_bridge {
@@ -162,16 +194,30 @@ impl Page<'_> {
             };
             self.line(0, &head, "");
             if !entry.body.is_empty() {
-                self.line(2, "", &entry.body);
+                body = self.line(2, "", &entry.body);
             }
         }
-        match entry.answer.as_ref().filter(|(at, _)| *at <= step) {
-            None => self.line(2, "… waits", ""),
+        let answer = match entry.answer.as_ref().filter(|(at, _)| *at <= step) {
+            None => {
+                self.line(2, "… waits", "");
+                None
+            }
             Some((_, answer)) => {
                 let (status, body) = answer.split_once(' ').unwrap_or((answer, ""));
-                self.line(2, &format!("← {status}"), body);
+                let shown = self.line(2, &format!("← {status}"), body);
+                Some(shown.trim_start_matches("← ").to_owned())
             }
-        }
+        };
+        let line = self.named(&line);
+        self.exchanges.push(Exchange {
+            step: title.to_owned(),
+            lane: entry.lane.clone(),
+            is_to_bridge: entry.is_to_bridge,
+            is_late,
+            line,
+            body,
+            answer,
+        });
     }
 }
 

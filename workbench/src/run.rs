@@ -10,7 +10,7 @@ use crate::expectations::{
 use crate::format::{ServerDeed, Step};
 use crate::homeserver::{Done, Halt, Homeservers, Passed};
 use crate::listener::pause;
-use crate::log::Log;
+use crate::log::{Exchange, Log};
 use crate::scenario::{PlacedStep, Problem, Scenario};
 use crate::world::World;
 
@@ -35,6 +35,8 @@ pub struct Outcome {
     pub verdict: Verdict,
     /// What was sent and received.
     pub transcript: String,
+    /// What the transcript shows, one by one.
+    pub exchanges: Vec<Exchange>,
 }
 
 impl Outcome {
@@ -88,9 +90,11 @@ pub async fn run(scenario: &Scenario, servers: &dyn Homeservers, password: &str)
         Err((step, Halt::Skipped(why))) => Verdict::Skipped(format!("  {}: {why}", place(step))),
         Err((step, Halt::Failed(why))) => Verdict::Failed(format!("{}\n{why}", place(step))),
     };
+    let (transcript, exchanges) = log.shown();
     Outcome {
         verdict,
-        transcript: log.text(),
+        transcript,
+        exchanges,
     }
 }
 

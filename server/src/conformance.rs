@@ -1,0 +1,137 @@
+//! The command `conformance`: plays the scenarios of application services against a homeserver, and prints a score by clause.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use workbench::clauses::Score;
+use workbench::homeserver::Homeservers;
+use workbench::remote::Remote;
+use workbench::{Scenario, run};
+
+use crate::scenario::{Embedded, files};
+
+macro_rules! built_in {
+    ($($name:literal,)*) => {
+        /// The names and texts of the scenarios that are part of the program: all of `tests/scenarios`.
+        pub const SCENARIOS: &[(&str, &str)] =
+            &[$(($name, include_str!(concat!("../../tests/scenarios/", $name, ".yaml")))),*];
+    };
+}
+
+built_in! {
+    "a_bot_talks_in_an_encrypted_room",
+    "a_bridge_pings_itself",
+    "a_bridge_that_was_away_gets_what_waits",
+    "a_claim_that_empties_a_device_is_reported_at_once",
+    "a_claimed_key_is_handed_out_once",
+    "a_connection_that_is_cut_is_no_answer",
+    "a_deleted_device_takes_its_messages_with_it",
+    "a_failing_bridge_is_sent_the_same_bytes_until_it_answers",
+    "a_ghost_and_a_person_talk",
+    "a_ghost_reads_an_encrypted_room_after_an_outage",
+    "a_held_transaction_keeps_later_ones_back",
+    "a_killed_server_loses_no_message",
+    "a_leave_is_said_in_the_transaction_that_carries_it",
+    "a_left_survives_an_outage_and_a_restart",
+    "a_member_that_left_gets_no_new_room_key",
+    "a_message_reaches_the_bridge_of_a_ghost",
+    "a_message_stays_until_the_next_since",
+    "a_message_to_a_user_that_its_service_creates",
+    "a_repeated_transaction_id_is_the_same_message",
+    "a_request_that_is_no_message_is_refused",
+    "a_restart_sends_nothing_twice",
+    "a_room_is_created_when_its_alias_is_looked_up",
+    "a_room_that_does_not_concern_a_service",
+    "a_service_acts_as_its_user_on_a_device",
+    "a_service_added_late_gets_what_waits",
+    "a_service_creates_and_deletes_devices",
+    "a_service_without_the_flags_is_sent_no_messages",
+    "a_user_that_no_service_creates_is_not_found",
+    "a_wildcard_reaches_every_device_of_the_user",
+    "an_invite_of_a_user_that_its_service_creates",
+    "an_invited_user_is_tracked_until_the_invite_is_withdrawn",
+    "an_observed_message_reaches_the_person_too",
+    "an_unknown_token_is_refused",
+    "custom_events_reach_the_bridge_as_they_are",
+    "ephemeral_data_is_not_kept_for_a_service_that_is_down",
+    "kick_and_ban_are_leaves",
+    "leaving_the_last_shared_room",
+    "new_and_lost_devices_are_changes",
+    "one_failing_service_delays_no_other",
+    "people_talk_in_an_encrypted_room",
+    "the_last_member_of_the_service_leaves_everybody_behind",
+    "the_recipient_of_a_message_is_counted_with_it",
+    "two_services_get_a_copy_each",
+    "typing_and_receipts_reach_the_bridge",
+}
+
+/// The form of the score.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// A table, and what did not pass with the reason
+    Text,
+    /// One JSON object
+    Json,
+    /// JUnit XML: a test suite for each clause
+    Junit,
+}
+
+/// Options of `conformance`.
+#[derive(Debug, Args)]
+pub struct ConformanceOptions {
+    /// Further scenario files, or folders of them
+    #[arg(value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// The URL of a homeserver that is running; without it, each scenario has a server of its own in this process
+    #[arg(long, value_name = "URL", requires = "registration")]
+    pub server: Option<String>,
+    /// The registration of a bridge on that homeserver, which the scenarios play; may be repeated
+    #[arg(long, value_name = "FILE", requires = "server")]
+    pub registration: Vec<PathBuf>,
+    /// The name of that homeserver [default: that of the user of the first registration]
+    #[arg(long, value_name = "NAME", requires = "server")]
+    pub server_name: Option<String>,
+    /// The password of the people on that homeserver
+    #[arg(long, value_name = "PASSWORD", default_value = workbench::PASSWORD)]
+    pub password: String,
+    /// The form of the score
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub format: Format,
+}
+
+/// Play the scenarios and print the score.
+pub(crate) async fn conformance(options: ConformanceOptions) -> Result<(), String> {
+    let mut scenarios = Vec::new();
+    for (name, text) in SCENARIOS {
+        let file = format!("tests/scenarios/{name}.yaml");
+        scenarios.push(Scenario::parse(Path::new(&file), text)?);
+    }
+    for file in files(&options.files)? {
+        scenarios.push(Scenario::read(&file)?);
+    }
+    let (servers, shown): (Box<dyn Homeservers>, String) = match &options.server {
+        Some(url) => {
+            let name = options.server_name.as_deref();
+            let remote = Remote::find(url, &options.registration, name).await?;
+            (Box::new(remote), url.clone())
+        }
+        None => {
+            let shown = format!("understudy {}", env!("CARGO_PKG_VERSION"));
+            (Box::new(Embedded::new(None)), shown)
+        }
+    };
+    let mut score = Score::new(&shown);
+    for scenario in &scenarios {
+        let outcome = run(scenario, servers.as_ref(), &options.password).await;
+        score.add(scenario, outcome.verdict);
+    }
+    match options.format {
+        Format::Text => print!("{}", score.text()),
+        Format::Json => println!("{:#}", score.json()),
+        Format::Junit => print!("{}", score.junit()),
+    }
+    match score.total().failed {
+        0 => Ok(()),
+        failed => Err(format!("{failed} of {} scenarios failed", scenarios.len())),
+    }
+}

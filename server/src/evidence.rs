@@ -1,0 +1,82 @@
+//! The command `evidence`: plays a scenario against a server in this process, and writes what a reviewer of a proposal needs.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use workbench::evidence::{Evidence, Proposal};
+use workbench::{PASSWORD, Scenario, Verdict, run};
+
+use crate::mscs;
+use crate::options::text;
+use crate::scenario::Embedded;
+
+/// Options of `evidence`.
+#[derive(Debug, Args)]
+pub struct EvidenceOptions {
+    /// The scenario
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// The folder to write [default: the file's name without ending, in the folder evidence]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+}
+
+/// Play the scenario and write the folder.
+pub(crate) async fn evidence(options: EvidenceOptions) -> Result<(), String> {
+    let EvidenceOptions { file, out } = options;
+    let named = |e: std::io::Error, path: &Path| format!("{}: {e}", path.display());
+    let source = std::fs::read_to_string(&file).map_err(|e| named(e, &file))?;
+    let scenario = Scenario::parse(&file, &source)?;
+    let outcome = run(&scenario, &Embedded::new(None), PASSWORD).await;
+    let mut numbers = mscs::by_default();
+    numbers.extend(&scenario.head.mscs);
+    let proposals = mscs::ALL.iter().filter(|m| numbers.contains(&m.number()));
+    let proposals = proposals.map(|msc| Proposal {
+        number: msc.number(),
+        title: msc.title.to_owned(),
+        flags: msc.flags.iter().map(ToString::to_string).collect(),
+        names: msc
+            .names
+            .iter()
+            .map(|name| (name.unstable.to_owned(), name.stable.to_owned()))
+            .collect(),
+    });
+    let evidence = Evidence {
+        scenario: &scenario,
+        source: &source,
+        outcome: &outcome,
+        program: format!("understudy {}", env!("CARGO_PKG_VERSION")),
+        repeatable: "identifiers are counted from 1, and the clock begins at 2025-01-01T00:00:00Z"
+            .to_owned(),
+        proposals: proposals.collect(),
+        command: format!("understudy evidence {}", quoted(&file)),
+    };
+    let out =
+        out.unwrap_or_else(|| Path::new("evidence").join(file.file_stem().unwrap_or_default()));
+    std::fs::create_dir_all(&out).map_err(|e| named(e, &out))?;
+    let json = serde_json::to_string_pretty(&evidence.json()).map_err(text)? + "\n";
+    for (name, content) in [
+        ("index.html", &evidence.html()),
+        ("transcript.txt", &outcome.transcript),
+        ("evidence.json", &json),
+    ] {
+        let path = out.join(name);
+        std::fs::write(&path, content).map_err(|e| named(e, &path))?;
+        println!("{}", path.display());
+    }
+    match outcome.verdict {
+        Verdict::Passed => Ok(()),
+        Verdict::Skipped(why) => Err(format!("the scenario was skipped: {}", why.trim())),
+        Verdict::Failed(why) => Err(format!("the scenario failed: {why}")),
+    }
+}
+
+/// A path as an argument for a shell.
+fn quoted(path: &Path) -> String {
+    let path = path.display().to_string();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    match path.chars().all(is_plain) {
+        true => path,
+        false => format!("'{}'", path.replace('\'', "'\\''")),
+    }
+}
