@@ -73,12 +73,15 @@ fn verdict(outcome: &Outcome) -> (&'static str, Option<&str>) {
 }
 
 impl Evidence<'_> {
-    /// The names that occur in the transcript: the proposal, the unstable and the stable name, and which of them occur.
+    /// The names that occur in requests and answers: the proposal, the unstable and the stable name, and which of them occur.
     fn names(&self) -> Vec<(u16, &str, &str, &'static str)> {
+        let exchanges = self.outcome.exchanges.iter();
+        let sent = exchanges.flat_map(|e| [Some(&e.line), Some(&e.body), e.answer.as_ref()]);
+        let sent: Vec<&String> = sent.flatten().collect();
         let mut found = Vec::new();
         for proposal in &self.proposals {
             for (unstable, stable) in &proposal.names {
-                let has = |name: &str| occurs(&self.outcome.transcript, name);
+                let has = |name: &str| sent.iter().any(|text| occurs(text, name));
                 let form = match (has(unstable), has(stable)) {
                     (true, true) if unstable != stable => "both",
                     (true, _) => "unstable",
@@ -172,7 +175,7 @@ impl Evidence<'_> {
 
     fn tables(&self, page: &mut String) {
         page.push_str(
-            "<h2>Names on the wire</h2>\n<p class=\"dim\">The names of proposals that occur in the transcript. A stable name can be one \
+            "<h2>Names on the wire</h2>\n<p class=\"dim\">The names of proposals that occur in requests and answers. A stable name can be one \
              that the specification has already.</p>\n\
              <table><tr><th>Proposal</th><th>Unstable name</th><th>Stable name</th><th>On the wire</th></tr>\n",
         );
