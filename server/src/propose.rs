@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::process::Command;
 
 use clap::{Args, ValueEnum};
 
@@ -22,7 +23,7 @@ pub struct NewMsc {
     pub number: u16,
     /// Its title
     pub title: String,
-    /// What the proposal adds, separated by commas
+    /// What the proposal adds, separated by commas; the code of a timer and of a transaction is in that of the endpoint
     #[arg(
         long,
         value_name = "LIST",
@@ -97,8 +98,12 @@ pub(crate) fn new_msc(options: &NewMsc) -> Result<(), String> {
     if folder.exists() {
         return Err(format!("{} exists already", folder.display()));
     }
+    let title = options.title.trim();
+    if title.is_empty() || title.contains(|c: char| c.is_control() || matches!(c, '"' | '\\')) {
+        return Err("a title is one line, without quotation marks and backslashes".to_owned());
+    }
     let listed = with_entry(&text, options.number)?;
-    let fill = |template| filled(template, &options.adds, options.number, &options.title);
+    let fill = |template| filled(template, &options.adds, options.number, title);
     let write = |path: &Path, text: String| {
         std::fs::write(path, text).map_err(|e| format!("{}: {e}", path.display()))
     };
@@ -107,6 +112,12 @@ pub(crate) fn new_msc(options: &NewMsc) -> Result<(), String> {
     write(&folder.join("scenario.yaml"), fill(SCENARIO))?;
     write(&list, listed)?;
     let number = options.number;
+    // The code is only formatted less well if the formatter is missing.
+    let mut format = Command::new("rustfmt");
+    let _ = format
+        .arg("--edition=2024")
+        .arg(folder.join("mod.rs"))
+        .status();
     println!("{FOLDER}/msc{number}/mod.rs         the data sheet and the hooks");
     println!("{FOLDER}/msc{number}/scenario.yaml  what it promises; it fails until you fill it in");
     println!("try: cargo run -- scenario run {FOLDER}/msc{number}/scenario.yaml");
@@ -162,9 +173,8 @@ fn filled(template: &str, adds: &[Addition], number: u16, title: &str) -> String
             text.push('\n');
         }
     }
-    let title = title.replace(['"', '\\'], "'");
     let text = text.replace("9999", &number.to_string());
-    let mut text = text.replace("TITLE", &title).trim_end().to_owned();
+    let mut text = text.replace("TITLE", title).trim_end().to_owned();
     text.push('\n');
     text
 }

@@ -155,6 +155,9 @@ pub(crate) fn files(named: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
         let mut inside: Vec<PathBuf> = paths
             .filter(|p| p.extension().is_some_and(|e| e == "yaml"))
             .collect();
+        if inside.is_empty() {
+            return Err(format!("{}: this folder has no scenario", path.display()));
+        }
         inside.sort();
         all.extend(inside);
     }

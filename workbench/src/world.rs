@@ -164,6 +164,10 @@ impl World {
         }
         let reply = match reply.is_ok() {
             true => reply.body,
+            false if reply.body["errcode"] == "M_EXCLUSIVE" => {
+                let why = "the name is in a namespace of a bridge: use a ghost of the bridge";
+                return Err(Halt::Failed(format!("{name} cannot be registered: {why}")));
+            }
             false => {
                 let refused = format!(
                     "{name} cannot be registered ({} {})",

@@ -24,6 +24,8 @@ pub enum Change<'a> {
         state_key: Option<&'a str>,
         /// The sender.
         sender: &'a str,
+        /// The device that sent it, if it was sent with a transaction id.
+        device: Option<&'a str>,
         /// The event id.
         id: &'a str,
         /// The content.

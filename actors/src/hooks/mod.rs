@@ -1,8 +1,8 @@
 //! The hooks of proposals: functions of a proposal's folder that the actors call. A hook is pure, or it is part of a write: it runs
 //! inside the write of the actor that makes a change, so that what it stores is committed together with the change or not at all.
 //!
-//! An actor reports a change with `ReportsChanges::changed`; [`Part`] is what a hook can do about it. What a hook does is not
-//! reported to the hooks again.
+//! An actor reports a change with `ReportsChanges::changed`; [`Part`] is what a hook can do about it. What a hook does is
+//! reported to the hooks of other proposals, and not to those of its own.
 
 mod change;
 mod check;

@@ -1,6 +1,6 @@
 //! Reports changes to the hooks, from within the writes that make them.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::change::Change;
 use super::check::{EventDraft, NewEvent};
 use super::host::Host;
 use super::part::Part;
-use super::proposal::Hooks;
+use super::proposal::{Hooks, ProposalHooks};
 use crate::{Identity, Result};
 
 /// What is attached to the storage: the hooks, and the host that they use.
@@ -22,23 +22,29 @@ pub(crate) struct Attached {
 }
 
 thread_local! {
-    /// Whether a hook runs on this thread.
-    static IN_HOOK: Cell<bool> = const { Cell::new(false) };
+    /// The numbers of the proposals whose hooks run on this thread, the innermost last.
+    static RUNNING: RefCell<Vec<u16>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Sets [`IN_HOOK`] until it is dropped.
-struct InHook;
+/// A hook of a proposal runs until this is dropped.
+struct RunningHook;
 
-impl InHook {
-    fn enter() -> Option<InHook> {
-        (!IN_HOOK.replace(true)).then_some(InHook)
+impl RunningHook {
+    fn start(number: u16) -> RunningHook {
+        RUNNING.with_borrow_mut(|running| running.push(number));
+        RunningHook
     }
 }
 
-impl Drop for InHook {
+impl Drop for RunningHook {
     fn drop(&mut self) {
-        IN_HOOK.set(false);
+        RUNNING.with_borrow_mut(Vec::pop);
     }
+}
+
+/// Whether a proposal caused the present change. If so, its hooks do not get a report of it.
+fn is_running(number: u16) -> bool {
+    RUNNING.with_borrow(|running| running.contains(&number))
 }
 
 /// Reports changes to the hooks, from within the write that makes them.
@@ -118,9 +124,8 @@ impl ReportsChanges for Tx<'_> {
     }
 
     fn is_observed(&self) -> bool {
-        !IN_HOOK.get()
-            && attached(self)
-                .is_some_and(|a| a.hooks.all.iter().any(|hooks| hooks.changed.is_some()))
+        let observes = |hooks: &ProposalHooks| hooks.changed.is_some() && !is_running(hooks.number);
+        attached(self).is_some_and(|attached| attached.hooks.all.iter().any(observes))
     }
 
     fn changed(&mut self, change: &Change<'_>) -> Result<()> {
@@ -128,12 +133,10 @@ impl ReportsChanges for Tx<'_> {
             return Ok(());
         };
         for hooks in &attached.hooks.all {
-            let Some(changed) = hooks.changed else {
+            let Some(changed) = hooks.changed.filter(|_| !is_running(hooks.number)) else {
                 continue;
             };
-            let Some(_guard) = InHook::enter() else {
-                return Ok(());
-            };
+            let _running = RunningHook::start(hooks.number);
             changed(&mut Part::new(self, &*attached.host, hooks.number), change)?;
         }
         Ok(())
@@ -157,6 +160,6 @@ pub(crate) fn with_part<T>(
     run: impl FnOnce(&mut Part<'_, '_>) -> Result<T>,
 ) -> Result<T> {
     let attached = attached(tx).ok_or(crate::Error::Failed("proposals"))?;
-    let _guard = InHook::enter();
+    let _running = RunningHook::start(number);
     run(&mut Part::new(tx, &*attached.host, number))
 }

@@ -240,6 +240,7 @@ impl<'e> OpenRoom<'e> {
             kind: &event.kind,
             state_key: event.state_key.as_deref(),
             sender: &event.sender,
+            device: event.device_id.as_deref(),
             id: &event.event_id,
             content: &draft.content,
             position,
