@@ -127,8 +127,18 @@ fn compare(expected: &Value, value: Option<&Value>, at: &str, found: &mut Vec<Di
                 });
             }
         }
+        (Value::Object(_), None) if expects_nothing(expected) => {}
         (expected, value) if value == Some(expected) => {}
         (expected, _) => differs(expected.to_string()),
+    }
+}
+
+/// Whether an expectation is about members alone that must not be there, so that the object need not be there either.
+fn expects_nothing(expected: &Value) -> bool {
+    match expected {
+        Value::String(word) => matches!(word.as_str(), "$absent" | "$empty"),
+        Value::Object(members) => !members.is_empty() && members.values().all(expects_nothing),
+        _ => false,
     }
 }
 
@@ -196,6 +206,15 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn what_must_not_be_there_is_not_there_either_in_an_object_that_is_not_there() {
+        let expected = json!({"rooms": {"join": {"!r": "$absent"}, "leave": "$empty"}});
+        assert!(matches(&expected, &json!({})));
+        assert!(matches(&expected, &json!({"rooms": {"join": {}}})));
+        assert!(!matches(&expected, &json!({"rooms": {"join": {"!r": {}}}})));
+        assert!(!matches(&json!({"rooms": {"join": {}}}), &json!({})));
+    }
 
     #[test]
     fn objects_match_partially_and_arrays_wholly() {

@@ -142,6 +142,9 @@ impl Request {
             .into_iter()
             .filter_map(|(method, path)| path.as_deref().map(|path| (method, path)));
         match (given.next(), given.next()) {
+            (Some((_, path)), None) if !path.starts_with('/') => {
+                Err(format!("the path {path:?} does not begin with /"))
+            }
             (Some(line), None) => Ok(line),
             _ => Err("a request has exactly one of get, put, post and delete".to_owned()),
         }
