@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use actors::appservices::Problem;
@@ -50,10 +50,8 @@ pub(crate) fn announce(ready: &Announcement, as_json: bool) {
         } = person;
         say!("  {user_id}  password {password}  access token {access_token}  device {device_id}");
     }
-    say!(
-        "  registrations: drop a file into {}",
-        ready.appservices.display()
-    );
+    let folder = short(&ready.appservices).display();
+    say!("  registrations: drop a file into {folder}");
     for problem in &ready.problems {
         say!("  REGISTRATION NOT TAKEN: {problem}");
     }
@@ -63,6 +61,12 @@ pub(crate) fn announce(ready: &Announcement, as_json: bool) {
             "  try: curl -H 'Authorization: Bearer {token}' http://{address}/_matrix/client/v3/account/whoami"
         );
     }
+}
+
+/// A path without the present folder, where it is below it.
+fn short(path: &Path) -> &Path {
+    let present = std::env::current_dir().unwrap_or_default();
+    path.strip_prefix(present).unwrap_or(path)
 }
 
 /// The announcement as JSON. A program finds everything here that it needs to use the server.
