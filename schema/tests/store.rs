@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use schema::{Conn, Error, OpenError, Position, Result, Store, StoreOptions, Tx, keys, scratch};
+use schema::{Conn, Error, Position, Result, Store, StoreOptions, Tx, keys, scratch};
 use serde_json::json;
 
 /// The value under a key.
@@ -13,6 +13,11 @@ fn value(db: &mut Conn, key: &str) -> Result<Option<serde_json::Value>, Error> {
     Ok(row
         .map(|row| serde_json::from_str(&row.value))
         .transpose()?)
+}
+
+/// Stores a number under a key.
+fn keep(db: &mut Conn, key: &str, n: i32) -> Result<()> {
+    scratch::put(db, &scratch::ScratchRow::new(1, key, &n.to_string()))
 }
 
 fn open(folder: &tempfile::TempDir) -> Store {
@@ -49,32 +54,20 @@ fn a_closure_that_fails_or_panics_rolls_back_alone() {
     let store = open(&folder);
     let (go, held) = hold(&store);
     let good = store.write(|tx| {
-        scratch::put(
-            tx,
-            &scratch::ScratchRow::new(1, "good", &json!(1).to_string()),
-        )?;
+        keep(tx, "good", 1)?;
         Ok::<_, Error>(tx.next_position())
     });
     let refused = store.write(|tx| {
-        scratch::put(
-            tx,
-            &scratch::ScratchRow::new(1, "refused", &json!(1).to_string()),
-        )?;
+        keep(tx, "refused", 1)?;
         tx.next_position();
         Err::<(), _>(Error::Damaged("a rule said no".to_owned()))
     });
     let panicked = store.write(|tx| -> Result<()> {
-        scratch::put(
-            tx,
-            &scratch::ScratchRow::new(1, "panicked", &json!(1).to_string()),
-        )?;
+        keep(tx, "panicked", 1)?;
         panic!("a bug")
     });
     let last = store.write(|tx| {
-        scratch::put(
-            tx,
-            &scratch::ScratchRow::new(1, "last", &json!(1).to_string()),
-        )?;
+        keep(tx, "last", 1)?;
         Ok::<_, Error>(tx.next_position())
     });
     go.store(true, Ordering::Release);
@@ -106,10 +99,7 @@ fn a_write_that_refuses_late_undoes_nothing_but_itself() {
         .map(|i| {
             store.write(move |tx| {
                 let position = tx.next_position();
-                scratch::put(
-                    tx,
-                    &scratch::ScratchRow::new(1, &format!("{i}"), &json!(i).to_string()),
-                )?;
+                keep(tx, &format!("{i}"), i)?;
                 match i % 3 {
                     0 => Err(Error::Damaged(format!("{i}"))),
                     _ => Ok(position),
@@ -151,10 +141,7 @@ fn a_refusal_before_the_first_change_does_not_make_the_others_run_again() {
     let counted = Arc::clone(&runs);
     let good = store.write(move |tx| {
         counted.fetch_add(1, Ordering::Relaxed);
-        scratch::put(
-            tx,
-            &scratch::ScratchRow::new(1, "good", &json!(1).to_string()),
-        )
+        keep(tx, "good", 1)
     });
     let refused = store.write(|tx| {
         tx.next_position();
@@ -190,10 +177,10 @@ fn what_a_write_changed_in_memory_is_undone_before_it_runs_again() {
     let first = store.write(move |tx| {
         run();
         tx.on_rollback(undo.clone());
-        scratch::put(tx, &scratch::ScratchRow::new(1, "a", &json!(1).to_string()))
+        keep(tx, "a", 1)
     });
     let broken = store.write(|tx| {
-        scratch::put(tx, &scratch::ScratchRow::new(1, "b", &json!(1).to_string()))?;
+        keep(tx, "b", 1)?;
         Err::<(), _>(Error::Damaged("late".to_owned()))
     });
     go.store(true, Ordering::Release);
@@ -213,10 +200,7 @@ fn writes_run_in_the_order_of_the_calls_even_if_not_polled() {
         .map(|i| {
             store.write(move |tx| {
                 let position = tx.next_position();
-                scratch::put(
-                    tx,
-                    &scratch::ScratchRow::new(1, "last", &json!(i).to_string()),
-                )?;
+                keep(tx, "last", i)?;
                 Ok::<_, Error>(position)
             })
         })
@@ -248,14 +232,7 @@ fn a_write_that_can_wait_shares_the_commit_of_a_later_one_and_runs_after_it() {
             commits.fetch_add(1, Ordering::AcqRel);
         }
     });
-    let put = |value: i32| {
-        move |tx: &mut Tx<'_>| {
-            scratch::put(
-                tx,
-                &scratch::ScratchRow::new(1, "last", &json!(value).to_string()),
-            )
-        }
-    };
+    let put = |value: i32| move |tx: &mut Tx<'_>| keep(tx, "last", value);
     let (go, held) = hold(&store);
     let later = store.write_later(put(1));
     let next = store.write(put(2));
@@ -281,14 +258,7 @@ fn a_write_that_others_follow_from_shares_their_commit_and_runs_before_them() {
             commits.fetch_add(1, Ordering::AcqRel);
         }
     });
-    let put = |value: i32| {
-        move |tx: &mut Tx<'_>| {
-            scratch::put(
-                tx,
-                &scratch::ScratchRow::new(1, "last", &json!(value).to_string()),
-            )
-        }
-    };
+    let put = |value: i32| move |tx: &mut Tx<'_>| keep(tx, "last", value);
     wait(async {
         let first = store.write_with_next(put(1));
         store.write(put(2)).await.expect("a write");
@@ -304,11 +274,7 @@ fn a_write_that_others_follow_from_shares_their_commit_and_runs_before_them() {
 fn a_write_that_can_wait_runs_without_any_other() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = open(&folder);
-    let put = |key: &'static str| {
-        move |tx: &mut Tx<'_>| {
-            scratch::put(tx, &scratch::ScratchRow::new(1, key, &json!(1).to_string()))
-        }
-    };
+    let put = |key: &'static str| move |tx: &mut Tx<'_>| keep(tx, key, 1);
     wait(async {
         store.write_later(put("by time")).await.expect("it is run");
         let hurried = store.write_later(put("hurried"));
@@ -403,10 +369,7 @@ fn a_snapshot_does_not_move() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = open(&folder);
     wait(async {
-        store
-            .write(|tx| scratch::put(tx, &scratch::ScratchRow::new(1, "a", &json!(1).to_string())))
-            .await
-            .expect("a write");
+        store.write(|tx| keep(tx, "a", 1)).await.expect("a write");
         let (seen, until_seen) = std::sync::mpsc::channel();
         let (written, until_written) = std::sync::mpsc::channel();
         let read = store.read(move |db| {
@@ -421,7 +384,7 @@ fn a_snapshot_does_not_move() {
             .recv_timeout(Duration::from_secs(10))
             .expect("the read has begun");
         store
-            .write(|tx| scratch::put(tx, &scratch::ScratchRow::new(1, "a", &json!(2).to_string())))
+            .write(|tx| keep(tx, "a", 2))
             .await
             .expect("writers do not wait for readers");
         written.send(()).expect("the read waits");
@@ -432,35 +395,6 @@ fn a_snapshot_does_not_move() {
         let now = store.read(|db| value(db, "a")).await.expect("a read");
         assert_eq!(now, Some(json!(2)), "an answered write is seen");
     });
-}
-
-#[test]
-fn one_server_per_database() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let store = open(&folder);
-    let options = StoreOptions {
-        lock_wait: Duration::ZERO,
-        ..StoreOptions::default()
-    };
-    assert!(matches!(
-        Store::open(&url(&folder), &options),
-        Err(OpenError::InUse(_))
-    ));
-    store.close();
-    assert!(Store::open(&url(&folder), &options).is_ok());
-}
-
-#[test]
-fn an_invalid_database_url_is_refused() {
-    for url in ["", "mysql://x", "sqlite:", "db"] {
-        assert!(
-            matches!(
-                Store::open(url, &StoreOptions::default()),
-                Err(OpenError::Url(_))
-            ),
-            "{url:?}"
-        );
-    }
 }
 
 #[test]
@@ -489,53 +423,4 @@ fn the_newest_keys_that_were_handed_out_are_remembered() {
     assert_eq!(remembered("PHONE"), [4, 5, 6]);
     assert_eq!(hand_out("PHONE", 7..8), 0);
     assert_eq!(remembered("OTHER"), [0, 1, 2, 3, 4, 5]);
-}
-
-#[test]
-fn a_database_in_memory_is_copied_and_put_back_and_leaves_no_file() {
-    let mine = || {
-        let names = std::fs::read_dir("/dev/shm").into_iter().flatten();
-        let mine = format!("understudy-db-{}-", std::process::id());
-        let names = names.flatten().map(|e| e.file_name());
-        names
-            .filter(move |n| n.to_string_lossy().starts_with(&mine))
-            .count()
-    };
-    let put = |store: &Store, value: &'static str| {
-        let write = store.write(move |tx| {
-            tx.next_position();
-            schema::server_info::set(tx, "name", value)
-        });
-        wait(write).expect("a write");
-    };
-    let name = |store: &Store| {
-        let read = store.read(|db| schema::server_info::get(db, "name"));
-        wait(read).expect("a read")
-    };
-    let store = Store::open(":memory:", &StoreOptions::default()).expect("a store");
-    assert_eq!(mine(), 0, "its files have no name");
-    // The log grows beyond the length at which it is copied back.
-    for _ in 0..3_000 {
-        put(&store, "a");
-    }
-    assert_eq!(name(&store).as_deref(), Some("a"));
-    let bytes = wait(store.image()).expect("an image");
-    put(&store, "b");
-    let head = store.head();
-    store.close();
-
-    let image = schema::Image {
-        bytes: Some(bytes.into()),
-        above: head,
-    };
-    let options = StoreOptions {
-        image: Some(image),
-        ..StoreOptions::default()
-    };
-    let store = Store::open(":memory:", &options).expect("a store");
-    assert_eq!(name(&store).as_deref(), Some("a"));
-    put(&store, "c");
-    assert!(store.head() > head, "no position is used twice");
-    let other = Store::open(":memory:", &StoreOptions::default()).expect("a store");
-    assert_eq!(name(&other), None, "each is alone");
 }

@@ -285,8 +285,8 @@ impl World {
         Ok(())
     }
 
-    /// Try to join a room by sending a membership event with a forged `join_authorised_via_users_server`: mostly by a user who is
-    /// outside a room with the join rule to which the key belongs.
+    /// Try to join a room by sending a membership event with a forged `join_authorised_via_users_server`. In most steps the room has
+    /// the join rule that reads this key, and the sender is not joined to the room.
     pub(crate) async fn forged_join(&mut self, step: Step) -> Check {
         let (mut room, mut caller) = (self.room(step.b), self.caller(step.a));
         let end = self.history.events.len();
