@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use workbench::clauses::Score;
 use workbench::homeserver::Homeservers;
-use workbench::remote::Remote;
 use workbench::{Scenario, run};
 
-use crate::scenario::{Embedded, files};
+use crate::scenario::{Embedded, OtherServer, files};
 
 macro_rules! built_in {
     ($($name:literal,)*) => {
@@ -82,18 +81,9 @@ pub struct ConformanceOptions {
     /// Further scenario files, or folders of them
     #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// The URL of a homeserver that is running; without it, each scenario has a server of its own in this process
-    #[arg(long, value_name = "URL", requires = "registration")]
-    pub server: Option<String>,
-    /// The registration of a bridge on that homeserver, which the scenarios play; may be repeated
-    #[arg(long, value_name = "FILE", requires = "server")]
-    pub registration: Vec<PathBuf>,
-    /// The name of that homeserver [default: that of the user of the first registration]
-    #[arg(long, value_name = "NAME", requires = "server")]
-    pub server_name: Option<String>,
-    /// The password of the people on that homeserver
-    #[arg(long, value_name = "PASSWORD", default_value = workbench::PASSWORD)]
-    pub password: String,
+    /// The homeserver.
+    #[command(flatten)]
+    pub on: OtherServer,
     /// The form of the score
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub format: Format,
@@ -109,12 +99,12 @@ pub(crate) async fn conformance(options: ConformanceOptions) -> Result<(), Strin
     for file in files(&options.files)? {
         scenarios.push(Scenario::read(&file)?);
     }
-    let (servers, shown): (Box<dyn Homeservers>, String) = match &options.server {
-        Some(url) => {
-            let name = options.server_name.as_deref();
-            let remote = Remote::find(url, &options.registration, name).await?;
-            (Box::new(remote), url.clone())
+    let (servers, shown): (Box<dyn Homeservers>, String) = match options.on.find().await? {
+        // Without a bridge nearly every scenario would be skipped.
+        Some(_) if options.on.registration.is_empty() => {
+            return Err("--server needs the --registration of a bridge".to_owned());
         }
+        Some((remote, url)) => (Box::new(remote), url.to_owned()),
         None => {
             let shown = format!("understudy {}", env!("CARGO_PKG_VERSION"));
             (Box::new(Embedded::new(None)), shown)
@@ -122,7 +112,7 @@ pub(crate) async fn conformance(options: ConformanceOptions) -> Result<(), Strin
     };
     let mut score = Score::new(&shown);
     for scenario in &scenarios {
-        let outcome = run(scenario, servers.as_ref(), &options.password).await;
+        let outcome = run(scenario, servers.as_ref(), &options.on.password).await;
         score.add(scenario, outcome.verdict);
     }
     match options.format {

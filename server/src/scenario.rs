@@ -47,16 +47,13 @@ pub enum ScenarioCommand {
     Schema,
 }
 
-/// Options of `scenario run`.
+/// A homeserver that is running, in place of one in this process.
 #[derive(Debug, Args)]
-pub struct RunOptions {
-    /// The scenario files, or folders of them
-    #[arg(required = true, value_name = "FILE")]
-    pub files: Vec<PathBuf>,
+pub struct OtherServer {
     /// The URL of a homeserver that is running
     #[arg(long, value_name = "URL")]
     pub server: Option<String>,
-    /// The registration of a bridge on that homeserver, which the scenario plays; may be repeated
+    /// The registration of a bridge on that homeserver, which the scenarios play; may be repeated
     #[arg(long, value_name = "FILE", requires = "server")]
     pub registration: Vec<PathBuf>,
     /// The name of that homeserver [default: that of the user of the first registration]
@@ -65,6 +62,29 @@ pub struct RunOptions {
     /// The password of the people on that homeserver
     #[arg(long, value_name = "PASSWORD", default_value = workbench::PASSWORD)]
     pub password: String,
+}
+
+impl OtherServer {
+    /// The homeserver, and its URL; `None` for one in this process.
+    pub(crate) async fn find(&self) -> Result<Option<(Remote, &str)>, String> {
+        let Some(url) = &self.server else {
+            return Ok(None);
+        };
+        let name = self.server_name.as_deref();
+        let remote = Remote::find(url, &self.registration, name).await?;
+        Ok(Some((remote, url)))
+    }
+}
+
+/// Options of `scenario run`.
+#[derive(Debug, Args)]
+pub struct RunOptions {
+    /// The scenario files, or folders of them
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// The homeserver.
+    #[command(flatten)]
+    pub on: OtherServer,
     /// The proposals (MSCs) of an embedded server, by number, separated by commas [default: those that are on by default, and
     /// those that the scenario names]
     #[arg(
@@ -102,16 +122,13 @@ pub(crate) async fn scenario(command: ScenarioCommand) -> Result<(), String> {
 }
 
 async fn play(run: RunOptions) -> Result<(), String> {
-    let servers: Box<dyn Homeservers> = match &run.server {
-        Some(url) => {
-            let name = run.server_name.as_deref();
-            Box::new(Remote::find(url, &run.registration, name).await?)
-        }
+    let servers: Box<dyn Homeservers> = match run.on.find().await? {
+        Some((remote, _)) => Box::new(remote),
         None => Box::new(Embedded::new(run.mscs.clone())),
     };
     let mut count = (0, 0, 0);
     for file in files(&run.files)? {
-        let played = workbench::run_file(&file, servers.as_ref(), &run.password).await;
+        let played = workbench::run_file(&file, servers.as_ref(), &run.on.password).await;
         let verdict = match played {
             Ok((scenario, outcome)) => {
                 println!("{}", outcome.shown(&scenario));
