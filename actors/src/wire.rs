@@ -18,6 +18,13 @@ pub struct Name {
     pub stable: &'static str,
 }
 
+impl Name {
+    /// Both forms, the stable one first.
+    pub const fn forms(self) -> [&'static str; 2] {
+        [self.stable, self.unstable]
+    }
+}
+
 /// Which forms of a name are written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]

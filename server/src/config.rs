@@ -31,7 +31,7 @@ pub struct Config {
     /// The ids of appservices that receive copies of to-device messages to users in their non-exclusive namespaces.
     #[serde(default)]
     pub observe: Vec<String>,
-    /// The proposals that are switched on, by number.
+    /// The proposals that are switched on, by number, besides those that the specification contains.
     #[serde(default = "default_mscs")]
     pub enabled_mscs: Vec<u16>,
     /// Which names of these proposals are sent: `unstable`, `stable` or `both`.

@@ -115,7 +115,8 @@ pub(crate) fn configured(path: &Path) -> Result<(Config, Options), String> {
         anonymous_questions: config.anonymous_questions,
         hosts: Vec::new(),
     };
-    with_proposals(&mut options, &config.enabled_mscs, config.msc_names.clone())?;
+    let numbers = mscs::with_specified(&config.enabled_mscs);
+    with_proposals(&mut options, &numbers, config.msc_names.clone())?;
     with_experiments(&mut options, &config.experiments)?;
     Ok((config, options))
 }

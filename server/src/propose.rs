@@ -68,8 +68,12 @@ pub(crate) fn list_mscs() {
 }
 
 fn described(msc: &Msc) -> String {
-    let state = if msc.by_default { "on" } else { "off" };
-    let mut text = format!("MSC{}, {state} by default: {}\n", msc.number(), msc.title);
+    let state = match (msc.specified, msc.by_default) {
+        (Some(version), _) => format!("in the specification since {version}"),
+        (None, true) => "on by default".to_owned(),
+        (None, false) => "off by default".to_owned(),
+    };
+    let mut text = format!("MSC{}, {state}: {}\n", msc.number(), msc.title);
     let mut line = |what: &str, all: Vec<String>| {
         if !all.is_empty() {
             text.push_str(&format!("  {what}: {}\n", all.join(", ")));

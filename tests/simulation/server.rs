@@ -276,7 +276,7 @@ impl Server {
 
     /// Choose the proposals that are enabled from the next start on.
     pub(crate) fn switch(&mut self, numbers: &[u16]) {
-        let enabled = mscs::enabled(numbers).expect("known proposals");
+        let enabled = mscs::enabled(&mscs::with_specified(numbers)).expect("known proposals");
         self.options.enable(enabled, Naming::Unstable);
     }
 

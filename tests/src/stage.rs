@@ -68,7 +68,7 @@ impl Stage {
         let folder = tempfile::tempdir().expect("a folder");
         let appservices = folder.path().join("appservices");
         std::fs::create_dir(&appservices).expect("a folder for registrations");
-        let enabled = mscs::enabled(numbers).expect("known proposals");
+        let enabled = mscs::enabled(&mscs::with_specified(numbers)).expect("known proposals");
         let (hooks, mut proposals) = mscs::hooks(&enabled, &Naming::Unstable.into());
         proposals.counts_policies = true;
         let settings = Settings {

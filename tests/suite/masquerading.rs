@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tests::Stage;
 use tests::stage::START;
+use tests::{Person, Stage};
 
 #[actix_web::test]
 async fn a_service_acts_as_its_users_on_their_devices() {
@@ -253,6 +253,44 @@ async fn a_request_with_unstable_names_is_refused_with_unstable_names() {
     for (path, errcode) in cases {
         irc.bot.post(&path, &login).await.is_refused(400, errcode);
     }
+}
+
+#[actix_web::test]
+async fn without_its_proposals_a_service_logs_in_confirms_and_names_no_device() {
+    let mut stage = Stage::new().await;
+    let users = json!({"users": [{"exclusive": true, "regex": "@irc_.*"}]});
+    let modern = json!({"io.element.msc4190": true, "namespaces": users});
+    let irc = stage.bridge_with("irc", modern).await;
+    irc.ghost_with_device("bob", "GHOST").await;
+    let calls = async |bot: Person| {
+        let bob = bot.playing("@irc_bob:test", None);
+        let whoami = "/account/whoami?user_id=@irc_bob:test&device_id=GHOST";
+        let whoami = bot.get(whoami).await;
+        let new = bob.put("/devices/NEW", &json!({})).await;
+        let delete = bob.delete("/devices/NEW").await;
+        let login = json!({"type": "m.login.application_service", "identifier": {"type": "m.id.user", "user": "irc_bob"}});
+        let login = bot.post("/login", &login).await;
+        let statuses = [new.status, delete.status, login.status];
+        (whoami.ok()["device_id"].clone(), statuses)
+    };
+    assert_eq!(
+        calls(stage.again(&irc.bot)).await,
+        (json!("GHOST"), [201, 200, 400])
+    );
+    stage
+        .restart_with(|options| {
+            let numbers: Vec<u16> = understudy::mscs::by_default()
+                .into_iter()
+                .filter(|number| ![4190, 4326].contains(number))
+                .collect();
+            let enabled = understudy::mscs::enabled(&numbers).expect("known proposals");
+            options.enable(enabled, actors::wire::Naming::Unstable);
+        })
+        .await;
+    assert_eq!(
+        calls(stage.again(&irc.bot)).await,
+        (json!(null), [404, 401, 200])
+    );
 }
 
 #[actix_web::test]

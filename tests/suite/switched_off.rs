@@ -14,7 +14,7 @@ use crate::to_device::inbox_of;
 
 /// Enable exactly these proposals and experiments.
 fn only(numbers: &[u16], names: &[&str]) -> impl FnOnce(&mut Options) {
-    let enabled = mscs::enabled(numbers).expect("known proposals");
+    let enabled = mscs::enabled(&mscs::with_specified(numbers)).expect("known proposals");
     let names: Vec<String> = names.iter().map(ToString::to_string).collect();
     move |options| {
         options.enable(enabled, Naming::Unstable);

@@ -81,7 +81,8 @@ impl Handler<PutDevice> for Accounts {
 
     fn handle(&mut self, msg: PutDevice, _: &mut Context<Self>) -> Self::Result {
         let (after, user) = (self.after.clone(), msg.who.user.clone());
-        let write = self.env.store.write(move |tx| put(tx, &msg));
+        let creates = self.env.manages_devices(&msg.who);
+        let write = self.env.store.write(move |tx| put(tx, &msg, creates));
         guarded(&self.env, "accounts", async move {
             let (made, changed) = write.await?;
             after.commit(&user, changed);
@@ -90,7 +91,7 @@ impl Handler<PutDevice> for Accounts {
     }
 }
 
-fn put(tx: &mut Tx<'_>, msg: &PutDevice) -> Result<(bool, DeviceChanges)> {
+fn put(tx: &mut Tx<'_>, msg: &PutDevice, creates: bool) -> Result<(bool, DeviceChanges)> {
     let (user, device, name) = (
         msg.who.user.as_str(),
         msg.device.as_str(),
@@ -100,7 +101,7 @@ fn put(tx: &mut Tx<'_>, msg: &PutDevice) -> Result<(bool, DeviceChanges)> {
     rules::device_name(name)?;
     if !accounts::has_device(tx, user, device)? {
         // A person's device is created by logging in.
-        let Some(service) = &msg.who.appservice else {
+        let Some(service) = msg.who.appservice.as_ref().filter(|_| creates) else {
             return Err(Refusal::NotFound("no such device".into()).into());
         };
         if !accounts::is_active(tx, user)? {
@@ -149,7 +150,7 @@ impl Handler<DeleteDevices> for Accounts {
                 .into());
             }
             let (who, devices) = (msg.who, Vec::from_iter(devices));
-            if who.appservice.is_none() {
+            if !env.manages_devices(&who) {
                 let operation = format!("delete devices {devices:?}");
                 confirmations
                     .by_password(&who.user, &operation, msg.auth)
@@ -170,8 +171,9 @@ impl Handler<Confirm> for Accounts {
 
     fn handle(&mut self, msg: Confirm, _: &mut Context<Self>) -> Self::Result {
         let confirmations = self.confirmations.clone();
+        let free = self.env.manages_devices(&msg.who);
         guarded(&self.env, "accounts", async move {
-            if msg.who.appservice.is_some() {
+            if free {
                 return Ok(());
             }
             confirmations

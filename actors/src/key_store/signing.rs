@@ -19,7 +19,8 @@ impl Handler<UploadSigning> for KeyStore {
 
     fn handle(&mut self, msg: UploadSigning, _: &mut Context<Self>) -> Self::Result {
         let parsed = parse(&msg);
-        self.change(parsed.map(|keys| move |tx: &mut Tx<'_>| upload(tx, &msg, &keys)))
+        let confirmed = msg.confirmed || self.env.manages_devices(&msg.from);
+        self.change(parsed.map(|keys| move |tx: &mut Tx<'_>| upload(tx, &msg, &keys, confirmed)))
     }
 }
 
@@ -49,11 +50,14 @@ pub(super) fn parse(msg: &UploadSigning) -> Result<Vec<SigningKey>> {
     .collect()
 }
 
-/// Store the keys that are new.
+/// Store the keys that are new. Those of a user with a master key must be `confirmed` first. ([spec])
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3keysdevice_signingupload
 pub(super) fn upload(
     tx: &mut Tx<'_>,
     msg: &UploadSigning,
     keys: &[SigningKey],
+    confirmed: bool,
 ) -> Result<(SigningUploaded, Changed)> {
     let user = &msg.from.user;
     let stored = signing_keys::signing_keys(tx, &[user.as_str()])?;
@@ -62,8 +66,7 @@ pub(super) fn upload(
     check_signed_by_master(user, keys, stored(Usage::Master))?;
     let is_new = |k: &SigningKey| rule::is_new_key(stored(k.usage).map(|s| s.json.as_str()), k);
     let has_master = stored(Usage::Master).is_some();
-    let by_service = msg.from.appservice.is_some();
-    if !msg.confirmed && rule::must_be_confirmed(has_master, keys.iter().any(is_new), by_service) {
+    if !confirmed && has_master && keys.iter().any(is_new) {
         return Ok((SigningUploaded::MustBeConfirmed, Changed::default()));
     }
 

@@ -11,6 +11,7 @@ use schema::Store;
 use crate::dialects::Dialects;
 use crate::hooks::Hooks;
 use crate::runtime::faults::DeliveryFaults;
+use crate::runtime::identity::Identity;
 use crate::runtime::identity_cache::IdentityCache;
 use crate::runtime::request_faults::RequestFaults;
 use crate::runtime::trace::Trace;
@@ -76,6 +77,11 @@ pub struct Inner {
 impl Env {
     pub(crate) fn new(inner: Inner) -> Env {
         Env(Arc::new(inner))
+    }
+
+    /// Whether the caller is an appservice that manages devices and cross-signing keys without logging in and confirming.
+    pub(crate) fn manages_devices(&self, who: &Identity) -> bool {
+        who.appservice.is_some() && self.settings.proposals.manages_devices
     }
 
     /// A handle that does not keep the environment alive.

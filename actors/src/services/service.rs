@@ -50,6 +50,8 @@ pub struct Proposals {
     pub to_device: bool,
     /// MSC3202: device lists and key counts.
     pub device_lists: bool,
+    /// MSC4190: appservices create and delete devices, and replace cross-signing keys, without logging in or confirming.
+    pub manages_devices: bool,
     /// Whether a registration may choose the devices whose counts it receives, on a development server.
     pub counts_policies: bool,
     /// The experiment that sends account data to appservices.
@@ -129,6 +131,8 @@ pub struct Service {
     pub sender: String,
     /// Its registration.
     pub registration: Registration,
+    /// Whether it may log in: MSC4190 is disabled, or its registration does not say that it creates devices itself.
+    pub logs_in: bool,
     /// Whether the configuration lets it receive messages to users that it merely observes.
     pub observes: bool,
     /// Whether to-device messages are sent to it: it has a URL and an opt-in flag, and MSC4203 is enabled.

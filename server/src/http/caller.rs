@@ -32,6 +32,7 @@ pub enum Auth {
 pub struct Caller {
     bearer: Bearer,
     address: String,
+    asserted_device: Option<Name>,
     limits: Arc<Limits>,
 }
 
@@ -51,6 +52,8 @@ pub(crate) struct RequestParts<'a> {
     pub(crate) header: Option<&'a str>,
     /// The decoded pairs of the query.
     pub(crate) query: &'a [(String, String)],
+    /// The query parameter by which an appservice names the device it acts as, if it can.
+    pub(crate) device: Option<Name>,
     /// The address of the client.
     pub(crate) ip: Option<IpAddr>,
 }
@@ -86,26 +89,15 @@ impl<'a> RequestParts<'a> {
     }
 }
 
-/// The query parameter by which an appservice names the device it acts as: the stable name, and the unstable one, which frameworks
-/// still send. If both are present, the first counts. ([spec], [MSC4326])
-///
-/// [spec]: https://spec.matrix.org/v1.19/application-service-api/#identity-assertion
-/// [MSC4326]: https://github.com/matrix-org/matrix-spec-proposals/pull/4326
-pub const DEVICE_ID: Name = Name {
-    unstable: "org.matrix.msc3202.device_id",
-    stable: "device_id",
-};
-
 // ANCHOR: dialect
 /// Which names, stable or unstable, the answer uses: unstable ones only if the request names its device by the unstable parameter
 /// alone. An appservice that sends both knows the stable names.
 #[must_use]
-pub fn dialect(query: &[(String, String)]) -> Naming {
+pub fn dialect(query: &[(String, String)], device: Option<Name>) -> Naming {
     let names = |name: &str| query.iter().any(|(n, _)| n == name);
-    if names(DEVICE_ID.unstable) && !names(DEVICE_ID.stable) {
-        Naming::Unstable
-    } else {
-        Naming::Stable
+    match device {
+        Some(device) if names(device.unstable) && !names(device.stable) => Naming::Unstable,
+        _ => Naming::Stable,
     }
 }
 // ANCHOR_END: dialect
@@ -150,6 +142,7 @@ impl Caller {
         Ok(Caller {
             bearer,
             address,
+            asserted_device: asked.device,
             limits,
         })
     }
@@ -172,8 +165,9 @@ impl Caller {
     /// Whether a query parameter of this name identifies the caller, so that it is not part of the endpoint's own query.
     #[must_use]
     pub fn is_asserted_by(&self, name: &str) -> bool {
-        let of_service =
-            name == "user_id" || [DEVICE_ID.stable, DEVICE_ID.unstable].contains(&name);
+        let device = self.asserted_device;
+        let names_device = device.is_some_and(|device| device.forms().contains(&name));
+        let of_service = name == "user_id" || names_device;
         name == "access_token" || self.appservice().is_some() && of_service
     }
 
@@ -242,9 +236,8 @@ async fn bearer(app: &App, auth: Auth, asked: &RequestParts<'_>, token: &str) ->
             env.dialects.count(&service.id, names_used(asked));
         }
         let user = asked.param("user_id");
-        let device = asked
-            .param(DEVICE_ID.stable)
-            .or_else(|| asked.param(DEVICE_ID.unstable));
+        let mut forms = asked.device.map(Name::forms).into_iter().flatten();
+        let device = forms.find_map(|name| asked.param(name));
         let identity = match masquerade(app, &service, user, device).await {
             // An appservice may name the user that it is about to register as the caller.
             Err(Error::Actor(actors::Error::Refused(_)))
@@ -285,9 +278,8 @@ fn names_used<'a>(asked: &RequestParts<'a>) -> impl Iterator<Item = (Topic, &'a 
     let token = asked
         .param("access_token")
         .map_or("Authorization", |_| "access_token");
-    let devices = [DEVICE_ID.stable, DEVICE_ID.unstable]
-        .into_iter()
-        .filter(|name| asked.param(name).is_some());
+    let forms = asked.device.map(Name::forms).into_iter().flatten();
+    let devices = forms.filter(|name| asked.param(name).is_some());
     dialects::version(asked.path)
         .map(|version| (Topic::Path, version))
         .into_iter()
@@ -362,7 +354,12 @@ mod tests {
                 .iter()
                 .map(|name| ((*name).to_owned(), String::new()))
                 .collect();
-            assert_eq!(dialect(&query), *expected, "{names:?}");
+            let device = Name {
+                unstable: "org.matrix.msc3202.device_id",
+                stable: "device_id",
+            };
+            assert_eq!(dialect(&query, Some(device)), *expected, "{names:?}");
+            assert_eq!(dialect(&query, None), Naming::Stable);
         }
     }
 }

@@ -37,30 +37,6 @@ impl From<schema::Error> for Error {
     }
 }
 
-/// An appservice named a device that does not exist. ([MSC4326])
-///
-/// [MSC4326]: https://github.com/matrix-org/matrix-spec-proposals/pull/4326
-const UNKNOWN_DEVICE: Name = Name {
-    unstable: "ORG.MATRIX.MSC4326.M_UNKNOWN_DEVICE",
-    stable: "M_UNKNOWN_DEVICE",
-};
-
-/// An appservice whose registration says that it creates devices itself tried to log in. ([MSC4190])
-///
-/// [MSC4190]: https://github.com/matrix-org/matrix-spec-proposals/pull/4190
-const APPSERVICE_LOGIN_UNSUPPORTED: Name = Name {
-    unstable: "IO.ELEMENT.MSC4190.M_APPSERVICE_LOGIN_UNSUPPORTED",
-    stable: "M_APPSERVICE_LOGIN_UNSUPPORTED",
-};
-
-/// The unstable form of an error code, for codes that have one.
-fn unstable(code: &str) -> Option<&'static str> {
-    [UNKNOWN_DEVICE, APPSERVICE_LOGIN_UNSUPPORTED]
-        .iter()
-        .find(|name| name.stable == code)
-        .map(|name| name.unstable)
-}
-
 impl Error {
     /// The request has no token, and the endpoint requires one.
     #[must_use]
@@ -126,14 +102,15 @@ impl Error {
         }
     }
 
-    /// The response, with stable or unstable error codes as the request's dialect asks. Errors of the server are logged.
+    /// The response, with stable or unstable error codes as the request's dialect asks; `names` are the codes with an unstable form.
+    /// Errors of the server are logged.
     #[must_use]
-    pub fn response(&self, dialect: Naming) -> HttpResponse {
+    pub fn response(&self, dialect: Naming, names: &[Name]) -> HttpResponse {
         let (status, mut body, retry_after) = self.parts();
         if dialect == Naming::Unstable
-            && let Some(code) = body["errcode"].as_str().and_then(unstable)
+            && let Some(name) = names.iter().find(|name| body["errcode"] == name.stable)
         {
-            body["errcode"] = code.into();
+            body["errcode"] = name.unstable.into();
         }
         if status == 500 {
             tracing::error!(error = %self, "a request failed");
@@ -165,9 +142,9 @@ fn refused(refusal: &Refusal) -> (u16, Value, Option<u64>) {
         Refusal::InvalidUsername(_) => (400, "M_INVALID_USERNAME"),
         Refusal::Exclusive(_) => (400, "M_EXCLUSIVE"),
         Refusal::WeakPassword(_) => (400, "M_WEAK_PASSWORD"),
-        Refusal::UnknownDevice => (400, UNKNOWN_DEVICE.stable),
+        Refusal::UnknownDevice => (400, "M_UNKNOWN_DEVICE"),
         Refusal::NoDevice | Refusal::Unknown(_) => (400, "M_UNKNOWN"),
-        Refusal::AppserviceLoginUnsupported(_) => (400, APPSERVICE_LOGIN_UNSUPPORTED.stable),
+        Refusal::AppserviceLoginUnsupported(_) => (400, "M_APPSERVICE_LOGIN_UNSUPPORTED"),
         Refusal::BadJson(_) => (400, "M_BAD_JSON"),
         Refusal::ManagedByServer(_) => (405, "M_BAD_JSON"),
         Refusal::MissingParam(_) => (400, "M_MISSING_PARAM"),

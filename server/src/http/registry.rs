@@ -6,6 +6,7 @@ use std::rc::Rc;
 use ::ruma::api::path_builder::PathBuilder;
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
+use actors::wire::Name;
 
 use super::answer::{Json, Pieces, json_response};
 use super::around::{Answer, Handler, Next, Seen, call, fixed_variables, shape};
@@ -31,6 +32,10 @@ pub struct Routes {
     pub(super) all: BTreeMap<String, BTreeMap<&'static str, Route>>,
     /// The paths and the method of the endpoint that was added last. The methods below change the terms of that endpoint.
     last: Vec<(String, &'static str)>,
+    /// The query parameter by which an appservice names the device it acts as, if it can.
+    pub(super) asserted_device: Option<Name>,
+    /// The error codes that have an unstable form.
+    pub(super) errors: Vec<Name>,
 }
 
 impl Routes {
@@ -161,6 +166,21 @@ impl Routes {
                 Box::pin(call(around, Rc::clone(&handler), (app, caller, incoming)))
             });
         }
+        self
+    }
+
+    /// Let an appservice name the device it acts as, by this query parameter on every endpoint. The stable form counts if both are
+    /// present.
+    #[must_use]
+    pub fn asserts_device(mut self, parameter: Name) -> Routes {
+        self.asserted_device = Some(parameter);
+        self
+    }
+
+    /// Answer with the unstable form of this error code where a request asks for unstable names.
+    #[must_use]
+    pub fn error(mut self, code: Name) -> Routes {
+        self.errors.push(code);
         self
     }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use actix_web::web::{Bytes, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use actors::runtime::{lengths, trace};
+use actors::wire::Name;
 use futures_util::FutureExt;
 
 use super::caller::{Caller, RequestParts, dialect};
@@ -33,6 +34,8 @@ pub struct Router {
     current: Current,
     door: Arc<Door>,
     limits: Arc<Limits>,
+    asserted_device: Option<Name>,
+    errors: Rc<[Name]>,
 }
 
 impl Router {
@@ -54,6 +57,8 @@ impl Router {
             current,
             door,
             limits,
+            asserted_device: routes.asserted_device,
+            errors: routes.errors.into(),
         }
     }
 
@@ -84,7 +89,8 @@ impl Router {
         };
         let answer = answer.unwrap_or_else(|error| {
             let names = query(http.query_string()).unwrap_or_default();
-            error.response(dialect(&names))
+            let dialect = dialect(&names, self.asserted_device);
+            error.response(dialect, &self.errors)
         });
         if own_origin {
             kept(answer)
@@ -212,6 +218,7 @@ impl Router {
             // Tokens consist of visible ASCII, so a header with other characters has no token.
             header: header.map(|value| value.to_str().unwrap_or_default()),
             query: &incoming.query,
+            device: self.asserted_device,
             ip: peer.map(|peer| address::client(peer, http.headers(), trusted)),
         };
         Caller::find(app, Arc::clone(&self.limits), route.auth, &asked).await

@@ -4,7 +4,9 @@ pub mod msc3202;
 pub mod msc3983;
 pub mod msc3984;
 pub mod msc4140;
+pub mod msc4190;
 pub mod msc4203;
+pub mod msc4326;
 pub mod msc4350;
 mod part;
 mod sheet;
@@ -26,6 +28,8 @@ pub use sheet::Msc;
 pub static ALL: &[Msc] = &[
     msc4203::MSC,
     msc3202::MSC,
+    msc4190::MSC,
+    msc4326::MSC,
     msc3983::MSC,
     msc3984::MSC,
     msc4350::MSC,
@@ -35,14 +39,22 @@ pub static ALL: &[Msc] = &[
 /// The numbers of the proposals that are on by default.
 #[must_use]
 pub fn by_default() -> Vec<u16> {
-    let on = ALL.iter().filter(|m| m.by_default);
+    let on = ALL.iter().filter(|m| m.by_default || m.specified.is_some());
     on.map(Msc::number).collect()
+}
+
+/// These numbers, with those of the proposals that the specification contains.
+#[must_use]
+pub fn with_specified(numbers: &[u16]) -> Vec<u16> {
+    let specified = ALL.iter().filter(|m| m.specified.is_some());
+    let specified = specified.map(Msc::number);
+    specified.chain(numbers.iter().copied()).collect()
 }
 
 /// An entry of a list of proposals to switch on: `4203`, `+4350` or `-3202`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Choice {
-    /// This proposal, and no other that is not named.
+    /// This proposal, and no other that is neither named nor part of the specification.
     Only(u16),
     /// This proposal besides the default ones.
     With(u16),
@@ -73,7 +85,7 @@ pub fn chosen(choices: Option<&[Choice]>) -> Result<Vec<u16>, String> {
         return Err("name proposals either with + or -, or without a sign: numbers without one replace the defaults".into());
     }
     let mut numbers = match choices.iter().any(only) {
-        true => Vec::new(),
+        true => with_specified(&[]),
         false => by_default(),
     };
     for choice in choices {
@@ -165,9 +177,11 @@ mod tests {
             let list: Result<Vec<Choice>, _> = list.split(',').map(str::parse).collect();
             chosen(Some(&list.expect("numbers")))
         };
-        assert_eq!(super::chosen(None), Ok(vec![4203, 3202]));
-        assert_eq!(chosen("4350"), Ok(vec![4350]));
-        assert_eq!(chosen("+4350,-3202"), Ok(vec![4203, 4350]));
+        assert_eq!(super::chosen(None), Ok(vec![4203, 3202, 4190, 4326]));
+        assert_eq!(chosen("4350"), Ok(vec![4190, 4326, 4350]));
+        let all_but_one = vec![4203, 4190, 4326, 4350];
+        assert_eq!(chosen("+4350,-3202"), Ok(all_but_one));
+        assert_eq!(chosen("-4190,-4326"), Ok(vec![4203, 3202]));
         assert!(chosen("+4350,3202").is_err());
         assert!("x".parse::<Choice>().is_err() && "+".parse::<Choice>().is_err());
     }

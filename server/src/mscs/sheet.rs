@@ -12,6 +12,8 @@ use crate::http::registry::Routes;
 pub struct Msc {
     /// The title of the proposal. Its number is that of its hooks.
     pub title: &'static str,
+    /// The version of the specification that contains the proposal, such as `v1.17`. It is then on unless a list takes it out.
+    pub specified: Option<&'static str>,
     /// Whether the proposal is switched on by default.
     pub by_default: bool,
     /// Sets the switches of the actors: which of their own kinds of data appservices are owed.
@@ -38,6 +40,7 @@ impl Msc {
     /// A proposal that changes nothing: the defaults of the other sheets.
     pub const NONE: Msc = Msc {
         title: "",
+        specified: None,
         by_default: false,
         switches: |_| {},
         registration: &[],

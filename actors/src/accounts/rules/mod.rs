@@ -112,14 +112,14 @@ pub fn service_acts_for<'a>(
     }
 }
 
-/// Refuse a log-in of an appservice whose registration says that it creates devices without logging in (MSC4190). ([spec])
+/// Refuse a log-in of an appservice whose registration says that it creates devices without logging in. ([spec])
 ///
 /// # Errors
 /// [`Refusal::AppserviceLoginUnsupported`]
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#appservice-login
 pub fn may_log_in(service: &Service) -> Result<(), Refusal> {
-    if service.registration.msc4190 {
+    if !service.logs_in {
         return Err(Refusal::AppserviceLoginUnsupported(
             "this application service creates devices without logging in".into(),
         ));
@@ -284,7 +284,11 @@ mod tests {
             service("irc", "@irc_.*", true, false),
             service("mirror", "@.*", false, true),
         ];
-        Interests::compile("test", all, &Proposals::default()).expect("patterns compile")
+        let on = Proposals {
+            manages_devices: true,
+            ..Proposals::default()
+        };
+        Interests::compile("test", all, &on).expect("patterns compile")
     }
 
     #[test]

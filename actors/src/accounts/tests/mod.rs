@@ -55,7 +55,10 @@ impl TestServer {
                 open_registration: true,
                 presence: false,
                 observe: None,
-                proposals: Proposals::default(),
+                proposals: Proposals {
+                    manages_devices: true,
+                    ..Proposals::default()
+                },
                 password_cost: (8, 1),
                 default_room_version: "11".to_owned(),
             },

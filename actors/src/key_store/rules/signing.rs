@@ -205,14 +205,6 @@ pub fn is_new_key(stored: Option<&str>, uploaded: &SigningKey) -> bool {
     !stored.is_some_and(same)
 }
 
-/// Whether the owner must confirm an upload: only if there is a master key already and one of the keys is new. Application
-/// appservices never confirm. ([spec])
-///
-/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3keysdevice_signingupload
-pub fn must_be_confirmed(has_master: bool, any_new: bool, is_appservice: bool) -> bool {
-    has_master && any_new && !is_appservice
-}
-
 /// Check that an uploaded signed object is the stored key, with nothing but signatures added. ([spec])
 ///
 /// # Errors
@@ -256,23 +248,6 @@ pub fn device_signing_key(device_keys: &str, key_id: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn who_must_confirm() {
-        let cases = [
-            // (has a master key, any key is new, is an application service)
-            (false, true, false, false),
-            (true, false, false, false),
-            (true, true, false, true),
-            (true, true, true, false),
-        ];
-        for (has_master, any_new, is_appservice, confirms) in cases {
-            assert_eq!(
-                must_be_confirmed(has_master, any_new, is_appservice),
-                confirms
-            );
-        }
-    }
 
     #[test]
     fn which_device_signed() {

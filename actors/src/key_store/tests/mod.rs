@@ -45,6 +45,7 @@ async fn stage() -> Stage {
             proposals: Proposals {
                 to_device: true,
                 device_lists: true,
+                manages_devices: true,
                 ..Proposals::default()
             },
             open_registration: true,

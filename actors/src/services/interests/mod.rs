@@ -90,6 +90,7 @@ impl Interests {
                 Arc::new(Service {
                     id: registration.id.clone(),
                     sender: format!("@{}:{server_name}", registration.sender_localpart),
+                    logs_in: !(registration.msc4190 && proposals.manages_devices),
                     observes: now.observes,
                     takes_to_device: now.to_device,
                     takes_device_lists: now.device_lists,
