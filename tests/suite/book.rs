@@ -68,8 +68,15 @@ fn every_include_finds_something() {
             );
             continue;
         }
-        if file.contains("/simulation/kept/") || file.contains("/tests/scenarios/") {
-            // A schedule or a scenario: a line with the reason or the title, then the rest.
+        if [
+            "/simulation/kept/",
+            "/tests/scenarios/",
+            "/tests/exercises/",
+        ]
+        .iter()
+        .any(|folder| file.contains(folder))
+        {
+            // A schedule, a scenario or a program: a line with the reason or the title, then the rest.
             assert!(
                 what.is_empty() && text.lines().count() > 1,
                 "{chapter}: {file}: it is included as a whole"
