@@ -23,7 +23,7 @@ pub struct NewMsc {
     pub number: u16,
     /// Its title
     pub title: String,
-    /// What the proposal adds, separated by commas; the code of a timer and of a transaction is in that of the endpoint
+    /// What the proposal adds, separated by commas; a timer and a transaction bring the endpoint that begins them
     #[arg(
         long,
         value_name = "LIST",
@@ -147,6 +147,10 @@ fn with_entry(list: &str, number: u16) -> Result<String, String> {
 fn filled(template: &str, adds: &[Addition], number: u16, title: &str) -> String {
     let adds: BTreeSet<String> = adds
         .iter()
+        .flat_map(|add| match add {
+            Addition::Timer | Addition::Transaction => vec![*add, Addition::Endpoint],
+            _ => vec![*add],
+        })
         .filter_map(|add| Some(add.to_possible_value()?.get_name().to_owned()))
         .collect();
     let (mut text, mut regions) = (String::new(), Vec::new());

@@ -102,6 +102,12 @@ impl Hooks {
         }
     }
 
+    /// Which forms of its names the proposal with this number writes and reads.
+    pub fn naming(&self, number: u16) -> Naming {
+        let hooks = self.all.iter().find(|hooks| hooks.number == number);
+        hooks.map_or(Naming::Unstable, |hooks| hooks.naming)
+    }
+
     /// The numbers of the proposals with timers.
     pub(crate) fn with_timers(&self) -> Vec<u16> {
         let all = self.all.iter().filter(|hooks| hooks.due.is_some());

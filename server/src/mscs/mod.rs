@@ -21,7 +21,7 @@ use actors::key_proxy::Proxies;
 use actors::services::Proposals;
 use actors::wire::Namings;
 
-pub use part::{stored, stored_in, write};
+pub use part::{forms, stored, stored_in, write};
 pub use sheet::Msc;
 
 /// All proposals, in the order in which they add to a transaction.

@@ -3,6 +3,7 @@
 use actors::ask;
 use actors::hooks::{AT_ONCE, Part, Stored, after_prefix};
 use actors::proposals::WritePart;
+use actors::wire::Name;
 use schema::scratch;
 use serde_json::Value;
 
@@ -27,6 +28,12 @@ pub async fn write(
         run: Box::new(run),
     };
     Ok(ask(&app.actors.proposals, message).await?)
+}
+
+/// The forms of a name that the operator has chosen for the proposal (`msc_names`), for the keys of requests and answers. Sections of
+/// transactions and of `/sync` are written in these forms by the server.
+pub fn forms(app: &App, msc: &Msc, name: Name) -> impl Iterator<Item = &'static str> {
+    app.actors.env.hooks.naming(msc.number()).forms(name)
 }
 
 /// The value that a proposal has stored under a key.

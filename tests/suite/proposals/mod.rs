@@ -199,6 +199,32 @@ async fn a_receipt_is_sent_once_the_device_or_the_appservice_has_acknowledged() 
 }
 
 #[actix_web::test]
+async fn a_proposal_reads_the_forms_of_its_names_that_the_operator_chose() {
+    use actors::wire::Naming;
+    for (naming, delays) in [
+        (Naming::Unstable, [true, false]),
+        (Naming::Stable, [false, true]),
+        (Naming::Both, [true, true]),
+    ] {
+        let numbers = mscs::with_specified(&[4140]);
+        let enabled = mscs::enabled(&numbers).expect("known proposals");
+        let stage = Stage::with(&[], |options| options.enable(enabled, naming)).await;
+        let alice = stage.person("alice", "LAPTOP").await;
+        let room = alice.creates(json!({})).await;
+        let delayed = async |name: &str| {
+            let path = format!("/rooms/{}/send/m.example/{name}", segment(&room));
+            let answer = alice.put(&format!("{path}?{name}=60000"), &json!({})).await;
+            answer.ok().get("delay_id").is_some()
+        };
+        let got = [
+            delayed("org.matrix.msc4140.delay").await,
+            delayed("delay").await,
+        ];
+        assert_eq!(got, delays, "{naming:?}");
+    }
+}
+
+#[actix_web::test]
 async fn a_delayed_event_is_sent_when_its_time_has_come_also_after_a_restart() {
     let mut stage = Stage::with_mscs(&[4203, 3202, 4140]).await;
     let alice = stage.person("alice", "LAPTOP").await;

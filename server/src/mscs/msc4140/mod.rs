@@ -90,7 +90,8 @@ async fn keep(
     next: Next,
     is_state: bool,
 ) -> Result<Answer> {
-    let Some(delay) = request.take_param(DELAY.unstable) else {
+    let mut forms = part::forms(&app, &MSC, DELAY);
+    let Some(delay) = forms.find_map(|name| request.take_param(name)) else {
         return next.run(request).await;
     };
     let invalid = || error::Error::invalid_param("the delay is a number of milliseconds");

@@ -23,7 +23,7 @@ use actors::wire::Name;
 use serde_json::Value; // adds: endpoint, sync
 use serde_json::json; // adds: endpoint, around
 
-use super::part; // adds: endpoint
+use super::part; // adds: endpoint, around
 use super::sheet::Msc;
 use crate::http::answer::Json; // adds: endpoint
 use crate::http::around::{Answer, Next, Seen}; // adds: around
@@ -123,9 +123,11 @@ async fn get(app: App, caller: Caller, _: Raw) -> Result<Json> {
 // }
 // adds: around {
 /// Change the answer of an existing endpoint. `next.run` calls it; what is not changed keeps its bytes.
-async fn around_profile(_: App, _: Caller, request: Seen, next: Next) -> Result<Answer> {
+async fn around_profile(app: App, _: Caller, request: Seen, next: Next) -> Result<Answer> {
     let mut answer = next.run(request).await?;
-    answer.body[STORED_ITEM.unstable] = json!(true);
+    for name in part::forms(&app, &MSC, STORED_ITEM) {
+        answer.body[name] = json!(true);
+    }
     Ok(answer)
 }
 
