@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Runs the consoles of a chapter's exercises: consoles.py CHAPTER.md
+"""Runs the consoles of a chapter that ends with an exercise: consoles.py CHAPTER.md
 
-In each block ```console under a heading "## Exercise…", a line after `$ ` is run, and must print the lines that follow it. `…` stands for
+In each block ```console, a line after `$ ` is run, and must print the lines that follow it. `…` stands for
 any text; alone in a line, for any lines. A server is running at the address that a reader finds it at, with ALICE and BOB set to its tokens;
 `understudy` is the program, and the folders of the repository are there.
 """
@@ -19,13 +19,12 @@ ROOT = Path(__file__).resolve().parents[2]
 ADDRESS = "http://127.0.0.1:8008"
 
 
-def exercises(text):
-    """The consoles of the exercises, each a list of a command and what it must print."""
-    for section in re.findall(r"^## Exercise.*?(?=^## |\Z)", text, re.M | re.S):
-        for block in re.findall(r"^```console\n(.*?)^```$", section, re.M | re.S):
-            for part in re.split(r"^\$ ", block, flags=re.M)[1:]:
-                command = re.match(r"(?:.*\\\n)*.*\n", part)[0]
-                yield command.strip(), part[len(command):].strip()
+def consoles(text):
+    """The commands of a chapter, each with what it must print."""
+    for block in re.findall(r"^```console\n(.*?)^```$", text, re.M | re.S):
+        for part in re.split(r"^\$ ", block, flags=re.M)[1:]:
+            command = re.match(r"(?:.*\\\n)*.*\n", part)[0]
+            yield command.strip(), part[len(command):].strip()
 
 
 def matches(expected, printed):
@@ -35,7 +34,7 @@ def matches(expected, printed):
 
 
 def main(chapter):
-    all_of_them = list(exercises(Path(chapter).read_text()))
+    all_of_them = list(consoles(Path(chapter).read_text()))
     if not all_of_them:
         sys.exit(f"{chapter}: an exercise without a console")
     server = Server()
