@@ -111,7 +111,7 @@ impl Options {
             store: Store::open(&self.database, &store_options)?,
             clock: self.clock.clone(),
             ids: self.ids.clone(),
-            trace: Trace::new(self.trace),
+            trace: Trace::timed(self.trace, self.clock.clone()),
             settings: self.settings.clone(),
             hooks: self.hooks.clone(),
             key_proxies: mscs::key_proxies(&self.proposals),

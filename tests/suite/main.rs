@@ -30,6 +30,7 @@ mod finding;
 mod hints;
 mod history;
 mod http;
+mod inspection;
 mod late;
 mod leaving;
 mod legacy_paths;

@@ -1,5 +1,5 @@
-//! The trace: records every message between actors and what each write did, with the request that caused it, and counts the work
-//! under way.
+//! The trace: records every request of a client, every message between actors and what each write did, with the request that
+//! caused it, and counts the work under way.
 //!
 //! Only a development server keeps the messages, in a ring buffer bounded in bytes. Each message is serialized once and kept as
 //! JSON text. Passwords and tokens are [`Secret`](crate::Secret)s and show as `…`.
@@ -10,6 +10,9 @@ use std::sync::{Arc, Mutex};
 
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
+use tokio::sync::Notify;
+
+use crate::Clock;
 
 tokio::task_local! {
     static CAUSE: Arc<str>;
@@ -30,11 +33,16 @@ pub fn cause() -> Arc<str> {
     CAUSE.try_with(Arc::clone).unwrap_or_else(|_| "".into())
 }
 
-/// A recorded message between actors.
+/// The lane of clients in the trace: they send requests and are sent answers.
+pub const CLIENT: &str = "client";
+
+/// A recorded message between actors, or a request of a client, or the answer to one.
 #[derive(Debug, Clone, Serialize)]
 pub struct TracedMessage {
     /// The number of the message, counted from 1.
     pub number: u64,
+    /// When it was recorded, in milliseconds since the epoch.
+    pub at: i64,
     /// The request or appservice that caused the message.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub cause: Arc<str>,
@@ -51,7 +59,15 @@ pub struct TracedMessage {
 struct Ring {
     next: u64,
     bytes: usize,
+    /// Without gaps in the numbers.
     seen: VecDeque<TracedMessage>,
+}
+
+impl Ring {
+    /// The number of the oldest message, or that of the next one.
+    fn oldest(&self) -> u64 {
+        self.seen.front().map_or(self.next, |seen| seen.number)
+    }
 }
 
 /// The bytes that a message takes in the ring buffer of the trace besides its JSON text: its entry and its allocations.
@@ -61,10 +77,26 @@ impl TracedMessage {
     fn size(&self) -> usize {
         ENTRY + self.body.get().len()
     }
+
+    /// Whether it is a request of a client or the answer to one, and not a message between actors.
+    pub fn is_of_client(&self) -> bool {
+        self.from == CLIENT || self.to == CLIENT
+    }
+}
+
+/// The next messages of the trace for a reader that has seen those up to a number.
+pub struct Following {
+    /// The newest of the messages that the reader has not seen and that were dropped to make room, if there are any.
+    pub gap: Option<u64>,
+    /// The messages, oldest first, of clients too.
+    pub messages: Vec<TracedMessage>,
 }
 
 struct Inner {
     limit: usize,
+    clock: Clock,
+    started: i64,
+    grown: Notify,
     ring: Mutex<Ring>,
     busy: AtomicI64,
     version: AtomicU64,
@@ -87,8 +119,16 @@ impl Drop for Busy {
 impl Trace {
     /// A trace that keeps at most `limit` bytes of messages between actors; 0 keeps none.
     pub fn new(limit: usize) -> Trace {
+        Trace::timed(limit, Clock::System)
+    }
+
+    /// The same, with the times of this clock.
+    pub fn timed(limit: usize, clock: Clock) -> Trace {
         Trace(Arc::new(Inner {
             limit,
+            started: clock.now(),
+            clock,
+            grown: Notify::new(),
             ring: Mutex::new(Ring {
                 next: 1,
                 bytes: 0,
@@ -159,7 +199,8 @@ impl Trace {
         })
     }
 
-    fn record(
+    /// Record a message that this request caused.
+    pub fn record(
         &self,
         cause: Arc<str>,
         from: &'static str,
@@ -180,6 +221,7 @@ impl Trace {
         };
         let seen = TracedMessage {
             number: ring.next,
+            at: self.0.clock.now(),
             cause,
             from,
             to,
@@ -195,20 +237,61 @@ impl Trace {
             };
             ring.bytes -= gone.size();
         }
+        drop(ring);
+        self.0.grown.notify_waiters();
     }
 
-    /// The messages after a number, oldest first, without those that were dropped to make room for newer ones.
+    /// The messages between actors after a number, oldest first, without those that were dropped to make room for newer ones.
     pub fn after(&self, number: u64) -> Vec<TracedMessage> {
-        self.0.ring.lock().map_or_else(
-            |_| Vec::new(),
-            |r| {
-                r.seen
-                    .iter()
-                    .skip_while(|seen| seen.number <= number)
-                    .cloned()
-                    .collect()
-            },
-        )
+        let mut following = self.following(number, usize::MAX).messages;
+        following.retain(|seen| !seen.is_of_client());
+        following
+    }
+
+    /// At most `limit` messages after a number, and whether some before them were dropped.
+    pub fn following(&self, number: u64, limit: usize) -> Following {
+        let Ok(ring) = self.0.ring.lock() else {
+            return Following {
+                gap: None,
+                messages: Vec::new(),
+            };
+        };
+        let oldest = ring.oldest();
+        let skipped = usize::try_from((number + 1).saturating_sub(oldest)).unwrap_or(usize::MAX);
+        Following {
+            gap: (number + 1 < oldest).then(|| oldest - 1),
+            messages: ring
+                .seen
+                .iter()
+                .skip(skipped)
+                .take(limit)
+                .cloned()
+                .collect(),
+        }
+    }
+
+    /// The number of the oldest message that is kept, and of the newest; the newest is smaller if none is kept.
+    pub fn kept(&self) -> (u64, u64) {
+        let ring = self.0.ring.lock();
+        ring.map_or((1, 0), |ring| (ring.oldest(), ring.next - 1))
+    }
+
+    /// When the trace was begun, in milliseconds since the epoch: numbers count from there.
+    pub fn started(&self) -> i64 {
+        self.0.started
+    }
+
+    /// Resolves when there is a message after this number.
+    pub async fn grown_beyond(&self, number: u64) {
+        loop {
+            let mut grown = std::pin::pin!(self.0.grown.notified());
+            // From here on a new message is noticed.
+            grown.as_mut().enable();
+            if self.kept().1 > number {
+                return;
+            }
+            grown.await;
+        }
     }
 }
 
@@ -240,6 +323,28 @@ mod tests {
         assert!(seen.len() < 10, "the oldest are gone");
         assert_eq!(seen.last().map(|s| s.number), Some(10));
         assert!(Trace::new(0).after(0).is_empty());
+    }
+
+    #[actix::test]
+    async fn a_reader_is_told_of_a_gap_and_woken_by_the_next_message() {
+        let trace = Trace::new(3 * (ENTRY + 1));
+        for i in 0..5 {
+            trace.record("".into(), CLIENT, "http", "Request", &i);
+        }
+        let numbers = |from, limit| {
+            let following = trace.following(from, limit);
+            let numbers: Vec<u64> = following.messages.iter().map(|m| m.number).collect();
+            (following.gap, numbers)
+        };
+        assert_eq!(trace.kept(), (3, 5));
+        assert_eq!(numbers(0, 9), (Some(2), vec![3, 4, 5]));
+        assert_eq!(numbers(2, 2), (None, vec![3, 4]));
+        assert_eq!(numbers(5, 9), (None, vec![]));
+        assert!(trace.after(0).is_empty(), "these are not between actors");
+        let mut woken = std::pin::pin!(trace.grown_beyond(5));
+        assert!(futures_util::poll!(woken.as_mut()).is_pending());
+        trace.record_message("a", "b", &6);
+        woken.await;
     }
 
     #[test]

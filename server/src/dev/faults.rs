@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use actors::Refusal;
 use actors::runtime::request_faults::FaultRule;
+use actors::{Env, Refusal};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -15,11 +15,11 @@ use crate::state::App;
 
 /// The clock: `GET /_understudy/clock` answers the time in milliseconds since the epoch, and whether it stands still.
 pub(super) async fn clock(app: App, _: Caller, _: Raw) -> Result<Json> {
-    Json::write(&shown(&app))
+    Json::write(&shown(&app.actors.env))
 }
 
-fn shown(app: &App) -> Value {
-    let clock = &app.actors.env.clock;
+pub(super) fn shown(env: &Env) -> Value {
+    let clock = &env.clock;
     json!({"now": clock.now(), "frozen": clock.is_frozen()})
 }
 
@@ -38,7 +38,7 @@ fn set_frozen(app: &App, frozen: bool) -> Result<Json> {
         let why = "the clock of a server with --seed stands still until it is advanced";
         return Err(Refusal::Forbidden(why.into()).into());
     }
-    Json::write(&shown(app))
+    Json::write(&shown(&app.actors.env))
 }
 
 #[derive(Deserialize)]
@@ -56,7 +56,7 @@ pub(super) async fn advance(app: App, _: Caller, request: Raw) -> Result<Json> {
         return Err(Refusal::Forbidden(why.into()).into());
     }
     clock.advance(Duration::from_millis(ms));
-    Json::write(&shown(&app))
+    Json::write(&shown(&app.actors.env))
 }
 
 /// The faults in force, in the order in which they apply: `GET /_understudy/faults`.

@@ -5,6 +5,7 @@ mod database;
 mod doctor;
 mod explain;
 mod faults;
+mod live;
 
 use actors::appservice_sender::SenderStatus;
 use actors::appservices::Problem;
@@ -27,6 +28,8 @@ use crate::state::App;
 pub(crate) fn routes(routes: Routes) -> Routes {
     let looks = routes
         .raw("GET", "/_understudy/messages", Auth::None, messages)
+        .own_origin()
+        .raw_http("GET", "/_understudy/live", Auth::None, live::live)
         .own_origin()
         .raw("GET", "/_understudy/transactions", Auth::None, transactions)
         .own_origin()

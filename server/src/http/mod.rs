@@ -14,6 +14,7 @@ pub mod error;
 pub mod incoming;
 pub mod limits;
 mod origin;
+mod recording;
 pub mod registry;
 pub mod router;
 mod ruma;

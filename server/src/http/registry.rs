@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use ::ruma::api::path_builder::PathBuilder;
-use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse};
 use actors::wire::Name;
 
 use super::answer::{Json, Pieces, json_response};
@@ -109,20 +109,39 @@ impl Routes {
 
     /// Register an endpoint that ruma does not define; `path` may contain `{variables}`.
     #[must_use]
-    pub fn raw<F, Fut>(mut self, method: &'static str, path: &str, auth: Auth, handler: F) -> Routes
+    pub fn raw<F, Fut>(self, method: &'static str, path: &str, auth: Auth, handler: F) -> Routes
     where
         F: Fn(App, Caller, Raw) -> Fut + Copy + 'static,
         Fut: Future<Output = Result<Json>> + 'static,
     {
+        self.raw_http(method, path, auth, move |app, caller, _, raw| {
+            let answer = handler(app, caller, raw);
+            async move { answer.await.map(|Json(text)| json_response(text)) }
+        })
+    }
+
+    /// Like [`Routes::raw`], for an endpoint that looks at the headers or whose answer is not JSON.
+    #[must_use]
+    pub(crate) fn raw_http<F, Fut>(
+        mut self,
+        method: &'static str,
+        path: &str,
+        auth: Auth,
+        handler: F,
+    ) -> Routes
+    where
+        F: Fn(App, Caller, HttpRequest, Raw) -> Fut + Copy + 'static,
+        Fut: Future<Output = Result<HttpResponse>> + 'static,
+    {
         let route: Handler = Rc::new(move |app, caller, incoming| {
-            Box::pin(async move {
-                let Incoming {
-                    body, path, query, ..
-                } = incoming;
-                handler(app, caller, Raw { path, query, body })
-                    .await
-                    .map(|Json(text)| json_response(text))
-            })
+            let Incoming {
+                http,
+                body,
+                path,
+                query,
+                ..
+            } = incoming;
+            Box::pin(handler(app, caller, http, Raw { path, query, body }))
         });
         self.last.clear();
         self.insert(path, method, auth, route);

@@ -20,6 +20,7 @@ use super::error::{Error, Result};
 use super::incoming::{Incoming, decode, names_nul, query};
 use super::limits::Limits;
 use super::origin::{is_own, kept};
+use super::recording::Recording;
 use super::registry::{Route, Routes};
 use super::{address, body};
 use crate::state::App;
@@ -85,13 +86,9 @@ impl Router {
                 route,
                 incoming,
             }) => self.run(&template, route, incoming, payload).await,
-            Err(error) => Err(error),
+            Err(error) => Ok(self.refuse(http, &error).await),
         };
-        let answer = answer.unwrap_or_else(|error| {
-            let names = query(http.query_string()).unwrap_or_default();
-            let dialect = dialect(&names, self.asserted_device);
-            error.response(dialect, &self.errors)
-        });
+        let answer = answer.unwrap_or_else(|error| self.shown(http, &error));
         if own_origin {
             kept(answer)
         } else {
@@ -147,6 +144,26 @@ impl Router {
         })
     }
 
+    /// The answer to a request that is refused.
+    fn shown(&self, http: &HttpRequest, error: &Error) -> HttpResponse {
+        let names = query(http.query_string()).unwrap_or_default();
+        let dialect = dialect(&names, self.asserted_device);
+        error.response(dialect, &self.errors)
+    }
+
+    /// Answer a request that has no route, or may not use it.
+    async fn refuse(&self, http: &HttpRequest, error: &Error) -> HttpResponse {
+        let (app, answer) = (
+            self.current.get().await.app().clone(),
+            self.shown(http, error),
+        );
+        let cause = app.next_request(http.method().as_str(), "(no endpoint)");
+        match Recording::of(&app, &cause, http) {
+            Some(recording) => recording.answer(answer),
+            None => answer,
+        }
+    }
+
     /// Answer a request that has a route. The request is counted and traced, and a panic fails this request alone.
     async fn run(
         &self,
@@ -164,15 +181,20 @@ impl Router {
         let _busy = app.actors.env.trace.busy();
         let cause = app.next_request(incoming.http.method().as_str(), template);
         let name = Arc::clone(&cause);
-        let handled = trace::caused_by(
-            cause,
-            AssertUnwindSafe(self.handle(app, route, incoming, payload)).catch_unwind(),
-        )
-        .await;
-        handled.unwrap_or_else(|_| {
+        let recording = Recording::of(&app, &cause, &incoming.http);
+        let handle = self.handle(app, route, incoming, payload, recording.as_ref());
+        let handled = trace::caused_by(cause, AssertUnwindSafe(handle).catch_unwind()).await;
+        let answer = handled.unwrap_or_else(|_| {
             tracing::error!(request = %name, "a request panicked; it is answered 500 and other requests continue");
             Err(Error::Request(500, "M_UNKNOWN", "the server failed; its log says why".to_owned()))
-        })
+        });
+        match recording {
+            Some(recording) => {
+                let answer = answer.unwrap_or_else(|error| self.shown(recording.http(), &error));
+                Ok(recording.answer(answer))
+            }
+            None => answer,
+        }
     }
 
     // ANCHOR: handle
@@ -185,6 +207,7 @@ impl Router {
         route: Route,
         mut incoming: Incoming,
         payload: &mut Payload,
+        recording: Option<&Recording>,
     ) -> Result<HttpResponse> {
         let caller = self.caller(&app, &route, &incoming).await?;
         caller.limit(route.terms.cost)?;
@@ -196,6 +219,9 @@ impl Router {
         if limit > 0 {
             let read = body::read(&app, &incoming.http, payload, limit, &mut reserved);
             incoming.body = app.outside(read).await?;
+        }
+        if let Some(recording) = recording {
+            recording.request(&caller, &incoming.body);
         }
         if !(incoming.body.is_empty() && route.terms.empty) {
             body::is_object(&incoming.body)?;

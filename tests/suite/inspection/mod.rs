@@ -1,0 +1,3 @@
+//! What a developer sees of a running server: its trace as it grows, what each appservice is owed, and what happened to a message.
+
+mod live;
