@@ -37,7 +37,7 @@ pub(crate) fn older(path: &str) -> Option<(&'static str, String)> {
 }
 
 /// The same path with the access token in its query: an appservice that only knows the older paths may not read the header.
-/// ([spec])
+/// ([spec]) Clause: as.legacy.token
 ///
 /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#legacy-authorization
 pub(crate) fn with_token(path: &str, token: &str) -> String {
@@ -48,7 +48,7 @@ pub(crate) fn with_token(path: &str, token: &str) -> String {
 
 // ANCHOR: is_unknown
 /// Whether an answer means that the appservice does not know the path: 405, 404 `M_UNRECOGNIZED`, or a 404 that is no Matrix
-/// error. Any other error, such as `M_NOT_FOUND`, is the answer to the request. ([spec])
+/// error. Any other error, such as `M_NOT_FOUND`, is the answer to the request. ([spec]) Clause: as.legacy.unknown
 ///
 /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#unknown-routes
 pub(crate) fn is_unknown(status: u16, body: &str) -> bool {

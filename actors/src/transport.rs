@@ -85,7 +85,7 @@ impl Transport {
         Ok(cell.get_or_init(|| client))
     }
 
-    /// Send a frozen transaction, byte for byte. ([spec])
+    /// Send a frozen transaction, byte for byte. ([spec]) Clause: as.txn.put
     ///
     /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#put_matrixappv1transactionstxnid
     pub(crate) async fn transaction(
@@ -108,7 +108,7 @@ impl Transport {
             .await
     }
 
-    /// Ping the appservice. ([spec])
+    /// Ping the appservice. ([spec]) Clause: as.ping.timeout
     ///
     /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#post_matrixappv1ping
     pub(crate) async fn ping(
@@ -194,7 +194,7 @@ impl Transport {
 
     // ANCHOR: under_either_path
     /// Try the present path, and the older path if the appservice does not know the present one. The path that worked is
-    /// remembered for a while and tried first.
+    /// remembered for a while and tried first. Clause: as.legacy.fallback
     async fn under_either_path<A: Future<Output = Result<ServiceResponse>>>(
         &self,
         service: &Service,
@@ -263,6 +263,7 @@ impl Transport {
         status_and_excerpt(with_json(request, body).timeout(timeout), pending()).await
     }
 
+    /// Clause: as.txn.token
     fn request(&self, service: &Service, method: Method, path: &str) -> Result<RequestBuilder> {
         let url = service
             .registration

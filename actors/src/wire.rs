@@ -171,7 +171,7 @@ impl TransactionBody {
     }
 }
 
-/// A to-device message in a transaction. (MSC4203)
+/// A to-device message in a transaction. (MSC4203) Clause: as.to-device.addressee
 #[derive(Debug, Serialize)]
 pub struct ToDeviceEvent {
     /// The event type.

@@ -27,7 +27,7 @@ impl Deferrable for ClientTransaction {
 }
 
 /// The response that this sender got when it used this transaction id before, if it did. Also finds one that the current
-/// transaction will commit.
+/// transaction will commit. Clause: cs.to-device.txn
 pub fn stored_response(
     tx: &mut Tx<'_>,
     sender: &str,

@@ -121,7 +121,7 @@ pub fn at(db: &mut Conn, positions: &[Position]) -> Result<Vec<InboxRow>> {
     with_contents!(db, rows)
 }
 
-/// The unacknowledged messages to a device after `after` and up to `up_to`, oldest first.
+/// The unacknowledged messages to a device after `after` and up to `up_to`, oldest first. Clause: cs.to-device.order
 pub fn after(
     db: &mut Conn,
     user_id: &str,
@@ -156,7 +156,7 @@ macro_rules! is_owed {
 }
 
 /// Acknowledges the messages to a device up to a position: deletes those that no appservice is owed and marks the others.
-/// Returns how many were acknowledged.
+/// Returns how many were acknowledged. Clause: cs.to-device.kept
 pub fn acknowledge_device(
     db: &mut Conn,
     user_id: &str,
@@ -196,7 +196,7 @@ pub fn acknowledge_device(
 }
 
 /// Deletes the to-device messages to a deleted device, and the rows by which appservices are owed these messages. An item that a
-/// frozen transaction carries stays owed until the transaction is acknowledged.
+/// frozen transaction carries stays owed until the transaction is acknowledged. Clause: cs.to-device.deleted-device
 pub fn forget_device(db: &mut Conn, user_id: &str, device_id: &str) -> Result<()> {
     let theirs: Vec<i64> = on!(db, |c| inbox::table
         .filter(inbox::user_id.eq(user_id))
@@ -228,7 +228,7 @@ pub fn forget_device(db: &mut Conn, user_id: &str, device_id: &str) -> Result<()
 // ANCHOR: acknowledge
 /// Called when an appservice has acknowledged the transaction that carried the messages between two positions. Deletes the messages
 /// to devices over which the appservice decides. Also deletes the messages that their device acknowledged earlier, if they stayed
-/// only for this appservice. A second call changes nothing.
+/// only for this appservice. A second call changes nothing. Clause: as.to-device.exclusive
 pub fn acknowledge_service(
     db: &mut Conn,
     service: &ServiceId,

@@ -158,7 +158,7 @@ pub fn add_one_time_keys(
 }
 
 /// Deletes the oldest one-time key of a device and returns its id and the key, so that it is handed out once. `None` if no key
-/// is left.
+/// is left. Clause: cs.keys.once
 pub fn take_one_time_key(
     tx: &mut Tx<'_>,
     user_id: &str,
@@ -212,7 +212,7 @@ pub fn fallback_key(
         .optional())?)
 }
 
-/// Records that the fallback key of a device has been handed out.
+/// Records that the fallback key of a device has been handed out. Clause: cs.keys.fallback-stays
 pub fn mark_fallback_key_used(
     db: &mut Conn,
     user_id: &str,
@@ -343,7 +343,7 @@ pub fn count_fallback_keys(db: &mut Conn, user_id: &str, device_id: &str) -> Res
 }
 
 /// Deletes the keys of a device that is deleted in the same write: identity keys, one-time keys, fallback keys, and the
-/// signatures over the device and by it.
+/// signatures over the device and by it. Clause: cs.keys.deleted-device
 pub fn forget_device(db: &mut Conn, user_id: &str, device_id: &str) -> Result<()> {
     change!(db, |c| {
         diesel::delete(device_keys::table.find((user_id, device_id))).execute(c)?;

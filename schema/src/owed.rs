@@ -147,7 +147,7 @@ impl Deferrable for Owed {
     }
 }
 
-/// Adds many owed items to the deferred rows of the transaction, as `inbox::append` does. None of them may exist.
+/// Adds many owed items to the deferred rows of the transaction, as `inbox::append` does. None of them may exist. Clause: as.txn.queue
 pub fn owe_all(tx: &mut Tx<'_>, rows: Vec<Owed>) {
     for row in &rows {
         tx.owes(&row.appservice_id, row.position());

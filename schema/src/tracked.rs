@@ -26,7 +26,7 @@ pub fn trackers_of(db: &mut Conn, user_id: &str) -> Result<Vec<ServiceId>> {
 
 /// Owes an appservice a change of a user's device list, and updates the users that it tracks. The change replaces an earlier change
 /// of the same user that still waits. Also called for users that belong to the appservice: after a change of its registration they
-/// can belong to another one.
+/// can belong to another one. Clause: as.lists.latest
 ///
 /// The row has the position of the event that the change follows from, so that the same transaction carries both; without an
 /// event it has the next position.

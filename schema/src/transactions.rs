@@ -11,7 +11,7 @@ use crate::store::kept::Keep as _;
 use crate::tables::{appservices, frozen_transactions};
 use crate::{Conn, Position, Result, owed};
 
-/// A frozen transaction: its body is stored and does not change, so the same bytes are sent until it is acknowledged.
+/// A frozen transaction: its body does not change, so each attempt sends the same bytes. Clause: as.txn.same-body-on-retry
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
 #[diesel(table_name = frozen_transactions)]
 pub struct Frozen {
@@ -37,7 +37,7 @@ pub fn frozen(db: &mut Conn, service: &ServiceId) -> Result<Option<Frozen>> {
 }
 
 /// The id of the next transaction. It is larger than the last one, and larger than any that was used before a backup of the
-/// database was restored, because it is at least the time in microseconds.
+/// database was restored, because it is at least the time in microseconds. Clause: as.txn.unique-id
 ///
 /// # Errors
 /// [`Error::Database`](crate::Error::Database) if the appservice does not exist.

@@ -60,6 +60,7 @@ built_in! {
     "people_talk_in_an_encrypted_room",
     "the_last_member_of_the_service_leaves_everybody_behind",
     "the_recipient_of_a_message_is_counted_with_it",
+    "two_people_leave_at_once",
     "two_services_get_a_copy_each",
     "typing_and_receipts_reach_the_bridge",
 }

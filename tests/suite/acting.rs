@@ -362,6 +362,7 @@ fn differs(method: &str, path: &str) -> Option<(u16, u16)> {
     }
 }
 
+/// Clause: as.acting.user
 #[actix_web::test]
 async fn on_every_endpoint_a_service_is_answered_as_its_user_would_be() {
     let (mut played, mut own) = (world(true).await, world(false).await);

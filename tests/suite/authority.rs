@@ -280,6 +280,7 @@ async fn what_was_decided_on_arrival_stays() {
     stage.transcript("what_was_decided_on_arrival_stays").await;
 }
 
+/// Clause: as.to-device.created-device
 #[actix_web::test]
 async fn each_rule_has_a_name_and_each_refusal_a_reason() {
     let stage = Stage::with(&[3202, 4203], |options| {

@@ -67,6 +67,7 @@ fn taken(irc: &Bridge, skip: usize) -> BTreeMap<(&'static str, String), Vec<u64>
     all
 }
 
+/// Clause: as.txn.order, as.txn.one-at-a-time
 #[actix_web::test]
 async fn what_comes_while_a_busy_bot_answers_rides_together_in_order() {
     let stage = Stage::new().await;
@@ -91,6 +92,7 @@ async fn what_comes_while_a_busy_bot_answers_rides_together_in_order() {
 }
 
 /// The bot answers once per round of twenty messages, so the backlog grows. Sometimes it fails, and is sent the same again.
+/// Clause: as.txn.acknowledged-once
 #[actix_web::test]
 async fn a_bot_that_is_slower_than_its_senders_loses_nothing_and_hears_nothing_twice() {
     const ROUNDS: usize = 50;

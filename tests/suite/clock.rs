@@ -21,6 +21,7 @@ async fn typing(person: &Person, room: &str) -> Value {
     typing.map_or(json!([]), |e| e["content"]["user_ids"].clone())
 }
 
+/// Clause: cs.sync.typing
 #[actix_web::test]
 async fn typing_ends_in_time_whatever_the_wall_clock_says() {
     let stage = Stage::new().await;

@@ -42,6 +42,7 @@ pub(crate) fn last_counts(bridge: &Bridge, user: &str, device: &str) -> (Value, 
     (last(COUNTS), last(FALLBACK))
 }
 
+/// Clause: as.counts.changed, as.counts.zero, as.counts.fallback, cs.keys.fallback-stays
 #[actix_web::test]
 async fn a_claim_that_empties_a_device_is_told_at_once() {
     let stage = Stage::with_mscs(&[3202, 4203]).await;
@@ -104,6 +105,7 @@ async fn a_flood_of_claims_causes_one_transaction() {
     );
 }
 
+/// Clause: as.counts.sender, as.counts.without-keys
 #[actix_web::test]
 async fn the_sender_is_always_counted_and_a_ghost_without_a_device_never() {
     let stage = Stage::new().await;
@@ -140,6 +142,7 @@ async fn the_sender_is_always_counted_and_a_ghost_without_a_device_never() {
     }
 }
 
+/// Clause: as.counts.recipient
 #[actix_web::test]
 async fn the_recipient_of_a_message_is_counted_with_it() {
     let stage = Stage::new().await;
@@ -172,6 +175,7 @@ async fn the_recipient_of_a_message_is_counted_with_it() {
         .await;
 }
 
+/// Clause: as.counts.opt-in
 #[actix_web::test]
 async fn a_service_without_the_opt_in_is_sent_no_counts() {
     let stage = Stage::new().await;

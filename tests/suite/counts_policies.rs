@@ -76,6 +76,7 @@ async fn counts_of_recipients_and_of_what_changed() {
     assert_eq!(run(&Stage::new().await, None).await, counted);
 }
 
+/// Clause: as.counts.changed
 #[actix_web::test]
 async fn counts_of_what_changed_alone() {
     let stage = Stage::new().await;

@@ -40,6 +40,7 @@ fn last_body(bridge: &Bridge) -> String {
         .clone()
 }
 
+/// Clause: cs.to-device.content
 #[actix_web::test]
 async fn content_arrives_as_its_bytes_were_sent() {
     let stage = Stage::new().await;
@@ -62,6 +63,7 @@ async fn content_arrives_as_its_bytes_were_sent() {
     assert_eq!(content_in(to_device), CONTENT, "in a sync");
 }
 
+/// Clause: as.to-device.on-retry
 #[actix_web::test]
 async fn a_retry_carries_the_same_bytes() {
     let stage = Stage::new().await;
@@ -129,6 +131,7 @@ async fn the_largest_content_arrives_and_one_byte_more_is_refused() {
     assert_eq!(irc.receiver.count(), before + 1);
 }
 
+/// Clause: cs.to-device.content
 #[actix_web::test]
 async fn any_event_type_is_accepted_and_only_an_object_as_content() {
     let stage = Stage::new().await;

@@ -57,6 +57,7 @@ async fn who_left_is_said_under_a_second_name_to_who_reads_that() {
     );
 }
 
+/// Clause: as.txn.interest-user, as.lists.changed-on-meeting, as.lists.left, as.lists.left-not-before, as.lists.name
 #[actix_web::test]
 async fn leaving_the_last_shared_room() {
     let stage = Stage::with_mscs(&[3202]).await;
@@ -88,6 +89,7 @@ async fn leaving_the_last_shared_room() {
     stage.transcript("leaving_the_last_shared_room").await;
 }
 
+/// Clause: as.lists.changed-on-meeting, as.lists.left
 #[actix_web::test]
 async fn kick_and_ban_are_leaves_and_coming_back_is_a_change() {
     let stage = Stage::new().await;
@@ -124,6 +126,7 @@ async fn kick_and_ban_are_leaves_and_coming_back_is_a_change() {
         .await;
 }
 
+/// Clause: as.lists.left-all
 #[actix_web::test]
 async fn the_services_own_last_member_leaving_leaves_everybody_behind() {
     let stage = Stage::new().await;
@@ -168,6 +171,7 @@ async fn the_services_own_last_member_leaving_leaves_everybody_behind() {
         .await;
 }
 
+/// Clause: as.lists.on-retry
 #[actix_web::test]
 async fn a_left_survives_the_outage_of_the_service_and_a_restart() {
     let mut stage = Stage::new().await;
@@ -187,6 +191,7 @@ async fn a_left_survives_the_outage_of_the_service_and_a_restart() {
     assert_eq!(lists_of(&irc, before, "@alice:test"), ["left"]);
 }
 
+/// Clause: as.lists.changed
 #[actix_web::test]
 async fn new_devices_keys_and_lost_devices_are_changes_for_who_shares_a_room() {
     let stage = Stage::new().await;

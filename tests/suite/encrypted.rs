@@ -13,6 +13,7 @@ fn encrypted(events: &[Value]) -> Vec<&Value> {
         .collect()
 }
 
+/// Clause: as.to-device.before-event
 #[actix_web::test]
 async fn a_bot_fed_by_transactions_alone_talks_in_an_encrypted_room() {
     let mut stage = Stage::new().await;

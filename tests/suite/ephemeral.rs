@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tests::person::segment;
 use tests::{Person, Stage};
 
+/// Clause: as.ephemeral.room, as.ephemeral.room-id
 #[actix_web::test]
 async fn typing_and_receipts_reach_the_bridge() {
     let stage = Stage::new().await;
@@ -65,6 +66,7 @@ async fn typing_and_receipts_reach_the_bridge() {
         .await;
 }
 
+/// Clause: as.ephemeral.opt-in, as.ephemeral.private-receipts
 #[actix_web::test]
 async fn private_receipts_stay_private_and_services_with_unstable_names_are_sent_those() {
     let stage = Stage::new().await;
@@ -144,6 +146,7 @@ async fn is_online(person: &Person, message: &str) {
     person.put(&path, &body).await.ok();
 }
 
+/// Clause: as.ephemeral.opt-in
 #[actix_web::test]
 async fn who_has_both_flags_is_told_under_both_names() {
     let stage = Stage::new().await;
@@ -198,6 +201,7 @@ async fn a_typing_storm_is_one_word() {
     stage.transcript("a_typing_storm_is_one_word").await;
 }
 
+/// Clause: as.ephemeral.not-kept
 #[actix_web::test]
 async fn nothing_fleeting_is_kept_for_a_service_that_is_down() {
     let stage = Stage::new().await;
@@ -254,6 +258,7 @@ async fn no_ephemeral_event_is_kept_for_a_service_whose_file_is_gone() {
     irc.answers(200).await;
 }
 
+/// Clause: as.ephemeral.private-receipts
 #[actix_web::test]
 async fn private_receipts_only_of_its_own_users_and_a_receipt_for_each_thread() {
     let stage = Stage::new().await;
@@ -302,6 +307,7 @@ async fn private_receipts_only_of_its_own_users_and_a_receipt_for_each_thread() 
         .await;
 }
 
+/// Clause: as.ephemeral.presence
 #[actix_web::test]
 async fn presence_of_its_own_users_and_of_who_shares_a_room() {
     let stage = Stage::with(&[3202, 4203], |options| {
@@ -350,6 +356,7 @@ async fn presence_of_its_own_users_and_of_who_shares_a_room() {
         .await;
 }
 
+/// Clause: cs.sync.presence
 #[actix_web::test]
 async fn invalid_ephemeral_events_are_refused_and_not_sent() {
     let stage = Stage::new().await;

@@ -159,6 +159,7 @@ async fn one_device_that_is_limited_does_not_keep_a_message_from_the_others() {
     );
 }
 
+/// Clause: as.registration.rate-limited, as.registration.sender-not-limited
 #[actix_web::test]
 async fn claims_are_not_limited_for_exempt_services_and_without_a_limit() {
     let limited = stage().await;
@@ -179,6 +180,7 @@ async fn claims_are_not_limited_for_exempt_services_and_without_a_limit() {
     }
 }
 
+/// Clause: as.registration.rate-limited
 #[actix_web::test]
 async fn the_ghosts_of_a_rate_limited_service_are_limited_like_other_users() {
     let stage = stage().await;

@@ -69,6 +69,7 @@ impl Scene {
     }
 }
 
+/// Clause: as.txn.retry
 #[actix_web::test]
 async fn each_fault_does_to_a_transaction_what_it_says() {
     let scene = Scene::new().await;

@@ -353,6 +353,7 @@ async fn users_that_share_a_room_or_are_in_a_public_one_are_found() {
     assert_eq!(find("", 10).await.0, [""; 0]);
 }
 
+/// Clause: cs.api.versions
 #[actix_web::test]
 async fn versions_and_capabilities_list_what_the_server_implements() {
     let stage = Stage::new().await;

@@ -52,6 +52,7 @@ fn names(events: &Value) -> Vec<&str> {
         .collect()
 }
 
+/// Clause: cs.rooms.visibility
 #[actix_web::test]
 async fn a_user_that_never_joined_sees_its_own_leave_and_nothing_of_the_room() {
     let stage = Stage::new().await;
@@ -126,6 +127,7 @@ async fn a_user_that_never_joined_sees_its_own_leave_and_nothing_of_the_room() {
     }
 }
 
+/// Clause: cs.rooms.visibility
 #[actix_web::test]
 async fn an_invited_user_sees_no_state_from_before_its_invite() {
     let stage = Stage::new().await;

@@ -4,6 +4,7 @@ use serde_json::json;
 use tests::Stage;
 use tests::person::segment;
 
+/// Clause: cs.api.errors, cs.api.unknown-path, cs.api.unknown-method, cs.api.missing-token, cs.api.unknown-token
 #[actix_web::test]
 async fn unknown_paths_and_methods_and_tokens_are_refused() {
     let stage = Stage::new().await;
@@ -33,6 +34,7 @@ async fn unknown_paths_and_methods_and_tokens_are_refused() {
     bad.is_refused(401, "M_UNKNOWN_TOKEN");
 }
 
+/// Clause: cs.api.not-json, cs.api.bad-json
 #[actix_web::test]
 async fn bodies_that_are_not_json_or_the_wrong_json_are_refused() {
     let stage = Stage::new().await;
@@ -118,6 +120,7 @@ async fn impossible_names_are_refused() {
     large.is_refused(413, "M_TOO_LARGE");
 }
 
+/// Clause: cs.api.cors
 #[actix_web::test]
 async fn web_clients_of_any_origin_are_allowed() {
     let stage = Stage::new().await;

@@ -16,6 +16,7 @@ fn is_present(request: &Received) -> bool {
     request.path.starts_with("/_matrix/app/v1/transactions/")
 }
 
+/// Clause: as.txn.token, as.legacy.fallback, as.legacy.token
 #[actix_web::test]
 async fn a_service_that_knows_only_the_older_paths_is_sent_the_same_under_them() {
     let stage = Stage::new().await;
@@ -72,6 +73,7 @@ async fn a_service_that_knows_only_the_older_paths_is_sent_the_same_under_them()
         .await;
 }
 
+/// Clause: as.legacy.unknown
 #[actix_web::test]
 async fn a_failing_service_is_not_taken_for_one_with_older_paths() {
     let stage = Stage::new().await;
@@ -93,6 +95,7 @@ async fn a_failing_service_is_not_taken_for_one_with_older_paths() {
     }
 }
 
+/// Clause: as.legacy.fallback, as.legacy.unknown
 #[actix_web::test]
 async fn queries_have_older_paths_too_and_m_not_found_is_an_answer() {
     let stage = Stage::new().await;

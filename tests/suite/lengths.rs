@@ -129,6 +129,7 @@ async fn a_path_variable_of_any_length_causes_no_internal_error() {
     assert!(asked > 100, "{asked} requests");
 }
 
+/// Clause: cs.api.lengths
 #[actix_web::test]
 async fn transaction_ids_and_event_types_have_at_most_255_bytes() {
     let stage = Stage::new().await;
@@ -156,6 +157,7 @@ async fn transaction_ids_and_event_types_have_at_most_255_bytes() {
     answer.is_refused(400, "M_KEY_TOO_LARGE");
 }
 
+/// Clause: cs.api.lengths
 #[actix_web::test]
 async fn a_text_of_any_length_in_a_body_causes_no_internal_error() {
     let stage = Stage::new().await;

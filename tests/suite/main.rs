@@ -10,6 +10,7 @@ mod bounds;
 mod busy_bot;
 mod carried_over;
 mod circles;
+mod clauses;
 mod clients;
 mod clock;
 mod consent;

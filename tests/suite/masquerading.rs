@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 use tests::stage::START;
 use tests::{Person, Stage};
 
+/// Clause: as.acting.user, as.acting.outside, as.acting.not-registered, as.acting.device, as.acting.unknown-device
+/// Clause: as.acting.other-tokens
 #[actix_web::test]
 async fn a_service_acts_as_its_users_on_their_devices() {
     let stage = Stage::new().await;
@@ -72,6 +74,7 @@ async fn a_service_acts_as_its_users_on_their_devices() {
     let _ = bob;
 }
 
+/// Clause: as.devices.create, as.devices.rename, as.devices.delete, as.devices.delete-many
 #[actix_web::test]
 async fn a_service_makes_and_deletes_devices_without_confirming() {
     let stage = Stage::new().await;
@@ -126,6 +129,8 @@ async fn a_service_makes_and_deletes_devices_without_confirming() {
         .await;
 }
 
+/// Clause: as.users.register, as.users.namespace, as.users.in-use, as.users.inhibit-login, as.users.login
+/// Clause: as.users.login-unsupported
 #[actix_web::test]
 async fn how_a_service_registers_and_logs_in() {
     let stage = Stage::new().await;
@@ -226,6 +231,7 @@ async fn how_a_service_registers_and_logs_in() {
         .is_refused(400, "M_EXCLUSIVE");
 }
 
+/// Clause: as.acting.unknown-device, as.users.login-unsupported
 #[actix_web::test]
 async fn a_request_with_unstable_names_is_refused_with_unstable_names() {
     let stage = Stage::new().await;
@@ -293,6 +299,7 @@ async fn without_its_proposals_a_service_logs_in_confirms_and_names_no_device() 
     );
 }
 
+/// Clause: as.acting.last-seen
 #[actix_web::test]
 async fn the_devices_of_a_service_are_seen_when_it_uses_them() {
     let stage = Stage::new().await;
@@ -336,6 +343,7 @@ async fn the_devices_of_a_service_are_seen_when_it_uses_them() {
     assert_eq!(seen().await, (None, None));
 }
 
+/// Clause: cs.keys.device
 #[actix_web::test]
 async fn keys_need_a_device() {
     let stage = Stage::new().await;

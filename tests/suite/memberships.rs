@@ -18,6 +18,7 @@ async fn set_member(by: &Person, room: &str, user: &str, content: &Value) -> Ans
     by.put(&path, content).await
 }
 
+/// Clause: cs.rooms.join-rules
 #[actix_web::test]
 async fn naming_a_member_does_not_open_a_restricted_room() {
     let stage = Stage::new().await;
@@ -62,6 +63,7 @@ async fn naming_a_member_does_not_open_a_restricted_room() {
     }
 }
 
+/// Clause: cs.rooms.join-rules
 #[actix_web::test]
 async fn every_way_to_a_membership_passes_the_same_checks() {
     let stage = Stage::new().await;

@@ -111,6 +111,7 @@ async fn a_changed_url_is_used_for_frozen_transactions() {
     assert_eq!((&new[0].path, &new[0].body), (&last.path, &last.body));
 }
 
+/// Clause: as.registration.exclusive-users
 #[actix_web::test]
 async fn exclusive_namespaces_of_registrations_reserve_user_names() {
     let stage = Stage::new().await;
@@ -214,6 +215,7 @@ async fn a_service_is_identified_by_its_id_whatever_its_file_is_called() {
     edited.get("/account/whoami").await.ok();
 }
 
+/// Clause: as.registration.unique-token
 #[actix_web::test]
 async fn a_new_file_cannot_take_over_a_token_or_sender_in_force() {
     let mut stage = Stage::new().await;
@@ -376,6 +378,7 @@ async fn actors_answer_while_many_patterns_are_compiled() {
     assert!(stalled * 3 < took, "stalled for {stalled:?} of {took:?}");
 }
 
+/// Clause: as.registration.url-null, as.ping.no-url
 #[actix_web::test]
 async fn an_empty_url_means_that_nothing_is_sent() {
     let stage = Stage::new().await;

@@ -246,6 +246,7 @@ impl World {
     }
 }
 
+/// Clause: as.txn.queue
 #[actix_web::test]
 async fn killed_at_random_moments_under_load_nothing_is_lost_duplicated_or_reordered() {
     let mut random = Random::new();
@@ -288,6 +289,7 @@ async fn killed_at_random_moments_under_load_nothing_is_lost_duplicated_or_reord
     assert_eq!(events(), said, "into the room");
 }
 
+/// Clause: cs.to-device.kept
 #[actix_web::test]
 async fn killed_at_random_moments_a_device_that_syncs_receives_everything_once() {
     let mut random = Random::new();

@@ -46,6 +46,7 @@ fn store_message(tx: &mut Tx<'_>, content: &str) -> schema::Result<()> {
     owed::owe(tx, &irc.owed(position, owed::TO_DEVICE))
 }
 
+/// Clause: as.txn.no-interest
 #[actix_web::test]
 async fn joins_that_do_not_concern_a_service_cause_it_no_work() {
     let stage = Stage::new().await;
@@ -103,6 +104,7 @@ async fn joins_that_do_not_concern_a_service_cause_it_no_work() {
     );
 }
 
+/// Clause: as.lists.no-stranger
 #[actix_web::test]
 async fn log_lines_about_unrelated_users_delay_nothing() {
     let stage = Stage::new().await;
@@ -323,6 +325,7 @@ async fn what_was_observed_and_delivered_is_not_copied_again_when_the_namespace_
     assert_eq!(said["copies"]["count"], 0, "nothing is owed: {said}");
 }
 
+/// Clause: as.ping.timeout
 #[actix_web::test]
 async fn pings_to_a_service_that_hangs_time_out_and_are_limited() {
     let stage = Stage::new().await;
@@ -350,6 +353,7 @@ async fn pings_to_a_service_that_hangs_time_out_and_are_limited() {
     ping().await.is_refused(502, "M_CONNECTION_FAILED");
 }
 
+/// Clause: as.txn.retry
 #[actix_web::test]
 async fn a_transaction_to_a_service_that_hangs_is_tried_again() {
     let stage = Stage::new().await;

@@ -54,6 +54,7 @@ async fn finds_its_device(stage: &Stage, bridge: &Bridge, device: &str, made: u1
     bridge.bot.playing(&me, Some(device))
 }
 
+/// Clause: as.acting.whoami
 #[actix_web::test]
 async fn a_bridge_finds_its_device_again_by_the_name_of_the_proposal() {
     let stage = Stage::new().await;
@@ -77,6 +78,7 @@ async fn a_bridge_finds_its_device_again_by_the_name_of_the_proposal() {
         .await;
 }
 
+/// Clause: as.acting.device, as.acting.older-name, as.ping.request, cs.keys.display-name
 #[actix_web::test]
 async fn a_bridge_sends_both_names_of_its_device_and_pings() {
     let stage = Stage::new().await;
@@ -119,6 +121,7 @@ async fn a_bridge_sends_both_names_of_its_device_and_pings() {
         .await;
 }
 
+/// Clause: as.acting.older-name, as.users.login
 #[actix_web::test]
 async fn a_bot_logs_in_for_a_device_and_acts_as_it_by_the_older_name() {
     let stage = Stage::new().await;
@@ -205,6 +208,7 @@ async fn a_web_client_finds_all_that_it_requests_before_its_first_sync() {
     assert_eq!(next["device_unused_fallback_key_types"], json!([]));
 }
 
+/// Clause: as.devices.signing-keys, cs.signing.list-changed
 #[actix_web::test]
 async fn a_service_replaces_cross_signing_keys_without_confirming_and_is_sent_a_users_change() {
     let stage = Stage::new().await;

@@ -154,6 +154,7 @@ async fn device_lists_and_counts_are_sent_once_their_proposal_is_on_again() {
     assert_eq!(listed(&irc, meanwhile, "left"), ["@carol:test"]);
 }
 
+/// Clause: as.lists.own-users
 #[actix_web::test]
 async fn a_service_is_sent_its_own_users_whose_keys_changed_while_device_lists_were_off() {
     let mut stage = Stage::new().await;

@@ -27,6 +27,7 @@ fn answers(bridge: &Bridge, status: u16, body: Value) {
     bridge.receiver.to_questions(Some((status, body)));
 }
 
+/// Clause: as.network.protocols, as.network.merged
 #[actix_web::test]
 async fn two_services_describe_one_network() {
     let stage = Stage::new().await;
@@ -60,6 +61,7 @@ async fn two_services_describe_one_network() {
     }
 }
 
+/// Clause: as.network.protocols, as.network.unknown
 #[actix_web::test]
 async fn without_services_there_are_no_networks() {
     let stage = Stage::new().await;
@@ -90,6 +92,7 @@ async fn without_services_there_are_no_networks() {
     anonymous.is_refused(401, "M_MISSING_TOKEN");
 }
 
+/// Clause: as.network.fields
 #[actix_web::test]
 async fn a_look_up_goes_to_the_services_with_its_fields_and_without_a_token() {
     let stage = Stage::new().await;

@@ -11,6 +11,8 @@ pub(crate) async fn inbox_of(person: &Person) -> Vec<Value> {
         .unwrap_or_default()
 }
 
+/// Clause: as.txn.put, as.txn.token, as.txn.same-body-on-retry, as.to-device.sent, as.to-device.addressee
+/// Clause: as.to-device.on-retry, as.to-device.exclusive, as.to-device.name
 #[actix_web::test]
 async fn bridge_receives_a_message_for_its_ghost() {
     let stage = Stage::with_mscs(&[4203]).await;
@@ -41,6 +43,7 @@ async fn bridge_receives_a_message_for_its_ghost() {
     assert!(inbox.is_empty(), "nothing is left: {inbox:?}");
 }
 
+/// Clause: as.to-device.wildcard, cs.to-device.wildcard
 #[actix_web::test]
 async fn a_wildcard_reaches_every_device_of_the_user_and_no_other() {
     let stage = Stage::new().await;
@@ -70,6 +73,7 @@ async fn a_wildcard_reaches_every_device_of_the_user_and_no_other() {
     }
 }
 
+/// Clause: as.to-device.shared
 #[actix_web::test]
 async fn an_observed_message_is_copied_and_kept_until_its_device_acknowledges_it() {
     let stage = Stage::new().await;
@@ -119,6 +123,7 @@ async fn an_observed_message_is_copied_and_kept_until_its_device_acknowledges_it
     );
 }
 
+/// Clause: as.to-device.exclusive
 #[actix_web::test]
 async fn two_services_one_exclusive_and_one_not_get_a_copy_each() {
     let stage = Stage::new().await;
@@ -147,6 +152,7 @@ async fn two_services_one_exclusive_and_one_not_get_a_copy_each() {
         .await;
 }
 
+/// Clause: cs.to-device.deleted-device
 #[actix_web::test]
 async fn a_deleted_device_takes_its_waiting_messages_with_it() {
     let stage = Stage::new().await;

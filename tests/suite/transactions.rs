@@ -9,6 +9,7 @@ fn count(transaction: &Value, key: &str) -> usize {
     transaction[key].as_array().map_or(0, Vec::len)
 }
 
+/// Clause: as.txn.queue, as.txn.order
 #[actix_web::test]
 async fn the_backlog_of_an_outage_is_sent_in_few_transactions_in_order() {
     let stage = Stage::new().await;
@@ -72,6 +73,7 @@ async fn the_backlog_of_an_outage_is_sent_in_few_transactions_in_order() {
     );
 }
 
+/// Clause: as.txn.unique-id
 #[actix_web::test]
 async fn transaction_ids_grow_over_a_restart_and_what_was_frozen_is_sent_again() {
     let mut stage = Stage::new().await;
@@ -135,6 +137,7 @@ async fn transaction_ids_grow_over_a_restart_and_what_was_frozen_is_sent_again()
     assert_eq!(order, ["1", "2", "3"]);
 }
 
+/// Clause: as.ping.own
 #[actix_web::test]
 async fn a_ping_that_succeeds_ends_the_back_off() {
     let stage = Stage::new().await;
@@ -183,6 +186,7 @@ async fn a_ping_that_succeeds_ends_the_back_off() {
         .is_refused(403, "M_FORBIDDEN");
 }
 
+/// Clause: cs.to-device.order
 #[actix_web::test]
 async fn many_senders_to_many_users_of_one_bridge_lose_nothing() {
     let stage = Stage::new().await;
@@ -228,6 +232,7 @@ async fn many_senders_to_many_users_of_one_bridge_lose_nothing() {
     assert!(next.iter().all(|n| *n == 25), "{next:?}");
 }
 
+/// Clause: as.registration.url-null
 #[actix_web::test]
 async fn a_service_without_a_url_is_sent_nothing_and_nothing_piles_up() {
     let stage = Stage::new().await;

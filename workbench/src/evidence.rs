@@ -9,6 +9,7 @@ use crate::log::Exchange;
 use crate::run::{Outcome, Verdict};
 use crate::scenario::Scenario;
 use crate::sequence;
+use crate::specification::{self, Clause};
 
 /// A proposal that the homeserver had switched on.
 #[derive(Debug, Clone)]
@@ -136,9 +137,17 @@ impl Evidence<'_> {
         page.push_str("<h2>Clauses</h2>\n<ul>\n");
         for clause in &self.scenario.head.spec {
             let shown = escaped(clause);
-            let _ = match clause.starts_with("https://") || clause.starts_with("http://") {
-                true => writeln!(page, "<li><a href=\"{shown}\">{shown}</a></li>"),
-                false => writeln!(page, "<li>{shown}</li>"),
+            let _ = match specification::clause(clause) {
+                Some((section, Clause(_, _, says))) => writeln!(
+                    page,
+                    "<li><a href=\"{}\">{shown}</a>: {}</li>",
+                    escaped(&section.source),
+                    escaped(says)
+                ),
+                None if clause.starts_with("https://") || clause.starts_with("http://") => {
+                    writeln!(page, "<li><a href=\"{shown}\">{shown}</a></li>")
+                }
+                None => writeln!(page, "<li>{shown}</li>"),
             };
         }
         page.push_str("</ul>\n");

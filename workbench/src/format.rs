@@ -16,7 +16,7 @@ use crate::sentence;
 pub struct Head {
     /// What the scenario shows, as a sentence.
     pub title: String,
-    /// The clauses of the specification or of proposals that it exercises.
+    /// The clauses that it exercises: ids of `spec-notes/clauses.toml`, or addresses.
     #[serde(default)]
     pub spec: Vec<String>,
     /// The proposals that the server must have switched on, besides its usual ones.

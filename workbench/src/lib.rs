@@ -6,8 +6,8 @@
 //! From the bottom up: `expect.rs`, `names.rs`, `sentence.rs`, `format.rs` and `scenario.rs` are the language; `log.rs` and
 //! `transcript/` the record; `client.rs`, `listener.rs` and `crypto.rs` what people and bridges are made of; `homeserver.rs` and
 //! `remote.rs` what they meet; `world.rs`, `requests.rs`, `encryption.rs`, `deeds.rs`, `expectations.rs` and `run.rs` play;
-//! `clauses.rs` counts what passed, and `evidence.rs` writes
-//! the page about a scenario.
+//! `specification.rs` lists the clauses that
+//! scenarios name, `clauses.rs` counts what passed, and `evidence.rs` writes the page about a scenario.
 
 pub mod clauses;
 pub mod client;
@@ -30,6 +30,7 @@ pub mod schema;
 mod sections;
 pub mod sentence;
 pub mod sequence;
+pub mod specification;
 pub mod transcript;
 pub mod world;
 

@@ -38,6 +38,7 @@ pub(super) fn delete(tx: &mut Tx<'_>, user: &str, devices: &[String]) -> Result<
     changed.listed(tx, user)
 }
 
+/// Clause: cs.devices.logout
 fn forget(tx: &mut Tx<'_>, user: &str, devices: &[String]) -> Result<Vec<GoneDevice>> {
     let interests = tx.interests();
     let decide = |to: &Addressed| authorities(&interests, to);
@@ -91,6 +92,7 @@ impl Handler<PutDevice> for Accounts {
     }
 }
 
+/// Clause: as.devices.create, cs.devices.rename-missing
 fn put(tx: &mut Tx<'_>, msg: &PutDevice, creates: bool) -> Result<(bool, DeviceChanges)> {
     let (user, device, name) = (
         msg.who.user.as_str(),
@@ -186,7 +188,7 @@ impl Handler<Confirm> for Accounts {
 impl Handler<ChangePassword> for Accounts {
     type Result = ResponseFuture<Result<()>>;
 
-    /// Queues the write only after the request is confirmed and the new password is hashed.
+    /// Queues the write only after the request is confirmed and the new password is hashed. Clause: cs.accounts.password-logout
     fn handle(&mut self, msg: ChangePassword, _: &mut Context<Self>) -> Self::Result {
         let (env, after) = (self.env.clone(), self.after.clone());
         let (confirmations, passwords) = (self.confirmations.clone(), self.passwords.clone());

@@ -95,7 +95,7 @@ async fn claimed(env: &Env, passwords: &Passwords, by: Credentials) -> Result<Ch
     }
 }
 
-/// Part of the write: check again what was checked before it.
+/// Part of the write: check again what was checked before it. Clause: as.users.login, cs.devices.log-in-again
 fn admit(tx: &mut Tx<'_>, claim: &CheckedLogIn) -> Result<DeviceCreator> {
     let user = claim.user();
     match claim {

@@ -159,6 +159,7 @@ async fn person(
     })
 }
 
+/// Clause: as.users.register, as.users.in-use
 async fn of_service(env: &Env, service: ServiceId, username: Option<String>) -> Result<NewAccount> {
     let username = username.ok_or_else(|| Refusal::MissingParam("username".into()))?;
     let server = &env.settings.server_name;
@@ -218,6 +219,7 @@ impl NewAccount {
         }
     }
 
+    /// Clause: as.users.inhibit-login
     fn admit(&self, interests: &Interests, logs_in: bool) -> Result<DeviceCreator, Refusal> {
         match &self.service {
             None => {

@@ -15,6 +15,7 @@ const EVERY: i64 = 5 * 60 * 1000;
 
 // ANCHOR: seen
 /// Record a use of the device. Usually only a lookup in memory; now and then a write, which the request does not wait for.
+/// Clause: as.acting.last-seen
 pub fn seen(actors: &Actors, who: &Identity, ip: Option<&str>) {
     let (env, Some(device)) = (&actors.env, &who.device) else {
         return;

@@ -1,4 +1,4 @@
-//! Lets appservices create the users and aliases that a request names, before the request goes on.
+//! Lets appservices create the users and aliases that a request names, before the request goes on. Clause: as.query.waits
 
 use super::messages::Answer;
 use super::queries::Unknown;

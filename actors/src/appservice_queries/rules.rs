@@ -46,7 +46,7 @@ const UNSUPPORTED: Duration = Duration::from_secs(10 * 60);
 /// The appservices to ask about a user who does not exist, in order: those with a user namespace that matches. ([spec])
 ///
 /// If one claims the user exclusively, only it is asked, since no other could create the user. The appservice that sends the
-/// request is not asked: it knows the answer, and would wait for itself.
+/// request is not asked: it knows the answer, and would wait for itself. Clause: as.query.user
 ///
 /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#querying
 pub fn to_ask_about_user(
@@ -59,7 +59,7 @@ pub fn to_ask_about_user(
     to_ask(claims.collect(), requester)
 }
 
-/// The appservices to ask about an alias of this server, by the same rules.
+/// The appservices to ask about an alias of this server, by the same rules. Clause: as.query.alias
 pub fn to_ask_about_alias(
     interests: &Interests,
     requester: Option<&ServiceId>,
@@ -80,7 +80,7 @@ fn to_ask(claims: Vec<(&Arc<Service>, bool)>, requester: Option<&ServiceId>) -> 
 }
 // ANCHOR_END: to_ask
 
-/// The meaning of an HTTP answer. ([spec])
+/// The meaning of an HTTP answer. ([spec]) Clause: as.query.yes, as.query.no, as.query.unknown-route
 ///
 /// `M_UNRECOGNIZED` means that the appservice does not know the endpoint. So does a 404 that is not a Matrix error, except
 /// where a 404 is the expected answer: many appservices send one for "no such user" without a Matrix error.
@@ -116,7 +116,7 @@ pub fn remembered_for(sharing: Sharing, answer: &Answer) -> Option<Duration> {
     }
 }
 
-/// The offered protocols, each with the appservices that offer it and have a URL. ([spec])
+/// The offered protocols, each with the appservices that offer it and have a URL. ([spec]) Clause: as.network.protocols
 ///
 /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#registration
 pub fn offers(interests: &Interests) -> BTreeMap<String, Vec<ServiceId>> {
@@ -170,7 +170,7 @@ pub fn description(json: &str) -> Option<Map<String, Value>> {
 
 // ANCHOR: merge
 /// Combine the descriptions of several appservices that offer one protocol: the first describes it, and each adds its
-/// instances. ([spec])
+/// instances. ([spec]) Clause: as.network.merged
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3thirdpartyprotocols
 pub fn add_description(network: &mut Map<String, Value>, mut more: Map<String, Value>) {

@@ -1,6 +1,7 @@
 //! Third-party networks: combines what appservices answer about protocols, users and rooms outside Matrix. ([spec])
 //!
 //! [spec]: https://spec.matrix.org/v1.19/application-service-api/#third-party-networks
+//! Clause: as.network.fields
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

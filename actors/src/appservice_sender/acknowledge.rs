@@ -17,7 +17,7 @@ impl AppserviceSender {
     // ANCHOR: acknowledge
     /// The appservice has accepted the transaction: one write deletes what it carried and freezes the next one. If that write
     /// fails, the next transaction may be the cause; then the acknowledgement is recorded alone, and repeated until it
-    /// succeeds. The request is never repeated.
+    /// succeeds. The request is never repeated. Clause: as.txn.acknowledged-once
     pub(super) fn acknowledge(&mut self, frozen: Arc<Frozen>, ctx: &mut Context<Self>) {
         self.failed_attempts = 0;
         self.last_error = None;

@@ -26,7 +26,7 @@ pub(super) struct TransactionCounts {
 }
 
 /// Read the key counts for a transaction with these changes and these messages, as they are now. The policy of the registration
-/// decides which devices are included (`rules.rs`).
+/// decides which devices are included (`rules.rs`). Clause: as.counts.without-keys
 pub(super) fn to_send(
     tx: &mut Tx<'_>,
     service: &Service,
@@ -65,6 +65,7 @@ pub(super) fn to_send(
 
 impl TransactionCounts {
     /// Add a device, with an explicit zero, and with an empty list where the fallback key is used or missing.
+    /// Clause: as.counts.zero, as.counts.fallback
     fn add(&mut self, (user, device): Device, counts: DeviceCounts) -> Result<()> {
         let user = UserId::parse(user).map_err(|e| schema::Error::Damaged(e.to_string()))?;
         let mut numbers: BTreeMap<String, i64> = counts.one_time.into_iter().collect();

@@ -23,7 +23,7 @@ use crate::services::{CarriesInterests, Service};
 use crate::wire::{Name, TransactionBody, TransactionContent};
 
 /// Typing, receipts and presence: under the stable name for registrations with the stable flag, under the older name for those
-/// with the older flag. (MSC2409)
+/// with the older flag. (MSC2409) Clause: as.ephemeral.opt-in
 pub const EPHEMERAL: Name = Name {
     unstable: "de.sorunome.msc2409.ephemeral",
     stable: "ephemeral",
@@ -86,7 +86,7 @@ enum Composed {
 }
 
 // ANCHOR: next
-/// The frozen transaction of the appservice, or the next one, frozen now.
+/// The frozen transaction of the appservice, or the next one, frozen now. Clause: as.txn.one-at-a-time
 pub(super) fn next(tx: &mut Tx<'_>, service: &Service, wanted: &Parameters) -> Result<Found> {
     // Nothing was looked at, so the sender must still look for every announced item.
     let not_looked = |next, held| {
@@ -238,7 +238,7 @@ fn compose(
         unused_fallback_key_types: counts.unused_fallback,
     };
     let mut body = TransactionBody::default();
-    // Present even if empty: appservices refuse a body without it.
+    // Present even if empty: appservices refuse a body without it. Clause: as.txn.events-key
     body.put_always("events", &pending.events);
     if !pending.ephemeral.is_empty() {
         if pending.registration.receive_ephemeral {

@@ -84,7 +84,7 @@ pub(super) type Damaged = Vec<(Owed, String)>;
 
 // ANCHOR: gather
 /// The oldest items that the appservice is owed up to `head`, in order of position, until the limit of a kind or the limit of bytes
-/// is reached.
+/// is reached. Clause: as.txn.order
 pub(super) fn gather(
     db: &mut Conn,
     interests: &Interests,

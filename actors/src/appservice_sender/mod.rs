@@ -72,7 +72,7 @@ enum SenderState {
     Waiting(Arc<Frozen>, SpawnHandle, i64),
 }
 
-/// The actor.
+/// The actor. Clause: as.txn.independent
 pub struct AppserviceSender {
     env: Env,
     service: Arc<Service>,

@@ -22,6 +22,7 @@ const PING_LATER: u64 = 1_000;
 impl Handler<Ping> for AppserviceSender {
     type Result = Result<Pinging>;
 
+    /// Clause: as.ping.no-url
     fn handle(&mut self, msg: Ping, ctx: &mut Context<Self>) -> Self::Result {
         if self.service.registration.url.is_none() {
             return Err(Refusal::UrlNotSet.into());
@@ -52,7 +53,7 @@ impl Handler<Ping> for AppserviceSender {
     }
 }
 
-/// Ping the appservice and wait for its answer.
+/// Ping the appservice and wait for its answer. Clause: as.ping.request, as.ping.duration
 async fn ping(
     env: Env,
     transport: Transport,

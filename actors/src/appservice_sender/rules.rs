@@ -36,7 +36,7 @@ pub fn limit(kind: &str) -> (&'static str, usize) {
 // ANCHOR: cut
 /// The position up to which the next transaction carries everything: the largest one up to `head` at which the items, given as
 /// position and size in order, stay below [`BYTES`] together. Items at one position go together, and the oldest position always
-/// goes, whatever its size.
+/// goes, whatever its size. Clause: as.to-device.before-event
 ///
 /// No item of any kind above that position is taken, so a room key never arrives after the event that it decrypts.
 pub fn cut(head: Position, items: &[(Position, usize)]) -> Position {
@@ -59,7 +59,7 @@ pub type Device = (String, String);
 /// those that receive a message in the transaction and those of its sender. At most [`COUNTS`], the changed ones first.
 ///
 /// Only devices over which the appservice decides may be passed in: a bridge sets up encryption for every user that it sees.
-/// With [`CountsPolicy::Always`] the caller adds all other such devices.
+/// With [`CountsPolicy::Always`] the caller adds all other such devices. Clause: as.counts.recipient, as.counts.sender
 pub fn devices_with_counts(
     policy: CountsPolicy,
     changed: &[Device],
@@ -78,7 +78,7 @@ pub fn devices_with_counts(
 // ANCHOR_END: devices_with_counts
 
 /// The delay after this many failed attempts: it doubles from 1 s to 5 min, minus up to a quarter, so that appservices that
-/// failed together are not retried together. The same seed and attempt give the same delay. ([spec])
+/// failed together are not retried together. The same seed and attempt give the same delay. ([spec]) Clause: as.txn.back-off
 ///
 /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#pushing-events
 pub fn back_off(failed_attempts: u32, seed: &str) -> Duration {
@@ -97,7 +97,7 @@ pub fn back_off(failed_attempts: u32, seed: &str) -> Duration {
     Duration::from_millis(doubled - jitter)
 }
 
-/// Whether an appservice has accepted a transaction: any 2xx, whatever its body. ([spec])
+/// Whether an appservice has accepted a transaction: any 2xx, whatever its body. ([spec]) Clause: as.txn.success
 ///
 /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#put_matrixappv1transactionstxnid
 pub fn is_acknowledged(status: u16) -> bool {
@@ -117,6 +117,7 @@ pub(super) fn reason(error: Error) -> Result<String> {
 mod tests {
     use super::*;
 
+    /// Clause: as.to-device.before-event
     #[test]
     fn cuts() {
         type Items<'a> = &'a [(i64, usize)];
@@ -176,6 +177,7 @@ mod tests {
         assert_eq!(devices, many, "what changed comes first");
     }
 
+    /// Clause: as.txn.back-off
     #[test]
     fn back_off_grows_to_five_minutes() {
         assert_eq!(back_off(1, "irc"), Duration::from_secs(1));
@@ -199,6 +201,7 @@ mod tests {
         );
     }
 
+    /// Clause: as.txn.success
     #[test]
     fn any_success_is_an_acknowledgement() {
         assert!(is_acknowledged(200) && is_acknowledged(202) && is_acknowledged(299));

@@ -16,7 +16,7 @@ use crate::transport;
 use crate::{Refusal, Result};
 
 impl AppserviceSender {
-    /// Make one attempt to send the frozen transaction.
+    /// Make one attempt to send the frozen transaction. Clause: as.txn.same-body-on-retry, as.to-device.on-retry
     pub(super) fn send(&mut self, frozen: Arc<Frozen>, ctx: &mut Context<Self>) {
         if self.paused {
             self.state = SenderState::Idle;
@@ -85,7 +85,7 @@ impl AppserviceSender {
             .record_message("appservice_sender", "service", &attempt);
     }
 
-    /// The attempt failed: schedule the next one, with the same bytes.
+    /// The attempt failed: schedule the next one, with the same bytes. Clause: as.txn.retry
     fn wait(&mut self, frozen: Arc<Frozen>, why: String, ctx: &mut Context<Self>) {
         self.failed_attempts += 1;
         let delay = rules::back_off(self.failed_attempts, self.service.id.as_str());

@@ -34,7 +34,7 @@ impl OpenLine {
 
 // ANCHOR: held_by
 /// The first open line up to `head` that concerns this appservice. No transaction of the appservice goes above the position
-/// that the line covers, so that an event travels with the device-list changes that follow from it.
+/// that the line covers, so that an event travels with the device-list changes that follow from it. Clause: as.lists.on-retry
 ///
 /// A line concerns the appservices to which the pass may owe something because of it: those that track its user; those with a
 /// member in its room or, for changed keys, in any room of the user; those of which the user is an own user. The line of a

@@ -13,7 +13,7 @@ pub enum Verdict {
     Nothing,
 }
 
-/// What holds for an appservice and a user when the pass decides about them.
+/// What holds for an appservice and a user when the pass decides about them. Clause: as.lists.not-own
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Present {
     /// The user is the appservice's own: its sender, or in one of its user namespaces.
@@ -36,6 +36,7 @@ pub struct Present {
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#tracking-the-device-list-for-a-user
 /// [MSC3202]: https://github.com/matrix-org/matrix-spec-proposals/pull/3202
+/// Clause: as.lists.changed, as.lists.changed-on-meeting, as.lists.left, as.lists.left-not-before
 pub fn verdict(present: Present) -> Verdict {
     match present {
         Present {

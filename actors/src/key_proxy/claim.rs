@@ -32,7 +32,7 @@ impl Handler<Claim> for KeyProxy {
 impl KeyProxyState {
     // ANCHOR: claim
     /// Claim from the key store, then from the appservices, then fallback keys from the key store. The key store never waits
-    /// for an appservice.
+    /// for an appservice. Clause: as.proxy.claim, as.proxy.claim-fallback
     async fn claim(&self, by: &Identity, wanted: Wanted) -> Result<OneTimeKeys> {
         let proxy = self.proxies.claim;
         let claim = key_store::Claim {

@@ -29,6 +29,7 @@ impl Handler<Query> for KeyProxy {
 impl KeyProxyState {
     // ANCHOR: query
     /// The stored keys, replaced by those of the appservices that own the users. Without an answer, the stored keys stay.
+    /// Clause: as.proxy.query
     async fn query(&self, by: &Identity, queried: Queried) -> Result<UserKeys> {
         let mut keys = query_keys(&self.env, by, queried.clone()).await?;
         let Some(proxy) = self.proxies.query else {

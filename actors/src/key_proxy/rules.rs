@@ -48,7 +48,7 @@ pub(super) fn add(keys: &mut OneTimeKeys, more: OneTimeKeys) {
 }
 
 /// Merge an answer into the stored keys. Where both have the same key the stored one stays, since it has signatures by others
-/// and the name of the device. Where they differ the answer replaces it.
+/// and the name of the device. Where they differ the answer replaces it. Clause: as.proxy.query-merged
 pub(super) fn lay_over(
     keys: &mut UserKeys,
     queried: &Queried,

@@ -140,7 +140,7 @@ pub(super) fn check(msg: &StoreSessions) -> Result<Vec<SessionRow>> {
     Ok(rows)
 }
 
-/// Store the session keys that are better than the stored keys of the same sessions.
+/// Store the session keys that are better than the stored keys of the same sessions. Clause: cs.backup.current
 pub(super) fn store(
     tx: &mut Tx<'_>,
     msg: &StoreSessions,

@@ -30,7 +30,7 @@ pub(super) struct Changed {
 
 impl Changed {
     /// The key counts of a device of this user changed: owe them to the appservices that decide over the device
-    /// (`receivers_of_counts` in `services/authority.rs`).
+    /// (`receivers_of_counts` in `services/authority.rs`). Clause: as.counts.changed
     pub(super) fn counts(&mut self, tx: &mut Tx<'_>, to: &Addressed, user: &UserId) -> Result<()> {
         let services = receivers_of_counts(&tx.interests(), to);
         counts::owe_counts(tx, &services, &to.device)?;

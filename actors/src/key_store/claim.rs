@@ -50,6 +50,7 @@ pub(super) enum KeySource {
 
 // ANCHOR: claim
 /// Take a key from each device. Returns the claimed keys, the devices without a key, and whom to notify.
+/// Clause: cs.keys.fallback, cs.keys.missing
 pub(super) fn claim(
     tx: &mut Tx<'_>,
     wanted: &Wanted,

@@ -35,7 +35,7 @@ pub struct UserKeys {
 }
 
 /// The keys of these users' devices, and their cross-signing keys. The reader sees signatures by each key's owner and by the
-/// reader. ([spec])
+/// reader. ([spec]) Clause: cs.signing.visible, cs.signing.user-signing
 ///
 /// # Errors
 /// [`Refusal::TooMany`] for more than [`QUERIED`](super::rules::upload::QUERIED) users.

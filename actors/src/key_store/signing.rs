@@ -17,6 +17,7 @@ use crate::{Error, Refusal, Result};
 impl Handler<UploadSigning> for KeyStore {
     type Result = ResponseFuture<Result<SigningUploaded>>;
 
+    /// Clause: as.devices.signing-keys
     fn handle(&mut self, msg: UploadSigning, _: &mut Context<Self>) -> Self::Result {
         let parsed = parse(&msg);
         let confirmed = msg.confirmed || self.env.manages_devices(&msg.from);
@@ -53,6 +54,7 @@ pub(super) fn parse(msg: &UploadSigning) -> Result<Vec<SigningKey>> {
 /// Store the keys that are new. Those of a user with a master key must be `confirmed` first. ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3keysdevice_signingupload
+/// Clause: cs.signing.confirmed, cs.signing.first, cs.signing.list-changed
 pub(super) fn upload(
     tx: &mut Tx<'_>,
     msg: &UploadSigning,
@@ -108,7 +110,7 @@ pub(super) fn upload(
 }
 
 /// Check that the self-signing and the user-signing key are signed by the master key of the request, or else by the stored one.
-/// ([spec])
+/// ([spec]) Clause: cs.signing.master-first
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3keysdevice_signingupload
 fn check_signed_by_master(

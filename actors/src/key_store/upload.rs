@@ -35,7 +35,7 @@ pub(super) fn check(msg: &Upload, hooks: &Hooks) -> Result<()> {
 }
 
 // ANCHOR: upload
-/// Store the keys of a device. Returns the number of its one-time keys, and what changed.
+/// Store the keys of a device. Returns the number of its one-time keys, and what changed. Clause: cs.keys.device
 pub(super) fn upload(tx: &mut Tx<'_>, msg: &Upload) -> Result<(OneTimeKeyCounts, Changed)> {
     let (user, device) = (msg.from.user.as_str(), msg.from.needs_device()?.as_str());
     let to = accounts::device(tx, user, device)?.ok_or_else(|| gone(&msg.from))?;

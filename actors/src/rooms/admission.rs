@@ -20,7 +20,7 @@ const AUTHORISED_BY: &str = "join_authorised_via_users_server";
 const ASKED: i64 = 50;
 
 /// Prepare a member event, whichever request causes it, before the authorisation rules check it: validate the change and fill
-/// in the authorising member of a restricted join. Returns the event to send. ([spec])
+/// in the authorising member of a restricted join. Returns the event to send. ([spec]) Clause: cs.rooms.join-rules
 ///
 /// Only the server sets the authorising member. A value that a client sends is dropped, since clients send back the content
 /// of the member event that they know.

@@ -326,7 +326,7 @@ impl<'e> OpenRoom<'e> {
         Ok(target)
     }
 
-    /// Remove from an event what the redaction algorithm removes; nothing if it is redacted already.
+    /// Remove from an event what the redaction algorithm removes; nothing if it is redacted already. Clause: cs.rooms.redaction
     fn redact(&self, tx: &mut Tx<'_>, target: EventRow, by: &str) -> Result<()> {
         if target.redacted_by.is_some() {
             return Ok(());
@@ -355,7 +355,7 @@ impl<'e> OpenRoom<'e> {
 
 /// The appservices that have a user in their namespaces: they are sent the create events by the user and the member events about
 /// the user, even if the user is not joined. Every other event is sent by a joined member, through which these appservices are
-/// interested in the room already. ([spec])
+/// interested in the room already. ([spec]) Clause: as.txn.interest-user
 ///
 /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#registration
 fn services_of(tx: &Tx<'_>, user: &str) -> BTreeSet<ServiceId> {
@@ -380,7 +380,7 @@ fn relation(event: &EventRow, content: &CanonicalJsonObject) -> Option<RelationR
     })
 }
 
-/// Refuse an annotation that its sender has sent already: same event, type and key. ([spec])
+/// Refuse an annotation that its sender has sent already: same event, type and key. ([spec]) Clause: cs.rooms.annotation-once
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#avoiding-duplicate-annotations
 fn check_annotation(tx: &mut Tx<'_>, draft: &Draft) -> Result<()> {

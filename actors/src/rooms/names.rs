@@ -59,6 +59,7 @@ pub(crate) fn resolve(db: &mut Conn, alias: &RoomAliasId) -> Result<OwnedRoomId>
 /// [`Refusal::Exclusive`] when another appservice reserves the alias, or an appservice asks for one outside its namespaces.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#definition-registration
+/// Clause: as.registration.exclusive-aliases
 pub(crate) fn claim(
     tx: &mut Tx<'_>,
     by: &Identity,

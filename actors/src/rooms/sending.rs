@@ -150,7 +150,7 @@ pub(crate) fn add_event(
     Ok((id, effects.services))
 }
 
-/// Run `act` once per transaction id; a repetition gets the stored answer. ([spec])
+/// Run `act` once per transaction id; a repetition gets the stored answer. ([spec]) Clause: cs.api.transaction-id
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#transaction-identifiers
 fn once(
@@ -172,7 +172,7 @@ fn once(
     parsed(&id)
 }
 
-/// The `origin_server_ts` of an event: appservices may choose it. ([spec])
+/// The `origin_server_ts` of an event: appservices may choose it. ([spec]) Clause: as.acting.timestamp
 ///
 /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#timestamp-massaging
 fn time(by: &Identity, wanted: Option<i64>, now: i64) -> i64 {

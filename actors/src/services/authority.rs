@@ -40,7 +40,7 @@ impl Authority {
 ///
 /// It decides over every device of its sender and of the users in its exclusive namespaces; on other accounts that it
 /// registered, over every device that no user's own login created; elsewhere only over devices that it created. `claim` says
-/// how its namespaces claim the user (`services/claim.rs`: as its sender, exclusively, or shared).
+/// how its namespaces claim the user (`services/claim.rs`: as its sender, exclusively, or shared). Clause: as.to-device.created-device
 ///
 /// [design]: https://github.com/matrix-org/matrix-spec-proposals/pull/4203
 pub fn authority(
@@ -90,7 +90,7 @@ pub fn authorities(interests: &Interests, to: &Addressed) -> BTreeSet<ServiceId>
         .collect()
 }
 
-/// Every present appservice that receives the key counts of this device.
+/// Every present appservice that receives the key counts of this device. Clause: as.counts.opt-in
 pub fn receivers_of_counts(interests: &Interests, to: &Addressed) -> BTreeSet<ServiceId> {
     let mut services = authorities(interests, to);
     services.retain(|id| interests.service(id).is_some_and(|s| s.takes_device_lists));

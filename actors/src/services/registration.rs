@@ -114,7 +114,7 @@ impl std::fmt::Debug for Registration {
 
 impl Registration {
     /// Whether the registration opts in to to-device messages, with any of the three flags in use. (MSC4203 defines none of its
-    /// own.)
+    /// own.) Clause: as.to-device.opt-in
     pub fn wants_to_device(&self) -> bool {
         self.receive_ephemeral || self.push_ephemeral || self.msc3202
     }
@@ -129,6 +129,7 @@ impl Registration {
     }
 
     /// The URL for a `path` that begins with `/_matrix`, or `None` if the appservice has no URL.
+    /// Clause: as.registration.url-path
     pub fn endpoint(&self, path: &str) -> Option<String> {
         self.url
             .as_ref()

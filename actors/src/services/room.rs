@@ -8,7 +8,7 @@ use schema::{Conn, Position, ServiceId, aliases, service_rooms};
 use super::interests::Interests;
 
 /// The appservices that something in this room concerns: those with a joined member in it, or with a pattern for its id or one
-/// of its aliases.
+/// of its aliases. Clause: as.txn.interest-member, as.txn.interest-room, as.txn.no-interest
 pub fn interested_in_room(
     db: &mut Conn,
     interests: &Interests,

@@ -58,6 +58,7 @@ struct PreparedRequest {
 /// # Errors
 /// [`Refusal::InvalidParam`] for an invalid token or filter.
 // ANCHOR: answer
+/// Clause: cs.sync.timeout
 pub async fn answer<P>(
     actors: &Actors,
     request: SyncRequest,

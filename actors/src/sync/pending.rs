@@ -1,5 +1,5 @@
 //! Ephemeral events that wait for application services: typing, receipts and presence. They are in memory only, one update for each
-//! subject, dropped when they are old or the appservice is down. ([spec])
+//! subject, dropped when they are old or the appservice is down. ([spec]) Clause: as.ephemeral.not-kept
 //!
 //! [spec]: https://spec.matrix.org/v1.19/application-service-api/#pushing-ephemeral-data
 

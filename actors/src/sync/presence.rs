@@ -18,6 +18,7 @@ const PRESENCE_ROOMS: i64 = 1000;
 impl Handler<SetPresence> for Sync {
     type Result = ResponseActFuture<Self, Result<()>>;
 
+    /// Clause: as.ephemeral.presence
     fn handle(&mut self, msg: SetPresence, _: &mut Context<Self>) -> Self::Result {
         let (user, volatile) = (msg.user.clone(), Arc::clone(&self.volatile));
         let checked = rules::check_presence(&msg.state, msg.message.as_deref());

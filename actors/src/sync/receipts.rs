@@ -11,6 +11,7 @@ use crate::services::{CarriesInterests, interested_in_room};
 impl Handler<NewReceipt> for Sync {
     type Result = ();
 
+    /// Clause: as.ephemeral.room
     fn handle(&mut self, msg: NewReceipt, ctx: &mut Context<Self>) {
         let interests = self.env.store.interests();
         if interests.services().is_empty() {

@@ -75,7 +75,7 @@ impl Sync {
         self.env.wake.rooms(vec![room]);
     }
 
-    /// End a user's typing if its time is over.
+    /// End a user's typing if its time is over. Clause: cs.sync.typing
     fn end_typing(&mut self, room: OwnedRoomId, user: OwnedUserId, ctx: &mut Context<Self>) {
         let now = self.env.clock.monotonic();
         if !self
@@ -110,6 +110,7 @@ impl Sync {
 }
 
 /// Part of a write: set until when a user is typing. Returns the appservices to notify; `None` if nothing changed.
+/// Clause: as.ephemeral.room
 fn set_typing(
     tx: &mut Tx<'_>,
     volatile: &Arc<VolatileState>,

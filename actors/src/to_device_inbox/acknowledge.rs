@@ -41,7 +41,7 @@ impl Handler<Acknowledged> for ToDeviceInbox {
 
     /// The sender's write has recorded the 2xx, so no transaction carries the rows between these positions any more and they can be
     /// deleted. A message that the appservice is still owed stays: it was set aside because it cannot be sent, its kind is switched
-    /// off for the appservice, or a back-fill has owed it since. `inbox::acknowledge_service` checks this.
+    /// off for the appservice, or a back-fill has owed it since. `inbox::acknowledge_service` checks this. Clause: as.to-device.exclusive
     fn handle(&mut self, msg: Acknowledged, ctx: &mut Context<Self>) {
         let (env, busy) = (self.env.clone(), self.env.trace.busy());
         let cause = msg.cause();

@@ -11,6 +11,7 @@ impl Caller {
     /// sender is not limited, nor are the users of an appservice whose registration says `rate_limited: false`. ([spec])
     ///
     /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#registration
+    /// Clause: as.registration.rate-limited, as.registration.sender-not-limited
     fn limit_key(&self) -> Option<String> {
         match (self.appservice(), self.identity()) {
             (Some(service), Ok(identity))

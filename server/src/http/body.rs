@@ -19,6 +19,7 @@ use crate::state::App;
 /// The deepest nesting of a body; every parser in this workspace accepts this much.
 const DEPTH: usize = 120;
 
+/// Clause: cs.api.too-large
 fn too_large(limit: usize) -> Error {
     let text = format!("the body of this request has at most {limit} bytes");
     Error::Request(413, "M_TOO_LARGE", text)
@@ -127,7 +128,7 @@ impl Pace<'_> {
     }
 }
 
-/// Check that a body is exactly one JSON object. ([spec])
+/// Check that a body is exactly one JSON object. ([spec]) Clause: cs.api.not-json, cs.api.bad-json
 ///
 /// # Errors
 /// `M_NOT_JSON` when it is not JSON; `M_BAD_JSON` when it is not an object, repeats a key, or is nested too deeply.

@@ -228,6 +228,7 @@ async fn try_token(
 }
 
 /// The bearer of a token: an appservice, possibly acting as one of its users, or a user on a device.
+/// Clause: as.acting.other-tokens
 async fn bearer(app: &App, auth: Auth, asked: &RequestParts<'_>, token: &str) -> Result<Bearer> {
     let env = &app.actors.env;
     let secret = Secret::from(token);
@@ -289,7 +290,7 @@ fn names_used<'a>(asked: &RequestParts<'a>) -> impl Iterator<Item = (Topic, &'a 
 
 // ANCHOR: masquerade
 /// An appservice acts as its sender or as an existing user of its namespaces and, if it names a device, on an existing device.
-/// ([spec])
+/// ([spec]) Clause: as.acting.sender, as.acting.user, as.acting.outside, as.acting.not-registered, as.acting.device
 ///
 /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#identity-assertion
 async fn masquerade(

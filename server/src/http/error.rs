@@ -38,7 +38,7 @@ impl From<schema::Error> for Error {
 }
 
 impl Error {
-    /// The request has no token, and the endpoint requires one.
+    /// The request has no token, and the endpoint requires one. Clause: cs.api.missing-token
     #[must_use]
     pub fn missing_token() -> Error {
         Error::Request(
@@ -48,7 +48,7 @@ impl Error {
         )
     }
 
-    /// Whether this error reports an unknown token.
+    /// Whether this error reports an unknown token. Clause: cs.api.unknown-token
     #[must_use]
     pub fn is_unknown_token(&self) -> bool {
         matches!(
@@ -103,7 +103,7 @@ impl Error {
     }
 
     /// The response, with stable or unstable error codes as the request's dialect asks; `names` are the codes with an unstable form.
-    /// Errors of the server are logged.
+    /// Errors of the server are logged. Clause: cs.api.errors
     #[must_use]
     pub fn response(&self, dialect: Naming, names: &[Name]) -> HttpResponse {
         let (status, mut body, retry_after) = self.parts();
@@ -132,6 +132,7 @@ pub(crate) fn refusal_body(refusal: &Refusal) -> Value {
     refused(refusal).1
 }
 
+/// Clause: as.ping.bad-status, as.ping.connection
 fn refused(refusal: &Refusal) -> (u16, Value, Option<u64>) {
     let (status, code) = match refusal {
         Refusal::Forbidden(_) => (403, "M_FORBIDDEN"),
@@ -191,7 +192,7 @@ fn refused(refusal: &Refusal) -> (u16, Value, Option<u64>) {
     (status, body, retry_after)
 }
 
-/// The stages of user-interactive authentication that remain. ([spec])
+/// The stages of user-interactive authentication that remain. ([spec]) Clause: cs.api.interactive
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#user-interactive-api-in-the-rest-api
 fn challenged(challenge: &Challenge) -> Value {

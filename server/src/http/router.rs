@@ -70,6 +70,7 @@ impl Router {
         body::close_unless_read(&http, answer, payload)
     }
 
+    /// Clause: cs.api.unknown-path, cs.api.unknown-method
     async fn answer(&self, http: &HttpRequest, payload: &mut Payload) -> HttpResponse {
         let own_origin = self.is_of_own_origin(http);
         if http.method() == actix_web::http::Method::OPTIONS && !own_origin {
@@ -258,7 +259,7 @@ struct RoutedRequest {
     incoming: Incoming,
 }
 
-/// Add the CORS headers that let web clients of any origin read the response, errors included. ([spec])
+/// Add the CORS headers that let web clients of any origin read the response, errors included. ([spec]) Clause: cs.api.cors
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#web-browser-clients
 fn cors(mut response: HttpResponse) -> HttpResponse {

@@ -24,7 +24,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
         .on(deactivate)
 }
 
-/// The user and device that the token belongs to.
+/// The user and device that the token belongs to. Clause: as.acting.whoami
 ///
 /// `GET /_matrix/client/*/account/whoami` ([spec])
 ///

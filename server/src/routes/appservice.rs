@@ -13,7 +13,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
     routes.on(ping)
 }
 
-/// Make the server ping the appservice. A success ends the back-off of its transactions.
+/// Make the server ping the appservice. A success ends the back-off of its transactions. Clause: as.ping.own
 ///
 /// `POST /_matrix/client/*/appservice/{appserviceId}/ping` ([spec])
 ///

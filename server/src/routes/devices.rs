@@ -71,7 +71,7 @@ async fn get(
 
 /// Set a device's name. For an application service this creates a missing device, and the answer is then 201.
 ///
-/// `PUT /_matrix/client/*/devices/{deviceId}` ([spec])
+/// `PUT /_matrix/client/*/devices/{deviceId}` ([spec]) Clause: as.devices.rename
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3devicesdeviceid
 async fn put(
@@ -93,7 +93,7 @@ async fn put(
     Ok((status, update_device::v3::Response::new()))
 }
 
-/// Delete a device; users must confirm, appservices need not.
+/// Delete a device; users must confirm, appservices need not. Clause: as.devices.delete, cs.devices.delete-confirmed
 ///
 /// `DELETE /_matrix/client/*/devices/{deviceId}` ([spec])
 ///
@@ -113,7 +113,7 @@ async fn delete(
     Ok(delete_device::v3::Response::new())
 }
 
-/// Delete several devices; users must confirm, appservices need not.
+/// Delete several devices; users must confirm, appservices need not. Clause: as.devices.delete-many
 ///
 /// `POST /_matrix/client/*/delete_devices` ([spec])
 ///

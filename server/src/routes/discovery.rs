@@ -40,7 +40,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
     )
 }
 
-/// The supported versions of the specification and unstable features.
+/// The supported versions of the specification and unstable features. Clause: cs.api.versions
 ///
 /// `GET /_matrix/client/versions` ([spec])
 ///

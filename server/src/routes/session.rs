@@ -37,7 +37,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
         .on(log_out_everywhere)
 }
 
-/// The supported login types.
+/// The supported login types. Clause: as.users.login-flow
 ///
 /// `GET /_matrix/client/*/login` ([spec])
 ///

@@ -39,7 +39,7 @@ async fn protocols(app: App, caller: Caller, _: get_protocols::v3::Request) -> R
     Json::write(&found)
 }
 
-/// One protocol.
+/// One protocol. Clause: as.network.unknown
 ///
 /// `GET /_matrix/client/*/thirdparty/protocol/{protocol}` ([spec])
 ///

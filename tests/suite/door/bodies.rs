@@ -134,6 +134,7 @@ async fn many_large_bodies_without_a_token_are_refused_one_by_one() {
     assert_eq!(stage.app().inside(), 0);
 }
 
+/// Clause: cs.api.too-large
 #[actix_web::test]
 async fn each_endpoint_has_a_limit_for_its_body_however_it_is_sent() {
     let stage = Stage::new().await;

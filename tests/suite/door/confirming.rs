@@ -62,6 +62,7 @@ fn with(body: &Value, auth: Value) -> Value {
     body
 }
 
+/// Clause: cs.api.interactive
 #[actix_web::test]
 async fn an_empty_auth_counts_as_none_and_one_with_only_a_session_returns_its_progress() {
     let stage = Stage::new().await;

@@ -71,6 +71,7 @@ async fn endpoints(stage: &Stage) -> (Person, Vec<(&'static str, String, Value, 
     (alice, list)
 }
 
+/// Clause: cs.api.bad-json
 #[actix_web::test]
 async fn a_body_that_is_not_an_object_is_refused_on_every_endpoint() {
     let stage = Stage::new().await;

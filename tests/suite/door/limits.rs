@@ -97,6 +97,7 @@ async fn with_login_limit(burst: f64) -> Stage {
     .await
 }
 
+/// Clause: cs.api.rate-limit
 #[actix_web::test]
 async fn wrong_passwords_are_limited_by_account_and_by_address() {
     let stage = with_login_limit(2.0).await;

@@ -41,6 +41,7 @@ fn answer(keys: Value) -> Value {
     json!({BOB: {"GHOST": keys}})
 }
 
+/// Clause: as.proxy.claim, as.proxy.claim-fallback
 #[actix_web::test]
 async fn a_claim_takes_the_stored_key_then_asks_the_service_then_takes_the_fallback_key() {
     let stage = Stage::with_mscs(&[4203, 3202, 3983]).await;
@@ -150,6 +151,7 @@ async fn concurrent_claims_never_share_a_key() {
     assert!(first.is_some() && second.is_some());
 }
 
+/// Clause: as.proxy.claim-fallback
 #[actix_web::test]
 async fn a_storm_of_claims_on_a_service_that_hangs_ends_in_the_fallback_key() {
     const CLAIMS: usize = 100;

@@ -39,6 +39,7 @@ fn answer(device: &str, keys: Value) -> Value {
     json!({"device_keys": {BOB: {device: keys}}})
 }
 
+/// Clause: as.proxy.query, as.proxy.query-merged
 #[actix_web::test]
 async fn what_a_service_says_of_its_users_keys_goes_over_what_is_stored() {
     let stage = Stage::with_mscs(&[4203, 3202, 3984]).await;

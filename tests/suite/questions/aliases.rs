@@ -13,6 +13,7 @@ async fn with_aliases(stage: &Stage) -> Bridge {
         .await
 }
 
+/// Clause: as.query.alias
 #[actix_web::test]
 async fn a_service_makes_a_room_when_its_alias_is_looked_up() {
     let stage = Stage::new().await;
@@ -48,6 +49,7 @@ async fn a_service_makes_a_room_when_its_alias_is_looked_up() {
     );
 }
 
+/// Clause: as.query.waits
 #[actix_web::test]
 async fn a_room_is_joined_by_an_alias_that_its_service_creates_meanwhile() {
     let stage = Stage::new().await;
@@ -65,6 +67,7 @@ async fn a_room_is_joined_by_an_alias_that_its_service_creates_meanwhile() {
     assert_eq!(joined.ok()["room_id"], room["room_id"]);
 }
 
+/// Clause: as.query.alias
 #[actix_web::test]
 async fn an_alias_that_no_service_creates_is_not_found() {
     let stage = Stage::new().await;

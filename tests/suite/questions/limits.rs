@@ -45,6 +45,7 @@ async fn equal_requests_wait_for_one_query() {
     assert_eq!(irc.receiver.questions(), [ABOUT_BOB]);
 }
 
+/// Clause: as.query.no
 #[actix_web::test]
 async fn a_user_that_does_not_exist_is_not_queried_again_for_a_minute() {
     let stage = Stage::new().await;
@@ -155,6 +156,7 @@ async fn a_service_that_hangs_does_not_keep_a_request_from_querying_others() {
     );
 }
 
+/// Clause: as.query.yes
 #[actix_web::test]
 async fn an_invalid_answer_creates_no_user_and_is_remembered_for_a_moment() {
     let nonsense = [
@@ -179,6 +181,7 @@ async fn an_invalid_answer_creates_no_user_and_is_remembered_for_a_moment() {
     }
 }
 
+/// Clause: as.query.unknown-route
 #[actix_web::test]
 async fn a_service_without_the_endpoint_is_not_queried_there_for_ten_minutes() {
     let stage = Stage::new().await;

@@ -6,6 +6,7 @@ use tests::person::segment;
 
 use super::{ABOUT_BOB, BOB, makes_bob, while_bob_is_made};
 
+/// Clause: as.query.waits
 #[actix_web::test]
 async fn keys_of_a_user_whom_its_service_makes_while_it_is_asked() {
     let stage = Stage::new().await;
@@ -138,6 +139,7 @@ async fn a_profile_is_read_after_its_service_was_queried() {
     assert_eq!(irc.receiver.questions(), [ABOUT_BOB]);
 }
 
+/// Clause: as.query.user
 #[actix_web::test]
 async fn users_that_no_service_could_create_cause_no_query() {
     let stage = Stage::new().await;
@@ -172,6 +174,7 @@ async fn users_that_no_service_could_create_cause_no_query() {
     assert_eq!(silent.receiver.questions(), [""; 0]);
 }
 
+/// Clause: as.query.user
 #[actix_web::test]
 async fn an_exclusive_service_is_queried_alone_and_others_in_turn() {
     let stage = Stage::new().await;

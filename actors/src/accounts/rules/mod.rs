@@ -71,7 +71,7 @@ pub fn meant(server: &ServerName, user: &str) -> Option<OwnedUserId> {
     (id.server_name() == server && !id.as_str().contains('\0')).then_some(id)
 }
 
-/// Refuse a person's registration of a user id in an exclusive namespace. ([spec])
+/// Refuse a person's registration of a user id in an exclusive namespace. ([spec]) Clause: as.registration.exclusive-users
 ///
 /// # Errors
 /// [`Refusal::Exclusive`]
@@ -92,6 +92,7 @@ pub fn open_to_people(interests: &Interests, user: &UserId) -> Result<(), Refusa
 /// [`Refusal::UnknownToken`] when the appservice is no longer registered; [`Refusal::Exclusive`]
 ///
 /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#server-admin-style-permissions
+/// Clause: as.users.namespace
 pub fn service_acts_for<'a>(
     interests: &'a Interests,
     service: &ServiceId,
@@ -118,6 +119,7 @@ pub fn service_acts_for<'a>(
 /// [`Refusal::AppserviceLoginUnsupported`]
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#appservice-login
+/// Clause: as.users.login-unsupported
 pub fn may_log_in(service: &Service) -> Result<(), Refusal> {
     if !service.logs_in {
         return Err(Refusal::AppserviceLoginUnsupported(
@@ -188,7 +190,7 @@ pub fn password(password: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Refuse access to another user's profile, account data or filters. ([spec])
+/// Refuse access to another user's profile, account data or filters. ([spec]) Clause: cs.accounts.own-data
 ///
 /// # Errors
 /// [`Refusal::Forbidden`]

@@ -2,6 +2,7 @@
 
 use super::*;
 
+/// Clause: cs.accounts.own-data
 #[actix::test]
 async fn account_data_is_read_byte_for_byte_and_by_its_owner_only() {
     let server = TestServer::open().await;

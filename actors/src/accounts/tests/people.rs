@@ -63,6 +63,7 @@ async fn a_person_registers_in_two_steps() {
     assert!(matches!(odd, Refusal::InvalidUsername(_)));
 }
 
+/// Clause: cs.devices.delete-confirmed
 #[actix::test]
 async fn a_person_confirms_a_deletion_with_the_password() {
     let server = TestServer::open().await;
@@ -130,6 +131,7 @@ fn poll(session: &str) -> AuthData {
     }
 }
 
+/// Clause: cs.accounts.password-logout
 #[actix::test]
 async fn a_new_password_ends_other_devices_and_the_old_password() {
     let server = TestServer::open().await;

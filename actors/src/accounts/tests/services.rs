@@ -2,6 +2,7 @@
 
 use super::*;
 
+/// Clause: as.devices.create, cs.devices.rename-missing
 #[actix::test]
 async fn services_create_devices_and_persons_do_not() {
     let server = TestServer::open().await;
@@ -44,6 +45,7 @@ async fn services_create_devices_and_persons_do_not() {
     assert_eq!((row.appservice_id, row.own_login), (None, true));
 }
 
+/// Clause: as.users.register
 #[actix::test]
 async fn services_register_and_log_in_as_their_registration_allows() {
     let server = TestServer::open().await;

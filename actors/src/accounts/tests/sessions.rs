@@ -2,6 +2,7 @@
 
 use super::*;
 
+/// Clause: cs.devices.log-in-again
 #[actix::test]
 async fn a_log_in_with_a_known_device_replaces_its_token_and_keeps_the_device() {
     let server = TestServer::open().await;
@@ -48,6 +49,7 @@ async fn a_wrong_password_and_a_wrong_user_are_refused_alike() {
     }
 }
 
+/// Clause: cs.devices.logout, cs.api.unknown-token
 #[actix::test]
 async fn a_cached_token_is_rejected_after_its_log_out() {
     let server = TestServer::open().await;
@@ -79,6 +81,7 @@ async fn a_cached_token_is_rejected_after_its_log_out() {
     assert!(server.devices(&laptop.user).await.is_empty());
 }
 
+/// Clause: cs.keys.deleted-device, cs.devices.logout
 #[actix::test]
 async fn deleting_a_device_leaves_nothing_of_it() {
     let server = TestServer::open().await;

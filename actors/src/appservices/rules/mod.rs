@@ -140,7 +140,7 @@ pub fn without_folder(
 
 impl Plans {
     /// Choose the file to use if several valid files have the same appservice id: the file from which the stored registration came,
-    /// or else the first in order of name. The others become problems.
+    /// or else the first in order of name. The others become problems. Clause: as.registration.unique-id
     fn choose(&mut self, id: ServiceId, mut versions: Vec<Version>) {
         let before = self.stored.get(&id);
         let first = versions
@@ -254,7 +254,7 @@ impl Plans {
 
     /// Make sure that no two appservices have the same value, such as a token. The appservice that had the value before keeps it;
     /// if none had it, the first file gets it. The other appservice keeps its last valid registration, if there is one. That
-    /// registration may conflict with a third appservice, so this is repeated.
+    /// registration may conflict with a third appservice, so this is repeated. Clause: as.registration.unique-token
     fn settle(&mut self, what: &str, value: fn(&Registration) -> &String) {
         while let Some((loser, winner)) = self.conflict(value) {
             let Some(refused) = self.chosen.remove(&loser) else {

@@ -97,6 +97,7 @@ fn describe(plan: &Plan) -> String {
     words.join("\n")
 }
 
+/// Clause: as.registration.unique-id
 #[test]
 fn a_service_is_identified_by_its_id_and_a_broken_file_withdraws_nothing() {
     const STAYS: &str = "the last good version of \"irc\" stays in force";
@@ -257,6 +258,7 @@ fn a_service_is_identified_by_its_id_and_a_broken_file_withdraws_nothing() {
     }
 }
 
+/// Clause: as.registration.unique-token
 #[test]
 fn what_is_in_force_keeps_its_token_and_its_sender() {
     let nothing = "nothing is in force from it";

@@ -134,7 +134,7 @@ fn step(tx: &mut Tx<'_>, after_user: &str) -> Result<Step> {
 // ANCHOR_END: step
 
 /// The appservices that a line about one user may concern: those that track the user, those to which the user belongs, those with a
-/// member in the room, and, for changed keys, those that share any room with the user.
+/// member in the room, and, for changed keys, those that share any room with the user. Clause: as.lists.own-users
 fn candidates(
     tx: &mut Tx<'_>,
     interests: &Interests,
@@ -163,6 +163,7 @@ fn candidates(
 }
 
 /// Decide whether an appservice is owed a change of a user's device list, and owe it in the same write.
+/// Clause: as.lists.no-stranger
 fn decide(
     tx: &mut Tx<'_>,
     interests: &Interests,
@@ -205,6 +206,7 @@ pub(crate) fn owe(
 
 /// For a line about an appservice's first or last member in a room: decide about every user that is in the room or has left it
 /// since the line was written, a piece at a time. Returns the last user of the piece, or `None` after the last piece.
+/// Clause: as.lists.left-all
 fn check_room(
     tx: &mut Tx<'_>,
     interests: &Interests,

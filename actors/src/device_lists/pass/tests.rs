@@ -156,6 +156,7 @@ async fn opened() -> (tempfile::TempDir, Store) {
     (folder, store)
 }
 
+/// Clause: as.lists.not-own
 #[actix::test]
 async fn a_service_tracks_exactly_the_users_who_share_a_room() {
     for seed in 0..12u64 {
@@ -219,6 +220,7 @@ async fn a_service_tracks_exactly_the_users_who_share_a_room() {
     }
 }
 
+/// Clause: as.lists.latest
 #[actix::test]
 async fn the_bot_and_the_user_leave_at_nearly_the_same_time() {
     let (_folder, store) = opened().await;
@@ -246,6 +248,7 @@ async fn the_bot_and_the_user_leave_at_nearly_the_same_time() {
     assert_eq!(owed, [("@alice:test".to_owned(), owed::LEFT.to_owned())]);
 }
 
+/// Clause: as.lists.left-all
 #[actix::test]
 async fn the_last_leave_of_a_service_includes_users_who_left_after_it() {
     let (_folder, store) = opened().await;
@@ -273,6 +276,7 @@ async fn the_last_leave_of_a_service_includes_users_who_left_after_it() {
     assert_eq!(sent, [("@alice:test".to_owned(), left)]);
 }
 
+/// Clause: as.lists.on-retry
 #[actix::test]
 async fn a_later_open_line_does_not_separate_a_leave_from_its_left() {
     let (_folder, store) = opened().await;

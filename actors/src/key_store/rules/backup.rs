@@ -60,7 +60,7 @@ pub struct KeyQuality {
 }
 
 /// Whether a new key of a session replaces the stored one: a verified key is better than an unverified one; then one that
-/// decrypts from an earlier message; then one that was forwarded less often. ([spec])
+/// decrypts from an earlier message; then one that was forwarded less often. ([spec]) Clause: cs.backup.better
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#backup-algorithm-mmegolm_backupv1curve25519-aes-sha2
 pub fn is_better(new: KeyQuality, stored: KeyQuality) -> bool {
@@ -155,6 +155,7 @@ pub fn description(json: &RawValue) -> Result<Description> {
 /// [`Refusal::InvalidParam`]
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3room_keysversionversion
+/// Clause: cs.backup.same-algorithm
 pub fn check_update(update: &Description, version: &str, algorithm: &str) -> Result<()> {
     if update.version.as_deref().is_some_and(|v| v != version) {
         return Err(Refusal::InvalidParam("the body names another version".into()).into());

@@ -23,7 +23,7 @@ pub(crate) fn signing_key(json: String, more: &[SignatureRow]) -> Result<Box<Raw
 }
 
 /// The identity keys of a device, with further signatures, and with the device's display name in `unsigned`. It replaces a name
-/// that the client uploaded there. ([spec])
+/// that the client uploaded there. ([spec]) Clause: cs.keys.bytes, cs.keys.display-name
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3keysquery
 pub(crate) fn device_keys(

@@ -75,7 +75,7 @@ impl SigningKey {
 }
 
 /// Parse a cross-signing key: it belongs to the user, names its usage, and has exactly one public key, an Ed25519 key whose id
-/// contains the key itself. ([spec])
+/// contains the key itself. ([spec]) Clause: cs.signing.form
 ///
 /// # Errors
 /// [`Refusal::BadJson`], [`Refusal::TooLarge`]; [`Refusal::InvalidParam`] for a well-formed object with wrong content.
@@ -144,7 +144,7 @@ pub fn signatures_of<'a>(
         .filter_map(text)
 }
 
-/// Whether this is a valid signature by the public key over the object. ([spec])
+/// Whether this is a valid signature by the public key over the object. ([spec]) Clause: cs.signing.verified
 ///
 /// [spec]: https://spec.matrix.org/v1.19/appendices/#checking-for-a-signature
 pub fn verifies(object: &CanonicalJsonObject, public_key: &str, signature: &str) -> bool {
@@ -159,7 +159,7 @@ pub fn verifies(object: &CanonicalJsonObject, public_key: &str, signature: &str)
     verify_canonical_json_bytes(&algorithm, &key, &signature, signed.as_bytes()).is_ok()
 }
 
-/// The signature of this user's key over the object, verified.
+/// The signature of this user's key over the object, verified. Clause: cs.signing.signed
 ///
 /// # Errors
 /// [`Refusal::InvalidSignature`] if it is missing or wrong.
@@ -211,6 +211,7 @@ pub fn is_new_key(stored: Option<&str>, uploaded: &SigningKey) -> bool {
 /// [`Refusal::InvalidSignature`] if the content differs, [`Refusal::BadJson`] if it is no object.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3keyssignaturesupload
+/// Clause: cs.signing.same-key
 pub fn same_key(uploaded: &RawValue, stored: &str) -> Result<CanonicalJsonObject, Refusal> {
     let bad = |_| Refusal::BadJson("not a canonical JSON object".into());
     if uploaded.get().len() > KEY {

@@ -39,7 +39,7 @@ const DEVICE_KEYS: usize = 65_536;
 const ONE_TIME_KEY: usize = 8_192;
 
 /// Check that identity keys have the form of the specification, and belong to the user and the device that upload them.
-/// ([spec])
+/// ([spec]) Clause: cs.keys.own
 ///
 /// Returns them in canonical form.
 ///
@@ -107,7 +107,7 @@ pub fn check_keys(keys: &Keys) -> Result<()> {
     Ok(())
 }
 
-/// Check that there is at most one fallback key for each algorithm. ([spec])
+/// Check that there is at most one fallback key for each algorithm. ([spec]) Clause: cs.keys.fallback-one
 ///
 /// # Errors
 /// [`Refusal::InvalidParam`]
@@ -209,7 +209,7 @@ pub fn hashes(keys: &Keys) -> Vec<i64> {
 }
 
 /// The new ones among the uploaded one-time keys, in the order in which they will be claimed: keys of an earlier upload come
-/// first ([spec]), keys of one upload in order of their ids.
+/// first ([spec]), keys of one upload in order of their ids. Clause: cs.keys.oldest-first, cs.keys.same-id
 ///
 /// A stored key is not new, even with other signatures. A key whose hash is in `claimed` is not new either: it was claimed, and
 /// a one-time key is given away only once. An id of an unclaimed key cannot get another key.
@@ -259,7 +259,7 @@ pub fn new_one_time_keys(
 }
 
 /// The counts as clients receive them: `signed_curve25519` is included even if it is zero, since clients make new keys only
-/// when they see the number.
+/// when they see the number. Clause: cs.keys.counts
 pub fn counts<'a>(per_algorithm: impl IntoIterator<Item = (&'a str, i64)>) -> OneTimeKeyCounts {
     let mut counts =
         OneTimeKeyCounts::from([(OneTimeKeyAlgorithm::SignedCurve25519, UInt::from(0_u32))]);
@@ -299,6 +299,7 @@ mod tests {
         }
     }
 
+    /// Clause: cs.keys.own
     #[test]
     fn device_keys_are_the_uploaders_own() {
         let object = |user: &str, device: &str| {
@@ -456,6 +457,7 @@ mod tests {
         assert!(new(&all, &many("c", 0, 1)).is_err());
     }
 
+    /// Clause: cs.keys.counts
     #[test]
     fn zero_is_included_in_the_counts() {
         let zero = counts([]);

@@ -41,6 +41,7 @@ async fn create(stage: &Stage, of: &Identity) -> String {
     stage.ask(message).await.expect("a version")
 }
 
+/// Clause: cs.backup.same-algorithm
 #[actix::test]
 async fn versions_come_and_go() {
     let stage = stage().await;
@@ -101,6 +102,7 @@ async fn versions_come_and_go() {
     assert_eq!(create(&stage, &alice).await, "3");
 }
 
+/// Clause: cs.backup.better
 #[actix::test]
 async fn the_better_key_of_a_session_stays() {
     let stage = stage().await;
@@ -170,6 +172,7 @@ async fn the_better_key_of_a_session_stays() {
     );
 }
 
+/// Clause: cs.backup.current
 #[actix::test]
 async fn only_the_current_version_is_written_to() {
     let stage = stage().await;

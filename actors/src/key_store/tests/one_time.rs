@@ -38,6 +38,7 @@ async fn claim(stage: &Stage, of: &Identity) -> Claimed {
     stage.ask(message).await.expect("an answer")
 }
 
+/// Clause: cs.keys.bytes
 #[actix::test]
 async fn keys_come_out_as_they_went_in() {
     let stage = stage().await;
@@ -95,6 +96,7 @@ async fn keys_come_out_as_they_went_in() {
     );
 }
 
+/// Clause: cs.keys.same-id
 #[actix::test]
 async fn an_upload_is_all_or_nothing() {
     let stage = stage().await;
@@ -125,6 +127,7 @@ async fn an_upload_is_all_or_nothing() {
     assert!(names(&claim(&stage, &alice).await, &alice).is_empty());
 }
 
+/// Clause: cs.keys.once
 #[actix::test]
 async fn a_key_that_was_claimed_is_never_handed_out_again() {
     let stage = stage().await;
@@ -160,6 +163,7 @@ async fn a_key_that_was_claimed_is_never_handed_out_again() {
     assert_eq!((fallback.key_id.as_str(), fallback.used), ("F", true));
 }
 
+/// Clause: cs.keys.fallback-one
 #[actix::test]
 async fn bad_uploads_are_refused() {
     let stage = stage().await;
@@ -192,6 +196,7 @@ async fn bad_uploads_are_refused() {
     assert_eq!(count(&stage.ask(upload(&alice)).await.expect("counts")), 0);
 }
 
+/// Clause: cs.keys.once
 #[actix::test]
 async fn many_claims_at_once_take_each_key_once() {
     let stage = stage().await;
@@ -207,6 +212,7 @@ async fn many_claims_at_once_take_each_key_once() {
     assert!(taken.len() == 100 && taken[60..].iter().all(|name| name == "F"));
 }
 
+/// Clause: as.counts.changed
 #[actix::test]
 async fn counts_are_owed_when_they_change_and_only_then() {
     let stage = stage().await;
@@ -288,6 +294,7 @@ struct KeyQueue {
     fallback: Option<String>,
 }
 
+/// Clause: cs.keys.oldest-first, cs.keys.fallback, cs.keys.missing
 #[actix::test]
 async fn claims_take_what_a_plain_queue_would_give() {
     let stage = stage().await;

@@ -125,6 +125,7 @@ fn by(person: &Person, key: &Pair) -> String {
     format!("{} ed25519:{}", person.user(), key.public)
 }
 
+/// Clause: cs.signing.confirmed, cs.signing.first, cs.signing.user-signing
 #[actix::test]
 async fn the_first_keys_need_no_confirmation_and_new_ones_do() {
     let stage = stage().await;
@@ -167,6 +168,7 @@ async fn the_first_keys_need_no_confirmation_and_new_ones_do() {
     assert!(seen.user_signing_keys.is_empty());
 }
 
+/// Clause: as.devices.signing-keys
 #[actix::test]
 async fn services_never_confirm() {
     let stage = stage().await;
@@ -177,6 +179,7 @@ async fn services_never_confirm() {
     ghost.bootstrap(&stage).await;
 }
 
+/// Clause: cs.signing.form, cs.signing.master-first, cs.signing.signed
 #[actix::test]
 async fn bad_keys_change_nothing() {
     let stage = stage().await;
@@ -230,6 +233,7 @@ async fn bad_keys_change_nothing() {
     assert!(seen.master_keys.is_empty() && seen.self_signing_keys.is_empty());
 }
 
+/// Clause: cs.signing.visible
 #[actix::test]
 async fn signatures_are_seen_by_the_owner_and_the_signer() {
     let stage = stage().await;
@@ -291,6 +295,7 @@ async fn signatures_are_seen_by_the_owner_and_the_signer() {
     }
 }
 
+/// Clause: cs.signing.verified, cs.signing.same-key
 #[actix::test]
 async fn only_what_verifies_is_kept() {
     let stage = stage().await;

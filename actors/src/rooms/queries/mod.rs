@@ -101,7 +101,7 @@ fn one_client_event(
 }
 
 /// The events at these positions for an appservice transaction: with `room_id`, and the invite of a user of the appservice with
-/// stripped state. `now` is milliseconds since the epoch.
+/// stripped state. `now` is milliseconds since the epoch. Clause: as.txn.event-format
 pub fn for_appservice(
     db: &mut Conn,
     interests: &Interests,
@@ -151,7 +151,7 @@ fn invited_user(row: &EventRow) -> Result<Option<&str>> {
 }
 
 /// The stripped state that a user who is invited to a room, or knocks on it, may see: the state that describes the room, the
-/// user's member event and that of its sender. ([spec])
+/// user's member event and that of its sender. ([spec]) Clause: cs.rooms.invite-state
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#stripped-state
 pub fn stripped_state(db: &mut Conn, room_id: &str, user_id: &str) -> Result<Vec<Box<RawValue>>> {

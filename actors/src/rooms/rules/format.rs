@@ -88,7 +88,7 @@ impl Unsigned<'_> {
     }
 }
 
-/// A stored event in client format ([spec]), without the fields that only servers use.
+/// A stored event in client format ([spec]), without the fields that only servers use. Clause: cs.sync.own-txn
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#room-event-format
 pub fn client_event(row: &EventRow, format: &EventFormat<'_>) -> Result<Box<RawValue>> {

@@ -68,7 +68,7 @@ where
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#size-limits
 pub const EVENT_BYTES: usize = 65_536;
 
-/// Refuse an event longer than [`EVENT_BYTES`]. ([spec])
+/// Refuse an event longer than [`EVENT_BYTES`]. ([spec]) Clause: cs.api.event-size
 ///
 /// # Errors
 /// [`Refusal::TooLarge`]
@@ -98,6 +98,7 @@ pub fn invited<'a>(kind: &str, state_key: &'a str, content: &RawValue) -> Option
 /// [`Refusal::TooLarge`], [`Refusal::InvalidParam`]
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#size-limits
+/// Clause: cs.api.lengths
 pub fn check_name(what: &str, text: &str) -> Result<()> {
     if text.len() > NAME {
         return Err(Refusal::TooLarge(

@@ -109,7 +109,7 @@ impl HistoryAccess {
     }
 
     /// Whether the user may see the event at a position: if it may see the state there, or the event is its own leave, declined
-    /// invite, withdrawn knock or ban. ([spec])
+    /// invite, withdrawn knock or ban. ([spec]) Clause: cs.rooms.visibility
     ///
     /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#server-behaviour-5
     pub fn sees(&self, at: Position) -> bool {

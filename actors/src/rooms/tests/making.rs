@@ -146,6 +146,7 @@ async fn a_room_is_created_completely_or_not_at_all() {
     );
 }
 
+/// Clause: cs.api.transaction-id
 #[actix_rt::test]
 async fn a_repeated_transaction_id_gets_the_same_answer() {
     let server = TestServer::new().await;
@@ -179,6 +180,7 @@ async fn a_repeated_transaction_id_gets_the_same_answer() {
     );
 }
 
+/// Clause: cs.rooms.redaction
 #[actix_rt::test]
 async fn a_redaction_removes_the_content() {
     let server = TestServer::new().await;
@@ -250,6 +252,7 @@ async fn a_redaction_removes_the_content() {
     assert!(matches!(refusal(nothing), Refusal::NotFound(_)));
 }
 
+/// Clause: cs.api.event-size
 #[actix_rt::test]
 async fn events_that_are_too_large_or_malformed_change_nothing() {
     let server = TestServer::new().await;

@@ -220,6 +220,7 @@ async fn a_user_that_left_sees_the_history_until_its_leave() {
     );
 }
 
+/// Clause: cs.rooms.annotation-once
 #[actix_rt::test]
 async fn an_event_has_a_context_and_related_events() {
     let server = TestServer::new().await;

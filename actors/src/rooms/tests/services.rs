@@ -3,6 +3,7 @@
 use super::*;
 use crate::services::CarriesInterests;
 
+/// Clause: as.txn.event-format, as.txn.interest-member
 #[actix_rt::test]
 async fn a_service_is_owed_the_events_that_concern_its_members() {
     let server = TestServer::new().await;
@@ -68,6 +69,7 @@ async fn a_service_is_owed_the_events_that_concern_its_members() {
 
 /// Compares the appservices that are owed an event with a brute-force model: after every step, a message is owed to exactly those
 /// appservices that have a joined member.
+/// Clause: as.txn.interest-member
 #[actix_rt::test]
 async fn interest_follows_every_membership() {
     let server = TestServer::new().await;
@@ -117,6 +119,7 @@ async fn interest_follows_every_membership() {
     }
 }
 
+/// Clause: as.registration.exclusive-aliases
 #[actix_rt::test]
 async fn an_alias_belongs_to_the_service_that_reserves_it() {
     let server = TestServer::new().await;
@@ -248,6 +251,7 @@ async fn a_canonical_alias_must_point_to_its_room() {
 }
 
 /// The creation of a room is sent before any user is joined, so its sender alone decides which appservices are owed it.
+/// Clause: as.txn.interest-user
 #[actix_rt::test]
 async fn a_service_is_owed_the_creation_of_the_rooms_of_its_users() {
     let server = TestServer::new().await;

@@ -173,7 +173,7 @@ impl Interests {
         self.claims.recall(user_id, || self.matched(user_id))
     }
 
-    /// The appservices that claim this user by a pattern, or as their sender.
+    /// The appservices that claim this user by a pattern, or as their sender. Clause: as.registration.sender
     fn matched(&self, user_id: &str) -> FoundClaims {
         let mut found: Vec<(u32, NamespaceClaim)> = self.users.matches(user_id).collect();
         for service in self.by_sender.get(user_id).into_iter().flatten() {
@@ -217,7 +217,7 @@ impl Interests {
         !self.aliases.is_empty()
     }
 
-    /// Whether this user belongs to this server.
+    /// Whether this user belongs to this server. Clause: as.registration.local-users
     pub fn is_local(&self, user_id: &str) -> bool {
         user_id
             .split_once(':')

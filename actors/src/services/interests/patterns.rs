@@ -68,6 +68,7 @@ impl Patterns {
 }
 
 /// A pattern as it is compiled: anchored at the start of the id and not at its end, as existing registrations expect.
+/// Clause: as.registration.regex
 pub fn anchored(regex: &str) -> String {
     format!("^(?:{regex})")
 }

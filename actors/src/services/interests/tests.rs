@@ -37,6 +37,7 @@ fn compiled() -> Interests {
     .expect("patterns compile")
 }
 
+/// Clause: as.registration.sender, as.registration.regex, as.registration.local-users
 #[test]
 fn claims() {
     let interests = compiled();

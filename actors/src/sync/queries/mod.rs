@@ -24,6 +24,7 @@ use crate::{Actors, Env, Error, Refusal, Result};
 /// [`Refusal::InvalidParam`] for an invalid token.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3keyschanges
+/// Clause: cs.lists.between
 pub async fn key_changes(
     env: &Env,
     user: &UserId,

@@ -18,7 +18,7 @@ use crate::sync::rules;
 use crate::sync::volatile::VolatileState;
 use crate::{Error, Result};
 
-/// The most to-device messages in one answer; the next request gets the rest at once. ([spec])
+/// The most to-device messages in one answer; the next request gets the rest at once. ([spec]) Clause: cs.to-device.limited
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#extensions-to-sync
 const TO_DEVICE: usize = 100;
@@ -26,7 +26,7 @@ const TO_DEVICE: usize = 100;
 /// Account data by room.
 pub(crate) type ByRoom = BTreeMap<String, Vec<Box<RawValue>>>;
 
-/// The to-device messages for the device, and the position up to which the answer holds them.
+/// The to-device messages for the device, and the position up to which the answer holds them. Clause: cs.to-device.repeated
 pub(crate) fn to_device(
     db: &mut Conn,
     ask: &SyncQuery,
@@ -147,6 +147,7 @@ pub(crate) fn presence<'a>(
 }
 
 /// The device's number of one-time keys, and the algorithms of its unused fallback keys.
+/// Clause: cs.sync.counts, cs.sync.fallback
 pub(crate) fn counts(
     db: &mut Conn,
     ask: &SyncQuery,

@@ -90,6 +90,7 @@ impl Receipt {
     /// Whether this user may see it: a private receipt is visible to its own user only. ([spec])
     ///
     /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#private-read-receipts
+    /// Clause: cs.sync.private-receipts
     pub fn is_for(&self, user: &str) -> bool {
         self.kind != "m.read.private" || self.user == user
     }
@@ -107,7 +108,7 @@ pub struct ReceiptData<'a> {
 type ReceiptContent<'a> = BTreeMap<&'a str, BTreeMap<&'a str, BTreeMap<&'a str, ReceiptData<'a>>>>;
 
 /// The receipt events of a room ([spec]); `room_id` is written for appservices only. One event can hold only one receipt per user,
-/// type and message, so a user's receipts on one message in several threads are in as many events.
+/// type and message, so a user's receipts on one message in several threads are in as many events. Clause: as.ephemeral.room-id
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#mreceipt
 pub fn receipts<'a>(
@@ -148,6 +149,7 @@ pub fn receipts<'a>(
 /// own users ([spec]), and for users that it only observes if the administrator allows it.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#pushing-ephemeral-data
+/// Clause: as.ephemeral.private-receipts
 pub fn may_receive_private(service: &Service, claim: Option<NamespaceClaim>) -> bool {
     claim.is_some_and(|claim| claim.is_exclusive() || service.observes)
 }
@@ -156,7 +158,7 @@ pub fn may_receive_private(service: &Service, claim: Option<NamespaceClaim>) -> 
 /// The longest status message, in bytes: it is sent to every member of the user's rooms.
 const STATUS_BYTES: usize = 1024;
 
-/// Refuse an unknown presence state and a too long status message. ([spec])
+/// Refuse an unknown presence state and a too long status message. ([spec]) Clause: cs.sync.presence
 ///
 /// # Errors
 /// [`Refusal::InvalidParam`]

@@ -31,6 +31,7 @@ pub struct Timeline<'a> {
 /// timeline would then replace an unwanted event in `state` with the same type and state key, so the timeline begins after it.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#syncing
+/// Clause: cs.sync.limited
 pub fn timeline(
     newest_first: &[EventRow],
     cut_short: bool,
@@ -109,7 +110,7 @@ pub enum DeviceListChange {
 
 /// The list that a user belongs in, given its changes and whether the two share a room now. ([spec])
 ///
-/// Rooms that are not encrypted count too: a client may turn encryption on at any time.
+/// Rooms that are not encrypted count too: a client may turn encryption on at any time. Clause: cs.lists.changed, cs.lists.left
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#tracking-the-device-list-for-a-user
 pub fn device_list_change(changes: UserChanges, share_a_room: bool) -> Option<DeviceListChange> {
@@ -151,6 +152,7 @@ mod tests {
     /// Positions newest first, cut short, limit; what is shown, limited, start.
     type History = (&'static [i64], bool, usize, &'static [i64], bool, i64);
 
+    /// Clause: cs.sync.limited
     #[test]
     fn a_timeline_holds_the_newest_wanted_events() {
         // (positions newest first, cut short, limit) → (shown, limited, start)
@@ -233,6 +235,7 @@ mod tests {
         }
     }
 
+    /// Clause: cs.lists.changed, cs.lists.left
     #[test]
     fn device_lists_follow_the_net_change() {
         let changes = |keys, met, parted| UserChanges {

@@ -6,7 +6,7 @@ use crate::{Refusal, Result};
 
 /// How far a client has synced: `s<position>`, and `_<position>` if the answer held only a part of its to-device messages.
 ///
-/// It is also a valid pagination token of a room: it points just after the event at its position.
+/// It is also a valid pagination token of a room: it points just after the event at its position. Clause: cs.sync.next
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Token {
     /// Everything up to here was sent, except perhaps to-device messages.
@@ -24,7 +24,7 @@ impl Token {
         }
     }
 
-    /// Parse a token.
+    /// Parse a token. Clause: cs.sync.invalid-token
     ///
     /// # Errors
     /// [`Refusal::InvalidParam`] for an invalid token.

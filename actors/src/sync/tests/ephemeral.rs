@@ -2,6 +2,7 @@
 
 use super::*;
 
+/// Clause: cs.sync.typing
 #[actix::test]
 async fn typing_is_sent_and_expires() {
     let server = TestServer::new().await;
@@ -78,6 +79,7 @@ async fn a_client_whose_user_returns_is_sent_that_typing_has_ended() {
     assert_eq!(ephemeral(&joined), Value::Null);
 }
 
+/// Clause: cs.sync.private-receipts
 #[actix::test]
 async fn receipts_are_sent_except_private_ones() {
     let server = TestServer::new().await;
@@ -151,6 +153,7 @@ async fn presence_is_sent_to_users_that_share_a_room() {
     );
 }
 
+/// Clause: as.ephemeral.room
 #[actix::test]
 async fn a_service_that_asks_for_ephemeral_events_gets_typing_and_receipts() {
     let server = TestServer::new().await;

@@ -2,6 +2,7 @@
 
 use super::*;
 
+/// Clause: cs.rooms.invite-state
 #[actix::test]
 async fn an_invite_a_join_and_a_leave_are_answered() {
     let server = TestServer::new().await;
@@ -58,6 +59,7 @@ async fn an_invite_a_join_and_a_leave_are_answered() {
     assert!(shown.contains(&"before".to_owned()) && !shown.contains(&"after".to_owned()));
 }
 
+/// Clause: cs.rooms.visibility
 #[actix::test]
 async fn events_before_the_join_may_be_hidden() {
     let server = TestServer::new().await;
@@ -91,6 +93,7 @@ async fn events_before_the_join_may_be_hidden() {
     );
 }
 
+/// Clause: cs.sync.limited
 #[actix::test]
 async fn a_gap_is_marked_and_its_state_is_sent() {
     let server = TestServer::new().await;
@@ -164,6 +167,7 @@ async fn a_gap_is_marked_and_its_state_is_sent() {
 }
 
 /// For a long or a pruned log, the answer from the rooms must equal the answer from the log's lines.
+/// Clause: cs.lists.between
 #[actix::test]
 async fn an_old_token_gets_the_same_device_lists_as_the_log_gives() {
     let server = TestServer::new().await;
@@ -213,6 +217,7 @@ async fn an_old_token_gets_the_same_device_lists_as_the_log_gives() {
     assert_eq!(lists, json!({"changed": ["@bob:test"]}));
 }
 
+/// Clause: cs.lists.changed, cs.lists.left
 #[actix::test]
 async fn device_lists_name_changed_users_and_left_ones() {
     let server = TestServer::new().await;

@@ -2,6 +2,7 @@
 
 use super::*;
 
+/// Clause: cs.sync.own-txn
 #[actix::test]
 async fn an_initial_sync_has_everything() {
     let server = TestServer::new().await;
@@ -43,6 +44,7 @@ async fn an_initial_sync_has_everything() {
     );
 }
 
+/// Clause: cs.sync.counts, cs.sync.fallback, cs.sync.timeout
 #[actix::test]
 async fn a_sync_without_news_is_answered_after_its_timeout() {
     let server = TestServer::new().await;
@@ -66,6 +68,7 @@ async fn a_sync_without_news_is_answered_after_its_timeout() {
     assert_eq!(server.waiting().await, 0);
 }
 
+/// Clause: cs.sync.timeout
 #[actix::test]
 async fn a_waiting_request_gets_a_message_at_once() {
     let server = TestServer::new().await;
@@ -99,6 +102,7 @@ async fn a_request_whose_client_hung_up_is_removed() {
     }
 }
 
+/// Clause: cs.to-device.kept, cs.to-device.repeated
 #[actix::test]
 async fn messages_stay_until_the_next_token_acknowledges_them() {
     let server = TestServer::new().await;
@@ -120,6 +124,7 @@ async fn messages_stay_until_the_next_token_acknowledges_them() {
     );
 }
 
+/// Clause: cs.to-device.limited, cs.to-device.order
 #[actix::test]
 async fn more_messages_than_fit_come_with_the_next_answer() {
     let server = TestServer::new().await;
@@ -142,6 +147,7 @@ async fn more_messages_than_fit_come_with_the_next_answer() {
     assert_eq!(all, (0..230).map(|i| i.to_string()).collect::<Vec<_>>());
 }
 
+/// Clause: cs.sync.invalid-token
 #[actix::test]
 async fn invalid_and_future_tokens_lose_nothing() {
     let server = TestServer::new().await;
@@ -184,6 +190,7 @@ async fn account_data_is_sent_globally_and_by_room() {
     );
 }
 
+/// Clause: cs.sync.next
 #[actix::test]
 async fn successive_answers_omit_and_repeat_nothing() {
     const MANY: usize = 60;

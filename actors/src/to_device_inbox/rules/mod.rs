@@ -134,7 +134,7 @@ pub struct Delivery<'a> {
 }
 
 /// A message goes into the inbox of each existing device that it names; `*` names all that exist now. A content for a named device
-/// goes before the one for `*`. ([spec])
+/// goes before the one for `*`. ([spec]) Clause: as.to-device.wildcard, cs.to-device.devices, cs.to-device.wildcard
 ///
 /// `devices` are the devices of the users in `messages`, in order of user and device.
 ///
@@ -170,7 +170,7 @@ pub fn fan_out<'a>(
 }
 
 // ANCHOR: interest
-/// Why an appservice is interested in messages to this device, if it is. ([MSC4203])
+/// Why an appservice is interested in messages to this device, if it is. ([MSC4203]) Clause: as.to-device.shared
 ///
 /// The interest is explicit if the appservice decides over the device. Otherwise it is implicit if a namespace of the appservice
 /// matches the user, and the appservice registered the account or the configuration permits it to observe. `claim` says how its
@@ -215,7 +215,7 @@ pub fn decided_by(copies: &[(ServiceId, Interest)]) -> String {
         .map_or_else(String::new, |(id, _)| id.to_string())
 }
 
-/// The appservices that get a copy of a message to this device, in order of id.
+/// The appservices that get a copy of a message to this device, in order of id. Clause: as.to-device.sent
 pub fn copies(to: &Addressed, interests: &Interests) -> Vec<(ServiceId, Interest)> {
     concerned(interests, to)
         .into_iter()
@@ -238,7 +238,7 @@ pub fn check_names(event_type: &str, txn: &str) -> Result<(), Refusal> {
 }
 
 // ANCHOR: custom
-/// Check that each content is a JSON object of at most 65,536 bytes. ([spec])
+/// Check that each content is a JSON object of at most 65,536 bytes. ([spec]) Clause: cs.to-device.content
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3sendtodeviceeventtypetxnid
 pub fn check_contents(messages: &ToDeviceMessages) -> Result<(), Refusal> {

@@ -85,6 +85,7 @@ fn device(
 /// A description, the device, and the appservices that get a copy.
 type Case = (&'static str, Addressed, &'static [(&'static str, Interest)]);
 
+/// Clause: as.to-device.created-device
 #[test]
 fn authority_is_per_device() {
     const BY_SENDER: Interest = Interest::Explicit(Authority::Sender);
@@ -154,6 +155,7 @@ fn authority_is_per_device() {
     }
 }
 
+/// Clause: as.to-device.opt-in
 #[test]
 fn a_service_without_a_copy_has_a_reason() {
     let interests = interests();
@@ -223,6 +225,7 @@ fn a_large_content_with_several_recipients_is_stored_once() {
     ));
 }
 
+/// Clause: cs.to-device.devices
 #[test]
 fn a_wildcard_addresses_every_device_except_those_addressed_by_name() {
     let devices = [

@@ -83,7 +83,7 @@ impl Limits {
         }
     }
 
-    /// Count a request against the rate limit of its caller.
+    /// Count a request against the rate limit of its caller. Clause: cs.api.rate-limit
     ///
     /// # Errors
     /// 429 with how long to wait.

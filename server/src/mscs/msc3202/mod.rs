@@ -36,6 +36,7 @@ pub const MSC: Msc = Msc {
     ..Msc::NONE
 };
 
+/// Clause: as.lists.name
 const DEVICE_LISTS: Name = Name {
     unstable: "org.matrix.msc3202.device_lists",
     stable: "device_lists",

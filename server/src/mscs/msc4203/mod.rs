@@ -35,6 +35,7 @@ pub const MSC: Msc = Msc {
     ..Msc::NONE
 };
 
+/// Clause: as.to-device.name
 const TO_DEVICE: Name = Name {
     unstable: "de.sorunome.msc2409.to_device",
     stable: "to_device",

@@ -29,10 +29,12 @@ pub const MSC: Msc = Msc {
     ..Msc::NONE
 };
 
+/// Clause: as.acting.older-name
 const DEVICE_ID: Name = Name {
     unstable: "org.matrix.msc3202.device_id",
     stable: "device_id",
 };
+/// Clause: as.acting.unknown-device
 const UNKNOWN_DEVICE: Name = Name {
     unstable: "ORG.MATRIX.MSC4326.M_UNKNOWN_DEVICE",
     stable: "M_UNKNOWN_DEVICE",

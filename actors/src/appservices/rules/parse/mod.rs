@@ -64,6 +64,7 @@ pub(crate) fn read(text: &str) -> Result<Registration, Broken> {
     })
 }
 
+/// Clause: as.registration.keys
 fn registration(text: &str) -> Result<Registration, String> {
     if text.trim().is_empty() {
         return Err("the file is empty".to_owned());
@@ -143,6 +144,7 @@ fn texts(text: &str, keys: &mut Map<String, Value>) -> Result<(), String> {
 }
 
 /// Check the URL. The key must be present. Old generators write an empty string for an appservice without URL.
+/// Clause: as.registration.url-null
 fn url(keys: &mut Map<String, Value>) -> Result<(), String> {
     let url = match keys.get("url") {
         None => {

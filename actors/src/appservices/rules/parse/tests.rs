@@ -15,6 +15,7 @@ fn with(from: &str, to: &str) -> String {
     text
 }
 
+/// Clause: as.registration.keys
 #[test]
 fn bad_files_say_what_is_wrong() {
     let users = |patterns: &str| with("{}", &format!("{{users: {patterns}}}"));
