@@ -61,7 +61,7 @@ fn every_include_finds_something() {
             continue;
         }
         if file.starts_with("figures/") {
-            // A table written by a benchmark.
+            // A table written by a benchmark or a test.
             assert!(
                 what.is_empty() && text.starts_with("| "),
                 "{chapter}: {file}: a table is included as a whole"
@@ -72,11 +72,12 @@ fn every_include_finds_something() {
             "/simulation/kept/",
             "/tests/scenarios/",
             "/tests/exercises/",
+            "/model/traces/",
         ]
         .iter()
         .any(|folder| file.contains(folder))
         {
-            // A schedule, a scenario or a program: a line with the reason or the title, then the rest.
+            // A schedule, a scenario, a program or a trace: a line with the reason or the title, then the rest.
             assert!(
                 what.is_empty() && text.lines().count() > 1,
                 "{chapter}: {file}: it is included as a whole"
