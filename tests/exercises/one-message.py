@@ -4,7 +4,6 @@ be a body of the conversation. A text that ends with `…` stands for one random
 out. With --print, the bodies are printed instead.
 """
 
-import http.client
 import json
 import os
 import re
@@ -12,43 +11,14 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import urllib.request
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from server import Server
+from server import Server, recorder
 
 HERE = Path(__file__).resolve().parent
 CHAPTER = HERE.parents[1] / "spec-notes/src/one-message.md"
 SCENARIO = str(HERE / "one-message.yaml")
-
-
-def recorder(server, seen):
-    """A proxy in front of the server: it writes down each request of a client, and the answer."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def forward(self):
-            sent = self.rfile.read(int(self.headers.get("content-length") or 0))
-            connection = http.client.HTTPConnection(server.url.removeprefix("http://"))
-            connection.request(self.command, self.path, sent, dict(self.headers))
-            answer = connection.getresponse()
-            got = answer.read()
-            seen.append((self.command, self.path, sent, got))
-            self.send_response(answer.status)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(got)))
-            self.end_headers()
-            self.wfile.write(got)
-
-        do_GET = do_PUT = do_POST = do_DELETE = forward
-
-        def log_message(self, *_):
-            pass
-
-    proxy = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=proxy.serve_forever, daemon=True).start()
-    return f"http://127.0.0.1:{proxy.server_port}"
 
 
 def play():
