@@ -30,16 +30,19 @@ def sections():
 
 def proposals():
     rows = {row[1]: row[0] for row in re.findall(r"^(\| \[(MSC\d+)\].*)$", CHAPTER, re.M)}
-    listed = re.findall(r"^(MSC\d+), (on|off) by default: .*\n((?:  .*\n)*)", printed("mscs"), re.M)
+    listed = re.findall(r"^(MSC\d+), (on by default|off by default|in the specification since v[\d.]+): .*\n((?:  .*\n)*)", printed("mscs"), re.M)
     if set(rows) != {number for number, _, _ in listed}:
-        sys.exit(f"the table has the proposals {sorted(rows)}")
-    for number, switch, details in listed:
-        cells = [cell.strip() for cell in rows[number].strip("|").split("|")]
+        sys.exit(f"the table has the proposals {sorted(rows)}, understudy mscs {listed}")
+    for number, state, details in listed:
+        _, _, status, here, registration, wire = [cell.strip() for cell in rows[number].strip("|").split("|")]
+        version = re.search(r"v[\d.]+$", state)
+        expected = ("always", f"in {version[0]}") if version else (state.split()[0], status if status.startswith("open") else "open")
+        if (here, status) != expected:
+            sys.exit(f"{number}: the table says {here!r} and {status!r}, understudy mscs {state!r}")
         keys = ", ".join(re.findall(r"^  registration: (.*)$", details, re.M))
         names = re.sub(r" \(later \w+\)", "", ", ".join(re.findall(r"^  names: (.*)$", details, re.M)))
-        for cell, what in [(cells[3], switch), (cells[4], keys), (cells[5], names)]:
-            said = set(re.findall(r"`(.*?)`", cell)) if what != switch else {cell}
-            if said != set(filter(None, what.split(", "))):
+        for cell, what in [(registration, keys), (wire, names)]:
+            if set(re.findall(r"`(.*?)`", cell)) != set(filter(None, what.split(", "))):
                 sys.exit(f"{number}: the table says {cell!r}, understudy mscs {what!r}")
 
 
