@@ -45,6 +45,11 @@ def letters(x, y, lines, bold=False):
             for i, line in enumerate(lines)]
 
 
+def wide(text):
+    """The width of a line in pixels; capitals are wider."""
+    return sum(CHAR * (1.35 if c.isupper() or c == "_" else 1) for c in text)
+
+
 def box(x, y, width, height, kind=""):
     return f'<rect x="{x:.0f}" y="{y:.0f}" width="{width:.0f}" height="{height:.0f}" rx="4" {kind or SOLID}/>'
 
@@ -111,7 +116,7 @@ def row(line, y):
     parts = re.split(r"\s*(-- .+? -->|->)\s*", line.strip())
     boxes = [[text.strip() for text in part.strip("[]").split("|")] for part in parts[::2]]
     arrows = [re.sub(r"^-- | -->$|^->$", "", part) for part in parts[1::2]]
-    widths = [max(len(text) for text in lines) * CHAR + 22 for lines in boxes]
+    widths = [max(map(wide, lines)) + 22 for lines in boxes]
     gaps = [max(40, max(map(len, text.split("|"))) * CHAR + 26) for text in arrows]
     # The words above an arrow take two lines if they must.
     if sum(widths) + sum(gaps) > WIDTH:

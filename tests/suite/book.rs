@@ -1,6 +1,9 @@
 //! Checks that every include of the book finds its file and anchor, so that the book stays up to date.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+
+use crate::tidy::files;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -96,6 +99,71 @@ fn every_include_finds_something() {
             "{chapter}: {file}:{what} is empty"
         );
     }
+}
+
+#[test]
+fn every_anchor_in_the_code_is_included_by_a_chapter() {
+    let included: BTreeSet<(String, String)> = includes()
+        .into_iter()
+        .map(|(_, file, what)| (file.trim_start_matches("../").to_owned(), what))
+        .collect();
+    let mut unused = Vec::new();
+    for folder in ["schema", "actors", "workbench", "server", "tests"] {
+        for (file, text) in files(folder) {
+            let anchors = text
+                .lines()
+                .filter_map(|line| line.trim_start().strip_prefix("// ANCHOR: "));
+            for anchor in anchors {
+                if !included.contains(&(file.clone(), anchor.to_owned())) {
+                    unused.push(format!("{file}: no chapter includes the anchor {anchor}"));
+                }
+            }
+        }
+    }
+    assert!(unused.is_empty(), "{}", unused.join("\n"));
+}
+
+/// The fragments that lead to the headings of a chapter, as mdBook makes them.
+fn headings(text: &str) -> BTreeSet<String> {
+    let mut in_code = false;
+    let mut found = BTreeSet::new();
+    for line in text.lines() {
+        in_code ^= line.starts_with("```");
+        if let (false, true) = (in_code, line.starts_with('#')) {
+            let title = line.trim_start_matches('#').trim();
+            let kept = title
+                .chars()
+                .filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+            found.insert(kept.collect::<String>().to_lowercase().replace(' ', "-"));
+        }
+    }
+    found
+}
+
+#[test]
+fn every_link_to_a_chapter_leads_somewhere() {
+    let all: BTreeMap<String, String> = chapters().into_iter().collect();
+    let mut wrong = Vec::new();
+    for (name, text) in &all {
+        for link in text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next())
+        {
+            let (file, fragment) = link.split_once('#').unwrap_or((link, ""));
+            let file = if file.is_empty() { name.as_str() } else { file };
+            if link.contains("://") || !file.ends_with(".md") {
+                continue;
+            }
+            let found = all
+                .get(file)
+                .is_some_and(|text| fragment.is_empty() || headings(text).contains(fragment));
+            if !found {
+                wrong.push(format!("{name}: {link}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]

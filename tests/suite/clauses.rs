@@ -219,12 +219,12 @@ fn a_mark_belongs_to_the_item_after_it_or_around_it() {
     );
 }
 
-/// A cell of the column "kept by" or "shown by".
-fn cell(entries: &[String]) -> String {
+/// The places that keep a clause, or that show it.
+fn places(entries: &[String]) -> String {
     if entries.is_empty() {
-        return "**gap**".to_owned();
+        return "nothing: a **gap**".to_owned();
     }
-    entries.join("<br>")
+    entries.join(", ")
 }
 
 /// How a clause is kept and shown.
@@ -272,7 +272,7 @@ fn index() -> String {
         } = section;
         let _ = write!(
             tables,
-            "\n## {title}\n\n[The text]({source}); [the chapter]({chapter}).\n\n| clause | level | kept by | shown by |\n|---|---|---|---|\n"
+            "\n## {title}\n\n[The text]({source}); [the chapter]({chapter}).\n"
         );
         for (n, clause) in clauses.iter().enumerate() {
             let (kept, shown) = row(section, n, &marks, &scenarios);
@@ -289,11 +289,11 @@ fn index() -> String {
             }
             let _ = writeln!(
                 tables,
-                "| `{}`<br>{} | {level} | {} | {} |",
+                "\n<a id=\"{0}\"></a>`{0}` ({level}): {1}<br>\n*Kept by* {2}.<br>\n*Shown by* {3}.",
                 clause.0,
                 clause.2,
-                cell(&kept),
-                cell(&shown)
+                places(&kept),
+                places(&shown)
             );
         }
     }

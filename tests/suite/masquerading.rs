@@ -130,7 +130,7 @@ async fn a_service_makes_and_deletes_devices_without_confirming() {
 }
 
 /// Clause: as.users.register, as.users.namespace, as.users.in-use, as.users.inhibit-login, as.users.login
-/// Clause: as.users.login-unsupported
+/// Clause: as.users.login-unsupported, as.users.login-flow
 #[actix_web::test]
 async fn how_a_service_registers_and_logs_in() {
     let stage = Stage::new().await;

@@ -19,7 +19,6 @@ use super::{Rooms, refused};
 use crate::hooks::RoomEvent;
 use crate::{Env, Identity, Refusal, Result};
 
-// ANCHOR: send
 impl Handler<SendEvent> for Rooms {
     type Result = ResponseFuture<Result<OwnedEventId>>;
 
@@ -34,7 +33,6 @@ impl Handler<SendEvent> for Rooms {
         })
     }
 }
-// ANCHOR_END: send
 
 impl Handler<SetState> for Rooms {
     type Result = ResponseFuture<Result<OwnedEventId>>;

@@ -12,7 +12,6 @@ use std::mem;
 /// The bytes that a cache entry takes besides its key and value: its slot in a half-full table, and two allocations.
 pub const ENTRY: usize = 112;
 
-// ANCHOR: bounded
 /// A cache in two generations. Reading an entry moves it to the young generation. When the young generation is full it becomes
 /// the old one, and the entries of the former old generation, which were not read meanwhile, are dropped. There is no list in
 /// order of use and no search at eviction, and the bound always holds.
@@ -23,7 +22,6 @@ pub struct Bounded<K, V> {
     most: usize,
     size: fn(&K, &V) -> usize,
 }
-// ANCHOR_END: bounded
 
 struct Generation<K, V> {
     #[expect(clippy::disallowed_types, reason = "see above")]

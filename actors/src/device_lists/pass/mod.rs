@@ -204,6 +204,7 @@ pub(crate) fn owe(
     Ok(true)
 }
 
+// ANCHOR: check_room
 /// For a line about an appservice's first or last member in a room: decide about every user that is in the room or has left it
 /// since the line was written, a piece at a time. Returns the last user of the piece, or `None` after the last piece.
 /// Clause: as.lists.left-all
@@ -233,6 +234,7 @@ fn check_room(
     }
     Ok(checked.last)
 }
+// ANCHOR_END: check_room
 
 /// The result of checking a piece of a room.
 #[derive(Debug, Default)]
