@@ -15,7 +15,7 @@ CHAPTER = (HERE.parents[1] / "spec-notes/src/anatomy.md").read_text()
 
 
 def printed(*command):
-    return subprocess.check_output([os.environ["UNDERSTUDY"], *command], text=True)
+    return subprocess.check_output([os.environ.get("UNDERSTUDY", "understudy"), *command], text=True)
 
 
 def sections():

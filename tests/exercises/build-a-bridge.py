@@ -18,7 +18,7 @@ from server import Server, recorder
 
 HERE = Path(__file__).resolve().parent
 PYTHON = sys.argv[1]
-PLAYER = [os.environ["UNDERSTUDY"], "scenario", "run", "--server-name", "localhost", "--server"]
+PLAYER = [os.environ.get("UNDERSTUDY", "understudy"), "scenario", "run", "--server-name", "localhost", "--server"]
 
 
 def free_port():

@@ -45,7 +45,7 @@ def play(commands, here, environment):
     script = "".join(f"{{ {command}\n}} >out{i} 2>&1; echo $? >code{i}\n" for i, command in enumerate(patient))
     shell = subprocess.Popen(["bash", "-c", script], cwd=here, env=environment, start_new_session=True)
     try:
-        shell.wait(timeout=120)
+        shell.wait(timeout=300)
     finally:
         with contextlib.suppress(ProcessLookupError):  # nothing goes on
             os.killpg(shell.pid, signal.SIGTERM)

@@ -23,7 +23,7 @@ SCENARIO = str(HERE / "one-message.yaml")
 
 def play():
     """The conversation: a list of a heading and a body."""
-    understudy, server, seen = os.environ["UNDERSTUDY"], Server(), []
+    understudy, server, seen = os.environ.get("UNDERSTUDY", "understudy"), Server(), []
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
