@@ -3,10 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ruma::{OwnedRoomId, OwnedUserId};
+use schema::sessions::DeviceCreator;
 use schema::{Position, ServiceId, Tx};
+use serde_json::Value;
 use serde_json::value::to_raw_value;
 
-use crate::hooks::{Host, RoomEvent, ToDeviceMessage};
+use crate::accounts::{account_data, devices};
+use crate::hooks::{DeviceKeys, Host, RoomEvent, ToDeviceMessage};
+use crate::key_store::{self, Upload};
 use crate::runtime::env::WeakEnv;
 use crate::runtime::wake::ProposalEphemeral;
 use crate::to_device_inbox::{Deposit, Target};
@@ -20,6 +24,16 @@ impl HookHost {
         self.0
             .upgrade()
             .ok_or(Error::Failed("the server has stopped"))
+    }
+
+    /// Call a function with the environment after the commit.
+    fn after(&self, tx: &mut Tx<'_>, then: impl FnOnce(Env) + Send + 'static) {
+        let env = self.0.clone();
+        tx.after_commit(move || {
+            if let Some(env) = env.upgrade() {
+                then(env);
+            }
+        });
     }
 }
 
@@ -40,39 +54,23 @@ impl Host for HookHost {
     }
 
     fn wake(&self, tx: &mut Tx<'_>, users: Vec<OwnedUserId>, rooms: Vec<OwnedRoomId>) {
-        let env = self.0.clone();
-        tx.after_commit(move || {
-            if let Some(env) = env.upgrade() {
-                env.wake.users(users);
-                env.wake.rooms(rooms);
-            }
+        self.after(tx, move |env| {
+            env.wake.users(users);
+            env.wake.rooms(rooms);
         });
     }
 
     fn wake_services(&self, tx: &mut Tx<'_>, services: BTreeSet<ServiceId>, up_to: Position) {
-        let env = self.0.clone();
-        tx.after_commit(move || {
-            if let Some(env) = env.upgrade() {
-                env.wake.services(&services, Some(up_to));
-            }
-        });
+        self.after(tx, move |env| env.wake.services(&services, Some(up_to)));
     }
 
     fn set_timer(&self, tx: &mut Tx<'_>) {
-        let env = self.0.clone();
-        tx.after_commit(move || {
-            if let Some(env) = env.upgrade() {
-                env.wake.for_proposals.timer_set(&env.trace);
-            }
-        });
+        self.after(tx, |env| env.wake.for_proposals.timer_set(&env.trace));
     }
 
     fn send_ephemeral(&self, tx: &mut Tx<'_>, event: ProposalEphemeral) {
-        let env = self.0.clone();
-        tx.after_commit(move || {
-            if let Some(env) = env.upgrade() {
-                env.wake.for_proposals.ephemeral(&env.trace, event);
-            }
+        self.after(tx, move |env| {
+            env.wake.for_proposals.ephemeral(&env.trace, event)
         });
     }
 
@@ -108,5 +106,63 @@ impl Host for HookHost {
         self.wake_services(tx, services, up_to);
         self.wake(tx, Vec::new(), vec![parsed(event.room)?]);
         Ok(id)
+    }
+
+    fn create_device(
+        &self,
+        tx: &mut Tx<'_>,
+        user: &str,
+        device: &str,
+        name: Option<&str>,
+    ) -> Result<()> {
+        let id = parsed(user)?;
+        let changed = devices::create(tx, user, device, name, &DeviceCreator::Person)?;
+        self.after(tx, move |env| changed.settle(&env, &id));
+        Ok(())
+    }
+
+    fn delete_device(&self, tx: &mut Tx<'_>, user: &str, device: &str) -> Result<bool> {
+        let id = parsed(user)?;
+        let changed = devices::delete(tx, user, &[device.to_owned()])?;
+        let deleted = changed.has_deleted();
+        self.after(tx, move |env| changed.settle(&env, &id));
+        Ok(deleted)
+    }
+
+    fn upload_keys(
+        &self,
+        tx: &mut Tx<'_>,
+        user: &str,
+        device: &str,
+        keys: &DeviceKeys,
+    ) -> Result<()> {
+        let keys = keys.clone();
+        let upload = Upload {
+            from: Identity {
+                user: parsed(user)?,
+                device: Some(device.into()),
+                appservice: None,
+            },
+            device_keys: keys.device_keys,
+            one_time_keys: keys.one_time_keys,
+            fallback_keys: keys.fallback_keys,
+        };
+        let changed = key_store::upload_in(tx, &upload, &self.env()?.hooks)?;
+        self.after(tx, move |env| changed.wake(&env));
+        Ok(())
+    }
+
+    fn put_account_data(
+        &self,
+        tx: &mut Tx<'_>,
+        user: &str,
+        room: &str,
+        kind: &str,
+        content: &Value,
+    ) -> Result<()> {
+        let put = account_data::put(tx, user, room, kind, &content.to_string())?;
+        self.wake_services(tx, put.services, put.position);
+        self.wake(tx, vec![parsed(user)?], Vec::new());
+        Ok(())
     }
 }

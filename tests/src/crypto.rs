@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use matrix_sdk_crypto::store::types::DehydratedDeviceKey;
 use matrix_sdk_crypto::types::requests::{AnyOutgoingRequest, ToDeviceRequest};
 use matrix_sdk_crypto::{
     DecryptionSettings, EncryptionSettings, EncryptionSyncChanges, OlmMachine, TrustRequirement,
@@ -18,6 +19,8 @@ use ruma_crypto::{
 use serde_json::{Value, json};
 
 use crate::person::{Answer, Person, segment};
+
+const DEHYDRATED: &str = "/_matrix/client/unstable/org.matrix.msc3814.v1/dehydrated_device";
 
 /// A device with encryption keys.
 pub struct Crypto {
@@ -178,6 +181,54 @@ impl Crypto {
             .as_str()
             .unwrap_or_default()
             .to_owned())
+    }
+
+    /// Stores a dehydrated device on the server (MSC3814), encrypted with this key. Returns its id.
+    pub async fn dehydrates(&self, key: &DehydratedDeviceKey) -> String {
+        let identity = self.machine.bootstrap_cross_signing(false).await;
+        let keys = identity
+            .expect("cross-signing keys")
+            .upload_signing_keys_req;
+        let body = json!({"master_key": keys.master_key, "self_signing_key": keys.self_signing_key,
+            "user_signing_key": keys.user_signing_key});
+        let path = "/keys/device_signing/upload";
+        self.person.post(path, &body).await.ok();
+        let device = self.machine.dehydrated_devices();
+        let device = device.create().await.expect("a dehydrated device");
+        let put = device.keys_for_upload("dehydrated".to_owned(), key).await;
+        let put = put.expect("keys of the device");
+        let body = json!({"device_id": put.device_id, "device_data": put.device_data, "device_keys": put.device_keys,
+            "initial_device_display_name": put.initial_device_display_name,
+            "one_time_keys": put.one_time_keys, "fallback_keys": put.fallback_keys});
+        let answer = self.person.put(DEHYDRATED, &body).await.ok();
+        assert_eq!(answer["device_id"], put.device_id.as_str());
+        put.device_id.to_string()
+    }
+
+    /// Fetches the dehydrated device with what came for it. Returns the number of room keys that this device has from it.
+    pub async fn rehydrates(&self, key: &DehydratedDeviceKey) -> usize {
+        let stored = self.person.get(DEHYDRATED).await.ok();
+        let id = stored["device_id"].as_str().expect("a device id");
+        let data = Raw::new(&stored["device_data"]).expect("JSON");
+        let devices = self.machine.dehydrated_devices();
+        let device = devices
+            .rehydrate(key, id.into(), data.cast_unchecked())
+            .await
+            .expect("the device is opened");
+        let (mut body, mut keys) = (json!({}), 0);
+        loop {
+            let path = format!("{DEHYDRATED}/{id}/events");
+            let page = self.person.post(&path, &body).await.ok();
+            let events = page["events"].as_array().expect("events");
+            if events.is_empty() {
+                return keys;
+            }
+            let raw = |event| Raw::new(event).expect("JSON").cast_unchecked();
+            let events = events.iter().map(raw).collect();
+            let taken = device.receive_events(events, &settings()).await;
+            keys += taken.expect("the messages are taken").len();
+            body = json!({"next_batch": page["next_batch"]});
+        }
     }
 
     /// Processes to-device messages, changed device lists and key counts, and sends the requests that follow.

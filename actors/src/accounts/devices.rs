@@ -26,7 +26,7 @@ pub(super) fn all(db: &mut Conn, user: &str) -> Result<Vec<String>> {
 }
 
 /// Part of a write: delete those of these devices that exist.
-pub(super) fn delete(tx: &mut Tx<'_>, user: &str, devices: &[String]) -> Result<DeviceChanges> {
+pub(crate) fn delete(tx: &mut Tx<'_>, user: &str, devices: &[String]) -> Result<DeviceChanges> {
     let gone = forget(tx, user, devices)?;
     if gone.is_empty() {
         return Ok(DeviceChanges::default());
@@ -93,6 +93,26 @@ impl Handler<PutDevice> for Accounts {
 }
 
 /// Clause: as.devices.create, cs.devices.rename-missing
+/// Part of a write: create a device that does not exist, for a user that is registered.
+pub(crate) fn create(
+    tx: &mut Tx<'_>,
+    user: &str,
+    device: &str,
+    name: Option<&str>,
+    creator: &DeviceCreator,
+) -> Result<DeviceChanges> {
+    rules::device_id(device)?;
+    rules::device_name(name)?;
+    if !accounts::is_active(tx, user)? {
+        return Err(Refusal::Forbidden("this user is not registered".into()).into());
+    }
+    free_name(tx, user, device)?;
+    room_for(tx, user, device)?;
+    sessions::ensure_device(tx, user, device, name, creator)?;
+    report(tx, user, device, DeviceChange::Created)?;
+    DeviceChanges::default().listed(tx, user)
+}
+
 fn put(tx: &mut Tx<'_>, msg: &PutDevice, creates: bool) -> Result<(bool, DeviceChanges)> {
     let (user, device, name) = (
         msg.who.user.as_str(),
@@ -106,20 +126,8 @@ fn put(tx: &mut Tx<'_>, msg: &PutDevice, creates: bool) -> Result<(bool, DeviceC
         let Some(service) = msg.who.appservice.as_ref().filter(|_| creates) else {
             return Err(Refusal::NotFound("no such device".into()).into());
         };
-        if !accounts::is_active(tx, user)? {
-            return Err(Refusal::Forbidden("this user is not registered".into()).into());
-        }
-        free_name(tx, user, device)?;
-        room_for(tx, user, device)?;
-        sessions::ensure_device(
-            tx,
-            user,
-            device,
-            name,
-            &DeviceCreator::Service(service.clone()),
-        )?;
-        report(tx, user, device, DeviceChange::Created)?;
-        return Ok((true, DeviceChanges::default().listed(tx, user)?));
+        let creator = DeviceCreator::Service(service.clone());
+        return Ok((true, create(tx, user, device, name, &creator)?));
     }
     let renamed = match name {
         Some(name) => sessions::rename_device(tx, user, device, name)?,

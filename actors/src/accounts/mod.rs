@@ -20,7 +20,7 @@
 pub(crate) mod account_data;
 mod client_data;
 mod confirmations;
-mod devices;
+pub(crate) mod devices;
 mod log_in;
 pub mod messages;
 mod passwords;
@@ -123,7 +123,7 @@ impl Handler<PruneTransactions> for Accounts {
 
 /// What a write did to the devices of a user; used after the commit.
 #[derive(Debug, Default)]
-struct DeviceChanges {
+pub(crate) struct DeviceChanges {
     /// Deleted devices, with their tokens.
     gone: Vec<GoneDevice>,
     /// Revoked tokens of devices that stay.
@@ -146,6 +146,34 @@ impl DeviceChanges {
         self.listed = Some(tx.head());
         Ok(self)
     }
+
+    /// Whether a device was deleted.
+    pub(crate) fn has_deleted(&self) -> bool {
+        !self.gone.is_empty()
+    }
+
+    /// After the commit: drop what the cache holds of deleted devices and tokens, and wake the requests that see the change. Must run
+    /// before the reply: once a client has the reply, a revoked token must not be accepted from the cache.
+    pub(crate) fn settle(self, env: &Env, user: &OwnedUserId) {
+        let devices: Vec<OwnedDeviceId> = self
+            .gone
+            .iter()
+            .map(|gone| gone.device_id.as_str().into())
+            .collect();
+        let of_gone = self.gone.into_iter().flat_map(|gone| gone.tokens);
+        let gone = Removed {
+            tokens: of_gone.chain(self.tokens).collect(),
+            devices: devices.iter().map(|d| (user.clone(), d.clone())).collect(),
+            ..Removed::default()
+        };
+        if gone != Removed::default() {
+            env.identities.forget(&gone);
+        }
+        if self.listed.is_some() {
+            env.wake.users(vec![user.clone()]);
+            env.wake.rooms(self.rooms);
+        }
+    }
 }
 
 /// Updates the cache and notifies others after a commit that changed devices.
@@ -156,36 +184,15 @@ struct AfterCommit {
 }
 
 impl AfterCommit {
-    /// Must run before the reply: once a client has the reply, a revoked token must not be accepted from the cache.
     fn commit(&self, user: &OwnedUserId, changed: DeviceChanges) {
-        let devices: Vec<OwnedDeviceId> = changed
-            .gone
-            .iter()
-            .map(|gone| gone.device_id.as_str().into())
-            .collect();
-        let of_gone = changed.gone.into_iter().flat_map(|gone| gone.tokens);
-        let gone = Removed {
-            tokens: of_gone.chain(changed.tokens).collect(),
-            devices: devices.iter().map(|d| (user.clone(), d.clone())).collect(),
-            ..Removed::default()
-        };
-        if gone != Removed::default() {
-            self.env.identities.forget(&gone);
-        }
         if let Some(position) = changed.listed {
             let fact = KeysChanged {
                 user: user.clone(),
                 position,
             };
-            tell(
-                &self.env,
-                "accounts",
-                &self.keys_changed,
-                "device_lists",
-                fact,
-            );
-            self.env.wake.users(vec![user.clone()]);
-            self.env.wake.rooms(changed.rooms);
+            let to = &self.keys_changed;
+            tell(&self.env, "accounts", to, "device_lists", fact);
         }
+        changed.settle(&self.env, user);
     }
 }

@@ -1,10 +1,12 @@
 //! What hooks may ask of actors.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use ruma::{OwnedRoomId, OwnedUserId};
+use ruma::{OwnedOneTimeKeyId, OwnedRoomId, OwnedUserId};
 use schema::{Position, ServiceId, Tx};
+use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::Result;
 use crate::runtime::wake::ProposalEphemeral;
@@ -27,6 +29,47 @@ pub(crate) trait Host: Send + Sync {
     fn send_to_device(&self, tx: &mut Tx<'_>, message: ToDeviceMessage<'_>) -> Result<()>;
     /// Add an event to a room, with all checks. Returns its id.
     fn send_event(&self, tx: &mut Tx<'_>, event: RoomEvent<'_>) -> Result<String>;
+    /// Create a device.
+    fn create_device(
+        &self,
+        tx: &mut Tx<'_>,
+        user: &str,
+        device: &str,
+        name: Option<&str>,
+    ) -> Result<()>;
+    /// Delete a device with its keys and its messages. Returns whether it existed.
+    fn delete_device(&self, tx: &mut Tx<'_>, user: &str, device: &str) -> Result<bool>;
+    /// Store keys of a device.
+    fn upload_keys(
+        &self,
+        tx: &mut Tx<'_>,
+        user: &str,
+        device: &str,
+        keys: &DeviceKeys,
+    ) -> Result<()>;
+    /// Store account data.
+    fn put_account_data(
+        &self,
+        tx: &mut Tx<'_>,
+        user: &str,
+        room: &str,
+        kind: &str,
+        content: &Value,
+    ) -> Result<()>;
+}
+
+/// Keys of a device, as in a request to `/keys/upload`, with the bytes that the client signed.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct DeviceKeys {
+    /// The identity keys.
+    #[serde(default)]
+    pub device_keys: Option<Box<RawValue>>,
+    /// One-time keys by id.
+    #[serde(default)]
+    pub one_time_keys: BTreeMap<OwnedOneTimeKeyId, Box<RawValue>>,
+    /// Fallback keys by id.
+    #[serde(default)]
+    pub fallback_keys: BTreeMap<OwnedOneTimeKeyId, Box<RawValue>>,
 }
 
 /// A to-device message that a hook sends.

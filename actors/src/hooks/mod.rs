@@ -15,7 +15,7 @@ mod sync;
 pub use change::{Change, DeviceChange};
 pub use check::{EventDraft, NewEvent};
 pub(crate) use host::Host;
-pub use host::{RoomEvent, ToDeviceMessage};
+pub use host::{DeviceKeys, RoomEvent, ToDeviceMessage};
 pub use part::{AT_ONCE, Part, Stored, after_prefix};
 pub use proposal::{DurableSection, Hooks, ProposalHooks};
 pub(crate) use report::{Attached, ReportsChanges, with_part};

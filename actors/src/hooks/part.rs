@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::value::to_raw_value;
 
-use super::host::{Host, RoomEvent, ToDeviceMessage};
+use super::host::{DeviceKeys, Host, RoomEvent, ToDeviceMessage};
 use crate::runtime::wake::ProposalEphemeral;
 use crate::services::{CarriesInterests, Service, interested_in_room};
 use crate::{Refusal, Result};
@@ -248,6 +248,39 @@ impl<'a, 'c> Part<'a, 'c> {
     /// The room's rules refuse it.
     pub fn send_event(&mut self, event: RoomEvent<'_>) -> Result<String> {
         self.host.send_event(self.tx, event)
+    }
+
+    /// Create a device of a registered user, without a token.
+    ///
+    /// # Errors
+    /// The id cannot be used, or the user has too many devices.
+    pub fn create_device(&mut self, user: &str, device: &str, name: Option<&str>) -> Result<()> {
+        self.host.create_device(self.tx, user, device, name)
+    }
+
+    /// Delete a device with its tokens, keys and messages. Returns whether it existed.
+    pub fn delete_device(&mut self, user: &str, device: &str) -> Result<bool> {
+        self.host.delete_device(self.tx, user, device)
+    }
+
+    /// Store keys of a device, as a request to `/keys/upload` does.
+    ///
+    /// # Errors
+    /// The device does not exist, or a key is malformed or belongs to another device.
+    pub fn upload_keys(&mut self, user: &str, device: &str, keys: &DeviceKeys) -> Result<()> {
+        self.host.upload_keys(self.tx, user, device, keys)
+    }
+
+    /// Store account data of a user; `room` is empty for global data.
+    pub fn put_account_data(
+        &mut self,
+        user: &str,
+        room: &str,
+        kind: &str,
+        content: &Value,
+    ) -> Result<()> {
+        self.host
+            .put_account_data(self.tx, user, room, kind, content)
     }
 }
 

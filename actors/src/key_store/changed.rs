@@ -21,7 +21,7 @@ const ROOMS: i64 = 10_000;
 
 /// The devices, users and rooms that a write concerns.
 #[derive(Debug, Default)]
-pub(super) struct Changed {
+pub(crate) struct Changed {
     services: BTreeSet<ServiceId>,
     users: BTreeSet<OwnedUserId>,
     rooms: BTreeSet<OwnedRoomId>,
@@ -68,13 +68,18 @@ impl Changed {
         Ok(())
     }
 
-    /// Send the notifications, once the write is committed.
-    pub(super) fn announce(self, env: &Env, to: &Recipient<KeysChanged>) {
-        for fact in self.device_lists {
-            tell(env, "key_store", to, "device_lists", fact);
-        }
+    /// Wake the senders and the requests that see the change, once the write is committed.
+    pub(crate) fn wake(self, env: &Env) {
         env.wake.services(&self.services, Some(env.store.head()));
         env.wake.users(self.users.into_iter().collect());
         env.wake.rooms(self.rooms.into_iter().collect());
+    }
+
+    /// Send the notifications, once the write is committed.
+    pub(super) fn announce(mut self, env: &Env, to: &Recipient<KeysChanged>) {
+        for fact in std::mem::take(&mut self.device_lists) {
+            tell(env, "key_store", to, "device_lists", fact);
+        }
+        self.wake(env);
     }
 }

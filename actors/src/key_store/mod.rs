@@ -35,6 +35,7 @@ use crate::{Env, Result, guarded};
 use changed::Changed;
 pub(crate) use emptying::empty_backups;
 pub use messages::*;
+pub(crate) use upload::upload_in;
 
 /// The actor.
 pub struct KeyStore {

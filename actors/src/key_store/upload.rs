@@ -34,6 +34,12 @@ pub(super) fn check(msg: &Upload, hooks: &Hooks) -> Result<()> {
     rule::check_fallback_keys(&msg.fallback_keys)
 }
 
+/// Part of a write that is not the key store's: check keys and store them.
+pub(crate) fn upload_in(tx: &mut Tx<'_>, msg: &Upload, hooks: &Hooks) -> Result<Changed> {
+    check(msg, hooks)?;
+    Ok(upload(tx, msg)?.1)
+}
+
 // ANCHOR: upload
 /// Store the keys of a device. Returns the number of its one-time keys, and what changed. Clause: cs.keys.device
 pub(super) fn upload(tx: &mut Tx<'_>, msg: &Upload) -> Result<(OneTimeKeyCounts, Changed)> {

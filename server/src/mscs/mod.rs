@@ -1,6 +1,7 @@
 //! Proposals (MSCs): a folder for each, with a data sheet; switched on at run time.
 
 pub mod msc3202;
+pub mod msc3814;
 pub mod msc3983;
 pub mod msc3984;
 pub mod msc4140;
@@ -34,6 +35,7 @@ pub static ALL: &[Msc] = &[
     msc3984::MSC,
     msc4350::MSC,
     msc4140::MSC,
+    msc3814::MSC,
 ];
 
 /// The numbers of the proposals that are on by default.

@@ -1,5 +1,6 @@
 //! Made-up proposals, each one file, and what they do: a proposal needs nothing outside its folder.
 
+mod dehydrated;
 mod msc9901;
 mod msc9902;
 mod msc9903;
