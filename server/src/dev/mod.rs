@@ -6,6 +6,7 @@ mod doctor;
 mod explain;
 mod faults;
 mod live;
+mod page;
 
 use actors::appservice_sender::SenderStatus;
 use actors::appservices::Problem;
@@ -39,7 +40,7 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .own_origin();
     let service = |rest| format!("/_understudy/appservices/{{id}}/{rest}");
     let reload_path = "/_understudy/appservices/reload";
-    time_and_faults(whole_database(looks))
+    time_and_faults(whole_database(page::routes(looks)))
         .raw("GET", &service("dialects"), Auth::None, dialects)
         .own_origin()
         .raw("POST", &service("retry"), Auth::None, retry)

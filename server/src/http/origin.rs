@@ -78,10 +78,13 @@ pub(super) fn kept(mut response: HttpResponse) -> HttpResponse {
         ("x-content-type-options", "nosniff"),
     ];
     for (name, value) in KEPT {
-        response.headers_mut().insert(
-            HeaderName::from_static(name),
-            HeaderValue::from_static(value),
-        );
+        let headers = response.headers_mut();
+        if !headers.contains_key(name) {
+            headers.insert(
+                HeaderName::from_static(name),
+                HeaderValue::from_static(value),
+            );
+        }
     }
     response
 }

@@ -77,8 +77,7 @@ impl Recording {
     /// Begin to record a request; `None` if it is not recorded.
     pub(super) fn of(app: &App, cause: &Arc<str>, http: &HttpRequest) -> Option<Recording> {
         let trace = &app.actors.env.trace;
-        let is_recorded =
-            app.is_dev() && trace.is_on() && !http.path().starts_with("/_understudy/");
+        let is_recorded = app.is_dev() && trace.is_on() && !http.path().starts_with("/_understudy");
         is_recorded.then(|| Recording {
             trace: trace.clone(),
             cause: Arc::clone(cause),
