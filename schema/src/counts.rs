@@ -95,6 +95,7 @@ pub fn forget_counts<'a>(
 }
 
 /// Whether at least one of these devices (user id, device id) has no one-time key of this algorithm left.
+/// Clause: own.counts.empty-at-once
 pub fn is_drained(db: &mut Conn, devices: &[(String, String)], algorithm: &str) -> Result<bool> {
     use one_time_keys as k;
     let users: BTreeSet<&str> = devices.iter().map(|(user, _)| user.as_str()).collect();

@@ -228,7 +228,7 @@ pub fn forget_device(db: &mut Conn, user_id: &str, device_id: &str) -> Result<()
 // ANCHOR: acknowledge
 /// Called when an appservice has acknowledged the transaction that carried the messages between two positions. Deletes the messages
 /// to devices over which the appservice decides. Also deletes the messages that their device acknowledged earlier, if they stayed
-/// only for this appservice. A second call changes nothing. Clause: as.to-device.exclusive
+/// only for this appservice. A second call changes nothing. Clause: as.to-device.exclusive, own.inbox.until-acknowledged
 pub fn acknowledge_service(
     db: &mut Conn,
     service: &ServiceId,

@@ -56,7 +56,7 @@ pub fn next_txn_id(db: &mut Conn, service: &ServiceId, now: i64) -> Result<i64> 
     Ok(next)
 }
 
-/// Freezes a transaction: stores it, and records its id in every item that waits at a position up to its cut.
+/// Freezes a transaction: stores it, and records its id in every item that waits at a position up to its cut. Clause: own.txn.same-bytes
 pub fn freeze(db: &mut Conn, frozen: &Frozen, service: &ServiceId) -> Result<()> {
     on!(db, |c| diesel::insert_into(frozen_transactions::table)
         .values(frozen)

@@ -41,6 +41,7 @@ async fn explanation(person: &Person) -> (Vec<String>, i64, Vec<String>) {
     (services.collect(), inbox, copies.collect())
 }
 
+/// Clause: own.inbox.decided-on-arrival
 #[actix_web::test]
 async fn of_two_services_that_could_decide_the_first_by_id_does() {
     let stage = Stage::new().await;
@@ -114,6 +115,7 @@ async fn two_services_observe_and_the_message_waits_for_its_device() {
     );
 }
 
+/// Clause: own.inbox.decided-on-arrival
 #[actix_web::test]
 async fn a_client_and_the_service_read_the_same_inbox() {
     let stage = Stage::new().await;
@@ -201,6 +203,7 @@ async fn a_device_made_again_under_the_same_id_gets_nothing_of_the_old_one() {
         .await;
 }
 
+/// Clause: own.registration.away
 #[actix_web::test]
 async fn a_service_goes_is_forgotten_and_comes_back() {
     let stage = Stage::new().await;
@@ -242,6 +245,7 @@ async fn a_service_goes_is_forgotten_and_comes_back() {
         .await;
 }
 
+/// Clause: own.inbox.decided-on-arrival
 #[actix_web::test]
 async fn what_was_decided_on_arrival_stays() {
     let stage = Stage::new().await;

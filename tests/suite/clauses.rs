@@ -140,21 +140,38 @@ fn all_marks() -> BTreeMap<String, BTreeSet<Place>> {
     by_clause
 }
 
-/// The names of the scenarios of each clause.
+/// The scenarios, those of proposals included, by the clauses that they name. An address of a section names no clause.
 fn scenarios() -> BTreeMap<String, BTreeSet<String>> {
+    let inside = |folder: &str| {
+        let all = std::fs::read_dir(root().join(folder)).expect("a folder");
+        all.map(|entry| entry.expect("an entry").path())
+    };
+    let own =
+        inside("tests/scenarios").filter(|path| path.extension().is_some_and(|e| e == "yaml"));
+    let of_proposals = inside("server/src/mscs").map(|folder| folder.join("scenario.yaml"));
     let mut by_clause: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    let folder = std::fs::read_dir(root().join("tests/scenarios")).expect("the scenarios");
-    for path in folder.map(|entry| entry.expect("an entry").path()) {
-        if path.extension().is_some_and(|e| e == "yaml") {
-            let scenario = Scenario::read(&path).expect("a scenario");
-            let name = path
-                .file_stem()
-                .expect("a name")
-                .to_string_lossy()
-                .into_owned();
-            for id in scenario.head.spec {
-                by_clause.entry(id).or_default().insert(name.clone());
-            }
+    for path in own.chain(
+        of_proposals.filter(|path| path.is_file() && !path.to_string_lossy().contains("template")),
+    ) {
+        let scenario = Scenario::read(&path).expect("a scenario");
+        let name = match path.file_stem().expect("a name").to_string_lossy() {
+            name if name == "scenario" => path
+                .parent()
+                .and_then(Path::file_name)
+                .expect("a folder")
+                .to_string_lossy(),
+            name => name,
+        };
+        for id in scenario
+            .head
+            .spec
+            .into_iter()
+            .filter(|id| !id.contains(':'))
+        {
+            by_clause
+                .entry(id)
+                .or_default()
+                .insert(name.clone().into_owned());
         }
     }
     by_clause
@@ -270,16 +287,17 @@ fn index() -> String {
             chapter,
             clauses,
         } = section;
-        let _ = write!(
-            tables,
-            "\n## {title}\n\n[The text]({source}); [the chapter]({chapter}).\n"
-        );
+        let text = source
+            .as_ref()
+            .map_or_else(String::new, |source| format!("[The text]({source}). "));
+        let _ = write!(tables, "\n## {title}\n\n{text}[The chapter]({chapter}).\n");
         for (n, clause) in clauses.iter().enumerate() {
             let (kept, shown) = row(section, n, &marks, &scenarios);
             let level = match clause.1 {
                 Level::Must => "must",
                 Level::Should => "should",
                 Level::May => "may",
+                Level::Own => "own",
             };
             all += 1;
             match (kept.is_empty(), shown.is_empty()) {
@@ -306,7 +324,8 @@ fn index() -> String {
          <!-- Generated: INSTA_UPDATE=always cargo test --workspace --test suite clause -->\n\n\
          What the specification asks of a homeserver in the part that understudy serves: each clause in one sentence, with the rule in\n\
          the code that keeps it, and with the scenarios, transcripts and tests that show it. `must` and `should` are those of the text; what it\n\
-         states as a fact about a homeserver counts as `must`. Proposals that are not accepted yet are listed as if they were.\n\n\
+         states as a fact about a homeserver counts as `must`. `own` marks what understudy promises beyond the text. Proposals that are not\n\
+         accepted yet are listed as if they were.\n\n\
          The list of clauses is `spec-notes/clauses.toml`. This page is generated from it and from marks in the code: a comment that ends with\n\
          `{MARK}` and ids, at a rule or at a test, and `spec:` in a scenario. `understudy conformance` counts its scenarios by the same ids.\n\n\
          {all} clauses: {} with a rule and something that shows it, {} with a rule alone, {} without a rule.\n\n\

@@ -19,6 +19,7 @@ async fn granting(ids: &[&str]) -> Stage {
     .await
 }
 
+/// Clause: own.inbox.consent
 #[actix_web::test]
 async fn a_service_observes_people_only_where_the_configuration_names_it() {
     let stage = granting(&["mirror"]).await;
@@ -51,6 +52,7 @@ async fn a_service_observes_people_only_where_the_configuration_names_it() {
         .await;
 }
 
+/// Clause: own.inbox.consent
 #[actix_web::test]
 async fn users_see_the_observers_of_each_of_their_own_devices() {
     let stage = Stage::with(&[3202, 4203], |options| {

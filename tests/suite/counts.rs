@@ -43,6 +43,7 @@ pub(crate) fn last_counts(bridge: &Bridge, user: &str, device: &str) -> (Value, 
 }
 
 /// Clause: as.counts.changed, as.counts.zero, as.counts.fallback, cs.keys.fallback-stays
+/// Clause: own.counts.empty-at-once
 #[actix_web::test]
 async fn a_claim_that_empties_a_device_is_told_at_once() {
     let stage = Stage::with_mscs(&[3202, 4203]).await;

@@ -64,6 +64,7 @@ async fn content_arrives_as_its_bytes_were_sent() {
 }
 
 /// Clause: as.to-device.on-retry
+/// Clause: own.txn.same-bytes
 #[actix_web::test]
 async fn a_retry_carries_the_same_bytes() {
     let stage = Stage::new().await;

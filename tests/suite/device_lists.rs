@@ -58,6 +58,7 @@ async fn who_left_is_said_under_a_second_name_to_who_reads_that() {
 }
 
 /// Clause: as.txn.interest-user, as.lists.changed-on-meeting, as.lists.left, as.lists.left-not-before, as.lists.name
+/// Clause: own.lists.with-the-leave
 #[actix_web::test]
 async fn leaving_the_last_shared_room() {
     let stage = Stage::with_mscs(&[3202]).await;

@@ -38,6 +38,7 @@ async fn ghost(stage: &Stage, irc: &Bridge, name: &str, device: &str, keys: usiz
     ghost
 }
 
+/// Clause: own.counts.empty-at-once
 #[actix_web::test]
 async fn a_hostile_claimer_drains_a_device_and_the_service_refills_it() {
     let stage = stage().await;
@@ -119,6 +120,7 @@ async fn a_hostile_claimer_drains_a_device_and_the_service_refills_it() {
         .await;
 }
 
+/// Clause: own.claims.limited
 #[actix_web::test]
 async fn one_device_that_is_limited_does_not_keep_a_message_from_the_others() {
     let stage = stage().await;

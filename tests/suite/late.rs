@@ -25,6 +25,7 @@ fn exclusive(patterns: &[&str]) -> Value {
     json!({"namespaces": {"users": users}})
 }
 
+/// Clause: own.late.back-fill
 #[actix_web::test]
 async fn a_service_added_late_gets_what_waits_and_whom_to_track() {
     let stage = Stage::new().await;
@@ -73,6 +74,7 @@ async fn a_service_that_only_observes_begins_with_the_next_message() {
     assert_eq!(numbers(&mirror.receiver.items(0, TO_DEVICE)), [2]);
 }
 
+/// Clause: own.late.back-fill
 #[actix_web::test]
 async fn older_messages_come_before_newer_ones_however_many_wait() {
     const WAITING: i64 = 1_300;
@@ -201,6 +203,7 @@ async fn a_service_that_comes_back_is_sent_again_which_users_to_track() {
     assert_eq!(irc.receiver.device_lists(before, "left"), ["@carol:test"]);
 }
 
+/// Clause: own.late.back-fill
 #[actix_web::test]
 async fn a_restarted_server_continues_its_back_fill() {
     let mut stage = Stage::new().await;

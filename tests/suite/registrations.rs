@@ -14,6 +14,7 @@ fn users(regex: &str) -> Value {
     json!({"users": [{"exclusive": true, "regex": regex}]})
 }
 
+/// Clause: own.registration.broken-file
 #[actix_web::test]
 async fn a_broken_file_is_reported_and_affects_no_service() {
     let stage = Stage::new().await;
@@ -30,6 +31,7 @@ async fn a_broken_file_is_reported_and_affects_no_service() {
     );
 }
 
+/// Clause: own.registration.away
 #[actix_web::test]
 async fn removing_a_file_keeps_what_is_owed_until_it_comes_back() {
     let stage = Stage::new().await;
@@ -145,6 +147,7 @@ async fn is_known(stage: &Stage, irc: &Bridge) -> bool {
     bot.get("/account/whoami").await.status == 200
 }
 
+/// Clause: own.registration.broken-file
 #[actix_web::test]
 async fn a_server_starts_with_the_last_good_version_of_a_broken_file() {
     let mut stage = Stage::new().await;

@@ -247,6 +247,7 @@ impl World {
 }
 
 /// Clause: as.txn.queue
+/// Clause: own.inbox.until-acknowledged
 #[actix_web::test]
 async fn killed_at_random_moments_under_load_nothing_is_lost_duplicated_or_reordered() {
     let mut random = Random::new();
@@ -290,6 +291,7 @@ async fn killed_at_random_moments_under_load_nothing_is_lost_duplicated_or_reord
 }
 
 /// Clause: cs.to-device.kept
+/// Clause: own.inbox.until-acknowledged
 #[actix_web::test]
 async fn killed_at_random_moments_a_device_that_syncs_receives_everything_once() {
     let mut random = Random::new();

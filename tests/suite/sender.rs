@@ -138,6 +138,7 @@ async fn log_lines_about_unrelated_users_delay_nothing() {
     );
 }
 
+/// Clause: own.txn.damaged-row
 #[actix_web::test]
 async fn a_row_that_cannot_be_sent_is_set_aside_and_later_ones_are_sent() {
     let mut stage = Stage::new().await;
@@ -201,6 +202,7 @@ async fn a_row_that_cannot_be_sent_is_set_aside_and_later_ones_are_sent() {
     assert_eq!(view(&alice, "irc").await["set_aside"]["count"], 2);
 }
 
+/// Clause: own.txn.damaged-row
 #[actix_web::test]
 async fn a_panic_while_composing_stops_neither_the_acknowledgement_nor_later_deliveries() {
     let stage = Stage::with(&understudy::mscs::by_default(), |options| {

@@ -74,6 +74,7 @@ async fn the_backlog_of_an_outage_is_sent_in_few_transactions_in_order() {
 }
 
 /// Clause: as.txn.unique-id
+/// Clause: own.txn.same-bytes
 #[actix_web::test]
 async fn transaction_ids_grow_over_a_restart_and_what_was_frozen_is_sent_again() {
     let mut stage = Stage::new().await;

@@ -138,12 +138,17 @@ impl Evidence<'_> {
         for clause in &self.scenario.head.spec {
             let shown = escaped(clause);
             let _ = match specification::clause(clause) {
-                Some((section, Clause(_, _, says))) => writeln!(
-                    page,
-                    "<li><a href=\"{}\">{shown}</a>: {}</li>",
-                    escaped(&section.source),
-                    escaped(says)
-                ),
+                Some((section, Clause(_, _, says))) => {
+                    let says = escaped(says);
+                    match &section.source {
+                        Some(source) => writeln!(
+                            page,
+                            "<li><a href=\"{}\">{shown}</a>: {says}</li>",
+                            escaped(source)
+                        ),
+                        None => writeln!(page, "<li>{shown}: {says}</li>"),
+                    }
+                }
                 None if clause.starts_with("https://") || clause.starts_with("http://") => {
                     writeln!(page, "<li><a href=\"{shown}\">{shown}</a></li>")
                 }

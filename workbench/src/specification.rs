@@ -10,8 +10,8 @@ use serde::Deserialize;
 pub struct Section {
     /// What the clauses are about.
     pub title: String,
-    /// The address of the section or the proposal.
-    pub source: String,
+    /// The address of the section or the proposal; absent for what understudy promises beyond them.
+    pub source: Option<String>,
     /// The chapter of the book that explains it.
     pub chapter: String,
     /// The clauses, in the order of the list.
@@ -39,6 +39,8 @@ pub enum Level {
     Should,
     /// It is allowed.
     May,
+    /// It is a promise of understudy alone.
+    Own,
 }
 
 /// The list.

@@ -21,7 +21,7 @@ pub struct Unknown {
 }
 
 // ANCHOR: unknown_users
-/// Which of these users do not exist, although an appservice might create them.
+/// Which of these users do not exist, although an appservice might create them. Clause: own.query.everywhere
 ///
 /// Costs a look at the cache for each user, a match against the namespaces for each that is not cached, and one read for all
 /// that match. A deactivated user exists, since it cannot be created again.

@@ -20,6 +20,7 @@ use super::messages::{Answer, Sharing, ThirdPartyKind};
 /// Deviation: the request goes on without what was not answered; the specification would retry, and answer 408.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/application-service-api/#querying
+/// Clause: own.query.hanging
 pub const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The most questions to one appservice under way. Further ones fail at once.

@@ -142,7 +142,7 @@ pub(super) fn next(tx: &mut Tx<'_>, service: &Service, wanted: &Parameters) -> R
 
 // ANCHOR: set_aside
 /// The content of the next transaction, without rows that cannot be sent: those are set aside with the reason. If it is not known
-/// which row is the cause, only the rows at the oldest position are tried.
+/// which row is the cause, only the rows at the oldest position are tried. Clause: own.txn.damaged-row
 fn slice_without(
     tx: &mut Tx<'_>,
     service: &Service,

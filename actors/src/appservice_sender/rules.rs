@@ -36,7 +36,7 @@ pub fn limit(kind: &str) -> (&'static str, usize) {
 // ANCHOR: cut
 /// The position up to which the next transaction carries everything: the largest one up to `head` at which the items, given as
 /// position and size in order, stay below [`BYTES`] together. Items at one position go together, and the oldest position always
-/// goes, whatever its size. Clause: as.to-device.before-event
+/// goes, whatever its size. Clause: as.to-device.before-event, own.txn.one-cut
 ///
 /// No item of any kind above that position is taken, so a room key never arrives after the event that it decrypts.
 pub fn cut(head: Position, items: &[(Position, usize)]) -> Position {
@@ -118,6 +118,7 @@ mod tests {
     use super::*;
 
     /// Clause: as.to-device.before-event
+    /// Clause: own.txn.one-cut
     #[test]
     fn cuts() {
         type Items<'a> = &'a [(i64, usize)];

@@ -39,7 +39,7 @@ impl OpenLine {
 /// A line concerns the appservices to which the pass may owe something because of it: those that track its user; those with a
 /// member in its room or, for changed keys, in any room of the user; those of which the user is an own user. The line of a
 /// first or last member concerns only the appservice that it names. If such a condition has ended since the line was written,
-/// the change that ended it has an open line of its own.
+/// the change that ended it has an open line of its own. Clause: own.lists.with-the-leave
 pub(crate) fn held_by(
     db: &mut Conn,
     interests: &Interests,

@@ -101,6 +101,7 @@ pub async fn query_keys(env: &Env, reader: &Identity, queried: Queried) -> Resul
 
 // ANCHOR: signers
 /// The signatures over these devices by other users' devices that sign for them. Every reader sees them.
+/// Clause: as.impersonation.signature
 fn signatures_for_devices(
     db: &mut Conn,
     hooks: &Hooks,

@@ -16,7 +16,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
 }
 
 // ANCHOR: observers
-/// Which appservices get copies of messages to each of the caller's devices, and under which rule.
+/// Which appservices get copies of messages to each of the caller's devices, and under which rule. Clause: own.inbox.consent
 ///
 /// `GET /_understudy/observers`, an endpoint of this server alone: users can find out which appservices receive copies of their
 /// messages ([proposal]).

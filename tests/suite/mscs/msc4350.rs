@@ -32,6 +32,7 @@ async fn device(reader: &Person, user: &str) -> Value {
     known["device_keys"][user]["GHOST"].clone()
 }
 
+/// Clause: as.impersonation.signature, as.impersonation.bytes
 #[actix_web::test]
 async fn everybody_sees_that_the_bot_signs_for_its_ghost() {
     let stage = Stage::with_mscs(&[4203, 3202, 4350]).await;
@@ -63,6 +64,7 @@ async fn everybody_sees_that_the_bot_signs_for_its_ghost() {
         .await;
 }
 
+/// Clause: as.impersonation.signature
 #[actix_web::test]
 async fn the_bot_may_sign_later() {
     let stage = Stage::with_mscs(&[4203, 3202, 4350]).await;
@@ -122,6 +124,7 @@ async fn the_bot_may_sign_later() {
     assert_eq!(changed, &json!([bob.user_id]));
 }
 
+/// Clause: as.impersonation.no-keys
 #[actix_web::test]
 async fn an_invalid_impersonation_is_refused_and_without_the_proposal_it_is_not_checked() {
     let stage = Stage::with_mscs(&[4203, 3202, 4350]).await;

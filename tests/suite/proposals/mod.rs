@@ -225,6 +225,7 @@ async fn a_proposal_reads_the_forms_of_its_names_that_the_operator_chose() {
     }
 }
 
+/// Clause: delayed.sent, delayed.actions
 #[actix_web::test]
 async fn a_delayed_event_is_sent_when_its_time_has_come_also_after_a_restart() {
     let mut stage = Stage::with_mscs(&[4203, 3202, 4140]).await;

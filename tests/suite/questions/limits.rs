@@ -81,6 +81,7 @@ async fn a_changed_registration_is_queried_again() {
     assert_eq!(second.receiver.questions(), [ABOUT_BOB]);
 }
 
+/// Clause: own.query.hanging
 #[actix_web::test]
 async fn a_service_that_hangs_delays_only_who_needs_it() {
     let stage = Stage::new().await;

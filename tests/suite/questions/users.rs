@@ -39,6 +39,7 @@ async fn keys_of_a_user_whom_its_service_makes_while_it_is_asked() {
     assert_eq!(irc.receiver.questions().len(), 1);
 }
 
+/// Clause: own.query.everywhere
 #[actix_web::test]
 async fn a_message_to_a_user_whom_its_service_makes_reaches_the_new_device() {
     let stage = Stage::new().await;
@@ -69,6 +70,7 @@ async fn a_message_to_a_user_whom_its_service_makes_reaches_the_new_device() {
     assert_eq!(message["content"]["body"], "ping");
 }
 
+/// Clause: own.query.everywhere
 #[actix_web::test]
 async fn a_claim_gets_the_key_that_was_uploaded_while_the_service_was_queried() {
     let stage = Stage::new().await;
@@ -95,6 +97,7 @@ async fn an_invite_shows_the_name_that_the_service_set_while_it_was_queried() {
     assert_eq!(member["displayname"], "Bob");
 }
 
+/// Clause: own.query.everywhere
 #[actix_web::test]
 async fn users_that_are_invited_in_other_ways_cause_a_query_too() {
     // Invites in `createRoom`, and by sending the member event as a state event.
@@ -124,6 +127,7 @@ async fn users_that_are_invited_in_other_ways_cause_a_query_too() {
     }
 }
 
+/// Clause: own.query.everywhere
 #[actix_web::test]
 async fn a_profile_is_read_after_its_service_was_queried() {
     let stage = Stage::new().await;

@@ -63,7 +63,7 @@ async fn some(env: &Env) -> Result<()> {
 }
 
 // ANCHOR: page
-/// Process one page of a back-fill. Returns whether there may be more pages.
+/// Process one page of a back-fill. Returns whether there may be more pages. Clause: own.late.back-fill
 pub(super) fn page(tx: &mut Tx<'_>, service: &ServiceId) -> Result<bool> {
     let interests = tx.interests();
     let (Some(now), Some(about)) = (back_fill::get(tx, service)?, interests.service(service))

@@ -39,7 +39,7 @@ pub struct RegistrationInForce {
     pub in_force: FeaturesInForce,
 }
 
-/// The changes that bring the registrations in line with the folder.
+/// The changes that bring the registrations in line with the folder. Clause: own.registration.away
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Plan {
     /// Registrations in force, in order of id.
@@ -77,7 +77,7 @@ struct Plans {
     problems: Vec<Problem>,
 }
 
-/// Compare the folder with what is stored. The files are in order of name.
+/// Compare the folder with what is stored. The files are in order of name. Clause: own.registration.broken-file
 pub fn plan(
     files: Vec<File>,
     known: &StoredRegistrations,

@@ -277,6 +277,7 @@ async fn the_last_leave_of_a_service_includes_users_who_left_after_it() {
 }
 
 /// Clause: as.lists.on-retry
+/// Clause: own.lists.with-the-leave
 #[actix::test]
 async fn a_later_open_line_does_not_separate_a_leave_from_its_left() {
     let (_folder, store) = opened().await;

@@ -51,7 +51,7 @@ pub enum Interest {
     Implicit(Consent),
 }
 
-/// What permits an appservice to receive messages to a user whom it merely observes.
+/// What permits an appservice to receive messages to a user whom it merely observes. Clause: own.inbox.consent
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Consent {
     /// The appservice registered the account and may act as it.
@@ -205,7 +205,7 @@ pub fn deliverable(service: &Service) -> Result<(), Withheld> {
 }
 
 /// The appservice whose acknowledgement counts as the device's: several can decide over the device, and the first by id is stored.
-/// Empty if none decides.
+/// Empty if none decides. Clause: own.inbox.decided-on-arrival
 pub fn decided_by(copies: &[(ServiceId, Interest)]) -> String {
     let mut deciding = copies
         .iter()

@@ -162,7 +162,7 @@ impl ClaimLimits {
 
     // ANCHOR: allow
     /// The part of `wanted` that may be claimed now. A device from which the claiming user has claimed too often is left out, as if
-    /// it had no keys, so that one device does not hold up a message to all others.
+    /// it had no keys, so that one device does not hold up a message to all others. Clause: own.claims.limited
     ///
     /// # Errors 429 when no device is left, with the shortest time to wait.
     fn allow(&self, limit_key: &str, wanted: Wanted) -> Result<Wanted> {

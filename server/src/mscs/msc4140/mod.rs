@@ -7,7 +7,7 @@
 //! *Where* the query of `PUT …/rooms/{roomId}/send/…` and `…/state/…`: the event is sent after so many milliseconds, and the answer is
 //! `{"delay_id"}`. `GET …/unstable/org.matrix.msc4140/delayed_events` lists the waiting events, and `POST …/{delay_id}` with
 //! `{"action": "send" | "cancel" | "restart"}` decides over one. *Registration* no flag. *Versions* `org.matrix.msc4140`. *Off* unless
-//! the operator names it.
+//! the operator names it. Clause: delayed.actions, delayed.listed, delayed.longest
 //!
 //! An event that the room's rules refuse when its time has come is dropped. A repeated transaction id delays another event.
 //!
@@ -134,7 +134,7 @@ fn start(part: &mut Part<'_, '_>, key: &str, mut event: Delayed) -> actors::Resu
     part.put_until(key, &event, due).map(drop)
 }
 
-/// Send an event whose time has come.
+/// Send an event whose time has come. Clause: delayed.sent
 fn send(part: &mut Part<'_, '_>, stored: &Stored) -> actors::Result<()> {
     let event: Delayed = stored.value()?;
     part.delete(&stored.key)?;

@@ -43,7 +43,7 @@ const IMPERSONATOR: Name = Name {
 
 // ANCHOR: impersonator
 /// The impersonator of a device: the device keys of another user, without `signatures`. The device itself then has no algorithms
-/// and no keys. Only the unstable name is read: it is part of the signed object, so a server cannot translate it.
+/// and no keys. Only the unstable name is read: it is part of the signed object, so a server cannot translate it. Clause: as.impersonation.no-keys, as.impersonation.bytes
 fn impersonator(keys: &CanonicalJsonObject) -> Result<Option<DeviceSigner>, Refusal> {
     /// The required keys. `algorithms` is only checked to be a list of strings.
     #[derive(Deserialize)]

@@ -77,6 +77,7 @@ fn bad_files_say_what_is_wrong() {
     }
 }
 
+/// Clause: as.registration.url-path
 #[test]
 fn files_of_old_generators_are_accepted() {
     let usual = parse(&yaml("irc", "t", "")).expect("a registration");
