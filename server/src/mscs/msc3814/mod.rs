@@ -73,7 +73,6 @@ fn remove(part: &mut Part<'_, '_>, user: &str) -> actors::Result<Option<String>>
     Ok(Some(device.device_id))
 }
 
-// ANCHOR: put
 async fn put(app: App, caller: Caller, request: Raw) -> Result<Json> {
     #[derive(Deserialize)]
     struct Body {
@@ -106,7 +105,6 @@ async fn put(app: App, caller: Caller, request: Raw) -> Result<Json> {
     });
     Json::write(&answer.await?)
 }
-// ANCHOR_END: put
 
 fn none() -> Refusal {
     Refusal::NotFound("no dehydrated device".into())
