@@ -15,6 +15,7 @@ pub mod appservices;
 pub mod device_lists;
 pub mod dialects;
 pub mod hooks;
+pub mod inspection;
 pub mod key_proxy;
 pub mod key_store;
 pub mod proposals;

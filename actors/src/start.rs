@@ -7,7 +7,7 @@ use actix::Actor;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ruma::signatures::Ed25519KeyPair;
-use schema::{Store, server_info};
+use schema::{Store, queues, server_info};
 
 use crate::accounts::Accounts;
 use crate::appservice_queries::AppserviceQueries;
@@ -25,7 +25,9 @@ use crate::rooms::Rooms;
 use crate::runtime::address::can_be_asked;
 use crate::runtime::env::Inner;
 use crate::runtime::faults::DeliveryFaults;
+use crate::runtime::history::History;
 use crate::runtime::identity_cache::IdentityCache;
+use crate::runtime::performance::Performance;
 use crate::runtime::request_faults::RequestFaults;
 use crate::runtime::trace::Trace;
 use crate::runtime::wake::Wake;
@@ -121,6 +123,16 @@ impl Actors {
 /// The database fails, or belongs to a server with another name.
 pub async fn start(parameters: StartParameters) -> Result<Actors> {
     let signing_key = signing_key(&parameters).await?;
+    let (history, performance) = if parameters.trace.is_on() {
+        let (owed, clock) = (
+            parameters.store.read(queues::owed_by_kind),
+            &parameters.clock,
+        );
+        let history = History::begin(owed.await?, parameters.store.head(), clock.clone());
+        (history, Performance::measured())
+    } else {
+        Default::default()
+    };
     let env = Env::new(Inner {
         store: parameters.store,
         clock: parameters.clock,
@@ -129,6 +141,8 @@ pub async fn start(parameters: StartParameters) -> Result<Actors> {
         wake: Wake::default(),
         dialects: Dialects::default(),
         trace: parameters.trace,
+        history,
+        performance,
         settings: parameters.settings,
         hooks: parameters.hooks,
         signing_key,
@@ -146,9 +160,9 @@ pub async fn start(parameters: StartParameters) -> Result<Actors> {
     env.store
         .on_commit(move |owed| senders.owed_is_committed(owed));
     if env.trace.is_on() {
-        let trace = env.trace.clone();
+        let (trace, history) = (env.trace.clone(), env.history.clone());
         env.store
-            .record_writes(move |closure| trace.writes(closure));
+            .record_writes(move |closure| trace.writes(&history, closure));
     }
 
     let volatile = Arc::<VolatileState>::default();

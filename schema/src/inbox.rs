@@ -15,6 +15,7 @@ use diesel::sql_types::Bool;
 use crate::ServiceId;
 use crate::owed::{DELIVERED, Owed, TO_DEVICE};
 use crate::store::deferred::Deferrable;
+use crate::store::facts::{self, Deposited, Fact, Settlement};
 use crate::store::kept::Keep as _;
 use crate::tables::{inbox, owed, shared_contents};
 use crate::{Conn, Error, Position, Result, Tx};
@@ -42,6 +43,21 @@ pub struct InboxRow {
     pub decided_by: String,
     /// Whether it is acknowledged. The row then stays only because an appservice is still owed the message.
     pub acknowledged: bool,
+}
+
+impl InboxRow {
+    /// The fact that it was put into the inbox.
+    fn is_deposited(&self) -> Fact {
+        Fact::Deposited(Deposited {
+            position: self.position,
+            user: self.user_id.clone(),
+            device: self.device_id.clone(),
+            sender: self.sender.clone(),
+            kind: self.kind.clone(),
+            decided_by: self.decided_by.clone(),
+            message_id: facts::message_id(&self.content),
+        })
+    }
 }
 
 /// A content that several rows share, stored once. Triggers delete it together with the last row that uses it.
@@ -104,6 +120,7 @@ impl Deferrable for InboxRow {
 /// [`crate::owed::owe_all`].
 pub fn append(tx: &mut Tx<'_>, rows: Vec<InboxRow>) {
     tx.added(format_args!("inbox"), rows.len());
+    tx.note(|| rows.iter().map(InboxRow::is_deposited));
     tx.batch.deferred.rows().extend(rows);
 }
 
@@ -191,6 +208,15 @@ pub fn acknowledge_device(
         .execute(c))?;
     db.removed(format_args!("inbox"), gone + stay);
     db.added(format_args!("inbox for services"), stay);
+    let (user, device) = (user_id.to_owned(), device_id.to_owned());
+    let up_to = newest;
+    db.note(|| {
+        [Fact::Taken {
+            user,
+            device,
+            up_to,
+        }]
+    });
     forget_marks(db, Position(oldest), Position(newest))?;
     Ok(gone + stay)
 }
@@ -204,16 +230,19 @@ pub fn forget_device(db: &mut Conn, user_id: &str, device_id: &str) -> Result<()
         .select(inbox::position)
         .load(c))?;
     for positions in theirs.chunks(500) {
-        let services: Vec<String> = on!(db, |c| diesel::delete(
+        let gone: Vec<Owed> = on!(db, |c| diesel::delete(
             owed::table
                 .filter(owed::position.eq_any(positions))
                 .filter(owed::txn.is_null().or(owed::txn.lt(0)))
         )
-        .returning(owed::appservice_id)
+        .returning(Owed::as_returning())
         .load(c))?;
-        for service in services {
-            db.removed(format_args!("owed {service} (to_device)"), 1);
+        for row in &gone {
+            db.removed(format_args!("owed {} (to_device)", row.appservice_id), 1);
         }
+        // What was delivered already is not counted again.
+        let gone = gone.into_iter().filter(|row| row.txn != Some(DELIVERED));
+        db.note(|| gone.map(|row| row.settled(1, Settlement::DeviceDeleted)));
     }
     let gone = on!(db, |c| diesel::delete(
         inbox::table
@@ -320,11 +349,6 @@ pub fn forget_service(db: &mut Conn, service: &ServiceId) -> Result<()> {
     Ok(())
 }
 
-/// The number of shared contents.
-pub fn count_shared(db: &mut Conn) -> Result<i64> {
-    Ok(on!(db, |c| shared_contents::table.count().get_result(c))?)
-}
-
 /// A waiting message without its content.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable)]
 pub struct WaitingMessage {
@@ -398,54 +422,4 @@ pub fn decide(tx: &mut Tx<'_>, service: &ServiceId, why: &str, positions: &[i64]
     let rows = rows.collect();
     crate::owed::owe_all(tx, rows);
     Ok(())
-}
-
-/// The number of messages that wait for a device, and the oldest of them.
-pub fn waiting_for(
-    db: &mut Conn,
-    user_id: &str,
-    device_id: &str,
-    limit: i64,
-) -> Result<(i64, Vec<InboxRow>)> {
-    let count = on!(db, |c| inbox::table
-        .filter(inbox::user_id.eq(user_id))
-        .filter(inbox::device_id.eq(device_id))
-        .filter(inbox::acknowledged.eq(false))
-        .count()
-        .get_result(c))?;
-    let oldest = after(
-        db,
-        user_id,
-        device_id,
-        Position::START,
-        Position(i64::MAX),
-        limit,
-    )?;
-    Ok((count, oldest))
-}
-
-/// The number of messages to a device that appservices are owed, and the oldest of them.
-pub fn owed_of(
-    db: &mut Conn,
-    user_id: &str,
-    device_id: &str,
-    limit: i64,
-) -> Result<(i64, Vec<Owed>)> {
-    // A macro, because a query that selects a row struct is bound to one engine.
-    macro_rules! theirs {
-        () => {
-            owed::table
-                .inner_join(inbox::table.on(inbox::position.eq(owed::position)))
-                .filter(inbox::user_id.eq(user_id))
-                .filter(inbox::device_id.eq(device_id))
-                .filter(owed::txn.is_null().or(owed::txn.ne(DELIVERED)))
-        };
-    }
-    let count = on!(db, |c| theirs!().count().get_result(c))?;
-    let oldest = on!(db, |c| theirs!()
-        .order((owed::position, owed::appservice_id))
-        .limit(limit)
-        .select(Owed::as_select())
-        .load(c))?;
-    Ok((count, oldest))
 }

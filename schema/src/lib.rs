@@ -25,7 +25,10 @@ pub mod inbox;
 pub mod keys;
 pub mod memberships;
 pub mod observed;
+pub mod overview;
 pub mod owed;
+pub mod owed_keys;
+pub mod queues;
 pub mod receipts;
 pub mod relations;
 pub mod rooms;
@@ -45,5 +48,5 @@ pub use error::{Error, OpenError, Result, WriteError};
 pub use service_id::ServiceId;
 pub use store::{
     Companion, Conn, Image, OwedServices, Position, Report, Rows, Store, StoreOptions, Tx,
-    covering, faults,
+    covering, facts, faults,
 };

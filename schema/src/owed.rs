@@ -11,6 +11,7 @@ use diesel::sql_types::Bool;
 
 use crate::ServiceId;
 use crate::store::deferred::Deferrable;
+use crate::store::facts::{Fact, Settled, Settlement};
 use crate::store::kept::Keep as _;
 use crate::tables::{inbox, owed};
 use crate::{Conn, Position, Result, Tx};
@@ -64,7 +65,7 @@ pub fn parts(key: &str) -> impl Iterator<Item = &str> {
 }
 
 /// A literal condition, so that the query can use the partial index over rows with a key.
-fn has_key() -> diesel::expression::SqlLiteral<Bool> {
+pub(crate) fn has_key() -> diesel::expression::SqlLiteral<Bool> {
     diesel::dsl::sql("key <> ''")
 }
 
@@ -109,6 +110,30 @@ impl Owed {
         Position(self.position)
     }
 
+    /// The fact that it is not owed any more.
+    pub(crate) fn settled(self, items: usize, how: Settlement) -> Fact {
+        Fact::Settled(Settled {
+            service: self.appservice_id,
+            kind: self.kind,
+            key: self.key,
+            item: self.item,
+            position: self.position,
+            why: self.why,
+            items,
+            how,
+        })
+    }
+
+    /// The fact that it, or as many as this, is owed.
+    fn is_owed(&self, items: usize) -> Option<Fact> {
+        let (service, kind) = (self.appservice_id.clone(), self.kind.clone());
+        (items > 0).then_some(Fact::Owed {
+            service,
+            kind,
+            items,
+        })
+    }
+
     /// The parts of its key.
     pub fn key_parts(&self) -> impl Iterator<Item = &str> {
         parts(&self.key)
@@ -137,6 +162,7 @@ pub fn owe(tx: &mut Tx<'_>, row: &Owed) -> Result<()> {
         .kept()
         .execute(c))?;
     tx.added(format_args!("{row}"), new);
+    tx.note(|| row.is_owed(new));
     Ok(())
 }
 
@@ -152,6 +178,7 @@ pub fn owe_all(tx: &mut Tx<'_>, rows: Vec<Owed>) {
     for row in &rows {
         tx.owes(&row.appservice_id, row.position());
         tx.added(format_args!("{row}"), 1);
+        tx.note(|| row.is_owed(1));
     }
     tx.batch.deferred.rows().extend(rows);
 }
@@ -160,19 +187,31 @@ pub fn owe_all(tx: &mut Tx<'_>, rows: Vec<Owed>) {
 /// carries the earlier one.
 pub fn owe_latest(tx: &mut Tx<'_>, row: &Owed) -> Result<()> {
     tx.owes(&row.appservice_id, row.position());
-    let replaced: Vec<Option<i64>> = on!(&mut **tx, |c| diesel::delete(
+    let replaced: Vec<(i64, Option<i64>)> = on!(&mut **tx, |c| diesel::delete(
         owed::table
             .filter(owed::appservice_id.eq(&row.appservice_id))
             .filter(owed::kind.eq(&row.kind))
             .filter(owed::key.eq(&row.key))
             .filter(has_key())
     )
-    .returning(owed::txn)
+    .returning((owed::position, owed::txn))
     .kept()
     .load(c))?;
-    let waited = replaced.iter().filter(|txn| txn.is_none_or(|t| t < 0));
+    let waited = replaced.iter().filter(|(_, txn)| txn.is_none_or(|t| t < 0));
     tx.removed(format_args!("{row}"), waited.count());
     tx.added(format_args!("{row}"), 1);
+    tx.note(|| {
+        let gone = replaced.into_iter().map(|(position, txn)| {
+            let carried = txn.filter(|txn| *txn > 0);
+            let how = carried.map_or(Settlement::Replaced, Settlement::ReplacedInside);
+            Owed {
+                position,
+                ..row.clone()
+            }
+            .settled(1, how)
+        });
+        gone.chain(row.is_owed(1))
+    });
     on!(&mut **tx, |c| diesel::insert_into(owed::table)
         .values(row)
         .kept()
@@ -231,6 +270,18 @@ pub fn first_message(db: &mut Conn, service: &ServiceId, txn: i64) -> Result<Opt
 /// Deletes the items that an acknowledged transaction carried. An item that was replaced in the meantime waits again, so it stays.
 /// A message to a device over which the appservice does not decide stays with the mark [`DELIVERED`] while it waits for the device.
 pub fn forget(db: &mut Conn, service: &ServiceId, txn: i64) -> Result<()> {
+    if db.is_recording() {
+        let delivered: Vec<Owed> = on!(db, |c| owed::table
+            .filter(owed::appservice_id.eq(service.as_str()))
+            .filter(owed::txn.eq(txn))
+            .select(Owed::as_select())
+            .load(c))?;
+        db.note(|| {
+            delivered
+                .into_iter()
+                .map(|row| row.settled(1, Settlement::Delivered(txn)))
+        });
+    }
     let for_device = diesel::dsl::exists(
         inbox::table
             .filter(inbox::position.eq(owed::position))
@@ -268,8 +319,23 @@ pub fn forget_key(db: &mut Conn, service: &ServiceId, kind: &str, key: &str) -> 
     )
     .kept()
     .execute(c))?;
-    db.removed(format_args!("owed {service} ({kind})"), gone);
+    withdrawn(db, service, (kind, key), gone);
     Ok(())
+}
+
+/// Records that this many items were deleted that were not sent.
+fn withdrawn(db: &mut Conn, service: &ServiceId, (kind, key): (&str, &str), items: usize) {
+    db.removed(format_args!("owed {service} ({kind})"), items);
+    db.note(|| {
+        (items > 0).then(|| {
+            let key = key.to_owned();
+            let row = Owed {
+                key,
+                ..Owed::new(service, Position::START, kind)
+            };
+            row.settled(items, Settlement::Withdrawn)
+        })
+    });
 }
 
 /// Deletes the items of a kind whose key begins with this part, except those that a transaction carries.
@@ -286,7 +352,7 @@ pub fn forget_part(db: &mut Conn, service: &ServiceId, kind: &str, part: &str) -
     )
     .kept()
     .execute(c))?;
-    db.removed(format_args!("owed {service} ({kind})"), gone);
+    withdrawn(db, service, (kind, part), gone);
     Ok(())
 }
 
@@ -298,40 +364,6 @@ pub fn forget_service(db: &mut Conn, service: &ServiceId) -> Result<()> {
     .execute(c))?;
     db.removed(format_args!("owed {service} (everything)"), gone);
     Ok(())
-}
-
-/// The keys of the items of one kind that an appservice is owed and that no transaction carries.
-pub fn keys(db: &mut Conn, service: &ServiceId, kind: &str) -> Result<Vec<String>> {
-    Ok(on!(db, |c| owed::table
-        .filter(owed::appservice_id.eq(service.as_str()))
-        .filter(owed::kind.eq(kind))
-        .filter(has_key())
-        .filter(owed::txn.is_null().or(owed::txn.lt(0)))
-        .select(owed::key)
-        .kept()
-        .load(c))?)
-}
-
-/// A page of the keys under which an appservice is owed this `item` of this kind, also if a transaction carries it: in order,
-/// those after `after`.
-pub fn keys_with(
-    db: &mut Conn,
-    service: &ServiceId,
-    (kind, item): (&str, &str),
-    after: &str,
-    limit: i64,
-) -> Result<Vec<String>> {
-    Ok(on!(db, |c| owed::table
-        .filter(owed::appservice_id.eq(service.as_str()))
-        .filter(owed::kind.eq(kind))
-        .filter(owed::key.gt(after))
-        .filter(has_key())
-        .filter(owed::item.eq(item))
-        .order(owed::key)
-        .limit(limit)
-        .select(owed::key)
-        .kept()
-        .load(c))?)
 }
 
 /// Sets aside an item that waits.
@@ -372,16 +404,4 @@ pub fn resume(db: &mut Conn, service: &ServiceId, on: &[&str]) -> Result<()> {
     .kept()
     .execute(c))?;
     Ok(())
-}
-
-/// The number of to-device messages that an appservice is owed. Includes messages that a frozen transaction carries, that were set
-/// aside because they cannot be sent, and whose kind is switched off for the appservice.
-pub fn count_messages(db: &mut Conn, service: &ServiceId) -> Result<i64> {
-    Ok(on!(db, |c| owed::table
-        .filter(owed::appservice_id.eq(service.as_str()))
-        .filter(owed::kind.eq_any([TO_DEVICE, OBSERVED, GRANTED]))
-        .filter(owed::txn.is_null().or(owed::txn.ne(DELIVERED)))
-        .count()
-        .kept()
-        .get_result(c))?)
 }

@@ -86,7 +86,7 @@ pub(crate) async fn list_appservices(path: std::path::PathBuf) -> Result<(), Str
             .store
             .read(move |db| {
                 let (owed, aside) = (
-                    schema::owed::count_messages(db, &id)?,
+                    schema::queues::count_messages(db, &id)?,
                     schema::set_aside::count(db, &id)?,
                 );
                 Ok::<_, schema::Error>((owed, aside, schema::set_aside::oldest(db, &id, SHOWN)?))

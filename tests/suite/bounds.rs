@@ -14,7 +14,7 @@ use crate::to_device::inbox_of;
 async fn shared_contents(stage: &Stage) -> i64 {
     let store = &stage.app().actors.env.store;
     store
-        .read(schema::inbox::count_shared)
+        .read(schema::queues::count_shared)
         .await
         .expect("a count")
 }

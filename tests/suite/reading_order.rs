@@ -94,7 +94,7 @@ fn the_way_of_a_to_device_message_stays_short() {
 const HEART: usize = 8_000;
 
 /// The largest number of lines of all `src` folders, without unit tests. ARCHITECTURE.md, "Size", gives the reason for raising it.
-const ALL: usize = 54_000;
+const ALL: usize = 57_000;
 
 /// The number of lines of the files below a folder, without unit tests.
 fn lines_of(folder: &str) -> usize {

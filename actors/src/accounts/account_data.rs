@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use schema::owed::{self, Owed};
 use schema::user_data::{self, DataRow};
-use schema::{Conn, Position, ServiceId, Tx};
+use schema::{Conn, Position, ServiceId, Tx, owed_keys};
 
 use crate::Result;
 use crate::hooks::{Change, ReportsChanges};
@@ -100,7 +100,7 @@ pub(crate) fn retain_owed(db: &mut Conn, interests: &Interests, service: &Servic
     let Some(data_kind) = interests.service(service).and_then(|s| s.account_data) else {
         return Ok(());
     };
-    for key in owed::keys(db, service, data_kind.kind)? {
+    for key in owed_keys::of_kind(db, service, data_kind.kind)? {
         let mut parts = owed::parts(&key);
         let mut part = || parts.next().unwrap_or_default();
         let (user_id, room_id, kind) = (part(), part(), part());

@@ -9,9 +9,10 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
+use crate::runtime::history::PastAttempt;
 use crate::runtime::trace::Busy;
 use crate::services::Service;
-use crate::{Error, Result};
+use crate::{Env, Error, Result};
 
 /// Ping the appservice; a success ends the back-off. Replies at once with a future of the result, so that neither an actor nor
 /// the router waits for the appservice. Refused if too many pings are under way. ([spec])
@@ -199,4 +200,20 @@ pub struct Attempt {
     pub path: Option<String>,
     /// The body that was sent, byte for byte.
     pub body: Box<serde_json::value::RawValue>,
+}
+
+impl Attempt {
+    /// Record this attempt, which took so many microseconds, in the trace and in the history.
+    pub(super) fn record(&self, env: &Env, micros: u64) {
+        env.trace
+            .record_message("appservice_sender", "service", self);
+        let past = PastAttempt {
+            transaction: self.transaction,
+            attempt: self.attempt,
+            at: self.at,
+            outcome: self.outcome.clone(),
+            micros,
+        };
+        env.history.attempted(self.service.as_str(), past);
+    }
 }

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
 use super::{AppserviceSender, Attempt, Resend, Resent, SenderState, rules};
+use crate::runtime::clock::Stopwatch;
 use crate::{Env, Error, Refusal, Result};
 
 /// An attempt, as the trace has it.
@@ -71,7 +72,7 @@ impl AppserviceSender {
         let (env, busy) = (self.env.clone(), self.env.trace.busy());
         let body = Bytes::from(last.body.get().to_owned());
         let again = async move {
-            let (id, clock) = (last.transaction, env.clock.clone());
+            let (id, clock, since) = (last.transaction, env.clock.clone(), Stopwatch::start());
             let answer = transport.transaction(&service, id, body, &clock).await;
             let outcome = match &answer {
                 Ok(answer) => answer.status.to_string(),
@@ -86,8 +87,7 @@ impl AppserviceSender {
                 path: answer.ok().and_then(|answer| answer.legacy),
                 body: last.body,
             };
-            let trace = &env.trace;
-            trace.record_message("appservice_sender", "service", &attempt);
+            attempt.record(&env, since.micros());
             Resent {
                 transaction: attempt.transaction,
                 outcome,

@@ -11,6 +11,7 @@ use schema::transactions::Frozen;
 use serde_json::value::RawValue;
 
 use super::{AppserviceSender, Attempt, SenderState, rules};
+use crate::runtime::clock::Stopwatch;
 use crate::runtime::faults::DeliveryPoint;
 use crate::transport;
 use crate::{Refusal, Result};
@@ -33,37 +34,43 @@ impl AppserviceSender {
         let faults = self.env.faults.clone();
         let attempt = async move {
             faults.pass(DeliveryPoint::BeforeRequest).await;
+            let since = Stopwatch::start();
             let answer = transport.transaction(&service, txn_id, body, &clock).await;
+            let micros = since.micros();
             faults.pass(DeliveryPoint::AfterAnswer).await;
-            (answer, busy)
+            (answer, micros, busy)
         };
-        ctx.spawn(attempt.into_actor(self).map(|(answer, busy), this, ctx| {
-            this.record(&answer);
-            let failure = match answer {
-                Ok(answer) if rules::is_acknowledged(answer.status) => None,
-                Ok(answer) => Some(
-                    Refusal::BadStatus {
-                        status: answer.status,
-                        body: answer.body,
+        ctx.spawn(
+            attempt
+                .into_actor(self)
+                .map(|(answer, micros, busy), this, ctx| {
+                    this.record(&answer, micros);
+                    let failure = match answer {
+                        Ok(answer) if rules::is_acknowledged(answer.status) => None,
+                        Ok(answer) => Some(
+                            Refusal::BadStatus {
+                                status: answer.status,
+                                body: answer.body,
+                            }
+                            .to_string(),
+                        ),
+                        Err(error) => Some(error.to_string()),
+                    };
+                    match (
+                        failure,
+                        std::mem::replace(&mut this.state, SenderState::Idle),
+                    ) {
+                        (None, SenderState::Sending(frozen)) => this.acknowledge(frozen, ctx),
+                        (Some(why), SenderState::Sending(frozen)) => this.wait(frozen, why, ctx),
+                        (_, other) => this.state = other,
                     }
-                    .to_string(),
-                ),
-                Err(error) => Some(error.to_string()),
-            };
-            match (
-                failure,
-                std::mem::replace(&mut this.state, SenderState::Idle),
-            ) {
-                (None, SenderState::Sending(frozen)) => this.acknowledge(frozen, ctx),
-                (Some(why), SenderState::Sending(frozen)) => this.wait(frozen, why, ctx),
-                (_, other) => this.state = other,
-            }
-            drop(busy);
-        }));
+                    drop(busy);
+                }),
+        );
     }
 
-    /// Record an attempt at a transaction in the trace: what was sent, and the outcome.
-    fn record(&self, answer: &Result<transport::ServiceResponse>) {
+    /// Record an attempt at a transaction: what was sent, the outcome, and how long it took.
+    fn record(&self, answer: &Result<transport::ServiceResponse>, micros: u64) {
         let (SenderState::Sending(frozen), true) = (&self.state, self.env.trace.is_on()) else {
             return;
         };
@@ -80,9 +87,7 @@ impl AppserviceSender {
             path: answer.as_ref().ok().and_then(|a| a.legacy.clone()),
             body: RawValue::from_string(frozen.body.clone()).unwrap_or_default(),
         };
-        self.env
-            .trace
-            .record_message("appservice_sender", "service", &attempt);
+        attempt.record(&self.env, micros);
     }
 
     /// The attempt failed: schedule the next one, with the same bytes. Clause: as.txn.retry

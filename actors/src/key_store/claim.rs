@@ -4,6 +4,7 @@
 
 use actix::{Context, Handler, ResponseFuture};
 use ruma::{DeviceId, OneTimeKeyAlgorithm, OwnedOneTimeKeyId, UserId};
+use schema::facts::{ClaimedKey, Fact};
 use schema::{Tx, accounts, keys};
 use serde_json::value::RawValue;
 
@@ -65,6 +66,16 @@ pub(super) fn claim(
             {
                 changed.counts(tx, &to, user)?;
             }
+            tx.note(|| {
+                [Fact::Claimed {
+                    user: user.to_string(),
+                    device: device.to_string(),
+                    algorithm: algorithm.to_string(),
+                    key: taken
+                        .as_ref()
+                        .map_or(ClaimedKey::Missing, |taken| taken.from),
+                }]
+            });
             match taken {
                 Some(Taken { key, .. }) => {
                     tx.changed(&Change::Claimed {
@@ -88,6 +99,7 @@ pub(super) fn claim(
 
 struct Taken {
     key: Keys,
+    from: ClaimedKey,
     counts_changed: bool,
 }
 
@@ -106,6 +118,7 @@ fn take(
         keys::remember_claimed(tx, user, device, hash)?;
         return Ok(Some(Taken {
             key: one_key(algorithm, &key_id, json)?,
+            from: ClaimedKey::OneTime,
             counts_changed: true,
         }));
     }
@@ -119,6 +132,7 @@ fn take(
         }
         return Ok(Some(Taken {
             key: one_key(algorithm, &fallback.key_id, fallback.json)?,
+            from: ClaimedKey::Fallback,
             counts_changed: !fallback.used,
         }));
     }

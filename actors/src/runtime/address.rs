@@ -109,6 +109,7 @@ where
 {
     let _busy = to.env.trace.busy();
     to.env.trace.record_message(from, to.name, &message);
+    let measured = to.env.performance.asked(to.name, short::<M>());
     let ((reply, answer), cause) = (oneshot::channel(), trace::cause());
     let handle = move |actor: &mut A, ctx: &mut Context<A>| {
         // Skip the work if the caller no longer waits.
@@ -122,7 +123,7 @@ where
         to.addr.send(Envelope(Box::new(handle))).await?;
         answer.await.map_err(|_| MailboxError::Closed)
     };
-    match timeout(TIMEOUT, answer).await {
+    let answered = match timeout(TIMEOUT, answer).await {
         Ok(Ok(answer)) => answer,
         Err(_) | Ok(Err(MailboxError::Timeout)) => Err(Error::Slow(to.name)),
         Ok(Err(MailboxError::Closed)) => {
@@ -132,7 +133,11 @@ where
             }
             Err(Error::Failed(to.name))
         }
+    };
+    if let Some(measured) = measured {
+        measured.answered(answered.as_ref().err(), &to.env.clock);
     }
+    answered
 }
 
 /// Notify an actor of a fact whose row is already committed. A full mailbox drops the message but not the fact: the next

@@ -11,8 +11,10 @@ use schema::Store;
 use crate::dialects::Dialects;
 use crate::hooks::Hooks;
 use crate::runtime::faults::DeliveryFaults;
+use crate::runtime::history::History;
 use crate::runtime::identity::Identity;
 use crate::runtime::identity_cache::IdentityCache;
+use crate::runtime::performance::Performance;
 use crate::runtime::request_faults::RequestFaults;
 use crate::runtime::trace::Trace;
 use crate::runtime::wake::Wake;
@@ -58,6 +60,10 @@ pub struct Inner {
     pub dialects: Dialects,
     /// The record of messages, and the count of work under way.
     pub trace: Trace,
+    /// What a development server remembers of its writes.
+    pub history: History,
+    /// How the actors of a development server keep up.
+    pub performance: Performance,
     /// The operator's configuration.
     pub settings: Settings,
     /// The hooks of the enabled proposals.

@@ -13,6 +13,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use tokio::sync::Notify;
 
 use crate::Clock;
+use crate::runtime::history::History;
 
 tokio::task_local! {
     static CAUSE: Arc<str>;
@@ -190,12 +191,19 @@ impl Trace {
     }
 
     /// Called when a write is queued. The returned report records what it did, once it is committed.
-    pub(crate) fn writes(&self, closure: &'static str) -> schema::Report {
-        let (trace, cause) = (self.clone(), cause());
-        Box::new(move |rows| {
-            if !rows.is_empty() {
-                trace.record(cause, module(closure), "store", "Write", &rows);
+    pub(crate) fn writes(&self, history: &History, closure: &'static str) -> schema::Report {
+        let (trace, history, cause) = (self.clone(), history.clone(), cause());
+        Box::new(move |done| {
+            if !done.rows.is_empty() {
+                trace.record(
+                    Arc::clone(&cause),
+                    module(closure),
+                    "store",
+                    "Write",
+                    &done.rows,
+                );
             }
+            history.committed(&cause, done.facts, done.head);
         })
     }
 

@@ -2,7 +2,7 @@
 
 use ruma::{DeviceId, UserId};
 use schema::owed::{self, Owed};
-use schema::{accounts, inbox};
+use schema::{accounts, inbox, queues};
 use serde::Serialize;
 
 use super::rules::{self, Interest, Withheld};
@@ -143,8 +143,8 @@ pub async fn explain(env: &Env, user: &UserId, device: &DeviceId) -> Result<Expl
                 .ok_or_else(|| Refusal::NotFound("there is no such device".into()))?;
             let services = interests.services().iter();
             let services = services.map(|service| copy_decision(&interests, service, &to));
-            let (waiting, oldest) = inbox::waiting_for(db, &user, &device, SHOWN)?;
-            let (copies, oldest_copies) = inbox::owed_of(db, &user, &device, SHOWN)?;
+            let (waiting, oldest) = queues::waiting_for(db, &user, &device, SHOWN)?;
+            let (copies, oldest_copies) = queues::owed_of(db, &user, &device, SHOWN)?;
             Ok::<_, Error>(Explanation {
                 services: services.collect(),
                 user_id: user,

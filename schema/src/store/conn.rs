@@ -1,25 +1,21 @@
 //! A connection to either engine, and macros with which a query is written once for both.
 
-use std::collections::BTreeMap;
-
 use diesel::connection::SimpleConnection;
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use diesel::sqlite::SqliteConnection;
 
 use crate::error::{OpenError, Result};
+use crate::store::facts::{Done, Fact};
 use crate::store::kept::Keep as _;
 
 /// A connection to SQLite or PostgreSQL. It records whether a statement that changes rows was sent.
 pub struct Conn {
     pub(crate) engine: Engine,
     wrote: bool,
-    /// The numbers of rows that the current write adds and removes. `None` if these are not recorded.
-    rows: Option<Rows>,
+    /// What the current write did so far. `None` if this is not recorded.
+    done: Option<Done>,
 }
-
-/// The numbers of rows that a write added, minus those that it removed, by name: `inbox`, or `owed irc (exclusive_namespace)`.
-pub type Rows = BTreeMap<String, i64>;
 
 /// A connection to the database, SQLite or PostgreSQL.
 pub(crate) enum Engine {
@@ -199,30 +195,42 @@ impl Conn {
         Conn {
             engine,
             wrote: false,
-            rows: None,
+            done: None,
         }
     }
 
-    /// Starts or stops recording the rows that a write adds and removes.
-    pub(crate) fn count_rows(&mut self, count: bool) {
-        self.rows = count.then(Rows::new);
+    /// Starts or stops recording what a write does.
+    pub(crate) fn record(&mut self, record: bool) {
+        self.done = record.then(Done::default);
     }
 
-    /// The rows recorded since [`Conn::count_rows`].
-    pub(crate) fn take_rows(&mut self) -> Option<Rows> {
-        self.rows.take()
+    /// What was recorded since [`Conn::record`].
+    pub(crate) fn take_done(&mut self) -> Option<Done> {
+        self.done.take()
+    }
+
+    /// Whether facts are recorded, so that they are worth a query.
+    pub(crate) fn is_recording(&self) -> bool {
+        self.done.is_some()
+    }
+
+    /// Records facts. Costs nothing if nothing is recorded.
+    pub(crate) fn note<I: IntoIterator<Item = Fact>>(&mut self, facts: impl FnOnce() -> I) {
+        if let Some(done) = &mut self.done {
+            done.facts.extend(facts());
+        }
     }
 
     /// Records that rows of this name were added. Cheap if nothing is recorded: the name is not formatted then.
     pub(crate) fn added(&mut self, name: std::fmt::Arguments<'_>, rows: usize) {
-        if let Some(counted) = &mut self.rows {
+        if let Some(Done { rows: counted, .. }) = &mut self.done {
             *counted.entry(name.to_string()).or_default() += i64::try_from(rows).unwrap_or(0);
         }
     }
 
     /// Records that rows of this name were removed.
     pub(crate) fn removed(&mut self, name: std::fmt::Arguments<'_>, rows: usize) {
-        if let Some(counted) = &mut self.rows {
+        if let Some(Done { rows: counted, .. }) = &mut self.done {
             *counted.entry(name.to_string()).or_default() -= i64::try_from(rows).unwrap_or(0);
         }
     }

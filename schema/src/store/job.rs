@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use crate::Tx;
 use crate::error::{Error, Result, WriteError};
-use crate::store::conn::Rows;
+use crate::store::facts::Done;
 
 /// The result of a run of a closure.
 pub(crate) enum Outcome {
@@ -123,14 +123,14 @@ pub(crate) enum Turn {
     Later,
 }
 
-/// Called when a write is committed, before it is answered, with the rows that it added and removed.
-pub type Report = Box<dyn FnOnce(Rows) + Send>;
+/// Called when a write is committed, before it is answered, with what it did.
+pub type Report = Box<dyn FnOnce(Done) + Send>;
 
 /// A write in the queue.
 pub(crate) struct Job {
     work: Box<dyn Work>,
     /// The report of this write and what its last run did, if writes are recorded.
-    report: Option<(Report, Rows)>,
+    report: Option<(Report, Done)>,
     pub(crate) turn: Turn,
 }
 
@@ -162,17 +162,18 @@ impl Job {
             outcome: None,
             reply,
         });
-        let report = report.map(|report| (report, Rows::new()));
+        let report = report.map(|report| (report, Done::default()));
         let job = Job { work, report, turn };
         (job, answer)
     }
 
     /// Runs the closure. It can run again; the last run determines the answer.
     pub(crate) fn run(&mut self, tx: &mut Tx<'_>) -> Outcome {
-        tx.conn.count_rows(self.report.is_some());
+        tx.conn.record(self.report.is_some());
         let outcome = self.work.run(tx);
-        if let (Some((_, rows)), Some(counted)) = (&mut self.report, tx.conn.take_rows()) {
-            *rows = counted;
+        if let (Some((_, done)), Some(recorded)) = (&mut self.report, tx.conn.take_done()) {
+            *done = recorded;
+            done.head = tx.head().0;
         }
         if !matches!(outcome, Outcome::Done) {
             self.did_nothing();
@@ -181,8 +182,8 @@ impl Job {
     }
 
     fn did_nothing(&mut self) {
-        if let Some((_, rows)) = &mut self.report {
-            rows.clear();
+        if let Some((_, done)) = &mut self.report {
+            *done = Done::default();
         }
     }
 
@@ -194,8 +195,8 @@ impl Job {
 
     /// Sends the answer of the last run. Must be called after its transaction has ended.
     pub(crate) fn answer(self) {
-        if let Some((report, rows)) = self.report {
-            report(rows);
+        if let Some((report, done)) = self.report {
+            report(done);
         }
         self.work.answer();
     }

@@ -6,6 +6,7 @@
 #[macro_use]
 pub(crate) mod conn;
 pub(crate) mod deferred;
+pub mod facts;
 pub mod faults;
 mod handle;
 mod job;
@@ -19,7 +20,8 @@ mod shared;
 mod tx;
 mod writer;
 
-pub use conn::{Conn, Rows};
+pub use conn::Conn;
+pub use facts::Rows;
 pub use handle::{QUEUE, Store};
 pub use job::Report;
 pub use memory::Image;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::ServiceId;
 use crate::store::deferred::{Deferred, Lengths};
+use crate::store::facts::Fact;
 use crate::{Conn, Error, Position};
 
 /// A value that belongs to the tables and that the storage treats as opaque. Each write sees it as of the write's place in the
@@ -186,6 +187,11 @@ impl Tx<'_> {
     /// Records that rows of this name were removed.
     pub(crate) fn removed(&mut self, name: std::fmt::Arguments<'_>, rows: usize) {
         self.conn.removed(name, rows);
+    }
+
+    /// Records facts for people who look at a development server. Costs nothing if nothing is recorded.
+    pub fn note<I: IntoIterator<Item = Fact>>(&mut self, facts: impl FnOnce() -> I) {
+        self.conn.note(facts);
     }
 
     /// Runs `then` on the writer's thread after the commit, before the write is answered; not if the write is rolled back. It must be

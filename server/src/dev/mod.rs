@@ -7,13 +7,13 @@ mod explain;
 mod faults;
 mod live;
 mod page;
+mod services;
 
 use actors::appservice_sender::SenderStatus;
 use actors::appservices::Problem;
 use actors::runtime::trace::TracedMessage;
 use actors::services::CarriesInterests;
 use actors::{appservices, ask};
-use schema::ServiceId;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -24,6 +24,7 @@ use crate::http::incoming::Raw;
 use crate::http::limits::LARGE_BODY;
 use crate::http::registry::Routes;
 use crate::state::App;
+use services::service_of;
 
 /// The routes of a development server.
 pub(crate) fn routes(routes: Routes) -> Routes {
@@ -40,17 +41,39 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .own_origin();
     let service = |rest| format!("/_understudy/appservices/{{id}}/{rest}");
     let reload_path = "/_understudy/appservices/reload";
-    time_and_faults(whole_database(page::routes(looks)))
+    time_and_faults(whole_database(lists(page::routes(looks))))
         .raw("GET", &service("dialects"), Auth::None, dialects)
         .own_origin()
         .raw("POST", &service("retry"), Auth::None, retry)
         .own_origin()
         .raw("POST", &service("resend"), Auth::None, resend)
         .own_origin()
+        .raw("POST", &service("ping"), Auth::None, services::ping)
+        .own_origin()
         .raw("POST", reload_path, Auth::None, reload)
         .own_origin()
         .raw("POST", "/_understudy/doctor", Auth::None, doctor::doctor)
         .takes(LARGE_BODY)
+        .own_origin()
+}
+
+/// Routes that show what waits, and how the actors keep up.
+fn lists(routes: Routes) -> Routes {
+    routes
+        .raw(
+            "GET",
+            "/_understudy/services",
+            Auth::None,
+            services::services,
+        )
+        .own_origin()
+        .raw("GET", "/_understudy/inboxes", Auth::None, services::inboxes)
+        .own_origin()
+        .raw("GET", "/_understudy/tracked", Auth::None, services::tracked)
+        .own_origin()
+        .raw("GET", "/_understudy/keys", Auth::None, services::keys)
+        .own_origin()
+        .raw("GET", "/_understudy/actors", Auth::None, services::actors)
         .own_origin()
 }
 
@@ -161,11 +184,6 @@ enum Shown {
 /// Read the folder of registrations now; answers once its content is active.
 async fn reload(app: App, _: Caller, _: Raw) -> Result<Json> {
     answer(&ask(&app.actors.appservices, appservices::Reload).await?)
-}
-
-/// The appservice in the path of a request.
-fn service_of(request: &Raw) -> ServiceId {
-    request.path.first().map_or("", String::as_str).into()
 }
 
 /// Send the last acknowledged transaction of an appservice again, with the same id: `{"transaction": 17, "outcome": "200"}`.

@@ -151,8 +151,8 @@ async fn deleting_a_device_leaves_nothing_of_it() {
             accounts::has_device(db, user, device)?,
             inbox::after(db, user, device, Position::START, Position(i64::MAX), 10)?.len(),
             counts::counts_of(db, user, device)?,
-            owed::count_messages(db, &ServiceId::from("irc"))?,
-            owed::count_messages(db, &ServiceId::from("mau"))?,
+            schema::queues::count_messages(db, &ServiceId::from("irc"))?,
+            schema::queues::count_messages(db, &ServiceId::from("mau"))?,
         ))
     });
     // A frozen transaction stays as it is.

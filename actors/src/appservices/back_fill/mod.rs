@@ -12,8 +12,8 @@ use schema::ServiceId;
 use schema::back_fill::{BackFill, Stage};
 use schema::service_rooms::InRoom;
 use schema::{
-    Position, Tx, accounts, back_fill, counts, device_log, inbox, keys, owed, service_rooms,
-    signing_keys, tracked,
+    Position, Tx, accounts, back_fill, counts, device_log, inbox, keys, owed, owed_keys,
+    service_rooms, signing_keys, tracked,
 };
 
 use crate::accounts::account_data;
@@ -145,7 +145,7 @@ fn tracked(
     let own = |user: &str| interests.claim(&now.service, user).is_some();
     let tracked = tracked::tracked_by(tx, &now.service, after, PAGE)?;
     let left = (owed::DEVICE_LIST, owed::LEFT);
-    let left = owed::keys_with(tx, &now.service, left, after, PAGE)?;
+    let left = owed_keys::with_item(tx, &now.service, left, after, PAGE)?;
     let Some(end) = end_of([&tracked, &left]) else {
         return Ok(None);
     };

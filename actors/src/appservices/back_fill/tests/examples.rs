@@ -74,14 +74,14 @@ async fn a_message_that_was_acknowledged_is_not_owed_again_before_the_inbox_is_e
         .write(|tx| {
             person(tx, "@irc_a:test")?;
             arrives(tx, "@irc_a:test")?;
-            assert_eq!(owed::count_messages(tx, &irc())?, 1);
+            assert_eq!(schema::queues::count_messages(tx, &irc())?, 1);
             // What recording a 2xx does to the owed rows of a transaction.
             Ok(owed::forget_service(tx, &irc())?)
         })
         .await;
     server.register(NAMESPACES[1]).await;
     let owed = server
-        .write(|tx| Ok(owed::count_messages(tx, &irc())?))
+        .write(|tx| Ok(schema::queues::count_messages(tx, &irc())?))
         .await;
     assert_eq!(owed, 0, "it was delivered");
 }

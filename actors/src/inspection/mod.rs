@@ -1,0 +1,8 @@
+//! What a developer asks of a running development server: what each appservice is owed, what happened to an item, and why a device
+//! cannot decrypt an event. Reads only, from the database and from the history; nothing else depends on it.
+
+mod devices;
+mod services;
+
+pub use devices::{After, Page, inboxes, keys, tracked};
+pub use services::{Queue, queues};
