@@ -4,6 +4,7 @@
 mod database;
 mod doctor;
 mod explain;
+mod fate;
 mod faults;
 mod live;
 mod page;
@@ -66,6 +67,10 @@ fn lists(routes: Routes) -> Routes {
             Auth::None,
             services::services,
         )
+        .own_origin()
+        .raw("GET", "/_understudy/fate", Auth::None, fate::fate)
+        .own_origin()
+        .raw("GET", "/_understudy/autopsy", Auth::None, fate::autopsy)
         .own_origin()
         .raw("GET", "/_understudy/inboxes", Auth::None, services::inboxes)
         .own_origin()

@@ -48,11 +48,13 @@ async fn a_website_neither_reads_nor_changes_anything_at_the_development_routes(
         ("GET", "/_understudy/services", &[site], 403),
         (
             "GET",
+            "/_understudy/fate?service=irc&event=$e",
             &[rebound],
             403,
         ),
         (
             "GET",
+            "/_understudy/autopsy?event=$e&user=@a:test",
             &[site],
             403,
         ),
