@@ -41,6 +41,7 @@ pub(crate) fn announce(ready: &Announcement, as_json: bool) {
     }
     let (address, took) = (ready.address, ready.took.as_millis());
     say!("understudy is ready at http://{address} after {took} ms");
+    say!("  page: http://{address}/_understudy/");
     for person in &ready.users {
         let Person {
             user_id,

@@ -36,7 +36,7 @@ export function count(n: number, one: string, many = `${one}s`): string {
 
 /** A name of the server in words: `to_device` is `to-device`. */
 export function words(name: string): string {
-  return name === 'to_device' ? 'to-device' : name.replaceAll('_', ' ');
+  return { to_device: 'to-device', count: 'key count' }[name] ?? name.replaceAll('_', ' ');
 }
 
 /** A text with its middle left out. */

@@ -76,7 +76,7 @@ export function useAsked<T>(path: string | undefined, follow = 0): Asked<T> {
         void reload();
       }, follow);
     };
-    const both = [live.trace.subscribe(later), live.subscribe(later)];
+    const both = [live.trace.subscribe(later), live.onHello(later)];
     return () => {
       clearTimeout(timer);
       for (const end of both) end();

@@ -19,6 +19,13 @@ export class Live {
   private source: EventSource | undefined;
   private timer = 0;
   private listeners = new Set<() => void>();
+  private greeters = new Set<() => void>();
+
+  /** Call this whenever the server answers for the first time, or again. */
+  onHello(listener: () => void): () => void {
+    this.greeters.add(listener);
+    return () => this.greeters.delete(listener);
+  }
 
   subscribe(listener: () => void): () => void {
     this.listeners.add(listener);
@@ -56,6 +63,7 @@ export class Live {
     this.hello = hello;
     this.connection = { state: 'live' };
     this.setClock(hello.clock);
+    for (const greeter of this.greeters) greeter();
     if (restarted) {
       // The numbers begin again, so what the page has belongs to another run.
       this.trace.clear();

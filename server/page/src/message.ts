@@ -124,7 +124,9 @@ export function carried(body: unknown): string {
   if (!isObject(body)) return '';
   const parts: string[] = [];
   for (const [name, value] of Object.entries(body)) {
-    const short = words(name.replace(/^.*\.(msc\d+)\./, ''));
+    // The types of fallback keys always come with the counts.
+    if (/fallback_key_types$/.test(name)) continue;
+    const short = /one_time_keys_count$/.test(name) ? 'key counts' : words(name.replace(/^.*\.(msc\d+)\./, ''));
     const add = (n: number) => parts.push(`${n} ${n === 1 ? short.replace(/s$/, '') : short}`);
     if (Array.isArray(value) && value.length) add(value.length);
     else if (isObject(value) && Object.keys(value).length) {

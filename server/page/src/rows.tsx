@@ -9,7 +9,7 @@ import type { Trace } from './trace';
 const ROW = 30;
 /** The width of the number and the time before the lanes. */
 const BEFORE = 156;
-const NARROWEST = 84;
+const NARROWEST = 64;
 /** Rows beyond the edges, so that a quick scroll shows no gap. */
 const BEYOND = 12;
 /** A label needs so much room before it is written towards the left. */

@@ -82,17 +82,27 @@ export function List(props: { view: string; params: Record<string, string> }) {
   );
 }
 
-/** A column for each member that a row has, in the order of the first rows. */
+/** Titles that say more than the name of the member. */
+const TITLES: Record<string, string> = {
+  rows: 'Messages', oldest: 'Oldest at position', oldest_at: 'Oldest since', one_time: 'One-time keys', fallback_used: 'Fallback key used',
+  shared: 'Rooms shared', mailbox: 'In the mailbox', slowest_micros: 'Slowest took', slowest: 'Slowest message',
+};
+/** The members that say what a row is about. */
+const FIRST = ['name', 'service', 'user', 'device'];
+
+/** A column for each member that a row has: what it is about, then the others in the order of the first rows. */
 function columns(rows: Row[]): Column<Row>[] {
-  const names = new Set(rows.slice(0, 50).flatMap((row) => Object.keys(row)));
-  return [...names].map((name) => ({
-    title: words(name).replace(/^./, (c) => c.toUpperCase()).replace(/ at$/, '').replace(/ micros$/, ' took'),
+  const seen = new Set(rows.slice(0, 50).flatMap((row) => Object.keys(row)));
+  const names = [...FIRST.filter((name) => seen.delete(name)), ...seen];
+  return names.map((name) => ({
+    title: TITLES[name] ?? words(name).replace(/^./, (c) => c.toUpperCase()),
     cell: (row) => <Cell name={name} value={row[name]} row={row} />,
-    number: rows.every((row) => typeof row[name] !== 'string' && !isObject(row[name]) && !Array.isArray(row[name])),
+    number: rows.every((row) => row[name] === undefined || row[name] === null || typeof row[name] === 'number') && !/(^|_)at$/.test(name),
   }));
 }
 
 function Cell({ name, value, row }: { name: string; value: unknown; row: Row }) {
+  if (name === 'decided_by' && !value) return <>the device itself</>;
   if (value === null || value === undefined) return <span class="muted">none</span>;
   if (typeof value === 'boolean') return <>{value ? 'yes' : 'no'}</>;
   if (typeof value === 'number') {

@@ -33,6 +33,9 @@ const OFFERED = 500;
 /** The filters work for at most so many milliseconds before the browser draws again. */
 const SLICE = 10;
 
+/** The cause of messages that a page caused by looking. */
+const LOOKING = /^\d+ GET \/_understudy\//;
+
 const PERSON = /@[^\s"\\/?&:*%()]+:[A-Za-z0-9.-]+(?::\d+)?/g;
 const ROOM = /![A-Za-z0-9_-]{6,}(?::[A-Za-z0-9.-]+(?::\d+)?)?/g;
 const TYPE = /"(?:type|event_type|kind)":"((?:m|org|com|io|de|net)\.[A-Za-z0-9_.-]+)"/g;
@@ -77,6 +80,8 @@ export class Trace {
   facets: Facets = { persons: new Set(), services: new Set(), rooms: new Set(), types: new Set(), mscs: new Set() };
   filter = NO_FILTER;
   paused = false;
+  /** The number of the newest message that came. */
+  newest = 0;
   /** Whether a request, an answer or a transaction was recorded. */
   hasTraffic = false;
   /** The number of the last message that the server no longer had when the page asked for it. */
@@ -88,10 +93,6 @@ export class Trace {
   private held = 0;
   private listeners = new Set<() => void>();
   private due = false;
-
-  get newest(): number {
-    return this.all.at(-1)?.number ?? this.lost;
-  }
 
   /** The messages that came since the pause and pass the filters are not counted: only those that came. */
   get waiting(): number {
@@ -110,7 +111,10 @@ export class Trace {
 
   add(raw: string): void {
     const message = read(raw, this.causes);
-    if (message.number <= this.newest && this.all.length) return;
+    if (message.number <= this.newest) return;
+    this.newest = message.number;
+    // What the page asks of the server is not part of the conversation, and must not make the page ask again.
+    if (LOOKING.test(message.cause)) return;
     this.all.push(message);
     this.hasTraffic ||= message.level === 0;
     this.offer(message);
@@ -119,7 +123,7 @@ export class Trace {
   }
 
   clear(): void {
-    Object.assign(this, { all: [], shown: [], lanes: new Set(), looked: 0, held: 0, lost: 0, paused: false, hasTraffic: false });
+    Object.assign(this, { all: [], shown: [], lanes: new Set(), looked: 0, held: 0, lost: 0, newest: 0, paused: false, hasTraffic: false });
     this.causes.clear();
     for (const values of Object.values(this.facets)) values.clear();
     this.later();
@@ -150,6 +154,12 @@ export class Trace {
   }
 
   find(number: number): Message | undefined {
+    const found = this.all[this.indexOf(number)];
+    return found?.number === number ? found : undefined;
+  }
+
+  /** Where the message with this number is among all, or the next one. */
+  private indexOf(number: number): number {
     let low = 0;
     let high = this.all.length;
     while (low < high) {
@@ -157,14 +167,13 @@ export class Trace {
       if (this.all[mid]!.number < number) low = mid + 1;
       else high = mid;
     }
-    const found = this.all[low];
-    return found?.number === number ? found : undefined;
+    return low;
   }
 
   /** The answer to a request, if it came soon after it. */
   answerTo(request: Message): Message | undefined {
-    const start = this.all.length - (this.newest - request.number) - 1;
-    for (let i = Math.max(0, start); i < this.all.length && i < start + 10_000; i++) {
+    const start = this.indexOf(request.number);
+    for (let i = start; i < this.all.length && i < start + 10_000; i++) {
       const m = this.all[i]!;
       if (m.to === 'client' && m.request === request) return m;
     }
