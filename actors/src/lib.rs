@@ -5,6 +5,7 @@
 //! `rules` the pure decisions, and `queries` the reads that do not wait for the mailbox. All of them build on `runtime`. This crate
 //! contains no HTTP server.
 
+mod health;
 mod host;
 mod legacy_paths;
 

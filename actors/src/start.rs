@@ -27,6 +27,7 @@ use crate::runtime::env::Inner;
 use crate::runtime::faults::DeliveryFaults;
 use crate::runtime::history::History;
 use crate::runtime::identity_cache::IdentityCache;
+use crate::runtime::meter::Meter;
 use crate::runtime::performance::Performance;
 use crate::runtime::request_faults::RequestFaults;
 use crate::runtime::trace::Trace;
@@ -143,6 +144,7 @@ pub async fn start(parameters: StartParameters) -> Result<Actors> {
         trace: parameters.trace,
         history,
         performance,
+        meter: Meter::default(),
         settings: parameters.settings,
         hooks: parameters.hooks,
         signing_key,

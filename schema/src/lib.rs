@@ -21,6 +21,7 @@ pub mod client_transactions;
 pub mod counts;
 pub mod device_log;
 pub mod events;
+pub mod figures;
 pub mod inbox;
 pub mod keys;
 pub mod memberships;

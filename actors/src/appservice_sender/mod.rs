@@ -17,6 +17,7 @@
 //! Next on the way of a to-device message: `actors/src/appservice_sender/freeze.rs`.
 
 mod acknowledge;
+mod attempt;
 mod counts;
 mod freeze;
 mod gather;
@@ -37,6 +38,7 @@ use actix::{
 use schema::Position;
 use schema::transactions::Frozen;
 
+use crate::runtime::requests;
 use crate::runtime::wake::WakeSender;
 use crate::runtime::watchdog::Watchdog;
 use crate::services::Service;
@@ -220,6 +222,7 @@ impl AppserviceSender {
         match found.next {
             Next::Frozen(frozen) => {
                 self.more = frozen.cut < found.looked.0;
+                requests::log_frozen(&self.service.id, &frozen);
                 self.send(Arc::new(frozen), ctx);
             }
             Next::OnlyCounts | Next::Nothing => {

@@ -8,13 +8,11 @@ use std::sync::Arc;
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use bytes::Bytes;
 use schema::transactions::Frozen;
-use serde_json::value::RawValue;
 
-use super::{AppserviceSender, Attempt, SenderState, rules};
+use super::{AppserviceSender, SenderState, rules};
+use crate::Refusal;
 use crate::runtime::clock::Stopwatch;
 use crate::runtime::faults::DeliveryPoint;
-use crate::transport;
-use crate::{Refusal, Result};
 
 impl AppserviceSender {
     /// Make one attempt to send the frozen transaction. Clause: as.txn.same-body-on-retry, as.to-device.on-retry
@@ -67,27 +65,6 @@ impl AppserviceSender {
                     drop(busy);
                 }),
         );
-    }
-
-    /// Record an attempt at a transaction: what was sent, the outcome, and how long it took.
-    fn record(&self, answer: &Result<transport::ServiceResponse>, micros: u64) {
-        let (SenderState::Sending(frozen), true) = (&self.state, self.env.trace.is_on()) else {
-            return;
-        };
-        let outcome = match answer {
-            Ok(answer) => answer.status.to_string(),
-            Err(error) => error.to_string(),
-        };
-        let attempt = Attempt {
-            service: self.service.id.clone(),
-            transaction: frozen.txn_id,
-            attempt: self.failed_attempts + 1,
-            at: self.env.clock.now(),
-            outcome,
-            path: answer.as_ref().ok().and_then(|a| a.legacy.clone()),
-            body: RawValue::from_string(frozen.body.clone()).unwrap_or_default(),
-        };
-        attempt.record(&self.env, micros);
     }
 
     /// The attempt failed: schedule the next one, with the same bytes. Clause: as.txn.retry

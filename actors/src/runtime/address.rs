@@ -10,6 +10,7 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use crate::runtime::meter::Mailbox;
 use crate::runtime::trace::{self, short};
 use crate::{Env, Error, Result};
 
@@ -21,6 +22,7 @@ pub struct Address<A: Actor> {
     addr: Addr<A>,
     name: &'static str,
     env: Env,
+    mailbox: Mailbox,
 }
 
 impl<A: Actor> Clone for Address<A> {
@@ -29,6 +31,7 @@ impl<A: Actor> Clone for Address<A> {
             addr: self.addr.clone(),
             name: self.name,
             env: self.env.clone(),
+            mailbox: self.mailbox.clone(),
         }
     }
 }
@@ -36,7 +39,13 @@ impl<A: Actor> Clone for Address<A> {
 impl<A: Actor<Context = Context<A>>> Address<A> {
     /// The address of an actor, with the name under which it is traced.
     pub fn new(addr: Addr<A>, name: &'static str, env: Env) -> Address<A> {
-        Address { addr, name, env }
+        let mailbox = env.meter.mailbox(name);
+        Address {
+            addr,
+            name,
+            env,
+            mailbox,
+        }
     }
 
     /// The underlying address, for an actor that needs a `Recipient` of one message.
@@ -47,6 +56,25 @@ impl<A: Actor<Context = Context<A>>> Address<A> {
     /// The actor's name in the trace.
     pub fn name(&self) -> &'static str {
         self.name
+    }
+}
+
+impl<A> Address<A>
+where
+    A: Actor<Context = Context<A>> + Handler<Envelope<A>>,
+{
+    /// Whether the actor takes a message out of its mailbox within this time.
+    pub async fn is_answering(&self, within: Duration) -> bool {
+        let (reply, answer) = oneshot::channel();
+        let handle = move |_: &mut A, _: &mut Context<A>| {
+            // The caller may have stopped waiting.
+            let _ = reply.send(());
+        };
+        let answered = async {
+            let sent = self.addr.send(Envelope(Box::new(handle))).await;
+            sent.is_ok() && answer.await.is_ok()
+        };
+        timeout(within, answered).await == Ok(true)
     }
 }
 
@@ -111,7 +139,9 @@ where
     to.env.trace.record_message(from, to.name, &message);
     let measured = to.env.performance.asked(to.name, short::<M>());
     let ((reply, answer), cause) = (oneshot::channel(), trace::cause());
+    let in_mailbox = to.mailbox.enter();
     let handle = move |actor: &mut A, ctx: &mut Context<A>| {
+        drop(in_mailbox);
         // Skip the work if the caller no longer waits.
         if !reply.is_closed() {
             trace::within(cause, || {

@@ -14,6 +14,7 @@ use crate::runtime::faults::DeliveryFaults;
 use crate::runtime::history::History;
 use crate::runtime::identity::Identity;
 use crate::runtime::identity_cache::IdentityCache;
+use crate::runtime::meter::Meter;
 use crate::runtime::performance::Performance;
 use crate::runtime::request_faults::RequestFaults;
 use crate::runtime::trace::Trace;
@@ -64,6 +65,8 @@ pub struct Inner {
     pub history: History,
     /// How the actors of a development server keep up.
     pub performance: Performance,
+    /// Counts for operators.
+    pub meter: Meter,
     /// The operator's configuration.
     pub settings: Settings,
     /// The hooks of the enabled proposals.
@@ -128,6 +131,11 @@ impl Stopping {
     /// Send the signal.
     pub fn stop(&self) {
         self.0.send_replace(true);
+    }
+
+    /// Whether the signal was sent.
+    pub fn is_stopping(&self) -> bool {
+        *self.0.borrow()
     }
 
     /// A future that resolves when the server is shutting down.

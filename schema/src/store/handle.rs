@@ -259,6 +259,20 @@ impl Store {
         self.shared.listen_for_owed(Box::new(listener));
     }
 
+    /// Sets a listener that is called after each commit that changed rows, with the number of its writes and the time from its begin
+    /// to the end of the commit. The writer's thread calls the listener before any write of the commit is answered. Only the first
+    /// listener is kept.
+    pub fn on_batch(&self, listener: impl Fn(usize, std::time::Duration) + Send + Sync + 'static) {
+        let _ = self.shared.batch_listener.set(Box::new(listener));
+    }
+
+    /// Whether the last commit failed because of the machine or the database server, such as a full disk, and none has succeeded
+    /// since.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        self.shared.failing.load(Ordering::Acquire)
+    }
+
     /// Sets a recorder of what writes do. It is called when a write is queued, in the task that queues it, with the type of the
     /// closure; the [`Report`] that it returns is called when the write is committed. Only the first recorder is kept.
     pub fn record_writes(&self, recorder: impl Fn(&'static str) -> Report + Send + Sync + 'static) {

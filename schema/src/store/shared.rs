@@ -4,6 +4,7 @@ use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
+use std::time::Duration;
 
 use crate::Position;
 use crate::store::faults::Faults;
@@ -16,6 +17,9 @@ pub(crate) type Listener = dyn Fn(Position) + Send + Sync;
 
 /// Called after a commit with the appservices that are owed something by it.
 pub(crate) type OwedListener = dyn Fn(&OwedServices) + Send + Sync;
+
+/// Called after a commit that changed rows, with the number of its writes and the time that it took.
+pub(crate) type BatchListener = dyn Fn(usize, Duration) + Send + Sync;
 
 /// Called when a write is queued, with the type of its closure.
 pub(crate) type Recorder = dyn Fn(&'static str) -> Report + Send + Sync;
@@ -36,6 +40,9 @@ pub(crate) struct Inner {
     logged: AtomicI64,
     listener: OnceLock<Box<Listener>>,
     owed_listener: OnceLock<Box<OwedListener>>,
+    pub(crate) batch_listener: OnceLock<Box<BatchListener>>,
+    /// Whether the last transaction failed because of the machine or the database server.
+    pub(crate) failing: AtomicBool,
     /// Makes the report of a write, from the type of its closure.
     pub(crate) recorder: OnceLock<Box<Recorder>>,
     /// The value for functions that run in writes.
@@ -70,6 +77,8 @@ impl Shared {
             logged: AtomicI64::new(head),
             listener: OnceLock::new(),
             owed_listener: OnceLock::new(),
+            batch_listener: OnceLock::new(),
+            failing: AtomicBool::new(false),
             recorder: OnceLock::new(),
             attached: OnceLock::new(),
             ended: AtomicBool::new(false),

@@ -57,9 +57,6 @@ struct Part {
 pub(crate) struct Writer {
     conn: Conn,
     shared: Shared,
-    /// Whether the last transaction failed because of the machine or the database server. The beginning and the end of such a state
-    /// are logged.
-    failing: bool,
     /// The writes that wait to share the transaction of other writes. In it, `before` run first and `after` run last.
     before: Vec<Job>,
     after: Vec<Job>,
@@ -72,7 +69,6 @@ impl Writer {
         Writer {
             conn,
             shared,
-            failing: false,
             before: Vec::new(),
             after: Vec::new(),
             waiting_since: None,
@@ -193,13 +189,12 @@ impl Writer {
         Ok(())
     }
 
-    /// Logs why a write was rolled back. An error of the closure is returned to its caller, so it is not an error here; a failure
+    /// Logs why a write was rolled back, and the beginning of a state in which nothing can be committed. An error of the closure is returned to its caller, so it is not an error here; a failure
     /// of the engine affects every write, so it is logged once.
     fn report(&mut self, why: &RollbackReason) {
         match why {
             RollbackReason::Own(why) => tracing::error!(why, "a single write was rolled back"),
-            RollbackReason::Engine(why) if !self.failing => {
-                self.failing = true;
+            RollbackReason::Engine(why) if !self.shared.failing.swap(true, Ordering::AcqRel) => {
                 tracing::error!(
                     why,
                     "the database cannot commit; writes are refused until it can again"
@@ -218,6 +213,7 @@ impl Writer {
 
     /// Runs these writes in one transaction and commits it.
     fn attempt(&mut self, jobs: &mut [Job]) -> Result<Attempt, Stop> {
+        let started = Instant::now();
         let start = match self.begin()? {
             Ok(position) => position,
             Err(why) => return Ok(Attempt::RolledBack(None, RollbackReason::of(&why.into()))),
@@ -254,8 +250,13 @@ impl Writer {
         for then in batch.take_after_commit() {
             then();
         }
-        if batch.wrote && std::mem::take(&mut self.failing) {
-            tracing::info!("writes are committed again");
+        if batch.wrote {
+            if self.shared.failing.swap(false, Ordering::AcqRel) {
+                tracing::info!("writes are committed again");
+            }
+            if let Some(listener) = self.shared.batch_listener.get() {
+                listener(jobs.len(), started.elapsed());
+            }
         }
         // The transaction is committed, whatever fails from here on.
         let _ = self.fault(Point::AfterCommit)?;

@@ -15,6 +15,7 @@ use schema::{OwedServices, Position, ServiceId, covering};
 use serde::{Serialize, Serializer};
 
 use crate::runtime::faults::{DeliveryFaults, DeliveryPoint};
+use crate::runtime::requests;
 use crate::runtime::trace::{self, Trace};
 
 pub use proposals::{ProposalEphemeral, TimerSet};
@@ -260,6 +261,7 @@ impl Wake {
                 trace.record_message_as(from, "appservice_sender", "WakeSender", &body);
             }
         }
+        requests::log_owed(&services, up_to);
         let services = services.into_iter().map(|service| (service, up_to));
         self.senders.hint(services);
     }
