@@ -22,6 +22,9 @@ pub struct Config {
     /// The address to listen on.
     #[serde(default = "default_listen")]
     pub listen: SocketAddr,
+    /// The address of metrics and health, for operators; none if it is absent.
+    #[serde(default)]
+    pub metrics: Option<SocketAddr>,
     /// `sqlite:PATH` or `postgres://…` (without TLS).
     #[serde(default = "default_database")]
     pub database: String,

@@ -14,7 +14,9 @@ pub(crate) fn start_log(filter: &str, json: bool) -> Result<(), String> {
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
     if json {
-        log.json().init()
+        // One object a line, with the fields of the event beside its message.
+        let log = log.json().flatten_event(true);
+        log.with_current_span(false).with_span_list(false).init()
     } else {
         log.with_ansi(std::io::stderr().is_terminal()).init()
     }

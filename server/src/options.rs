@@ -10,6 +10,7 @@ use ruma::OwnedServerName;
 use schema::ServiceId;
 
 use crate::config::{Config, PASSWORD_COST};
+use crate::figures::Figures;
 use crate::http::door::Door;
 use crate::http::limits::{CLAIMS, LOGINS, QUESTIONS, READS, REQUESTS};
 use crate::start::Options;
@@ -76,6 +77,8 @@ pub(crate) fn options(settings: Settings, database: String) -> Options {
         ids: Ids::Random,
         trace: 0,
         door: Door::default(),
+        figures: Figures::default(),
+        metrics: None,
         dev: false,
         lock_wait: schema::StoreOptions::default().lock_wait,
         faults: schema::faults::Faults::default(),
@@ -105,6 +108,7 @@ pub(crate) fn configured(path: &Path) -> Result<(Config, Options), String> {
     options.appservices = Some(config.appservices.clone());
     options.settings.open_registration = config.registration;
     options.settings.presence = config.presence;
+    options.metrics = config.metrics;
     options.door = Door {
         trusted_proxies: config.trusted_proxies.clone(),
         rate_limit: config.rate_limit.get(REQUESTS),

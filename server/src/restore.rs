@@ -160,7 +160,8 @@ impl Restorable {
         let actors: Actors = started.await.map_err(ended)??;
         let announced = self.options.announced();
         let orders = Some(self.orders.clone());
-        let app = App::new(actors, self.options.dev, announced, orders);
+        let figures = self.options.figures.clone();
+        let app = App::new(actors, self.options.dev, announced, orders, figures);
         self.run = Some(Run {
             thread,
             unused: self.current.put(app),

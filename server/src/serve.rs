@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::http::current::{Current, Unused};
 use crate::http::limits::Limits;
 use crate::http::router::Router;
+use crate::operators::listen;
 use crate::restore::Restorable;
 use crate::routes;
 use crate::state::{App, DatabaseOrder};
@@ -31,11 +32,14 @@ pub struct Running {
     pub addr: SocketAddr,
     /// What the routes of the server reach at its start: actors and storage. If the database is in memory, a reset replaces it.
     pub app: App,
+    /// The address at which it serves metrics and health, if it has one.
+    pub metrics: Option<SocketAddr>,
     /// The limits on callers, and their current use.
     pub limits: Arc<Limits>,
     current: Current,
     actors: ActorsOf,
     handle: ServerHandle,
+    operators: Option<ServerHandle>,
     ended: tokio::task::JoinHandle<std::io::Result<()>>,
 }
 
@@ -52,6 +56,9 @@ impl Running {
     pub async fn stop(self) {
         let used = self.current.get().await;
         used.app().actors.env.stopping.stop();
+        if let Some(operators) = &self.operators {
+            operators.stop(false).await;
+        }
         self.handle.stop(true).await;
         // The task ends with the server and has no error to report.
         let _ = self.ended.await;
@@ -84,6 +91,9 @@ impl Running {
     /// Stop like a killed process: requests in flight are not answered. The caller must drop the server's tasks.
     #[doc(hidden)]
     pub async fn kill(self) {
+        if let Some(operators) = &self.operators {
+            operators.stop(false).await;
+        }
         self.handle.stop(false).await;
         self.app.actors.env.store.close();
     }
@@ -162,6 +172,10 @@ pub fn bind(listen: SocketAddr) -> Result<TcpListener, StartError> {
 /// Start a server on a bound listener, on the current arbiter.
 pub async fn serve(listener: TcpListener, options: Options) -> Result<Running, StartError> {
     let limits = Arc::new(Limits::new(&options.door, &options.clock));
+    let (metrics, figures) = (
+        options.metrics.map(bind).transpose()?,
+        options.figures.clone(),
+    );
     let current = Current::empty();
     let (dev, proposals) = (options.dev, options.proposals.clone());
     let door = Arc::new(options.door.clone());
@@ -173,12 +187,19 @@ pub async fn serve(listener: TcpListener, options: Options) -> Result<Running, S
             dev,
             options.announced(),
             None,
+            figures,
         );
         ActorsOf::Server(current.put(app))
     };
     let app = current.get().await.app().clone();
     let failed = |e| StartError::Listen("cannot listen".to_owned(), e);
     let addr = listener.local_addr().map_err(failed)?;
+
+    let metrics_addr = metrics.as_ref().map(TcpListener::local_addr).transpose();
+    let metrics_addr = metrics_addr.map_err(failed)?;
+    let operators =
+        metrics.map(|metrics| listen::start(metrics, current.clone(), Arc::clone(&limits)));
+    let operators = operators.transpose().map_err(failed)?;
 
     let (shared, counted) = (current.clone(), Arc::clone(&limits));
     let server = HttpServer::new(move || {
@@ -203,11 +224,13 @@ pub async fn serve(listener: TcpListener, options: Options) -> Result<Running, S
     let ended = actix_rt::spawn(server);
     Ok(Running {
         addr,
+        metrics: metrics_addr,
         app,
         limits,
         current,
         actors,
         handle,
+        operators,
         ended,
     })
 }

@@ -1,5 +1,6 @@
 //! What a server needs to start, and the start of its storage and actors.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use actors::wire::Namings;
 use actors::{Actors, Clock, Ids, Settings};
 use schema::{Image, OpenError, Store};
 
+use crate::figures::Figures;
 use crate::http::door::Door;
 use crate::mscs::{self, Msc};
 use crate::state::Announced;
@@ -40,6 +42,10 @@ pub struct Options {
     pub trace: usize,
     /// Trusted proxies and limits.
     pub door: Door,
+    /// Figures for operators.
+    pub figures: Figures,
+    /// The address of metrics and health, besides the server's own; `None` for none.
+    pub metrics: Option<SocketAddr>,
     /// Whether the routes of a development server exist.
     pub dev: bool,
     /// How long to wait while another server holds the database.
@@ -107,8 +113,10 @@ impl Options {
             faults: self.faults.clone(),
             image,
         };
+        let store = Store::open(&self.database, &store_options)?;
+        self.figures.watch(&store);
         let parameters = StartParameters {
-            store: Store::open(&self.database, &store_options)?,
+            store,
             clock: self.clock.clone(),
             ids: self.ids.clone(),
             trace: Trace::timed(self.trace, self.clock.clone()),

@@ -1,13 +1,16 @@
 //! What every request can reach: the actors, and the number of requests in progress.
 //!
-//! All other files of this crate may use this one, which imports nothing from them.
+//! All other files of this crate may use this one, which imports only `figures.rs` from them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use actors::Actors;
+use actors::runtime::requests;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
+
+use crate::figures::Figures;
 
 /// The most requests in progress at once; further requests are answered 503. Requests that wait in `App::outside` do not count.
 pub const DOOR: usize = 1024;
@@ -29,6 +32,11 @@ struct Inner {
     requests: AtomicU64,
     /// The number of requests in progress.
     inside: AtomicUsize,
+    /// The number of requests that found no place.
+    refused: AtomicU64,
+    /// When this state was made, in milliseconds since the epoch: it makes the ids of requests differ from those of earlier runs.
+    started: i64,
+    figures: Figures,
     dev: bool,
     announced: Announced,
     orders: Option<mpsc::UnboundedSender<DatabaseOrder>>,
@@ -75,8 +83,12 @@ impl App {
         dev: bool,
         announced: Announced,
         orders: Option<mpsc::UnboundedSender<DatabaseOrder>>,
+        figures: Figures,
     ) -> App {
         let inner = Inner {
+            refused: AtomicU64::new(0),
+            started: actors.env.clock.now(),
+            figures,
             requests: AtomicU64::new(0),
             inside: AtomicUsize::new(0),
             dev,
@@ -95,7 +107,11 @@ impl App {
             inner: Arc::clone(&self.inner),
             is_taken: true,
         };
-        (self.inner.inside.fetch_add(1, Ordering::AcqRel) < DOOR).then_some(place)
+        if self.inner.inside.fetch_add(1, Ordering::AcqRel) < DOOR {
+            return Some(place);
+        }
+        self.inner.refused.fetch_add(1, Ordering::Relaxed);
+        None
     }
 
     /// Stop counting a request while it waits.
@@ -115,13 +131,17 @@ impl App {
         wait.await
     }
 
-    /// The name under which a request's messages are traced.
-    pub(crate) fn next_request(&self, method: &str, template: &str) -> Arc<str> {
-        let number = self.inner.requests.fetch_add(1, Ordering::Relaxed) + 1;
-        if self.inner.dev {
-            format!("{number} {method} {template}").into()
-        } else {
-            Arc::from("")
+    /// The name under which a request's messages are traced: in a development server its number, method and route; then the id that
+    /// the client gave it. Otherwise that id, or one of the server's own if requests are logged, or else nothing.
+    pub(crate) fn next_request(&self, method: &str, template: &str, id: Option<&str>) -> Arc<str> {
+        let inner = &self.inner;
+        let number = inner.requests.fetch_add(1, Ordering::Relaxed) + 1;
+        match id {
+            Some(id) if inner.dev => format!("{number} {method} {template} {id}").into(),
+            None if inner.dev => format!("{number} {method} {template}").into(),
+            Some(id) => id.into(),
+            None if requests::are_logged() => format!("{:x}-{number}", inner.started).into(),
+            None => Arc::from(""),
         }
     }
 
@@ -142,7 +162,17 @@ impl App {
         &self.inner.announced
     }
 
-    #[doc(hidden)]
+    /// The figures for operators.
+    pub(crate) fn figures(&self) -> &Figures {
+        &self.inner.figures
+    }
+
+    /// The number of requests that found no place.
+    pub(crate) fn refused(&self) -> u64 {
+        self.inner.refused.load(Ordering::Relaxed)
+    }
+
+    /// The number of requests in progress.
     #[must_use]
     pub fn inside(&self) -> usize {
         self.inner.inside.load(Ordering::Acquire)

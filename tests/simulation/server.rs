@@ -255,6 +255,8 @@ impl Server {
             ids: Ids::counted(1),
             trace: 4 << 20,
             door: Door::default(),
+            figures: understudy::figures::Figures::default(),
+            metrics: None,
             dev: true,
             lock_wait: Duration::from_secs(10),
             faults: Faults::chosen_by(move |point| at.at(point)),

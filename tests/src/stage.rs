@@ -92,6 +92,8 @@ impl Stage {
             ids: Ids::counted(1),
             trace: 16 << 20,
             door: Door::default(),
+            figures: understudy::figures::Figures::default(),
+            metrics: None,
             dev: true,
             lock_wait: Duration::from_secs(10),
             faults: schema::faults::Faults::default(),
@@ -124,6 +126,12 @@ impl Stage {
     #[must_use]
     pub fn app(&self) -> &App {
         &self.running().app
+    }
+
+    /// The address at which the server serves metrics and health, if it was started with one.
+    #[must_use]
+    pub fn metrics(&self) -> Option<std::net::SocketAddr> {
+        self.running().metrics
     }
 
     /// The URL at which the server listens.

@@ -39,6 +39,7 @@ mod lengths;
 mod masquerading;
 mod memberships;
 mod mscs;
+mod operators;
 mod owners;
 mod planted;
 mod prepared;

@@ -202,7 +202,7 @@ impl Caller {
     }
 
     /// The limits on callers, which all requests share.
-    pub(super) fn limits(&self) -> &Limits {
+    pub(crate) fn limits(&self) -> &Limits {
         &self.limits
     }
 }

@@ -103,7 +103,7 @@ impl Error {
     }
 
     /// The response, with stable or unstable error codes as the request's dialect asks; `names` are the codes with an unstable form.
-    /// Errors of the server are logged. Clause: cs.api.errors
+    /// Clause: cs.api.errors
     #[must_use]
     pub fn response(&self, dialect: Naming, names: &[Name]) -> HttpResponse {
         let (status, mut body, retry_after) = self.parts();
@@ -111,9 +111,6 @@ impl Error {
             && let Some(name) = names.iter().find(|name| body["errcode"] == name.stable)
         {
             body["errcode"] = name.unstable.into();
-        }
-        if status == 500 {
-            tracing::error!(error = %self, "a request failed");
         }
         let mut response = HttpResponse::build(
             StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),

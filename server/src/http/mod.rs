@@ -16,5 +16,6 @@ pub mod limits;
 mod origin;
 mod recording;
 pub mod registry;
+mod request_id;
 pub mod router;
 mod ruma;

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use actix_web::web::{Bytes, Payload};
 use actix_web::{HttpRequest, HttpResponse};
-use actors::runtime::{lengths, trace};
+use actors::runtime::clock::Stopwatch;
+use actors::runtime::{lengths, requests, trace};
 use actors::wire::Name;
 use futures_util::FutureExt;
 
@@ -22,11 +23,11 @@ use super::limits::Limits;
 use super::origin::{is_own, kept};
 use super::recording::Recording;
 use super::registry::{Route, Routes};
-use super::{address, body};
+use super::{address, body, request_id};
 use crate::state::App;
 
 /// The template of a path, and the routes of its methods.
-type FoundRoute = (Rc<str>, BTreeMap<&'static str, Route>);
+type FoundRoute = (Arc<str>, BTreeMap<&'static str, Route>);
 
 /// All routes in one tree. Clones are cheap.
 #[derive(Clone)]
@@ -50,7 +51,7 @@ impl Router {
         let mut tree = matchit::Router::new();
         for (path, methods) in routes.all {
             // Two routes can clash only by a mistake in this program, and then every start fails.
-            tree.insert(path.as_str(), (Rc::from(path.as_str()), methods))
+            tree.insert(path.as_str(), (Arc::from(path.as_str()), methods))
                 .expect("paths do not clash");
         }
         Router {
@@ -67,6 +68,7 @@ impl Router {
     /// response.
     pub(crate) async fn serve(&self, http: HttpRequest, mut payload: Payload) -> HttpResponse {
         let answer = self.answer(&http, &mut payload).await;
+        let answer = request_id::answered(&http, answer);
         body::close_unless_read(&http, answer, payload)
     }
 
@@ -132,7 +134,7 @@ impl Router {
             refused.err().map(Error::from)
         });
         Ok(RoutedRequest {
-            template: Rc::clone(template),
+            template: Arc::clone(template),
             route: route.clone(),
             incoming: Incoming {
                 http: http.clone(),
@@ -158,7 +160,8 @@ impl Router {
             self.current.get().await.app().clone(),
             self.shown(http, error),
         );
-        let cause = app.next_request(http.method().as_str(), "(no endpoint)");
+        let id = request_id::given(http);
+        let cause = app.next_request(http.method().as_str(), "(no endpoint)", id);
         match Recording::of(&app, &cause, http) {
             Some(recording) => recording.answer(answer),
             None => answer,
@@ -168,11 +171,12 @@ impl Router {
     /// Answer a request that has a route. The request is counted and traced, and a panic fails this request alone.
     async fn run(
         &self,
-        template: &str,
+        template: &Arc<str>,
         route: Route,
         incoming: Incoming,
         payload: &mut Payload,
     ) -> Result<HttpResponse> {
+        let since = Stopwatch::start();
         let used = self.current.get().await;
         let app = used.app().clone();
         let _in_use = (!route.terms.replaces).then_some(used);
@@ -180,15 +184,29 @@ impl Router {
             .enter()
             .ok_or(Error::Busy("too many requests are in progress"))?;
         let _busy = app.actors.env.trace.busy();
-        let cause = app.next_request(incoming.http.method().as_str(), template);
+        let method = incoming.http.method().clone();
+        let id = request_id::given(&incoming.http);
+        let cause = app.next_request(method.as_str(), template, id);
         let name = Arc::clone(&cause);
         let recording = Recording::of(&app, &cause, &incoming.http);
+        let figures = app.figures().clone();
         let handle = self.handle(app, route, incoming, payload, recording.as_ref());
         let handled = trace::caused_by(cause, AssertUnwindSafe(handle).catch_unwind()).await;
         let answer = handled.unwrap_or_else(|_| {
             tracing::error!(request = %name, "a request panicked; it is answered 500 and other requests continue");
             Err(Error::Request(500, "M_UNKNOWN", "the server failed; its log says why".to_owned()))
         });
+        let status = answer
+            .as_ref()
+            .map_or_else(|error| error.code().0, |answer| answer.status().as_u16());
+        figures.request(known(&method), template, status, since);
+        log(
+            &name,
+            (&method, template),
+            status,
+            since,
+            answer.as_ref().err(),
+        );
         match recording {
             Some(recording) => {
                 let answer = answer.unwrap_or_else(|error| self.shown(recording.http(), &error));
@@ -252,9 +270,36 @@ impl Router {
     }
 }
 
+/// The method as a label of metrics. No route has another one.
+fn known(method: &actix_web::http::Method) -> &'static str {
+    let all = ["GET", "PUT", "POST", "DELETE", "HEAD"];
+    all.into_iter()
+        .find(|known| method == known)
+        .unwrap_or("other")
+}
+
+/// The line of a request in the log. Errors of the server are always logged.
+fn log(
+    cause: &str,
+    (method, route): (&actix_web::http::Method, &str),
+    status: u16,
+    since: Stopwatch,
+    error: Option<&Error>,
+) {
+    let (request, micros) = (requests::id(cause), since.micros());
+    match error {
+        Some(error) if status == 500 => {
+            tracing::error!(request, %method, route, status, micros, %error, "a request failed");
+        }
+        _ => {
+            tracing::debug!(target: requests::TARGET, request, %method, route, status, micros, "request");
+        }
+    }
+}
+
 /// A request and its route.
 struct RoutedRequest {
-    template: Rc<str>,
+    template: Arc<str>,
     route: Route,
     incoming: Incoming,
 }

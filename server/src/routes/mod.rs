@@ -65,6 +65,7 @@ pub fn all(dev: bool, proposals: &[&'static Msc]) -> Routes {
         third_party::routes,
         discovery::routes,
         appservice::routes,
+        crate::operators::routes,
     ];
     let routes = sections
         .into_iter()
@@ -73,7 +74,7 @@ pub fn all(dev: bool, proposals: &[&'static Msc]) -> Routes {
         .iter()
         .fold(routes, |routes, msc| (msc.routes)(routes));
     if dev {
-        crate::dev::routes(routes)
+        crate::operators::dev_routes(crate::dev::routes(routes))
     } else {
         routes
     }

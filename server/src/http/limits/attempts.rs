@@ -84,6 +84,12 @@ impl Attempts {
     }
     // ANCHOR_END: password
 
+    /// How often a password, and a token, was not tried.
+    pub(super) fn refused(&self) -> (u64, u64) {
+        let passwords = self.accounts.refused() + self.addresses.refused();
+        (passwords, self.tokens.refused())
+    }
+
     /// Whether this address may try a token. After too many unknown tokens, only those accepted lately from the same address may
     /// be tried.
     ///

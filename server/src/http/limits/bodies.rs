@@ -30,6 +30,8 @@ struct ReservedBytes {
     all: usize,
     anonymous: usize,
     of: BTreeMap<String, usize>,
+    /// How often there was no room.
+    refused: u64,
 }
 
 /// The reserved bytes by caller. Clones share one budget.
@@ -53,6 +55,11 @@ impl Bodies {
     /// The bytes reserved by all bodies.
     pub(crate) fn bytes(&self) -> usize {
         self.lock().all
+    }
+
+    /// How often there was no room for more bytes.
+    pub(super) fn refused(&self) -> u64 {
+        self.lock().refused
     }
 
     /// A reservation of no bytes, for a body that has not begun to arrive.
@@ -81,6 +88,7 @@ impl Reserved {
             held.of.insert(self.caller.clone(), of_caller + bytes);
             self.bytes += bytes;
         }
+        held.refused += u64::from(!room);
         room
     }
 }

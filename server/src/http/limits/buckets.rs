@@ -1,6 +1,7 @@
 //! Token buckets, one for each key, refilled by the server's clock and bounded in memory.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use actors::{Clock, Refusal};
@@ -60,6 +61,7 @@ pub(super) struct Buckets<K> {
     limit: RateLimit,
     clock: Clock,
     most: usize,
+    refused: AtomicU64,
     buckets: Mutex<BTreeMap<K, Bucket>>,
 }
 
@@ -70,6 +72,7 @@ impl<K: Ord + Clone> Buckets<K> {
             limit,
             clock,
             most,
+            refused: AtomicU64::new(0),
             buckets: Mutex::new(BTreeMap::new()),
         }
     }
@@ -100,6 +103,9 @@ impl<K: Ord + Clone> Buckets<K> {
             tokens: left,
             at: now,
         };
+        if answer.is_err() {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        }
         answer
     }
 
@@ -118,9 +124,17 @@ impl<K: Ord + Clone> Buckets<K> {
             .get(key)
             .map(|bucket| self.limit.filled(*bucket, now));
         match tokens {
-            Some(tokens) if tokens < 1.0 => Err(self.limit.wait(tokens)),
+            Some(tokens) if tokens < 1.0 => {
+                self.refused.fetch_add(1, Ordering::Relaxed);
+                Err(self.limit.wait(tokens))
+            }
             _ => Ok(()),
         }
+    }
+
+    /// How often there was no token.
+    pub(super) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
     }
 
     /// Return a token that turned out not to be needed.

@@ -145,6 +145,25 @@ impl Limits {
         &self.bodies
     }
 
+    /// How often each limit refused something.
+    pub(crate) fn refused(&self) -> Vec<(&'static str, u64)> {
+        let of = |buckets: &Option<Buckets<String>>| buckets.as_ref().map_or(0, Buckets::refused);
+        let attempts = self.attempts.as_ref();
+        let (passwords, tokens) = attempts.map(Attempts::refused).unwrap_or_default();
+        vec![
+            ("reads", of(&self.reads)),
+            ("changes", of(&self.changes)),
+            (
+                "claims",
+                self.claims.as_ref().map_or(0, |claims| claims.0.refused()),
+            ),
+            ("questions", of(&self.questions)),
+            ("passwords", passwords),
+            ("tokens", tokens),
+            ("bodies", self.bodies.refused()),
+        ]
+    }
+
     #[doc(hidden)]
     #[must_use]
     pub fn bodies_under_way(&self) -> usize {
