@@ -19,17 +19,32 @@ pub struct EvidenceOptions {
     /// The folder to write [default: the file's name without ending, in the folder evidence]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// The proposals (MSCs) of the server, by number, separated by commas [default: those that are on by default, and those that the
+    /// scenario names]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = mscs::number_of)]
+    pub mscs: Option<Vec<u16>>,
 }
 
 /// Play the scenario and write the folder.
 pub(crate) async fn evidence(options: EvidenceOptions) -> Result<(), String> {
-    let EvidenceOptions { file, out } = options;
+    let EvidenceOptions {
+        file,
+        out,
+        mscs: chosen,
+    } = options;
     let named = |e: std::io::Error, path: &Path| format!("{}: {e}", path.display());
     let source = std::fs::read_to_string(&file).map_err(|e| named(e, &file))?;
     let scenario = Scenario::parse(&file, &source)?;
-    let outcome = run(&scenario, &Embedded::new(None), PASSWORD).await;
-    let mut numbers = mscs::by_default();
-    numbers.extend(&scenario.head.mscs);
+    let outcome = run(&scenario, &Embedded::new(chosen.clone()), PASSWORD).await;
+    let numbers = chosen.clone().unwrap_or_else(|| {
+        let mut numbers = mscs::by_default();
+        numbers.extend(&scenario.head.mscs);
+        numbers
+    });
+    let option = chosen.map_or_else(String::new, |chosen| {
+        let numbers: Vec<String> = chosen.iter().map(u16::to_string).collect();
+        format!(" --mscs {}", numbers.join(","))
+    });
     let proposals = mscs::ALL.iter().filter(|m| numbers.contains(&m.number()));
     let proposals = proposals.map(|msc| Proposal {
         number: msc.number(),
@@ -49,7 +64,7 @@ pub(crate) async fn evidence(options: EvidenceOptions) -> Result<(), String> {
         repeatable: "identifiers are counted from 1, and the clock begins at 2025-01-01T00:00:00Z"
             .to_owned(),
         proposals: proposals.collect(),
-        command: format!("understudy evidence {}", quoted(&file)),
+        command: format!("understudy evidence {}{option}", quoted(&file)),
     };
     let out =
         out.unwrap_or_else(|| Path::new("evidence").join(file.file_stem().unwrap_or_default()));

@@ -7,6 +7,7 @@
 //! and `dev/`; `start.rs` and `restore.rs`, which start the actors; `serve.rs`, which binds all routes and starts HTTP; the commands.
 
 mod announce;
+pub mod built_in;
 pub mod cli;
 pub mod config;
 pub mod conformance;

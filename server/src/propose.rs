@@ -20,6 +20,7 @@ const FOLDER: &str = "server/src/mscs";
 #[derive(Debug, Args)]
 pub struct NewMsc {
     /// The number of the proposal
+    #[arg(value_parser = mscs::number_of)]
     pub number: u16,
     /// Its title
     pub title: String,

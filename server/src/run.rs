@@ -1,4 +1,4 @@
-//! The commands. A failure is one line on standard error and exit code 1.
+//! The commands. A failure is one line on standard error and exit code 1; what `conformance` finds has its own codes.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -29,7 +29,7 @@ pub fn run(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitC
             let failed = error.use_stderr();
             let _ = error.print();
             return if failed {
-                ExitCode::FAILURE
+                ExitCode::from(WRONG_USE)
             } else {
                 ExitCode::SUCCESS
             };
@@ -48,7 +48,7 @@ pub fn run(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitC
         }
         Command::NewMsc(options) => new_msc(&options),
         Command::Scenario(command) => in_system(scenario(command)),
-        Command::Conformance(options) => in_system(conformance(options)),
+        Command::Conformance(options) => return found(in_system(conformance(options))),
         Command::Evidence(options) => in_system(evidence(options)),
         Command::Control(command) => control(command),
     };
@@ -61,7 +61,22 @@ pub fn run(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitC
     }
 }
 
-fn in_system<F: Future<Output = Result<(), String>>>(command: F) -> Result<(), String> {
+/// The exit code of commands that could not do what they are for.
+const WRONG_USE: u8 = 2;
+
+/// The exit code of a command that examines something: 0 if all is well, 1 if not, 2 if it could not be examined.
+fn found(done: Result<bool, String>) -> ExitCode {
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(why) => {
+            eprintln!("understudy: {why}");
+            ExitCode::from(WRONG_USE)
+        }
+    }
+}
+
+fn in_system<T, F: Future<Output = Result<T, String>>>(command: F) -> Result<T, String> {
     actix_rt::System::new().block_on(command)
 }
 

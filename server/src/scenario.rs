@@ -1,6 +1,7 @@
 //! The command `scenario`: plays scenario files against a server in this process, or against one that runs elsewhere.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,10 +16,11 @@ use serde_json::Value;
 use workbench::homeserver::{
     Done, Halt, Homeserver, Homeservers, Later, Parker, Passed, Place, Registered,
 };
+use workbench::registrations::merged;
 use workbench::remote::Remote;
-use workbench::world::registration;
 use workbench::{Scenario, Verdict};
 
+use crate::built_in::built_in;
 use crate::mscs;
 use crate::options::{make_database, options, settings, text, with_proposals};
 use crate::serve::{self, Options, Running};
@@ -35,13 +37,17 @@ const TRACE: usize = 4 << 20;
 pub enum ScenarioCommand {
     /// Play scenarios: each against a server of its own in this process, or all against --server
     Run(RunOptions),
-    /// Print the registrations of a scenario's bridges, to install them on another server before a run with --server
+    /// Print the registrations of the bridges of scenarios, to install them on another server before a run with --server
     Registrations {
-        /// The scenario
-        file: PathBuf,
+        /// The scenario files, or folders of them [default: the scenarios of `understudy conformance`]
+        #[arg(value_name = "FILE")]
+        files: Vec<PathBuf>,
         /// The address at which the first bridge will listen; each further one takes the next port
         #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9900")]
         listen: std::net::SocketAddr,
+        /// Write a file for each bridge into this folder
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
     },
     /// Print the JSON schema of scenario files, for editors
     Schema,
@@ -53,26 +59,29 @@ pub struct OtherServer {
     /// The URL of a homeserver that is running
     #[arg(long, value_name = "URL")]
     pub server: Option<String>,
-    /// The registration of a bridge on that homeserver, which the scenarios play; may be repeated
+    /// The registration of a bridge on that homeserver, which the scenarios play, or a folder of them; may be repeated
     #[arg(long, value_name = "FILE", requires = "server")]
     pub registration: Vec<PathBuf>,
     /// The name of that homeserver [default: that of the user of the first registration]
     #[arg(long, value_name = "NAME", requires = "server")]
     pub server_name: Option<String>,
+    /// A shell command that restarts that homeserver; `stop` or `kill` is added to it, for how it must end
+    #[arg(long, value_name = "COMMAND", requires = "server")]
+    pub restart: Option<String>,
     /// The password of the people on that homeserver
     #[arg(long, value_name = "PASSWORD", default_value = workbench::PASSWORD)]
     pub password: String,
 }
 
 impl OtherServer {
-    /// The homeserver, and its URL; `None` for one in this process.
-    pub(crate) async fn find(&self) -> Result<Option<(Remote, &str)>, String> {
+    /// The homeserver; `None` for one in this process.
+    pub(crate) async fn find(&self) -> Result<Option<Remote>, String> {
         let Some(url) = &self.server else {
             return Ok(None);
         };
         let name = self.server_name.as_deref();
-        let remote = Remote::find(url, &self.registration, name).await?;
-        Ok(Some((remote, url)))
+        let remote = Remote::find(url, &files(&self.registration)?, name).await?;
+        Ok(Some(remote.restarted_by(self.restart.clone())))
     }
 }
 
@@ -91,6 +100,7 @@ pub struct RunOptions {
         long,
         value_name = "LIST",
         value_delimiter = ',',
+        value_parser = mscs::number_of,
         conflicts_with = "server"
     )]
     pub mscs: Option<Vec<u16>>,
@@ -103,16 +113,19 @@ pub struct RunOptions {
 pub(crate) async fn scenario(command: ScenarioCommand) -> Result<(), String> {
     match command {
         ScenarioCommand::Run(run) => play(run).await,
-        ScenarioCommand::Registrations { file, mut listen } => {
-            for (id, bridge) in Scenario::read(&file)?.head.bridges {
-                let registration = registration(&id, &format!("http://{listen}"), &bridge);
-                println!(
-                    "---\n{}",
-                    serde_yaml_ng::to_string(&registration).map_err(text)?
-                );
-                listen.set_port(listen.port() + 1);
-            }
-            Ok(())
+        ScenarioCommand::Registrations {
+            files: named,
+            listen,
+            out,
+        } => {
+            let scenarios: Vec<Scenario> = match named.is_empty() {
+                true => built_in()?,
+                false => {
+                    let read = files(&named)?.into_iter().map(|file| Scenario::read(&file));
+                    read.collect::<Result<_, _>>()?
+                }
+            };
+            registrations(merged(&scenarios, listen)?, out.as_deref())
         }
         ScenarioCommand::Schema => {
             println!("{:#}", workbench::schema::schema());
@@ -121,9 +134,25 @@ pub(crate) async fn scenario(command: ScenarioCommand) -> Result<(), String> {
     }
 }
 
+/// Print registrations, or write a file for each into a folder.
+fn registrations(all: BTreeMap<String, Value>, out: Option<&Path>) -> Result<(), String> {
+    for (id, registration) in all {
+        let yaml = serde_yaml_ng::to_string(&registration).map_err(text)?;
+        let Some(folder) = out else {
+            println!("---\n{yaml}");
+            continue;
+        };
+        let file = folder.join(format!("{id}.yaml"));
+        let written = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&file, yaml));
+        written.map_err(|e| format!("{}: {e}", file.display()))?;
+        println!("{}", file.display());
+    }
+    Ok(())
+}
+
 async fn play(run: RunOptions) -> Result<(), String> {
     let servers: Box<dyn Homeservers> = match run.on.find().await? {
-        Some((remote, _)) => Box::new(remote),
+        Some(remote) => Box::new(remote),
         None => Box::new(Embedded::new(run.mscs.clone())),
     };
     let mut count = (0, 0, 0);
@@ -173,7 +202,10 @@ pub(crate) fn files(named: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
             .filter(|p| p.extension().is_some_and(|e| e == "yaml"))
             .collect();
         if inside.is_empty() {
-            return Err(format!("{}: this folder has no scenario", path.display()));
+            return Err(format!(
+                "{}: this folder has no file *.yaml",
+                path.display()
+            ));
         }
         inside.sort();
         all.extend(inside);
@@ -373,6 +405,10 @@ impl Homeserver for EmbeddedServer {
 
     fn place(&self, _: &str) -> Done<Option<Place>> {
         Ok(None)
+    }
+
+    fn known(&self) -> Vec<String> {
+        Vec::new()
     }
 
     fn register<'a>(

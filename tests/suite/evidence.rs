@@ -101,7 +101,7 @@ fn what_fails_ends_with_a_code_and_what_is_down_is_one_line() {
     ] {
         let done = understudy(&[&down[..], &["--registration", &path(file)]].concat());
         let shown = String::from_utf8_lossy(&done.stderr).into_owned();
-        assert_eq!(done.status.code(), Some(1), "{shown}");
+        assert_eq!(done.status.code(), Some(2), "{shown}");
         assert!(
             shown.contains(expected) && shown.lines().count() == 1,
             "{shown}"

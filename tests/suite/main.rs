@@ -13,6 +13,7 @@ mod circles;
 mod clauses;
 mod clients;
 mod clock;
+mod conformance;
 mod consent;
 mod counts;
 mod counts_policies;

@@ -2,11 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::LazyLock;
 
+use regex::Regex;
 use serde_json::{Value, json};
 
 use crate::run::Verdict;
 use crate::scenario::Scenario;
+
+/// What tells the names of one run from those of another.
+static RUN: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"-[0-9]{13}\b").ok());
 
 /// What a scenario that names no clause is counted under.
 const NONE: &str = "(no clause)";
@@ -136,6 +141,54 @@ impl Score {
         text
     }
 
+    /// The same as two tables in Markdown.
+    #[must_use]
+    pub fn markdown(&self) -> String {
+        let count = self.total();
+        let mut text = format!(
+            "{}: {} scenarios passed, {} failed, {} were skipped.\n\n| clause | passed | failed | skipped |\n|---|---|---|---|\n",
+            self.server, count.passed, count.failed, count.skipped
+        );
+        for (clause, count) in self.by_clause() {
+            let Count {
+                passed,
+                failed,
+                skipped,
+            } = count;
+            let _ = writeln!(text, "| {clause} | {passed} | {failed} | {skipped} |");
+        }
+        let others = self
+            .played
+            .iter()
+            .filter(|played| played.verdict != Verdict::Passed);
+        for (i, Played { name, verdict, .. }) in others.enumerate() {
+            if i == 0 {
+                text.push_str("\n| did not pass | | why |\n|---|---|---|\n");
+            }
+            let (how, why) = match verdict {
+                Verdict::Skipped(why) => ("skipped", why),
+                Verdict::Passed => ("passed", name),
+                Verdict::Failed(why) => ("failed", why),
+            };
+            let file = format!("tests/scenarios/{name}.yaml: ");
+            let why = why.trim().replace(&file, "");
+            let why = why.replace(&format!("{}:", file.trim_end_matches(": ")), "line ");
+            let why = match &*RUN {
+                Some(run) => run.replace_all(&why, "").into_owned(),
+                None => why,
+            };
+            let lines = why.lines().filter(|line| !line.starts_with("  whole: "));
+            let lines = lines.map(|line| {
+                let line: String = line.split_whitespace().collect::<Vec<_>>().join(" ");
+                let line: String = line.chars().take(200).collect();
+                format!("<code>{}</code>", escaped(&line).replace('|', "&#124;"))
+            });
+            let why = lines.collect::<Vec<_>>().join("<br>");
+            let _ = writeln!(text, "| `{name}` | {how} | {why} |");
+        }
+        text
+    }
+
     /// The score as JSON.
     #[must_use]
     pub fn json(&self) -> Value {
@@ -237,7 +290,9 @@ mod tests {
     fn score() -> Score {
         let mut score = Score::new("http://h?a&b");
         let add = |score: &mut Score, file: &str, spec: &str, verdict| {
-            let text = format!("title: {file} <is> shown\n{spec}steps: []\n");
+            let text = format!(
+                "title: {file} <is> shown\n{spec}people: {{alice: {{}}}}\nsteps:\n- alice: syncs\n"
+            );
             let scenario = Scenario::parse(Path::new(file), &text).expect("a scenario");
             score.add(&scenario, verdict);
         };

@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
+use crate::delivered::{nothing_more, one_body_each, rests};
 use crate::format::Within;
 use crate::homeserver::{Done, Halt};
 use crate::listener::{Treatment, pause};
 use crate::names::segment;
 use crate::requests::{in_room, send, sync};
-use crate::sections::{SECTIONS, items};
 use crate::sentence::{Deed, read};
 use crate::world::World;
 use crate::{encryption, scenario};
@@ -122,39 +122,11 @@ async fn treat(world: &mut World, id: &str, deed: Deed) -> Done {
         Deed::Releases(status) => release(world, id, status).await?,
         Deed::Ignores => {
             rests(world).await?;
-            let bridge = world.bridge(id)?;
-            bridge.seen = bridge.listener.attempts().len();
-            let taken: Vec<Value> = bridge
-                .listener
-                .attempts()
-                .iter()
-                .map(|a| a.sections())
-                .collect();
-            for section in SECTIONS {
-                let items = taken.iter().map(|body| items(body, section).len());
-                bridge.found.insert(section, items.sum());
-            }
+            world.bridge(id)?.pass_over();
         }
-        Deed::IsSentNothing => {
-            rests(world).await?;
-            let bridge = world.bridge(id)?;
-            if let Some(more) = bridge.listener.attempts().get(bridge.seen) {
-                let why = format!(
-                    "  expected  no further transaction\n  came      {} {}",
-                    more.path, more.body
-                );
-                return Err(Halt::Failed(why));
-            }
-        }
+        Deed::IsSentNothing => nothing_more(world, id).await?,
+        Deed::IsSentOneBodyEach => one_body_each(world, id).await?,
         other => return Err(Halt::Failed(format!("a bridge cannot do this: {other:?}"))),
-    }
-    Ok(())
-}
-
-/// Waits until nothing more comes: a second, where the homeserver cannot say it.
-async fn rests(world: &World) -> Done {
-    if !world.server.settle().await? {
-        pause(Duration::from_secs(1)).await;
     }
     Ok(())
 }

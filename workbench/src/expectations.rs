@@ -1,4 +1,4 @@
-//! What the structured steps of a scenario do and expect.
+//! What the structured steps of a scenario do and expect, except those about transactions (`delivered.rs`).
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -6,14 +6,11 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use crate::expect::{self, differences};
-use crate::format::{
-    Answer, Asked, Check, Event, Receives, Request, Sync, ToDevice, Transaction, Within,
-};
+use crate::format::{Answer, Asked, Check, Event, Request, Sync, ToDevice, Within};
 use crate::homeserver::{Done, Halt};
-use crate::listener::{Attempt, Prepared, Rule, fits};
+use crate::listener::{Prepared, Rule, fits};
 use crate::names::segment;
 use crate::requests::{send, sync};
-use crate::sections::{SECTIONS, items};
 use crate::world::World;
 
 /// The longest value that an error shows whole.
@@ -41,7 +38,12 @@ fn compare(what: &str, expected: &Value, came: &Value) -> Result<(), String> {
 }
 
 /// Compares a value like [`compare`], and shows `whole` in its place.
-fn compare_in(what: &str, expected: &Value, came: &Value, whole: &Value) -> Result<(), String> {
+pub(crate) fn compare_in(
+    what: &str,
+    expected: &Value,
+    came: &Value,
+    whole: &Value,
+) -> Result<(), String> {
     let found = if expected.is_null() {
         Vec::new()
     } else {
@@ -57,7 +59,11 @@ fn compare_in(what: &str, expected: &Value, came: &Value, whole: &Value) -> Resu
     }
 }
 
-fn capture(world: &mut World, names: &BTreeMap<String, String>, body: &Value) -> Done {
+/// Keeps values of a body for later steps.
+///
+/// # Errors
+/// If there is nothing at a pointer.
+pub(crate) fn capture(world: &mut World, names: &BTreeMap<String, String>, body: &Value) -> Done {
     for (name, pointer) in names {
         let value = body.pointer(pointer);
         let missing = || {
@@ -81,11 +87,11 @@ fn prepared(world: &mut World, request: &Request, by: &str) -> Done<Prepared> {
     } else {
         &request.by
     };
-    let path = world.names.path(path)?;
+    let path = world.names.request(method, path)?;
     let body = request
         .body
         .as_ref()
-        .map(|body| world.names.value(body))
+        .map(|body| world.names.body(body))
         .transpose()?;
     // A PUT or a POST without a body has an empty one.
     let body = body.or_else(|| matches!(method, "PUT" | "POST").then(|| json!({})));
@@ -194,154 +200,6 @@ pub(crate) async fn sync_as(world: &mut World, step: &Sync) -> Done {
             Err(why) => return Err(Halt::Failed(why)),
         }
     }
-}
-
-/// Waits for a transaction.
-///
-/// # Errors
-/// If none comes that is as expected.
-pub(crate) async fn transaction(world: &mut World, step: &Transaction) -> Done {
-    let (begun, Within(patience)) = (Instant::now(), step.within);
-    let expected = world.names.value(&step.body)?;
-    loop {
-        let settled = world.server.settle().await?;
-        let bridge = world.bridge(&step.to)?;
-        let attempts = bridge.listener.attempts();
-        let mut why = "the next transaction\n  expected  one\n  came      none".to_owned();
-        for at in bridge.seen..attempts.len() {
-            match is_as_expected(step, &expected, &attempts, at) {
-                Ok(body) => {
-                    bridge.seen = at + 1;
-                    return capture(world, &step.capture, &body);
-                }
-                Err(found) => why = found,
-            }
-            if !step.later {
-                break;
-            }
-        }
-        // A transaction that came and differs is final, unless a later one may match.
-        let is_final = !step.later && attempts.len() > world.bridge(&step.to)?.seen;
-        if !world.may_come(begun, patience, settled || is_final).await {
-            return Err(Halt::Failed(why));
-        }
-    }
-}
-
-/// Compares an attempt to send a transaction. Returns its body.
-fn is_as_expected(
-    step: &Transaction,
-    expected: &Value,
-    attempts: &[Attempt],
-    at: usize,
-) -> Result<Value, String> {
-    let attempt = &attempts[at];
-    let what = format!("PUT {}", attempt.path);
-    let body = attempt.sections();
-    let whole = serde_json::from_str(&attempt.body).unwrap_or(Value::Null);
-    compare_in(&what, expected, &body, &whole)?;
-    if let Some(status) = step.answered.filter(|status| *status != attempt.answered) {
-        let came = attempt.answered;
-        return Err(format!(
-            "{what}\n  expected  answered {status}\n  came      answered {came}"
-        ));
-    }
-    let is_repeated =
-        at > 0 && attempts[at - 1].path == attempt.path && attempts[at - 1].body == attempt.body;
-    if step.repeated && !is_repeated {
-        let before = at.checked_sub(1).map(|before| &attempts[before]);
-        let before = before.map_or("nothing before".to_owned(), |a| {
-            format!("{} {}", a.path, a.body)
-        });
-        return Err(format!(
-            "{what}\n  expected  again  {before}\n  came      {} {}",
-            attempt.path, attempt.body
-        ));
-    }
-    Ok(body)
-}
-
-/// Waits for items in the transactions of a bridge.
-///
-/// # Errors
-/// If one does not come.
-pub(crate) async fn receives(world: &mut World, step: &Receives) -> Done {
-    let (begun, Within(patience)) = (Instant::now(), step.within);
-    for section in SECTIONS {
-        let wanted = match section {
-            "to_device" => &step.to_device,
-            "events" => &step.events,
-            "ephemeral" => &step.ephemeral,
-            "changed" => &step.changed,
-            _ => &step.left,
-        };
-        let wanted = wanted
-            .iter()
-            .map(|item| world.names.value(item))
-            .collect::<Result<Vec<_>, _>>()?;
-        loop {
-            let settled = world.server.settle().await?;
-            let bridge = world.bridge(&step.bridge)?;
-            let attempts = bridge.listener.attempts();
-            let taken = attempts
-                .iter()
-                .enumerate()
-                .filter(|(_, attempt)| attempt.is_taken());
-            let came: Vec<(usize, Value)> = taken
-                .flat_map(|(at, attempt)| {
-                    items(&attempt.sections(), section)
-                        .into_iter()
-                        .map(move |item| (at, item))
-                })
-                .collect();
-            let begin = bridge.found.get(section).copied().unwrap_or(0);
-            match found(&wanted, &came, begin, step.in_any_order) {
-                Ok(end) => {
-                    if let Some((at, _)) = came.get(end.wrapping_sub(1)).filter(|_| end > begin) {
-                        bridge.seen = bridge.seen.max(at + 1);
-                    }
-                    bridge.found.insert(section, end);
-                    break;
-                }
-                Err(_) if world.may_come(begun, patience, settled).await => {}
-                Err(missing) => {
-                    let rest: Vec<String> = came[begin.min(came.len())..]
-                        .iter()
-                        .map(|(_, item)| item.to_string())
-                        .collect();
-                    let rest = if rest.is_empty() {
-                        "nothing".to_owned()
-                    } else {
-                        rest.join("\n            ")
-                    };
-                    return Err(Halt::Failed(format!(
-                        "{section}\n  expected  {missing}\n  came      {rest}"
-                    )));
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The index after the last of the items that are wanted, or one that did not come.
-fn found(
-    wanted: &[Value],
-    came: &[(usize, Value)],
-    begin: usize,
-    in_any_order: bool,
-) -> Result<usize, Value> {
-    let (mut end, mut at, mut used) = (begin, begin, Vec::new());
-    for item in wanted {
-        let from = if in_any_order { begin } else { at };
-        let place =
-            (from..came.len()).find(|i| !used.contains(i) && expect::matches(item, &came[*i].1));
-        let place = place.ok_or_else(|| item.clone())?;
-        used.push(place);
-        at = place + 1;
-        end = end.max(at);
-    }
-    Ok(end)
 }
 
 /// Says how a bridge answers requests other than transactions.

@@ -85,6 +85,9 @@ pub trait Homeserver {
     /// If the homeserver does not know such a bridge.
     fn place(&self, id: &str) -> Done<Option<Place>>;
 
+    /// The ids of all bridges that the homeserver knows already.
+    fn known(&self) -> Vec<String>;
+
     /// Registers a bridge, and waits until the registration is in force. Returns what it needs to make requests.
     fn register<'a>(
         &'a mut self,

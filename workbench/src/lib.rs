@@ -5,14 +5,15 @@
 //!
 //! From the bottom up: `expect.rs`, `names.rs`, `sentence.rs`, `format.rs` and `scenario.rs` are the language; `log.rs` and
 //! `transcript/` the record; `client.rs`, `listener.rs` and `crypto.rs` what people and bridges are made of; `homeserver.rs` and
-//! `remote.rs` what they meet; `world.rs`, `requests.rs`, `encryption.rs`, `deeds.rs`, `expectations.rs` and `run.rs` play;
-//! `specification.rs` lists the clauses that
-//! scenarios name, `clauses.rs` counts what passed, and `evidence.rs` writes the page about a scenario.
+//! `remote.rs` what they meet; `world.rs`, `requests.rs`, `encryption.rs`, `deeds.rs`, `expectations.rs`, `delivered.rs` and
+//! `run.rs` play; `shared.rs` keeps scenarios on the same homeserver apart. `specification.rs` lists the clauses that scenarios
+//! name, `clauses.rs` counts what passed, and `evidence.rs` writes the page about a scenario.
 
 pub mod clauses;
 pub mod client;
 pub mod crypto;
 mod deeds;
+mod delivered;
 mod encryption;
 pub mod evidence;
 pub mod expect;
@@ -22,6 +23,7 @@ pub mod homeserver;
 pub mod listener;
 pub mod log;
 pub mod names;
+pub mod registrations;
 pub mod remote;
 mod requests;
 pub mod run;
@@ -30,10 +32,11 @@ pub mod schema;
 mod sections;
 pub mod sentence;
 pub mod sequence;
+mod shared;
 pub mod specification;
 pub mod transcript;
 pub mod world;
 
-pub use run::{Outcome, Verdict, run, run_file};
+pub use run::{After, Outcome, Verdict, run, run_and, run_file};
 pub use scenario::Scenario;
 pub use world::PASSWORD;

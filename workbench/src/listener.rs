@@ -111,6 +111,8 @@ pub fn fits(pattern: &str, line: &str) -> bool {
 
 struct State {
     name: String,
+    /// Whether it refuses what still comes over connections that were made before.
+    is_closed: bool,
     hs_token: String,
     next: VecDeque<Treatment>,
     then: Treatment,
@@ -145,6 +147,7 @@ impl Listener {
     ) -> Result<Listener, String> {
         let state = State {
             name: name.to_owned(),
+            is_closed: false,
             hs_token: String::new(),
             next: VecDeque::new(),
             then: Treatment::Answer(200),
@@ -196,13 +199,26 @@ impl Listener {
         .map_err(failed)?
         .run();
         self.handle = Some(server.handle());
+        self.with(|s| s.is_closed = false);
         actix_rt::spawn(server);
         Ok(())
+    }
+
+    /// Listens again if it does not listen.
+    ///
+    /// # Errors
+    /// If the address cannot be used.
+    pub fn listen_again(&mut self) -> Result<(), String> {
+        match self.handle {
+            Some(_) => Ok(()),
+            None => self.listen(),
+        }
     }
 
     /// Stops listening.
     pub async fn close(&mut self) {
         if let Some(handle) = self.handle.take() {
+            self.with(|s| s.is_closed = true);
             handle.stop(false).await;
         }
     }
@@ -256,6 +272,9 @@ fn lock(state: &Mutex<State>) -> std::sync::MutexGuard<'_, State> {
 }
 
 async fn serve(state: Arc<Mutex<State>>, http: HttpRequest, body: web::Bytes) -> HttpResponse {
+    if lock(&state).is_closed {
+        return cut(&http);
+    }
     let trusted = format!("Bearer {}", lock(&state).hs_token);
     let given = http.headers().get("authorization");
     if given.is_none_or(|given| given != trusted.as_str()) {
@@ -267,6 +286,15 @@ async fn serve(state: Arc<Mutex<State>>, http: HttpRequest, body: web::Bytes) ->
     } else {
         question(&state, &http, body).await
     }
+}
+
+/// Closes the connection of a request, whose answer then goes nowhere.
+fn cut(http: &HttpRequest) -> HttpResponse {
+    if let Some(socket) = http.conn_data::<Arc<TcpStream>>() {
+        // The server may have closed it already.
+        let _ = socket.shutdown(Shutdown::Both);
+    }
+    HttpResponse::ServiceUnavailable().finish()
 }
 
 async fn transaction(state: &Mutex<State>, http: &HttpRequest, body: String) -> HttpResponse {
@@ -301,11 +329,7 @@ async fn transaction(state: &Mutex<State>, http: &HttpRequest, body: String) -> 
         }
         (Treatment::Cut | Treatment::Hold, _) => {
             log.answered(entry, "(the connection is closed)");
-            if let Some(socket) = http.conn_data::<Arc<TcpStream>>() {
-                // The server may have closed it already.
-                let _ = socket.shutdown(Shutdown::Both);
-            }
-            return HttpResponse::ServiceUnavailable().finish();
+            return cut(http);
         }
     };
     lock(state).attempts[index].answered = status;

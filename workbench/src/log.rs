@@ -49,6 +49,21 @@ pub struct Exchange {
     pub answer: Option<String>,
 }
 
+/// A request and its answer, as they were.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Raw {
+    /// The number of the step, from 1; 0 before the first.
+    pub step: usize,
+    /// The client that asks, or the bridge that is asked.
+    pub lane: String,
+    /// Whether the homeserver asks a bridge.
+    pub is_to_bridge: bool,
+    /// Method and path.
+    pub line: String,
+    /// The status and the body of the answer.
+    pub answer: Option<String>,
+}
+
 /// The record of a scenario. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Log(Arc<Mutex<State>>);
@@ -111,6 +126,19 @@ impl Log {
             let name = format!("{name} {}", earlier + 1);
             s.labels.entry(value.to_owned()).or_insert(name);
         });
+    }
+
+    /// The requests and answers, in the order in which they began.
+    #[must_use]
+    pub fn raw(&self) -> Vec<Raw> {
+        let raw = |e: &Entry| Raw {
+            step: e.step,
+            lane: e.lane.clone(),
+            is_to_bridge: e.is_to_bridge,
+            line: decoded(&e.line),
+            answer: e.answer.as_ref().map(|(_, answer)| answer.clone()),
+        };
+        self.with(|s| s.entries.iter().map(raw).collect())
     }
 
     /// The transcript.

@@ -1,6 +1,6 @@
 //! Short names in scenarios: `@alice` for a user id, `!room` for the id of a room, `${x}` for a captured value.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -13,7 +13,9 @@ pub struct Names {
     pub users: BTreeMap<String, String>,
     /// How the localparts of users that bridges make begin.
     pub ghosts: Vec<String>,
-    /// What tells these users from those of earlier runs; empty on a server that had none.
+    /// The names of the people, who have the same localparts.
+    pub people: BTreeSet<String>,
+    /// What tells the users and aliases of this run from those of earlier ones; empty on a server that had none.
     pub run: String,
     /// The ids of rooms, by name without `!`.
     pub rooms: BTreeMap<String, String>,
@@ -29,11 +31,36 @@ impl Names {
         match self.users.get(name) {
             Some(id) => id.clone(),
             None if name.contains(':') => format!("@{name}"),
-            None if self.ghosts.iter().any(|ghost| name.starts_with(ghost)) => {
-                format!("@{name}{}:{}", self.run, self.server)
-            }
-            None => format!("@{name}:{}", self.server),
+            None => format!("@{}:{}", self.localpart(name), self.server),
         }
+    }
+
+    /// The localpart of a person or a ghost in this run. Other localparts stay as they are.
+    #[must_use]
+    pub fn localpart(&self, name: &str) -> String {
+        let is_ghost = self.ghosts.iter().any(|ghost| name.starts_with(ghost));
+        match is_ghost || self.people.contains(name) {
+            true => format!("{name}{}", self.run),
+            false => name.to_owned(),
+        }
+    }
+
+    /// The body of a request like [`Names::value`], with its localparts too: `username`, `room_alias_name`, and `user` in the
+    /// `identifier` of a login.
+    ///
+    /// # Errors
+    /// If a name is unknown.
+    pub fn body(&self, body: &Value) -> Result<Value, String> {
+        let mut body = self.value(body)?;
+        for pointer in ["/username", "/identifier/user"] {
+            if let Some(Value::String(name)) = body.pointer_mut(pointer) {
+                *name = self.localpart(name);
+            }
+        }
+        if let Some(Value::String(alias)) = body.get_mut("room_alias_name") {
+            alias.push_str(&self.run);
+        }
+        Ok(body)
     }
 
     /// The id of `!room`.
@@ -76,7 +103,7 @@ impl Names {
             return Ok(self.user(text));
         }
         if is_short(text, '#') {
-            return Ok(format!("{text}:{}", self.server));
+            return Ok(format!("{text}{}:{}", self.run, self.server));
         }
         if is_short(text, '!') {
             return self.room(text);
@@ -123,6 +150,21 @@ impl Names {
         })
     }
 
+    /// The path of a request like [`Names::path`]. A transaction id at its end is that of this run.
+    ///
+    /// # Errors
+    /// If a name is unknown.
+    pub fn request(&self, method: &str, path: &str) -> Result<String, String> {
+        let path = self.path(path)?;
+        if method != "PUT" || !WITH_TRANSACTION.iter().any(|part| path.contains(part)) {
+            return Ok(path);
+        }
+        Ok(match path.split_once('?') {
+            Some((path, query)) => format!("{path}{}?{query}", self.run),
+            None => path + &self.run,
+        })
+    }
+
     /// A path with the names in its segments replaced and percent-encoded.
     ///
     /// # Errors
@@ -148,6 +190,9 @@ impl Names {
         })
     }
 }
+
+/// The paths that end with a transaction id.
+const WITH_TRANSACTION: [&str; 3] = ["/send/", "/sendToDevice/", "/redact/"];
 
 /// Whether a text is a short name with this first character.
 fn is_short(text: &str, sigil: char) -> bool {
@@ -194,5 +239,26 @@ mod tests {
             Err("${x}: not captured by an earlier step; captured are e, n".to_owned())
         );
         assert!(names.text("!s").is_err());
+    }
+
+    #[test]
+    fn people_ghosts_and_aliases_have_new_names_in_each_run() {
+        let names = Names {
+            server: "test".to_owned(),
+            ghosts: vec!["irc_".to_owned()],
+            people: BTreeSet::from(["alice".to_owned()]),
+            run: "-7".to_owned(),
+            ..Names::default()
+        };
+        let body = json!({"username": "irc_bob", "room_alias_name": "lobby", "identifier": {"user": "alice"}, "invite": ["@carol"]});
+        let expected = json!({"username": "irc_bob-7", "room_alias_name": "lobby-7", "identifier": {"user": "alice-7"}, "invite": ["@carol:test"]});
+        assert_eq!(names.body(&body), Ok(expected));
+        let sent = names.request("PUT", "/sendToDevice/m.x/1?x=y");
+        assert_eq!(sent, Ok("/sendToDevice/m.x/1-7?x=y".to_owned()));
+        let path = names.path("/directory/room/#lobby?user_id=@alice");
+        assert_eq!(
+            path,
+            Ok("/directory/room/%23lobby-7%3Atest?user_id=%40alice-7%3Atest".to_owned())
+        );
     }
 }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -10,34 +11,51 @@ use crate::client::{self, Client};
 use crate::homeserver::{
     Done, Halt, Homeserver, Homeservers, Later, Parker, Passed, Place, Registered, registration,
 };
+use crate::listener::pause;
 use crate::log::Log;
+use crate::registrations::{check, lacks};
 
 /// The homeserver at a URL.
 #[derive(Debug, Clone)]
 pub struct Remote {
     base: String,
     name: String,
+    /// What it says that it is: a name and a version.
+    software: Option<String>,
     /// The registrations, by id.
     registrations: BTreeMap<String, Value>,
+    /// The shell command that restarts it.
+    restart: Option<String>,
     client: Client,
 }
+
+/// How long a homeserver may take to start.
+const START: Duration = Duration::from_secs(60);
 
 impl Remote {
     /// Finds the homeserver, and reads the registrations of the bridges that it knows.
     ///
     /// # Errors
-    /// If it does not answer, a file cannot be read, or its name cannot be found out.
+    /// If a file is no registration of a bridge that can listen here, the server does not answer, or its name cannot be found out.
     pub async fn find(url: &str, files: &[PathBuf], name: Option<&str>) -> Result<Remote, String> {
         let base = url.trim_end_matches('/').to_owned();
         let mut registrations = BTreeMap::new();
         for file in files {
             let registration = registration(file)?;
-            let id = registration["id"].as_str();
-            let id = id.ok_or_else(|| format!("{}: a registration has an id", file.display()))?;
+            check(&registration).map_err(|why| format!("{}: {why}", file.display()))?;
+            let id = registration["id"].as_str().unwrap_or_default();
             registrations.insert(id.to_owned(), registration.clone());
         }
         let client = Client::new("workbench", &base, client::http()?, Log::default());
         client.must("GET", "/_matrix/client/versions", None).await?;
+        let path = "/_matrix/federation/v1/version";
+        let version = client.ask("GET", path, None).await?.body;
+        let software = version["server"]["name"].as_str().map(|name| {
+            let version = version["server"]["version"].as_str().unwrap_or_default();
+            // Behind the number, some say how they were built.
+            let number = version.split(' ').next().unwrap_or_default();
+            format!("{name} {number}").trim_end().to_owned()
+        });
         let name = match (name, registrations.values().next()) {
             (Some(name), _) => name.to_owned(),
             (None, Some(registration)) => {
@@ -60,9 +78,26 @@ impl Remote {
         Ok(Remote {
             base,
             name,
+            software,
             registrations,
+            restart: None,
             client,
         })
+    }
+
+    /// The homeserver with a shell command that restarts it. Its argument is `kill` or `stop`.
+    #[must_use]
+    pub fn restarted_by(self, command: Option<String>) -> Remote {
+        Remote {
+            restart: command,
+            ..self
+        }
+    }
+
+    /// What the homeserver is: its name and version if it says them, otherwise its URL.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        self.software.clone().unwrap_or_else(|| self.base.clone())
     }
 
     fn registration(&self, id: &str) -> Done<&Value> {
@@ -75,15 +110,6 @@ impl Homeservers for Remote {
     fn start<'a>(&'a self, _: &'a [u16]) -> Later<'a, Done<Box<dyn Homeserver>>> {
         Box::pin(async move { Ok(Box::new(self.clone()) as Box<dyn Homeserver>) })
     }
-}
-
-/// The expressions of the users or aliases in a registration.
-fn namespaces<'a>(registration: &'a Value, of: &str) -> Vec<&'a str> {
-    let users = registration["namespaces"][of]
-        .as_array()
-        .into_iter()
-        .flatten();
-    users.filter_map(|user| user["regex"].as_str()).collect()
 }
 
 impl Homeserver for Remote {
@@ -103,12 +129,6 @@ impl Homeserver for Remote {
         let registration = self.registration(id)?;
         let url = registration["url"].as_str().unwrap_or_default();
         let address = url.trim_start_matches("http://").trim_end_matches('/');
-        if !url.starts_with("http://") || !address.contains(':') {
-            let needed = "the bridge of a scenario listens at http://HOST:PORT";
-            return Err(Halt::Skipped(format!(
-                "the url of {id} is {url:?}; {needed}"
-            )));
-        }
         Ok(Some(Place {
             address: address.to_owned(),
             hs_token: registration["hs_token"]
@@ -118,19 +138,15 @@ impl Homeserver for Remote {
         }))
     }
 
+    fn known(&self) -> Vec<String> {
+        self.registrations.keys().cloned().collect()
+    }
+
     fn register<'a>(&'a mut self, id: &'a str, wanted: &'a Value) -> Later<'a, Done<Registered>> {
         Box::pin(async move {
             let present = self.registration(id)?;
-            for of in ["users", "aliases"] {
-                let known = namespaces(present, of);
-                let lacking = namespaces(wanted, of)
-                    .into_iter()
-                    .find(|regex| !known.contains(regex));
-                if let Some(regex) = lacking {
-                    return Err(Halt::Skipped(format!(
-                        "the registration of {id} lacks the {of} {regex:?}"
-                    )));
-                }
+            if let Some(why) = lacks(present, wanted, true) {
+                return Err(Halt::Skipped(format!("the registration of {id} {why}")));
             }
             // An understudy that has failed to reach the bridge tries again now; others know no such route.
             let retry = format!("/_understudy/appservices/{id}/retry");
@@ -162,11 +178,34 @@ impl Homeserver for Remote {
         })
     }
 
-    fn restart(&mut self, _: bool) -> Later<'_, Done> {
-        Box::pin(async {
-            Err(Halt::Skipped(
-                "the server at --server cannot be restarted from here".to_owned(),
-            ))
+    fn restart(&mut self, kill: bool) -> Later<'_, Done> {
+        Box::pin(async move {
+            let Some(command) = &self.restart else {
+                let why = "the server at --server cannot be restarted: --restart names no command";
+                return Err(Halt::Skipped(why.to_owned()));
+            };
+            let how = if kill { "kill" } else { "stop" };
+            let command = format!("{command} {how}");
+            let mut shell = Command::new("sh");
+            shell.args(["-c", &command]).stdin(Stdio::null());
+            let run = tokio::task::spawn_blocking(move || shell.output());
+            let run = run.await.map_err(|e| e.to_string())?;
+            let done = run.map_err(|e| format!("{command}: {e}"))?;
+            if !done.status.success() {
+                let said = String::from_utf8_lossy(&done.stderr).into_owned();
+                return Err(Halt::Failed(format!("{command}: {}\n{said}", done.status)));
+            }
+            // Its old connections are gone.
+            self.client = self.client.moved(&self.base, client::http()?);
+            let begun = Instant::now();
+            loop {
+                let versions = self.client.must("GET", "/_matrix/client/versions", None);
+                match versions.await {
+                    Ok(_) => return Ok(()),
+                    Err(_) if begun.elapsed() < START => pause(Duration::from_millis(100)).await,
+                    Err(why) => return Err(Halt::Failed(why)),
+                }
+            }
         })
     }
 

@@ -1,17 +1,19 @@
 //! Plays scenarios.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
 use crate::deeds;
-use crate::expectations::{
-    answer, asked, check, event, receives, request, sync_as, to_device, transaction,
-};
+use crate::delivered::{receives, transaction};
+use crate::expectations::{answer, asked, check, event, request, sync_as, to_device};
 use crate::format::{ServerDeed, Step};
 use crate::homeserver::{Done, Halt, Homeservers, Passed};
-use crate::listener::pause;
-use crate::log::{Exchange, Log};
+use crate::listener::{Attempt, pause};
+use crate::log::{Exchange, Log, Raw};
+use crate::names::Names;
 use crate::scenario::{PlacedStep, Problem, Scenario};
+use crate::shared;
 use crate::world::World;
 
 /// The longest time that a scenario waits for real.
@@ -37,6 +39,23 @@ pub struct Outcome {
     pub transcript: String,
     /// What the transcript shows, one by one.
     pub exchanges: Vec<Exchange>,
+    /// How each step ended that was played.
+    pub steps: Vec<Done>,
+    /// The requests and answers as they were.
+    pub raw: Vec<Raw>,
+    /// The attempts to send each bridge a transaction, from the first step on.
+    pub sent: BTreeMap<String, Vec<Attempt>>,
+    /// What the short names stood for.
+    pub names: Names,
+}
+
+/// What to do after a step that was not as expected. A step that cannot be played always ends the scenario.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum After {
+    /// End the scenario.
+    End,
+    /// Play the remaining steps too.
+    GoOn,
 }
 
 impl Outcome {
@@ -66,15 +85,44 @@ pub async fn run_file(
     Ok((scenario, outcome))
 }
 
-/// Plays a scenario. `password` is that of its people.
+/// Plays a scenario to its end, or to the first step that is not as expected. `password` is that of its people.
 pub async fn run(scenario: &Scenario, servers: &dyn Homeservers, password: &str) -> Outcome {
+    run_and(scenario, servers, password, After::End).await
+}
+
+/// Plays a scenario like [`run`], and does this after a step that is not as expected.
+pub async fn run_and(
+    scenario: &Scenario,
+    servers: &dyn Homeservers,
+    password: &str,
+    after: After,
+) -> Outcome {
     let log = Log::default();
+    let mut outcome = Outcome {
+        verdict: Verdict::Passed,
+        transcript: String::new(),
+        exchanges: Vec::new(),
+        steps: Vec::new(),
+        raw: Vec::new(),
+        sent: BTreeMap::new(),
+        names: Names::default(),
+    };
     let ended = match found(scenario, servers, password, &log).await {
         Ok(mut world) => {
-            let ended = match world.begin().await {
-                Ok(()) => play_all(scenario, &mut world).await,
+            let ended = match begin(&mut world).await {
+                Ok(()) => play_all(scenario, &mut world, after, &mut outcome.steps).await,
                 Err(why) => Err((None, why)),
             };
+            for (id, bridge) in &world.bridges {
+                let sent = bridge.listener.attempts().split_off(bridge.before);
+                outcome.sent.insert(id.clone(), sent);
+            }
+            outcome.raw = log.raw();
+            (outcome.transcript, outcome.exchanges) = log.shown();
+            outcome.names = world.names.clone();
+            if !world.server.is_fresh() {
+                shared::leave(&mut world).await;
+            }
             world.end().await;
             ended
         }
@@ -85,16 +133,24 @@ pub async fn run(scenario: &Scenario, servers: &dyn Homeservers, password: &str)
         Some(step) => format!("{file}:{}: {}", step.line, step.text),
         None => format!("{file}: before the first step"),
     };
-    let verdict = match ended {
+    // A server that does not start, for example because it does not know a proposal.
+    let is_alone = |step: Option<_>, why: &str| step.is_none() && !why.contains('\n');
+    outcome.verdict = match ended {
         Ok(()) => Verdict::Passed,
         Err((step, Halt::Skipped(why))) => Verdict::Skipped(format!("  {}: {why}", place(step))),
+        Err((step, Halt::Failed(why))) if is_alone(step, &why) => {
+            Verdict::Failed(format!("{file}: {why}"))
+        }
         Err((step, Halt::Failed(why))) => Verdict::Failed(format!("{}\n{why}", place(step))),
     };
-    let (transcript, exchanges) = log.shown();
-    Outcome {
-        verdict,
-        transcript,
-        exchanges,
+    outcome
+}
+
+async fn begin(world: &mut World) -> Done {
+    world.begin().await?;
+    match world.server.settle().await? {
+        true => Ok(()),
+        false => shared::arrive(world).await,
     }
 }
 
@@ -113,18 +169,29 @@ async fn found(
     )?)
 }
 
+/// Plays the steps. Returns the first that was not as expected.
 async fn play_all<'a>(
     scenario: &'a Scenario,
     world: &mut World,
+    after: After,
+    steps: &mut Vec<Done>,
 ) -> Result<(), (Option<&'a PlacedStep>, Halt)> {
+    let mut first = Ok(());
     for placed in &scenario.steps {
         world.log.step(&placed.text);
         let played = play(world, &placed.step).await;
         let settled = world.server.settle().await;
-        played.map_err(|why| (Some(placed), why))?;
-        settled.map_err(|why| (Some(placed), why))?;
+        let ended = played.and(settled.map(|_| ()));
+        steps.push(ended.clone());
+        if let Err(why) = ended {
+            let is_last = after == After::End || matches!(why, Halt::Skipped(_));
+            first = first.and(Err((Some(placed), why)));
+            if is_last {
+                break;
+            }
+        }
     }
-    Ok(())
+    first
 }
 
 async fn play(world: &mut World, step: &Step) -> Done {

@@ -50,6 +50,13 @@ impl Scenario {
     pub fn parse(file: &Path, text: &str) -> Result<Scenario, Problem> {
         let place = |line: usize, why: &str| format!("{}:{line}: {why}", file.display());
         let head: Head = yaml(text).map_err(|(line, why)| place(line.unwrap_or(1), &why))?;
+        if head.steps.is_empty() {
+            let line = text.lines().position(|line| line.starts_with("steps:"));
+            return Err(place(
+                line.unwrap_or(0) + 1,
+                "a scenario has at least one step",
+            ));
+        }
         let lines = step_lines(text);
         if lines.len() != head.steps.len() {
             let why =
@@ -226,6 +233,8 @@ mod tests {
         assert!(wrong.starts_with("x.yaml:6: "), "{wrong}");
         let wrong = problem("title: x\nsteps: [\n");
         assert!(wrong.starts_with("x.yaml:"), "{wrong}");
+        let wrong = problem("title: x\nsteps: []\n");
+        assert_eq!(wrong, "x.yaml:2: a scenario has at least one step");
         let wrong = problem("title: x\nstpes: []\n");
         assert!(
             wrong.starts_with("x.yaml:2: unknown field `stpes`"),

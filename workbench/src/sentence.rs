@@ -64,6 +64,8 @@ pub enum Deed {
     Accepts,
     /// Receive no transaction besides those that were expected.
     IsSentNothing,
+    /// Receive no two different transactions under one id.
+    IsSentOneBodyEach,
     /// Expect nothing of the transactions up to now.
     Ignores,
     /// Add the bridge's registration while the server runs.
@@ -159,6 +161,9 @@ pub const PATTERNS: &[Pattern] = &[
     of_bridges("refuses connections", |_| Deed::Refuses),
     of_bridges("accepts connections", |_| Deed::Accepts),
     of_bridges("is sent nothing more", |_| Deed::IsSentNothing),
+    of_bridges("is sent no two transactions under one id", |_| {
+        Deed::IsSentOneBodyEach
+    }),
     of_bridges("ignores what it was sent so far", |_| Deed::Ignores),
     of_bridges("is added", |_| Deed::IsAdded),
 ];

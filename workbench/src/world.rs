@@ -9,10 +9,12 @@ use crate::client::{self, Client};
 use crate::crypto::Crypto;
 use crate::format::{BridgeHead, Head};
 use crate::homeserver::{Done, Halt, Homeserver, Registered};
-use crate::listener::{Listener, pause};
+use crate::listener::{Attempt, Listener, pause};
 use crate::log::Log;
 use crate::names::Names;
+use crate::registrations::registration;
 use crate::scenario::ActorName;
+use crate::sections::{SECTIONS, items};
 
 /// The password of everybody, unless the user of the workbench gives another one.
 pub const PASSWORD: &str = "understudy-scenario";
@@ -37,6 +39,8 @@ pub struct Bridge {
     pub listener: Listener,
     /// What it needs to make requests.
     pub registered: Registered,
+    /// How many attempts came before the first step.
+    pub before: usize,
     /// How many attempts the steps have looked at.
     pub seen: usize,
     /// How many attempts were given to its devices.
@@ -57,9 +61,11 @@ pub struct World {
     pub actors: BTreeMap<String, Actor>,
     /// The bridges, by id.
     pub bridges: BTreeMap<String, Bridge>,
+    /// The HTTP servers of bridges that take no part, but that the homeserver knows: it need not find one of them down.
+    pub(crate) idle: Vec<Listener>,
     /// The encrypted events that each person or bridge has received.
     pub encrypted: BTreeMap<String, Vec<Value>>,
-    head: Head,
+    pub(crate) head: Head,
     /// The first device of each person.
     first: BTreeMap<String, String>,
     http: reqwest::Client,
@@ -82,6 +88,7 @@ impl World {
             names: Names {
                 server: server.name(),
                 ghosts: head.bridges.keys().map(|id| format!("{id}_")).collect(),
+                people: head.people.keys().cloned().collect(),
                 run: match server.is_fresh() {
                     true => String::new(),
                     false => format!("-{}", now()),
@@ -92,6 +99,7 @@ impl World {
             log,
             actors: BTreeMap::new(),
             bridges: BTreeMap::new(),
+            idle: Vec::new(),
             encrypted: BTreeMap::new(),
             http: client::http()?,
             password: password.to_owned(),
@@ -109,25 +117,16 @@ impl World {
         for (id, bridge) in self.head.bridges.clone() {
             if !bridge.late {
                 self.add_bridge(&id, &bridge).await?;
+            } else if self.server.place(&id)?.is_some() {
+                let why = format!("a step adds {id}, and the server has it already");
+                return Err(Halt::Skipped(why));
             }
         }
         for (name, person) in self.head.people.clone() {
             let device = person.device.unwrap_or_else(|| name.to_uppercase());
             self.register_person(&name, &device).await?;
         }
-        if !self.server.settle().await? {
-            self.pass_over_the_past().await;
-        }
         Ok(())
-    }
-
-    /// Leaves out what the bridges are sent of earlier runs.
-    async fn pass_over_the_past(&mut self) {
-        pause(Duration::from_millis(500)).await;
-        for bridge in self.bridges.values_mut() {
-            bridge.seen = bridge.listener.attempts().len();
-            bridge.fed = bridge.seen;
-        }
     }
 
     /// A transaction id that this scenario has not used.
@@ -135,7 +134,7 @@ impl World {
         self.next_txn += 1;
         match self.server.is_fresh() {
             true => format!("txn{}", self.next_txn),
-            false => format!("txn{}-{}", self.next_txn, now()),
+            false => format!("txn{}{}", self.next_txn, self.names.run),
         }
     }
 
@@ -150,10 +149,7 @@ impl World {
 
     async fn register_person(&mut self, name: &str, device: &str) -> Done {
         let client = self.anonymous(&format!("{name}/{device}"));
-        let localpart = match self.server.is_fresh() {
-            true => name.to_owned(),
-            false => format!("{name}-{}", now()),
-        };
+        let localpart = self.names.localpart(name);
         let mut body = json!({
             "username": localpart, "password": self.password, "device_id": device, "auth": {"type": "m.login.dummy"},
         });
@@ -247,6 +243,7 @@ impl World {
         let bridge = Bridge {
             listener,
             registered,
+            before: 0,
             seen: 0,
             fed: 0,
             found: BTreeMap::new(),
@@ -370,13 +367,36 @@ impl World {
 
     /// Stops the bridges and the homeserver.
     pub async fn end(&mut self) {
-        for bridge in self.bridges.values_mut() {
-            while bridge.listener.release(200) {}
-        }
+        self.bridges.values().for_each(Bridge::release_all);
         self.server.stop().await;
         for bridge in self.bridges.values_mut() {
             bridge.listener.close().await;
         }
+        for mut idle in self.idle.drain(..) {
+            idle.close().await;
+        }
+    }
+}
+
+impl Bridge {
+    /// Expects nothing of the transactions up to now.
+    pub(crate) fn pass_over(&mut self) {
+        let attempts = self.listener.attempts();
+        self.seen = attempts.len();
+        let bodies: Vec<Value> = attempts
+            .iter()
+            .filter(|a| a.is_taken())
+            .map(Attempt::sections)
+            .collect();
+        for section in SECTIONS {
+            let items = bodies.iter().map(|body| items(body, section).len());
+            self.found.insert(section, items.sum());
+        }
+    }
+
+    /// Answers what is held.
+    pub(crate) fn release_all(&self) {
+        while self.listener.release(200) {}
     }
 }
 
@@ -397,30 +417,6 @@ impl Actor {
             self.failures.push(why);
         }
     }
-}
-
-/// The registration of a bridge.
-#[must_use]
-pub fn registration(id: &str, url: &str, bridge: &BridgeHead) -> Value {
-    let default = vec![format!("@{id}_.*")];
-    let of = |all: &[String], exclusive: bool| {
-        let all = all
-            .iter()
-            .map(|regex| json!({"exclusive": exclusive, "regex": regex}));
-        all.collect::<Vec<Value>>()
-    };
-    let mut users = of(bridge.users.as_ref().unwrap_or(&default), true);
-    users.extend(of(&bridge.observes, false));
-    let mut registration = json!({
-        "id": id, "url": url, "as_token": format!("{id}-as-token"), "hs_token": format!("{id}-hs-token"),
-        "sender_localpart": format!("{id}bot"), "rate_limited": false,
-        "namespaces": {"users": users, "aliases": of(&bridge.aliases, true), "rooms": []},
-        "receive_ephemeral": true, "org.matrix.msc3202": true, "io.element.msc4190": true,
-    });
-    for (key, value) in &bridge.registration {
-        registration[key] = value.clone();
-    }
-    registration
 }
 
 /// Milliseconds since 1970, to tell the names of one run from those of another.

@@ -69,11 +69,22 @@ impl FromStr for Choice {
 
     fn from_str(text: &str) -> Result<Choice, ParseIntError> {
         match text.split_at_checked(1) {
-            Some(("+", number)) => Ok(Choice::With(number.parse()?)),
-            Some(("-", number)) => Ok(Choice::Without(number.parse()?)),
-            _ => Ok(Choice::Only(text.parse()?)),
+            Some(("+", number)) => Ok(Choice::With(number_of(number)?)),
+            Some(("-", number)) => Ok(Choice::Without(number_of(number)?)),
+            _ => Ok(Choice::Only(number_of(text)?)),
         }
     }
+}
+
+/// The number of a proposal, written as `4350` or `MSC4350`.
+///
+/// # Errors
+/// If it is no number.
+pub fn number_of(text: &str) -> Result<u16, ParseIntError> {
+    let is_name = text
+        .get(..3)
+        .is_some_and(|name| name.eq_ignore_ascii_case("msc"));
+    text[if is_name { 3 } else { 0 }..].parse()
 }
 
 /// The numbers of the chosen proposals; the default ones without a choice.
