@@ -46,6 +46,8 @@ pub enum Command {
     Scenario(crate::scenario::ScenarioCommand),
     /// Play the scenarios of application services against a homeserver, and print a score by clause of the specification
     Conformance(crate::conformance::ConformanceOptions),
+    /// Play scenarios on two homeservers, and print where they differ
+    Compare(crate::compare::CompareOptions),
     /// Play a scenario, and write a page about it for reviewers of a proposal: clauses, names, sequence, transcript
     Evidence(crate::evidence::EvidenceOptions),
     /// A command for a running development server.

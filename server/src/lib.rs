@@ -9,6 +9,7 @@
 mod announce;
 pub mod built_in;
 pub mod cli;
+pub mod compare;
 pub mod config;
 pub mod conformance;
 pub mod control;

@@ -1,4 +1,4 @@
-//! The commands. A failure is one line on standard error and exit code 1; what `conformance` finds has its own codes.
+//! The commands. A failure is one line on standard error and exit code 1; what `conformance` and `compare` find has its own codes.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -7,6 +7,7 @@ use std::time::Instant;
 use clap::Parser;
 
 use crate::cli::{Cli, Command};
+use crate::compare::compare_servers;
 use crate::conformance::conformance;
 use crate::control::control;
 use crate::develop::run_dev;
@@ -49,6 +50,7 @@ pub fn run(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitC
         Command::NewMsc(options) => new_msc(&options),
         Command::Scenario(command) => in_system(scenario(command)),
         Command::Conformance(options) => return found(in_system(conformance(options))),
+        Command::Compare(options) => return found(in_system(compare_servers(options))),
         Command::Evidence(options) => in_system(evidence(options)),
         Command::Control(command) => control(command),
     };

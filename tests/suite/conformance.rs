@@ -1,10 +1,10 @@
 //! The conformance kit against a server in a process of its own, whose clock runs: no scenario may fail there that passes in the
-//! suite. And the exit codes of `conformance`.
+//! suite. And the exit codes of `conformance` and `compare`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tests::process::{Process, binary, free_port};
 use understudy::built_in::SCENARIOS;
 use workbench::registrations::merged;
@@ -45,7 +45,7 @@ fn scenarios() -> Vec<Scenario> {
 /// A development server that knows the bridges of all scenarios.
 struct Elsewhere {
     server: Process,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     registrations: Vec<PathBuf>,
 }
 
@@ -67,9 +67,14 @@ impl Elsewhere {
         let server = Process::start(program, folder.path(), free_port(), &["--log", "error"]);
         Elsewhere {
             server,
-            _folder: folder,
+            folder,
             registrations,
         }
+    }
+
+    fn registrations(&self) -> String {
+        let folder = self.folder.path().join("appservices");
+        folder.to_string_lossy().into_owned()
     }
 }
 
@@ -190,4 +195,64 @@ fn a_registration_that_cannot_be_played_is_found_before_the_server_is_asked() {
         ),
         "{shown}"
     );
+}
+
+#[test]
+fn two_servers_are_compared_and_the_difference_decides_the_exit_code() {
+    let elsewhere = Elsewhere::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let registrations = elsewhere.registrations();
+    let with = |files: &[&str], more: &[&str]| {
+        let on = [
+            "--with",
+            &elsewhere.server.base,
+            "--with-registration",
+            &registrations,
+        ];
+        code(&[&["compare"], files, &on[..], more].concat())
+    };
+    let equal = [
+        "tests/scenarios/a_leave_is_said_in_the_transaction_that_carries_it.yaml",
+        "tests/scenarios/a_ghost_and_a_person_talk.yaml",
+        "tests/scenarios/a_bot_talks_in_an_encrypted_room.yaml",
+    ];
+    let (same, shown) = with(&equal, &[]);
+    assert_eq!(same, Some(0), "{shown}");
+    assert!(shown.contains("ended early on http://127.0.0.1"), "{shown}");
+    assert!(
+        shown.ends_with("3 scenarios: 0 differ, 3 do not, 1 ended early\n"),
+        "{shown}"
+    );
+
+    // Only the server in this process is called `test`.
+    let file = folder.path().join("differs.yaml");
+    let steps = "- request: {by: alice, get: /account/whoami, expect: {body: {user_id: \"@alice:test\"}}}\n";
+    std::fs::write(
+        &file,
+        format!("title: The name of the server\npeople: {{alice: {{}}}}\nsteps:\n{steps}"),
+    )
+    .expect("a file");
+    let file = file.to_string_lossy().into_owned();
+    let (differs, shown) = with(&[&file], &["--json"]);
+    assert_eq!(differs, Some(1), "{shown}");
+    let shown: Value =
+        serde_json::from_str(shown.split("\nunderstudy:").next().unwrap_or_default())
+            .expect("JSON");
+    assert_eq!(shown["different"], 1);
+    assert_eq!(
+        shown["scenarios"][0]["differences"][0]["sides"][0],
+        "as expected"
+    );
+    let (misuse, shown) = code(&["compare", &file]);
+    assert_eq!(misuse, Some(2), "{shown}");
+    let (down, shown) = code(&[
+        "compare",
+        &file,
+        "--with",
+        "http://127.0.0.1:9",
+        "--with-name",
+        "test",
+    ]);
+    assert_eq!(down, Some(2), "{shown}");
+    assert_eq!(shown.lines().count(), 1, "{shown}");
 }

@@ -7,10 +7,11 @@
 //! `transcript/` the record; `client.rs`, `listener.rs` and `crypto.rs` what people and bridges are made of; `homeserver.rs` and
 //! `remote.rs` what they meet; `world.rs`, `requests.rs`, `encryption.rs`, `deeds.rs`, `expectations.rs`, `delivered.rs` and
 //! `run.rs` play; `shared.rs` keeps scenarios on the same homeserver apart. `specification.rs` lists the clauses that scenarios
-//! name, `clauses.rs` counts what passed, and `evidence.rs` writes the page about a scenario.
+//! name, `clauses.rs` counts what passed, `compare.rs` compares two homeservers, and `evidence.rs` writes the page about a scenario.
 
 pub mod clauses;
 pub mod client;
+pub mod compare;
 pub mod crypto;
 mod deeds;
 mod delivered;
@@ -18,6 +19,7 @@ mod encryption;
 pub mod evidence;
 pub mod expect;
 mod expectations;
+mod fold;
 pub mod format;
 pub mod homeserver;
 pub mod listener;
@@ -33,6 +35,7 @@ mod sections;
 pub mod sentence;
 pub mod sequence;
 mod shared;
+pub mod side_by_side;
 pub mod specification;
 pub mod transcript;
 pub mod world;
