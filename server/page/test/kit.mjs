@@ -123,7 +123,8 @@ export async function ghostInRoom(at, irc) {
   });
   const { room_id } = await at.client('POST', '/createRoom', { invite: ['@irc_bob:localhost'] });
   await at.client('POST', `/join/${encodeURIComponent(room_id)}?user_id=@irc_bob:localhost`, {}, irc.as);
-  await until('the join', () => irc.received.some((r) => r.body.includes('"membership":"join"') && r.body.includes(room_id)));
+  const isJoin = (e) => e.room_id === room_id && e.state_key === '@irc_bob:localhost' && e.content.membership === 'join';
+  await until('the join', () => irc.received.some((r) => r.path.includes('/transactions/') && JSON.parse(r.body).events.some(isJoin)));
   return room_id;
 }
 

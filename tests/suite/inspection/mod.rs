@@ -4,3 +4,4 @@ mod autopsy;
 mod fate;
 mod ledger;
 mod live;
+mod page;
