@@ -1,12 +1,12 @@
 //! What a developer asks of a running development server: what each appservice is owed, what happened to an item, and why a device
 //! cannot decrypt an event. Reads only, from the database and from the history; nothing else depends on it.
 
-mod attempts;
 mod autopsy;
 mod devices;
 mod fate;
 mod services;
 mod steps;
+mod traced;
 
 pub use autopsy::{Autopsy, Undecryptable, autopsy};
 pub use devices::{After, Page, inboxes, keys, tracked};

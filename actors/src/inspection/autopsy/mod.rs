@@ -7,7 +7,7 @@
 mod finding;
 mod verdict;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use schema::events::EventRow;
@@ -16,7 +16,7 @@ use schema::{accounts, counts, events, inbox, keys, overview, owed, queues};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::attempts::{Requester, attempts_of, naming, requesters};
+use super::traced::{Requester, Traced};
 use crate::appservice_sender::SenderStatus;
 use crate::runtime::history::Timed;
 use crate::{Env, Error, Refusal, Result};
@@ -63,8 +63,16 @@ pub enum Undecryptable {
 /// What is read from the database.
 struct Read {
     event: EventRow,
-    /// The devices, each with whether it has keys, its counts and the messages of the event's sender that wait.
-    devices: Vec<(accounts::DeviceRow, bool, BTreeMap<String, i64>, Vec<Waits>)>,
+    devices: Vec<StoredDevice>,
+}
+
+/// What is stored of a device.
+struct StoredDevice {
+    row: accounts::DeviceRow,
+    known_keys: bool,
+    counts: BTreeMap<String, i64>,
+    /// The messages of the event's sender that wait.
+    waiting: Vec<Waits>,
 }
 
 /// A message in an inbox, and the transaction that carries it to the appservice that decides.
@@ -108,7 +116,12 @@ pub async fn autopsy(
                 let owed = queues::owed_at(db, &decides, row.position, &[owed::TO_DEVICE])?;
                 rows.push((row, owed.and_then(|owed| owed.txn).filter(|txn| *txn > 0)));
             }
-            devices.push((device, known, left.one_time.into_iter().collect(), rows));
+            devices.push(StoredDevice {
+                row: device,
+                known_keys: known,
+                counts: left.one_time.into_iter().collect(),
+                waiting: rows,
+            });
         }
         Ok::<_, Error>(Read { event, devices })
     });
@@ -116,12 +129,23 @@ pub async fn autopsy(
     let pdu: Value = serde_json::from_str(&event.pdu)?;
     let content = |name: &str| pdu["content"][name].as_str().map(str::to_owned);
     let sender_device = event.device_id.clone().or_else(|| content("device_id"));
-    let requests = requesters(env);
+    let traced = Traced::now(env);
+    let requests = traced.requesters();
     let mut findings = Vec::new();
-    for (row, known_keys, counts, waiting) in devices {
+    for StoredDevice {
+        row,
+        known_keys,
+        counts,
+        waiting,
+    } in devices
+    {
         let claims = claims(env, &requests, &event.sender, &user, &row.device_id);
-        let messages = messages(env, &event.sender, &user, &row.device_id, waiting);
-        let named = naming(env, &event.sender, &user, &row.device_id);
+        let messages = messages(
+            env,
+            &traced,
+            (&event.sender, &user, &row.device_id),
+            waiting,
+        );
         let evidence = Evidence {
             event: &event,
             sent_at: env
@@ -133,7 +157,7 @@ pub async fn autopsy(
             known_keys,
             claims: &claims,
             messages: &messages,
-            named_at: named.first().map(|(at, ..)| *at),
+            named_at: traced.named_at(&event.sender, &user, &row.device_id),
             status: messages.last().and_then(|last| {
                 let decides = last.decided_by.as_deref()?;
                 statuses.iter().find(|status| status.service == decides)
@@ -201,9 +225,8 @@ fn claims(
 /// The encrypted messages of the sender to the device, from the history and from the inbox.
 fn messages(
     env: &Env,
-    sender: &str,
-    user: &str,
-    device: &str,
+    traced: &Traced,
+    (sender, user, device): (&str, &str, &str),
     waiting: Vec<Waits>,
 ) -> Vec<KeyMessage> {
     let fits = |message: &Deposited| {
@@ -252,10 +275,23 @@ fn messages(
         });
         message.transaction = message.transaction.or(transaction);
     }
+    let services: BTreeSet<String> = all
+        .values()
+        .filter_map(|message| message.decided_by.clone())
+        .collect();
+    let attempts: BTreeMap<String, _> = services
+        .into_iter()
+        .map(|service| (service.clone(), traced.attempts(&service)))
+        .collect();
     for message in all.values_mut() {
-        if let (Some(service), Some(transaction)) = (&message.decided_by, message.transaction) {
-            message.attempts = attempts_of(env, &service.as_str().into(), transaction).len();
-        }
+        let of_service = message
+            .decided_by
+            .as_ref()
+            .and_then(|service| attempts.get(service));
+        let of_transaction = of_service
+            .zip(message.transaction)
+            .and_then(|(all, id)| all.get(&id));
+        message.attempts = of_transaction.map_or(0, Vec::len);
     }
     all.into_values().collect()
 }

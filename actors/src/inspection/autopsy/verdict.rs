@@ -70,7 +70,12 @@ pub(super) fn conclude(found: &Evidence<'_>) -> Conclusion {
         );
     }
     all.extend(claimed(found));
-    let Some(last) = found.messages.last() else {
+    // The key of the event was sent before it, if the client did so in time.
+    let before = found
+        .messages
+        .iter()
+        .rfind(|message| message.position <= event.position);
+    let Some(last) = before.or(found.messages.last()) else {
         let why = match found.claims.last().map(|claim| claim.got) {
             Some("nothing") => format!(
                 "{sender} claimed a key of {device} and got none: the device has neither one-time keys nor a fallback key. So no room key could be sent to it."
@@ -86,7 +91,7 @@ pub(super) fn conclude(found: &Evidence<'_>) -> Conclusion {
         return ("never sent", why, all);
     };
     let sent = format!(
-        "{sender} sent {device} {} that can be the room key, the last at position {}.",
+        "{sender} sent {device} {} that can be the room key; the last before the event, or else the last, is at position {}.",
         plural(found.messages.len()),
         last.position
     );
@@ -107,11 +112,7 @@ pub(super) fn conclude(found: &Evidence<'_>) -> Conclusion {
         });
         return ("sent and not acknowledged", missing, all);
     }
-    if found
-        .messages
-        .iter()
-        .all(|message| message.position > event.position)
-    {
+    if last.position > event.position {
         let missing = format!(
             "A message that can be the room key reached {device}, but was sent after the event: it is the key only if the client sent it late."
         );
@@ -138,8 +139,8 @@ pub(super) fn conclude(found: &Evidence<'_>) -> Conclusion {
 
 fn plural(messages: usize) -> String {
     match messages {
-        1 => "one message".to_owned(),
-        number => format!("{number} messages"),
+        1 => "one encrypted message".to_owned(),
+        number => format!("{number} encrypted messages"),
     }
 }
 
@@ -167,7 +168,8 @@ fn born_later(found: &Evidence<'_>) -> Conclusion {
 
 /// What the last claim got.
 fn claimed(found: &Evidence<'_>) -> Option<Step> {
-    let (last, device) = (found.claims.last()?, found.device);
+    let before = found.claims.iter().rfind(|claim| claim.at <= found.sent_at);
+    let (last, device) = (before.or(found.claims.last())?, found.device);
     let by = last
         .by
         .as_deref()
@@ -214,6 +216,110 @@ fn unacknowledged(found: &Evidence<'_>, last: &KeyMessage) -> String {
         ),
         (None, None) => {
             format!("The message that can be the room key waits to be sent to {service}.")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event() -> EventRow {
+        EventRow {
+            position: 10,
+            event_id: "$e".to_owned(),
+            room_id: "!r:test".to_owned(),
+            kind: "m.room.encrypted".to_owned(),
+            state_key: None,
+            sender: "@alice:test".to_owned(),
+            origin_server_ts: 1_000,
+            pdu: "{}".to_owned(),
+            replaces: None,
+            redacted_by: None,
+            device_id: None,
+            txn_id: None,
+        }
+    }
+
+    fn message(position: i64, acknowledged: bool, deleted: bool) -> KeyMessage {
+        KeyMessage {
+            position,
+            at: None,
+            r#type: "m.room.encrypted".to_owned(),
+            decided_by: None,
+            transaction: None,
+            acknowledged,
+            deleted,
+            attempts: 0,
+        }
+    }
+
+    fn claim(got: &'static str) -> Claim {
+        Claim {
+            at: 1,
+            by: None,
+            by_device: None,
+            algorithm: "signed_curve25519".to_owned(),
+            got,
+        }
+    }
+
+    #[test]
+    fn the_message_before_the_event_decides() {
+        type Case<'a> = (&'a str, i64, bool, &'a [KeyMessage], &'a [Claim]);
+        let cases: &[Case<'_>] = &[
+            (
+                "device created later",
+                11,
+                true,
+                &[message(12, true, false)],
+                &[],
+            ),
+            ("no keys", 1, false, &[], &[]),
+            ("never sent", 1, true, &[], &[]),
+            ("never sent", 1, true, &[], &[claim("nothing")]),
+            (
+                "delivered",
+                1,
+                true,
+                &[message(9, true, false), message(12, false, false)],
+                &[],
+            ),
+            (
+                "sent and not acknowledged",
+                1,
+                true,
+                &[message(5, true, false), message(9, false, false)],
+                &[],
+            ),
+            (
+                "sent and not acknowledged",
+                1,
+                true,
+                &[message(12, false, false)],
+                &[],
+            ),
+            ("sent late", 1, true, &[message(12, true, false)], &[]),
+            ("deleted", 1, true, &[message(9, false, true)], &[]),
+        ];
+        let event = event();
+        for (expected, born, known_keys, messages, claims) in cases {
+            let found = Evidence {
+                event: &event,
+                sent_at: 1_000,
+                born: *born,
+                born_at: None,
+                known_keys: *known_keys,
+                claims,
+                messages,
+                named_at: None,
+                status: None,
+                user: "@bob:test",
+                device: "DEV",
+            };
+            let (verdict, missing, steps) = conclude(&found);
+            assert_eq!(verdict, *expected, "{missing}");
+            assert!(!steps.is_empty() && missing.ends_with('.'), "{missing}");
         }
     }
 }

@@ -11,8 +11,8 @@ use schema::owed::{self, Owed};
 use schema::{ServiceId, events, queues};
 use serde::Serialize;
 
-use super::attempts::attempts_of;
 use super::steps::{self, Step, shown};
+use super::traced::Traced;
 use crate::appservice_sender::SenderStatus;
 use crate::appservice_sender::rules::is_acknowledged;
 use crate::runtime::history::Timed;
@@ -192,7 +192,8 @@ fn waits(
 
 /// The attempts at a transaction, each as a step.
 fn attempts(env: &Env, service: &ServiceId, transaction: i64) -> Vec<Step> {
-    let found = attempts_of(env, service, transaction);
+    let mut found = Traced::now(env).attempts(service.as_str());
+    let found = found.remove(&transaction).unwrap_or_default();
     let steps = found.into_iter().map(|attempt| {
         let number = attempt.attempt;
         let (taken, outcome) = (
