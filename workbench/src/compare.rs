@@ -107,7 +107,7 @@ fn rows(scenario: &Scenario, left: &Outcome, right: &Outcome) -> Vec<Row> {
     let (answers, others) = (answers(left), answers(right));
     for (i, placed) in scenario.steps.iter().enumerate() {
         let shown = |outcome: &Outcome| match outcome.steps.get(i) {
-            Some(Err(why)) => shortened(&one_line(&Fold(&outcome.names).text(&why.to_string()))),
+            Some(Err(why)) => shortened(&in_short(&Fold(&outcome.names).text(&why.to_string()))),
             _ => AS_EXPECTED.to_owned(),
         };
         let sides = [shown(left), shown(right)];
@@ -233,10 +233,14 @@ fn delivered(outcome: &Outcome, bridge: &str) -> BTreeMap<String, Vec<String>> {
         {
             for (device, counts) in devices.as_object().into_iter().flatten() {
                 let device = format!("{}/{device}", fold.text(user));
-                if counts["signed_curve25519"] == 0 {
+                // Some homeservers leave a count of 0 out.
+                let Some(count) = counts.get("signed_curve25519") else {
+                    continue;
+                };
+                if *count == 0 {
                     put("that a device has no one-time key", device.clone(), true);
                 }
-                last.insert(device, counts["signed_curve25519"].clone());
+                last.insert(device, count.clone());
             }
         }
     }
@@ -276,8 +280,11 @@ fn lacking(first: &[String], second: &[String]) -> String {
     more.join("\n")
 }
 
-fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+/// A failure on one line, without the whole value that it is about.
+fn in_short(why: &str) -> String {
+    let lines = why.lines().filter(|line| !line.starts_with("  whole: "));
+    let words = lines.flat_map(str::split_whitespace);
+    words.collect::<Vec<_>>().join(" ")
 }
 
 fn shortened(text: &str) -> String {

@@ -9,17 +9,19 @@ use serde_json::{Map, Value, json};
 use crate::names::Names;
 
 /// Members whose values differ from run to run, or from homeserver to homeserver without a meaning.
-const FOLDED: [&str; 20] = [
+const FOLDED: [&str; 22] = [
     "access_token",
     "age",
     "auth_events",
     "avatar_url",
     "depth",
+    "display_name",
     "displayname",
     "duration_ms",
     "error",
     "expires_in_ms",
     "hashes",
+    "home_server",
     "last_active_ago",
     "last_seen_ip",
     "last_seen_ts",
