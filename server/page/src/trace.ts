@@ -34,7 +34,7 @@ const OFFERED = 500;
 const SLICE = 10;
 
 /** The cause of messages that a page caused by looking. */
-const LOOKING = /^\d+ GET \/_understudy\//;
+const LOOKING = /^\S+ GET \/_understudy\//;
 
 const PERSON = /@[^\s"\\/?&:*%()]+:[A-Za-z0-9.-]+(?::\d+)?/g;
 const ROOM = /![A-Za-z0-9_-]{6,}(?::[A-Za-z0-9.-]+(?::\d+)?)?/g;
