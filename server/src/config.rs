@@ -134,7 +134,7 @@ fn default_appservices() -> PathBuf {
     "appservices".into()
 }
 fn default_mscs() -> Vec<u16> {
-    crate::mscs::by_default()
+    crate::mscs::by_default_beyond_specification()
 }
 fn presence() -> bool {
     true

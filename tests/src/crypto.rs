@@ -217,7 +217,7 @@ impl Crypto {
             .expect("the device is opened");
         let (mut body, mut keys) = (json!({}), 0);
         loop {
-            let path = format!("{DEHYDRATED}/{id}/events");
+            let path = format!("{DEHYDRATED}/{}/events", segment(id));
             let page = self.person.post(&path, &body).await.ok();
             let events = page["events"].as_array().expect("events");
             if events.is_empty() {

@@ -45,6 +45,13 @@ pub fn by_default() -> Vec<u16> {
     on.map(Msc::number).collect()
 }
 
+/// The numbers of the proposals that are on by default and that the specification does not contain.
+#[must_use]
+pub(crate) fn by_default_beyond_specification() -> Vec<u16> {
+    let on = ALL.iter().filter(|m| m.by_default && m.specified.is_none());
+    on.map(Msc::number).collect()
+}
+
 /// These numbers, with those of the proposals that the specification contains.
 #[must_use]
 pub fn with_specified(numbers: &[u16]) -> Vec<u16> {

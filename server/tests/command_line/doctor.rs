@@ -152,7 +152,7 @@ fn a_doctor_that_is_asked_what_it_does_not_know() {
         &["--config", "a", "--server-name", "b"],
     ] {
         let output = ask(wrong);
-        assert_eq!(output.status.code(), Some(1), "{wrong:?}");
+        assert_eq!(output.status.code(), Some(2), "{wrong:?}");
         assert!(
             String::from_utf8_lossy(&output.stderr).contains("error: "),
             "{wrong:?}"
