@@ -1,4 +1,4 @@
-//! The commands. A failure is one line on standard error and exit code 1; what `conformance` and `compare` find has its own codes.
+//! The commands. A failure is one line on standard error and exit code 1; a wrong command line ends with 2; what `conformance` and `compare` find has its own codes.
 
 use std::ffi::OsString;
 use std::process::ExitCode;

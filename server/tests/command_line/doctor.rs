@@ -159,7 +159,7 @@ fn a_doctor_that_is_asked_what_it_does_not_know() {
         );
     }
     let nothing = understudy().arg("doctor").output().expect("it runs");
-    assert_eq!(nothing.status.code(), Some(1));
+    assert_eq!(nothing.status.code(), Some(2));
 }
 
 #[test]
