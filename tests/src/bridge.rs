@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use crate::person::Person;
+use crate::process::Closed;
 use crate::transcript::{Log, SAME};
 
 /// To-device messages in a transaction. (MSC4203)
@@ -294,9 +295,11 @@ impl Receiver {
             .collect()
     }
 
-    /// Stops listening.
-    pub async fn stop(&self) {
+    /// Stops listening. While the result lives, connections are refused.
+    pub async fn stop(&self) -> Closed {
         self.handle.stop(false).await;
+        let address = self.url.trim_start_matches("http://").parse();
+        Closed::at(address.expect("an address"))
     }
 }
 

@@ -1,12 +1,13 @@
 //! The real binary in a process of its own, which a test can kill.
 
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use tokio::net::TcpSocket;
 
 /// A server in a process of its own.
 pub struct Process {
@@ -26,6 +27,39 @@ pub fn free_port() -> u16 {
         .and_then(|l| l.local_addr())
         .expect("a free port")
         .port()
+}
+
+/// A port at which nothing listens, for as long as the value lives: no other program that asks for a free port gets it.
+pub struct Closed(TcpSocket);
+
+impl Closed {
+    /// Takes a free port.
+    #[must_use]
+    pub fn new() -> Closed {
+        Closed::at(SocketAddr::from(([127, 0, 0, 1], 0)))
+    }
+
+    /// Takes the port of this address, which whoever listened there has left.
+    #[must_use]
+    pub fn at(address: SocketAddr) -> Closed {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        // Connections that were accepted here may still be open.
+        socket.set_reuseaddr(true).expect("an option");
+        socket.bind(address).expect("a port that is free");
+        Closed(socket)
+    }
+
+    /// Where a connection is refused.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.0.local_addr().expect("an address")
+    }
+}
+
+impl Default for Closed {
+    fn default() -> Closed {
+        Closed::new()
+    }
 }
 
 /// The binary that was built in the same profile as this test.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use serde_json::{Value, json};
 use tests::Stage;
+use tests::process::Closed;
 use understudy::doctor::{
     DoctorReport, ExaminationContext, Finding, RegistrationFile, examine, frameworks,
 };
@@ -123,10 +124,12 @@ async fn the_doctor_finds_services_that_answer_wrongly() {
 
 #[actix_web::test]
 async fn the_doctor_finds_services_that_do_not_answer() {
-    let closed = TcpListener::bind("127.0.0.1:0")
-        .and_then(|l| l.local_addr())
-        .expect("a free port");
-    let found = visited(&format!("http://{closed}"), Duration::from_secs(20)).await;
+    let closed = Closed::new();
+    let found = visited(
+        &format!("http://{}", closed.address()),
+        Duration::from_secs(20),
+    )
+    .await;
     assert_eq!(codes(&found), ["no-connection"]);
     assert!(found[0].what.contains("Connection refused"), "{found:?}");
     // The operating system accepts the connection, and no program reads from it.

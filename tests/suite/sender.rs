@@ -351,7 +351,7 @@ async fn pings_to_a_service_that_hangs_time_out_and_are_limited() {
     }
     irc.receiver.at_once(Some(200));
     ping().await.ok();
-    irc.receiver.stop().await;
+    let _closed = irc.receiver.stop().await;
     ping().await.is_refused(502, "M_CONNECTION_FAILED");
 }
 
