@@ -20,6 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use crate::http::current::{Current, Unused};
+use crate::http::limits::Limits;
 use crate::start::{Options, StartError};
 use crate::state::{App, DatabaseOrder};
 
@@ -33,6 +34,7 @@ const COPIES: usize = 256 << 20;
 pub(crate) struct Restorable {
     options: Options,
     current: Current,
+    limits: Arc<Limits>,
     orders: mpsc::UnboundedSender<DatabaseOrder>,
     run: Option<Run>,
     /// The copy that a reset puts back; `None` for an empty database.
@@ -55,11 +57,13 @@ impl Restorable {
     pub(crate) async fn start(
         options: Options,
         current: Current,
+        limits: Arc<Limits>,
     ) -> Result<mpsc::UnboundedSender<DatabaseOrder>, StartError> {
         let (orders, mut taken) = mpsc::unbounded_channel();
         let mut this = Restorable {
             options,
             current,
+            limits,
             orders: orders.clone(),
             run: None,
             first: None,
@@ -100,6 +104,11 @@ impl Restorable {
                     return true;
                 };
                 let image = self.end().await;
+                self.limits.forget();
+                if id.is_none() {
+                    // A manual clock stands still from the start, and goes on to.
+                    self.options.clock.freeze(false);
+                }
                 let image = Image {
                     bytes: copy,
                     ..image

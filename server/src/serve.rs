@@ -180,7 +180,9 @@ pub async fn serve(listener: TcpListener, options: Options) -> Result<Running, S
     let (dev, proposals) = (options.dev, options.proposals.clone());
     let door = Arc::new(options.door.clone());
     let actors = if options.dev && options.is_in_memory() {
-        ActorsOf::Restorable(Restorable::start(options, current.clone()).await?)
+        ActorsOf::Restorable(
+            Restorable::start(options, current.clone(), Arc::clone(&limits)).await?,
+        )
     } else {
         let app = App::new(
             options.start_actors().await?,

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 use tests::{Person, Stage, TO_DEVICE, until};
+use understudy::http::limits::RateLimit;
 
 async fn in_memory() -> Stage {
     Stage::with(&understudy::mscs::by_default(), |options| {
@@ -100,6 +101,50 @@ async fn a_restore_undoes_what_was_done_since_and_delivery_goes_on() {
     let none = json!({"id": "7"});
     let unknown = irc.bot.aside().post("/_understudy/restore", &none).await;
     unknown.is_refused(404, "M_NOT_FOUND");
+}
+
+#[actix_web::test]
+async fn a_reset_runs_the_clock_and_forgets_what_was_counted_for_limits() {
+    let stage = Stage::with(&understudy::mscs::by_default(), |options| {
+        options.database = ":memory:".to_owned();
+        options.clock = actors::Clock::adjustable();
+        options.door.login_limit = Some(RateLimit {
+            per_second: 0.001,
+            burst: 2.0,
+        });
+    })
+    .await;
+    let send = async |method: reqwest::Method, path: &str, body: Value| {
+        let request = tests::person::client()
+            .request(method, format!("{}/{path}", stage.base()))
+            .header("content-type", "application/json")
+            .body(body.to_string());
+        let answer = request.send().await.expect("an answer");
+        let (status, text) = (answer.status().as_u16(), answer.text().await);
+        (status, text.expect("a body"))
+    };
+    let order = async |path: &str| {
+        let path = format!("_understudy/{path}");
+        let (status, answer) = send(reqwest::Method::POST, &path, json!({})).await;
+        assert_eq!(status, 200, "{answer}");
+    };
+    let log_in = async || {
+        let user = json!({"type": "m.id.user", "user": "nobody"});
+        let body = json!({"type": "m.login.password", "identifier": user, "password": "no"});
+        let path = "_matrix/client/v3/login";
+        send(reqwest::Method::POST, path, body).await.0
+    };
+    let mut statuses = Vec::new();
+    while statuses.last() != Some(&429) {
+        statuses.push(log_in().await);
+    }
+    assert_eq!(statuses, [403, 403, 429]);
+    order("clock/freeze").await;
+    order("reset").await;
+    assert_eq!(log_in().await, 403);
+    let (_, clock) = send(reqwest::Method::GET, "_understudy/clock", json!({})).await;
+    let clock: Value = serde_json::from_str(&clock).expect("JSON");
+    assert_eq!(clock["frozen"], false);
 }
 
 #[actix_web::test]

@@ -96,7 +96,7 @@ pub struct Following {
 struct Inner {
     limit: usize,
     clock: Clock,
-    started: i64,
+    run: i64,
     grown: Notify,
     ring: Mutex<Ring>,
     busy: AtomicI64,
@@ -117,6 +117,15 @@ impl Drop for Busy {
     }
 }
 
+/// A number that was not returned before. It is the time in milliseconds, of the system's clock, because another may stand still.
+fn number_of_run() -> i64 {
+    static LAST: AtomicI64 = AtomicI64::new(0);
+    let now = Clock::System.now();
+    let next = |last: i64| Some(now.max(last + 1));
+    let last = LAST.fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
+    now.max(last.unwrap_or_default() + 1)
+}
+
 impl Trace {
     /// A trace that keeps at most `limit` bytes of messages between actors; 0 keeps none.
     pub fn new(limit: usize) -> Trace {
@@ -127,7 +136,7 @@ impl Trace {
     pub fn timed(limit: usize, clock: Clock) -> Trace {
         Trace(Arc::new(Inner {
             limit,
-            started: clock.now(),
+            run: number_of_run(),
             clock,
             grown: Notify::new(),
             ring: Mutex::new(Ring {
@@ -284,9 +293,9 @@ impl Trace {
         ring.map_or((1, 0), |ring| (ring.oldest(), ring.next - 1))
     }
 
-    /// When the trace was begun, in milliseconds since the epoch: numbers count from there.
-    pub fn started(&self) -> i64 {
-        self.0.started
+    /// A number that no other trace has, in this process or in an earlier one: the numbers of messages count from 1 in each.
+    pub fn run(&self) -> i64 {
+        self.0.run
     }
 
     /// Resolves when there is a message after this number.

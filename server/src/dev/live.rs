@@ -70,7 +70,7 @@ pub(super) async fn live(
 fn hello(env: &Env) -> String {
     let (oldest, newest) = env.trace.kept();
     let data = json!({
-        "version": env!("CARGO_PKG_VERSION"), "server_name": env.settings.server_name, "run": env.trace.started(),
+        "version": env!("CARGO_PKG_VERSION"), "server_name": env.settings.server_name, "run": env.trace.run(),
         "oldest": oldest, "newest": newest, "clock": faults::shown(env),
     });
     format!("event: hello\ndata: {data}\n\n")

@@ -184,10 +184,15 @@ async fn a_reader_that_missed_messages_is_told_so_and_the_stream_ends_with_the_s
     assert_eq!(id, oldest.to_string());
     // A number from before a restart counts as none.
     let mut reader = Reader::new(&stage, "?after=999999", None).await;
-    reader.next().await.expect("hello");
+    let (_, _, before) = reader.next().await.expect("hello");
     assert_eq!(reader.next().await.expect("a gap").0, "gap");
 
     let ended = actix_web::rt::spawn(async move { while reader.next().await.is_some() {} });
     stage.restart().await;
     until("the stream ends", || ended.is_finished()).await;
+    // The numbers begin again, and a reader is told so also where the clock has not moved.
+    let mut reader = Reader::new(&stage, "", None).await;
+    let (_, _, now) = reader.next().await.expect("hello");
+    assert_eq!(before["clock"]["now"], now["clock"]["now"]);
+    assert_ne!(before["run"], now["run"]);
 }

@@ -57,6 +57,13 @@ impl Attempts {
         }
     }
 
+    /// Forget every failed attempt.
+    pub(crate) fn forget(&self) {
+        for buckets in [&self.accounts, &self.addresses, &self.tokens] {
+            buckets.fill();
+        }
+    }
+
     // ANCHOR: password
     /// Check a password. A token is taken from the bucket before the check, so that concurrent attempts are limited too, and
     /// given back unless the password was wrong.

@@ -132,6 +132,14 @@ impl<K: Ord + Clone> Buckets<K> {
         }
     }
 
+    /// Make every bucket full.
+    pub(super) fn fill(&self) {
+        self.buckets
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+    }
+
     /// How often there was no token.
     pub(super) fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)

@@ -145,6 +145,15 @@ impl Limits {
         &self.bodies
     }
 
+    /// Let every caller begin anew, as after a restart.
+    pub(crate) fn forget(&self) {
+        for buckets in [&self.reads, &self.changes, &self.questions] {
+            buckets.iter().for_each(Buckets::fill);
+        }
+        self.claims.iter().for_each(|claims| claims.0.fill());
+        self.attempts.iter().for_each(Attempts::forget);
+    }
+
     /// How often each limit refused something.
     pub(crate) fn refused(&self) -> Vec<(&'static str, u64)> {
         let of = |buckets: &Option<Buckets<String>>| buckets.as_ref().map_or(0, Buckets::refused);
