@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::options::text;
 use crate::private;
+use ruma::UserId;
 
 /// A user of a development server, as stored in `people.json` beside the database.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -27,9 +28,10 @@ pub(crate) async fn people(actors: &Actors, data: Option<&Path>) -> Result<Vec<P
         .and_then(|file| std::fs::read_to_string(file).ok())
         .and_then(|t| serde_json::from_str(&t).ok())
         .unwrap_or_default();
-    let mut people = Vec::new();
+    let (mut people, mut left_out) = (Vec::new(), Vec::new());
     for name in ["alice", "bob"] {
         let id = format!("@{name}:{}", actors.env.settings.server_name);
+        let user = ruma::UserId::parse(id.as_str()).map_err(text)?;
         let before = known.iter().find(|p| p.user_id == id);
         if let Some(person) = before
             && accounts::queries::identity_of(
@@ -43,10 +45,21 @@ pub(crate) async fn people(actors: &Actors, data: Option<&Path>) -> Result<Vec<P
             people.push(person.clone());
             continue;
         }
-        people.push(person(actors, name, before).await?);
+        match person(actors, name, &user, before).await {
+            Ok(person) => people.push(person),
+            // Whoever deactivated the account or changed its password has a reason.
+            Err(actors::Error::Refused(why)) => {
+                tracing::warn!(
+                    "{id} cannot log in and is left out; another --data begins anew: {why}"
+                );
+                left_out.extend(before.cloned());
+            }
+            Err(error) => return Err(error.to_string()),
+        }
     }
     if let Some(file) = file {
-        let json = serde_json::to_string_pretty(&people).map_err(text)?;
+        let json =
+            serde_json::to_string_pretty(&[&people[..], &left_out].concat()).map_err(text)?;
         let kept = if std::fs::read_to_string(&file).ok().as_deref() == Some(&json) {
             private::restrict(&file)
         } else {
@@ -57,16 +70,16 @@ pub(crate) async fn people(actors: &Actors, data: Option<&Path>) -> Result<Vec<P
     Ok(people)
 }
 
-async fn person(actors: &Actors, name: &str, before: Option<&Person>) -> Result<Person, String> {
+async fn person(
+    actors: &Actors,
+    name: &str,
+    user: &UserId,
+    before: Option<&Person>,
+) -> actors::Result<Person> {
     let password = before.map_or_else(|| format!("{name}-password"), |p| p.password.clone());
     let device = format!("{}DEVICE", name.to_uppercase());
     let display_name = Some("made by understudy dev".to_owned());
-    let id = format!("@{name}:{}", actors.env.settings.server_name);
-    let user = ruma::UserId::parse(id).map_err(text)?;
-    let login = if accounts::queries::user_exists(&actors.env, &user)
-        .await
-        .map_err(text)?
-    {
+    let login = if accounts::queries::user_exists(&actors.env, user).await? {
         let credentials = Credentials::Password {
             user: name.to_owned(),
             password: password.as_str().into(),
@@ -79,8 +92,7 @@ async fn person(actors: &Actors, name: &str, before: Option<&Person>) -> Result<
                 display_name,
             },
         )
-        .await
-        .map_err(text)?
+        .await?
     } else {
         let register = Register {
             by: Registrant::Operator {
@@ -91,8 +103,9 @@ async fn person(actors: &Actors, name: &str, before: Option<&Person>) -> Result<
             display_name,
             inhibit_login: false,
         };
-        let made = ask(&actors.accounts, register).await.map_err(text)?;
-        made.login.ok_or_else(|| format!("{name} got no device"))?
+        let made = ask(&actors.accounts, register).await?;
+        made.login
+            .ok_or(actors::Error::Failed("the log-in of a new user"))?
     };
     let access_token = login.token.reveal().to_owned();
     Ok(Person {
