@@ -1,6 +1,6 @@
 //! The commands that talk to a running development server: each is one request to a route under `/_understudy/`.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -187,12 +187,17 @@ pub(crate) fn control(command: Control) -> Result<(), String> {
     };
     let path = format!("/_understudy/{path}");
     let (status, answer) = request(&target.server, method, &path, &body.to_string())?;
+    let Ok(value) = serde_json::from_str::<Value>(&answer) else {
+        return Err(format!(
+            "{}: {status}, without JSON: this is no understudy server",
+            target.server
+        ));
+    };
     if status == 200 {
         println!("{answer}");
         return Ok(());
     }
-    let error = serde_json::from_str(&answer).unwrap_or(Value::Null);
-    let why = error["error"].as_str().unwrap_or("no explanation");
+    let why = value["error"].as_str().unwrap_or("no explanation");
     Err(format!("{}: {status}: {why}", target.server))
 }
 
@@ -215,7 +220,14 @@ fn request(server: &str, method: &str, path: &str, body: &str) -> Result<(u16, S
     );
     stream.write_all(request.as_bytes()).map_err(failed)?;
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).map_err(failed)?;
+    let read = stream.read_to_string(&mut answer);
+    read.map_err(|e| match e.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => {
+            format!("{server}: no answer after {} s", PATIENCE.as_secs())
+        }
+        ErrorKind::InvalidData => format!("{server}: the answer is no text"),
+        _ => failed(e),
+    })?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
     let status = head.split(' ').nth(1).unwrap_or_default();
     let status = status
