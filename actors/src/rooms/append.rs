@@ -33,8 +33,14 @@ use crate::hooks::{Change, EventDraft, ReportsChanges};
 use crate::services::{CarriesInterests, interested_in_room, owed_event};
 use crate::{Env, Refusal, Result};
 
+/// The create event of a room that is stored without it so far.
+pub(crate) struct FirstEvent {
+    draft: Draft,
+    signed: Signed,
+}
+
 impl<'e> OpenRoom<'e> {
-    /// Create a room from its create event.
+    /// Create a room from its create event, which [`OpenRoom::begin`] adds.
     ///
     /// # Errors
     /// [`Refusal::Forbidden`] when the authorisation rules refuse the create event.
@@ -45,8 +51,7 @@ impl<'e> OpenRoom<'e> {
         id: Option<OwnedRoomId>,
         draft: &Draft,
         is_public: bool,
-        effects: &mut Effects,
-    ) -> Result<OpenRoom<'e>> {
+    ) -> Result<(OpenRoom<'e>, FirstEvent)> {
         let rules = rules_of(version)?;
         let place = EventPlace {
             room: id.as_deref(),
@@ -83,14 +88,24 @@ impl<'e> OpenRoom<'e> {
             is_public,
         };
         rooms::create(tx, &row)?;
-        let mut open = OpenRoom {
+        let open = OpenRoom {
             env,
             rules,
             id,
             row,
         };
-        open.keep(tx, &draft, signed, None, effects)?;
-        Ok(open)
+        Ok((open, FirstEvent { draft, signed }))
+    }
+
+    /// Add the create event.
+    pub(crate) fn begin(
+        &mut self,
+        tx: &mut Tx<'_>,
+        first: FirstEvent,
+        effects: &mut Effects,
+    ) -> Result<()> {
+        self.keep(tx, &first.draft, first.signed, None, effects)?;
+        Ok(())
     }
 
     /// Append an event and return its id. A state event equal to the current one is not stored again: the id is the current one's.

@@ -59,8 +59,8 @@ pub(crate) fn create(
         _ => Some(named_room(&format!("!{}:{server}", env.ids.room()))?),
     };
     let first = state("m.room.create", "", plan.create);
-    let mut room = OpenRoom::create(env, tx, version, id, &first, request.public, effects)
-        .map_err(not_a_beginning)?;
+    let (mut room, first) =
+        OpenRoom::create(env, tx, version, id, &first, request.public).map_err(not_a_beginning)?;
 
     let alias = request
         .alias
@@ -72,6 +72,8 @@ pub(crate) fn create(
     {
         return Err(Refusal::RoomInUse.into());
     }
+    // After the alias: a service that is interested in the alias is owed every event of the room.
+    room.begin(tx, first, effects)?;
 
     let join = content_for(tx, creator, "join", None)?;
     room.append(tx, &state("m.room.member", creator.as_str(), join), effects)?;
