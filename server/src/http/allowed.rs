@@ -21,7 +21,9 @@ impl Caller {
                 None
             }
             (_, Ok(identity)) => Some(identity.user.to_string()),
-            (_, Err(_)) => Some(self.address().to_owned()),
+            // An appservice about to register the user that it names. It could as well ask as its sender.
+            (Some(_), Err(_)) => None,
+            (None, Err(_)) => Some(self.address().to_owned()),
         }
     }
 
