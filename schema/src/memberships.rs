@@ -169,24 +169,32 @@ pub fn in_room(
         .load(c))?)
 }
 
-/// Up to `limit` users other than `except` that are joined or invited, oldest first: a client names a room without a name after
-/// them.
+/// How many users of each membership [`heroes`] chooses from. Members are stored in order of user id, and a room whose name
+/// matters less than its size is not read whole.
+const HEROES_OF: i64 = 100;
+
+/// Up to `limit` users other than `except` that are joined or invited, or else have left or are banned; oldest first. Of a membership
+/// with more users than [`HEROES_OF`], those with the first ids are considered. A client names a room without a name after them.
+/// Clause: cs.sync.heroes
 pub fn heroes(
     db: &mut Conn,
     room_id: &str,
     except: &str,
     limit: usize,
 ) -> Result<Vec<MembershipRow>> {
-    // One page of each membership, in order of user id, is enough: the specification does not say which five users.
-    let page = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
-    let mut found = Vec::new();
-    for membership in ["join", "invite"] {
-        found.extend(in_room(db, room_id, membership, "", page)?);
+    for memberships in [["join", "invite"], ["leave", "ban"]] {
+        let mut found = Vec::new();
+        for membership in memberships {
+            found.extend(in_room(db, room_id, membership, "", HEROES_OF)?);
+        }
+        found.retain(|m| m.user_id != except);
+        if !found.is_empty() {
+            found.sort_by_key(|m| m.position);
+            found.truncate(limit);
+            return Ok(found);
+        }
     }
-    found.retain(|m| m.user_id != except);
-    found.sort_by_key(|m| m.position);
-    found.truncate(limit);
-    Ok(found)
+    Ok(Vec::new())
 }
 
 /// The history of a user's membership: as it was at `after`, then every change up to `up_to`, oldest first. If the user had no

@@ -32,8 +32,8 @@ pub(crate) struct TimelineSection {
 pub(crate) struct History {
     pub(crate) timeline: TimelineSection,
     pub(crate) state: Vec<Box<RawValue>>,
-    /// Whether the timeline or the state contains a member event.
-    pub(crate) has_members: bool,
+    /// Whether the timeline or the state contains an event that the summary depends on: a member, the name or the alias.
+    pub(crate) changes_summary: bool,
     /// The users whose member events are part of the timeline.
     pub(crate) members: Vec<String>,
 }
@@ -107,7 +107,11 @@ pub(crate) fn history(
             .is_none_or(|(access, by)| access.sees_replaced(Position(event.position), *by))
     };
     let state = state(db, ask, room_id, wanted, whole, &timeline, may_see)?;
-    let has_members = rows.iter().any(is_member) || state.iter().any(is_member);
+    let matters = |event: &EventRow| {
+        let kind = event.kind.as_str();
+        is_member(event) || matches!(kind, "m.room.name" | "m.room.canonical_alias")
+    };
+    let changes_summary = rows.iter().any(matters) || state.iter().any(matters);
     let state = state
         .iter()
         .filter(|event| ask.filter.wants_state(event))
@@ -123,7 +127,7 @@ pub(crate) fn history(
             prev_batch: Token::at(timeline.start).to_string(),
         },
         state,
-        has_members,
+        changes_summary,
     })
 }
 

@@ -16,6 +16,7 @@ use super::history::{History, HistoryRequest, TimelineSection, history};
 use super::pieces::{PIECE, all};
 use super::unread::{Counter, Unread};
 use crate::Result;
+use crate::rooms::rules::format::content;
 use crate::sync::rules::token::Token;
 use crate::sync::rules::{self, Receipt};
 use crate::sync::volatile::VolatileState;
@@ -207,7 +208,7 @@ pub(crate) fn joined(
     if !has_news {
         return Ok(None);
     }
-    let summary = if whole || history.has_members {
+    let summary = if whole || history.changes_summary {
         summary(db, ask, room_id)?
     } else {
         None
@@ -345,8 +346,12 @@ fn summary(db: &mut Conn, ask: &SyncQuery, room_id: &str) -> Result<Option<Summa
     let Some(room) = rooms::room(db, room_id)? else {
         return Ok(None);
     };
-    let is_named = events::state(db, room_id, "m.room.name", "")?.is_some()
-        || events::state(db, room_id, "m.room.canonical_alias", "")?.is_some();
+    let mut is_named = false;
+    for (kind, key) in [("m.room.name", "name"), ("m.room.canonical_alias", "alias")] {
+        if let Some(event) = events::state(db, room_id, kind, "")? {
+            is_named |= rules::has_text(content(&event)?, key);
+        }
+    }
     let heroes = if is_named {
         None
     } else {

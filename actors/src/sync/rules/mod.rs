@@ -8,8 +8,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use schema::Position;
 use schema::events::EventRow;
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 pub use ephemeral::*;
+
+/// Whether the content of an event has a text under `key` that is not empty.
+pub(crate) fn has_text(content: &RawValue, key: &str) -> bool {
+    let content: Value = serde_json::from_str(content.get()).unwrap_or_default();
+    content[key].as_str().is_some_and(|text| !text.is_empty())
+}
 
 /// The timeline of a room in one answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
