@@ -66,11 +66,11 @@ pub fn exists(db: &mut Conn, row: &RelationRow) -> Result<bool> {
     Ok(found.is_some())
 }
 
-/// The events of a room that relate to `parent`, after `after` and up to `up_to`.
+/// The events of a room that relate to one of `parents`, after `after` and up to `up_to`.
 pub fn about(
     db: &mut Conn,
     room_id: &str,
-    parent: &str,
+    parents: &[String],
     after: Position,
     up_to: Position,
     newest_first: bool,
@@ -80,7 +80,7 @@ pub fn about(
         () => {
             relations::table
                 .inner_join(events::table.on(events::position.eq(relations::position)))
-                .filter(relations::parent.eq(parent))
+                .filter(relations::parent.eq_any(parents))
                 .filter(relations::position.gt(after.0))
                 .filter(relations::position.le(up_to.0))
                 .filter(events::room_id.eq(room_id))

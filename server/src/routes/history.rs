@@ -12,8 +12,10 @@ use ruma::api::client::relations::{
 use ruma::api::client::room::get_room_event;
 use ruma::serde::Raw;
 use ruma::{EventId, RoomId, UInt};
+use serde::Serialize;
 use serde_json::value::RawValue;
 
+use crate::http::answer::Json;
 use crate::http::caller::Caller;
 use crate::http::error::Result;
 use crate::http::incoming::variable;
@@ -25,7 +27,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
     routes
         .on(messages)
         .on(event)
-        .on(context)
+        .on_json(context)
         .on(related)
         .on(related_so)
         .on_path(related_so_of_type)
@@ -90,16 +92,23 @@ async fn event(
     Ok(get_room_event::v3::Response::new(Raw::from_json(event)))
 }
 
+/// The answer about the surroundings of an event.
+#[derive(Debug, Serialize)]
+struct EventContext {
+    start: String,
+    end: String,
+    event: Box<RawValue>,
+    events_before: Vec<Box<RawValue>>,
+    events_after: Vec<Box<RawValue>>,
+    state: Vec<Box<RawValue>>,
+}
+
 /// An event with the events and the state around it.
 ///
 /// `GET /_matrix/client/*/rooms/{roomId}/context/{eventId}` ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3roomsroomidcontexteventid
-async fn context(
-    app: App,
-    caller: Caller,
-    request: get_context::v3::Request,
-) -> Result<get_context::v3::Response> {
+async fn context(app: App, caller: Caller, request: get_context::v3::Request) -> Result<Json> {
     let limit = usize::try_from(u64::from(request.limit)).unwrap_or(usize::MAX);
     let found = queries::context(
         &app.actors.env,
@@ -110,14 +119,17 @@ async fn context(
         request.filter,
     )
     .await?;
-    let mut response = get_context::v3::Response::new();
-    response.start = Some(found.start);
-    response.end = Some(found.end);
-    response.event = Some(Raw::from_json(found.event));
-    response.events_before = raw(found.before);
-    response.events_after = raw(found.after);
-    response.state = raw(found.state);
-    Ok(response)
+    // Clients read each list without asking whether it is there, and ruma leaves out the empty ones.
+    let answer = EventContext {
+        start: found.start,
+        end: found.end,
+        event: found.event,
+        events_before: found.before,
+        events_after: found.after,
+        state: found.state,
+    };
+    let answer = serde_json::to_string(&answer).map_err(actors::Error::from)?;
+    Ok(Json(answer))
 }
 
 async fn about(
@@ -131,7 +143,12 @@ async fn about(
     Ok(queries::related(&app.actors.env, by, room, event, which, page).await?)
 }
 
-/// Events that relate to another.
+/// How many relations away related events were looked for, if the request asks for indirect ones.
+fn depth(recurse: bool) -> Option<UInt> {
+    recurse.then(|| queries::RECURSION.into())
+}
+
+/// Events that relate to another. Clause: cs.relations.recurse
 ///
 /// `GET /_matrix/client/*/rooms/{roomId}/relations/{eventId}` ([spec])
 ///
@@ -144,10 +161,15 @@ async fn related(
     let (from, to) = (request.from.as_deref(), request.to.as_deref());
     let page = page(from, to, request.dir, request.limit)?;
     let parent = (&*request.room_id, &*request.event_id);
-    let found = about(&app, &caller, parent, Related::default(), page).await?;
+    let which = Related {
+        recurse: request.recurse,
+        ..Related::default()
+    };
+    let found = about(&app, &caller, parent, which, page).await?;
     let mut response = get_relating_events::v1::Response::new(raw(found.chunk));
     response.prev_batch = request.from;
     response.next_batch = found.end;
+    response.recursion_depth = depth(request.recurse);
     Ok(response)
 }
 
@@ -167,11 +189,13 @@ async fn related_so(
     let which = Related {
         rel_type: Some(request.rel_type.to_string()),
         kind: None,
+        recurse: request.recurse,
     };
     let found = about(&app, &caller, parent, which, page).await?;
     let mut response = get_relating_events_with_rel_type::v1::Response::new(raw(found.chunk));
     response.prev_batch = request.from;
     response.next_batch = found.end;
+    response.recursion_depth = depth(request.recurse);
     Ok(response)
 }
 
@@ -192,11 +216,13 @@ async fn related_so_of_type(
     let which = Related {
         rel_type: Some(request.rel_type.to_string()),
         kind: Some(variable(path, 3)),
+        recurse: request.recurse,
     };
     let found = about(&app, &caller, parent, which, page).await?;
     let chunk = raw(found.chunk);
     let mut response = get_relating_events_with_rel_type_and_event_type::v1::Response::new(chunk);
     response.prev_batch = request.from;
     response.next_batch = found.end;
+    response.recursion_depth = depth(request.recurse);
     Ok(response)
 }

@@ -1,6 +1,6 @@
 //! The history of rooms, as far as the caller may see it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ruma::api::client::filter::RoomEventFilter;
 use ruma::{EventId, RoomId};
@@ -259,6 +259,43 @@ pub struct Related {
     pub rel_type: Option<String>,
     /// The event type; `None` for all.
     pub kind: Option<String>,
+    /// Whether events that relate to such an event count too, up to [`RECURSION`] relations away; whatever relations lie between.
+    pub recurse: bool,
+}
+
+/// How many relations away from an event its indirect relations are looked for.
+pub const RECURSION: u32 = 3;
+
+/// The events after `low` and up to `high` that relate to an event, directly or through others.
+fn relating(
+    db: &mut Conn,
+    room: &str,
+    event: &str,
+    recurse: bool,
+    (low, high): (Position, Position),
+    backwards: bool,
+) -> Result<Vec<EventRow>> {
+    let most = i64::try_from(LOOKED_AT).unwrap_or(i64::MAX);
+    let mut parents = vec![event.to_owned()];
+    if !recurse {
+        return Ok(relations::about(
+            db, room, &parents, low, high, backwards, most,
+        )?);
+    }
+    let (first, last) = (Position::START, Position(i64::MAX));
+    let mut found = BTreeMap::new();
+    for _ in 0..RECURSION {
+        let rows = relations::about(db, room, &parents, first, last, backwards, most)?;
+        parents = rows.iter().map(|row| row.event_id.clone()).collect();
+        found.extend(rows.into_iter().map(|row| (row.position, row)));
+    }
+    found.retain(|at, _| (low.0 + 1..=high.0).contains(at));
+    let rows = found.into_values();
+    Ok(if backwards {
+        rows.rev().collect()
+    } else {
+        rows.collect()
+    })
 }
 
 /// The events that relate to an event. ([spec])
@@ -292,9 +329,8 @@ pub async fn related(
                     page.to.unwrap_or(Position(i64::MAX)),
                 )
             };
-            let most = i64::try_from(LOOKED_AT).unwrap_or(i64::MAX);
-            let (parent, backwards) = (event.as_str(), page.backwards);
-            let found = relations::about(db, room.as_str(), parent, low, high, backwards, most)?;
+            let (parent, backwards, range) = (event.as_str(), page.backwards, (low, high));
+            let found = relating(db, room.as_str(), parent, which.recurse, range, backwards)?;
             let reader = RoomReader::new(&by, &room, now);
             let access = reader.access(db, &found)?;
             let ignored = Ignored::of(db, by.user.as_str())?;

@@ -17,7 +17,8 @@ pub use directory::{
     DirectoryCriteria, PublicRooms, aliases_of, is_listed, public_rooms, room_named,
 };
 pub use history::{
-    EventContext, HistoryCriteria, HistoryPage, Related, context, event, messages, nearest, related,
+    EventContext, HistoryCriteria, HistoryPage, RECURSION, Related, context, event, messages,
+    nearest, related,
 };
 pub use initial::{InitialSync, initial_sync};
 pub use search::{SearchRequest, search};

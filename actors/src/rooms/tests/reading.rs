@@ -283,6 +283,7 @@ async fn an_event_has_a_context_and_related_events() {
     let which = queries::Related {
         rel_type: Some("m.annotation".to_owned()),
         kind: None,
+        recurse: false,
     };
     let newest = queries::related(env, &by("ann"), &room, &ids[0], which.clone(), all.clone())
         .await
@@ -302,7 +303,7 @@ async fn an_event_has_a_context_and_related_events() {
         room: room.clone(),
         event: first,
         txn: "r".into(),
-        reason: None,
+        content: raw(&json!({})),
     };
     ask(&server.actors.rooms, redact).await.expect("redacted");
     ask(&server.actors.rooms, react("d", "👍"))
