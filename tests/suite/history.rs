@@ -22,7 +22,11 @@ async fn context(by: &Person, room: &str, event: &str, query: &str) -> Value {
         segment(room),
         segment(event)
     );
-    by.get(&path).await.ok()
+    let found = by.get(&path).await.ok();
+    for list in ["events_before", "events_after", "state"] {
+        assert!(found[list].is_array(), "{list}: {found}");
+    }
+    found
 }
 
 /// The id of a user's current membership event.

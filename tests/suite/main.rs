@@ -5,6 +5,7 @@ mod account_data;
 mod acting;
 mod authority;
 mod backups;
+mod beyond_types;
 mod book;
 mod bounds;
 mod busy_bot;

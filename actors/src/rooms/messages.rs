@@ -148,8 +148,8 @@ pub struct Redact {
     pub event: OwnedEventId,
     /// The transaction id that the client chose.
     pub txn: OwnedTransactionId,
-    /// The `reason` in the event.
-    pub reason: Option<String>,
+    /// The content: `reason`, and what else the client adds. `redacts` in it is replaced.
+    pub content: Box<RawValue>,
 }
 
 /// How a user enters a room on its own initiative.

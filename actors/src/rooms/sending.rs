@@ -53,8 +53,16 @@ impl Handler<Redact> for Rooms {
     type Result = ResponseFuture<Result<OwnedEventId>>;
 
     fn handle(&mut self, msg: Redact, _: &mut Context<Self>) -> Self::Result {
+        let mut content = match canonical(&msg.content) {
+            Ok(content) => content,
+            Err(error) => return refused(error),
+        };
+        let redacts = CanonicalJsonValue::String(msg.event.to_string());
+        content.insert("redacts".to_owned(), redacts);
         let now = self.env.clock.now();
-        self.commit(move |env, tx, effects| redact(env, tx, msg.clone(), now, effects))
+        self.commit(move |env, tx, effects| {
+            redact(env, tx, msg.clone(), content.clone(), now, effects)
+        })
     }
 }
 
@@ -87,18 +95,12 @@ pub(crate) fn redact(
     env: &Env,
     tx: &mut Tx<'_>,
     msg: Redact,
+    content: CanonicalJsonObject,
     now: i64,
     effects: &mut Effects,
 ) -> Result<OwnedEventId> {
     let scope = format!("redact/{}/{}", msg.room, msg.event);
     once(tx, &msg.by, &scope, msg.txn.as_str(), now, |tx| {
-        let mut content = CanonicalJsonObject::from([(
-            "redacts".to_owned(),
-            CanonicalJsonValue::String(msg.event.to_string()),
-        )]);
-        if let Some(reason) = msg.reason {
-            content.insert("reason".to_owned(), CanonicalJsonValue::String(reason));
-        }
         let draft = Draft {
             kind: "m.room.redaction".to_owned(),
             state_key: None,

@@ -65,8 +65,10 @@ impl<'a> RequestParts<'a> {
             .map_or_else(|| "unknown".to_owned(), address::bucket)
     }
 
+    /// A value of the query; an empty value counts as absent.
     fn param(&self, name: &str) -> Option<&'a str> {
-        let pair = self.query.iter().find(|(n, _)| n == name);
+        let mut pairs = self.query.iter();
+        let pair = pairs.find(|(n, value)| n == name && !value.is_empty());
         pair.map(|(_, value)| value.as_str())
     }
 

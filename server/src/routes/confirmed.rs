@@ -9,12 +9,13 @@ use std::collections::BTreeMap;
 
 use actors::Secret;
 use actors::accounts::{AuthData, AuthStage};
+use ruma::api::IncomingRequest;
 use ruma::api::error::DeserializationError;
-use ruma::api::{IncomingRequest, Metadata};
 use serde::Deserialize;
 use serde::de::Error as _;
 use serde_json::value::RawValue;
 
+use super::bodies::same_endpoint;
 use crate::http::caller::Caller;
 use crate::http::error::Result;
 
@@ -23,14 +24,7 @@ pub(super) struct Confirmed<R> {
     pub(super) auth: Option<AuthData>,
     pub(super) request: R,
 }
-
-impl<R: Metadata> Metadata for Confirmed<R> {
-    const METHOD: http::Method = R::METHOD;
-    const RATE_LIMITED: bool = R::RATE_LIMITED;
-    type Authentication = R::Authentication;
-    type PathBuilder = R::PathBuilder;
-    const PATH_BUILDER: Self::PathBuilder = R::PATH_BUILDER;
-}
+same_endpoint!(Confirmed);
 
 impl<R: IncomingRequest> IncomingRequest for Confirmed<R> {
     type EndpointError = R::EndpointError;

@@ -6,12 +6,14 @@ use actix_web::http::StatusCode;
 use actors::accounts::{DeleteDevices, PutDevice, queries};
 use actors::ask;
 use ruma::api::client::device::{
-    Device, delete_device, delete_devices, get_device, get_devices, update_device,
+    delete_device, delete_devices, get_device, get_devices, update_device,
 };
-use ruma::{MilliSecondsSinceUnixEpoch, UInt};
 use schema::accounts::DeviceRow;
+use serde::Serialize;
+use serde_json::json;
 
 use super::confirmed::{self, Confirmed};
+use crate::http::answer::Json;
 use crate::http::caller::Caller;
 use crate::http::error::Result;
 use crate::http::registry::Routes;
@@ -20,23 +22,32 @@ use crate::state::App;
 /// The endpoints of this file.
 pub(super) fn routes(routes: Routes) -> Routes {
     routes
-        .on(list)
-        .on(get)
+        .on_json(list)
+        .on_json(get)
         .on_status(put)
         .empty()
         .on(delete)
         .on(delete_many)
 }
 
-fn shown(row: DeviceRow) -> Device {
-    let mut device = Device::new(row.device_id.into());
-    device.display_name = row.display_name;
-    device.last_seen_ip = row.last_seen_ip;
-    device.last_seen_ts = row
-        .last_seen_ts
-        .and_then(|ts| UInt::try_from(ts).ok())
-        .map(MilliSecondsSinceUnixEpoch);
-    device
+/// A device, as it is answered. What is not known is `null`: some clients ask for each member.
+#[derive(Debug, Serialize)]
+struct Device {
+    device_id: String,
+    display_name: Option<String>,
+    last_seen_ip: Option<String>,
+    last_seen_ts: Option<i64>,
+}
+
+impl From<DeviceRow> for Device {
+    fn from(row: DeviceRow) -> Device {
+        Device {
+            device_id: row.device_id,
+            display_name: row.display_name,
+            last_seen_ip: row.last_seen_ip,
+            last_seen_ts: row.last_seen_ts,
+        }
+    }
 }
 
 /// All devices of the user.
@@ -44,14 +55,10 @@ fn shown(row: DeviceRow) -> Device {
 /// `GET /_matrix/client/*/devices` ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3devices
-async fn list(
-    app: App,
-    caller: Caller,
-    _: get_devices::v3::Request,
-) -> Result<get_devices::v3::Response> {
+async fn list(app: App, caller: Caller, _: get_devices::v3::Request) -> Result<Json> {
     let rows = queries::devices(&app.actors.env, &caller.identity()?.user).await?;
-    let devices = rows.into_iter().map(shown).collect();
-    Ok(get_devices::v3::Response::new(devices))
+    let devices: Vec<Device> = rows.into_iter().map(Device::from).collect();
+    Ok(Json(json!({ "devices": devices }).to_string()))
 }
 
 /// One device of the user.
@@ -59,14 +66,10 @@ async fn list(
 /// `GET /_matrix/client/*/devices/{deviceId}` ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3devicesdeviceid
-async fn get(
-    app: App,
-    caller: Caller,
-    request: get_device::v3::Request,
-) -> Result<get_device::v3::Response> {
+async fn get(app: App, caller: Caller, request: get_device::v3::Request) -> Result<Json> {
     let user = &caller.identity()?.user;
     let row = queries::device(&app.actors.env, user, &request.device_id).await?;
-    Ok(get_device::v3::Response::new(shown(row)))
+    Ok(Json(json!(Device::from(row)).to_string()))
 }
 
 /// Set a device's name. For an application service this creates a missing device, and the answer is then 201.

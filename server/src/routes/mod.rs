@@ -4,6 +4,7 @@
 mod account;
 mod appservice;
 mod backup;
+mod bodies;
 mod confirmed;
 mod cross_signing;
 mod devices;

@@ -14,6 +14,7 @@ use ruma::api::client::profile::{
 use ruma::profile::{ProfileFieldValue, UserProfile};
 use serde_json::Value;
 
+use super::bodies::OfField;
 use super::questions;
 use crate::http::caller::Caller;
 use crate::http::error::Result;
@@ -72,7 +73,7 @@ async fn get_field(
 async fn put_field(
     app: App,
     caller: Caller,
-    request: set_profile_field::v3::Request,
+    OfField(request): OfField<set_profile_field::v3::Request>,
 ) -> Result<set_profile_field::v3::Response> {
     let name = request.value.field_name().as_str().to_owned();
     let value = request.value.value().into_owned();

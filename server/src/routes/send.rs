@@ -5,6 +5,7 @@ use actors::rooms::{Redact, SendEvent};
 use ruma::api::client::message::send_message_event;
 use ruma::api::client::redact::redact_event;
 
+use super::bodies::Kept;
 use crate::http::caller::Caller;
 use crate::http::error::Result;
 use crate::http::incoming::variable;
@@ -47,14 +48,14 @@ async fn send(
 async fn redact(
     app: App,
     caller: Caller,
-    request: redact_event::v3::Request,
+    Kept { request, body }: Kept<redact_event::v3::Request>,
 ) -> Result<redact_event::v3::Response> {
     let redact = Redact {
         by: caller.identity()?.clone(),
         room: request.room_id,
         event: request.event_id,
         txn: request.txn_id,
-        reason: request.reason,
+        content: body,
     };
     let id = ask(&app.actors.rooms, redact).await?;
     Ok(redact_event::v3::Response::new(id))

@@ -10,7 +10,10 @@ use ruma::api::client::config::{
 use ruma::api::client::filter::{create_filter, get_filter};
 use ruma::api::client::tag::{create_tag, delete_tag, get_tags};
 use ruma::serde::Raw;
+use serde_json::json;
 
+use super::bodies::Kept;
+use crate::http::answer::Json;
 use crate::http::caller::Caller;
 use crate::http::error::Result;
 use crate::http::incoming::variable;
@@ -26,7 +29,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
         .on_path(get_of_room)
         .on_path(put_of_room)
         .content()
-        .on(tags)
+        .on_json(tags)
         .on(put_tag)
         .empty()
         .on(delete_tag)
@@ -121,14 +124,10 @@ async fn put_of_room(
 /// `GET /_matrix/client/*/user/{userId}/rooms/{roomId}/tags` ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3useruseridroomsroomidtags
-async fn tags(
-    app: App,
-    caller: Caller,
-    request: get_tags::v3::Request,
-) -> Result<get_tags::v3::Response> {
+async fn tags(app: App, caller: Caller, request: get_tags::v3::Request) -> Result<Json> {
     let (requester, owner) = (&caller.identity()?.user, &request.user_id);
     let tags = queries::tags(&app.actors.env, requester, owner, &request.room_id).await?;
-    Ok(get_tags::v3::Response::new(tags))
+    Ok(Json(json!({"tags": tags}).to_string()))
 }
 
 /// Set a tag of a room.
@@ -139,9 +138,9 @@ async fn tags(
 async fn put_tag(
     app: App,
     caller: Caller,
-    request: create_tag::v3::Request,
+    Kept { request, body }: Kept<create_tag::v3::Request>,
 ) -> Result<create_tag::v3::Response> {
-    let info = serde_json::to_value(&request.tag_info).map_err(actors::Error::from)?;
+    let info = serde_json::from_str(body.get()).map_err(actors::Error::from)?;
     let message = SetTag {
         who: caller.identity()?.clone(),
         user: request.user_id,

@@ -4,7 +4,6 @@ pub mod ignored;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
-use ruma::events::tag::{TagEventContent, Tags};
 use ruma::push::Ruleset;
 use ruma::{DeviceId, OwnedDeviceId, RoomId, UserId};
 use schema::accounts::DeviceRow;
@@ -183,18 +182,27 @@ async fn stored(
     Ok(content.map(RawValue::from_string).transpose()?)
 }
 
-/// The tags in a room's `m.tag`; empty if nothing is stored. ([spec])
+/// The tags in a room's `m.tag`, as they were stored; empty if nothing is. ([spec])
 ///
 /// # Errors
 /// [`Refusal::Forbidden`] when another user owns it.
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3useruseridroomsroomidtags
-pub async fn tags(env: &Env, requester: &UserId, owner: &UserId, room: &RoomId) -> Result<Tags> {
+pub async fn tags(
+    env: &Env,
+    requester: &UserId,
+    owner: &UserId,
+    room: &RoomId,
+) -> Result<Map<String, Value>> {
     rules::own(requester, owner)?;
     let content = stored(env, owner, Some(room), "m.tag").await?;
-    // A client may store any content; invalid content counts as no tags.
-    let content = content.and_then(|raw| serde_json::from_str::<TagEventContent>(raw.get()).ok());
-    Ok(content.map(|content| content.tags).unwrap_or_default())
+    // A client may store any content; invalid content counts as no tags, and an invalid tag as none.
+    let content: Option<Value> = content.and_then(|raw| serde_json::from_str(raw.get()).ok());
+    let Some(Value::Object(mut tags)) = content.map(|mut content| content["tags"].take()) else {
+        return Ok(Map::new());
+    };
+    tags.retain(|_, info| info.is_object());
+    Ok(tags)
 }
 
 /// A filter, as JSON. ([spec])

@@ -180,8 +180,9 @@ pub(crate) fn check_membership(by_self: bool, before: &str, after: &str) -> Resu
     Ok(())
 }
 
-/// Refuse a kick of a user that is not in the room and an unban of a user that is not banned; the authorisation rules would
-/// allow both. ([kick], [unban])
+/// Refuse an action that cannot change this membership. The authorisation rules would allow a kick of a user that is not in the
+/// room and an unban of a user that is not banned. They refuse the other two themselves; bridges know them by these texts. ([kick],
+/// [unban])
 ///
 /// # Errors
 /// [`Refusal::Forbidden`]
@@ -193,6 +194,8 @@ pub fn check_action(action: Action, membership: &str) -> Result<()> {
         Action::Kick if !matches!(membership, "join" | "invite" | "knock") => {
             "the user is not in this room"
         }
+        Action::Invite if membership == "join" => "the user is already in the room",
+        Action::Leave if matches!(membership, "" | "leave") => "the user is not in room",
         Action::Unban if membership != "ban" => "the user is not banned",
         _ => return Ok(()),
     };
@@ -326,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn kicks_and_unbans_need_something_to_end() {
+    fn an_action_needs_something_to_change() {
         let cases = [
             (Action::Kick, ["join", "invite", "knock"].as_slice()),
             (Action::Unban, &["ban"]),
@@ -334,10 +337,8 @@ mod tests {
                 Action::Ban,
                 &["", "join", "invite", "knock", "leave", "ban"],
             ),
-            (
-                Action::Leave,
-                &["", "join", "invite", "knock", "leave", "ban"],
-            ),
+            (Action::Leave, &["join", "invite", "knock", "ban"]),
+            (Action::Invite, &["", "invite", "knock", "leave", "ban"]),
         ];
         for (action, accepted) in cases {
             for membership in ["", "join", "invite", "knock", "leave", "ban"] {

@@ -193,7 +193,7 @@ async fn a_redaction_removes_the_content() {
         room: room.clone(),
         event: event.to_owned(),
         txn: txn.into(),
-        reason: Some("tidy".to_owned()),
+        content: raw(&json!({"reason": "tidy", "org.example.by": "a bridge"})),
     };
     let message = server.say("bob", &room, "secret").await.expect("sent");
     let not_hers = ask(&server.actors.rooms, redact("eve", &message, "1")).await;
@@ -350,7 +350,7 @@ async fn no_nul_reaches_the_database() {
         room: room.clone(),
         event: event.clone(),
         txn: "r".into(),
-        reason: None,
+        content: raw(&json!({})),
     };
     let redacted = ask(&server.actors.rooms, redact).await;
     assert!(matches!(

@@ -1,6 +1,7 @@
 //! Translates requests into ruma's types, and ruma's answers into responses.
 
 use ::ruma::api::error::{DeserializationError, FromHttpRequestError};
+use ::ruma::api::path_builder::PathBuilder;
 use ::ruma::api::{IncomingRequestExt, OutgoingResponse, OutgoingResponseExt};
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
@@ -41,7 +42,24 @@ pub(in crate::http) fn parse<R: Endpoint>(incoming: &Incoming) -> Result<R> {
         .body(body)
         .map_err(|e| Error::Request(400, "M_UNKNOWN", e.to_string()))?;
     let path: Vec<&str> = incoming.path.iter().map(String::as_str).collect();
-    R::try_from_http_request(request, &path).map_err(|e| request_error(&e))
+    R::try_from_http_request(request, &path).map_err(|e| match unknown_event::<R>(&path) {
+        Some(event) => {
+            actors::Refusal::NotFound(format!("there is no event {event}").into()).into()
+        }
+        None => request_error(&e),
+    })
+}
+
+/// The event id of a path, if it is one that ruma rejects. Event ids are opaque apart from `$` and their length ([spec]), so such an
+/// id is one of no event here.
+///
+/// [spec]: https://spec.matrix.org/v1.19/appendices/#event-ids
+fn unknown_event<'a, R: Endpoint>(path: &[&'a str]) -> Option<&'a str> {
+    let template = R::PATH_BUILDER.all_paths().next()?;
+    let mut variables = template.split('/').filter(|part| part.starts_with('{'));
+    let event = *path.get(variables.position(|name| name == "{event_id}")?)?;
+    let is_event = event.starts_with('$') && event.len() <= 255;
+    (is_event && ::ruma::EventId::parse(event).is_err()).then_some(event)
 }
 
 fn request_error(error: &FromHttpRequestError) -> Error {
