@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Plays the exercise of the chapter "Build a bridge" with the encrypted bridge: build-a-bridge.py PYTHON, one that has mautrix.
 
-Alice talks to the bridge; then to a room that it has joined, while it is stopped; it must read that when it is started again.
+Alice talks to the bridge; then to a room that it has joined, while it is stopped; it must read that when it is started again. Then Bob is
+invited and Alice gets a tablet: both must be able to read what the bridge says afterwards.
 """
 
 import json
@@ -88,6 +89,9 @@ def main():
             sys.exit("the bridge answered while it was stopped")
         bridge = Bridge(server, port, folder)
         bridge.says("later", server)
+        done = subprocess.run([*PLAYER, server.url, str(HERE / "members.yaml")], text=True, stdout=subprocess.PIPE)
+        if done.returncode:
+            sys.exit(done.stdout + Path(folder, "err").read_text())
         bridge.stop()
     server.stop()
 

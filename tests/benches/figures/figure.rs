@@ -154,41 +154,87 @@ pub(crate) fn keep(workload: &str, figures: &[Figure]) {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../spec-notes/src/figures");
     let file = std::path::Path::new(folder).join(format!("{workload}.md"));
     if to_be_kept() && file.exists() && workload != "sync-or-transactions" {
-        std::fs::write(file, table(figures)).expect("the table is written");
+        let table = table_under(headings(workload), figures);
+        std::fs::write(file, table).expect("the table is written");
     }
 }
 
-/// The table. It has a column of ratios if at least one row has a ratio.
+/// The headings of the columns that differ between workloads: the name, the measurement, the rate, the latency and the faults. A
+/// column without a heading is omitted.
+type Headings = [&'static str; 5];
+
+const USUAL: Headings = [
+    "Workload",
+    "Measured",
+    "Rate",
+    "p50 / p99",
+    "Lost, doubled, reordered",
+];
+
+/// The headings of the table of a workload in the book.
+fn headings(workload: &str) -> Headings {
+    let [name, measured, rate, latency, faults] = USUAL;
+    match workload {
+        "busy-bot" => [
+            name,
+            "Measured (first row: CPU time for each item)",
+            "Items of both kinds",
+            "From request to receipt, p50 / p99",
+            faults,
+        ],
+        "counts-policies" => [
+            "Policy, users, transactions measured",
+            "Server CPU for a transaction, mean",
+            "Body of a transaction, mean",
+            "From request to receipt, p50 / p99",
+            "Transactions too many or missing",
+        ],
+        "interests" => ["Look-up", "Time", rate, latency, ""],
+        "messages-beside-services" => [
+            name,
+            "Server CPU for a message",
+            "Messages",
+            "From request to receipt, p50 / p99",
+            faults,
+        ],
+        _ => [name, measured, rate, latency, faults],
+    }
+}
+
+/// The table under the usual headings.
 pub(crate) fn table(figures: &[Figure]) -> String {
-    let compares = figures.iter().any(|f| !f.ratio.is_empty());
-    let ratio = |text: &str| {
-        if compares {
-            format!(" {text} |")
-        } else {
-            String::new()
-        }
-    };
-    let mut lines = vec![
-        format!(
-            "| Workload | Goal | Measured |{} Rate | p50 / p99 | Lost, doubled, reordered |",
-            ratio("Times the yardstick")
-        ),
-        format!(
-            "|---|---|---|{}---|---|---|",
-            if compares { "---|" } else { "" }
-        ),
+    table_under(USUAL, figures)
+}
+
+/// The table. A column that is empty in all rows is omitted.
+fn table_under([name, measured, rate, latency, faults]: Headings, figures: &[Figure]) -> String {
+    let columns: [(&str, fn(&Figure) -> String); 7] = [
+        (name, |f| f.name.clone()),
+        ("Goal", |f| f.goal.to_owned()),
+        (measured, |f| f.measured.clone()),
+        ("Times the yardstick", |f| f.ratio.clone()),
+        (rate, |f| f.rate.clone()),
+        (latency, |f| f.latency.clone()),
+        (faults, |f| f.faults.to_string()),
     ];
-    lines.extend(figures.iter().map(|f| {
-        format!(
-            "| {} | {} | {} |{} {} | {} | {} |",
-            f.name,
-            f.goal,
-            f.measured,
-            ratio(&f.ratio),
-            f.rate,
-            f.latency,
-            f.faults
-        )
-    }));
+    let is_shown = |(heading, cell): &(&str, fn(&Figure) -> String)| {
+        !heading.is_empty() && figures.iter().any(|f| !cell(f).is_empty())
+    };
+    let shown: Vec<_> = columns.into_iter().filter(is_shown).collect();
+    let line = |cells: Vec<String>| format!("| {} |", cells.join(" | "));
+    let mut lines = vec![
+        line(
+            shown
+                .iter()
+                .map(|(heading, _)| (*heading).to_owned())
+                .collect(),
+        ),
+        format!("|{}", "---|".repeat(shown.len())),
+    ];
+    lines.extend(
+        figures
+            .iter()
+            .map(|f| line(shown.iter().map(|(_, cell)| cell(f)).collect())),
+    );
     lines.join("\n") + "\n"
 }

@@ -73,7 +73,7 @@ pub(crate) async fn busy_bot() -> Vec<Figure> {
     let (faults, times) = judged(&asked, &taken);
     let per_second = spent.cpu.as_secs_f64() / spent.wall.as_secs_f64() * 100.0;
     let title = format!(
-        "a busy bot, {} s: to-device messages and room events, each",
+        "a busy bot, {} s: to-device messages and room events together",
         lasting.as_secs()
     );
     let mut load = Figure::of(title, "2000/s", spent, sent).latency(times);
