@@ -5,5 +5,5 @@ venv=$PWD/target/exercises/venv
 export CMAKE_POLICY_VERSION_MINIMUM=3.5
 [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
 "$venv/bin/python" -c 'import olm, mautrix, asyncpg, aiosqlite' 2>/dev/null ||
-  "$venv/bin/pip" install --quiet 'mautrix[encryption]' asyncpg aiosqlite
+  "$venv/bin/pip" install --quiet 'mautrix[encryption]==0.21.1' asyncpg aiosqlite
 python3 tests/exercises/build-a-bridge.py "$venv/bin/python"

@@ -128,9 +128,9 @@ pub(crate) fn seconds(usual: u64) -> Duration {
     Duration::from_secs(chosen.unwrap_or(usual))
 }
 
-/// A percentile of sorted times.
+/// A percentile of sorted times: the smallest that this share of them does not exceed.
 pub(crate) fn percentile(sorted: &[Duration], percent: usize) -> Duration {
-    let at = sorted.len().saturating_sub(1) * percent / 100;
+    let at = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
     sorted.get(at).copied().unwrap_or_default()
 }
 
@@ -206,9 +206,12 @@ pub(crate) fn table(figures: &[Figure]) -> String {
     table_under(USUAL, figures)
 }
 
+/// A column: its heading and what it shows of a figure.
+type Column<'a> = (&'a str, fn(&Figure) -> String);
+
 /// The table. A column that is empty in all rows is omitted.
 fn table_under([name, measured, rate, latency, faults]: Headings, figures: &[Figure]) -> String {
-    let columns: [(&str, fn(&Figure) -> String); 7] = [
+    let columns: [Column<'_>; 7] = [
         (name, |f| f.name.clone()),
         ("Goal", |f| f.goal.to_owned()),
         (measured, |f| f.measured.clone()),
@@ -217,7 +220,7 @@ fn table_under([name, measured, rate, latency, faults]: Headings, figures: &[Fig
         (latency, |f| f.latency.clone()),
         (faults, |f| f.faults.to_string()),
     ];
-    let is_shown = |(heading, cell): &(&str, fn(&Figure) -> String)| {
+    let is_shown = |(heading, cell): &Column<'_>| {
         !heading.is_empty() && figures.iter().any(|f| !cell(f).is_empty())
     };
     let shown: Vec<_> = columns.into_iter().filter(is_shown).collect();
