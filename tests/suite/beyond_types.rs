@@ -161,15 +161,6 @@ async fn an_event_id_of_any_form_is_unknown_and_not_wrong() {
     wrong.is_refused(400, "M_INVALID_PARAM");
 }
 
-#[actix_web::test]
-async fn empty_parameters_are_as_if_absent_for_a_service_too() {
-    let stage = Stage::new().await;
-    let irc = stage.bridge("irc").await;
-    let path = "/account/whoami?user_id=&device_id=&access_token=";
-    let me = irc.bot.get(path).await.ok();
-    assert_eq!(me["user_id"], irc.bot.user_id.as_str());
-}
-
 /// Clause: cs.relations.recurse
 #[actix_web::test]
 async fn relations_of_relations_are_found_if_they_are_asked_for() {

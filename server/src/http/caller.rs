@@ -65,10 +65,9 @@ impl<'a> RequestParts<'a> {
             .map_or_else(|| "unknown".to_owned(), address::bucket)
     }
 
-    /// A value of the query; an empty value counts as absent.
+    /// A value of the query. An empty name of a user or a device is a mistake of the caller, and names nobody.
     fn param(&self, name: &str) -> Option<&'a str> {
-        let mut pairs = self.query.iter();
-        let pair = pairs.find(|(n, value)| n == name && !value.is_empty());
+        let pair = self.query.iter().find(|(n, _)| n == name);
         pair.map(|(_, value)| value.as_str())
     }
 
