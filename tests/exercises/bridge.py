@@ -26,18 +26,20 @@ def take(transaction):
 
 class Bridge(BaseHTTPRequestHandler):
     def do_GET(self):  # /_matrix/app/v1/users/{id}: should this user exist?
-        if known := unquote(self.path).endswith(f"/users/{GHOST}"):
+        if known := self.allowed() and unquote(self.path).endswith(f"/users/{GHOST}"):
             ghost = {"type": "m.login.application_service", "username": "example_echo", "inhibit_login": True}
             call("POST", "/register", ghost, acting="")
             call("PUT", "/devices/ECHO", {})
         self.answer(200 if known else 404)
     def do_PUT(self):  # /_matrix/app/v1/transactions/{id}
         body = self.rfile.read(int(self.headers["content-length"]))
-        if allowed := self.headers["authorization"] == "Bearer example-hs-token":
+        if self.allowed():
             take(json.loads(body))
-        self.answer(200 if allowed else 403)
+        self.answer(200)
+    def allowed(self):  # only the homeserver knows this token
+        return self.headers["authorization"] == "Bearer example-hs-token"
     def answer(self, status):
-        self.send_response(status)
+        self.send_response(status if self.allowed() else 403)
         self.end_headers()
         self.wfile.write(b"{}")
 

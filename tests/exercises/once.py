@@ -33,8 +33,9 @@ def start_bridge(irc, call):
 
     class Handler(BaseHTTPRequestHandler):
         def do_PUT(self):
-            events = json.loads(self.rfile.read(int(self.headers["content-length"])))["events"]
-            status = 200
+            body = self.rfile.read(int(self.headers["content-length"]))
+            allowed = self.headers["authorization"] == "Bearer hs-token"
+            events, status = (json.loads(body)["events"], 200) if allowed else ([], 403)
             with lock:
                 for event in events:
                     if store.execute("SELECT 1 FROM done WHERE event = ?", [event["event_id"]]).fetchone():
