@@ -313,10 +313,7 @@ async fn masquerade(
             .into());
         }
         if !accounts::queries::user_exists(env, &user).await? {
-            return Err(Refusal::Forbidden(
-                "the application service has not registered this user".into(),
-            )
-            .into());
+            return Err(Refusal::Forbidden("this user has no active account".into()).into());
         }
     }
     let device = device.map(OwnedDeviceId::from);
