@@ -33,22 +33,28 @@ fn shortened(value: &Value) -> String {
 }
 
 /// Compares a value with what is expected. The error shows the differences, then the whole.
-fn compare(what: &str, expected: &Value, came: &Value) -> Result<(), String> {
+fn compare(what: &str, expected: Option<&Value>, came: &Value) -> Result<(), String> {
     compare_in(what, expected, came, came)
+}
+
+/// What is expected, with its names replaced; `None` if a step expects nothing of a value.
+///
+/// # Errors
+/// If a name is unknown, or a captured value is no operand where one stands.
+pub(crate) fn expectation(world: &World, written: Option<&Value>) -> Result<Option<Value>, String> {
+    let expected = written.map(|value| world.names.value(value)).transpose()?;
+    expected.as_ref().map_or(Ok(()), expect::check)?;
+    Ok(expected)
 }
 
 /// Compares a value like [`compare`], and shows `whole` in its place.
 pub(crate) fn compare_in(
     what: &str,
-    expected: &Value,
+    expected: Option<&Value>,
     came: &Value,
     whole: &Value,
 ) -> Result<(), String> {
-    let found = if expected.is_null() {
-        Vec::new()
-    } else {
-        differences(expected, came)
-    };
+    let found = expected.map_or(Vec::new(), |expected| differences(expected, came));
     match found.is_empty() {
         true => Ok(()),
         false => Err(format!(
@@ -108,11 +114,6 @@ fn prepared(world: &mut World, request: &Request, by: &str) -> Done<Prepared> {
 /// # Errors
 /// If another answer comes.
 pub(crate) async fn request(world: &mut World, request: &Request) -> Done {
-    if request.by.is_empty() {
-        return Err(Halt::Failed(
-            "a request says `by:` what client it is made".to_owned(),
-        ));
-    }
     let made = prepared(world, request, "")?;
     let reply = made
         .client
@@ -133,9 +134,8 @@ pub(crate) async fn request(world: &mut World, request: &Request) -> Done {
             "{what}\n  expected  status {expected}\n  came      {came}"
         )));
     }
-    if let Some(body) = &request.expect.body {
-        compare(&what, &world.names.value(body)?, &reply.body)?;
-    }
+    let expected = expectation(world, request.expect.body.as_ref())?;
+    compare(&what, expected.as_ref(), &reply.body)?;
     capture(world, &request.capture, &reply.body)
 }
 
@@ -189,11 +189,11 @@ pub(crate) async fn sync_as(world: &mut World, step: &Sync) -> Done {
         world.actor(&step.by)?.since = None;
     }
     let (begun, Within(patience)) = (Instant::now(), step.within);
-    let expected = world.names.value(&step.expect)?;
+    let expected = expectation(world, step.expect.as_ref())?;
     loop {
         let settled = world.server.settle().await?;
         let answer = sync(world, &step.by).await?;
-        let compared = compare("GET /sync", &expected, &answer);
+        let compared = compare("GET /sync", expected.as_ref(), &answer);
         match compared {
             Ok(()) => return capture(world, &step.capture, &answer),
             Err(_) if world.may_come(begun, patience, settled).await => {}
@@ -236,7 +236,7 @@ pub(crate) async fn asked(world: &mut World, step: &Asked) -> Done {
     let (begun, Within(patience)) = (Instant::now(), step.within);
     let (pattern, expected) = (
         line_pattern(world, &step.request)?,
-        world.names.value(&step.body)?,
+        expectation(world, step.body.as_ref())?,
     );
     loop {
         let settled = world.server.settle().await?;
@@ -246,7 +246,7 @@ pub(crate) async fn asked(world: &mut World, step: &Asked) -> Done {
             .map(|(line, body)| {
                 compare(
                     line,
-                    &expected,
+                    expected.as_ref(),
                     &serde_json::from_str(body).unwrap_or(Value::Null),
                 )
             })
@@ -281,7 +281,7 @@ pub(crate) async fn asked(world: &mut World, step: &Asked) -> Done {
 pub(crate) fn check(world: &World, step: &Check) -> Done {
     let (value, expected) = (
         world.names.value(&step.value)?,
-        world.names.value(&step.is)?,
+        expectation(world, Some(&step.is))?,
     );
-    Ok(compare(&step.value.to_string(), &expected, &value)?)
+    Ok(compare(&step.value.to_string(), expected.as_ref(), &value)?)
 }

@@ -123,7 +123,13 @@ pub struct Expected {
     /// The HTTP status; any 2xx if it is not given.
     pub status: Option<u16>,
     /// The body.
+    #[serde(deserialize_with = "given")]
     pub body: Option<Value>,
+}
+
+/// An expectation that is written, even if it is empty.
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
 }
 
 impl Request {
@@ -203,8 +209,8 @@ pub struct Sync {
     #[serde(default)]
     pub from_start: bool,
     /// What is expected of the answer.
-    #[serde(default)]
-    pub expect: Value,
+    #[serde(default, deserialize_with = "given")]
+    pub expect: Option<Value>,
     /// Values of the answer that later steps use: a name and a JSON pointer.
     #[serde(default)]
     pub capture: BTreeMap<String, String>,
@@ -220,8 +226,8 @@ pub struct Transaction {
     /// The bridge.
     pub to: String,
     /// What is expected of the body. Sections can be named as they are once accepted, whatever the names on the wire.
-    #[serde(default)]
-    pub body: Value,
+    #[serde(default, deserialize_with = "given")]
+    pub body: Option<Value>,
     /// Whether earlier transactions that do not match are passed over.
     #[serde(default)]
     pub later: bool,
@@ -260,6 +266,20 @@ pub struct Receives {
     pub within: Within,
 }
 
+impl Receives {
+    /// The items by section.
+    #[must_use]
+    pub fn items(&self) -> [(&'static str, &[Value]); 5] {
+        [
+            ("to_device", self.to_device.as_slice()),
+            ("events", self.events.as_slice()),
+            ("ephemeral", self.ephemeral.as_slice()),
+            ("changed", self.changed.as_slice()),
+            ("left", self.left.as_slice()),
+        ]
+    }
+}
+
 /// How a bridge answers requests other than transactions.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -292,8 +312,8 @@ pub struct Asked {
     /// Method and path, `*` stands for one or more characters.
     pub request: String,
     /// What is expected of the body.
-    #[serde(default)]
-    pub body: Value,
+    #[serde(default, deserialize_with = "given")]
+    pub body: Option<Value>,
     /// How often it came; at least once if it is not given.
     pub times: Option<usize>,
     /// How long to wait for it.
@@ -328,11 +348,7 @@ impl<'de> Deserialize<'de> for Within {
 }
 
 fn time<E: serde::de::Error>(text: String) -> Result<Duration, E> {
-    sentence::duration(&text).ok_or_else(|| {
-        E::custom(format!(
-            "{text:?} is no time; write \"5 minutes\" or \"200 ms\""
-        ))
-    })
+    sentence::duration(&text).map_err(E::custom)
 }
 
 /// The keys of the steps that are no sentences.

@@ -9,6 +9,7 @@
 //! `run.rs` play; `shared.rs` keeps scenarios on the same homeserver apart. `specification.rs` lists the clauses that scenarios
 //! name, `clauses.rs` counts what passed, `compare.rs` compares two homeservers, and `evidence.rs` writes the page about a scenario.
 
+mod checks;
 pub mod clauses;
 pub mod client;
 pub mod compare;

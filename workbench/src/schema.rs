@@ -46,6 +46,9 @@ fn fields<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
     found
 }
 
+/// The members of a request, of which it has exactly one.
+const METHODS: [&str; 4] = ["get", "put", "post", "delete"];
+
 /// What a field of this name holds, in every type that has it.
 fn of_field(name: &str) -> Value {
     let text = || json!({"type": "string"});
@@ -53,8 +56,8 @@ fn of_field(name: &str) -> Value {
     let number = || json!({"type": "integer", "minimum": 0});
     let list = |items: Value| json!({"type": "array", "items": items});
     match name {
-        "title" | "by" | "get" | "put" | "post" | "delete" | "to" | "device" | "type" | "room"
-        | "state_key" | "bridge" => text(),
+        "title" | "by" | "to" | "device" | "type" | "room" | "state_key" | "bridge" => text(),
+        method if METHODS.contains(&method) => json!({"type": "string", "pattern": "^/"}),
         "within" => json!({"type": "string", "pattern": "^[0-9]+ ?[a-z]+$"}),
         "spec" | "users" | "observes" | "aliases" => list(text()),
         "mscs" => list(number()),
@@ -88,7 +91,17 @@ pub fn schema() -> Value {
         ("capture", pointers.clone()),
         ("expect", object(fields::<Expected>(), &[], &[])),
     ];
-    let request = object(fields::<Request>(), &[], &request_fields);
+    let of_request = |fields: &[&str], required: &[&str]| {
+        let mut request = object(fields, required, &request_fields);
+        request["oneOf"] = METHODS.map(|method| json!({"required": [method]})).into();
+        request
+    };
+    let request = of_request(fields::<Request>(), &["by"]);
+    let first = fields::<Request>().iter().copied();
+    let first: Vec<&str> = first
+        .filter(|name| !["expect", "capture"].contains(name))
+        .collect();
+    let first = of_request(&first, &[]);
     let steps = json!({
         "request": request,
         "to_device": object(fields::<ToDevice>(), &["by", "to", "device"], &[]),
@@ -96,7 +109,7 @@ pub fn schema() -> Value {
         "sync": object(fields::<Sync>(), &["by"], &captures),
         "transaction": object(fields::<Transaction>(), &["to"], &captures),
         "receives": object(fields::<Receives>(), &["bridge"], &[]),
-        "answer": object(fields::<Answer>(), &["bridge", "to"], &[("first", json!({"type": "array", "items": request}))]),
+        "answer": object(fields::<Answer>(), &["bridge", "to"], &[("first", json!({"type": "array", "items": first}))]),
         "asked": object(fields::<Asked>(), &["bridge", "request"], &[("request", json!({"type": "string"}))]),
         "check": object(fields::<Check>(), &["value", "is"], &[]),
         "wait": of_field("within"),
@@ -110,7 +123,12 @@ pub fn schema() -> Value {
         "type": "object", "minProperties": 1, "maxProperties": 1, "properties": steps,
         "additionalProperties": {"anyOf": sentences},
     });
-    let of_names = |schema: Value| json!({"type": "object", "additionalProperties": schema});
+    let of_names = |schema: Value| {
+        json!({
+            "type": "object", "additionalProperties": schema,
+            "propertyNames": {"pattern": "^[A-Za-z0-9._=-]+$", "not": {"enum": [".", "..", "anonymous"]}},
+        })
+    };
     let mut schema = object(
         fields::<Head>(),
         &["title", "steps"],
@@ -120,7 +138,10 @@ pub fn schema() -> Value {
                 "bridges",
                 of_names(object(fields::<BridgeHead>(), &[], &[])),
             ),
-            ("steps", json!({"type": "array", "items": step})),
+            (
+                "steps",
+                json!({"type": "array", "minItems": 1, "items": step}),
+            ),
         ],
     );
     schema["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
