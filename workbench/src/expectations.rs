@@ -10,7 +10,7 @@ use crate::format::{Answer, Asked, Check, Event, Request, Sync, ToDevice, Within
 use crate::homeserver::{Done, Halt};
 use crate::listener::{Prepared, Rule, fits};
 use crate::names::segment;
-use crate::requests::{send, sync};
+use crate::requests::{send, sync_from, taken};
 use crate::world::World;
 
 /// The longest value that an error shows whole.
@@ -180,25 +180,26 @@ pub(crate) async fn event(world: &mut World, step: &Event) -> Done {
     Ok(())
 }
 
-/// Syncs until an answer is as expected.
+/// Syncs until an answer is as expected. Each try begins where the step began, so that what an earlier one brought is there again;
+/// the client goes on from the last.
 ///
 /// # Errors
 /// If none is.
 pub(crate) async fn sync_as(world: &mut World, step: &Sync) -> Done {
-    if step.from_start {
-        world.actor(&step.by)?.since = None;
-    }
+    let since = world.actor(&step.by)?.since.clone();
+    let since = since.filter(|_| !step.from_start);
     let (begun, Within(patience)) = (Instant::now(), step.within);
     let expected = expectation(world, step.expect.as_ref())?;
     loop {
         let settled = world.server.settle().await?;
-        let answer = sync(world, &step.by).await?;
+        let answer = sync_from(world, &step.by, since.clone()).await?;
         let compared = compare("GET /sync", expected.as_ref(), &answer);
-        match compared {
-            Ok(()) => return capture(world, &step.capture, &answer),
-            Err(_) if world.may_come(begun, patience, settled).await => {}
-            Err(why) => return Err(Halt::Failed(why)),
+        if compared.is_err() && world.may_come(begun, patience, settled).await {
+            continue;
         }
+        taken(world, &step.by, &answer)?;
+        compared?;
+        return capture(world, &step.capture, &answer);
     }
 }
 

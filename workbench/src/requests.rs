@@ -45,20 +45,41 @@ pub(crate) async fn send(
     Ok(sent["event_id"].as_str().unwrap_or_default().to_owned())
 }
 
-/// Makes a `/sync` request, and gives the device what it brings. Push rules are left out.
+/// Makes a `/sync` request from the last position of the client, and gives the device what it brings.
 ///
 /// # Errors
 /// If the homeserver refuses.
 pub(crate) async fn sync(world: &mut World, actor: &str) -> Done<Value> {
-    let client = world.client(actor)?;
     let since = world.actor(actor)?.since.clone();
+    let answer = sync_from(world, actor, since).await?;
+    taken(world, actor, &answer)?;
+    Ok(answer)
+}
+
+/// Makes a `/sync` request. Push rules are left out.
+///
+/// # Errors
+/// If the homeserver refuses.
+pub(crate) async fn sync_from(
+    world: &mut World,
+    actor: &str,
+    since: Option<String>,
+) -> Done<Value> {
+    let client = world.client(actor)?;
     let filter = segment("{\"account_data\":{\"not_types\":[\"m.push_rules\"]}}");
     let since = since.map(|since| format!("&since={}", segment(&since)));
     let path = format!(
         "/sync?timeout=0&filter={filter}{}",
         since.unwrap_or_default()
     );
-    let answer = client.must("GET", &path, None).await?;
+    Ok(client.must("GET", &path, None).await?)
+}
+
+/// Gives a client what a `/sync` brought: its position, to-device messages and events.
+///
+/// # Errors
+/// If there is no client of this name.
+pub(crate) fn taken(world: &mut World, actor: &str, answer: &Value) -> Result<(), String> {
     let found = world.actor(actor)?;
     found.since = answer["next_batch"].as_str().map(str::to_owned);
     for event in answer["to_device"]["events"]
@@ -82,5 +103,5 @@ pub(crate) async fn sync(world: &mut World, actor: &str) -> Done<Value> {
     }
     let key = world.resolved(actor);
     world.encrypted.entry(key).or_default().extend(events);
-    Ok(answer)
+    Ok(())
 }
