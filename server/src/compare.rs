@@ -11,6 +11,7 @@ use workbench::side_by_side::Table;
 
 use crate::built_in::built_in;
 use crate::conformance::EMBEDDED;
+use crate::say::{print, say};
 use crate::scenario::{Embedded, OtherServer, files};
 
 /// How the differences are shown.
@@ -90,10 +91,10 @@ pub(crate) async fn compare_servers(options: CompareOptions) -> Result<bool, Str
         table.scenarios.push(compared);
     }
     match options.format {
-        Form::Json => println!("{:#}", table.json()),
-        _ if options.json => println!("{:#}", table.json()),
-        Form::Text => print!("{}", table.text()),
-        Form::Markdown => print!("{}", table.markdown()),
+        Form::Json => say!("{:#}", table.json()),
+        _ if options.json => say!("{:#}", table.json()),
+        Form::Text => print(&table.text()),
+        Form::Markdown => print(&table.markdown()),
     }
     Ok(table.different() == 0)
 }

@@ -8,6 +8,7 @@ use workbench::homeserver::Homeservers;
 use workbench::{Scenario, run};
 
 use crate::built_in::built_in;
+use crate::say::{print, say};
 use crate::scenario::{Embedded, OtherServer, files};
 
 /// The form of the score.
@@ -72,10 +73,10 @@ pub(crate) async fn conformance(options: ConformanceOptions) -> Result<bool, Str
         score.add(scenario, outcome.verdict);
     }
     match options.format {
-        Format::Text => print!("{}", score.text()),
-        Format::Json => println!("{:#}", score.json()),
-        Format::Junit => print!("{}", score.junit()),
-        Format::Markdown => print!("{}", score.markdown()),
+        Format::Text => print(&score.text()),
+        Format::Json => say!("{:#}", score.json()),
+        Format::Junit => print(&score.junit()),
+        Format::Markdown => print(&score.markdown()),
     }
     Ok(score.total().failed == 0)
 }

@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use crate::options::text;
+use crate::say::say;
 
 /// How long to wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -188,7 +189,7 @@ pub(crate) fn control(command: Control) -> Result<(), String> {
     let path = format!("/_understudy/{path}");
     let (status, answer) = request(&target.server, method, &path, &body.to_string())?;
     if status == 200 {
-        println!("{answer}");
+        say!("{answer}");
         return Ok(());
     }
     let error = serde_json::from_str(&answer).unwrap_or(Value::Null);

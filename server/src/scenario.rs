@@ -23,6 +23,7 @@ use workbench::{Scenario, Verdict};
 use crate::built_in::built_in;
 use crate::mscs;
 use crate::options::{make_database, options, settings, text, with_proposals};
+use crate::say::say;
 use crate::serve::{self, Options, Running};
 use crate::temporary::TemporaryFolder;
 
@@ -134,18 +135,41 @@ pub(crate) async fn scenario(command: ScenarioCommand) -> Result<(), String> {
     }
 }
 
-/// Print registrations, or write a file for each into a folder.
-fn registrations(all: BTreeMap<String, Value>, out: Option<&Path>) -> Result<(), String> {
-    for (id, registration) in all {
-        let yaml = serde_yaml_ng::to_string(&registration).map_err(text)?;
-        let Some(folder) = out else {
-            println!("---\n{yaml}");
-            continue;
-        };
-        let file = folder.join(format!("{id}.yaml"));
-        let written = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&file, yaml));
-        written.map_err(|e| format!("{}: {e}", file.display()))?;
-        println!("{}", file.display());
+/// Print registrations, or write a file for each into a folder. Each has tokens of its own that cannot be guessed.
+fn registrations(
+    all: BTreeMap<String, Value>,
+    out: Option<&Path>,
+    force: bool,
+) -> Result<(), String> {
+    let mut texts = Vec::new();
+    for (id, mut registration) in all {
+        for token in ["as_token", "hs_token"] {
+            registration[token] = Ids::Random.opaque(token).into();
+        }
+        texts.push((id, serde_yaml_ng::to_string(&registration).map_err(text)?));
+    }
+    let Some(folder) = out else {
+        for (_, yaml) in texts {
+            say!("---\n{yaml}");
+        }
+        return Ok(());
+    };
+    let named = |e: std::io::Error, path: &Path| format!("{}: {e}", path.display());
+    let texts: Vec<(PathBuf, String)> = texts
+        .into_iter()
+        .map(|(id, yaml)| (folder.join(format!("{id}.yaml")), yaml))
+        .collect();
+    let mut files = texts.iter().map(|(file, _)| file);
+    if let Some(file) = files.find(|file| !force && file.exists()) {
+        let why = "it exists, and a homeserver may know its tokens; --force replaces it";
+        return Err(format!("{}: {why}", file.display()));
+    }
+    std::fs::create_dir_all(folder).map_err(|e| named(e, folder))?;
+    for (file, yaml) in &texts {
+        private::write(file, yaml).map_err(|e| named(e, file))?;
+    }
+    for (file, _) in texts {
+        say!("{}", file.display());
     }
     Ok(())
 }
@@ -162,12 +186,12 @@ async fn play(run: RunOptions) -> Result<(), String> {
             Ok((scenario, outcome)) => {
                 println!("{}", outcome.shown(&scenario));
                 if run.transcript {
-                    println!("\n{}", outcome.transcript);
+                    say!("\n{}", outcome.transcript);
                 }
                 outcome.verdict
             }
             Err(problem) => {
-                println!("FAILED   {problem}");
+                say!("FAILED   {problem}");
                 Verdict::Failed(problem)
             }
         };
@@ -178,7 +202,7 @@ async fn play(run: RunOptions) -> Result<(), String> {
         }
     }
     let (passed, skipped, failed) = count;
-    println!("{passed} passed, {skipped} skipped, {failed} failed");
+    say!("{passed} passed, {skipped} skipped, {failed} failed");
     match failed {
         0 => Ok(()),
         _ => Err(format!(
