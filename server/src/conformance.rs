@@ -44,7 +44,7 @@ pub struct ConformanceOptions {
 /// How a server in this process is called.
 pub(crate) const EMBEDDED: &str = concat!("understudy ", env!("CARGO_PKG_VERSION"));
 
-/// Play the scenarios and print the score. Returns whether none failed.
+/// Play the scenarios and print the score. Returns whether none failed. It is an error if all were skipped.
 pub(crate) async fn conformance(options: ConformanceOptions) -> Result<bool, String> {
     // Without a bridge nearly every scenario would be skipped.
     if options.on.server.is_some() && options.on.registration.is_empty() {
@@ -78,5 +78,12 @@ pub(crate) async fn conformance(options: ConformanceOptions) -> Result<bool, Str
         Format::Junit => print(&score.junit()),
         Format::Markdown => print(&score.markdown()),
     }
-    Ok(score.total().failed == 0)
+    let count = score.total();
+    if count.passed + count.failed == 0 {
+        return Err(format!(
+            "nothing was played: all {} scenarios were skipped",
+            count.skipped
+        ));
+    }
+    Ok(count.failed == 0)
 }

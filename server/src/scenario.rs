@@ -81,9 +81,24 @@ impl OtherServer {
             return Ok(None);
         };
         let name = self.server_name.as_deref();
-        let remote = Remote::find(url, &files(&self.registration)?, name).await?;
+        let options = "--server-name or --registration";
+        let remote = find(url, &self.registration, name, options).await?;
         Ok(Some(remote.restarted_by(self.restart.clone())))
     }
+}
+
+/// Find a homeserver that is running. `options` are those that can give its name.
+pub(crate) async fn find(
+    url: &str,
+    registrations: &[PathBuf],
+    name: Option<&str>,
+    options: &str,
+) -> Result<Remote, String> {
+    let registrations = files(registrations)?;
+    if name.is_none() && registrations.is_empty() {
+        return Err(format!("the name of the server is needed: give {options}"));
+    }
+    Remote::find(url, &registrations, name).await
 }
 
 /// Options of `scenario run`.

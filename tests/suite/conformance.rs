@@ -220,7 +220,7 @@ fn two_servers_are_compared_and_the_difference_decides_the_exit_code() {
     assert_eq!(same, Some(0), "{shown}");
     assert!(shown.contains("ended early on http://127.0.0.1"), "{shown}");
     assert!(
-        shown.ends_with("3 scenarios: 0 differ, 3 do not, 1 ended early\n"),
+        shown.ends_with("3 scenarios: 0 differ, 3 do not; 1 ended early\n"),
         "{shown}"
     );
 

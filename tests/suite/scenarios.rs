@@ -233,7 +233,7 @@ async fn scenarios_are_played_against_a_server_that_runs_elsewhere() {
         ("a_bot_talks_in_an_encrypted_room", "cannot be restarted"),
         (
             "two_services_get_a_copy_each",
-            "no --registration has the id mirror",
+            "no registration that was given has the id mirror",
         ),
         ("a_room_is_created_when_its_alias_is_looked_up", "lacks"),
     ] {

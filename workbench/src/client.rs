@@ -18,13 +18,32 @@ pub struct Reply {
     pub status: u16,
     /// The body; `null` if it is not JSON.
     pub body: Value,
+    /// The body as text.
+    pub text: String,
 }
+
+/// How much of an answer that is no JSON is shown, in characters.
+const SHOWN: usize = 200;
 
 impl Reply {
     /// Whether it is a 2xx.
     #[must_use]
     pub fn is_ok(&self) -> bool {
         (200..300).contains(&self.status)
+    }
+
+    /// The status and the body, on one line; of a body that is not JSON the beginning.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        if !self.body.is_null() {
+            return format!("{} {}", self.status, self.body);
+        }
+        let words: Vec<&str> = self.text.split_whitespace().collect();
+        let (text, status) = (words.join(" "), self.status);
+        match text.char_indices().nth(SHOWN) {
+            Some((end, _)) => format!("{status} {}…", &text[..end]),
+            None => format!("{status} {text}").trim_end().to_owned(),
+        }
     }
 }
 
@@ -134,6 +153,7 @@ impl Client {
         Ok(Reply {
             status,
             body: serde_json::from_str(&text).unwrap_or(Value::Null),
+            text,
         })
     }
 
@@ -151,9 +171,33 @@ impl Client {
         match reply.is_ok() {
             true => Ok(reply.body),
             false => Err(format!(
-                "{method} {path}\n  expected  200\n  came      {} {}",
-                reply.status, reply.body
+                "{method} {path}\n  expected  200\n  came      {}",
+                reply.shown()
             )),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_is_no_json_is_shown_too() {
+        let reply = |text: &str| Reply {
+            status: 502,
+            body: serde_json::from_str(text).unwrap_or_default(),
+            text: text.to_owned(),
+        };
+        assert_eq!(reply("{\"a\": 1}").shown(), "502 {\"a\":1}");
+        assert_eq!(
+            reply("<h1>\n  Bad Gateway</h1>\n").shown(),
+            "502 <h1> Bad Gateway</h1>"
+        );
+        assert_eq!(reply("").shown(), "502");
+        assert_eq!(
+            reply(&"x".repeat(300)).shown(),
+            format!("502 {}…", "x".repeat(200))
+        );
     }
 }

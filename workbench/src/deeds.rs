@@ -171,8 +171,8 @@ async fn register(world: &mut World, id: &str, ghost: &str, device: Option<Strin
     let is_there = reply.body["errcode"] == "M_USER_IN_USE" && !world.server.is_fresh();
     if !reply.is_ok() && !is_there {
         return Err(Halt::Failed(format!(
-            "POST /register\n  expected  200\n  came      {} {}",
-            reply.status, reply.body
+            "POST /register\n  expected  200\n  came      {}",
+            reply.shown()
         )));
     }
     if let Some(device) = device {

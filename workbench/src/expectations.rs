@@ -129,9 +129,9 @@ pub(crate) async fn request(world: &mut World, request: &Request) -> Done {
             .expect
             .status
             .map_or("a success".to_owned(), |s| s.to_string());
-        let came = format!("{} {}", reply.status, shortened(&reply.body));
         return Err(Halt::Failed(format!(
-            "{what}\n  expected  status {expected}\n  came      {came}"
+            "{what}\n  expected  status {expected}\n  came      {}",
+            reply.shown()
         )));
     }
     let expected = expectation(world, request.expect.body.as_ref())?;

@@ -29,6 +29,9 @@ pub struct Remote {
     client: Client,
 }
 
+/// What every homeserver answers.
+const VERSIONS: &str = "/_matrix/client/versions";
+
 /// How long requests of the homeserver that are due may take after its clock was advanced.
 const IN_FLIGHT: Duration = Duration::from_millis(500);
 
@@ -39,7 +42,8 @@ impl Remote {
     /// Finds the homeserver, and reads the registrations of the bridges that it knows.
     ///
     /// # Errors
-    /// If a file is no registration of a bridge that can listen here, the server does not answer, or its name cannot be found out.
+    /// If a file is no registration of a bridge that can listen here, the server does not answer like a homeserver, or its name
+    /// cannot be found out.
     pub async fn find(url: &str, files: &[PathBuf], name: Option<&str>) -> Result<Remote, String> {
         let base = url.trim_end_matches('/').to_owned();
         let mut registrations = BTreeMap::new();
@@ -50,7 +54,13 @@ impl Remote {
             registrations.insert(id.to_owned(), registration.clone());
         }
         let client = Client::new("workbench", &base, client::http()?, Log::default());
-        client.must("GET", "/_matrix/client/versions", None).await?;
+        let versions = client.ask("GET", VERSIONS, None).await?;
+        if !versions.is_ok() || !versions.body["versions"].is_array() {
+            let came = versions.shown();
+            return Err(format!(
+                "{base} is no homeserver: GET {VERSIONS} has no list `versions`: {came}"
+            ));
+        }
         let path = "/_matrix/federation/v1/version";
         let version = client.ask("GET", path, None).await?.body;
         let software = version["server"]["name"].as_str().map(|name| {
@@ -68,14 +78,19 @@ impl Remote {
                     .unwrap_or_default()
                     .to_owned();
                 let who = client.must("GET", "/account/whoami", None).await?;
-                let user = who["user_id"].as_str().unwrap_or_default();
-                user.split_once(':').map_or("", |(_, name)| name).to_owned()
+                let user = who["user_id"]
+                    .as_str()
+                    .and_then(|user| user.split_once(':'));
+                let (_, name) = user.ok_or_else(|| {
+                    format!(
+                        "{base}: GET /account/whoami has no `user_id` with a server's name: {who}"
+                    )
+                })?;
+                name.to_owned()
             }
             (None, None) => {
-                return Err(
-                    "the name of the server is needed: give --server-name or --registration"
-                        .to_owned(),
-                );
+                let why = "the name of the server is needed, or a registration of a bridge there";
+                return Err(why.to_owned());
             }
         };
         Ok(Remote {
@@ -105,7 +120,8 @@ impl Remote {
 
     fn registration(&self, id: &str) -> Done<&Value> {
         let known = self.registrations.get(id);
-        known.ok_or_else(|| Halt::Skipped(format!("no --registration has the id {id}")))
+        known
+            .ok_or_else(|| Halt::Skipped(format!("no registration that was given has the id {id}")))
     }
 }
 
@@ -185,7 +201,7 @@ impl Homeserver for Remote {
     fn restart(&mut self, kill: bool) -> Later<'_, Done> {
         Box::pin(async move {
             let Some(command) = &self.restart else {
-                let why = "the server at --server cannot be restarted: --restart names no command";
+                let why = "the server cannot be restarted: no command was given that restarts it";
                 return Err(Halt::Skipped(why.to_owned()));
             };
             let how = if kill { "kill" } else { "stop" };
@@ -203,7 +219,7 @@ impl Homeserver for Remote {
             self.client = self.client.moved(&self.base, client::http()?);
             let begun = Instant::now();
             loop {
-                let versions = self.client.must("GET", "/_matrix/client/versions", None);
+                let versions = self.client.must("GET", VERSIONS, None);
                 match versions.await {
                     Ok(_) => return Ok(()),
                     Err(_) if begun.elapsed() < START => pause(Duration::from_millis(100)).await,

@@ -165,10 +165,7 @@ impl World {
                 return Err(Halt::Failed(format!("{name} cannot be registered: {why}")));
             }
             false => {
-                let refused = format!(
-                    "{name} cannot be registered ({} {})",
-                    reply.status, reply.body
-                );
+                let refused = format!("{name} cannot be registered ({})", reply.shown());
                 let login = self.login(&client, name, device).await;
                 login.map_err(|why| Halt::Skipped(format!("{refused}, nor log in: {why}")))?
             }
