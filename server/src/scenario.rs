@@ -23,6 +23,7 @@ use workbench::{Scenario, Verdict};
 use crate::built_in::built_in;
 use crate::mscs;
 use crate::options::{make_database, options, settings, text, with_proposals};
+use crate::private;
 use crate::say::say;
 use crate::serve::{self, Options, Running};
 use crate::temporary::TemporaryFolder;
@@ -46,9 +47,12 @@ pub enum ScenarioCommand {
         /// The address at which the first bridge will listen; each further one takes the next port
         #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9900")]
         listen: std::net::SocketAddr,
-        /// Write a file for each bridge into this folder
+        /// Write a file for each bridge into this folder, for its owner alone; one that exists is kept
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
+        /// Replace files that exist
+        #[arg(long, requires = "out")]
+        force: bool,
     },
     /// Print the JSON schema of scenario files, for editors
     Schema,
@@ -133,6 +137,7 @@ pub(crate) async fn scenario(command: ScenarioCommand) -> Result<(), String> {
             files: named,
             listen,
             out,
+            force,
         } => {
             let scenarios: Vec<Scenario> = match named.is_empty() {
                 true => built_in()?,
@@ -141,10 +146,10 @@ pub(crate) async fn scenario(command: ScenarioCommand) -> Result<(), String> {
                     read.collect::<Result<_, _>>()?
                 }
             };
-            registrations(merged(&scenarios, listen)?, out.as_deref())
+            registrations(merged(&scenarios, listen)?, out.as_deref(), force)
         }
         ScenarioCommand::Schema => {
-            println!("{:#}", workbench::schema::schema());
+            say!("{:#}", workbench::schema::schema());
             Ok(())
         }
     }
@@ -199,7 +204,7 @@ async fn play(run: RunOptions) -> Result<(), String> {
         let played = workbench::run_file(&file, servers.as_ref(), &run.on.password).await;
         let verdict = match played {
             Ok((scenario, outcome)) => {
-                println!("{}", outcome.shown(&scenario));
+                say!("{}", outcome.shown(&scenario));
                 if run.transcript {
                     say!("\n{}", outcome.transcript);
                 }
