@@ -13,23 +13,12 @@ use crate::names::segment;
 use crate::requests::{send, sync_from, taken};
 use crate::world::World;
 
-/// The longest value that an error shows whole.
-const SHOWN: usize = 2_000;
-
 /// Lines of text, indented.
 fn indented(text: &str) -> String {
     text.lines()
         .map(|line| format!("  {line}"))
         .collect::<Vec<_>>()
         .join("\n")
-}
-
-fn shortened(value: &Value) -> String {
-    let text = value.to_string();
-    match text.char_indices().nth(SHOWN) {
-        Some((end, _)) => format!("{}… ({} bytes)", &text[..end], text.len()),
-        None => text,
-    }
 }
 
 /// Compares a value with what is expected. The error shows the differences, then the whole.
@@ -58,9 +47,8 @@ pub(crate) fn compare_in(
     match found.is_empty() {
         true => Ok(()),
         false => Err(format!(
-            "{what}\n{}\n  whole: {}",
+            "{what}\n{}\n  whole: {whole}",
             indented(&expect::shown(&found)),
-            shortened(whole)
         )),
     }
 }
@@ -72,12 +60,7 @@ pub(crate) fn compare_in(
 pub(crate) fn capture(world: &mut World, names: &BTreeMap<String, String>, body: &Value) -> Done {
     for (name, pointer) in names {
         let value = body.pointer(pointer);
-        let missing = || {
-            format!(
-                "capture {name}: nothing at {pointer:?}\n  whole: {}",
-                shortened(body)
-            )
-        };
+        let missing = || format!("capture {name}: nothing at {pointer:?}\n  whole: {body}");
         world
             .names
             .captured

@@ -84,6 +84,9 @@ impl World {
         password: &str,
         log: Log,
     ) -> Result<World, String> {
+        if !server.is_fresh() {
+            log.hide_secrets();
+        }
         Ok(World {
             names: Names {
                 server: server.name(),
