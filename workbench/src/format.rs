@@ -22,6 +22,9 @@ pub struct Head {
     /// The proposals that the server must have switched on, besides its usual ones.
     #[serde(default)]
     pub mscs: Vec<u16>,
+    /// What a homeserver must have, so that the scenario is played on it and not skipped.
+    #[serde(default)]
+    pub needs: Needs,
     /// The people, by name.
     #[serde(default)]
     pub people: BTreeMap<String, PersonHead>,
@@ -30,6 +33,15 @@ pub struct Head {
     pub bridges: BTreeMap<String, BridgeHead>,
     /// The steps, each still untyped.
     pub steps: Vec<serde_yaml_ng::Value>,
+}
+
+/// What a homeserver must have.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Needs {
+    /// Names in the answer to `GET /_matrix/client/versions`: flags in `unstable_features` that must be `true`, or versions of the
+    /// specification.
+    pub versions: Vec<String>,
 }
 
 /// A person.

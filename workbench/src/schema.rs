@@ -7,8 +7,8 @@ use serde::forward_to_deserialize_any;
 use serde_json::{Map, Value, json};
 
 use crate::format::{
-    Answer, Asked, BridgeHead, Check, Event, Expected, Head, PersonHead, Receives, Request, Sync,
-    ToDevice, Transaction,
+    Answer, Asked, BridgeHead, Check, Event, Expected, Head, Needs, PersonHead, Receives, Request,
+    Sync, ToDevice, Transaction,
 };
 use crate::sentence::PATTERNS;
 
@@ -59,7 +59,7 @@ fn of_field(name: &str) -> Value {
         "title" | "by" | "to" | "device" | "type" | "room" | "state_key" | "bridge" => text(),
         method if METHODS.contains(&method) => json!({"type": "string", "pattern": "^/"}),
         "within" => json!({"type": "string", "pattern": "^[0-9]+ ?[a-z]+$"}),
-        "spec" | "users" | "observes" | "aliases" => list(text()),
+        "spec" | "versions" | "users" | "observes" | "aliases" => list(text()),
         "mscs" => list(number()),
         "status" | "answered" | "times" => number(),
         "late" | "later" | "repeated" | "from_start" | "in_any_order" => yes_or_no(),
@@ -133,6 +133,7 @@ pub fn schema() -> Value {
         fields::<Head>(),
         &["title", "steps"],
         &[
+            ("needs", object(fields::<Needs>(), &["versions"], &[])),
             ("people", of_names(object(fields::<PersonHead>(), &[], &[]))),
             (
                 "bridges",

@@ -117,6 +117,7 @@ impl World {
     /// # Errors
     /// If the homeserver refuses, or lacks what the scenario needs.
     pub async fn begin(&mut self) -> Done {
+        self.has_what_is_needed().await?;
         for (id, bridge) in self.head.bridges.clone() {
             if !bridge.late {
                 self.add_bridge(&id, &bridge).await?;
@@ -130,6 +131,26 @@ impl World {
             self.register_person(&name, &device).await?;
         }
         Ok(())
+    }
+
+    async fn has_what_is_needed(&self) -> Done {
+        let needed = &self.head.needs.versions;
+        if needed.is_empty() {
+            return Ok(());
+        }
+        let path = "/_matrix/client/versions";
+        let answer = self.anonymous("workbench").must("GET", path, None).await?;
+        let versions = answer["versions"].as_array();
+        let is_there = |name: &str| {
+            answer["unstable_features"][name] == true
+                || versions.is_some_and(|all| all.iter().any(|version| version == name))
+        };
+        match needed.iter().find(|name| !is_there(name)) {
+            None => Ok(()),
+            Some(name) => Err(Halt::Skipped(format!(
+                "the server has no {name} in GET {path}"
+            ))),
+        }
     }
 
     /// A transaction id that this scenario has not used.
