@@ -50,12 +50,9 @@ impl Scenario {
     pub fn parse(file: &Path, text: &str) -> Result<Scenario, Problem> {
         let place = |line: usize, why: &str| format!("{}:{line}: {why}", file.display());
         let placed = |(line, why): Found| place(line.unwrap_or(1), &why);
-        // A value keeps no key twice, as a map would: the second one is an error.
-        let whole: serde_yaml_ng::Value = yaml(text).map_err(placed)?;
-        // Aliases are replaced in it, and it has no lines. The text has.
-        let head: Head = yaml(text)
-            .or_else(|found| serde_yaml_ng::from_value(whole).map_err(|_| found))
-            .map_err(placed)?;
+        // A map keeps the last of two values with one key. A value refuses the second.
+        yaml::<serde_yaml_ng::Value>(text).map_err(placed)?;
+        let head: Head = yaml(text).map_err(placed)?;
         let all: Vec<&str> = text.lines().collect();
         let line_of = |begin: usize, part: &str| {
             let found = all.iter().skip(begin).position(|line| line.contains(part));
