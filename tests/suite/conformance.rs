@@ -20,6 +20,10 @@ const NOT_PLAYED: &[(&str, &str)] = &[
         "a_ghost_reads_an_encrypted_room_after_an_outage",
         "cannot be restarted",
     ),
+    (
+        "a_bridge_that_observes_no_longer_is_sent_no_copies",
+        "which this server has already",
+    ),
     ("a_killed_server_loses_no_message", "cannot be restarted"),
     (
         "a_left_survives_an_outage_and_a_restart",

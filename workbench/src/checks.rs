@@ -62,14 +62,20 @@ pub(crate) fn step(step: &Step) -> Result<(), String> {
             expected("expect: body", step.expect.body.as_ref())
         }
         Step::Sync(step) => expected("expect", step.expect.as_ref()),
+        Step::SyncEnds(step) => expected("expect", step.expect.as_ref()),
+        Step::Decrypted(step) => expected("content", step.content.as_ref()),
         Step::Transaction(step) => expected("body", step.body.as_ref()),
         Step::Receives(step) => receives(step),
         Step::Answer(step) => answer(step),
         Step::Asked(step) => expected("body", step.body.as_ref()),
         Step::Check(step) => expect::check(&step.is),
-        Step::Deed(..) | Step::ToDevice(_) | Step::Event(_) | Step::Wait(_) | Step::Server(_) => {
-            Ok(())
-        }
+        Step::Deed(..)
+        | Step::ToDevice(_)
+        | Step::Olm(_)
+        | Step::Event(_)
+        | Step::Registration(_)
+        | Step::Wait(_)
+        | Step::Server(_) => Ok(()),
     }
 }
 

@@ -32,6 +32,12 @@ impl Reply {
         (200..300).contains(&self.status)
     }
 
+    /// The status and the body, as they came.
+    #[must_use]
+    pub(crate) fn line(&self) -> String {
+        format!("{} {}", self.status, self.text)
+    }
+
     /// The status and the body, on one line; of a body that is not JSON the beginning.
     #[must_use]
     pub fn shown(&self) -> String {
@@ -116,6 +122,22 @@ impl Client {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Reply, String> {
+        let (entry, reply) = self.exchange(method, path, body).await?;
+        self.log.answered(entry, &reply.line());
+        Ok(reply)
+    }
+
+    /// Makes a request like [`Client::ask`], and leaves it to the caller to record the answer. Returns the number of the request's
+    /// entry in the record too.
+    ///
+    /// # Errors
+    /// If no answer comes.
+    pub(crate) async fn exchange(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(usize, Reply), String> {
         let whole = match path.starts_with("/_") {
             true => path.to_owned(),
             false => format!("/_matrix/client/v3{path}"),
@@ -149,12 +171,8 @@ impl Client {
         let response = request.send().await.map_err(failed)?;
         let status = response.status().as_u16();
         let text = response.text().await.map_err(failed)?;
-        self.log.answered(entry, &format!("{status} {text}"));
-        Ok(Reply {
-            status,
-            body: serde_json::from_str(&text).unwrap_or(Value::Null),
-            text,
-        })
+        let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+        Ok((entry, Reply { status, body, text }))
     }
 
     /// Makes a request that must succeed. Returns the body of the answer.

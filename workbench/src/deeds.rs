@@ -9,10 +9,10 @@ use crate::format::Within;
 use crate::homeserver::{Done, Halt};
 use crate::listener::{Treatment, pause};
 use crate::names::segment;
-use crate::requests::{in_room, send, sync};
+use crate::requests::{begin_sync, in_room, send, sync};
 use crate::sentence::{Deed, read};
 use crate::world::World;
-use crate::{encryption, scenario};
+use crate::{cross_signing, encryption, scenario};
 
 /// Does what a sentence says.
 ///
@@ -76,6 +76,8 @@ pub(crate) async fn play(world: &mut World, actor: &str, sentence: &str) -> Done
                 )));
             }
         }
+        Deed::SetsUpCrossSigning => cross_signing::set_up(world, actor).await?,
+        Deed::BeginsToSync => begin_sync(world, actor)?,
         Deed::Syncs => {
             sync(world, actor).await?;
         }

@@ -1,14 +1,14 @@
 //! What the structured steps of a scenario do and expect, except those about transactions (`delivered.rs`).
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::expect::{self, differences};
-use crate::format::{Answer, Asked, Check, Event, Request, Sync, ToDevice, Within};
+use crate::format::{Answer, Asked, Check, Event, Request, Sync, SyncEnds, ToDevice, Within};
 use crate::homeserver::{Done, Halt};
-use crate::listener::{Prepared, Rule, fits};
+use crate::listener::{Prepared, Rule, fits, pause};
 use crate::names::segment;
 use crate::requests::{send, sync_from, taken};
 use crate::world::World;
@@ -184,6 +184,41 @@ pub(crate) async fn sync_as(world: &mut World, step: &Sync) -> Done {
         compared?;
         return capture(world, &step.capture, &answer);
     }
+}
+
+/// Waits for the answer to a `/sync` that waits.
+///
+/// # Errors
+/// If it does not come, or another one comes.
+pub(crate) async fn sync_ends(world: &mut World, step: &SyncEnds) -> Done {
+    let (begun, Within(patience)) = (Instant::now(), step.within);
+    let expected = expectation(world, step.expect.as_ref())?;
+    let waiting = &mut world.actor(&step.by)?.waiting;
+    let handle = waiting.as_mut().ok_or_else(|| {
+        let by = &step.by;
+        format!("no /sync of {by} waits; add the step `{by}: begins to sync` before")
+    })?;
+    // The answer takes a moment to arrive, also from a server that has nothing more to do.
+    while !handle.is_finished() && begun.elapsed() < patience {
+        pause(Duration::from_millis(5)).await;
+    }
+    if !handle.is_finished() {
+        let why = "GET /sync\n  expected  an answer\n  came      none; it still waits";
+        return Err(Halt::Failed(why.to_owned()));
+    }
+    let ended = handle.await.map_err(|e| e.to_string());
+    *waiting = None;
+    let (entry, reply) = ended??;
+    // Recorded here, and not when it arrived, which can be at any time.
+    world.log.answered(entry, &reply.line());
+    if !reply.is_ok() {
+        let came = reply.shown();
+        let why = format!("GET /sync\n  expected  200\n  came      {came}");
+        return Err(Halt::Failed(why));
+    }
+    taken(world, &step.by, &reply.body)?;
+    compare("GET /sync", expected.as_ref(), &reply.body)?;
+    capture(world, &step.capture, &reply.body)
 }
 
 /// Says how a bridge answers requests other than transactions.

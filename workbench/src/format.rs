@@ -79,8 +79,16 @@ pub enum Step {
     ToDevice(ToDevice),
     /// An event.
     Event(Event),
+    /// An encrypted message to a device.
+    Olm(Olm),
+    /// An encrypted message that a device has received.
+    Decrypted(Decrypted),
     /// A `/sync`, and what it answers.
     Sync(Sync),
+    /// The answer to a `/sync` that has waited.
+    SyncEnds(SyncEnds),
+    /// Another registration of a bridge.
+    Registration(Registration),
     /// The next transaction of a bridge.
     Transaction(Transaction),
     /// What is in the transactions of a bridge.
@@ -191,6 +199,46 @@ fn example() -> String {
     "m.example".to_owned()
 }
 
+/// An encrypted message to a device.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Olm {
+    /// The client that sends it.
+    pub by: String,
+    /// The user.
+    pub to: String,
+    /// The device.
+    pub device: String,
+    /// The type that is encrypted.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The content that is encrypted.
+    #[serde(default)]
+    pub content: Map<String, Value>,
+}
+
+/// An encrypted message that a device has received.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Decrypted {
+    /// The client whose device decrypts it.
+    pub by: String,
+    /// The user who sent it.
+    pub from: String,
+    /// The type that was encrypted.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What is expected of the content that was encrypted.
+    #[serde(default, deserialize_with = "given")]
+    pub content: Option<Value>,
+    /// Values of what was encrypted that later steps use: a name and a JSON pointer, such as `/content/body`.
+    #[serde(default)]
+    pub capture: BTreeMap<String, String>,
+    /// How long to wait for it.
+    #[serde(default)]
+    pub within: Within,
+}
+
 /// An event in a room.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -229,6 +277,33 @@ pub struct Sync {
     /// How long to wait for such an answer.
     #[serde(default)]
     pub within: Within,
+}
+
+/// The answer to a `/sync` that has waited.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SyncEnds {
+    /// The client.
+    pub by: String,
+    /// What is expected of the answer.
+    #[serde(default, deserialize_with = "given")]
+    pub expect: Option<Value>,
+    /// Values of the answer that later steps use: a name and a JSON pointer.
+    #[serde(default)]
+    pub capture: BTreeMap<String, String>,
+    /// How long to wait for the answer.
+    #[serde(default)]
+    pub within: Within,
+}
+
+/// Another registration of a bridge.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Registration {
+    /// The bridge.
+    pub bridge: String,
+    /// The members that have other values from now on.
+    pub members: Map<String, Value>,
 }
 
 /// A transaction of a bridge.
@@ -364,17 +439,21 @@ fn time<E: serde::de::Error>(text: String) -> Result<Duration, E> {
 }
 
 /// The keys of the steps that are no sentences.
-pub const KEYS: [&str; 11] = [
+pub const KEYS: [&str; 15] = [
     "request",
     "to_device",
+    "olm",
+    "decrypted",
     "event",
     "sync",
+    "sync_ends",
     "transaction",
     "receives",
     "answer",
     "asked",
     "check",
     "wait",
+    "registration",
     "server",
 ];
 
@@ -402,8 +481,12 @@ impl<'de> Visitor<'de> for OneKey {
         let step = match key.as_str() {
             "request" => Step::Request(map.next_value()?),
             "to_device" => Step::ToDevice(map.next_value()?),
+            "olm" => Step::Olm(map.next_value()?),
+            "decrypted" => Step::Decrypted(map.next_value()?),
             "event" => Step::Event(map.next_value()?),
             "sync" => Step::Sync(map.next_value()?),
+            "sync_ends" => Step::SyncEnds(map.next_value()?),
+            "registration" => Step::Registration(map.next_value()?),
             "transaction" => Step::Transaction(map.next_value()?),
             "receives" => Step::Receives(map.next_value()?),
             "answer" => Step::Answer(map.next_value()?),

@@ -5,7 +5,7 @@
 //!
 //! From the bottom up: `expect.rs`, `names.rs`, `sentence.rs`, `format.rs`, `checks.rs` and `scenario.rs` are the language; `log.rs`,
 //! `secrets.rs` and `transcript/` the record; `client.rs`, `listener.rs` and `crypto.rs` what people and bridges are made of; `homeserver.rs` and
-//! `remote.rs` what they meet; `world.rs`, `requests.rs`, `encryption.rs`, `deeds.rs`, `expectations.rs`, `delivered.rs` and
+//! `remote.rs` what they meet; `world.rs`, `requests.rs`, `encryption.rs`, `cross_signing.rs`, `olm.rs`, `deeds.rs`, `expectations.rs`, `delivered.rs` and
 //! `run.rs` play; `shared.rs` keeps scenarios on the same homeserver apart. `specification.rs` lists the clauses that scenarios
 //! name, `clauses.rs` counts what passed, `compare.rs` compares two homeservers, and `evidence.rs` writes the page about a scenario.
 
@@ -13,6 +13,7 @@ mod checks;
 pub mod clauses;
 pub mod client;
 pub mod compare;
+mod cross_signing;
 pub mod crypto;
 mod deeds;
 mod delivered;
@@ -26,6 +27,7 @@ pub mod homeserver;
 pub mod listener;
 pub mod log;
 pub mod names;
+mod olm;
 pub mod registrations;
 pub mod remote;
 mod requests;

@@ -254,7 +254,11 @@ impl Page<'_> {
         let is_late = entry.step < step;
         let mut body = String::new();
         if is_late {
-            self.line(0, &format!("{} answers {line}", entry.lane), "");
+            let head = match entry.is_to_bridge {
+                true => format!("{} answers {line}", entry.lane),
+                false => format!("server answers {}: {line}", entry.lane),
+            };
+            self.line(0, &head, "");
         } else {
             let head = match entry.is_to_bridge {
                 true => format!("server → {}  {line}", entry.lane),
@@ -318,10 +322,15 @@ mod tests {
         log.step("two");
         log.answered(sent, "502");
         log.sends("irc", "PUT /transactions/1".to_owned(), "{}");
+        let late = log.asks("alice", "GET /sync".to_owned(), "");
+        log.step("three");
+        log.answered(late, "200 {}");
         let expected = "# one\n\nalice → PUT /x/!r\n  {\"k\": \"‹key of alice 1›\"}\n  ← 200 {}\n\
             server → irc  PUT /transactions/1\n  {}\n  … waits\n\n\
-            # two\n\nirc answers PUT /transactions/1\n  ← 502\n\
-            server → irc  PUT /transactions/1\n  (the same bytes)\n  … waits\n";
+            # two\n\nalice → GET /sync\n  … waits\n\
+            irc answers PUT /transactions/1\n  ← 502\n\
+            server → irc  PUT /transactions/1\n  (the same bytes)\n  … waits\n\n\
+            # three\n\nserver answers alice: GET /sync\n  ← 200 {}\n";
         assert_eq!(log.text(), expected);
     }
 }

@@ -65,14 +65,35 @@ pub(crate) async fn sync_from(
     actor: &str,
     since: Option<String>,
 ) -> Done<Value> {
-    let client = world.client(actor)?;
+    let path = sync_path(0, since);
+    Ok(world.client(actor)?.must("GET", &path, None).await?)
+}
+
+/// The path of a `/sync` that waits for so many milliseconds.
+fn sync_path(timeout: u32, since: Option<String>) -> String {
     let filter = segment("{\"account_data\":{\"not_types\":[\"m.push_rules\"]}}");
     let since = since.map(|since| format!("&since={}", segment(&since)));
-    let path = format!(
-        "/sync?timeout=0&filter={filter}{}",
-        since.unwrap_or_default()
-    );
-    Ok(client.must("GET", &path, None).await?)
+    let since = since.unwrap_or_default();
+    format!("/sync?timeout={timeout}&filter={filter}{since}")
+}
+
+/// How long a `/sync` waits for something new, in milliseconds.
+const LONG: u32 = 30_000;
+
+/// Makes a `/sync` request that waits, from the last position of the client.
+///
+/// # Errors
+/// If one waits already.
+pub(crate) fn begin_sync(world: &mut World, actor: &str) -> Result<(), String> {
+    let found = world.actor(actor)?;
+    if found.waiting.is_some() {
+        return Err(format!("a /sync of {actor} waits already"));
+    }
+    let (client, path) = (found.client.clone(), sync_path(LONG, found.since.clone()));
+    found.waiting = Some(actix_rt::spawn(async move {
+        client.exchange("GET", &path, None).await
+    }));
+    Ok(())
 }
 
 /// Gives a client what a `/sync` brought: its position, to-device messages and events.

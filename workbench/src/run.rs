@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::deeds;
 use crate::delivered::{receives, transaction};
-use crate::expectations::{answer, asked, check, event, request, sync_as, to_device};
+use crate::expectations::{answer, asked, check, event, request, sync_as, sync_ends, to_device};
 use crate::format::{ServerDeed, Step};
 use crate::homeserver::{Done, Halt, Homeservers, Passed};
 use crate::listener::{Attempt, pause};
@@ -14,7 +14,7 @@ use crate::log::{Exchange, Log, Raw};
 use crate::names::Names;
 use crate::scenario::{PlacedStep, Problem, Scenario};
 use crate::world::World;
-use crate::{shared, transcript};
+use crate::{olm, shared, transcript};
 
 /// The longest time that a scenario waits for real.
 const REAL: Duration = Duration::from_secs(10);
@@ -227,8 +227,12 @@ async fn play(world: &mut World, step: &Step) -> Done {
         Step::Deed(actor, sentence) => deeds::play(world, actor, sentence).await,
         Step::Request(step) => request(world, step).await,
         Step::ToDevice(step) => to_device(world, step).await,
+        Step::Olm(step) => olm::send(world, step).await,
+        Step::Decrypted(step) => olm::decrypted(world, step).await,
         Step::Event(step) => event(world, step).await,
         Step::Sync(step) => sync_as(world, step).await,
+        Step::SyncEnds(step) => sync_ends(world, step).await,
+        Step::Registration(step) => world.change(&step.bridge, &step.members).await,
         Step::Transaction(step) => transaction(world, step).await,
         Step::Receives(step) => receives(world, step).await,
         Step::Answer(step) => answer(world, step),

@@ -7,8 +7,8 @@ use serde::forward_to_deserialize_any;
 use serde_json::{Map, Value, json};
 
 use crate::format::{
-    Answer, Asked, BridgeHead, Check, Event, Expected, Head, Needs, PersonHead, Receives, Request,
-    Sync, ToDevice, Transaction,
+    Answer, Asked, BridgeHead, Check, Decrypted, Event, Expected, Head, Needs, Olm, PersonHead,
+    Receives, Registration, Request, Sync, SyncEnds, ToDevice, Transaction,
 };
 use crate::sentence::PATTERNS;
 
@@ -56,14 +56,16 @@ fn of_field(name: &str) -> Value {
     let number = || json!({"type": "integer", "minimum": 0});
     let list = |items: Value| json!({"type": "array", "items": items});
     match name {
-        "title" | "by" | "to" | "device" | "type" | "room" | "state_key" | "bridge" => text(),
+        "title" | "by" | "from" | "to" | "device" | "type" | "room" | "state_key" | "bridge" => {
+            text()
+        }
         method if METHODS.contains(&method) => json!({"type": "string", "pattern": "^/"}),
         "within" => json!({"type": "string", "pattern": "^[0-9]+ ?[a-z]+$"}),
         "spec" | "versions" | "users" | "observes" | "aliases" => list(text()),
         "mscs" => list(number()),
         "status" | "answered" | "times" => number(),
         "late" | "later" | "repeated" | "from_start" | "in_any_order" => yes_or_no(),
-        "registration" | "content" => json!({"type": "object"}),
+        "registration" | "members" | "content" => json!({"type": "object"}),
         "events" | "ephemeral" | "changed" | "left" | "to_device" => json!({"type": "array"}),
         _ => json!({}),
     }
@@ -105,8 +107,12 @@ pub fn schema() -> Value {
     let steps = json!({
         "request": request,
         "to_device": object(fields::<ToDevice>(), &["by", "to", "device"], &[]),
+        "olm": object(fields::<Olm>(), &["by", "to", "device", "type"], &[]),
+        "decrypted": object(fields::<Decrypted>(), &["by", "from", "type"], &[captures[0].clone(), ("content", json!({}))]),
         "event": object(fields::<Event>(), &["by", "room", "type"], &[("capture", json!({"type": "string"}))]),
         "sync": object(fields::<Sync>(), &["by"], &captures),
+        "sync_ends": object(fields::<SyncEnds>(), &["by"], &captures),
+        "registration": object(fields::<Registration>(), &["bridge", "members"], &[]),
         "transaction": object(fields::<Transaction>(), &["to"], &captures),
         "receives": object(fields::<Receives>(), &["bridge"], &[]),
         "answer": object(fields::<Answer>(), &["bridge", "to"], &[("first", json!({"type": "array", "items": first}))]),

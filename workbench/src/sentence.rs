@@ -44,8 +44,12 @@ pub enum Deed {
     CreatesDevice(String),
     /// Delete a device of an appservice's user.
     DeletesDevice(String),
+    /// Create cross-signing keys, upload them, and sign the device.
+    SetsUpCrossSigning,
     /// Make a `/sync` request.
     Syncs,
+    /// Make a `/sync` request that waits for something new.
+    BeginsToSync,
     /// Register a user of the bridge, perhaps with a device.
     Registers(String, Option<String>),
     /// Answer transactions with a status: so many, or all from now on.
@@ -138,7 +142,9 @@ pub const PATTERNS: &[Pattern] = &[
     of_all("claims a key of {user} on device {word}", |a| {
         Ok(Deed::Claims(a.text(0), a.text(1)))
     }),
+    of_all("sets up cross-signing", |_| Ok(Deed::SetsUpCrossSigning)),
     of_all("syncs", |_| Ok(Deed::Syncs)),
+    of_all("begins to sync", |_| Ok(Deed::BeginsToSync)),
     of_all("logs in on {word}", |a| Ok(Deed::LogsIn(a.text(0)))),
     of_all("logs out", |_| Ok(Deed::LogsOut)),
     of_bridges("creates device {word}", |a| {

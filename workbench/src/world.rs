@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use tokio::task::JoinHandle;
 
-use crate::client::{self, Client};
+use crate::client::{self, Client, Reply};
 use crate::crypto::Crypto;
 use crate::format::{BridgeHead, Head};
 use crate::homeserver::{Done, Halt, Homeserver, Registered};
@@ -29,8 +30,12 @@ pub struct Actor {
     pub crypto: Option<Crypto>,
     /// The ids of the events that it has decrypted.
     pub read: BTreeSet<String>,
+    /// The to-device messages that it has decrypted, until a step expects them.
+    pub decrypted: Vec<Value>,
     /// What could not be decrypted.
     pub failures: Vec<String>,
+    /// A `/sync` that waits: its entry in the record, and the answer.
+    pub(crate) waiting: Option<JoinHandle<Result<(usize, Reply), String>>>,
 }
 
 /// A bridge of the scenario.
@@ -39,6 +44,8 @@ pub struct Bridge {
     pub listener: Listener,
     /// What it needs to make requests.
     pub registered: Registered,
+    /// Its registration.
+    pub(crate) registration: Value,
     /// How many attempts came before the first step.
     pub before: usize,
     /// How many attempts the steps have looked at.
@@ -205,6 +212,14 @@ impl World {
         client.must("POST", "/login", Some(&body)).await
     }
 
+    /// What confirms a request of a person that needs it: the password.
+    pub(crate) fn confirmation(&self, user: &str, session: &Value) -> Value {
+        json!({
+            "type": "m.login.password", "identifier": {"type": "m.id.user", "user": user},
+            "password": self.password, "session": session,
+        })
+    }
+
     fn add_person(&mut self, name: &str, mut client: Client, login: &Value) -> Done {
         let field = |key: &str| login[key].as_str().unwrap_or_default().to_owned();
         client.user = field("user_id");
@@ -264,12 +279,42 @@ impl World {
         let bridge = Bridge {
             listener,
             registered,
+            registration,
             before: 0,
             seen: 0,
             fed: 0,
             found: BTreeMap::new(),
         };
         self.bridges.insert(id.to_owned(), bridge);
+        Ok(())
+    }
+
+    /// Gives members of the registration of a bridge other values, while the homeserver runs.
+    ///
+    /// # Errors
+    /// If the homeserver refuses, or has its registrations from elsewhere.
+    pub(crate) async fn change(&mut self, id: &str, members: &Map<String, Value>) -> Done {
+        if !self.server.is_fresh() {
+            let why = format!("it changes the registration of {id}, which this server has already");
+            return Err(Halt::Skipped(why));
+        }
+        let mut registration = self.bridge(id)?.registration.clone();
+        for (key, value) in members {
+            registration[key] = value.clone();
+        }
+        let registered = self.server.register(id, &registration).await?;
+        let bridge = self.bridge(id)?;
+        bridge
+            .listener
+            .trust(registration["hs_token"].as_str().unwrap_or_default());
+        let before = std::mem::replace(&mut bridge.registered, registered);
+        let token = bridge.registered.as_token.clone();
+        bridge.registration = registration;
+        for actor in self.actors.values_mut() {
+            if actor.client.token == before.as_token {
+                actor.client.token.clone_from(&token);
+            }
+        }
         Ok(())
     }
 
@@ -389,6 +434,9 @@ impl World {
     /// Stops the bridges and the homeserver.
     pub async fn end(&mut self) {
         self.bridges.values().for_each(Bridge::release_all);
+        for waiting in self.actors.values_mut().filter_map(|a| a.waiting.take()) {
+            waiting.abort();
+        }
         self.server.stop().await;
         for bridge in self.bridges.values_mut() {
             bridge.listener.close().await;
@@ -428,14 +476,18 @@ impl Actor {
             since: None,
             crypto: None,
             read: BTreeSet::new(),
+            decrypted: Vec::new(),
             failures: Vec::new(),
+            waiting: None,
         }
     }
 
     /// Gives the device a to-device message.
     pub fn receive(&mut self, event: &Value) {
-        if let Some(Err(why)) = self.crypto.as_mut().map(|crypto| crypto.receive(event)) {
-            self.failures.push(why);
+        match self.crypto.as_mut().map(|crypto| crypto.receive(event)) {
+            Some(Ok(clear)) => self.decrypted.extend(clear),
+            Some(Err(why)) => self.failures.push(why),
+            None => {}
         }
     }
 }
