@@ -3,11 +3,12 @@
 //! A scenario names people and bridges, says step by step what they do, and what must come of it. It is played over HTTP against
 //! any Matrix homeserver: this crate knows no other crate of the workspace.
 //!
-//! From the bottom up: `expect.rs`, `names.rs`, `sentence.rs`, `format.rs`, `checks.rs` and `scenario.rs` are the language; `log.rs`,
-//! `secrets.rs` and `transcript/` the record; `client.rs`, `listener.rs` and `crypto.rs` what people and bridges are made of; `homeserver.rs` and
-//! `remote.rs` what they meet; `world.rs`, `requests.rs`, `encryption.rs`, `cross_signing.rs`, `olm.rs`, `deeds.rs`, `expectations.rs`, `delivered.rs` and
-//! `run.rs` play; `shared.rs` keeps scenarios on the same homeserver apart. `specification.rs` lists the clauses that scenarios
-//! name, `clauses.rs` counts what passed, `compare.rs` compares two homeservers, and `evidence.rs` writes the page about a scenario.
+//! From the bottom up: `expect.rs`, `names.rs`, `sentence.rs`, `format.rs`, `checks.rs` and `scenario.rs` are the language;
+//! `log.rs`, `secrets.rs` and `transcript/` the record; `client.rs`, `listener.rs` and `crypto.rs` what people and bridges are
+//! made of; `homeserver.rs`, `remote.rs` and `shell.rs` what they meet; `world.rs`, `requests.rs`, `encryption.rs`,
+//! `cross_signing.rs`, `olm.rs`, `deeds.rs`, `expectations.rs`, `delivered.rs` and `run.rs` play; `shared.rs` keeps scenarios on
+//! the same homeserver apart. `specification.rs` lists the clauses that scenarios name, `clauses.rs` counts what passed,
+//! `compare.rs` compares two homeservers, and `evidence.rs` writes the page about a scenario.
 
 mod checks;
 pub mod clauses;
@@ -39,6 +40,7 @@ mod sections;
 pub mod sentence;
 pub mod sequence;
 mod shared;
+mod shell;
 pub mod side_by_side;
 pub mod specification;
 pub mod transcript;

@@ -1,10 +1,7 @@
 //! A homeserver that is already running, anywhere. Its registrations are given as files.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read as _};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -16,6 +13,7 @@ use crate::homeserver::{
 use crate::listener::pause;
 use crate::log::Log;
 use crate::registrations::{check, lacks};
+use crate::shell;
 
 /// The homeserver at a URL.
 #[derive(Debug, Clone)]
@@ -42,52 +40,6 @@ const START: Duration = Duration::from_secs(60);
 
 /// How long the command that restarts a homeserver may take.
 const RESTART: Duration = Duration::from_secs(120);
-
-/// Runs a shell command to its end. What it started in the background may go on, and print.
-///
-/// # Errors
-/// If it does not end in time, or ends with another code than 0; then with what it printed.
-async fn shell(command: &str, within: Duration) -> Result<(), String> {
-    let failed = |e: io::Error| format!("{command}: {e}");
-    // Not a pipe: its end comes only when the last process in the background has closed it.
-    let (said, errors) = nameless().map_err(failed)?;
-    let mut shell = Command::new("sh");
-    shell.args(["-c", command]).stdin(Stdio::null());
-    shell.stdout(Stdio::null()).stderr(errors);
-    let mut shell = shell.spawn().map_err(failed)?;
-    let begun = Instant::now();
-    let status = loop {
-        match shell.try_wait().map_err(failed)? {
-            Some(status) => break status,
-            None if begun.elapsed() < within => pause(Duration::from_millis(10)).await,
-            None => {
-                shell.kill().and_then(|()| shell.wait()).map_err(failed)?;
-                return Err(format!("{command}: it did not end within {within:?}"));
-            }
-        }
-    };
-    if status.success() {
-        return Ok(());
-    }
-    let mut text = Vec::new();
-    let read = said.take(SAID).read_to_end(&mut text);
-    read.map_err(failed)?;
-    let text = String::from_utf8_lossy(&text);
-    Err(format!("{command}: {status}\n{}", text.trim_end()))
-}
-
-/// How much of what a command printed is shown, in bytes.
-const SAID: u64 = 4_096;
-
-/// A new file without a name, to read and to write.
-fn nameless() -> io::Result<(File, File)> {
-    let name = format!("understudy-restart-{}", std::process::id());
-    let path = std::env::temp_dir().join(name);
-    let write = File::options().write(true).create_new(true).open(&path)?;
-    let read = File::open(&path);
-    std::fs::remove_file(&path)?;
-    Ok((read?, write))
-}
 
 impl Remote {
     /// Finds the homeserver, and reads the registrations of the bridges that it knows.
@@ -257,7 +209,7 @@ impl Homeserver for Remote {
             };
             let how = if kill { "kill" } else { "stop" };
             let command = format!("{command} {how}");
-            shell(&command, RESTART).await?;
+            shell::run(&command, RESTART).await?;
             // Its old connections are gone.
             self.client = self.client.moved(&self.base, client::http()?);
             let begun = Instant::now();
@@ -278,28 +230,5 @@ impl Homeserver for Remote {
 
     fn stop(&mut self) -> Later<'_, ()> {
         Box::pin(async {})
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[actix_web::test]
-    async fn a_command_ends_although_what_it_started_goes_on() {
-        let within = Duration::from_secs(60);
-        let begun = Instant::now();
-        assert_eq!(shell("sleep 30 & echo $! >/dev/null", within).await, Ok(()));
-        assert!(begun.elapsed() < Duration::from_secs(20));
-        let wrong = shell("echo no >&2; exit 3", within).await;
-        assert_eq!(
-            wrong,
-            Err("echo no >&2; exit 3: exit status: 3\nno".to_owned())
-        );
-        let late = shell("exec sleep 30", Duration::from_millis(50)).await;
-        assert_eq!(
-            late,
-            Err("exec sleep 30: it did not end within 50ms".to_owned())
-        );
     }
 }
