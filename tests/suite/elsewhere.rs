@@ -1,10 +1,11 @@
 //! What the workbench makes of homeservers that answer otherwise than expected. Each is a few routes in the test's process.
 
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use serde_json::{Value, json};
@@ -44,8 +45,10 @@ async fn played(base: &str, head: &str, steps: &str, password: &str) -> Outcome 
 const TOKEN: &str = "syt_token";
 
 /// A homeserver with closed registration, whose messages to a device arrive one by one: with the second `/sync`, and with the third.
+/// It answers the same `/sync` always alike.
 fn slow() -> String {
     let syncs = AtomicUsize::new(0);
+    let cache: Mutex<BTreeMap<String, Value>> = Mutex::default();
     served(move |http| match http.path() {
         "/_matrix/client/versions" => {
             ok(&json!({"versions": ["v1.1"], "unstable_features": {"org.x": true, "org.y": false}}))
@@ -54,14 +57,24 @@ fn slow() -> String {
             ok(&json!({"user_id": "@alice:test", "device_id": "ALICE", "access_token": TOKEN}))
         }
         "/_matrix/client/v3/sync" => {
+            let query = http.query_string();
+            if let Some(answer) = cache.lock().expect("a cache").get(query) {
+                return ok(answer);
+            }
             let nth = syncs.fetch_add(1, Ordering::SeqCst);
             // A position acknowledges the messages before it.
-            let since = http.query_string().split("since=s").nth(1);
+            let since = query.split("since=s").nth(1);
             let since = since.map_or(0, |since| since.parse().unwrap_or(0));
             let here: Vec<Value> = (since..nth.min(2))
                 .map(|n| json!({"content": {"n": n}}))
                 .collect();
-            ok(&json!({"next_batch": format!("s{}", nth.min(2)), "to_device": {"events": here}}))
+            let answer =
+                json!({"next_batch": format!("s{}", nth.min(2)), "to_device": {"events": here}});
+            cache
+                .lock()
+                .expect("a cache")
+                .insert(query.to_owned(), answer.clone());
+            ok(&answer)
         }
         _ => HttpResponse::Forbidden().json(json!({"errcode": "M_FORBIDDEN"})),
     })

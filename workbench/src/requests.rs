@@ -56,7 +56,7 @@ pub(crate) async fn sync(world: &mut World, actor: &str) -> Done<Value> {
     Ok(answer)
 }
 
-/// Makes a `/sync` request. Push rules are left out.
+/// Makes a `/sync` request.
 ///
 /// # Errors
 /// If the homeserver refuses.
@@ -65,13 +65,13 @@ pub(crate) async fn sync_from(
     actor: &str,
     since: Option<String>,
 ) -> Done<Value> {
-    let path = sync_path(0, since);
+    let path = sync_path(world, 0, since);
     Ok(world.client(actor)?.must("GET", &path, None).await?)
 }
 
 /// The path of a `/sync` that waits for so many milliseconds.
-fn sync_path(timeout: u32, since: Option<String>) -> String {
-    let filter = segment("{\"account_data\":{\"not_types\":[\"m.push_rules\"]}}");
+fn sync_path(world: &mut World, timeout: u32, since: Option<String>) -> String {
+    let filter = segment(&world.filter().to_string());
     let since = since.map(|since| format!("&since={}", segment(&since)));
     let since = since.unwrap_or_default();
     format!("/sync?timeout={timeout}&filter={filter}{since}")
@@ -85,14 +85,15 @@ const LONG: u32 = 30_000;
 /// # Errors
 /// If one waits already.
 pub(crate) fn begin_sync(world: &mut World, actor: &str) -> Result<(), String> {
-    let found = world.actor(actor)?;
-    if found.waiting.is_some() {
+    let client = world.client(actor)?;
+    let since = world.actor(actor)?.since.clone();
+    let path = sync_path(world, LONG, since);
+    let waiting = &mut world.actor(actor)?.waiting;
+    if waiting.is_some() {
         return Err(format!("a /sync of {actor} waits already"));
     }
-    let (client, path) = (found.client.clone(), sync_path(LONG, found.since.clone()));
-    found.waiting = Some(actix_rt::spawn(async move {
-        client.exchange("GET", &path, None).await
-    }));
+    let asked = async move { client.exchange("GET", &path, None).await };
+    *waiting = Some(actix_rt::spawn(asked));
     Ok(())
 }
 
