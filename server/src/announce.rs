@@ -1,6 +1,5 @@
 //! What a development server prints when it is ready: text for a person, or one line of JSON for a program.
 
-use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,6 +8,7 @@ use actors::appservices::Problem;
 use serde_json::json;
 
 use crate::people::Person;
+use crate::say::say;
 
 /// What is announced.
 pub(crate) struct Announcement {
@@ -23,14 +23,6 @@ pub(crate) struct Announcement {
     pub(crate) problems: Vec<Problem>,
     /// The time from the start of the process.
     pub(crate) took: Duration,
-}
-
-/// Print a line. If standard output is closed, the line is lost and the server goes on.
-macro_rules! say {
-    ($($words:tt)*) => {
-        // Ignore a closed pipe.
-        let _ = writeln!(std::io::stdout(), $($words)*);
-    };
 }
 
 /// Print the server's address, its users and example commands, or the same as one line of JSON.

@@ -6,12 +6,12 @@ use clap::{Args, ValueEnum};
 use workbench::Scenario;
 use workbench::compare::{Side, compare};
 use workbench::homeserver::Homeservers;
-use workbench::remote::Remote;
 use workbench::side_by_side::Table;
 
 use crate::built_in::built_in;
 use crate::conformance::EMBEDDED;
-use crate::scenario::{Embedded, OtherServer, files};
+use crate::say::{print, say};
+use crate::scenario::{Embedded, OtherServer, files, find};
 
 /// How the differences are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -53,7 +53,8 @@ pub struct CompareOptions {
     pub json: bool,
 }
 
-/// Play the scenarios on both homeservers and print the differences. Returns whether there are none.
+/// Play the scenarios on both homeservers and print the differences. Returns whether there are none. It is an error if nothing could
+/// be compared.
 pub(crate) async fn compare_servers(options: CompareOptions) -> Result<bool, String> {
     let mut scenarios = Vec::new();
     for file in files(&options.files)? {
@@ -62,9 +63,13 @@ pub(crate) async fn compare_servers(options: CompareOptions) -> Result<bool, Str
     if scenarios.is_empty() {
         scenarios = built_in()?;
     }
-    let registrations = files(&options.with_registration)?;
-    let second = Remote::find(&options.with, &registrations, options.with_name.as_deref()).await?;
-    let second = second.restarted_by(options.with_restart);
+    let second = find(
+        &options.with,
+        &options.with_registration,
+        options.with_name.as_deref(),
+        "--with-name or --with-registration",
+    );
+    let second = second.await?.restarted_by(options.with_restart);
     let (first, name): (Box<dyn Homeservers>, String) = match options.on.find().await? {
         Some(remote) => {
             let name = remote.shown();
@@ -90,10 +95,16 @@ pub(crate) async fn compare_servers(options: CompareOptions) -> Result<bool, Str
         table.scenarios.push(compared);
     }
     match options.format {
-        Form::Json => println!("{:#}", table.json()),
-        _ if options.json => println!("{:#}", table.json()),
-        Form::Text => print!("{}", table.text()),
-        Form::Markdown => print!("{}", table.markdown()),
+        Form::Json => say!("{:#}", table.json()),
+        _ if options.json => say!("{:#}", table.json()),
+        Form::Text => print(&table.text()),
+        Form::Markdown => print(&table.markdown()),
+    }
+    if table.compared() == 0 {
+        return Err(format!(
+            "nothing was compared: all {} scenarios ended before their first step",
+            table.scenarios.len()
+        ));
     }
     Ok(table.different() == 0)
 }

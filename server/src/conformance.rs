@@ -8,6 +8,7 @@ use workbench::homeserver::Homeservers;
 use workbench::{Scenario, run};
 
 use crate::built_in::built_in;
+use crate::say::{print, say};
 use crate::scenario::{Embedded, OtherServer, files};
 
 /// The form of the score.
@@ -43,7 +44,7 @@ pub struct ConformanceOptions {
 /// How a server in this process is called.
 pub(crate) const EMBEDDED: &str = concat!("understudy ", env!("CARGO_PKG_VERSION"));
 
-/// Play the scenarios and print the score. Returns whether none failed.
+/// Play the scenarios and print the score. Returns whether none failed. It is an error if all were skipped.
 pub(crate) async fn conformance(options: ConformanceOptions) -> Result<bool, String> {
     // Without a bridge nearly every scenario would be skipped.
     if options.on.server.is_some() && options.on.registration.is_empty() {
@@ -72,10 +73,17 @@ pub(crate) async fn conformance(options: ConformanceOptions) -> Result<bool, Str
         score.add(scenario, outcome.verdict);
     }
     match options.format {
-        Format::Text => print!("{}", score.text()),
-        Format::Json => println!("{:#}", score.json()),
-        Format::Junit => print!("{}", score.junit()),
-        Format::Markdown => print!("{}", score.markdown()),
+        Format::Text => print(&score.text()),
+        Format::Json => say!("{:#}", score.json()),
+        Format::Junit => print(&score.junit()),
+        Format::Markdown => print(&score.markdown()),
     }
-    Ok(score.total().failed == 0)
+    let count = score.total();
+    if count.passed + count.failed == 0 {
+        return Err(format!(
+            "nothing was played: all {} scenarios were skipped",
+            count.skipped
+        ));
+    }
+    Ok(count.failed == 0)
 }

@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use crate::options::text;
+use crate::say::say;
 
 /// How long to wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -194,7 +195,7 @@ pub(crate) fn control(command: Control) -> Result<(), String> {
         ));
     };
     if status == 200 {
-        println!("{answer}");
+        say!("{answer}");
         return Ok(());
     }
     let why = value["error"].as_str().unwrap_or("no explanation");

@@ -1,6 +1,5 @@
 //! `understudy doctor`: examine registration files and print the findings.
 
-use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use crate::config::Config;
 use crate::doctor::{DoctorReport, ExaminationContext, RegistrationFile, examine, frameworks};
 use crate::mscs;
 use crate::options::text;
+use crate::say::print;
 
 /// Examine the files and print the findings. Fails when they are bad enough.
 pub(crate) async fn diagnose(doctor: Doctor) -> Result<(), String> {
@@ -45,8 +45,7 @@ pub(crate) async fn diagnose(doctor: Doctor) -> Result<(), String> {
     } else {
         report.text(&names)
     };
-    // A closed pipe is no failure.
-    let _ = std::io::stdout().write_all(printed.as_bytes());
+    print(&printed);
     if report.errors > 0 || (doctor.strict && report.warnings > 0) {
         return Err(report.summary());
     }

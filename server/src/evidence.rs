@@ -1,6 +1,6 @@
 //! The command `evidence`: plays a scenario against a server in this process, and writes what a reviewer of a proposal needs.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use clap::Args;
 use workbench::evidence::{Evidence, Proposal};
@@ -8,6 +8,7 @@ use workbench::{PASSWORD, Scenario, Verdict, run};
 
 use crate::mscs;
 use crate::options::text;
+use crate::say::say;
 use crate::scenario::Embedded;
 
 /// Options of `evidence`.
@@ -16,7 +17,8 @@ pub struct EvidenceOptions {
     /// The scenario
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// The folder to write [default: the file's name without ending, in the folder evidence]
+    /// The folder to write [default: the file's name without ending, or that of the folder of a scenario.yaml, in the folder
+    /// evidence]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// The proposals (MSCs) of the server, by number, separated by commas [default: those that are on by default, and those that the
@@ -66,23 +68,37 @@ pub(crate) async fn evidence(options: EvidenceOptions) -> Result<(), String> {
         proposals: proposals.collect(),
         command: format!("understudy evidence {}{option}", quoted(&file)),
     };
-    let out =
-        out.unwrap_or_else(|| Path::new("evidence").join(file.file_stem().unwrap_or_default()));
+    let out = match out {
+        Some(out) => out,
+        None => Path::new("evidence").join(folder(&scenario.name())?),
+    };
     std::fs::create_dir_all(&out).map_err(|e| named(e, &out))?;
     let json = serde_json::to_string_pretty(&evidence.json()).map_err(text)? + "\n";
-    for (name, content) in [
+    let files = [
         ("index.html", &evidence.html()),
         ("transcript.txt", &outcome.transcript),
         ("evidence.json", &json),
-    ] {
+    ];
+    for (name, content) in files {
         let path = out.join(name);
         std::fs::write(&path, content).map_err(|e| named(e, &path))?;
-        println!("{}", path.display());
+    }
+    for (name, _) in files {
+        say!("{}", out.join(name).display());
     }
     match outcome.verdict {
         Verdict::Passed => Ok(()),
         Verdict::Skipped(why) => Err(format!("the scenario was skipped: {}", why.trim())),
         Verdict::Failed(why) => Err(format!("the scenario failed: {why}")),
+    }
+}
+
+/// The name of a folder for the evidence of a scenario.
+fn folder(name: &str) -> Result<&str, String> {
+    let mut parts = Path::new(name).components();
+    match (parts.next(), parts.next()) {
+        (Some(Component::Normal(_)), None) => Ok(name),
+        _ => Err(format!("{name:?} cannot name a folder: give --out")),
     }
 }
 

@@ -32,6 +32,7 @@ mod propose;
 mod restore;
 pub mod routes;
 mod run;
+mod say;
 pub mod scenario;
 pub mod serve;
 mod start;

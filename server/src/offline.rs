@@ -12,6 +12,7 @@ use schema::ServiceId;
 
 use crate::cli::{AddUser, ForgetOptions};
 use crate::options::{configured, make_database, text};
+use crate::say::say;
 
 /// The most items printed for each appservice of those that were set aside because they cannot be sent.
 const SHOWN: i64 = 10;
@@ -39,7 +40,7 @@ pub(crate) async fn add_user(add: AddUser) -> Result<(), String> {
         inhibit_login: true,
     };
     let made = ask(&actors.accounts, register).await.map_err(text)?;
-    println!("{}", made.user);
+    say!("{}", made.user);
     Ok(())
 }
 
@@ -110,15 +111,16 @@ pub(crate) async fn list_appservices(path: std::path::PathBuf) -> Result<(), Str
                 format!("; would observe {shared}, which observe does not grant it")
             }
         };
-        println!(
+        say!(
             "{}  {}  {state}; to-device messages owed: {owed}{observes}",
-            row.appservice_id, row.file
+            row.appservice_id,
+            row.file
         );
         if aside > 0 {
-            println!("  {aside} that cannot be sent to it are set aside:");
+            say!("  {aside} that cannot be sent to it are set aside:");
         }
         for row in oldest {
-            println!("    {} at {}: {}", row.kind, row.position, row.why);
+            say!("    {} at {}: {}", row.kind, row.position, row.why);
         }
         known.push(registration.id);
     }
@@ -127,10 +129,10 @@ pub(crate) async fn list_appservices(path: std::path::PathBuf) -> Result<(), Str
         .flatten()
         .filter(|id| !known.contains(id))
     {
-        println!("{id}  observe names it, and it is not registered");
+        say!("{id}  observe names it, and it is not registered");
     }
     for problem in plan.problems {
-        println!("{problem}");
+        say!("{problem}");
     }
     Ok(())
 }
@@ -156,6 +158,6 @@ pub(crate) async fn forget_appservice(forget: ForgetOptions) -> Result<(), Strin
         .write_always(move |tx| schema::appservices::forget(tx, &id))
         .await
         .map_err(text)?;
-    println!("forgot {}", forget.id);
+    say!("forgot {}", forget.id);
     Ok(())
 }

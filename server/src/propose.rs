@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 
 use crate::experiments;
 use crate::mscs::{self, Msc};
+use crate::say::{print, say};
 
 /// The template of a proposal, which compiles as a module of the tests (`mscs/template`).
 const CODE: &str = include_str!("mscs/template/mod.rs");
@@ -56,15 +57,16 @@ pub enum Addition {
 /// List the proposals and the experiments of this server.
 pub(crate) fn list_mscs() {
     for msc in mscs::ALL {
-        print!("{}", described(msc));
+        print(&described(msc));
     }
     for experiment in experiments::ALL {
-        println!(
+        say!(
             "experiment {}, off by default: {}",
-            experiment.name, experiment.title
+            experiment.name,
+            experiment.title
         );
-        println!("  registration: {}", experiment.registration.join(", "));
-        println!("  names: {}", experiment.names.join(", "));
+        say!("  registration: {}", experiment.registration.join(", "));
+        say!("  names: {}", experiment.names.join(", "));
     }
 }
 
@@ -123,9 +125,9 @@ pub(crate) fn new_msc(options: &NewMsc) -> Result<(), String> {
         .arg("--edition=2024")
         .arg(folder.join("mod.rs"))
         .status();
-    println!("{FOLDER}/msc{number}/mod.rs         the data sheet and the hooks");
-    println!("{FOLDER}/msc{number}/scenario.yaml  what it promises; it fails until you fill it in");
-    println!("try: cargo run -- scenario run {FOLDER}/msc{number}/scenario.yaml");
+    say!("{FOLDER}/msc{number}/mod.rs         the data sheet and the hooks");
+    say!("{FOLDER}/msc{number}/scenario.yaml  what it promises; it fails until you fill it in");
+    say!("try: cargo run -- scenario run {FOLDER}/msc{number}/scenario.yaml");
     Ok(())
 }
 

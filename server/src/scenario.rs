@@ -23,6 +23,8 @@ use workbench::{Scenario, Verdict};
 use crate::built_in::built_in;
 use crate::mscs;
 use crate::options::{make_database, options, settings, text, with_proposals};
+use crate::private;
+use crate::say::say;
 use crate::serve::{self, Options, Running};
 use crate::temporary::TemporaryFolder;
 
@@ -45,9 +47,12 @@ pub enum ScenarioCommand {
         /// The address at which the first bridge will listen; each further one takes the next port
         #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9900")]
         listen: std::net::SocketAddr,
-        /// Write a file for each bridge into this folder
+        /// Write a file for each bridge into this folder, for its owner alone; one that exists is kept
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
+        /// Replace files that exist
+        #[arg(long, requires = "out")]
+        force: bool,
     },
     /// Print the JSON schema of scenario files, for editors
     Schema,
@@ -80,9 +85,24 @@ impl OtherServer {
             return Ok(None);
         };
         let name = self.server_name.as_deref();
-        let remote = Remote::find(url, &files(&self.registration)?, name).await?;
+        let options = "--server-name or --registration";
+        let remote = find(url, &self.registration, name, options).await?;
         Ok(Some(remote.restarted_by(self.restart.clone())))
     }
+}
+
+/// Find a homeserver that is running. `options` are those that can give its name.
+pub(crate) async fn find(
+    url: &str,
+    registrations: &[PathBuf],
+    name: Option<&str>,
+    options: &str,
+) -> Result<Remote, String> {
+    let registrations = files(registrations)?;
+    if name.is_none() && registrations.is_empty() {
+        return Err(format!("the name of the server is needed: give {options}"));
+    }
+    Remote::find(url, &registrations, name).await
 }
 
 /// Options of `scenario run`.
@@ -117,6 +137,7 @@ pub(crate) async fn scenario(command: ScenarioCommand) -> Result<(), String> {
             files: named,
             listen,
             out,
+            force,
         } => {
             let scenarios: Vec<Scenario> = match named.is_empty() {
                 true => built_in()?,
@@ -125,27 +146,50 @@ pub(crate) async fn scenario(command: ScenarioCommand) -> Result<(), String> {
                     read.collect::<Result<_, _>>()?
                 }
             };
-            registrations(merged(&scenarios, listen)?, out.as_deref())
+            registrations(merged(&scenarios, listen)?, out.as_deref(), force)
         }
         ScenarioCommand::Schema => {
-            println!("{:#}", workbench::schema::schema());
+            say!("{:#}", workbench::schema::schema());
             Ok(())
         }
     }
 }
 
-/// Print registrations, or write a file for each into a folder.
-fn registrations(all: BTreeMap<String, Value>, out: Option<&Path>) -> Result<(), String> {
-    for (id, registration) in all {
-        let yaml = serde_yaml_ng::to_string(&registration).map_err(text)?;
-        let Some(folder) = out else {
-            println!("---\n{yaml}");
-            continue;
-        };
-        let file = folder.join(format!("{id}.yaml"));
-        let written = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&file, yaml));
-        written.map_err(|e| format!("{}: {e}", file.display()))?;
-        println!("{}", file.display());
+/// Print registrations, or write a file for each into a folder. Each has tokens of its own that cannot be guessed.
+fn registrations(
+    all: BTreeMap<String, Value>,
+    out: Option<&Path>,
+    force: bool,
+) -> Result<(), String> {
+    let mut texts = Vec::new();
+    for (id, mut registration) in all {
+        for token in ["as_token", "hs_token"] {
+            registration[token] = Ids::Random.opaque(token).into();
+        }
+        texts.push((id, serde_yaml_ng::to_string(&registration).map_err(text)?));
+    }
+    let Some(folder) = out else {
+        for (_, yaml) in texts {
+            say!("---\n{yaml}");
+        }
+        return Ok(());
+    };
+    let named = |e: std::io::Error, path: &Path| format!("{}: {e}", path.display());
+    let texts: Vec<(PathBuf, String)> = texts
+        .into_iter()
+        .map(|(id, yaml)| (folder.join(format!("{id}.yaml")), yaml))
+        .collect();
+    let mut files = texts.iter().map(|(file, _)| file);
+    if let Some(file) = files.find(|file| !force && file.exists()) {
+        let why = "it exists, and a homeserver may know its tokens; --force replaces it";
+        return Err(format!("{}: {why}", file.display()));
+    }
+    std::fs::create_dir_all(folder).map_err(|e| named(e, folder))?;
+    for (file, yaml) in &texts {
+        private::write(file, yaml).map_err(|e| named(e, file))?;
+    }
+    for (file, _) in texts {
+        say!("{}", file.display());
     }
     Ok(())
 }
@@ -160,14 +204,14 @@ async fn play(run: RunOptions) -> Result<(), String> {
         let played = workbench::run_file(&file, servers.as_ref(), &run.on.password).await;
         let verdict = match played {
             Ok((scenario, outcome)) => {
-                println!("{}", outcome.shown(&scenario));
+                say!("{}", outcome.shown(&scenario));
                 if run.transcript {
-                    println!("\n{}", outcome.transcript);
+                    say!("\n{}", outcome.transcript);
                 }
                 outcome.verdict
             }
             Err(problem) => {
-                println!("FAILED   {problem}");
+                say!("FAILED   {problem}");
                 Verdict::Failed(problem)
             }
         };
@@ -178,7 +222,7 @@ async fn play(run: RunOptions) -> Result<(), String> {
         }
     }
     let (passed, skipped, failed) = count;
-    println!("{passed} passed, {skipped} skipped, {failed} failed");
+    say!("{passed} passed, {skipped} skipped, {failed} failed");
     match failed {
         0 => Ok(()),
         _ => Err(format!(

@@ -201,6 +201,26 @@ async fn wrong_steps_fail_with_a_line_each() {
     )
     .await;
     assert!(text.ends_with("came      no encrypted event"), "{text}");
+    let keys = "- alice: uploads its keys\n";
+    let olm = "- olm: {by: alice, to: \"@irc_bob\", device: GHOST, type: m.x}\n";
+    let none = failure(olm).await;
+    assert!(none.contains("\nalice has no keys yet"), "{none}");
+    let nowhere = failure(&format!("{keys}{olm}")).await;
+    let expected =
+        "expected  a device GHOST of @irc_bob:test whose keys are signed\n  came      []";
+    assert!(nowhere.ends_with(expected), "{nowhere}");
+    let decrypted = "- decrypted: {by: alice, from: \"@irc_bob\", type: m.x, content: {n: 1}}\n";
+    let nothing = failure(&format!("{keys}{decrypted}")).await;
+    let expected = "expected  {\"content\":{\"n\":1},\"sender\":\"@irc_bob:test\",\"type\":\"m.x\"}\n  came      nothing";
+    assert!(nothing.ends_with(expected), "{nothing}");
+    let ends = "- sync_ends: {by: alice, within: 1 ms}\n";
+    let none = failure(ends).await;
+    assert!(
+        none.ends_with("add the step `alice: begins to sync` before"),
+        "{none}"
+    );
+    let waits = failure(&format!("- alice: syncs\n- alice: begins to sync\n{ends}")).await;
+    assert!(waits.ends_with("came      none; it still waits"), "{waits}");
 }
 
 #[actix_web::test]
@@ -233,7 +253,7 @@ async fn scenarios_are_played_against_a_server_that_runs_elsewhere() {
         ("a_bot_talks_in_an_encrypted_room", "cannot be restarted"),
         (
             "two_services_get_a_copy_each",
-            "no --registration has the id mirror",
+            "no registration that was given has the id mirror",
         ),
         ("a_room_is_created_when_its_alias_is_looked_up", "lacks"),
     ] {

@@ -19,7 +19,7 @@ const NONE: &str = "(no clause)";
 /// How one scenario ended.
 #[derive(Debug, Clone)]
 struct Played {
-    /// The name of the file, without folder and ending.
+    /// The name of the scenario.
     name: String,
     title: String,
     clauses: Vec<String>,
@@ -71,7 +71,6 @@ impl Score {
 
     /// Counts a scenario.
     pub fn add(&mut self, scenario: &Scenario, verdict: Verdict) {
-        let name = scenario.file.file_stem().unwrap_or_default();
         let mut clauses = scenario.head.spec.clone();
         clauses.sort();
         clauses.dedup();
@@ -79,7 +78,7 @@ impl Score {
             clauses.push(NONE.to_owned());
         }
         self.played.push(Played {
-            name: name.to_string_lossy().into_owned(),
+            name: scenario.name(),
             title: scenario.head.title.clone(),
             clauses,
             verdict,

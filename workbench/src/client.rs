@@ -18,13 +18,38 @@ pub struct Reply {
     pub status: u16,
     /// The body; `null` if it is not JSON.
     pub body: Value,
+    /// The body as text.
+    pub text: String,
 }
+
+/// How much of an answer that is no JSON is shown, in characters.
+const SHOWN: usize = 200;
 
 impl Reply {
     /// Whether it is a 2xx.
     #[must_use]
     pub fn is_ok(&self) -> bool {
         (200..300).contains(&self.status)
+    }
+
+    /// The status and the body, as they came.
+    #[must_use]
+    pub(crate) fn line(&self) -> String {
+        format!("{} {}", self.status, self.text)
+    }
+
+    /// The status and the body, on one line; of a body that is not JSON the beginning.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        if !self.body.is_null() {
+            return format!("{} {}", self.status, self.body);
+        }
+        let words: Vec<&str> = self.text.split_whitespace().collect();
+        let (text, status) = (words.join(" "), self.status);
+        match text.char_indices().nth(SHOWN) {
+            Some((end, _)) => format!("{status} {}…", &text[..end]),
+            None => format!("{status} {text}").trim_end().to_owned(),
+        }
     }
 }
 
@@ -97,6 +122,22 @@ impl Client {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Reply, String> {
+        let (entry, reply) = self.exchange(method, path, body).await?;
+        self.log.answered(entry, &reply.line());
+        Ok(reply)
+    }
+
+    /// Makes a request like [`Client::ask`], and leaves it to the caller to record the answer. Returns the number of the request's
+    /// entry in the record too.
+    ///
+    /// # Errors
+    /// If no answer comes.
+    pub(crate) async fn exchange(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(usize, Reply), String> {
         let whole = match path.starts_with("/_") {
             true => path.to_owned(),
             false => format!("/_matrix/client/v3{path}"),
@@ -130,11 +171,8 @@ impl Client {
         let response = request.send().await.map_err(failed)?;
         let status = response.status().as_u16();
         let text = response.text().await.map_err(failed)?;
-        self.log.answered(entry, &format!("{status} {text}"));
-        Ok(Reply {
-            status,
-            body: serde_json::from_str(&text).unwrap_or(Value::Null),
-        })
+        let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+        Ok((entry, Reply { status, body, text }))
     }
 
     /// Makes a request that must succeed. Returns the body of the answer.
@@ -151,9 +189,33 @@ impl Client {
         match reply.is_ok() {
             true => Ok(reply.body),
             false => Err(format!(
-                "{method} {path}\n  expected  200\n  came      {} {}",
-                reply.status, reply.body
+                "{method} {path}\n  expected  200\n  came      {}",
+                reply.shown()
             )),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_is_no_json_is_shown_too() {
+        let reply = |text: &str| Reply {
+            status: 502,
+            body: serde_json::from_str(text).unwrap_or_default(),
+            text: text.to_owned(),
+        };
+        assert_eq!(reply("{\"a\": 1}").shown(), "502 {\"a\":1}");
+        assert_eq!(
+            reply("<h1>\n  Bad Gateway</h1>\n").shown(),
+            "502 <h1> Bad Gateway</h1>"
+        );
+        assert_eq!(reply("").shown(), "502");
+        assert_eq!(
+            reply(&"x".repeat(300)).shown(),
+            format!("502 {}…", "x".repeat(200))
+        );
     }
 }

@@ -38,7 +38,7 @@ pub struct Row {
 /// The difference between two runs of a scenario.
 #[derive(Debug, Clone)]
 pub struct Comparison {
-    /// The name of the file, without folder and ending.
+    /// The name of the scenario.
     pub name: String,
     /// The title.
     pub title: String,
@@ -46,6 +46,8 @@ pub struct Comparison {
     pub rows: Vec<Row>,
     /// Where the scenario ended early because a step could not be played, with the reason.
     pub ended: Option<String>,
+    /// Whether both homeservers have played a step of it.
+    pub is_compared: bool,
 }
 
 /// Plays a scenario on both homeservers. A step that one of them cannot play ends the scenario on both.
@@ -73,12 +75,12 @@ pub async fn compare(scenario: &Scenario, sides: &[Side<'_>; 2], password: &str)
         [Some(left), Some(right)] => rows(&scenario, left, right),
         _ => Vec::new(),
     };
-    let name = scenario.file.file_stem().unwrap_or_default();
     Comparison {
-        name: name.to_string_lossy().into_owned(),
+        name: scenario.name(),
         title: scenario.head.title,
         rows,
         ended,
+        is_compared: outcomes.iter().all(Option::is_some),
     }
 }
 

@@ -54,7 +54,7 @@ pub struct Crypto {
 }
 
 /// The text that is signed: canonical JSON without `signatures` and `unsigned`. The keys of a [`Map`] are sorted.
-fn signed_text(object: &Value) -> String {
+pub(crate) fn signed_text(object: &Value) -> String {
     let mut object = object.as_object().cloned().unwrap_or_default();
     object.remove("signatures");
     object.remove("unsigned");
@@ -112,7 +112,8 @@ impl Crypto {
         }
     }
 
-    fn sign(&self, mut object: Value) -> Value {
+    /// The object with the signature of the device alone.
+    pub(crate) fn sign(&self, mut object: Value) -> Value {
         let signature = self.account.sign(signed_text(&object)).to_base64();
         self.log
             .label(&signature, &format!("signature of {}", self.name));
@@ -235,11 +236,11 @@ impl Crypto {
         }))
     }
 
-    /// Takes a to-device message. A room key is kept.
+    /// Takes a to-device message. A room key is kept. Returns what was encrypted for this device.
     ///
     /// # Errors
     /// If it is encrypted for this device and cannot be decrypted.
-    pub fn receive(&mut self, event: &Value) -> Result<(), String> {
+    pub fn receive(&mut self, event: &Value) -> Result<Option<Value>, String> {
         let content = &event["content"];
         let own = self.account.curve25519_key().to_base64();
         let ciphertext = &content["ciphertext"][&own];
@@ -247,7 +248,7 @@ impl Crypto {
             || content["algorithm"] != OLM
             || ciphertext.is_null()
         {
-            return Ok(());
+            return Ok(None);
         }
         let sender_key = content["sender_key"].as_str().unwrap_or_default();
         let body = ciphertext["body"].as_str().unwrap_or_default();
@@ -278,7 +279,7 @@ impl Crypto {
             self.inbound
                 .insert((field("room_id"), session.session_id()), session);
         }
-        Ok(())
+        Ok(Some(clear))
     }
 
     fn decrypt_olm(&mut self, sender_key: &str, message: &OlmMessage) -> Result<Vec<u8>, String> {
@@ -427,7 +428,11 @@ mod tests {
             .expect("encrypted");
         let event =
             json!({"type": "m.room.encrypted", "sender": "@alice:test", "content": content});
-        bob.receive(&event).expect("decrypted");
+        let clear = bob.receive(&event).expect("decrypted").expect("for bob");
+        assert_eq!(
+            (&clear["type"], &clear["content"]),
+            (&json!("m.room_key"), &key)
+        );
         alice.was_shared("!r:test", &to);
         assert!(alice.to_share("!r:test", &to).0.is_empty());
         let event = json!({"content": alice.encrypt("!r:test", "hello").expect("encrypted")});

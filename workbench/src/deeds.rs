@@ -9,10 +9,10 @@ use crate::format::Within;
 use crate::homeserver::{Done, Halt};
 use crate::listener::{Treatment, pause};
 use crate::names::segment;
-use crate::requests::{in_room, send, sync};
+use crate::requests::{begin_sync, in_room, send, sync};
 use crate::sentence::{Deed, read};
 use crate::world::World;
-use crate::{encryption, scenario};
+use crate::{cross_signing, encryption, scenario};
 
 /// Does what a sentence says.
 ///
@@ -76,6 +76,8 @@ pub(crate) async fn play(world: &mut World, actor: &str, sentence: &str) -> Done
                 )));
             }
         }
+        Deed::SetsUpCrossSigning => cross_signing::set_up(world, actor).await?,
+        Deed::BeginsToSync => begin_sync(world, actor)?,
         Deed::Syncs => {
             sync(world, actor).await?;
         }
@@ -171,8 +173,8 @@ async fn register(world: &mut World, id: &str, ghost: &str, device: Option<Strin
     let is_there = reply.body["errcode"] == "M_USER_IN_USE" && !world.server.is_fresh();
     if !reply.is_ok() && !is_there {
         return Err(Halt::Failed(format!(
-            "POST /register\n  expected  200\n  came      {} {}",
-            reply.status, reply.body
+            "POST /register\n  expected  200\n  came      {}",
+            reply.shown()
         )));
     }
     if let Some(device) = device {

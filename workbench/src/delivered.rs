@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::expect;
-use crate::expectations::{capture, compare_in};
+use crate::expectations::{capture, compare_in, expectation};
 use crate::format::{Receives, Transaction, Within};
 use crate::homeserver::{Done, Halt};
 use crate::listener::{Attempt, pause};
-use crate::sections::{SECTIONS, has_items, items};
+use crate::sections::{has_items, items};
 use crate::world::World;
 
 /// Said where the clock stands, so that waiting longer changes nothing.
@@ -39,7 +39,7 @@ fn is_extra(attempts: &[Attempt], at: usize) -> bool {
 /// If none comes that is as expected.
 pub(crate) async fn transaction(world: &mut World, step: &Transaction) -> Done {
     let (begun, Within(patience)) = (Instant::now(), step.within);
-    let expected = world.names.value(&step.body)?;
+    let expected = expectation(world, step.body.as_ref())?;
     loop {
         let settled = world.server.settle().await?;
         let bridge = world.bridge(&step.to)?;
@@ -70,7 +70,7 @@ pub(crate) async fn transaction(world: &mut World, step: &Transaction) -> Done {
 /// Compares an attempt to send a transaction. Returns its body.
 fn is_as_expected(
     step: &Transaction,
-    expected: &Value,
+    expected: &Option<Value>,
     attempts: &[Attempt],
     at: usize,
 ) -> Result<Value, String> {
@@ -78,7 +78,7 @@ fn is_as_expected(
     let what = format!("PUT {}", attempt.path);
     let body = attempt.sections();
     let whole = serde_json::from_str(&attempt.body).unwrap_or(Value::Null);
-    compare_in(&what, expected, &body, &whole)?;
+    compare_in(&what, expected.as_ref(), &body, &whole)?;
     if let Some(status) = step.answered.filter(|status| *status != attempt.answered) {
         let came = attempt.answered;
         return Err(format!(
@@ -106,14 +106,7 @@ fn is_as_expected(
 /// If one does not come.
 pub(crate) async fn receives(world: &mut World, step: &Receives) -> Done {
     let (begun, Within(patience)) = (Instant::now(), step.within);
-    for section in SECTIONS {
-        let wanted = match section {
-            "to_device" => &step.to_device,
-            "events" => &step.events,
-            "ephemeral" => &step.ephemeral,
-            "changed" => &step.changed,
-            _ => &step.left,
-        };
+    for (section, wanted) in step.items() {
         let wanted = wanted
             .iter()
             .map(|item| world.names.value(item))

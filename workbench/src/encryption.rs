@@ -48,7 +48,11 @@ pub(crate) async fn upload_more(world: &mut World, name: &str, number: usize) ->
     Ok(())
 }
 
-fn device<'a>(world: &'a mut World, name: &str) -> Result<&'a mut Crypto, String> {
+/// The keys of a device.
+///
+/// # Errors
+/// If no step has created them.
+pub(crate) fn device<'a>(world: &'a mut World, name: &str) -> Result<&'a mut Crypto, String> {
     let crypto = world.actor(name)?.crypto.as_mut();
     crypto.ok_or_else(|| {
         format!("{name} has no keys yet; add the step `{name}: uploads its keys` before")
@@ -89,22 +93,9 @@ pub(crate) async fn say(world: &mut World, name: &str, text: &str, room: &str) -
     let text = world.names.text(text)?;
     let id = world.names.room(room)?;
     device(world, name)?;
-    let peers = peers(world, name, &id).await?;
-    let crypto = device(world, name)?;
-    let strangers = peers.iter().filter(|peer| !crypto.knows(peer));
-    let strangers: Vec<(String, String)> = strangers
-        .map(|p| (p.user.clone(), p.device.clone()))
-        .collect();
-    if !strangers.is_empty() {
-        for (user, of, key) in claim(world, name, &strangers).await? {
-            let peer = peers
-                .iter()
-                .find(|peer| peer.user == user && peer.device == of);
-            if let Some(peer) = peer {
-                device(world, name)?.begin(peer, &key)?;
-            }
-        }
-    }
+    let members = members(world, name, &id).await?;
+    let peers = peers(world, name, members).await?;
+    meet(world, name, &peers).await?;
     let crypto = device(world, name)?;
     let (lacking, key) = crypto.to_share(&id, &peers);
     let lacking: Vec<Peer> = lacking
@@ -130,16 +121,48 @@ pub(crate) async fn say(world: &mut World, name: &str, text: &str, room: &str) -
     Ok(())
 }
 
-/// The devices of the members of a room, other than the one that asks, whose keys are signed.
-async fn peers(world: &mut World, name: &str, room: &str) -> Done<Vec<Peer>> {
-    let client = world.client(name)?;
+/// Begins an Olm session with each of these devices that is unknown and has a key for it.
+///
+/// # Errors
+/// If the homeserver refuses, or a signature is wrong.
+pub(crate) async fn meet(world: &mut World, name: &str, peers: &[Peer]) -> Done {
+    let crypto = device(world, name)?;
+    let strangers = peers.iter().filter(|peer| !crypto.knows(peer));
+    let strangers: Vec<(String, String)> = strangers
+        .map(|p| (p.user.clone(), p.device.clone()))
+        .collect();
+    if strangers.is_empty() {
+        return Ok(());
+    }
+    for (user, of, key) in claim(world, name, &strangers).await? {
+        let mut known = peers.iter();
+        if let Some(peer) = known.find(|peer| peer.user == user && peer.device == of) {
+            device(world, name)?.begin(peer, &key)?;
+        }
+    }
+    Ok(())
+}
+
+/// The members of a room.
+async fn members(world: &mut World, name: &str, room: &str) -> Done<Vec<String>> {
     let path = format!("/rooms/{}/joined_members", segment(room));
-    let members = client.must("GET", &path, None).await?;
-    let users = members["joined"]
-        .as_object()
-        .into_iter()
-        .flat_map(|joined| joined.keys());
-    let wanted: Map<String, Value> = users.map(|user| (user.clone(), json!([]))).collect();
+    let members = world.client(name)?.must("GET", &path, None).await?;
+    let joined = members["joined"].as_object().into_iter().flatten();
+    Ok(joined.map(|(user, _)| user.clone()).collect())
+}
+
+/// The devices of users, other than the one that asks, whose keys are signed.
+///
+/// # Errors
+/// If the homeserver refuses.
+pub(crate) async fn peers(
+    world: &mut World,
+    name: &str,
+    users: impl IntoIterator<Item = String>,
+) -> Done<Vec<Peer>> {
+    let client = world.client(name)?;
+    let users = users.into_iter();
+    let wanted: Map<String, Value> = users.map(|user| (user, json!([]))).collect();
     let body = json!({"device_keys": wanted});
     let answer = client.must("POST", "/keys/query", Some(&body)).await?;
     let mut peers = Vec::new();
@@ -163,16 +186,7 @@ pub(crate) async fn expect(world: &mut World, name: &str, text: &str, user: &str
     let (begun, Within(patience)) = (Instant::now(), Within::default());
     loop {
         let settled = world.server.settle().await?;
-        let received = match world.bridge_of(name) {
-            Some(bridge) => {
-                feed(world, &bridge)?;
-                bridge
-            }
-            None => {
-                sync(world, name).await?;
-                world.resolved(name)
-            }
-        };
+        let received = bring(world, name).await?;
         let events = world.encrypted.get(&received).cloned().unwrap_or_default();
         let actor = world.actor(name)?;
         let mut came = actor.failures.clone();
@@ -208,6 +222,23 @@ pub(crate) async fn expect(world: &mut World, name: &str, text: &str, user: &str
             return Err(Halt::Failed(format!(
                 "  expected  an event of {sender} that decrypts to {wanted:?}\n  came      {came}"
             )));
+        }
+    }
+}
+
+/// Gives a device what has come for it: by a sync, or with the transactions of its bridge. Returns who has received it.
+///
+/// # Errors
+/// If the homeserver refuses.
+pub(crate) async fn bring(world: &mut World, name: &str) -> Done<String> {
+    match world.bridge_of(name) {
+        Some(bridge) => {
+            feed(world, &bridge)?;
+            Ok(bridge)
+        }
+        None => {
+            sync(world, name).await?;
+            Ok(world.resolved(name))
         }
     }
 }

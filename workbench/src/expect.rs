@@ -38,6 +38,64 @@ pub const OPERATORS: [&str; 6] = [
     "$exactly",
 ];
 
+/// The words that stand for a value.
+const WORDS: [&str; 3] = ["$any", "$absent", "$empty"];
+
+/// Whether a text is written like a word or an operator, and not like an id or a captured value.
+fn is_special(text: &str) -> bool {
+    let rest = text.strip_prefix('$').unwrap_or_default();
+    (1..=20).contains(&rest.len()) && rest.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+}
+
+/// Checks the words and the operators of an expectation. One that is misspelt, or has another operand than it needs, could match
+/// whatever comes. A `${…}` stands for a value that is known later.
+///
+/// # Errors
+/// If one is wrong: what was expected in its place.
+pub fn check(expected: &Value) -> Result<(), String> {
+    match expected {
+        Value::String(word) if is_special(word) && !WORDS.contains(&word.as_str()) => Err(format!(
+            "unknown word {word:?}; known: {}",
+            WORDS.join(" | ")
+        )),
+        Value::Array(items) => items.iter().try_for_each(check),
+        Value::Object(members) => match (operator(members), members.keys().find(|k| is_special(k)))
+        {
+            (Some((name, operand)), _) => check_operand(name, operand),
+            (None, Some(name)) if OPERATORS.contains(&name.as_str()) => Err(format!(
+                "{name} stands alone in its object; write several checks for several"
+            )),
+            (None, Some(name)) => Err(format!(
+                "unknown operator {name:?}; known: {}",
+                OPERATORS.join(" | ")
+            )),
+            (None, None) => members.values().try_for_each(check),
+        },
+        _ => Ok(()),
+    }
+}
+
+fn check_operand(name: &str, operand: &Value) -> Result<(), String> {
+    let is_known_later = operand.as_str().is_some_and(|text| text.contains("${"));
+    let needs = |what: &str| Err(format!("{name} needs {what}, not {operand}"));
+    match (name, operand) {
+        ("$not", _) => check(operand),
+        ("$exactly", _) => Ok(()),
+        _ if is_known_later => Ok(()),
+        ("$contains", Value::Array(items)) if items.is_empty() => needs("a list with an element"),
+        ("$contains" | "$in_any_order", Value::Array(items)) => items.iter().try_for_each(check),
+        ("$contains" | "$in_any_order", _) => needs("a list"),
+        ("$length", _) if operand.is_u64() => Ok(()),
+        ("$length", _) => needs("a number"),
+        (_, Value::String(pattern)) => Regex::new(pattern).map(|_| ()).map_err(|e| {
+            let why = e.to_string();
+            let last = why.lines().last().unwrap_or_default();
+            format!("{name} needs a regular expression, not {operand}: {last}")
+        }),
+        _ => needs("a text"),
+    }
+}
+
 /// All differences of `value` from `expected`.
 #[must_use]
 pub fn differences(expected: &Value, value: &Value) -> Vec<Difference> {
@@ -227,6 +285,55 @@ mod tests {
         let wrong = differences(&json!({"a": [1], "d": 4, "e": 5}), &value);
         let wrong: Vec<&str> = wrong.iter().map(|d| d.at.as_str()).collect();
         assert_eq!(wrong, ["/a/1", "/d", "/e"]);
+    }
+
+    #[test]
+    fn what_could_match_whatever_comes_is_refused() {
+        for (wrong, why) in [
+            (
+                json!({"a": [{"$contains": {"n": 1}}]}),
+                "$contains needs a list, not {\"n\":1}",
+            ),
+            (
+                json!({"$contains": []}),
+                "$contains needs a list with an element, not []",
+            ),
+            (
+                json!({"$in_any_order": null}),
+                "$in_any_order needs a list, not null",
+            ),
+            (json!({"$length": -1}), "$length needs a number, not -1"),
+            (json!({"$regex": 1}), "$regex needs a text, not 1"),
+            (
+                json!({"$not": {"$regex": "("}}),
+                "$regex needs a regular expression, not \"(\": error: unclosed group",
+            ),
+            (
+                json!({"$not": "$anny"}),
+                "unknown word \"$anny\"; known: $any | $absent | $empty",
+            ),
+            (
+                json!({"$not": {"$length": 1, "a": 1}}),
+                "$length stands alone in its object; write several checks for several",
+            ),
+        ] {
+            assert_eq!(check(&wrong), Err(why.to_owned()));
+        }
+        let unknown = check(&json!({"$contain": []})).unwrap_err();
+        assert!(
+            unknown.starts_with("unknown operator \"$contain\"; known: "),
+            "{unknown}"
+        );
+        for right in [
+            json!(null),
+            json!("$1"),
+            json!({"${e}": "${x}", "a": "$absent"}),
+            json!({"$contains": "${list}"}),
+            json!({"$regex": "^${x}$"}),
+            json!({"$exactly": {"$length": "x"}}),
+        ] {
+            assert_eq!(check(&right), Ok(()));
+        }
     }
 
     #[test]

@@ -1,20 +1,17 @@
 //! What the structured steps of a scenario do and expect, except those about transactions (`delivered.rs`).
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::expect::{self, differences};
-use crate::format::{Answer, Asked, Check, Event, Request, Sync, ToDevice, Within};
+use crate::format::{Answer, Asked, Check, Event, Request, Sync, SyncEnds, ToDevice, Within};
 use crate::homeserver::{Done, Halt};
-use crate::listener::{Prepared, Rule, fits};
+use crate::listener::{Prepared, Rule, fits, pause};
 use crate::names::segment;
-use crate::requests::{send, sync};
+use crate::requests::{send, sync_from, taken};
 use crate::world::World;
-
-/// The longest value that an error shows whole.
-const SHOWN: usize = 2_000;
 
 /// Lines of text, indented.
 fn indented(text: &str) -> String {
@@ -24,37 +21,34 @@ fn indented(text: &str) -> String {
         .join("\n")
 }
 
-fn shortened(value: &Value) -> String {
-    let text = value.to_string();
-    match text.char_indices().nth(SHOWN) {
-        Some((end, _)) => format!("{}… ({} bytes)", &text[..end], text.len()),
-        None => text,
-    }
+/// Compares a value with what is expected. The error shows the differences, then the whole.
+fn compare(what: &str, expected: Option<&Value>, came: &Value) -> Result<(), String> {
+    compare_in(what, expected, came, came)
 }
 
-/// Compares a value with what is expected. The error shows the differences, then the whole.
-fn compare(what: &str, expected: &Value, came: &Value) -> Result<(), String> {
-    compare_in(what, expected, came, came)
+/// What is expected, with its names replaced; `None` if a step expects nothing of a value.
+///
+/// # Errors
+/// If a name is unknown, or a captured value is no operand where one stands.
+pub(crate) fn expectation(world: &World, written: Option<&Value>) -> Result<Option<Value>, String> {
+    let expected = written.map(|value| world.names.value(value)).transpose()?;
+    expected.as_ref().map_or(Ok(()), expect::check)?;
+    Ok(expected)
 }
 
 /// Compares a value like [`compare`], and shows `whole` in its place.
 pub(crate) fn compare_in(
     what: &str,
-    expected: &Value,
+    expected: Option<&Value>,
     came: &Value,
     whole: &Value,
 ) -> Result<(), String> {
-    let found = if expected.is_null() {
-        Vec::new()
-    } else {
-        differences(expected, came)
-    };
+    let found = expected.map_or(Vec::new(), |expected| differences(expected, came));
     match found.is_empty() {
         true => Ok(()),
         false => Err(format!(
-            "{what}\n{}\n  whole: {}",
+            "{what}\n{}\n  whole: {whole}",
             indented(&expect::shown(&found)),
-            shortened(whole)
         )),
     }
 }
@@ -66,12 +60,7 @@ pub(crate) fn compare_in(
 pub(crate) fn capture(world: &mut World, names: &BTreeMap<String, String>, body: &Value) -> Done {
     for (name, pointer) in names {
         let value = body.pointer(pointer);
-        let missing = || {
-            format!(
-                "capture {name}: nothing at {pointer:?}\n  whole: {}",
-                shortened(body)
-            )
-        };
+        let missing = || format!("capture {name}: nothing at {pointer:?}\n  whole: {body}");
         world
             .names
             .captured
@@ -108,11 +97,6 @@ fn prepared(world: &mut World, request: &Request, by: &str) -> Done<Prepared> {
 /// # Errors
 /// If another answer comes.
 pub(crate) async fn request(world: &mut World, request: &Request) -> Done {
-    if request.by.is_empty() {
-        return Err(Halt::Failed(
-            "a request says `by:` what client it is made".to_owned(),
-        ));
-    }
     let made = prepared(world, request, "")?;
     let reply = made
         .client
@@ -128,14 +112,13 @@ pub(crate) async fn request(world: &mut World, request: &Request) -> Done {
             .expect
             .status
             .map_or("a success".to_owned(), |s| s.to_string());
-        let came = format!("{} {}", reply.status, shortened(&reply.body));
         return Err(Halt::Failed(format!(
-            "{what}\n  expected  status {expected}\n  came      {came}"
+            "{what}\n  expected  status {expected}\n  came      {}",
+            reply.shown()
         )));
     }
-    if let Some(body) = &request.expect.body {
-        compare(&what, &world.names.value(body)?, &reply.body)?;
-    }
+    let expected = expectation(world, request.expect.body.as_ref())?;
+    compare(&what, expected.as_ref(), &reply.body)?;
     capture(world, &request.capture, &reply.body)
 }
 
@@ -180,26 +163,62 @@ pub(crate) async fn event(world: &mut World, step: &Event) -> Done {
     Ok(())
 }
 
-/// Syncs until an answer is as expected.
+/// Syncs until an answer is as expected. Each try begins where the step began, so that what an earlier one brought is there again;
+/// the client goes on from the last.
 ///
 /// # Errors
 /// If none is.
 pub(crate) async fn sync_as(world: &mut World, step: &Sync) -> Done {
-    if step.from_start {
-        world.actor(&step.by)?.since = None;
-    }
+    let since = world.actor(&step.by)?.since.clone();
+    let since = since.filter(|_| !step.from_start);
     let (begun, Within(patience)) = (Instant::now(), step.within);
-    let expected = world.names.value(&step.expect)?;
+    let expected = expectation(world, step.expect.as_ref())?;
     loop {
         let settled = world.server.settle().await?;
-        let answer = sync(world, &step.by).await?;
-        let compared = compare("GET /sync", &expected, &answer);
-        match compared {
-            Ok(()) => return capture(world, &step.capture, &answer),
-            Err(_) if world.may_come(begun, patience, settled).await => {}
-            Err(why) => return Err(Halt::Failed(why)),
+        let answer = sync_from(world, &step.by, since.clone()).await?;
+        let compared = compare("GET /sync", expected.as_ref(), &answer);
+        if compared.is_err() && world.may_come(begun, patience, settled).await {
+            continue;
         }
+        taken(world, &step.by, &answer)?;
+        compared?;
+        return capture(world, &step.capture, &answer);
     }
+}
+
+/// Waits for the answer to a `/sync` that waits.
+///
+/// # Errors
+/// If it does not come, or another one comes.
+pub(crate) async fn sync_ends(world: &mut World, step: &SyncEnds) -> Done {
+    let (begun, Within(patience)) = (Instant::now(), step.within);
+    let expected = expectation(world, step.expect.as_ref())?;
+    let waiting = &mut world.actor(&step.by)?.waiting;
+    let handle = waiting.as_mut().ok_or_else(|| {
+        let by = &step.by;
+        format!("no /sync of {by} waits; add the step `{by}: begins to sync` before")
+    })?;
+    // The answer takes a moment to arrive, also from a server that has nothing more to do.
+    while !handle.is_finished() && begun.elapsed() < patience {
+        pause(Duration::from_millis(5)).await;
+    }
+    if !handle.is_finished() {
+        let why = "GET /sync\n  expected  an answer\n  came      none; it still waits";
+        return Err(Halt::Failed(why.to_owned()));
+    }
+    let ended = handle.await.map_err(|e| e.to_string());
+    *waiting = None;
+    let (entry, reply) = ended??;
+    // Recorded here, and not when it arrived, which can be at any time.
+    world.log.answered(entry, &reply.line());
+    if !reply.is_ok() {
+        let came = reply.shown();
+        let why = format!("GET /sync\n  expected  200\n  came      {came}");
+        return Err(Halt::Failed(why));
+    }
+    taken(world, &step.by, &reply.body)?;
+    compare("GET /sync", expected.as_ref(), &reply.body)?;
+    capture(world, &step.capture, &reply.body)
 }
 
 /// Says how a bridge answers requests other than transactions.
@@ -236,7 +255,7 @@ pub(crate) async fn asked(world: &mut World, step: &Asked) -> Done {
     let (begun, Within(patience)) = (Instant::now(), step.within);
     let (pattern, expected) = (
         line_pattern(world, &step.request)?,
-        world.names.value(&step.body)?,
+        expectation(world, step.body.as_ref())?,
     );
     loop {
         let settled = world.server.settle().await?;
@@ -246,7 +265,7 @@ pub(crate) async fn asked(world: &mut World, step: &Asked) -> Done {
             .map(|(line, body)| {
                 compare(
                     line,
-                    &expected,
+                    expected.as_ref(),
                     &serde_json::from_str(body).unwrap_or(Value::Null),
                 )
             })
@@ -281,7 +300,7 @@ pub(crate) async fn asked(world: &mut World, step: &Asked) -> Done {
 pub(crate) fn check(world: &World, step: &Check) -> Done {
     let (value, expected) = (
         world.names.value(&step.value)?,
-        world.names.value(&step.is)?,
+        expectation(world, Some(&step.is))?,
     );
-    Ok(compare(&step.value.to_string(), &expected, &value)?)
+    Ok(compare(&step.value.to_string(), expected.as_ref(), &value)?)
 }

@@ -22,6 +22,9 @@ pub struct Head {
     /// The proposals that the server must have switched on, besides its usual ones.
     #[serde(default)]
     pub mscs: Vec<u16>,
+    /// What a homeserver must have, so that the scenario is played on it and not skipped.
+    #[serde(default)]
+    pub needs: Needs,
     /// The people, by name.
     #[serde(default)]
     pub people: BTreeMap<String, PersonHead>,
@@ -30,6 +33,15 @@ pub struct Head {
     pub bridges: BTreeMap<String, BridgeHead>,
     /// The steps, each still untyped.
     pub steps: Vec<serde_yaml_ng::Value>,
+}
+
+/// What a homeserver must have.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Needs {
+    /// Names in the answer to `GET /_matrix/client/versions`: flags in `unstable_features` that must be `true`, or versions of the
+    /// specification.
+    pub versions: Vec<String>,
 }
 
 /// A person.
@@ -67,8 +79,16 @@ pub enum Step {
     ToDevice(ToDevice),
     /// An event.
     Event(Event),
+    /// An encrypted message to a device.
+    Olm(Olm),
+    /// An encrypted message that a device has received.
+    Decrypted(Decrypted),
     /// A `/sync`, and what it answers.
     Sync(Sync),
+    /// The answer to a `/sync` that has waited.
+    SyncEnds(SyncEnds),
+    /// Another registration of a bridge.
+    Registration(Registration),
     /// The next transaction of a bridge.
     Transaction(Transaction),
     /// What is in the transactions of a bridge.
@@ -123,7 +143,13 @@ pub struct Expected {
     /// The HTTP status; any 2xx if it is not given.
     pub status: Option<u16>,
     /// The body.
+    #[serde(deserialize_with = "given")]
     pub body: Option<Value>,
+}
+
+/// An expectation that is written, even if it is empty.
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
 }
 
 impl Request {
@@ -173,6 +199,46 @@ fn example() -> String {
     "m.example".to_owned()
 }
 
+/// An encrypted message to a device.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Olm {
+    /// The client that sends it.
+    pub by: String,
+    /// The user.
+    pub to: String,
+    /// The device.
+    pub device: String,
+    /// The type that is encrypted.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The content that is encrypted.
+    #[serde(default)]
+    pub content: Map<String, Value>,
+}
+
+/// An encrypted message that a device has received.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Decrypted {
+    /// The client whose device decrypts it.
+    pub by: String,
+    /// The user who sent it.
+    pub from: String,
+    /// The type that was encrypted.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What is expected of the content that was encrypted.
+    #[serde(default, deserialize_with = "given")]
+    pub content: Option<Value>,
+    /// Values of what was encrypted that later steps use: a name and a JSON pointer, such as `/content/body`.
+    #[serde(default)]
+    pub capture: BTreeMap<String, String>,
+    /// How long to wait for it.
+    #[serde(default)]
+    pub within: Within,
+}
+
 /// An event in a room.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -203,14 +269,41 @@ pub struct Sync {
     #[serde(default)]
     pub from_start: bool,
     /// What is expected of the answer.
-    #[serde(default)]
-    pub expect: Value,
+    #[serde(default, deserialize_with = "given")]
+    pub expect: Option<Value>,
     /// Values of the answer that later steps use: a name and a JSON pointer.
     #[serde(default)]
     pub capture: BTreeMap<String, String>,
     /// How long to wait for such an answer.
     #[serde(default)]
     pub within: Within,
+}
+
+/// The answer to a `/sync` that has waited.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SyncEnds {
+    /// The client.
+    pub by: String,
+    /// What is expected of the answer.
+    #[serde(default, deserialize_with = "given")]
+    pub expect: Option<Value>,
+    /// Values of the answer that later steps use: a name and a JSON pointer.
+    #[serde(default)]
+    pub capture: BTreeMap<String, String>,
+    /// How long to wait for the answer.
+    #[serde(default)]
+    pub within: Within,
+}
+
+/// Another registration of a bridge.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Registration {
+    /// The bridge.
+    pub bridge: String,
+    /// The members that have other values from now on.
+    pub members: Map<String, Value>,
 }
 
 /// A transaction of a bridge.
@@ -220,8 +313,8 @@ pub struct Transaction {
     /// The bridge.
     pub to: String,
     /// What is expected of the body. Sections can be named as they are once accepted, whatever the names on the wire.
-    #[serde(default)]
-    pub body: Value,
+    #[serde(default, deserialize_with = "given")]
+    pub body: Option<Value>,
     /// Whether earlier transactions that do not match are passed over.
     #[serde(default)]
     pub later: bool,
@@ -260,6 +353,20 @@ pub struct Receives {
     pub within: Within,
 }
 
+impl Receives {
+    /// The items by section.
+    #[must_use]
+    pub fn items(&self) -> [(&'static str, &[Value]); 5] {
+        [
+            ("to_device", self.to_device.as_slice()),
+            ("events", self.events.as_slice()),
+            ("ephemeral", self.ephemeral.as_slice()),
+            ("changed", self.changed.as_slice()),
+            ("left", self.left.as_slice()),
+        ]
+    }
+}
+
 /// How a bridge answers requests other than transactions.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -292,8 +399,8 @@ pub struct Asked {
     /// Method and path, `*` stands for one or more characters.
     pub request: String,
     /// What is expected of the body.
-    #[serde(default)]
-    pub body: Value,
+    #[serde(default, deserialize_with = "given")]
+    pub body: Option<Value>,
     /// How often it came; at least once if it is not given.
     pub times: Option<usize>,
     /// How long to wait for it.
@@ -328,25 +435,25 @@ impl<'de> Deserialize<'de> for Within {
 }
 
 fn time<E: serde::de::Error>(text: String) -> Result<Duration, E> {
-    sentence::duration(&text).ok_or_else(|| {
-        E::custom(format!(
-            "{text:?} is no time; write \"5 minutes\" or \"200 ms\""
-        ))
-    })
+    sentence::duration(&text).map_err(E::custom)
 }
 
 /// The keys of the steps that are no sentences.
-pub const KEYS: [&str; 11] = [
+pub const KEYS: [&str; 15] = [
     "request",
     "to_device",
+    "olm",
+    "decrypted",
     "event",
     "sync",
+    "sync_ends",
     "transaction",
     "receives",
     "answer",
     "asked",
     "check",
     "wait",
+    "registration",
     "server",
 ];
 
@@ -374,8 +481,12 @@ impl<'de> Visitor<'de> for OneKey {
         let step = match key.as_str() {
             "request" => Step::Request(map.next_value()?),
             "to_device" => Step::ToDevice(map.next_value()?),
+            "olm" => Step::Olm(map.next_value()?),
+            "decrypted" => Step::Decrypted(map.next_value()?),
             "event" => Step::Event(map.next_value()?),
             "sync" => Step::Sync(map.next_value()?),
+            "sync_ends" => Step::SyncEnds(map.next_value()?),
+            "registration" => Step::Registration(map.next_value()?),
             "transaction" => Step::Transaction(map.next_value()?),
             "receives" => Step::Receives(map.next_value()?),
             "answer" => Step::Answer(map.next_value()?),

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::secrets;
 use crate::transcript::layout;
 use crate::transcript::names::Names;
 
@@ -28,6 +29,32 @@ struct State {
     sent: BTreeSet<(String, String)>,
     /// Random values, and what they are called in the transcript.
     labels: BTreeMap<String, String>,
+    /// Passwords and tokens; `None` if they protect nothing.
+    secrets: Option<BTreeSet<String>>,
+}
+
+impl State {
+    /// A text in which random values have names, and secrets are hidden.
+    fn named(&self, text: &str) -> String {
+        let mut labels: Vec<(&String, &String)> = self.labels.iter().collect();
+        // A value can be part of another one, so the longest come first.
+        labels.sort_by_key(|(value, _)| std::cmp::Reverse(value.len()));
+        let text = labels.iter().fold(text.to_owned(), |text, (value, name)| {
+            text.replace(value.as_str(), &format!("‹{name}›"))
+        });
+        match &self.secrets {
+            Some(secrets) => secrets::without(&text, secrets),
+            None => text,
+        }
+    }
+
+    fn collect(&mut self, json: &str) {
+        if let Some(secrets) = &mut self.secrets
+            && let Ok(json) = serde_json::from_str(json)
+        {
+            secrets::collect(&json, secrets);
+        }
+    }
 }
 
 /// A request and its answer, as the transcript shows them.
@@ -73,6 +100,17 @@ impl Log {
         f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Hides the passwords and tokens of requests and answers from now on.
+    pub fn hide_secrets(&self) {
+        self.with(|s| s.secrets = Some(BTreeSet::new()));
+    }
+
+    /// A text in which random values have names, and secrets are hidden.
+    #[must_use]
+    pub fn named(&self, text: &str) -> String {
+        self.with(|s| s.named(text))
+    }
+
     /// Begins a step. What happened before the first one is not shown.
     pub fn step(&self, title: &str) {
         self.with(|s| s.steps.push(title.to_owned()));
@@ -93,6 +131,7 @@ impl Log {
 
     fn begin(&self, lane: &str, is_to_bridge: bool, line: String, body: String) -> usize {
         self.with(|s| {
+            s.collect(&body);
             s.entries.push(Entry {
                 step: s.steps.len(),
                 lane: lane.to_owned(),
@@ -109,6 +148,7 @@ impl Log {
     pub fn answered(&self, entry: usize, answer: &str) {
         self.with(|s| {
             let step = s.steps.len();
+            s.collect(answer.split_once(' ').map_or("", |(_, body)| body));
             s.entries[entry].answer = Some((step, answer.trim_end().to_owned()));
         });
     }
@@ -131,14 +171,20 @@ impl Log {
     /// The requests and answers, in the order in which they began.
     #[must_use]
     pub fn raw(&self) -> Vec<Raw> {
-        let raw = |e: &Entry| Raw {
-            step: e.step,
-            lane: e.lane.clone(),
-            is_to_bridge: e.is_to_bridge,
-            line: decoded(&e.line),
-            answer: e.answer.as_ref().map(|(_, answer)| answer.clone()),
-        };
-        self.with(|s| s.entries.iter().map(raw).collect())
+        self.with(|s| {
+            let plain = |text: &str| match &s.secrets {
+                Some(secrets) => secrets::without(text, secrets),
+                None => text.to_owned(),
+            };
+            let raw = |e: &Entry| Raw {
+                step: e.step,
+                lane: e.lane.clone(),
+                is_to_bridge: e.is_to_bridge,
+                line: plain(&decoded(&e.line)),
+                answer: e.answer.as_ref().map(|(_, answer)| plain(answer)),
+            };
+            s.entries.iter().map(raw).collect()
+        })
     }
 
     /// The transcript.
@@ -147,19 +193,16 @@ impl Log {
         self.shown().0
     }
 
-    /// The transcript, and what it shows one by one, in the same order.
+    /// The transcript; what it shows one by one, in the same order; and the short names in it.
     #[must_use]
-    pub fn shown(&self) -> (String, Vec<Exchange>) {
+    pub fn shown(&self) -> (String, Vec<Exchange>, Names) {
         self.with(|s| {
             let mut page = Page {
                 out: String::new(),
                 exchanges: Vec::new(),
                 names: Names::default(),
-                labels: s.labels.iter().collect(),
+                state: s,
             };
-            // A value can be part of another one, so the longest come first.
-            page.labels
-                .sort_by_key(|(value, _)| std::cmp::Reverse(value.len()));
             for (step, title) in (1..).zip(&s.steps) {
                 page.out.push_str(&format!("# {title}\n\n"));
                 let here =
@@ -176,7 +219,8 @@ impl Log {
                     page.out.push('\n');
                 }
             }
-            (page.out.trim_end().to_owned() + "\n", page.exchanges)
+            let text = page.out.trim_end().to_owned() + "\n";
+            (text, page.exchanges, page.names)
         })
     }
 }
@@ -185,16 +229,12 @@ struct Page<'a> {
     out: String,
     exchanges: Vec<Exchange>,
     names: Names,
-    labels: Vec<(&'a String, &'a String)>,
+    state: &'a State,
 }
 
 impl Page<'_> {
     fn named(&mut self, text: &str) -> String {
-        let mut text = text.to_owned();
-        for (value, name) in &self.labels {
-            text = text.replace(value.as_str(), &format!("‹{name}›"));
-        }
-        self.names.shorten(&text)
+        self.names.shorten(&self.state.named(text))
     }
 
     /// Writes a line. Returns it without its indentation.
@@ -214,7 +254,11 @@ impl Page<'_> {
         let is_late = entry.step < step;
         let mut body = String::new();
         if is_late {
-            self.line(0, &format!("{} answers {line}", entry.lane), "");
+            let head = match entry.is_to_bridge {
+                true => format!("{} answers {line}", entry.lane),
+                false => format!("server answers {}: {line}", entry.lane),
+            };
+            self.line(0, &head, "");
         } else {
             let head = match entry.is_to_bridge {
                 true => format!("server → {}  {line}", entry.lane),
@@ -278,10 +322,15 @@ mod tests {
         log.step("two");
         log.answered(sent, "502");
         log.sends("irc", "PUT /transactions/1".to_owned(), "{}");
+        let late = log.asks("alice", "GET /sync".to_owned(), "");
+        log.step("three");
+        log.answered(late, "200 {}");
         let expected = "# one\n\nalice → PUT /x/!r\n  {\"k\": \"‹key of alice 1›\"}\n  ← 200 {}\n\
             server → irc  PUT /transactions/1\n  {}\n  … waits\n\n\
-            # two\n\nirc answers PUT /transactions/1\n  ← 502\n\
-            server → irc  PUT /transactions/1\n  (the same bytes)\n  … waits\n";
+            # two\n\nalice → GET /sync\n  … waits\n\
+            irc answers PUT /transactions/1\n  ← 502\n\
+            server → irc  PUT /transactions/1\n  (the same bytes)\n  … waits\n\n\
+            # three\n\nserver answers alice: GET /sync\n  ← 200 {}\n";
         assert_eq!(log.text(), expected);
     }
 }

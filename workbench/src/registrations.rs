@@ -50,7 +50,7 @@ pub fn registration(id: &str, url: &str, bridge: &BridgeHead) -> Value {
 /// this address, each further one at the next port.
 ///
 /// # Errors
-/// If two scenarios need different registrations of the same bridge.
+/// If two scenarios need different registrations of the same bridge, or there are not enough ports.
 pub fn merged<'a>(
     scenarios: impl IntoIterator<Item = &'a Scenario>,
     mut listen: SocketAddr,
@@ -80,9 +80,16 @@ pub fn merged<'a>(
             }
         }
     }
-    for registration in all.values_mut() {
+    let (first, number) = (listen, all.len());
+    for (i, registration) in all.values_mut().enumerate() {
+        let port = u16::try_from(i).ok();
+        let port = port
+            .and_then(|i| first.port().checked_add(i))
+            .ok_or_else(|| {
+                format!("{first}: {number} bridges need a port each, and the last port is 65535")
+            })?;
+        listen.set_port(port);
         registration["url"] = json!(format!("http://{listen}"));
-        listen.set_port(listen.port() + 1);
     }
     Ok(all)
 }
@@ -168,6 +175,15 @@ mod tests {
         assert_eq!(all["irc"]["url"], "http://127.0.0.1:9900");
         assert_eq!(all["mirror"]["url"], "http://127.0.0.1:9901");
         assert_eq!(expressions(&all["irc"], "aliases"), ["#a"]);
+        let last = "127.0.0.1:65535".parse().expect("an address");
+        assert!(merged([&scenario("{irc: {}}")], last).is_ok());
+        assert_eq!(
+            merged([&two], last),
+            Err(
+                "127.0.0.1:65535: 2 bridges need a port each, and the last port is 65535"
+                    .to_owned()
+            )
+        );
         let other = scenario("{irc: {registration: {org.matrix.msc3202: false}}}");
         let why = merged([&one, &other], listen).expect_err("they differ");
         assert_eq!(

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -14,6 +13,7 @@ use crate::homeserver::{
 use crate::listener::pause;
 use crate::log::Log;
 use crate::registrations::{check, lacks};
+use crate::shell;
 
 /// The homeserver at a URL.
 #[derive(Debug, Clone)]
@@ -29,17 +29,24 @@ pub struct Remote {
     client: Client,
 }
 
+/// What every homeserver answers.
+const VERSIONS: &str = "/_matrix/client/versions";
+
 /// How long requests of the homeserver that are due may take after its clock was advanced.
 const IN_FLIGHT: Duration = Duration::from_millis(500);
 
 /// How long a homeserver may take to start.
 const START: Duration = Duration::from_secs(60);
 
+/// How long the command that restarts a homeserver may take.
+const RESTART: Duration = Duration::from_secs(120);
+
 impl Remote {
     /// Finds the homeserver, and reads the registrations of the bridges that it knows.
     ///
     /// # Errors
-    /// If a file is no registration of a bridge that can listen here, the server does not answer, or its name cannot be found out.
+    /// If a file is no registration of a bridge that can listen here, the server does not answer like a homeserver, or its name
+    /// cannot be found out.
     pub async fn find(url: &str, files: &[PathBuf], name: Option<&str>) -> Result<Remote, String> {
         let base = url.trim_end_matches('/').to_owned();
         let mut registrations = BTreeMap::new();
@@ -50,7 +57,13 @@ impl Remote {
             registrations.insert(id.to_owned(), registration.clone());
         }
         let client = Client::new("workbench", &base, client::http()?, Log::default());
-        client.must("GET", "/_matrix/client/versions", None).await?;
+        let versions = client.ask("GET", VERSIONS, None).await?;
+        if !versions.is_ok() || !versions.body["versions"].is_array() {
+            let came = versions.shown();
+            return Err(format!(
+                "{base} is no homeserver: GET {VERSIONS} has no list `versions`: {came}"
+            ));
+        }
         let path = "/_matrix/federation/v1/version";
         let version = client.ask("GET", path, None).await?.body;
         let software = version["server"]["name"].as_str().map(|name| {
@@ -68,14 +81,19 @@ impl Remote {
                     .unwrap_or_default()
                     .to_owned();
                 let who = client.must("GET", "/account/whoami", None).await?;
-                let user = who["user_id"].as_str().unwrap_or_default();
-                user.split_once(':').map_or("", |(_, name)| name).to_owned()
+                let user = who["user_id"]
+                    .as_str()
+                    .and_then(|user| user.split_once(':'));
+                let (_, name) = user.ok_or_else(|| {
+                    format!(
+                        "{base}: GET /account/whoami has no `user_id` with a server's name: {who}"
+                    )
+                })?;
+                name.to_owned()
             }
             (None, None) => {
-                return Err(
-                    "the name of the server is needed: give --server-name or --registration"
-                        .to_owned(),
-                );
+                let why = "the name of the server is needed, or a registration of a bridge there";
+                return Err(why.to_owned());
             }
         };
         Ok(Remote {
@@ -105,7 +123,8 @@ impl Remote {
 
     fn registration(&self, id: &str) -> Done<&Value> {
         let known = self.registrations.get(id);
-        known.ok_or_else(|| Halt::Skipped(format!("no --registration has the id {id}")))
+        known
+            .ok_or_else(|| Halt::Skipped(format!("no registration that was given has the id {id}")))
     }
 }
 
@@ -185,25 +204,17 @@ impl Homeserver for Remote {
     fn restart(&mut self, kill: bool) -> Later<'_, Done> {
         Box::pin(async move {
             let Some(command) = &self.restart else {
-                let why = "the server at --server cannot be restarted: --restart names no command";
+                let why = "the server cannot be restarted: no command was given that restarts it";
                 return Err(Halt::Skipped(why.to_owned()));
             };
             let how = if kill { "kill" } else { "stop" };
             let command = format!("{command} {how}");
-            let mut shell = Command::new("sh");
-            shell.args(["-c", &command]).stdin(Stdio::null());
-            let run = tokio::task::spawn_blocking(move || shell.output());
-            let run = run.await.map_err(|e| e.to_string())?;
-            let done = run.map_err(|e| format!("{command}: {e}"))?;
-            if !done.status.success() {
-                let said = String::from_utf8_lossy(&done.stderr).into_owned();
-                return Err(Halt::Failed(format!("{command}: {}\n{said}", done.status)));
-            }
+            shell::run(&command, RESTART).await?;
             // Its old connections are gone.
             self.client = self.client.moved(&self.base, client::http()?);
             let begun = Instant::now();
             loop {
-                let versions = self.client.must("GET", "/_matrix/client/versions", None);
+                let versions = self.client.must("GET", VERSIONS, None);
                 match versions.await {
                     Ok(_) => return Ok(()),
                     Err(_) if begun.elapsed() < START => pause(Duration::from_millis(100)).await,

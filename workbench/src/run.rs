@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use crate::deeds;
 use crate::delivered::{receives, transaction};
-use crate::expectations::{answer, asked, check, event, request, sync_as, to_device};
+use crate::expectations::{answer, asked, check, event, request, sync_as, sync_ends, to_device};
 use crate::format::{ServerDeed, Step};
 use crate::homeserver::{Done, Halt, Homeservers, Passed};
 use crate::listener::{Attempt, pause};
 use crate::log::{Exchange, Log, Raw};
 use crate::names::Names;
 use crate::scenario::{PlacedStep, Problem, Scenario};
-use crate::shared;
 use crate::world::World;
+use crate::{olm, shared, transcript};
 
 /// The longest time that a scenario waits for real.
 const REAL: Duration = Duration::from_secs(10);
@@ -47,6 +47,22 @@ pub struct Outcome {
     pub sent: BTreeMap<String, Vec<Attempt>>,
     /// What the short names stood for.
     pub names: Names,
+}
+
+/// The longest value that a reason shows whole, in characters.
+const SHOWN: usize = 2_000;
+
+/// A reason in which a whole value is not too long.
+fn cut(why: &str) -> String {
+    let lines = why
+        .lines()
+        .map(|line| match line.char_indices().nth(SHOWN) {
+            Some((end, _)) if line.starts_with("  whole: ") => {
+                format!("{}… ({} bytes)", &line[..end], line.len())
+            }
+            _ => line.to_owned(),
+        });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// What to do after a step that was not as expected. A step that cannot be played always ends the scenario.
@@ -107,6 +123,8 @@ pub async fn run_and(
         sent: BTreeMap::new(),
         names: Names::default(),
     };
+    // The reason has the same short names as the transcript, so it is the same in each run.
+    let mut short = transcript::names::Names::default();
     let ended = match found(scenario, servers, password, &log).await {
         Ok(mut world) => {
             let ended = match begin(&mut world).await {
@@ -118,7 +136,7 @@ pub async fn run_and(
                 outcome.sent.insert(id.clone(), sent);
             }
             outcome.raw = log.raw();
-            (outcome.transcript, outcome.exchanges) = log.shown();
+            (outcome.transcript, outcome.exchanges, short) = log.shown();
             outcome.names = world.names.clone();
             if !world.server.is_fresh() {
                 shared::leave(&mut world).await;
@@ -135,14 +153,24 @@ pub async fn run_and(
     };
     // A server that does not start, for example because it does not know a proposal.
     let is_alone = |step: Option<_>, why: &str| step.is_none() && !why.contains('\n');
+    let mut named = |why: &str| cut(&short.shorten(&log.named(why)));
     outcome.verdict = match ended {
         Ok(()) => Verdict::Passed,
-        Err((step, Halt::Skipped(why))) => Verdict::Skipped(format!("  {}: {why}", place(step))),
-        Err((step, Halt::Failed(why))) if is_alone(step, &why) => {
-            Verdict::Failed(format!("{file}: {why}"))
+        Err((step, Halt::Skipped(why))) => {
+            Verdict::Skipped(format!("  {}: {}", place(step), named(&why)))
         }
-        Err((step, Halt::Failed(why))) => Verdict::Failed(format!("{}\n{why}", place(step))),
+        Err((step, Halt::Failed(why))) if is_alone(step, &why) => {
+            Verdict::Failed(format!("{file}: {}", named(&why)))
+        }
+        Err((step, Halt::Failed(why))) => {
+            Verdict::Failed(format!("{}\n{}", place(step), named(&why)))
+        }
     };
+    for step in &mut outcome.steps {
+        if let Err(Halt::Failed(why) | Halt::Skipped(why)) = step {
+            *why = cut(&log.named(why));
+        }
+    }
     outcome
 }
 
@@ -199,8 +227,12 @@ async fn play(world: &mut World, step: &Step) -> Done {
         Step::Deed(actor, sentence) => deeds::play(world, actor, sentence).await,
         Step::Request(step) => request(world, step).await,
         Step::ToDevice(step) => to_device(world, step).await,
+        Step::Olm(step) => olm::send(world, step).await,
+        Step::Decrypted(step) => olm::decrypted(world, step).await,
         Step::Event(step) => event(world, step).await,
         Step::Sync(step) => sync_as(world, step).await,
+        Step::SyncEnds(step) => sync_ends(world, step).await,
+        Step::Registration(step) => world.change(&step.bridge, &step.members).await,
         Step::Transaction(step) => transaction(world, step).await,
         Step::Receives(step) => receives(world, step).await,
         Step::Answer(step) => answer(world, step),

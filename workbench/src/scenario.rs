@@ -1,12 +1,12 @@
 //! A scenario file: its text, its typed steps, and the lines at which they stand.
 
-use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
 use crate::format::{Head, KEYS, Step};
-use crate::sentence;
+use crate::{checks, sentence};
 
 /// A scenario that can be played.
 #[derive(Debug, Clone)]
@@ -49,44 +49,47 @@ impl Scenario {
     /// If it is no scenario.
     pub fn parse(file: &Path, text: &str) -> Result<Scenario, Problem> {
         let place = |line: usize, why: &str| format!("{}:{line}: {why}", file.display());
-        let head: Head = yaml(text).map_err(|(line, why)| place(line.unwrap_or(1), &why))?;
+        let placed = |(line, why): Found| place(line.unwrap_or(1), &why);
+        // A map keeps the last of two values with one key. A value refuses the second.
+        yaml::<serde_yaml_ng::Value>(text).map_err(placed)?;
+        let head: Head = yaml(text).map_err(placed)?;
+        let all: Vec<&str> = text.lines().collect();
+        let line_of = |begin: usize, part: &str| {
+            let found = all.iter().skip(begin).position(|line| line.contains(part));
+            found.map_or(begin, |line| begin + line) + 1
+        };
+        checks::names(&head).map_err(|(section, name, why)| {
+            let begin = all.iter().position(|line| line.starts_with(section));
+            place(line_of(begin.unwrap_or(0), name), &why)
+        })?;
         if head.steps.is_empty() {
-            let line = text.lines().position(|line| line.starts_with("steps:"));
             return Err(place(
-                line.unwrap_or(0) + 1,
+                line_of(0, "steps:"),
                 "a scenario has at least one step",
             ));
         }
-        let lines = step_lines(text);
+        let lines = step_lines(&all);
         if lines.len() != head.steps.len() {
             let why =
                 "`steps:` is a list with a `- ` at the start of each step, all indented alike";
             return Err(place(1, why));
         }
-        let all: Vec<&str> = text.lines().collect();
         let mut steps = Vec::new();
-        for (i, value) in head.steps.iter().enumerate() {
-            let first = lines[i];
-            let end = lines.get(i + 1).copied().unwrap_or(all.len());
-            let step = typed(&all[first..end], value)
+        for (value, lines) in head.steps.iter().zip(lines) {
+            let first = lines.start;
+            let lines = &all[lines];
+            let step = typed(lines, value)
                 .map_err(|(line, why)| place(first + line.unwrap_or(1), &why))?;
-            if let Step::Deed(actor, sentence) = &step {
-                check_deed(&head, actor, sentence).map_err(|why| place(first + 1, &why))?;
-            }
+            let checked = match &step {
+                Step::Deed(actor, sentence) => check_deed(&head, actor, sentence),
+                step => checks::step(step),
+            };
+            checked.map_err(|why| place(first + 1, &why))?;
             steps.push(PlacedStep {
                 line: first + 1,
-                text: words(&all[first..end]),
+                text: words(lines),
                 step,
             });
-        }
-        let people: BTreeSet<&String> = head.people.keys().collect();
-        for name in head.bridges.keys().chain(people.iter().copied()) {
-            if KEYS.contains(&name.as_str()) {
-                return Err(place(1, &format!("{name} is the name of a step")));
-            }
-        }
-        if let Some(both) = head.bridges.keys().find(|name| people.contains(name)) {
-            return Err(place(1, &format!("{both} is a person and a bridge")));
         }
         Ok(Scenario {
             file: file.to_owned(),
@@ -94,23 +97,43 @@ impl Scenario {
             steps,
         })
     }
+
+    /// The name: that of the file without its ending, or of the folder of a `scenario.yaml`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let stem = self.file.file_stem();
+        let folder = self.file.parent().and_then(Path::file_name);
+        let name = match stem {
+            Some(stem) if stem == "scenario" => folder.or(Some(stem)),
+            stem => stem,
+        };
+        name.unwrap_or_default().to_string_lossy().into_owned()
+    }
 }
+
+/// What a parser found: the line, if it is known, and why.
+type Found = (Option<usize>, String);
 
 /// Parses YAML. An error has the line at which it was found, if the parser knows it.
-fn yaml<T: DeserializeOwned>(text: &str) -> Result<T, (Option<usize>, String)> {
-    serde_yaml_ng::from_str(text).map_err(|e| {
-        let line = e.location().map(|place| place.line());
-        let why = e.to_string();
-        // The text ends with the position, which the caller puts first.
-        let why = why.split(" at line ").next().unwrap_or(&why);
-        (line, why.replace('\n', " "))
-    })
+fn yaml<T: DeserializeOwned>(text: &str) -> Result<T, Found> {
+    serde_yaml_ng::from_str(text).map_err(|e| found(&e))
 }
 
-/// A step of its own lines, so that errors have lines; of its value where the lines alone are not YAML, as with an alias.
-fn typed(lines: &[&str], value: &serde_yaml_ng::Value) -> Result<Step, (Option<usize>, String)> {
+fn found(error: &serde_yaml_ng::Error) -> Found {
+    let line = error.location().map(|place| place.line());
+    let why = error.to_string();
+    // The text ends with the position, which the caller puts first.
+    let why = why.split(" at line ").next().unwrap_or(&why);
+    (line, why.replace('\n', " "))
+}
+
+/// A step of its own lines, so that errors have lines; of its value where the lines alone are not the same, as with an alias.
+fn typed(lines: &[&str], value: &serde_yaml_ng::Value) -> Result<Step, Found> {
     let alone = lines.join("\n").replacen('-', " ", 1);
-    yaml(&alone).or_else(|found| serde_yaml_ng::from_value(value.clone()).map_err(|_| found))
+    match yaml::<serde_yaml_ng::Value>(&alone) {
+        Ok(same) if same == *value => yaml(&alone),
+        _ => serde_yaml_ng::from_value(value.clone()).map_err(|e| found(&e)),
+    }
 }
 
 /// The longest text of a step.
@@ -130,28 +153,33 @@ fn words(lines: &[&str]) -> String {
     }
 }
 
-/// The indices of the lines at which steps begin.
-fn step_lines(text: &str) -> Vec<usize> {
-    let mut lines = text.lines().enumerate();
-    let is_start = |line: &str| line.trim_end() == "steps:" || line.starts_with("steps: #");
-    if !lines.any(|(_, line)| is_start(line)) {
+/// The lines of each step, as indices.
+fn step_lines(all: &[&str]) -> Vec<Range<usize>> {
+    let is_start = |line: &&str| line.trim_end() == "steps:" || line.starts_with("steps: #");
+    let Some(start) = all.iter().position(is_start) else {
         return Vec::new();
-    }
+    };
     let mut indent = None;
-    let mut found = Vec::new();
-    for (number, line) in lines {
+    let (mut begins, mut end) = (Vec::new(), all.len());
+    for (number, line) in all.iter().enumerate().skip(start + 1) {
         let bare = line.trim_start();
         let here = line.len() - bare.len();
         if here == 0 && !bare.is_empty() && !bare.starts_with(['-', '#']) {
             // The next key of the file.
+            end = number;
             break;
         }
         let is_item = bare == "-" || bare.starts_with("- ");
         if is_item && *indent.get_or_insert(here) == here {
-            found.push(number);
+            begins.push(number);
         }
     }
-    found
+    let ends = begins.iter().skip(1).copied().chain([end]);
+    begins
+        .iter()
+        .zip(ends)
+        .map(|(begin, end)| *begin..end)
+        .collect()
 }
 
 /// The parts of the name of an actor: `irc as bob/GHOST`, `alice/TABLET`.
@@ -240,6 +268,153 @@ mod tests {
             wrong.starts_with("x.yaml:2: unknown field `stpes`"),
             "{wrong}"
         );
+    }
+
+    #[test]
+    fn names_that_leave_a_folder_or_stand_twice_are_refused() {
+        let named = "a name has the characters A-Z a-z 0-9 . _ = - alone, and is not . or ..";
+        let rest = "steps:\n- wait: 1 s\n";
+        for (head, line, why) in [
+            (
+                "people:\n  alice: {}\nbridges:\n  irc: {}\n  /tmp/irc: {}\n",
+                6,
+                format!("\"/tmp/irc\": {named}"),
+            ),
+            ("bridges: {..: {}}\n", 2, format!("\"..\": {named}")),
+            ("people: {'a b': {}}\n", 2, format!("\"a b\": {named}")),
+            (
+                "people:\n  alice: {device: ../X}\n",
+                3,
+                format!("device \"../X\": {named}"),
+            ),
+            (
+                "people: {anonymous: {}}\n",
+                2,
+                "`anonymous` is the client without a token".to_owned(),
+            ),
+            (
+                "people: {wait: {}}\n",
+                2,
+                "wait is the name of a step".to_owned(),
+            ),
+            (
+                "people: {irc: {}}\nbridges: {irc: {}}\n",
+                3,
+                "irc is a person and a bridge".to_owned(),
+            ),
+        ] {
+            assert_eq!(
+                problem(&format!("title: x\n{head}{rest}")),
+                format!("x.yaml:{line}: {why}")
+            );
+        }
+        let twice = problem(&format!(
+            "title: x\npeople:\n  alice: {{}}\n  alice: {{device: X}}\n{rest}"
+        ));
+        assert!(
+            twice.starts_with("x.yaml:")
+                && twice.contains("duplicate entry")
+                && twice.contains("alice"),
+            "{twice}"
+        );
+    }
+
+    #[test]
+    fn a_step_that_could_not_be_played_or_passes_always_is_refused() {
+        let head = "title: x\npeople: {alice: {}}\nbridges: {irc: {}}\nsteps:\n- alice: syncs\n";
+        for (step, why) in [
+            (
+                "request: {get: /x}",
+                "a request says `by:` what client it is made",
+            ),
+            (
+                "request: {by: alice, get: /x, put: /x}",
+                "a request has exactly one of get, put, post and delete",
+            ),
+            (
+                "request: {by: alice, get: x}",
+                "the path \"x\" does not begin with /",
+            ),
+            (
+                "answer: {bridge: irc, to: x, first: [{get: /x, expect: {status: 200}}]}",
+                "no step compares the answer to a request under `first`: leave `expect` and `capture` out",
+            ),
+            (
+                "answer: {bridge: irc, to: x, first: [{get: /x, capture: {a: /b}}]}",
+                "no step compares the answer to a request under `first`: leave `expect` and `capture` out",
+            ),
+            (
+                "answer: {bridge: irc, to: x, status: 99}",
+                "status 99: an answer has 200 to 599",
+            ),
+            (
+                "check: {value: 1, is: {$contains: {a: 1}}}",
+                "$contains needs a list, not {\"a\":1}",
+            ),
+            (
+                "sync: {by: alice, expect: }",
+                "`expect` is empty; leave it out to expect nothing",
+            ),
+            (
+                "transaction: {to: irc, body: }",
+                "`body` is empty; leave it out to expect nothing",
+            ),
+            (
+                "request: {by: alice, get: /x, expect: {body: }}",
+                "`expect: body` is empty; leave it out to expect nothing",
+            ),
+            (
+                "receives: {bridge: irc, left: []}",
+                "`receives` names at least one item of a section",
+            ),
+            (
+                "receives: {bridge: irc, left: [{$length: x}]}",
+                "$length needs a number, not \"x\"",
+            ),
+            (
+                "irc: answers 70000",
+                "\"answers 70000\": status 70000: an answer has 200 to 599",
+            ),
+        ] {
+            let wrong = problem(&format!("{head}- {step}\n- alice: syncs\n"));
+            assert_eq!(wrong, format!("x.yaml:6: {why}"));
+        }
+        assert_eq!(
+            problem("title: x\nsteps:\n"),
+            "x.yaml:2: a scenario has at least one step"
+        );
+    }
+
+    #[test]
+    fn the_mistake_of_a_step_is_reported_and_not_that_of_its_lines() {
+        let head = "title: x\npeople: {alice: {}}\nsteps:\n- event: &e {by: alice, room: '!r', type: m.x}\n";
+        let alias = problem(&format!("{head}- event: {{<<: *e, kind: m.y}}\n"));
+        assert!(
+            alias.starts_with("x.yaml:5: ") && alias.contains("unknown field `<<`"),
+            "{alias}"
+        );
+        let alias = problem(&format!("{head}- sync: *e\n"));
+        assert!(
+            alias.starts_with("x.yaml:5: ") && alias.contains("unknown field `room`"),
+            "{alias}"
+        );
+        let last = problem("title: x\nsteps:\n- sync:\n    buy: alice\npeople: {alice: {}}\n");
+        assert!(
+            last.starts_with("x.yaml:4: ") && last.contains("unknown field `buy`"),
+            "{last}"
+        );
+    }
+
+    #[test]
+    fn a_scenario_of_a_folder_has_the_name_of_the_folder() {
+        let name = |file: &str| {
+            let text = "title: x\nsteps:\n- wait: 1 s\n";
+            let parsed = Scenario::parse(Path::new(file), text);
+            parsed.expect("a scenario").name()
+        };
+        assert_eq!(name("mscs/msc4140/scenario.yaml"), "msc4140");
+        assert_eq!(name("scenarios/a_leave.yaml"), "a_leave");
+        assert_eq!(name("scenario.yaml"), "scenario");
     }
 
     #[test]

@@ -7,8 +7,8 @@ use serde::forward_to_deserialize_any;
 use serde_json::{Map, Value, json};
 
 use crate::format::{
-    Answer, Asked, BridgeHead, Check, Event, Expected, Head, PersonHead, Receives, Request, Sync,
-    ToDevice, Transaction,
+    Answer, Asked, BridgeHead, Check, Decrypted, Event, Expected, Head, Needs, Olm, PersonHead,
+    Receives, Registration, Request, Sync, SyncEnds, ToDevice, Transaction,
 };
 use crate::sentence::PATTERNS;
 
@@ -46,6 +46,9 @@ fn fields<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
     found
 }
 
+/// The members of a request, of which it has exactly one.
+const METHODS: [&str; 4] = ["get", "put", "post", "delete"];
+
 /// What a field of this name holds, in every type that has it.
 fn of_field(name: &str) -> Value {
     let text = || json!({"type": "string"});
@@ -53,14 +56,16 @@ fn of_field(name: &str) -> Value {
     let number = || json!({"type": "integer", "minimum": 0});
     let list = |items: Value| json!({"type": "array", "items": items});
     match name {
-        "title" | "by" | "get" | "put" | "post" | "delete" | "to" | "device" | "type" | "room"
-        | "state_key" | "bridge" => text(),
+        "title" | "by" | "from" | "to" | "device" | "type" | "room" | "state_key" | "bridge" => {
+            text()
+        }
+        method if METHODS.contains(&method) => json!({"type": "string", "pattern": "^/"}),
         "within" => json!({"type": "string", "pattern": "^[0-9]+ ?[a-z]+$"}),
-        "spec" | "users" | "observes" | "aliases" => list(text()),
+        "spec" | "versions" | "users" | "observes" | "aliases" => list(text()),
         "mscs" => list(number()),
         "status" | "answered" | "times" => number(),
         "late" | "later" | "repeated" | "from_start" | "in_any_order" => yes_or_no(),
-        "registration" | "content" => json!({"type": "object"}),
+        "registration" | "members" | "content" => json!({"type": "object"}),
         "events" | "ephemeral" | "changed" | "left" | "to_device" => json!({"type": "array"}),
         _ => json!({}),
     }
@@ -88,15 +93,29 @@ pub fn schema() -> Value {
         ("capture", pointers.clone()),
         ("expect", object(fields::<Expected>(), &[], &[])),
     ];
-    let request = object(fields::<Request>(), &[], &request_fields);
+    let of_request = |fields: &[&str], required: &[&str]| {
+        let mut request = object(fields, required, &request_fields);
+        request["oneOf"] = METHODS.map(|method| json!({"required": [method]})).into();
+        request
+    };
+    let request = of_request(fields::<Request>(), &["by"]);
+    let first = fields::<Request>().iter().copied();
+    let first: Vec<&str> = first
+        .filter(|name| !["expect", "capture"].contains(name))
+        .collect();
+    let first = of_request(&first, &[]);
     let steps = json!({
         "request": request,
         "to_device": object(fields::<ToDevice>(), &["by", "to", "device"], &[]),
+        "olm": object(fields::<Olm>(), &["by", "to", "device", "type"], &[]),
+        "decrypted": object(fields::<Decrypted>(), &["by", "from", "type"], &[captures[0].clone(), ("content", json!({}))]),
         "event": object(fields::<Event>(), &["by", "room", "type"], &[("capture", json!({"type": "string"}))]),
         "sync": object(fields::<Sync>(), &["by"], &captures),
+        "sync_ends": object(fields::<SyncEnds>(), &["by"], &captures),
+        "registration": object(fields::<Registration>(), &["bridge", "members"], &[]),
         "transaction": object(fields::<Transaction>(), &["to"], &captures),
         "receives": object(fields::<Receives>(), &["bridge"], &[]),
-        "answer": object(fields::<Answer>(), &["bridge", "to"], &[("first", json!({"type": "array", "items": request}))]),
+        "answer": object(fields::<Answer>(), &["bridge", "to"], &[("first", json!({"type": "array", "items": first}))]),
         "asked": object(fields::<Asked>(), &["bridge", "request"], &[("request", json!({"type": "string"}))]),
         "check": object(fields::<Check>(), &["value", "is"], &[]),
         "wait": of_field("within"),
@@ -110,17 +129,26 @@ pub fn schema() -> Value {
         "type": "object", "minProperties": 1, "maxProperties": 1, "properties": steps,
         "additionalProperties": {"anyOf": sentences},
     });
-    let of_names = |schema: Value| json!({"type": "object", "additionalProperties": schema});
+    let of_names = |schema: Value| {
+        json!({
+            "type": "object", "additionalProperties": schema,
+            "propertyNames": {"pattern": "^[A-Za-z0-9._=-]+$", "not": {"enum": [".", "..", "anonymous"]}},
+        })
+    };
     let mut schema = object(
         fields::<Head>(),
         &["title", "steps"],
         &[
+            ("needs", object(fields::<Needs>(), &["versions"], &[])),
             ("people", of_names(object(fields::<PersonHead>(), &[], &[]))),
             (
                 "bridges",
                 of_names(object(fields::<BridgeHead>(), &[], &[])),
             ),
-            ("steps", json!({"type": "array", "items": step})),
+            (
+                "steps",
+                json!({"type": "array", "minItems": 1, "items": step}),
+            ),
         ],
     );
     schema["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");

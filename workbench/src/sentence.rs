@@ -44,8 +44,12 @@ pub enum Deed {
     CreatesDevice(String),
     /// Delete a device of an appservice's user.
     DeletesDevice(String),
+    /// Create cross-signing keys, upload them, and sign the device.
+    SetsUpCrossSigning,
     /// Make a `/sync` request.
     Syncs,
+    /// Make a `/sync` request that waits for something new.
+    BeginsToSync,
     /// Register a user of the bridge, perhaps with a device.
     Registers(String, Option<String>),
     /// Answer transactions with a status: so many, or all from now on.
@@ -81,11 +85,11 @@ pub struct Pattern {
     pub text: &'static str,
     /// Whether only a bridge can do it.
     pub is_for_bridges: bool,
-    means: fn(&Arguments) -> Deed,
+    means: fn(&Arguments) -> Result<Deed, String>,
 }
 // ANCHOR_END: pattern
 
-const fn of_all(text: &'static str, means: fn(&Arguments) -> Deed) -> Pattern {
+const fn of_all(text: &'static str, means: fn(&Arguments) -> Result<Deed, String>) -> Pattern {
     Pattern {
         text,
         is_for_bridges: false,
@@ -93,7 +97,7 @@ const fn of_all(text: &'static str, means: fn(&Arguments) -> Deed) -> Pattern {
     }
 }
 
-const fn of_bridges(text: &'static str, means: fn(&Arguments) -> Deed) -> Pattern {
+const fn of_bridges(text: &'static str, means: fn(&Arguments) -> Result<Deed, String>) -> Pattern {
     Pattern {
         text,
         is_for_bridges: true,
@@ -105,68 +109,86 @@ const fn of_bridges(text: &'static str, means: fn(&Arguments) -> Deed) -> Patter
 pub const PATTERNS: &[Pattern] = &[
     of_all(
         "creates room {room}[, inviting {users}][, encrypted][, public]",
-        |a| Deed::Creates {
-            room: a.text(0).trim_start_matches('!').to_owned(),
-            invited: a.users(1),
-            encrypted: a.whole.contains(", encrypted"),
-            public: a.whole.contains(", public"),
+        |a| {
+            Ok(Deed::Creates {
+                room: a.text(0).trim_start_matches('!').to_owned(),
+                invited: a.users(1),
+                encrypted: a.whole.contains(", encrypted"),
+                public: a.whole.contains(", public"),
+            })
         },
     ),
-    of_all("joins {room}", |a| Deed::Joins(a.text(0))),
-    of_all("leaves {room}", |a| Deed::Leaves(a.text(0))),
-    of_all("invites {user} to {room}", |a| a.moves("invite")),
-    of_all("kicks {user} from {room}", |a| a.moves("kick")),
-    of_all("bans {user} from {room}", |a| a.moves("ban")),
-    of_all("unbans {user} from {room}", |a| a.moves("unban")),
+    of_all("joins {room}", |a| Ok(Deed::Joins(a.text(0)))),
+    of_all("leaves {room}", |a| Ok(Deed::Leaves(a.text(0)))),
+    of_all("invites {user} to {room}", |a| Ok(a.moves("invite"))),
+    of_all("kicks {user} from {room}", |a| Ok(a.moves("kick"))),
+    of_all("bans {user} from {room}", |a| Ok(a.moves("ban"))),
+    of_all("unbans {user} from {room}", |a| Ok(a.moves("unban"))),
     of_all("says {text} in {room}[, captured as {word}]", |a| {
-        Deed::Says(a.text(0), a.text(1), a.some(2))
+        Ok(Deed::Says(a.text(0), a.text(1), a.some(2)))
     }),
     of_all("uploads its keys[, with {n} one-time keys]", |a| {
-        Deed::Uploads(a.some(0).and_then(|n| n.parse().ok()).unwrap_or(5))
+        Ok(Deed::Uploads(a.count(0)?.unwrap_or(5)))
     }),
     of_all("uploads {n} more one-time keys", |a| {
-        Deed::UploadsMore(a.text(0).parse().unwrap_or(0))
+        Ok(Deed::UploadsMore(a.count(0)?.unwrap_or(0)))
     }),
     of_all("encrypts {text} in {room}", |a| {
-        Deed::Encrypts(a.text(0), a.text(1))
+        Ok(Deed::Encrypts(a.text(0), a.text(1)))
     }),
     of_all("decrypts {text} from {user}", |a| {
-        Deed::Decrypts(a.text(0), a.text(1))
+        Ok(Deed::Decrypts(a.text(0), a.text(1)))
     }),
     of_all("claims a key of {user} on device {word}", |a| {
-        Deed::Claims(a.text(0), a.text(1))
+        Ok(Deed::Claims(a.text(0), a.text(1)))
     }),
-    of_all("syncs", |_| Deed::Syncs),
-    of_all("logs in on {word}", |a| Deed::LogsIn(a.text(0))),
-    of_all("logs out", |_| Deed::LogsOut),
-    of_bridges("creates device {word}", |a| Deed::CreatesDevice(a.text(0))),
-    of_bridges("deletes device {word}", |a| Deed::DeletesDevice(a.text(0))),
+    of_all("sets up cross-signing", |_| Ok(Deed::SetsUpCrossSigning)),
+    of_all("syncs", |_| Ok(Deed::Syncs)),
+    of_all("begins to sync", |_| Ok(Deed::BeginsToSync)),
+    of_all("logs in on {word}", |a| Ok(Deed::LogsIn(a.text(0)))),
+    of_all("logs out", |_| Ok(Deed::LogsOut)),
+    of_bridges("creates device {word}", |a| {
+        Ok(Deed::CreatesDevice(a.text(0)))
+    }),
+    of_bridges("deletes device {word}", |a| {
+        Ok(Deed::DeletesDevice(a.text(0)))
+    }),
     of_bridges("registers ghost {word}[ with device {word}]", |a| {
-        Deed::Registers(a.text(0), a.some(1))
+        Ok(Deed::Registers(a.text(0), a.some(1)))
     }),
     of_bridges("answers {n}[ {often}]", |a| {
-        let status = a.text(0).parse().unwrap_or(0);
-        Deed::Answers(status, a.times(1))
+        Ok(Deed::Answers(a.status(0)?, a.times(1)?))
     }),
     of_bridges("answers after {time}", |a| {
-        Deed::AnswersAfter(duration(&a.text(0)).unwrap_or_default())
+        Ok(Deed::AnswersAfter(duration(&a.text(0))?))
     }),
     of_bridges("cuts the connection[ {often}]", |a| {
-        Deed::Cuts(a.times(0).unwrap_or(1))
+        Ok(Deed::Cuts(a.times(0)?.unwrap_or(1)))
     }),
-    of_bridges("holds transactions", |_| Deed::Holds),
+    of_bridges("holds transactions", |_| Ok(Deed::Holds)),
     of_bridges("answers the held transaction with {n}", |a| {
-        Deed::Releases(a.text(0).parse().unwrap_or(0))
+        Ok(Deed::Releases(a.status(0)?))
     }),
-    of_bridges("refuses connections", |_| Deed::Refuses),
-    of_bridges("accepts connections", |_| Deed::Accepts),
-    of_bridges("is sent nothing more", |_| Deed::IsSentNothing),
+    of_bridges("refuses connections", |_| Ok(Deed::Refuses)),
+    of_bridges("accepts connections", |_| Ok(Deed::Accepts)),
+    of_bridges("is sent nothing more", |_| Ok(Deed::IsSentNothing)),
     of_bridges("is sent no two transactions under one id", |_| {
-        Deed::IsSentOneBodyEach
+        Ok(Deed::IsSentOneBodyEach)
     }),
-    of_bridges("ignores what it was sent so far", |_| Deed::Ignores),
-    of_bridges("is added", |_| Deed::IsAdded),
+    of_bridges("ignores what it was sent so far", |_| Ok(Deed::Ignores)),
+    of_bridges("is added", |_| Ok(Deed::IsAdded)),
 ];
+
+/// What the status of a whole answer is like.
+pub(crate) const FINAL: &str = "an answer has 200 to 599";
+
+/// Whether a server can end a request with this status.
+pub(crate) fn is_final(status: u16) -> bool {
+    (200..=599).contains(&status)
+}
+
+/// The largest number in a sentence: of keys, or of transactions.
+const MOST: usize = 1_000;
 
 /// The arguments of a sentence.
 struct Arguments {
@@ -183,12 +205,25 @@ impl Arguments {
         self.some(index).unwrap_or_default()
     }
 
-    fn times(&self, index: usize) -> Option<usize> {
-        match self.some(index)?.as_str() {
-            "once" => Some(1),
-            "twice" => Some(2),
-            times => times.split(' ').next().and_then(|n| n.parse().ok()),
-        }
+    /// A number, if it is given.
+    fn count(&self, index: usize) -> Result<Option<usize>, String> {
+        self.some(index).map(|number| count(&number)).transpose()
+    }
+
+    fn status(&self, index: usize) -> Result<u16, String> {
+        let text = self.text(index);
+        let status = text.parse().ok().filter(|status| is_final(*status));
+        status.ok_or_else(|| format!("status {text}: {FINAL}"))
+    }
+
+    fn times(&self, index: usize) -> Result<Option<usize>, String> {
+        let times = self.some(index);
+        let number = times.as_deref().map(|times| match times {
+            "once" => Ok(1),
+            "twice" => Ok(2),
+            times => count(times.trim_end_matches(" times")),
+        });
+        number.transpose()
     }
 
     fn users(&self, index: usize) -> Vec<String> {
@@ -223,7 +258,7 @@ impl Pattern {
         format!("^{}$", out.replace(r"\[", "(?:").replace(r"\]", ")?"))
     }
 
-    fn read(&self, sentence: &str) -> Option<Deed> {
+    fn read(&self, sentence: &str) -> Option<Result<Deed, String>> {
         let found = Regex::new(&self.regex()).ok()?;
         let found = found.captures(sentence)?;
         let given = found.iter().skip(1);
@@ -238,14 +273,14 @@ impl Pattern {
 /// What a sentence means.
 ///
 /// # Errors
-/// If no pattern fits; the sentences that begin alike are named.
+/// If an argument is wrong, or no pattern fits; then the sentences that begin alike are named.
 pub fn read(sentence: &str, by_bridge: bool) -> Result<Deed, String> {
     let mut known = PATTERNS.iter();
     if let Some((pattern, deed)) = known.find_map(|p| p.read(sentence).map(|deed| (p, deed))) {
         if pattern.is_for_bridges && !by_bridge {
             return Err(format!("only a bridge {sentence}"));
         }
-        return Ok(deed);
+        return deed.map_err(|why| format!("{sentence:?}: {why}"));
     }
     let usable = || PATTERNS.iter().filter(|p| by_bridge || !p.is_for_bridges);
     let first = sentence.split(' ').next().unwrap_or_default();
@@ -260,20 +295,39 @@ pub fn read(sentence: &str, by_bridge: bool) -> Result<Deed, String> {
     ))
 }
 
+fn count(number: &str) -> Result<usize, String> {
+    let found = number.parse().ok().filter(|number| *number <= MOST);
+    found.ok_or_else(|| format!("{number} is too large; the most is {MOST}"))
+}
+
+/// The longest time.
+const LONGEST: Duration = Duration::from_hours(24 * 3_660);
+
 /// Reads a time such as `5 minutes`, `200 ms` or `1s`.
-#[must_use]
-pub fn duration(text: &str) -> Option<Duration> {
-    let digits = text.find(|c: char| !c.is_ascii_digit())?;
-    let number: u64 = text[..digits].parse().ok()?;
+///
+/// # Errors
+/// If it is no time, or longer than ten years.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(0);
     let ms = match text[digits..].trim() {
         "ms" => 1,
         "s" | "second" | "seconds" => 1_000,
         "minute" | "minutes" => 60_000,
         "hour" | "hours" => 3_600_000,
         "day" | "days" => 86_400_000,
-        _ => return None,
+        _ => 0,
     };
-    Some(Duration::from_millis(number.checked_mul(ms)?))
+    if digits == 0 || ms == 0 {
+        return Err(format!(
+            "{text:?} is no time; write \"5 minutes\" or \"200 ms\""
+        ));
+    }
+    let number: Option<u64> = text[..digits].parse().ok();
+    let time = number
+        .and_then(|number| number.checked_mul(ms))
+        .map(Duration::from_millis);
+    time.filter(|time| *time <= LONGEST)
+        .ok_or_else(|| format!("{text:?} is too long; the longest is ten years"))
 }
 
 #[cfg(test)]
@@ -290,7 +344,7 @@ mod tests {
                 ("user", "@a"),
                 ("text", "\"x y\""),
                 ("word", "w"),
-                ("n", "7"),
+                ("n", "207"),
                 ("time", "5 minutes"),
                 ("often", "twice"),
             ] {
@@ -298,7 +352,44 @@ mod tests {
             }
             let deed = pattern.read(&sentence);
             assert!(deed.is_some(), "{sentence}: {}", pattern.regex());
-            assert_eq!(read(&sentence, true), deed.ok_or(String::new()));
+            assert_eq!(Some(read(&sentence, true)), deed);
+        }
+    }
+
+    #[test]
+    fn arguments_that_cannot_be_meant_are_refused() {
+        for (sentence, why) in [
+            (
+                "answers after 5 min",
+                "\"5 min\" is no time; write \"5 minutes\" or \"200 ms\"",
+            ),
+            (
+                "answers after 99999999999999999999 ms",
+                "\"99999999999999999999 ms\" is too long; the longest is ten years",
+            ),
+            ("answers 70000", "status 70000: an answer has 200 to 599"),
+            (
+                "answers the held transaction with 99",
+                "status 99: an answer has 200 to 599",
+            ),
+            (
+                "answers 500 99999999999999999999 times",
+                "99999999999999999999 is too large; the most is 1000",
+            ),
+            (
+                "cuts the connection 1001 times",
+                "1001 is too large; the most is 1000",
+            ),
+            (
+                "uploads 99999999999999999999 more one-time keys",
+                "99999999999999999999 is too large; the most is 1000",
+            ),
+            (
+                "uploads its keys, with 1001 one-time keys",
+                "1001 is too large; the most is 1000",
+            ),
+        ] {
+            assert_eq!(read(sentence, true), Err(format!("{sentence:?}: {why}")));
         }
     }
 

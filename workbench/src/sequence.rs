@@ -22,7 +22,8 @@ const SERVER: &str = "server";
 pub fn label(exchange: &Exchange) -> String {
     let Exchange { lane, line, .. } = exchange;
     match (exchange.is_late, exchange.is_to_bridge) {
-        (true, _) => format!("{lane} answers {line}"),
+        (true, true) => format!("{lane} answers {line}"),
+        (true, false) => format!("{SERVER} answers {lane}: {line}"),
         (false, true) => format!("{SERVER} → {lane}: {line}"),
         (false, false) => format!("{lane} → {line}"),
     }

@@ -29,14 +29,24 @@ impl Table {
         all.filter(|scenario| !scenario.rows.is_empty()).count()
     }
 
+    /// How many scenarios were compared in at least one step.
+    #[must_use]
+    pub fn compared(&self) -> usize {
+        self.scenarios.iter().filter(|s| s.is_compared).count()
+    }
+
     /// The number of scenarios in each way that one can end.
     #[must_use]
     pub fn total(&self) -> String {
-        let (all, different) = (self.scenarios.len(), self.different());
+        let (all, different, compared) = (self.scenarios.len(), self.different(), self.compared());
         let ended = self.scenarios.iter().filter(|s| s.ended.is_some()).count();
+        let not = match all - compared {
+            0 => String::new(),
+            not => format!(", {not} not compared"),
+        };
         format!(
-            "{all} scenarios: {different} differ, {} do not, {ended} ended early",
-            all - different
+            "{all} scenarios: {different} differ, {} do not{not}; {ended} ended early",
+            compared - different
         )
     }
 
@@ -50,6 +60,7 @@ impl Table {
             title,
             rows,
             ended,
+            ..
         } in &self.scenarios
         {
             if rows.is_empty() && ended.is_none() {
@@ -81,7 +92,7 @@ impl Table {
                 .iter()
                 .map(|row| json!({"at": row.at, "sides": row.sides}));
             json!({
-                "name": scenario.name, "title": scenario.title, "ended_early": scenario.ended,
+                "name": scenario.name, "title": scenario.title, "compared": scenario.is_compared, "ended_early": scenario.ended,
                 "differences": rows.collect::<Vec<_>>(),
             })
         });
@@ -219,6 +230,7 @@ mod tests {
             title: format!("The title of {name}"),
             rows,
             ended: ended.map(str::to_owned),
+            is_compared: name != "d",
         };
         Table {
             names: ["one".to_owned(), "two".to_owned()],
@@ -226,6 +238,7 @@ mod tests {
                 of("a", vec![row], None),
                 of("b", Vec::new(), Some("two: line 3: no clock")),
                 of("c", Vec::new(), None),
+                of("d", Vec::new(), Some("two: it is down")),
             ],
         }
     }
@@ -249,7 +262,7 @@ mod tests {
             "{text}"
         );
         assert!(
-            text.ends_with("3 scenarios: 1 differ, 2 do not, 1 ended early\n"),
+            text.ends_with("4 scenarios: 1 differ, 2 do not, 1 not compared; 2 ended early\n"),
             "{text}"
         );
         assert!(!text.contains("The title of c"), "{text}");

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use tokio::task::JoinHandle;
 
-use crate::client::{self, Client};
+use crate::client::{self, Client, Reply};
 use crate::crypto::Crypto;
 use crate::format::{BridgeHead, Head};
 use crate::homeserver::{Done, Halt, Homeserver, Registered};
@@ -29,8 +30,12 @@ pub struct Actor {
     pub crypto: Option<Crypto>,
     /// The ids of the events that it has decrypted.
     pub read: BTreeSet<String>,
+    /// The to-device messages that it has decrypted, until a step expects them.
+    pub decrypted: Vec<Value>,
     /// What could not be decrypted.
     pub failures: Vec<String>,
+    /// A `/sync` that waits: its entry in the record, and the answer.
+    pub(crate) waiting: Option<JoinHandle<Result<(usize, Reply), String>>>,
 }
 
 /// A bridge of the scenario.
@@ -39,6 +44,8 @@ pub struct Bridge {
     pub listener: Listener,
     /// What it needs to make requests.
     pub registered: Registered,
+    /// Its registration.
+    pub(crate) registration: Value,
     /// How many attempts came before the first step.
     pub before: usize,
     /// How many attempts the steps have looked at.
@@ -71,6 +78,8 @@ pub struct World {
     http: reqwest::Client,
     password: String,
     next_txn: usize,
+    /// How many `/sync` requests were made.
+    syncs: u32,
 }
 
 impl World {
@@ -84,6 +93,9 @@ impl World {
         password: &str,
         log: Log,
     ) -> Result<World, String> {
+        if !server.is_fresh() {
+            log.hide_secrets();
+        }
         Ok(World {
             names: Names {
                 server: server.name(),
@@ -104,6 +116,7 @@ impl World {
             http: client::http()?,
             password: password.to_owned(),
             next_txn: 0,
+            syncs: 0,
             first: BTreeMap::new(),
             head,
         })
@@ -114,6 +127,7 @@ impl World {
     /// # Errors
     /// If the homeserver refuses, or lacks what the scenario needs.
     pub async fn begin(&mut self) -> Done {
+        self.has_what_is_needed().await?;
         for (id, bridge) in self.head.bridges.clone() {
             if !bridge.late {
                 self.add_bridge(&id, &bridge).await?;
@@ -129,6 +143,26 @@ impl World {
         Ok(())
     }
 
+    async fn has_what_is_needed(&self) -> Done {
+        let needed = &self.head.needs.versions;
+        if needed.is_empty() {
+            return Ok(());
+        }
+        let path = "/_matrix/client/versions";
+        let answer = self.anonymous("workbench").must("GET", path, None).await?;
+        let versions = answer["versions"].as_array();
+        let is_there = |name: &str| {
+            answer["unstable_features"][name] == true
+                || versions.is_some_and(|all| all.iter().any(|version| version == name))
+        };
+        match needed.iter().find(|name| !is_there(name)) {
+            None => Ok(()),
+            Some(name) => Err(Halt::Skipped(format!(
+                "the server has no {name} in GET {path}"
+            ))),
+        }
+    }
+
     /// A transaction id that this scenario has not used.
     pub fn txn(&mut self) -> String {
         self.next_txn += 1;
@@ -136,6 +170,17 @@ impl World {
             true => format!("txn{}", self.next_txn),
             false => format!("txn{}{}", self.next_txn, self.names.run),
         }
+    }
+
+    /// The filter of a `/sync`, without push rules. Some homeservers answer the same request again from a cache (Synapse for two
+    /// minutes), so on a server elsewhere each leaves out a further type that does not exist.
+    pub(crate) fn filter(&mut self) -> Value {
+        self.syncs += 1;
+        let mut left_out = vec!["m.push_rules".to_owned()];
+        if !self.server.is_fresh() {
+            left_out.push(format!("org.example.{}", self.syncs));
+        }
+        json!({"account_data": {"not_types": left_out}})
     }
 
     fn anonymous(&self, name: &str) -> Client {
@@ -165,10 +210,7 @@ impl World {
                 return Err(Halt::Failed(format!("{name} cannot be registered: {why}")));
             }
             false => {
-                let refused = format!(
-                    "{name} cannot be registered ({} {})",
-                    reply.status, reply.body
-                );
+                let refused = format!("{name} cannot be registered ({})", reply.shown());
                 let login = self.login(&client, name, device).await;
                 login.map_err(|why| Halt::Skipped(format!("{refused}, nor log in: {why}")))?
             }
@@ -182,6 +224,14 @@ impl World {
             "password": self.password, "device_id": device,
         });
         client.must("POST", "/login", Some(&body)).await
+    }
+
+    /// What confirms a request of a person that needs it: the password.
+    pub(crate) fn confirmation(&self, user: &str, session: &Value) -> Value {
+        json!({
+            "type": "m.login.password", "identifier": {"type": "m.id.user", "user": user},
+            "password": self.password, "session": session,
+        })
     }
 
     fn add_person(&mut self, name: &str, mut client: Client, login: &Value) -> Done {
@@ -243,12 +293,42 @@ impl World {
         let bridge = Bridge {
             listener,
             registered,
+            registration,
             before: 0,
             seen: 0,
             fed: 0,
             found: BTreeMap::new(),
         };
         self.bridges.insert(id.to_owned(), bridge);
+        Ok(())
+    }
+
+    /// Gives members of the registration of a bridge other values, while the homeserver runs.
+    ///
+    /// # Errors
+    /// If the homeserver refuses, or has its registrations from elsewhere.
+    pub(crate) async fn change(&mut self, id: &str, members: &Map<String, Value>) -> Done {
+        if !self.server.is_fresh() {
+            let why = format!("it changes the registration of {id}, which this server has already");
+            return Err(Halt::Skipped(why));
+        }
+        let mut registration = self.bridge(id)?.registration.clone();
+        for (key, value) in members {
+            registration[key] = value.clone();
+        }
+        let registered = self.server.register(id, &registration).await?;
+        let bridge = self.bridge(id)?;
+        bridge
+            .listener
+            .trust(registration["hs_token"].as_str().unwrap_or_default());
+        let before = std::mem::replace(&mut bridge.registered, registered);
+        let token = bridge.registered.as_token.clone();
+        bridge.registration = registration;
+        for actor in self.actors.values_mut() {
+            if actor.client.token == before.as_token {
+                actor.client.token.clone_from(&token);
+            }
+        }
         Ok(())
     }
 
@@ -368,6 +448,9 @@ impl World {
     /// Stops the bridges and the homeserver.
     pub async fn end(&mut self) {
         self.bridges.values().for_each(Bridge::release_all);
+        for waiting in self.actors.values_mut().filter_map(|a| a.waiting.take()) {
+            waiting.abort();
+        }
         self.server.stop().await;
         for bridge in self.bridges.values_mut() {
             bridge.listener.close().await;
@@ -407,14 +490,18 @@ impl Actor {
             since: None,
             crypto: None,
             read: BTreeSet::new(),
+            decrypted: Vec::new(),
             failures: Vec::new(),
+            waiting: None,
         }
     }
 
     /// Gives the device a to-device message.
     pub fn receive(&mut self, event: &Value) {
-        if let Some(Err(why)) = self.crypto.as_mut().map(|crypto| crypto.receive(event)) {
-            self.failures.push(why);
+        match self.crypto.as_mut().map(|crypto| crypto.receive(event)) {
+            Some(Ok(clear)) => self.decrypted.extend(clear),
+            Some(Err(why)) => self.failures.push(why),
+            None => {}
         }
     }
 }

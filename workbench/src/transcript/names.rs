@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 /// The names assigned so far, in the order in which the transcript shows them.
-#[derive(Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Names {
     events: BTreeMap<String, usize>,
     transactions: BTreeMap<String, usize>,
