@@ -4,6 +4,7 @@ mod dehydrated;
 mod msc9901;
 mod msc9902;
 mod msc9903;
+mod msc9904;
 
 use std::time::Duration;
 
@@ -223,6 +224,55 @@ async fn a_proposal_reads_the_forms_of_its_names_that_the_operator_chose() {
         ];
         assert_eq!(got, delays, "{naming:?}");
     }
+}
+
+#[actix_web::test]
+async fn code_around_an_endpoint_is_around_every_spelling_of_its_path() {
+    let stage = Stage::with(&[], |options| {
+        let numbers = mscs::with_specified(&[4140]);
+        let mut enabled = mscs::enabled(&numbers).expect("known proposals");
+        enabled.push(&msc9904::MSC);
+        options.enable(enabled, Naming::Unstable);
+    })
+    .await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let room = alice.creates(json!({"topic": "now"})).await;
+    for version in ["v3", "r0"] {
+        for end in ["m.room.topic", "m.room.topic/"] {
+            let path = format!(
+                "/_matrix/client/{version}/rooms/{}/state/{end}",
+                segment(&room)
+            );
+            let later = format!("{path}?org.matrix.msc4140.delay=60000");
+            let answer = alice.put(&later, &json!({"topic": "later"})).await.ok();
+            assert!(answer["delay_id"].is_string(), "{path}: {answer}");
+            let shown = alice
+                .get(&format!("{path}?org.example.msc9904.show=1"))
+                .await
+                .ok();
+            assert_eq!(shown["topic"], "now");
+            let read = format!("{room}|m.room.topic|");
+            assert_eq!(shown["org.example.msc9904.read"], read);
+        }
+    }
+}
+
+#[actix_web::test]
+async fn an_answer_that_is_not_changed_keeps_its_bytes() {
+    let stage = stage(&[&msc9904::MSC]).await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let data = format!("/user/{}/account_data/m.example", alice.user_id);
+    let text = r#"{"n":  123456789012345678901234567890, "m": 1e2}"#;
+    let stored = alice.raw("PUT", &data, text.into()).await;
+    stored.ok();
+    assert_eq!(alice.text(&data).await, text);
+    let shown = alice
+        .get(&format!("{data}?org.example.msc9904.show=1"))
+        .await;
+    let read = format!("{}|m.example", alice.user_id);
+    let expected =
+        json!({"n": 1.234567890123456789e29, "m": 100.0, "org.example.msc9904.read": read});
+    assert_eq!(shown.ok(), expected);
 }
 
 /// Clause: delayed.sent, delayed.actions
