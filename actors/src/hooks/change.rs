@@ -1,7 +1,5 @@
 //! The changes that actors report to hooks.
 
-use std::collections::BTreeMap;
-
 use ruma::CanonicalJsonObject;
 use schema::inbox::InboxRow;
 use schema::owed::Owed;
@@ -124,8 +122,6 @@ pub enum Change<'a> {
         from: &'a Identity,
         /// The event type.
         kind: &'a str,
-        /// The keys of the request's body besides `messages`.
-        extra: &'a BTreeMap<String, Value>,
         /// One row for each device, each with its position. The content is empty where several rows share one.
         messages: &'a [InboxRow],
     },

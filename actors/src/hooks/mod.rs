@@ -14,6 +14,7 @@ mod sync;
 
 pub use change::{Change, DeviceChange};
 pub use check::{EventDraft, NewEvent};
+pub(crate) use check::{is_of_proposal, set_top_level};
 pub(crate) use host::Host;
 pub use host::{DeviceKeys, RoomEvent, ToDeviceMessage};
 pub use part::{AT_ONCE, Part, Stored, after_prefix};

@@ -108,6 +108,12 @@ impl Hooks {
         hooks.map_or(Naming::Unstable, |hooks| hooks.naming)
     }
 
+    /// Whether a hook runs in the writes of requests.
+    pub(crate) fn run_in_writes(&self) -> bool {
+        let runs = |hooks: &ProposalHooks| hooks.changed.is_some() || hooks.check_event.is_some();
+        self.all.iter().any(runs)
+    }
+
     /// The numbers of the proposals with timers.
     pub(crate) fn with_timers(&self) -> Vec<u16> {
         let all = self.all.iter().filter(|hooks| hooks.due.is_some());

@@ -1,19 +1,18 @@
 //! Reports changes to the hooks, from within the writes that make them.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ruma::CanonicalJsonObject;
 use schema::inbox::InboxRow;
 use schema::{Conn, ServiceId, Tx, observed};
-use serde_json::Value;
 
 use super::change::Change;
 use super::check::{EventDraft, NewEvent};
 use super::host::Host;
 use super::part::Part;
 use super::proposal::{Hooks, ProposalHooks};
-use crate::{Identity, Result};
+use crate::Result;
 
 /// What is attached to the storage: the hooks, and the host that they use.
 pub(crate) struct Attached {
@@ -72,24 +71,6 @@ pub(crate) trait ReportsChanges {
             messages: &messages,
         })
     }
-    /// Report to-device messages that a request puts into inboxes.
-    ///
-    /// # Errors
-    /// A hook refuses the change.
-    fn sent(
-        &mut self,
-        from: &Identity,
-        kind: &str,
-        extra: &BTreeMap<String, Value>,
-        messages: &[InboxRow],
-    ) -> Result<()> {
-        self.changed(&Change::ToDevice {
-            from,
-            kind,
-            extra,
-            messages,
-        })
-    }
     /// Report that an appservice acknowledged a transaction.
     ///
     /// # Errors
@@ -107,11 +88,11 @@ pub(crate) trait ReportsChanges {
     }
     /// The database.
     fn conn(&mut self) -> &mut Conn;
-    /// Let the hooks refuse an event.
+    /// Let the hooks refuse an event. Returns the keys that they add to it.
     ///
     /// # Errors
     /// A hook refuses it.
-    fn check_event(&mut self, event: EventDraft<'_>) -> Result<()>;
+    fn check_event(&mut self, event: EventDraft<'_>) -> Result<CanonicalJsonObject>;
 }
 
 fn attached(tx: &Tx<'_>) -> Option<Arc<Attached>> {
@@ -142,14 +123,19 @@ impl ReportsChanges for Tx<'_> {
         Ok(())
     }
 
-    fn check_event(&mut self, event: EventDraft<'_>) -> Result<()> {
+    fn check_event(&mut self, event: EventDraft<'_>) -> Result<CanonicalJsonObject> {
+        let mut top_level = CanonicalJsonObject::new();
         let Some(attached) = attached(self) else {
-            return Ok(());
+            return Ok(top_level);
         };
         for check in attached.hooks.all.iter().filter_map(|h| h.check_event) {
-            check(&mut NewEvent { tx: self, event })?;
+            check(&mut NewEvent {
+                tx: self,
+                top_level: &mut top_level,
+                event,
+            })?;
         }
-        Ok(())
+        Ok(top_level)
     }
 }
 

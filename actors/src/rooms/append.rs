@@ -113,7 +113,7 @@ impl<'e> OpenRoom<'e> {
             }
             _ => draft,
         };
-        tx.check_event(EventDraft {
+        let top_level = tx.check_event(EventDraft {
             room: &self.row.room_id,
             version: &self.row.version,
             kind: &draft.kind,
@@ -121,6 +121,14 @@ impl<'e> OpenRoom<'e> {
             sender: draft.sender.as_str(),
             content: &draft.content,
         })?;
+        let extended;
+        let draft = match top_level.is_empty() {
+            true => draft,
+            false => {
+                extended = draft.with_top_level(top_level);
+                &extended
+            }
+        };
         let raw = to_raw_value(&draft.content)?;
         let authorization = &self.rules.authorization;
         let wanted = auth_types_for_event(
@@ -164,6 +172,7 @@ impl<'e> OpenRoom<'e> {
             None => None,
         };
         if let Some(same) = &replaced
+            && draft.top_level.is_empty()
             && rules::says_the_same(same, draft, judged.content())?
         {
             return Ok(same.event_id.clone());

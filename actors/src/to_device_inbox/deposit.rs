@@ -13,7 +13,7 @@ use schema::{Position, ServiceId, Tx, accounts, client_transactions, inbox};
 use super::contents::Contents;
 use super::rules::{self, Interest};
 use super::{Deposit, ToDeviceInbox};
-use crate::hooks::ReportsChanges;
+use crate::hooks::{Change, ReportsChanges};
 use crate::services::{CarriesInterests, Service};
 use crate::{Result, guarded};
 
@@ -89,7 +89,11 @@ pub(crate) fn deposit(tx: &mut Tx<'_>, msg: &Deposit, now: i64) -> Result<Deposi
         .iter()
         .map(|row| ServiceId::from(row.appservice_id.as_str()))
         .collect();
-    tx.sent(&msg.from, &msg.event_type, &msg.extra, &rows)?;
+    tx.changed(&Change::ToDevice {
+        from: &msg.from,
+        kind: &msg.event_type,
+        messages: &rows,
+    })?;
     inbox::append(tx, rows);
     owed::owe_all(tx, owing);
     client_transactions::remember(tx, &sender, &scope, msg.txn.as_str(), "{}", now);

@@ -8,6 +8,7 @@ use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::HeaderMap;
 use actix_web::web::Bytes;
+use actors::runtime::trace;
 use futures_util::future::LocalBoxFuture;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
@@ -27,17 +28,8 @@ pub struct Seen {
     pub query: Vec<(String, String)>,
     /// The body; `{}` if the request has none.
     pub body: Value,
-    /// Values that the endpoint hands on to the hooks of proposals, as `extra` of [`Change::ToDevice`](actors::hooks::Change).
+    /// Values for the hooks of proposals in the writes that the request causes: see [`Part::carried`](actors::hooks::Part::carried).
     pub carried: BTreeMap<String, Value>,
-}
-
-tokio::task_local! {
-    static CARRIED: BTreeMap<String, Value>;
-}
-
-/// The values that proposals have added to the present request, for its endpoint to hand on.
-pub(crate) fn carried() -> BTreeMap<String, Value> {
-    CARRIED.try_with(Clone::clone).unwrap_or_default()
 }
 
 impl Seen {
@@ -55,6 +47,8 @@ pub struct Answer {
     pub status: u16,
     /// The body.
     pub body: Value,
+    /// The values that hooks in the writes of the request hand back: see [`Part::hand_back`](actors::hooks::Part::hand_back).
+    pub handed_back: BTreeMap<String, Value>,
     /// The endpoint's own answer, if this came from it.
     endpoint: Option<Box<EndpointAnswer>>,
 }
@@ -73,6 +67,7 @@ impl Answer {
         Answer {
             status,
             body,
+            handed_back: BTreeMap::new(),
             endpoint: None,
         }
     }
@@ -146,10 +141,13 @@ impl Next {
             self.incoming.query = request.query;
         }
         self.incoming.path = request.path;
-        let mut carried = carried();
-        carried.extend(request.carried);
+        let exchange = trace::exchange().unwrap_or_default();
+        let exchange = exchange.carrying(request.carried);
         let handled = (self.handler)(self.app, self.caller, self.incoming);
-        Answer::of(CARRIED.scope(carried, handled).await?).await
+        let response = trace::exchanging(exchange.clone(), handled).await?;
+        let mut answer = Answer::of(response).await?;
+        answer.handed_back = exchange.handed_back();
+        Ok(answer)
     }
 }
 

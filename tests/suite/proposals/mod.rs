@@ -5,6 +5,7 @@ mod msc9901;
 mod msc9902;
 mod msc9903;
 mod msc9904;
+mod msc9905;
 
 use std::time::Duration;
 
@@ -273,6 +274,93 @@ async fn an_answer_that_is_not_changed_keeps_its_bytes() {
     let expected =
         json!({"n": 1.234567890123456789e29, "m": 100.0, "org.example.msc9904.read": read});
     assert_eq!(shown.ok(), expected);
+}
+
+#[actix_web::test]
+async fn a_parameter_of_an_endpoint_reaches_the_event_and_what_its_write_finds_reaches_the_answer()
+{
+    let stage = stage(&[&msc9905::MSC]).await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let irc = stage.bridge("irc").await;
+    let room = alice.gathers(&[&irc.bot]).await;
+    stage.quiet().await;
+    let since = alice.get("/sync").await.ok()["next_batch"].clone();
+    let path = format!("/rooms/{}/send/m.example", segment(&room));
+    let (lasts, until) = ("org.example.msc9905.lasts", "org.example.msc9905.until");
+    let plain = alice.put(&format!("{path}/0"), &json!({})).await.ok();
+    assert!(plain[until].is_null(), "{plain}");
+    let url = format!("{path}/1?{lasts}=1000");
+    let sent = alice.put(&url, &json!({})).await.ok();
+    let due = sent[until].as_i64().expect("a time");
+    let stored = mscs::stored_in(stage.app(), &msc9905::MSC, String::new()).await;
+    let stored = stored.expect("what is stored");
+    assert_eq!(stored[0].key, sent["event_id"]);
+    assert_eq!(stored[0].due, Some(due));
+    assert_eq!(stored[0].value::<String>().expect("a device"), "LAPTOP");
+    let again = alice.put(&url, &json!({})).await.ok();
+    assert_eq!(again["event_id"], sent["event_id"]);
+    assert!(
+        again[until].is_null(),
+        "a repeated request writes nothing: {again}"
+    );
+
+    let own = "/_matrix/client/unstable/org.example.msc9905/rooms";
+    let own = format!("{own}/{}/announce/1", segment(&room));
+    let first = alice.put(&own, &json!({"n": 1})).await.ok();
+    assert_eq!(alice.put(&own, &json!({"n": 1})).await.ok(), first);
+    let since = since.as_str().expect("a token");
+    let answer = alice
+        .get(&format!("/sync?since={since}&timeout=0"))
+        .await
+        .ok();
+    let events = answer["rooms"]["join"][&room]["timeline"]["events"].clone();
+    let shown: Vec<_> = events
+        .as_array()
+        .expect("a timeline")
+        .iter()
+        .map(|event| json!([event[lasts], event["unsigned"]["transaction_id"]]))
+        .collect();
+    let expected = [
+        json!([null, "0"]),
+        json!([1000, "1"]),
+        json!([3_600_000, "1"]),
+    ];
+    assert_eq!(shown, expected, "{events}");
+    assert_eq!(events[2]["origin_server_ts"], 0);
+    stage.quiet().await;
+    let sent = irc.receiver.items(0, "events");
+    assert_eq!(sent.last().expect("events")[lasts], 3_600_000);
+    let id = events[1]["event_id"].as_str().expect("an id");
+    let redact = format!("/rooms/{}/redact/{}/1", segment(&room), segment(id));
+    alice.put(&redact, &json!({})).await.ok();
+    let event = format!("/rooms/{}/event/{}", segment(&room), segment(id));
+    let redacted = alice.get(&event).await.ok();
+    assert!(redacted[lasts].is_null(), "{redacted}");
+}
+
+#[actix_web::test]
+async fn a_delayed_event_is_sent_once_for_a_transaction_id_and_is_the_devices_own() {
+    let stage = Stage::with_mscs(&[4140]).await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let room = alice.creates(json!({})).await;
+    let path = format!("/rooms/{}/send/m.example/1", segment(&room));
+    let later = format!("{path}?org.matrix.msc4140.delay=1000");
+    let first = alice.put(&later, &json!({})).await.ok();
+    assert_eq!(alice.put(&later, &json!({})).await.ok(), first);
+    let list = "/_matrix/client/unstable/org.matrix.msc4140/delayed_events";
+    let listed = alice.get(list).await.ok()["delayed_events"].clone();
+    assert_eq!(listed.as_array().map(Vec::len), Some(1));
+    assert!(listed[0]["origin"].is_null(), "{listed}");
+    stage.advance(Duration::from_secs(2)).await;
+    stage.quiet().await;
+    let answer = alice.get("/sync").await.ok();
+    let events = &answer["rooms"]["join"][&room]["timeline"]["events"];
+    let events = events.as_array().expect("a timeline").iter();
+    let sent: Vec<_> = events
+        .filter(|event| event["type"] == "m.example")
+        .collect();
+    assert_eq!(sent.len(), 1);
+    assert_eq!(sent[0]["unsigned"]["transaction_id"], "1");
 }
 
 /// Clause: delayed.sent, delayed.actions

@@ -215,7 +215,6 @@ impl TestServer {
             let to = Target::Device(device.expect("a device"));
             let content = raw(&json!({ "text": text }));
             let message = Deposit {
-                extra: std::collections::BTreeMap::new(),
                 from: by("cat"),
                 txn: text.as_str().into(),
                 event_type: "m.test".to_owned(),
