@@ -20,5 +20,5 @@ pub use host::{DeviceKeys, RoomEvent, ToDeviceMessage};
 pub use part::{AT_ONCE, Part, Stored, after_prefix};
 pub use proposal::{DurableSection, Hooks, ProposalHooks};
 pub(crate) use report::{Attached, ReportsChanges, with_part};
-pub use sync::SyncPart;
-pub(crate) use sync::{AddedToRooms, SyncAdditions};
+pub(crate) use sync::{AddedToRooms, Keeps, SyncAdditions};
+pub use sync::{FilteredPart, KeepsEvent, SyncAsked, SyncPart};

@@ -5,7 +5,7 @@ use ruma::CanonicalJsonObject;
 use super::change::Change;
 use super::check::NewEvent;
 use super::part::{Part, Stored};
-use super::sync::SyncPart;
+use super::sync::{KeepsEvent, SyncPart};
 use crate::services::OwedKind;
 use crate::wire::{
     DeviceSigner, FindDeviceSigner, Name, Naming, TransactionBody, TransactionContent,
@@ -31,6 +31,9 @@ pub struct ProposalHooks {
     pub due: Option<fn(&mut Part<'_, '_>, &Stored) -> Result<()>>,
     /// Adds to an answer to `/sync`.
     pub sync: Option<fn(&mut SyncPart<'_>) -> Result<()>>,
+    /// Whether an event stays in an answer to `/sync`, besides the client's filter. Pure, and called for each event that the filter
+    /// lets pass.
+    pub keeps: Option<KeepsEvent>,
     /// Finds the device of another user that signs for a device.
     pub device_signer: Option<FindDeviceSigner>,
 }
@@ -46,6 +49,7 @@ impl ProposalHooks {
         changed: None,
         due: None,
         sync: None,
+        keeps: None,
         device_signer: None,
     };
 }

@@ -41,6 +41,8 @@ pub struct SyncRequest {
     pub state_at: StateAt,
     /// The presence to set while the request is under way; `offline` leaves it.
     pub presence: String,
+    /// The pairs of the query, for proposals.
+    pub query: Arc<[(String, String)]>,
 }
 
 /// A request with its token and filter parsed.
@@ -187,6 +189,7 @@ fn prepare(db: &mut Conn, request: SyncRequest) -> Result<PreparedRequest> {
         filter,
         full_state,
         state_at,
+        query,
         ..
     } = request;
     let user = by.user.to_string();
@@ -223,6 +226,7 @@ fn prepare(db: &mut Conn, request: SyncRequest) -> Result<PreparedRequest> {
             filter,
             full_state,
             state_at,
+            query,
         },
         acknowledges,
     })

@@ -6,6 +6,7 @@ mod msc9902;
 mod msc9903;
 mod msc9904;
 mod msc9905;
+mod msc9906;
 
 use std::time::Duration;
 
@@ -361,6 +362,42 @@ async fn a_delayed_event_is_sent_once_for_a_transaction_id_and_is_the_devices_ow
         .collect();
     assert_eq!(sent.len(), 1);
     assert_eq!(sent[0]["unsigned"]["transaction_id"], "1");
+}
+
+#[actix_web::test]
+async fn a_key_of_a_filter_that_only_a_proposal_knows_is_stored_and_applied() {
+    let stage = stage(&[&msc9906::MSC]).await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let room = alice.creates(json!({})).await;
+    let since = alice.get("/sync").await.ok()["next_batch"].clone();
+    let since = since.as_str().expect("a token");
+    for n in 0..15 {
+        let animal = if n % 3 == 0 { "cat" } else { "dog" };
+        alice.says(&room, &format!("{animal} {n}")).await;
+    }
+    let filters = format!("/user/{}/filter", segment(&alice.user_id));
+    let shown = async |words: &str, limit: u64| {
+        let timeline = json!({"org.example.msc9906.words": [words], "limit": limit});
+        let filter = json!({"room": {"timeline": timeline}});
+        let id = alice.post(&filters, &filter).await.ok()["filter_id"].clone();
+        let id = id.as_str().expect("an id");
+        assert_eq!(alice.get(&format!("{filters}/{id}")).await.ok(), filter);
+        let asks = format!("filter={id}&org.example.msc9906.count=true");
+        let path = format!("/sync?since={since}&timeout=0&{asks}");
+        let answer = alice.get(&path).await.ok();
+        assert_eq!(answer["org.example.msc9906.count"], 1);
+        let timeline = &answer["rooms"]["join"][&room]["timeline"];
+        let events = timeline["events"].as_array().cloned().unwrap_or_default();
+        let bodies = events.iter().map(|event| event["content"]["body"].clone());
+        (bodies.collect::<Vec<_>>(), timeline["limited"].clone())
+    };
+    let cats = ["cat 0", "cat 3", "cat 6", "cat 9", "cat 12"].map(|cat| json!(cat));
+    assert_eq!(shown("cat", 5).await, (cats.to_vec(), json!(false)));
+    assert_eq!(shown("cat", 4).await, (cats[1..].to_vec(), json!(true)));
+    let answer = alice
+        .post(&filters, &json!({"room": {"timeline": {"limit": "x"}}}))
+        .await;
+    answer.is_refused(400, "M_BAD_JSON");
 }
 
 /// Clause: delayed.sent, delayed.actions

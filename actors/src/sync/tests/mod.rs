@@ -52,6 +52,7 @@ fn raw(value: &Value) -> Box<RawValue> {
 
 fn request(name: &str, since: Option<&str>) -> SyncRequest {
     SyncRequest {
+        query: [].into(),
         presence: "offline".to_owned(),
         by: by(name),
         since: since.map(str::to_owned),
