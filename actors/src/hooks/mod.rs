@@ -7,6 +7,7 @@
 mod change;
 mod check;
 mod host;
+mod owing;
 mod part;
 mod proposal;
 mod report;
@@ -17,6 +18,8 @@ pub use check::{EventDraft, NewEvent};
 pub(crate) use check::{is_of_proposal, set_top_level};
 pub(crate) use host::Host;
 pub use host::{DeviceKeys, RoomEvent, ToDeviceMessage};
+pub(crate) use owing::Withholding;
+pub use owing::{CheckMessage, NewMessage, OwedDraft, OwesTo};
 pub use part::{AT_ONCE, Part, Stored, after_prefix};
 pub use proposal::{DurableSection, Hooks, ProposalHooks};
 pub(crate) use report::{Attached, ReportsChanges, with_part};

@@ -4,6 +4,7 @@ use ruma::CanonicalJsonObject;
 
 use super::change::Change;
 use super::check::NewEvent;
+use super::owing::{CheckMessage, OwesTo};
 use super::part::{Part, Stored};
 use super::sync::{KeepsEvent, SyncPart};
 use crate::services::OwedKind;
@@ -25,6 +26,10 @@ pub struct ProposalHooks {
     pub owes: &'static [DurableSection],
     /// Refuses an event before it is authorised.
     pub check_event: Option<fn(&mut NewEvent<'_, '_>) -> Result<()>>,
+    /// Keeps a to-device message from a device, before it is in the inbox.
+    pub check_message: Option<CheckMessage>,
+    /// Whether an appservice is owed an item, besides the rules of the server.
+    pub owes_to: Option<OwesTo>,
     /// Part of the write that made a change. An error refuses the change.
     pub changed: Option<fn(&mut Part<'_, '_>, &Change<'_>) -> Result<()>>,
     /// Part of a write of its own, when the time of a stored value has come. The value has no time any more.
@@ -46,6 +51,8 @@ impl ProposalHooks {
         transaction: |_, _| {},
         owes: &[],
         check_event: None,
+        check_message: None,
+        owes_to: None,
         changed: None,
         due: None,
         sync: None,

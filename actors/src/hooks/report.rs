@@ -4,15 +4,17 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use ruma::CanonicalJsonObject;
+use schema::accounts::DeviceRow;
 use schema::inbox::InboxRow;
 use schema::{Conn, ServiceId, Tx, observed};
 
 use super::change::Change;
 use super::check::{EventDraft, NewEvent};
 use super::host::Host;
+use super::owing::NewMessage;
 use super::part::Part;
 use super::proposal::{Hooks, ProposalHooks};
-use crate::Result;
+use crate::{Identity, Result};
 
 /// What is attached to the storage: the hooks, and the host that they use.
 pub(crate) struct Attached {
@@ -86,6 +88,19 @@ pub(crate) trait ReportsChanges {
             items: &items,
         })
     }
+    /// Whether a hook checks to-device messages.
+    fn checks_messages(&self) -> bool;
+    /// Let the hooks keep a to-device message from a device. Returns the number of the proposal, and its reason.
+    ///
+    /// # Errors
+    /// A hook refuses the request.
+    fn check_message(
+        &mut self,
+        from: &Identity,
+        kind: &str,
+        to: &DeviceRow,
+        content: &str,
+    ) -> Result<Option<(u16, &'static str)>>;
     /// The database.
     fn conn(&mut self) -> &mut Conn;
     /// Let the hooks refuse an event. Returns the keys that they add to it.
@@ -95,7 +110,7 @@ pub(crate) trait ReportsChanges {
     fn check_event(&mut self, event: EventDraft<'_>) -> Result<CanonicalJsonObject>;
 }
 
-fn attached(tx: &Tx<'_>) -> Option<Arc<Attached>> {
+pub(super) fn attached(tx: &Tx<'_>) -> Option<Arc<Attached>> {
     tx.attached()?.downcast().ok()
 }
 
@@ -121,6 +136,38 @@ impl ReportsChanges for Tx<'_> {
             changed(&mut Part::new(self, &*attached.host, hooks.number), change)?;
         }
         Ok(())
+    }
+
+    fn checks_messages(&self) -> bool {
+        let checks = |hooks: &ProposalHooks| hooks.check_message.is_some();
+        attached(self).is_some_and(|attached| attached.hooks.all.iter().any(checks))
+    }
+
+    fn check_message(
+        &mut self,
+        from: &Identity,
+        kind: &str,
+        to: &DeviceRow,
+        content: &str,
+    ) -> Result<Option<(u16, &'static str)>> {
+        let Some(attached) = attached(self) else {
+            return Ok(None);
+        };
+        let checks = attached.hooks.all.iter();
+        for (number, check) in checks.filter_map(|h| Some((h.number, h.check_message?))) {
+            let why = check(&mut NewMessage {
+                tx: self,
+                from,
+                kind,
+                user: &to.user_id,
+                device: &to.device_id,
+                content,
+            })?;
+            if let Some(why) = why {
+                return Ok(Some((number, why)));
+            }
+        }
+        Ok(None)
     }
 
     fn check_event(&mut self, event: EventDraft<'_>) -> Result<CanonicalJsonObject> {

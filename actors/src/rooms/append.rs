@@ -29,7 +29,7 @@ use super::rules::format::content;
 use super::rules::judged::Judged;
 use super::rules::{canonical, membership_in, parsed, rules_of};
 use crate::device_lists::MembershipChanged;
-use crate::hooks::{Change, EventDraft, ReportsChanges};
+use crate::hooks::{Change, EventDraft, OwedDraft, ReportsChanges, Withholding};
 use crate::services::{CarriesInterests, interested_in_room, owed_event};
 use crate::{Env, Refusal, Result};
 
@@ -241,6 +241,12 @@ impl<'e> OpenRoom<'e> {
         rooms::advance(tx, &self.row)?;
         let interests = tx.interests();
         services.extend(interested_in_room(tx, &interests, &self.row.room_id)?);
+        let (withholding, item) = (Withholding::of(tx), OwedDraft::Event(&event));
+        services.retain(|id| {
+            interests
+                .service(id)
+                .is_none_or(|s| withholding.lets(s, &item))
+        });
         owed::owe_all(tx, owed_event(&interests, position, &services));
         effects.services.extend(services);
         effects.rooms.insert(self.id.clone());

@@ -7,6 +7,8 @@ mod msc9903;
 mod msc9904;
 mod msc9905;
 mod msc9906;
+mod msc9907;
+mod msc9908;
 
 use std::time::Duration;
 
@@ -398,6 +400,115 @@ async fn a_key_of_a_filter_that_only_a_proposal_knows_is_stored_and_applied() {
         .post(&filters, &json!({"room": {"timeline": {"limit": "x"}}}))
         .await;
     answer.is_refused(400, "M_BAD_JSON");
+}
+
+/// What became of something for `irc`.
+async fn fate(person: &Person, about: &str) -> serde_json::Value {
+    let path = format!("/_understudy/fate?service=irc&{about}");
+    person.aside().get(&path).await.ok()
+}
+
+#[actix_web::test]
+async fn what_a_proposal_keeps_from_an_appservice_is_not_owed_to_it_and_stays_with_its_device() {
+    let stage = stage(&[&msc9907::MSC]).await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let users = json!({"users": [{"exclusive": true, "regex": "@irc_.*"}]});
+    let spared = json!(["m.noise", "m.quiet", "key_counts", "device_lists"]);
+    let irc = json!({"namespaces": users, "org.example.msc9907.spared": spared});
+    let irc = stage.bridge_with("irc", irc).await;
+    let xmpp = stage.bridge("xmpp").await;
+    let bob = irc.ghost_with_device("bob", "GHOST").await;
+    let room = alice.gathers(&[&irc.bot, &xmpp.bot]).await;
+    stage.quiet().await;
+    let mut events = Vec::new();
+    for kind in ["m.noise", "m.news"] {
+        let path = format!("/rooms/{}/send/{kind}/1", segment(&room));
+        let sent = alice.put(&path, &json!({})).await.ok();
+        events.push(segment(sent["event_id"].as_str().expect("an id")));
+        let message = json!({"org.matrix.msgid": kind});
+        let body = json!({"messages": {&bob.user_id: {"GHOST": message}}});
+        let path = format!("/sendToDevice/{}/1", kind.replace("noise", "quiet"));
+        alice.put(&path, &body).await.ok();
+    }
+    let keys = json!({"signed_curve25519:1": {"key": "a2V5", "signatures": {}}});
+    let uploaded = json!({"one_time_keys": keys});
+    bob.post("/keys/upload", &uploaded).await.ok();
+    stage.quiet().await;
+    stage.advance(Duration::from_secs(1)).await;
+    stage.quiet().await;
+    let kinds = |bridge: &Bridge, key: &str| -> Vec<String> {
+        let items = bridge.receiver.items(0, key).into_iter();
+        let kinds = items.map(|item| item["type"].as_str().unwrap_or_default().to_owned());
+        kinds.filter(|kind| !kind.starts_with("m.room.")).collect()
+    };
+    assert_eq!(kinds(&irc, "events"), ["m.news"]);
+    assert_eq!(kinds(&xmpp, "events"), ["m.noise", "m.news"]);
+    assert_eq!(kinds(&irc, TO_DEVICE), ["m.news"]);
+    let sections = |bridge: &Bridge| {
+        let taken = bridge.receiver.taken(0);
+        let has = |body: &serde_json::Value| body.to_string().contains("org.matrix.msc3202.");
+        taken.iter().filter(|body| has(body)).count()
+    };
+    assert_eq!(sections(&irc), 0);
+    assert!(sections(&xmpp) > 0, "the other is told of device lists");
+    let synced = bob.get("/sync").await.ok();
+    let waiting = synced["to_device"]["events"].as_array().expect("messages");
+    assert_eq!(waiting.len(), 1, "{waiting:?}");
+    assert_eq!(waiting[0]["type"], "m.quiet");
+    for about in [
+        format!("event={}", events[0]),
+        "to_device=m.noise".to_owned(),
+        "user=@irc_bob:test&device=GHOST".to_owned(),
+    ] {
+        let fate = fate(&alice, &about).await;
+        assert_eq!(fate["verdict"], "not interesting", "{about}: {fate}");
+        let says = fate["steps"][1]["says"].as_str().unwrap_or_default();
+        assert_eq!(says, "The proposal MSC9907 keeps it from irc.", "{fate}");
+    }
+    let delivered = fate(&alice, &format!("event={}", events[1])).await;
+    assert_eq!(delivered["verdict"], "delivered", "{delivered}");
+}
+
+#[actix_web::test]
+async fn a_proposal_keeps_a_message_from_some_of_the_devices_that_it_is_addressed_to() {
+    let stage = stage(&[&msc9908::MSC]).await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let irc = stage.bridge("irc").await;
+    let bob = irc.ghost_with_device("bob", "KEYS").await;
+    let created = bob.put("/devices/BARE", &json!({})).await;
+    assert_eq!(created.status, 201, "{created:?}");
+    let device = json!({"user_id": bob.user_id, "device_id": "KEYS", "algorithms": [], "keys": {}, "signatures": {}});
+    let uploaded = json!({"device_keys": device});
+    bob.post("/keys/upload", &uploaded).await.ok();
+    stage.quiet().await;
+    for (kind, txn) in [("m.room.encrypted", "1"), ("m.plain", "2")] {
+        let content = json!({"org.matrix.msgid": kind});
+        let body = json!({"messages": {&bob.user_id: {"*": content}}});
+        let path = format!("/sendToDevice/{kind}/{txn}");
+        alice.put(&path, &body).await.ok();
+    }
+    stage.quiet().await;
+    stage.advance(Duration::from_secs(1)).await;
+    stage.quiet().await;
+    let messages = irc.receiver.items(0, TO_DEVICE);
+    let got: Vec<_> = messages
+        .iter()
+        .map(|message| json!([message["type"], message["to_device_id"]]))
+        .collect();
+    let expected = [
+        json!(["m.room.encrypted", "KEYS"]),
+        json!(["m.plain", "BARE"]),
+        json!(["m.plain", "KEYS"]),
+    ];
+    assert_eq!(got, expected);
+    let bare = json!({"messages": {&bob.user_id: {"BARE": {"org.matrix.msgid": "lost"}}}});
+    let path = "/sendToDevice/m.room.encrypted/3";
+    alice.put(path, &bare).await.ok();
+    let lost = fate(&alice, "to_device=lost").await;
+    assert_eq!(lost["verdict"], "not interesting", "{lost}");
+    let says = lost["steps"][1]["says"].as_str().unwrap_or_default();
+    let reason = "The proposal MSC9908 kept it from the device: the device has no keys.";
+    assert_eq!(says, reason, "{lost}");
 }
 
 /// Clause: delayed.sent, delayed.actions

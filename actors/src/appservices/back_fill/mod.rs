@@ -21,6 +21,7 @@ use crate::device_lists::{
     pass,
     rules::{Present, Verdict, verdict},
 };
+use crate::hooks::{OwedDraft, Withholding};
 use crate::services::{Authority, CarriesInterests, Interests, Service, authority};
 use crate::{Env, Error, Result};
 
@@ -116,8 +117,18 @@ fn inboxes(
     }
     let mut last = None;
     let mut by_rule: BTreeMap<Authority, Vec<i64>> = BTreeMap::new();
+    let withholding = Withholding::of(tx);
     for message in page {
         last = Some(Stage::Inbox(Position(message.position)));
+        let item = OwedDraft::ToDevice {
+            sender: &message.sender,
+            kind: &message.kind,
+            user: &message.user_id,
+            device: &message.device_id,
+        };
+        if !withholding.lets(about, &item) {
+            continue;
+        }
         if let Some(rule) = decided.get(&(message.user_id, message.device_id)) {
             by_rule.entry(*rule).or_default().push(message.position);
         }
@@ -251,11 +262,12 @@ fn keys_of(tx: &mut Tx<'_>, interests: &Interests, about: &Service, users: &[&st
     for to in accounts::devices_of(tx, users)? {
         let (user, device) = (&to.device.user_id, &to.device.device_id);
         let claim = claim(user);
+        let item = OwedDraft::Count { user, device };
         let decides = authority(claim, &about.id, &to).is_some();
         if (claim.is_none() && !decides) || counts::counts_of(tx, user, device)?.is_none() {
             continue;
         }
-        if decides {
+        if decides && Withholding::of(tx).lets(about, &item) {
             counts::owe_counts(tx, [&about.id], &to.device)?;
         }
         if claim.is_some() {
