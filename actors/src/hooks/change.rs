@@ -139,6 +139,8 @@ pub enum Change<'a> {
         txn: i64,
         /// What it carried.
         items: &'a [Owed],
+        /// The body of its answer, if that is JSON and not larger than the `answer_bytes` of a proposal.
+        answer: Option<&'a Value>,
     },
 }
 

@@ -30,6 +30,8 @@ pub struct ProposalHooks {
     pub check_message: Option<CheckMessage>,
     /// Whether an appservice is owed an item, besides the rules of the server.
     pub owes_to: Option<OwesTo>,
+    /// How many bytes of the answer to a transaction are read for the change `Delivered`.
+    pub answer_bytes: usize,
     /// Part of the write that made a change. An error refuses the change.
     pub changed: Option<fn(&mut Part<'_, '_>, &Change<'_>) -> Result<()>>,
     /// Part of a write of its own, when the time of a stored value has come. The value has no time any more.
@@ -53,6 +55,7 @@ impl ProposalHooks {
         check_event: None,
         check_message: None,
         owes_to: None,
+        answer_bytes: 0,
         changed: None,
         due: None,
         sync: None,
@@ -123,6 +126,12 @@ impl Hooks {
     pub(crate) fn run_in_writes(&self) -> bool {
         let runs = |hooks: &ProposalHooks| hooks.changed.is_some() || hooks.check_event.is_some();
         self.all.iter().any(runs)
+    }
+
+    /// How many bytes of the answer to a transaction are read for hooks; 0 for none.
+    pub(crate) fn answer_bytes(&self) -> usize {
+        let bytes = self.all.iter().map(|hooks| hooks.answer_bytes);
+        bytes.max().unwrap_or_default()
     }
 
     /// The numbers of the proposals with timers.

@@ -7,6 +7,7 @@ use ruma::CanonicalJsonObject;
 use schema::accounts::DeviceRow;
 use schema::inbox::InboxRow;
 use schema::{Conn, ServiceId, Tx, observed};
+use serde_json::Value;
 
 use super::change::Change;
 use super::check::{EventDraft, NewEvent};
@@ -77,7 +78,7 @@ pub(crate) trait ReportsChanges {
     ///
     /// # Errors
     /// The database fails, or a hook refuses the change.
-    fn delivered(&mut self, service: &ServiceId, txn: i64) -> Result<()> {
+    fn delivered(&mut self, service: &ServiceId, txn: i64, answer: Option<&Value>) -> Result<()> {
         if !self.is_observed() {
             return Ok(());
         }
@@ -86,6 +87,7 @@ pub(crate) trait ReportsChanges {
             service,
             txn,
             items: &items,
+            answer,
         })
     }
     /// Whether a hook checks to-device messages.

@@ -9,6 +9,7 @@ mod msc9905;
 mod msc9906;
 mod msc9907;
 mod msc9908;
+mod msc9909;
 
 use std::time::Duration;
 
@@ -509,6 +510,34 @@ async fn a_proposal_keeps_a_message_from_some_of_the_devices_that_it_is_addresse
     let says = lost["steps"][1]["says"].as_str().unwrap_or_default();
     let reason = "The proposal MSC9908 kept it from the device: the device has no keys.";
     assert_eq!(says, reason, "{lost}");
+}
+
+#[actix_web::test]
+async fn the_answer_to_a_transaction_reaches_the_proposals_that_read_it() {
+    let stage = stage(&[&msc9909::MSC]).await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let irc = stage.bridge("irc").await;
+    let room = alice.gathers(&[&irc.bot]).await;
+    stage.quiet().await;
+    let rejects = async |ids: &[&str], more: &str| {
+        let body = json!({"org.example.msc9909.rejected": ids, "more": more});
+        irc.receiver.says(body);
+        alice.says(&room, "hello").await;
+        stage.quiet().await;
+    };
+    let long = "x".repeat(2_000);
+    rejects(&["$one", "$two"], &long).await;
+    rejects(&["$three"], &"x".repeat(4_096)).await;
+    irc.receiver.at_once(Some(500));
+    rejects(&["$four"], "").await;
+    let stored = mscs::stored_in(stage.app(), &msc9909::MSC, String::new()).await;
+    let stored = stored.expect("what is stored");
+    let keys: Vec<&str> = stored.iter().map(|stored| stored.key.as_str()).collect();
+    assert_eq!(
+        keys,
+        ["irc|$one", "irc|$two"],
+        "neither a longer answer nor a refusal is read"
+    );
 }
 
 /// Clause: delayed.sent, delayed.actions
