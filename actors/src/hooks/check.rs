@@ -52,7 +52,7 @@ pub(crate) fn set_top_level(to: &mut CanonicalJsonObject, key: &str, value: Valu
 /// An event before it is authorised.
 #[derive(Debug, Clone, Copy)]
 pub struct EventDraft<'a> {
-    /// The room.
+    /// The room; empty for the create event of a room whose id is made from that event.
     pub room: &'a str,
     /// The version of the room.
     pub version: &'a str,

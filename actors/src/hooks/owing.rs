@@ -68,6 +68,11 @@ impl Withholding {
         Withholding(attached(tx).filter(has_some))
     }
 
+    /// Whether no hook keeps items from appservices.
+    pub(crate) fn is_none(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Whether an appservice is owed an item.
     pub(crate) fn lets(&self, service: &Service, draft: &OwedDraft<'_>) -> bool {
         let withheld = |of: &Arc<Attached>| of.hooks.withholds(service, draft).is_some();

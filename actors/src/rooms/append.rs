@@ -37,7 +37,7 @@ impl<'e> OpenRoom<'e> {
     /// Create a room from its create event.
     ///
     /// # Errors
-    /// [`Refusal::Forbidden`] when the authorisation rules refuse the create event.
+    /// [`Refusal::Forbidden`] when the authorisation rules refuse the create event; those of hooks that check it.
     pub(crate) fn create(
         env: &'e Env,
         tx: &mut Tx<'_>,
@@ -54,7 +54,15 @@ impl<'e> OpenRoom<'e> {
             depth: 1,
             auth_events: Vec::new(),
         };
-        let mut draft = draft.clone();
+        let top_level = tx.check_event(EventDraft {
+            room: id.as_ref().map_or("", |id| id.as_str()),
+            version,
+            kind: &draft.kind,
+            state_key: draft.state_key.as_deref(),
+            sender: draft.sender.as_str(),
+            content: &draft.content,
+        })?;
+        let mut draft = draft.with_top_level(top_level);
         let mut signed = Signer::of(env).sign(&draft, &place, &rules)?;
         let judged = Judged::draft(&draft, &signed, &place, to_raw_value(&draft.content)?)?;
         check_state_independent_auth_rules(&rules.authorization, &judged, |_| None::<Judged>)

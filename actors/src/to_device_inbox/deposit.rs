@@ -127,6 +127,9 @@ fn ask_hooks(
         *deliveries = kept;
     }
     let withholding = Withholding::of(tx);
+    if withholding.is_none() {
+        return Ok(());
+    }
     for Delivery { to, copies, .. } in deliveries {
         let item = OwedDraft::ToDevice {
             sender: msg.from.user.as_str(),

@@ -276,7 +276,7 @@ async fn an_answer_that_is_not_changed_keeps_its_bytes() {
         .await;
     let read = format!("{}|m.example", alice.user_id);
     let expected =
-        json!({"n": 1.234567890123456789e29, "m": 100.0, "org.example.msc9904.read": read});
+        json!({"n": 1.234_567_890_123_456_8e29, "m": 100.0, "org.example.msc9904.read": read});
     assert_eq!(shown.ok(), expected);
 }
 
@@ -646,6 +646,12 @@ async fn changes_are_reported_to_hooks_and_events_can_be_refused() {
         .put(&format!("{path}/send/m.secret/1"), &json!({}))
         .await;
     refused.is_refused(403, "ORG.EXAMPLE.MSC9903.M_TOO_PUBLIC");
+    for version in ["11", "12"] {
+        let creation = json!({"org.example.msc9903.secret": true});
+        let create = json!({"room_version": version, "creation_content": creation});
+        let refused = alice.post("/createRoom", &create).await;
+        refused.is_refused(403, "ORG.EXAMPLE.MSC9903.M_TOO_PUBLIC");
+    }
     let capabilities = alice.get("/capabilities").await.ok();
     assert_eq!(
         capabilities["capabilities"]["org.example.msc9903"]["enabled"],
