@@ -131,6 +131,16 @@ pub enum Change<'a> {
         /// The messages.
         messages: &'a [InboxRow],
     },
+    /// A device has seen everything up to a position, as its `since` token shows. Reported only if a proposal has `follows_syncs`, for
+    /// each request to `/sync` with a token.
+    Synced {
+        /// The owner of the device.
+        user: &'a str,
+        /// The device.
+        device: &'a str,
+        /// The position.
+        up_to: Position,
+    },
     /// An appservice acknowledged a transaction.
     Delivered {
         /// The appservice.

@@ -30,6 +30,8 @@ pub struct ProposalHooks {
     pub check_message: Option<CheckMessage>,
     /// Whether an appservice is owed an item, besides the rules of the server.
     pub owes_to: Option<OwesTo>,
+    /// Whether the change `Synced` is reported: it costs a write for each request to `/sync`.
+    pub follows_syncs: bool,
     /// How many bytes of the answer to a transaction are read for the change `Delivered`.
     pub answer_bytes: usize,
     /// Part of the write that made a change. An error refuses the change.
@@ -55,6 +57,7 @@ impl ProposalHooks {
         check_event: None,
         check_message: None,
         owes_to: None,
+        follows_syncs: false,
         answer_bytes: 0,
         changed: None,
         due: None,
@@ -126,6 +129,11 @@ impl Hooks {
     pub(crate) fn run_in_writes(&self) -> bool {
         let runs = |hooks: &ProposalHooks| hooks.changed.is_some() || hooks.check_event.is_some();
         self.all.iter().any(runs)
+    }
+
+    /// Whether a proposal follows what devices have seen.
+    pub(crate) fn follow_syncs(&self) -> bool {
+        self.all.iter().any(|hooks| hooks.follows_syncs)
     }
 
     /// How many bytes of the answer to a transaction are read for hooks; 0 for none.

@@ -10,6 +10,7 @@ mod msc9906;
 mod msc9907;
 mod msc9908;
 mod msc9909;
+mod msc9910;
 
 use std::time::Duration;
 
@@ -538,6 +539,30 @@ async fn the_answer_to_a_transaction_reaches_the_proposals_that_read_it() {
         ["irc|$one", "irc|$two"],
         "neither a longer answer nor a refusal is read"
     );
+}
+
+#[actix_web::test]
+async fn a_proposal_learns_when_all_devices_of_a_user_have_seen_something() {
+    let stage = stage(&[&msc9910::MSC]).await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let phone = stage.log_in("alice", "PHONE").await;
+    let data = format!("/user/{}/account_data/", segment(&alice.user_id));
+    let data = format!("{data}org.example.msc9910.farewell");
+    let token = async |device: &Person, since: &str| {
+        let answer = device.get(&format!("/sync?timeout=0{since}")).await.ok();
+        let next = answer["next_batch"].as_str().expect("a token").to_owned();
+        format!("&since={next}")
+    };
+    let early = token(&phone, "").await;
+    let farewell = json!({"n": 1});
+    alice.put(&data, &farewell).await.ok();
+    let first = token(&alice, "").await;
+    token(&alice, &first).await;
+    let seen = token(&phone, &early).await;
+    let kept = alice.get(&data).await.ok();
+    assert_eq!(kept, farewell, "the phone has it, and has not said so");
+    token(&phone, &seen).await;
+    assert_eq!(alice.get(&data).await.ok(), json!({}));
 }
 
 /// Clause: delayed.sent, delayed.actions
