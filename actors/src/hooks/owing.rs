@@ -1,13 +1,9 @@
 //! Who is owed: hooks that keep an item from an appservice before it is owed, and a message from a device before it is in its inbox.
 
-use std::sync::Arc;
-
 use schema::events::EventRow;
 use schema::{Conn, Tx};
 use serde_json::Value;
 
-use super::proposal::Hooks;
-use super::report::{Attached, attached};
 use crate::services::Service;
 use crate::{Identity, Result};
 
@@ -46,39 +42,6 @@ pub enum OwedDraft<'a> {
 
 /// Whether an appservice is owed an item. Pure: the same item may be asked about again.
 pub type OwesTo = fn(&Service, &OwedDraft<'_>) -> bool;
-
-impl Hooks {
-    /// The number of the first proposal that keeps an item from an appservice.
-    pub(crate) fn withholds(&self, service: &Service, draft: &OwedDraft<'_>) -> Option<u16> {
-        let keeps = |owes: OwesTo| !owes(service, draft);
-        let found = self.all.iter().find(|h| h.owes_to.is_some_and(keeps));
-        found.map(|hooks| hooks.number)
-    }
-}
-
-/// The hooks of a write that keep items from appservices, if there are any.
-pub(crate) struct Withholding(Option<Arc<Attached>>);
-
-impl Withholding {
-    pub(crate) fn of(tx: &Tx<'_>) -> Withholding {
-        let has_some = |attached: &Arc<Attached>| {
-            let hooks = attached.hooks.all.iter();
-            hooks.clone().any(|hooks| hooks.owes_to.is_some())
-        };
-        Withholding(attached(tx).filter(has_some))
-    }
-
-    /// Whether no hook keeps items from appservices.
-    pub(crate) fn is_none(&self) -> bool {
-        self.0.is_none()
-    }
-
-    /// Whether an appservice is owed an item.
-    pub(crate) fn lets(&self, service: &Service, draft: &OwedDraft<'_>) -> bool {
-        let withheld = |of: &Arc<Attached>| of.hooks.withholds(service, draft).is_some();
-        !self.0.as_ref().is_some_and(withheld)
-    }
-}
 
 /// A to-device message for one device, before it is in the inbox.
 pub struct NewMessage<'a, 'c> {

@@ -4,10 +4,10 @@ use ruma::CanonicalJsonObject;
 
 use super::change::Change;
 use super::check::NewEvent;
-use super::owing::{CheckMessage, OwesTo};
+use super::owing::{CheckMessage, OwedDraft, OwesTo};
 use super::part::{Part, Stored};
 use super::sync::{KeepsEvent, SyncPart};
-use crate::services::OwedKind;
+use crate::services::{OwedKind, Service};
 use crate::wire::{
     DeviceSigner, FindDeviceSigner, Name, Naming, TransactionBody, TransactionContent,
 };
@@ -129,6 +129,24 @@ impl Hooks {
     pub(crate) fn run_in_writes(&self) -> bool {
         let runs = |hooks: &ProposalHooks| hooks.changed.is_some() || hooks.check_event.is_some();
         self.all.iter().any(runs)
+    }
+
+    /// The number of the first proposal that keeps an item from an appservice.
+    pub(crate) fn withholds(&self, service: &Service, draft: &OwedDraft<'_>) -> Option<u16> {
+        let keeps = |owes: OwesTo| !owes(service, draft);
+        let found = self.all.iter().find(|h| h.owes_to.is_some_and(keeps));
+        found.map(|hooks| hooks.number)
+    }
+
+    /// Whether a hook reads what clients ask `/sync` for.
+    pub(crate) fn read_syncs(&self) -> bool {
+        let reads = |hooks: &ProposalHooks| hooks.sync.is_some() || hooks.keeps.is_some();
+        self.all.iter().any(reads)
+    }
+
+    /// The hooks that keep events in answers to `/sync`.
+    pub(crate) fn keeps(&self) -> Vec<KeepsEvent> {
+        self.all.iter().filter_map(|hooks| hooks.keeps).collect()
     }
 
     /// Whether a proposal follows what devices have seen.

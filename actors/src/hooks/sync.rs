@@ -7,7 +7,6 @@ use schema::{Conn, Position, memberships, scratch};
 use serde_json::Value;
 
 use super::part::{AT_ONCE, Stored, after_prefix};
-use super::proposal::{Hooks, ProposalHooks};
 use crate::Result;
 use crate::wire::{Name, Naming};
 
@@ -112,15 +111,14 @@ pub struct SyncAsked<'a> {
 }
 
 impl<'a> SyncAsked<'a> {
-    /// The filter is parsed only for hooks that can read it.
+    /// The filter is parsed only if a hook reads it.
     pub(crate) fn new(
-        hooks: &Hooks,
+        is_read: bool,
         user: &'a str,
         filter: &str,
         query: &'a [(String, String)],
     ) -> Result<SyncAsked<'a>> {
-        let reads = |hooks: &ProposalHooks| hooks.sync.is_some() || hooks.keeps.is_some();
-        let filter = match hooks.all.iter().any(reads) {
+        let filter = match is_read {
             true => serde_json::from_str(filter)?,
             false => Value::Null,
         };
@@ -163,8 +161,7 @@ pub(crate) struct Keeps<'a> {
 }
 
 impl<'a> Keeps<'a> {
-    pub(crate) fn new(hooks: &Hooks, asked: &'a SyncAsked<'a>) -> Keeps<'a> {
-        let hooks = hooks.all.iter().filter_map(|hooks| hooks.keeps).collect();
+    pub(crate) fn new(hooks: Vec<KeepsEvent>, asked: &'a SyncAsked<'a>) -> Keeps<'a> {
         Keeps { asked, hooks }
     }
 

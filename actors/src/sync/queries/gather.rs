@@ -93,8 +93,8 @@ pub(crate) fn gather(
     let ignored = Ignored::of(db, &ask.user)?;
     let is_list = |row: &DataRow| row.room_id.is_empty() && row.kind == ignored::KIND;
     let ignored_changed = data.iter().any(is_list);
-    let asked = SyncAsked::new(hooks, &ask.user, ask.filter.text(), &ask.query)?;
-    let keeps = Keeps::new(hooks, &asked);
+    let asked = SyncAsked::new(hooks.read_syncs(), &ask.user, ask.filter.text(), &ask.query)?;
+    let keeps = Keeps::new(hooks.keeps(), &asked);
     let range = AnswerRange {
         after: ask.after(),
         head,
