@@ -1,5 +1,6 @@
 //! Who is owed: hooks that keep an item from an appservice before it is owed, and a message from a device before it is in its inbox.
 
+use schema::accounts::DeviceRow;
 use schema::events::EventRow;
 use schema::{Conn, Tx};
 use serde_json::Value;
@@ -38,6 +39,27 @@ pub enum OwedDraft<'a> {
         /// The device.
         device: &'a str,
     },
+}
+
+impl<'a> OwedDraft<'a> {
+    /// A copy of a message of this sender and type to a device of a user.
+    pub(crate) fn message(
+        (sender, kind): (&'a str, &'a str),
+        (user, device): (&'a str, &'a str),
+    ) -> OwedDraft<'a> {
+        OwedDraft::ToDevice {
+            sender,
+            kind,
+            user,
+            device,
+        }
+    }
+
+    /// The key counts of a device.
+    pub(crate) fn counts(of: &'a DeviceRow) -> OwedDraft<'a> {
+        let (user, device) = (&of.user_id, &of.device_id);
+        OwedDraft::Count { user, device }
+    }
 }
 
 /// Whether an appservice is owed an item. Pure: the same item may be asked about again.

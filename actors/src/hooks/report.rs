@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ruma::CanonicalJsonObject;
 use schema::accounts::DeviceRow;
+use schema::facts::{Fact, Withheld, message_id};
 use schema::inbox::InboxRow;
 use schema::{Conn, ServiceId, Tx, observed};
 use serde_json::Value;
@@ -74,6 +75,17 @@ pub(crate) trait ReportsChanges {
             messages: &messages,
         })
     }
+    /// Report to-device messages that a request puts into inboxes.
+    ///
+    /// # Errors
+    /// A hook refuses the change.
+    fn sent(&mut self, from: &Identity, kind: &str, messages: &[InboxRow]) -> Result<()> {
+        self.changed(&Change::ToDevice {
+            from,
+            kind,
+            messages,
+        })
+    }
     /// Report that an appservice acknowledged a transaction.
     ///
     /// # Errors
@@ -92,17 +104,17 @@ pub(crate) trait ReportsChanges {
     }
     /// Whether a hook checks to-device messages.
     fn checks_messages(&self) -> bool;
-    /// Let the hooks keep a to-device message from a device. Returns the number of the proposal, and its reason.
+    /// Whether the hooks let a to-device message reach a device. If not, the history keeps the reason.
     ///
     /// # Errors
     /// A hook refuses the request.
-    fn check_message(
+    fn lets_message(
         &mut self,
         from: &Identity,
         kind: &str,
         to: &DeviceRow,
         content: &str,
-    ) -> Result<Option<(u16, &'static str)>>;
+    ) -> Result<bool>;
     /// The database.
     fn conn(&mut self) -> &mut Conn;
     /// Let the hooks refuse an event. Returns the keys that they add to it.
@@ -145,18 +157,18 @@ impl ReportsChanges for Tx<'_> {
         attached(self).is_some_and(|attached| attached.hooks.all.iter().any(checks))
     }
 
-    fn check_message(
+    fn lets_message(
         &mut self,
         from: &Identity,
         kind: &str,
         to: &DeviceRow,
         content: &str,
-    ) -> Result<Option<(u16, &'static str)>> {
+    ) -> Result<bool> {
         let Some(attached) = attached(self) else {
-            return Ok(None);
+            return Ok(true);
         };
         let checks = attached.hooks.all.iter();
-        for (number, check) in checks.filter_map(|h| Some((h.number, h.check_message?))) {
+        for (msc, check) in checks.filter_map(|h| Some((h.number, h.check_message?))) {
             let why = check(&mut NewMessage {
                 tx: self,
                 from,
@@ -166,10 +178,20 @@ impl ReportsChanges for Tx<'_> {
                 content,
             })?;
             if let Some(why) = why {
-                return Ok(Some((number, why)));
+                let withheld = || Withheld {
+                    user: to.user_id.clone(),
+                    device: to.device_id.clone(),
+                    sender: from.user.to_string(),
+                    kind: kind.to_owned(),
+                    message_id: message_id(content),
+                    msc,
+                    why,
+                };
+                self.note(|| [Fact::Withheld(withheld())]);
+                return Ok(false);
             }
         }
-        Ok(None)
+        Ok(true)
     }
 
     fn check_event(&mut self, event: EventDraft<'_>) -> Result<CanonicalJsonObject> {

@@ -19,13 +19,18 @@ impl Withholding {
         Withholding(attached(tx).filter(has_some))
     }
 
-    /// Whether no hook keeps items from appservices.
-    pub(crate) fn is_none(&self) -> bool {
-        self.0.is_none()
+    /// Whether a hook keeps items from appservices.
+    pub(crate) fn is_some(&self) -> bool {
+        self.0.is_some()
     }
 
-    /// Whether an appservice is owed an item.
-    pub(crate) fn lets(&self, service: &Service, draft: &OwedDraft<'_>) -> bool {
+    /// Whether an appservice is owed an item; hooks have nothing to say about one that is not registered.
+    pub(crate) fn lets(&self, service: Option<&Arc<Service>>, draft: &OwedDraft<'_>) -> bool {
+        service.is_none_or(|service| self.lets_service(service, draft))
+    }
+
+    /// Whether this appservice is owed an item.
+    pub(crate) fn lets_service(&self, service: &Service, draft: &OwedDraft<'_>) -> bool {
         let withheld = |of: &Arc<Attached>| of.hooks.withholds(service, draft).is_some();
         !self.0.as_ref().is_some_and(withheld)
     }

@@ -34,16 +34,8 @@ impl Changed {
     pub(super) fn counts(&mut self, tx: &mut Tx<'_>, to: &Addressed, user: &UserId) -> Result<()> {
         let interests = tx.interests();
         let mut services = receivers_of_counts(&interests, to);
-        let withholding = Withholding::of(tx);
-        let item = OwedDraft::Count {
-            user: &to.device.user_id,
-            device: &to.device.device_id,
-        };
-        services.retain(|id| {
-            interests
-                .service(id)
-                .is_none_or(|s| withholding.lets(s, &item))
-        });
+        let (withholding, item) = (Withholding::of(tx), OwedDraft::counts(&to.device));
+        services.retain(|id| withholding.lets(interests.service(id), &item));
         counts::owe_counts(tx, &services, &to.device)?;
         self.services.extend(services);
         self.users.insert(user.to_owned());

@@ -250,11 +250,7 @@ impl<'e> OpenRoom<'e> {
         let interests = tx.interests();
         services.extend(interested_in_room(tx, &interests, &self.row.room_id)?);
         let (withholding, item) = (Withholding::of(tx), OwedDraft::Event(&event));
-        services.retain(|id| {
-            interests
-                .service(id)
-                .is_none_or(|s| withholding.lets(s, &item))
-        });
+        services.retain(|id| withholding.lets(interests.service(id), &item));
         owed::owe_all(tx, owed_event(&interests, position, &services));
         effects.services.extend(services);
         effects.rooms.insert(self.id.clone());

@@ -6,16 +6,16 @@ use std::collections::BTreeSet;
 
 use actix::{Context, Handler, ResponseFuture};
 use ruma::OwnedUserId;
-use schema::facts::{Fact, Withheld, message_id};
 use schema::inbox::InboxRow;
 use schema::owed::{self, Owed};
 use schema::{Position, ServiceId, Tx, accounts, client_transactions, inbox};
 
 use super::contents::Contents;
-use super::rules::{self, Delivery, Interest};
+use super::hooked::ask_hooks;
+use super::rules::{self, Interest};
 use super::{Deposit, ToDeviceInbox};
-use crate::hooks::{Change, OwedDraft, ReportsChanges, Withholding};
-use crate::services::{CarriesInterests, Interests, Service};
+use crate::hooks::ReportsChanges;
+use crate::services::{CarriesInterests, Service};
 use crate::{Result, guarded};
 
 /// The result of a deposit, with the users and appservices to wake.
@@ -91,11 +91,7 @@ pub(crate) fn deposit(tx: &mut Tx<'_>, msg: &Deposit, now: i64) -> Result<Deposi
         .iter()
         .map(|row| ServiceId::from(row.appservice_id.as_str()))
         .collect();
-    tx.changed(&Change::ToDevice {
-        from: &msg.from,
-        kind: &msg.event_type,
-        messages: &rows,
-    })?;
+    tx.sent(&msg.from, &msg.event_type, &rows)?;
     inbox::append(tx, rows);
     owed::owe_all(tx, owing);
     client_transactions::remember(tx, &sender, &scope, msg.txn.as_str(), "{}", now);
@@ -106,58 +102,6 @@ pub(crate) fn deposit(tx: &mut Tx<'_>, msg: &Deposit, now: i64) -> Result<Deposi
     })
 }
 // ANCHOR_END: deposit
-
-/// Let the hooks of proposals keep messages from devices, and copies from appservices. An appservice without its copy does not decide
-/// over the message: it waits for its device.
-fn ask_hooks(
-    tx: &mut Tx<'_>,
-    msg: &Deposit,
-    interests: &Interests,
-    deliveries: &mut Vec<Delivery<'_>>,
-) -> Result<()> {
-    if tx.checks_messages() {
-        let mut kept = Vec::with_capacity(deliveries.len());
-        for delivery in deliveries.drain(..) {
-            let to = &delivery.to.device;
-            match tx.check_message(&msg.from, &msg.event_type, to, delivery.content)? {
-                Some(why) => tx.note(|| [withheld(msg, &delivery, why)]),
-                None => kept.push(delivery),
-            }
-        }
-        *deliveries = kept;
-    }
-    let withholding = Withholding::of(tx);
-    if withholding.is_none() {
-        return Ok(());
-    }
-    for Delivery { to, copies, .. } in deliveries {
-        let item = OwedDraft::ToDevice {
-            sender: msg.from.user.as_str(),
-            kind: &msg.event_type,
-            user: &to.device.user_id,
-            device: &to.device.device_id,
-        };
-        copies.retain(|(id, _)| {
-            interests
-                .service(id)
-                .is_none_or(|s| withholding.lets(s, &item))
-        });
-    }
-    Ok(())
-}
-
-/// The fact that a proposal has kept a message from a device.
-fn withheld(msg: &Deposit, delivery: &Delivery<'_>, (msc, why): (u16, &'static str)) -> Fact {
-    Fact::Withheld(Withheld {
-        user: delivery.to.device.user_id.clone(),
-        device: delivery.to.device.device_id.clone(),
-        sender: msg.from.user.to_string(),
-        kind: msg.event_type.clone(),
-        message_id: message_id(delivery.content),
-        msc,
-        why,
-    })
-}
 
 /// The copy of the message at this position that an appservice is owed, with the rule that grants it.
 fn copy(service: &Service, message: Position, interest: Interest) -> Owed {

@@ -120,16 +120,11 @@ fn inboxes(
     let withholding = Withholding::of(tx);
     for message in page {
         last = Some(Stage::Inbox(Position(message.position)));
-        let item = OwedDraft::ToDevice {
-            sender: &message.sender,
-            kind: &message.kind,
-            user: &message.user_id,
-            device: &message.device_id,
-        };
-        if !withholding.lets(about, &item) {
-            continue;
-        }
-        if let Some(rule) = decided.get(&(message.user_id, message.device_id)) {
+        let kind = (message.sender.as_str(), message.kind.as_str());
+        let item = OwedDraft::message(kind, (&message.user_id, &message.device_id));
+        let is_let = withholding.lets_service(about, &item);
+        let rule = decided.get(&(message.user_id, message.device_id));
+        if let Some(rule) = rule.filter(|_| is_let) {
             by_rule.entry(*rule).or_default().push(message.position);
         }
     }
@@ -262,12 +257,11 @@ fn keys_of(tx: &mut Tx<'_>, interests: &Interests, about: &Service, users: &[&st
     for to in accounts::devices_of(tx, users)? {
         let (user, device) = (&to.device.user_id, &to.device.device_id);
         let claim = claim(user);
-        let item = OwedDraft::Count { user, device };
         let decides = authority(claim, &about.id, &to).is_some();
         if (claim.is_none() && !decides) || counts::counts_of(tx, user, device)?.is_none() {
             continue;
         }
-        if decides && Withholding::of(tx).lets(about, &item) {
+        if decides && Withholding::of(tx).lets_service(about, &OwedDraft::counts(&to.device)) {
             counts::owe_counts(tx, [&about.id], &to.device)?;
         }
         if claim.is_some() {

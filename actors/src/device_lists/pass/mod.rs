@@ -203,7 +203,7 @@ pub(crate) fn owe(
         Verdict::Left => true,
     };
     let item = OwedDraft::DeviceList { user, has_left };
-    if !Withholding::of(tx).lets(service, &item) {
+    if !Withholding::of(tx).lets_service(service, &item) {
         return Ok(false);
     }
     tracked::owe(tx, &service.id, user, has_left, follows)?;
