@@ -91,7 +91,6 @@ impl Host for HookHost {
             txn: format!("hook{}", tx.next_position().0).into(),
             event_type: message.kind.to_owned(),
             messages: BTreeMap::from([(user.clone(), BTreeMap::from([(target, content)]))]),
-            extra: BTreeMap::new(),
         };
         let done = to_device_inbox::deposit(tx, &deposit, self.now())?;
         self.wake_services(tx, done.services, done.position);

@@ -7,7 +7,7 @@ use actix::Actor;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ruma::signatures::Ed25519KeyPair;
-use schema::{Store, queues, server_info};
+use schema::{Companion, Store, queues, server_info};
 
 use crate::accounts::Accounts;
 use crate::appservice_queries::AppserviceQueries;
@@ -30,7 +30,7 @@ use crate::runtime::identity_cache::IdentityCache;
 use crate::runtime::meter::Meter;
 use crate::runtime::performance::Performance;
 use crate::runtime::request_faults::RequestFaults;
-use crate::runtime::trace::Trace;
+use crate::runtime::trace::{self, Trace};
 use crate::runtime::wake::Wake;
 use crate::sync::{Sync, VolatileState};
 use crate::to_device_inbox::ToDeviceInbox;
@@ -158,6 +158,10 @@ pub async fn start(parameters: StartParameters) -> Result<Actors> {
         hooks: env.hooks.clone(),
         host: Box::new(HookHost(env.downgrade())),
     }));
+    if env.hooks.run_in_writes() {
+        env.store
+            .with_context(|| trace::exchange().map(|exchange| exchange as Companion));
+    }
     let senders = env.wake.senders();
     env.store
         .on_commit(move |owed| senders.owed_is_committed(owed));

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::{Client, Method, RequestBuilder, Response};
+use serde_json::Value;
 
 use crate::legacy_paths::{self, LegacyPaths};
 use crate::runtime::request_faults::{RequestFault, RequestFaults};
@@ -46,6 +47,8 @@ pub struct ServiceResponse {
     pub status: u16,
     /// The body, or its first bytes.
     pub body: String,
+    /// The body as JSON, where hooks read it.
+    pub(crate) json: Option<Value>,
     /// The older path, without the token, if the request was sent to it.
     pub(crate) legacy: Option<String>,
 }
@@ -94,13 +97,14 @@ impl Transport {
         txn_id: i64,
         body: Bytes,
         clock: &Clock,
+        answer_bytes: usize,
     ) -> Result<ServiceResponse> {
         let path = format!("/_matrix/app/v1/transactions/{txn_id}");
         let attempt = |path: String| {
             let request = self.request(service, Method::PUT, &path);
             let request = request.map(|request| with_json(request, body.clone()));
             let too_late = clock.sleep(TRANSACTION);
-            async move { status_and_excerpt(request?, too_late).await }
+            async move { status_and_excerpt(request?, too_late, answer_bytes).await }
         };
         let send = self.under_either_path(service, clock, &path, attempt);
         let whole = (Method::PUT, path.as_str(), Some(&body));
@@ -120,7 +124,7 @@ impl Transport {
         let path = "/_matrix/app/v1/ping";
         let request = self.request(service, Method::POST, path)?;
         let request = with_json(request, body.clone());
-        let send = async { status_and_excerpt(request, clock.sleep(PING)).await };
+        let send = async { status_and_excerpt(request, clock.sleep(PING), 0).await };
         let whole = (Method::POST, path, Some(&body));
         self.unless_faulty(service, whole, clock, Some(PING), send)
             .await
@@ -177,6 +181,7 @@ impl Transport {
             RequestFault::Status(status) => Ok(ServiceResponse {
                 status,
                 body: "{}".to_owned(),
+                json: None,
                 legacy: None,
             }),
             RequestFault::CutBefore => {
@@ -260,7 +265,7 @@ impl Transport {
             .map_err(|e| Refusal::ConnectionFailed(e.to_string()))?;
         let url = registration.endpoint(path).ok_or(Refusal::UrlNotSet)?;
         let request = self.client(&url)?.request(method, url).bearer_auth(token);
-        status_and_excerpt(with_json(request, body).timeout(timeout), pending()).await
+        status_and_excerpt(with_json(request, body).timeout(timeout), pending(), 0).await
     }
 
     /// Clause: as.txn.token
@@ -307,10 +312,12 @@ async fn half(url: &str, method: Method, token: &str, body: Option<&Bytes>) {
     }
 }
 
-/// Send the request. The status decides; the body only explains a failure, and reading it allows the connection to be reused.
+/// Send the request. The status decides; the body only explains a failure, and reading it allows the connection to be reused. If
+/// `answer_bytes` is not 0, a body of at most as many bytes is also parsed as JSON.
 async fn status_and_excerpt(
     request: RequestBuilder,
     too_late: impl Future<Output = ()>,
+    answer_bytes: usize,
 ) -> Result<ServiceResponse> {
     let mut too_late = std::pin::pin!(too_late);
     let mut response = tokio::select! {
@@ -319,14 +326,18 @@ async fn status_and_excerpt(
         () = &mut too_late => return Err(Refusal::ConnectionTimeout.into()),
     };
     let status = response.status().as_u16();
-    let body = tokio::select! {
+    let (mut body, whole) = tokio::select! {
         biased;
-        (body, _) = read(&mut response, EXCERPT) => body,
-        () = &mut too_late => String::new(),
+        read = read(&mut response, EXCERPT.max(answer_bytes)) => read,
+        () = &mut too_late => (String::new(), false),
     };
+    let is_read = whole && body.len() <= answer_bytes;
+    let json = is_read.then(|| serde_json::from_str(&body).ok()).flatten();
+    body.truncate(body.floor_char_boundary(EXCERPT));
     Ok(ServiceResponse {
         status,
         body,
+        json,
         legacy: None,
     })
 }
@@ -343,6 +354,7 @@ async fn whole_answer(request: RequestBuilder) -> Result<ServiceResponse> {
     Ok(ServiceResponse {
         status: response.status().as_u16(),
         body,
+        json: None,
         legacy: None,
     })
 }

@@ -358,6 +358,10 @@ pub struct WaitingMessage {
     pub user_id: String,
     /// The recipient's device.
     pub device_id: String,
+    /// The user that sent it.
+    pub sender: String,
+    /// The event type.
+    pub kind: String,
 }
 
 diesel::define_sql_function! {
@@ -378,7 +382,13 @@ pub fn page(
         .filter(diesel::dsl::not(inbox::acknowledged))
         .order(inbox::position)
         .limit(limit)
-        .select((inbox::position, inbox::user_id, inbox::device_id))
+        .select((
+            inbox::position,
+            inbox::user_id,
+            inbox::device_id,
+            inbox::sender,
+            inbox::kind
+        ))
         .load(c))?)
 }
 

@@ -81,6 +81,8 @@ struct State {
     /// the test answers it.
     at_once: Option<u16>,
     held: VecDeque<oneshot::Sender<u16>>,
+    /// The body of the answers to transactions and pings, if it is not `{}`.
+    says: Option<Value>,
     /// The answer to questions (requests other than transactions and pings); `None` holds each one until the test answers it.
     to_questions: Option<(u16, String)>,
     asked: VecDeque<Question>,
@@ -175,6 +177,11 @@ impl Receiver {
     /// Sets the status with which transactions and pings are answered at once; `None` holds each one until [`Receiver::answers`].
     pub fn at_once(&self, status: Option<u16>) {
         self.with(|s| s.at_once = status);
+    }
+
+    /// Sets the body of the answers to transactions and pings.
+    pub fn says(&self, body: Value) {
+        self.with(|s| s.says = Some(body));
     }
 
     /// Waits until the bridge has received a transaction or ping that it holds without an answer, and answers it with this status.
@@ -344,8 +351,9 @@ async fn answer(state: Arc<Mutex<State>>, http: HttpRequest, body: web::Bytes) -
     };
     received.answered = status;
     lock().answers(entry, received);
+    let says = lock().says.clone();
     HttpResponse::build(actix_web::http::StatusCode::from_u16(status).expect("a status"))
-        .json(json!({}))
+        .json(says.unwrap_or_else(|| json!({})))
 }
 
 fn received(http: &HttpRequest, body: &[u8], answered: u16) -> Received {

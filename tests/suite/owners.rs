@@ -118,13 +118,13 @@ const COMPOSED: &[(&str, &str, &[&str], &str)] = &[
     (
         "client_transactions",
         "remember",
-        &["rooms", "to_device_inbox"],
+        &["runtime", "to_device_inbox"],
         "the answer to a transaction id is committed with the effect of the request",
     ),
     (
         "client_transactions",
         "stored_response",
-        &["rooms", "to_device_inbox"],
+        &["runtime", "to_device_inbox"],
         "it is read before `remember`, in the same write",
     ),
 ];

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use schema::transactions::Frozen;
 use schema::{Position, Tx};
+use serde_json::Value;
 
 use super::{AppserviceSender, RETRY_AFTER, SenderState, freeze, wanted};
 use crate::Error;
+use crate::hooks::ReportsChanges;
 use crate::runtime::faults::DeliveryPoint;
 use crate::to_device_inbox::Acknowledged;
 
@@ -18,7 +20,12 @@ impl AppserviceSender {
     /// The appservice has accepted the transaction: one write deletes what it carried and freezes the next one. If that write
     /// fails, the next transaction may be the cause; then the acknowledgement is recorded alone, and repeated until it
     /// succeeds. The request is never repeated. Clause: as.txn.acknowledged-once
-    pub(super) fn acknowledge(&mut self, frozen: Arc<Frozen>, ctx: &mut Context<Self>) {
+    pub(super) fn acknowledge(
+        &mut self,
+        frozen: Arc<Frozen>,
+        answer: Option<Value>,
+        ctx: &mut Context<Self>,
+    ) {
         self.failed_attempts = 0;
         self.last_error = None;
         self.acknowledged += 1;
@@ -43,8 +50,11 @@ impl AppserviceSender {
                 let (service, taken, then) =
                     (Arc::clone(&service), Arc::clone(&frozen), then.take());
                 let (id, taken_id, up_to) = (service.id.clone(), taken.txn_id, Position(taken.cut));
-                let write =
-                    move |tx: &mut Tx<'_>| freeze::acknowledge(tx, &service, &taken, then.as_ref());
+                let answer = answer.clone();
+                let write = move |tx: &mut Tx<'_>| {
+                    tx.delivered(&service.id, taken.txn_id, answer.as_ref())?;
+                    freeze::acknowledge(tx, &service, &taken, then.as_ref())
+                };
                 // If no other items wait for the appservice, this write need not be committed at once: it shares the commit of a
                 // later write.
                 let found = match waits {

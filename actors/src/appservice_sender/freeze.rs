@@ -18,7 +18,7 @@ use super::gather::{self, gather};
 use super::rules;
 use crate::Result;
 use crate::dialects::{Dialects, Topic};
-use crate::hooks::{Hooks, ReportsChanges};
+use crate::hooks::Hooks;
 use crate::services::{CarriesInterests, Service};
 use crate::wire::{Name, TransactionBody, TransactionContent};
 
@@ -263,7 +263,6 @@ pub(super) fn acknowledge(
     then: Option<&Parameters>,
 ) -> Result<(Option<Position>, Option<Found>)> {
     let first = owed::first_message(tx, &service.id, taken.txn_id)?;
-    tx.delivered(&service.id, taken.txn_id)?;
     transactions::acknowledge(tx, taken)?;
     let found = then.map(|wanted| next(tx, service, wanted)).transpose()?;
     Ok((first, found))

@@ -73,7 +73,7 @@ impl AppserviceSender {
         let body = Bytes::from(last.body.get().to_owned());
         let again = async move {
             let (id, clock, since) = (last.transaction, env.clock.clone(), Stopwatch::start());
-            let answer = transport.transaction(&service, id, body, &clock).await;
+            let answer = transport.transaction(&service, id, body, &clock, 0).await;
             let outcome = match &answer {
                 Ok(answer) => answer.status.to_string(),
                 Err(error) => error.to_string(),

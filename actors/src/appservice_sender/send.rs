@@ -30,10 +30,13 @@ impl AppserviceSender {
         self.state = SenderState::Sending(frozen);
         let busy = self.env.trace.busy();
         let faults = self.env.faults.clone();
+        let answer_bytes = self.env.hooks.answer_bytes();
         let attempt = async move {
             faults.pass(DeliveryPoint::BeforeRequest).await;
             let since = Stopwatch::start();
-            let answer = transport.transaction(&service, txn_id, body, &clock).await;
+            let answer = transport
+                .transaction(&service, txn_id, body, &clock, answer_bytes)
+                .await;
             let micros = since.micros();
             faults.pass(DeliveryPoint::AfterAnswer).await;
             (answer, micros, busy)
@@ -43,23 +46,23 @@ impl AppserviceSender {
                 .into_actor(self)
                 .map(|(answer, micros, busy), this, ctx| {
                     this.record(&answer, micros);
-                    let failure = match answer {
-                        Ok(answer) if rules::is_acknowledged(answer.status) => None,
-                        Ok(answer) => Some(
-                            Refusal::BadStatus {
-                                status: answer.status,
-                                body: answer.body,
-                            }
-                            .to_string(),
-                        ),
-                        Err(error) => Some(error.to_string()),
+                    let outcome = match answer {
+                        Ok(answer) if rules::is_acknowledged(answer.status) => Ok(answer.json),
+                        Ok(answer) => Err(Refusal::BadStatus {
+                            status: answer.status,
+                            body: answer.body,
+                        }
+                        .to_string()),
+                        Err(error) => Err(error.to_string()),
                     };
                     match (
-                        failure,
+                        outcome,
                         std::mem::replace(&mut this.state, SenderState::Idle),
                     ) {
-                        (None, SenderState::Sending(frozen)) => this.acknowledge(frozen, ctx),
-                        (Some(why), SenderState::Sending(frozen)) => this.wait(frozen, why, ctx),
+                        (Ok(json), SenderState::Sending(frozen)) => {
+                            this.acknowledge(frozen, json, ctx);
+                        }
+                        (Err(why), SenderState::Sending(frozen)) => this.wait(frozen, why, ctx),
                         (_, other) => this.state = other,
                     }
                     drop(busy);

@@ -1,7 +1,5 @@
 //! The changes that actors report to hooks.
 
-use std::collections::BTreeMap;
-
 use ruma::CanonicalJsonObject;
 use schema::inbox::InboxRow;
 use schema::owed::Owed;
@@ -124,8 +122,6 @@ pub enum Change<'a> {
         from: &'a Identity,
         /// The event type.
         kind: &'a str,
-        /// The keys of the request's body besides `messages`.
-        extra: &'a BTreeMap<String, Value>,
         /// One row for each device, each with its position. The content is empty where several rows share one.
         messages: &'a [InboxRow],
     },
@@ -135,6 +131,16 @@ pub enum Change<'a> {
         /// The messages.
         messages: &'a [InboxRow],
     },
+    /// A device has seen everything up to a position, as its `since` token shows. Reported only if a proposal has `follows_syncs`, for
+    /// each request to `/sync` with a token.
+    Synced {
+        /// The owner of the device.
+        user: &'a str,
+        /// The device.
+        device: &'a str,
+        /// The position.
+        up_to: Position,
+    },
     /// An appservice acknowledged a transaction.
     Delivered {
         /// The appservice.
@@ -143,6 +149,8 @@ pub enum Change<'a> {
         txn: i64,
         /// What it carried.
         items: &'a [Owed],
+        /// The body of its answer, if that is JSON and not larger than the `answer_bytes` of a proposal.
+        answer: Option<&'a Value>,
     },
 }
 

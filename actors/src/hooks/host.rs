@@ -100,4 +100,24 @@ pub struct RoomEvent<'a> {
     pub state_key: Option<&'a str>,
     /// The content.
     pub content: &'a Value,
+    /// The sending device and its transaction id: `/sync` shows the latter to the former.
+    pub origin: Option<(&'a str, &'a str)>,
+    /// The `origin_server_ts`, in milliseconds since the epoch; `None` for now.
+    pub at: Option<i64>,
+    /// Keys of the event beside its content, as of [`NewEvent::set_top_level`](super::NewEvent::set_top_level).
+    pub top_level: &'a [(&'a str, Value)],
+}
+
+impl RoomEvent<'_> {
+    /// An event with nothing set, for the fields that an event leaves out.
+    pub const NONE: RoomEvent<'static> = RoomEvent {
+        room: "",
+        sender: "",
+        kind: "",
+        state_key: None,
+        content: &Value::Null,
+        origin: None,
+        at: None,
+        top_level: &[],
+    };
 }

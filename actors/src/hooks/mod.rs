@@ -7,17 +7,22 @@
 mod change;
 mod check;
 mod host;
+mod owing;
 mod part;
 mod proposal;
 mod report;
 mod sync;
+mod withholding;
 
 pub use change::{Change, DeviceChange};
 pub use check::{EventDraft, NewEvent};
+pub(crate) use check::{is_of_proposal, set_top_level};
 pub(crate) use host::Host;
 pub use host::{DeviceKeys, RoomEvent, ToDeviceMessage};
+pub use owing::{CheckMessage, NewMessage, OwedDraft, OwesTo};
 pub use part::{AT_ONCE, Part, Stored, after_prefix};
 pub use proposal::{DurableSection, Hooks, ProposalHooks};
 pub(crate) use report::{Attached, ReportsChanges, with_part};
-pub use sync::SyncPart;
-pub(crate) use sync::{AddedToRooms, SyncAdditions};
+pub(crate) use sync::{AddedToRooms, Keeps, SyncAdditions};
+pub use sync::{FilteredPart, KeepsEvent, SyncAsked, SyncPart};
+pub(crate) use withholding::Withholding;

@@ -13,9 +13,11 @@ use serde_json::Value;
 use serde_json::value::to_raw_value;
 
 use super::host::{DeviceKeys, Host, RoomEvent, ToDeviceMessage};
+use crate::runtime::exchange::Exchange;
+use crate::runtime::once::once;
 use crate::runtime::wake::ProposalEphemeral;
 use crate::services::{CarriesInterests, Service, interested_in_room};
-use crate::{Refusal, Result};
+use crate::{Identity, Refusal, Result};
 
 /// The most values that one call of [`Part::range`] or [`SyncPart::changed`](super::SyncPart::changed) returns.
 pub const AT_ONCE: i64 = 10_000;
@@ -35,6 +37,16 @@ pub(super) fn state(
     };
     let mut pdu: Value = serde_json::from_str(&row.pdu)?;
     Ok(Some(pdu["content"].take()))
+}
+
+/// What the request that caused a write exchanges with hooks.
+fn exchange(tx: &Tx<'_>) -> Option<Arc<Exchange>> {
+    tx.context()?.downcast().ok()
+}
+
+/// A value that the request carries that caused a write.
+pub(super) fn carried(tx: &Tx<'_>, name: &str) -> Option<Value> {
+    exchange(tx)?.carried(name).cloned()
 }
 
 /// A value that a proposal has stored.
@@ -97,6 +109,40 @@ impl<'a, 'c> Part<'a, 'c> {
     /// The database, for the reads of `schema`.
     pub fn db(&mut self) -> &mut Conn {
         self.tx
+    }
+
+    /// A value that the request carries that caused this write, from the code around its endpoint.
+    pub fn carried(&self, name: &str) -> Option<Value> {
+        carried(self.tx, name)
+    }
+
+    /// After the commit, hand a value back to the code around the endpoint whose request caused this write.
+    pub fn hand_back(&mut self, name: &str, value: impl Into<Value>) {
+        if let Some(exchange) = exchange(self.tx) {
+            let (name, value) = (name.to_owned(), value.into());
+            self.tx
+                .after_commit(move || exchange.hand_back(&name, value));
+        }
+    }
+
+    /// Do something once for each transaction id that this device, or this appservice for the user, uses in a scope of this proposal.
+    /// A repetition gets the answer of the first time.
+    ///
+    /// # Errors
+    /// Those of `act`; [`Refusal::TooLarge`] for a transaction id of more than 255 bytes.
+    pub fn once(
+        &mut self,
+        by: &Identity,
+        scope: &str,
+        txn: &str,
+        act: impl FnOnce(&mut Part<'_, '_>) -> Result<Value>,
+    ) -> Result<Value> {
+        let (host, number, now) = (self.host, self.number, self.now());
+        let scope = format!("msc{number}/{scope}");
+        let answer = once(self.tx, by, &scope, txn, now, |tx| {
+            Ok(act(&mut Part::new(tx, host, number))?.to_string())
+        });
+        Ok(serde_json::from_str(&answer?)?)
     }
 
     /// The last position that was taken.

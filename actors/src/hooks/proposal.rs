@@ -4,9 +4,10 @@ use ruma::CanonicalJsonObject;
 
 use super::change::Change;
 use super::check::NewEvent;
+use super::owing::{CheckMessage, OwedDraft, OwesTo};
 use super::part::{Part, Stored};
-use super::sync::SyncPart;
-use crate::services::OwedKind;
+use super::sync::{KeepsEvent, SyncPart};
+use crate::services::{OwedKind, Service};
 use crate::wire::{
     DeviceSigner, FindDeviceSigner, Name, Naming, TransactionBody, TransactionContent,
 };
@@ -25,12 +26,23 @@ pub struct ProposalHooks {
     pub owes: &'static [DurableSection],
     /// Refuses an event before it is authorised.
     pub check_event: Option<fn(&mut NewEvent<'_, '_>) -> Result<()>>,
+    /// Keeps a to-device message from a device, before it is in the inbox.
+    pub check_message: Option<CheckMessage>,
+    /// Whether an appservice is owed an item, besides the rules of the server.
+    pub owes_to: Option<OwesTo>,
+    /// Whether the change `Synced` is reported: it costs a write for each request to `/sync`.
+    pub follows_syncs: bool,
+    /// How many bytes of the answer to a transaction are read for the change `Delivered`.
+    pub answer_bytes: usize,
     /// Part of the write that made a change. An error refuses the change.
     pub changed: Option<fn(&mut Part<'_, '_>, &Change<'_>) -> Result<()>>,
     /// Part of a write of its own, when the time of a stored value has come. The value has no time any more.
     pub due: Option<fn(&mut Part<'_, '_>, &Stored) -> Result<()>>,
     /// Adds to an answer to `/sync`.
     pub sync: Option<fn(&mut SyncPart<'_>) -> Result<()>>,
+    /// Whether an event stays in an answer to `/sync`, besides the client's filter. Pure, and called for each event that the filter
+    /// lets pass.
+    pub keeps: Option<KeepsEvent>,
     /// Finds the device of another user that signs for a device.
     pub device_signer: Option<FindDeviceSigner>,
 }
@@ -43,9 +55,14 @@ impl ProposalHooks {
         transaction: |_, _| {},
         owes: &[],
         check_event: None,
+        check_message: None,
+        owes_to: None,
+        follows_syncs: false,
+        answer_bytes: 0,
         changed: None,
         due: None,
         sync: None,
+        keeps: None,
         device_signer: None,
     };
 }
@@ -106,6 +123,41 @@ impl Hooks {
     pub fn naming(&self, number: u16) -> Naming {
         let hooks = self.all.iter().find(|hooks| hooks.number == number);
         hooks.map_or(Naming::Unstable, |hooks| hooks.naming)
+    }
+
+    /// Whether a hook runs in the writes of requests.
+    pub(crate) fn run_in_writes(&self) -> bool {
+        let runs = |hooks: &ProposalHooks| hooks.changed.is_some() || hooks.check_event.is_some();
+        self.all.iter().any(runs)
+    }
+
+    /// The number of the first proposal that keeps an item from an appservice.
+    pub(crate) fn withholds(&self, service: &Service, draft: &OwedDraft<'_>) -> Option<u16> {
+        let keeps = |owes: OwesTo| !owes(service, draft);
+        let found = self.all.iter().find(|h| h.owes_to.is_some_and(keeps));
+        found.map(|hooks| hooks.number)
+    }
+
+    /// Whether a hook reads what clients ask `/sync` for.
+    pub(crate) fn read_syncs(&self) -> bool {
+        let reads = |hooks: &ProposalHooks| hooks.sync.is_some() || hooks.keeps.is_some();
+        self.all.iter().any(reads)
+    }
+
+    /// The hooks that keep events in answers to `/sync`.
+    pub(crate) fn keeps(&self) -> Vec<KeepsEvent> {
+        self.all.iter().filter_map(|hooks| hooks.keeps).collect()
+    }
+
+    /// Whether a proposal follows what devices have seen.
+    pub(crate) fn follow_syncs(&self) -> bool {
+        self.all.iter().any(|hooks| hooks.follows_syncs)
+    }
+
+    /// How many bytes of the answer to a transaction are read for hooks; 0 for none.
+    pub(crate) fn answer_bytes(&self) -> usize {
+        let bytes = self.all.iter().map(|hooks| hooks.answer_bytes);
+        bytes.max().unwrap_or_default()
     }
 
     /// The numbers of the proposals with timers.

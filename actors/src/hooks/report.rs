@@ -1,9 +1,11 @@
 //! Reports changes to the hooks, from within the writes that make them.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ruma::CanonicalJsonObject;
+use schema::accounts::DeviceRow;
+use schema::facts::{Fact, Withheld, message_id};
 use schema::inbox::InboxRow;
 use schema::{Conn, ServiceId, Tx, observed};
 use serde_json::Value;
@@ -11,6 +13,7 @@ use serde_json::Value;
 use super::change::Change;
 use super::check::{EventDraft, NewEvent};
 use super::host::Host;
+use super::owing::NewMessage;
 use super::part::Part;
 use super::proposal::{Hooks, ProposalHooks};
 use crate::{Identity, Result};
@@ -76,17 +79,10 @@ pub(crate) trait ReportsChanges {
     ///
     /// # Errors
     /// A hook refuses the change.
-    fn sent(
-        &mut self,
-        from: &Identity,
-        kind: &str,
-        extra: &BTreeMap<String, Value>,
-        messages: &[InboxRow],
-    ) -> Result<()> {
+    fn sent(&mut self, from: &Identity, kind: &str, messages: &[InboxRow]) -> Result<()> {
         self.changed(&Change::ToDevice {
             from,
             kind,
-            extra,
             messages,
         })
     }
@@ -94,7 +90,7 @@ pub(crate) trait ReportsChanges {
     ///
     /// # Errors
     /// The database fails, or a hook refuses the change.
-    fn delivered(&mut self, service: &ServiceId, txn: i64) -> Result<()> {
+    fn delivered(&mut self, service: &ServiceId, txn: i64, answer: Option<&Value>) -> Result<()> {
         if !self.is_observed() {
             return Ok(());
         }
@@ -103,18 +99,32 @@ pub(crate) trait ReportsChanges {
             service,
             txn,
             items: &items,
+            answer,
         })
     }
+    /// Whether a hook checks to-device messages.
+    fn checks_messages(&self) -> bool;
+    /// Whether the hooks let a to-device message reach a device. If not, the history keeps the reason.
+    ///
+    /// # Errors
+    /// A hook refuses the request.
+    fn lets_message(
+        &mut self,
+        from: &Identity,
+        kind: &str,
+        to: &DeviceRow,
+        content: &str,
+    ) -> Result<bool>;
     /// The database.
     fn conn(&mut self) -> &mut Conn;
-    /// Let the hooks refuse an event.
+    /// Let the hooks refuse an event. Returns the keys that they add to it.
     ///
     /// # Errors
     /// A hook refuses it.
-    fn check_event(&mut self, event: EventDraft<'_>) -> Result<()>;
+    fn check_event(&mut self, event: EventDraft<'_>) -> Result<CanonicalJsonObject>;
 }
 
-fn attached(tx: &Tx<'_>) -> Option<Arc<Attached>> {
+pub(super) fn attached(tx: &Tx<'_>) -> Option<Arc<Attached>> {
     tx.attached()?.downcast().ok()
 }
 
@@ -142,14 +152,61 @@ impl ReportsChanges for Tx<'_> {
         Ok(())
     }
 
-    fn check_event(&mut self, event: EventDraft<'_>) -> Result<()> {
+    fn checks_messages(&self) -> bool {
+        let checks = |hooks: &ProposalHooks| hooks.check_message.is_some();
+        attached(self).is_some_and(|attached| attached.hooks.all.iter().any(checks))
+    }
+
+    fn lets_message(
+        &mut self,
+        from: &Identity,
+        kind: &str,
+        to: &DeviceRow,
+        content: &str,
+    ) -> Result<bool> {
         let Some(attached) = attached(self) else {
-            return Ok(());
+            return Ok(true);
+        };
+        let checks = attached.hooks.all.iter();
+        for (msc, check) in checks.filter_map(|h| Some((h.number, h.check_message?))) {
+            let why = check(&mut NewMessage {
+                tx: self,
+                from,
+                kind,
+                user: &to.user_id,
+                device: &to.device_id,
+                content,
+            })?;
+            if let Some(why) = why {
+                let withheld = || Withheld {
+                    user: to.user_id.clone(),
+                    device: to.device_id.clone(),
+                    sender: from.user.to_string(),
+                    kind: kind.to_owned(),
+                    message_id: message_id(content),
+                    msc,
+                    why,
+                };
+                self.note(|| [Fact::Withheld(withheld())]);
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn check_event(&mut self, event: EventDraft<'_>) -> Result<CanonicalJsonObject> {
+        let mut top_level = CanonicalJsonObject::new();
+        let Some(attached) = attached(self) else {
+            return Ok(top_level);
         };
         for check in attached.hooks.all.iter().filter_map(|h| h.check_event) {
-            check(&mut NewEvent { tx: self, event })?;
+            check(&mut NewEvent {
+                tx: self,
+                top_level: &mut top_level,
+                event,
+            })?;
         }
-        Ok(())
+        Ok(top_level)
     }
 }
 

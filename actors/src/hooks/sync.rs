@@ -1,7 +1,8 @@
-//! What hooks add to answers to `/sync`.
+//! What hooks add to answers to `/sync`, and the events that they keep in them.
 
 use std::collections::BTreeMap;
 
+use schema::events::EventRow;
 use schema::{Conn, Position, memberships, scratch};
 use serde_json::Value;
 
@@ -14,6 +15,7 @@ pub struct SyncPart<'a> {
     pub(crate) db: &'a mut Conn,
     pub(crate) number: u16,
     pub(crate) naming: Naming,
+    pub(crate) asked: &'a SyncAsked<'a>,
     /// The syncing user.
     pub user: &'a str,
     /// The syncing device.
@@ -63,6 +65,16 @@ impl SyncPart<'_> {
         Ok(values)
     }
 
+    /// The client's filter: see [`SyncAsked::filter`].
+    pub fn filter(&self) -> &Value {
+        self.asked.filter()
+    }
+
+    /// A parameter of the query.
+    pub fn param(&self, name: &str) -> Option<&str> {
+        self.asked.param(name)
+    }
+
     /// Whether the user is joined to a room.
     pub fn is_joined(&mut self, room: &str) -> Result<bool> {
         Ok(memberships::is_joined(self.db, room, self.user)?)
@@ -86,5 +98,80 @@ impl SyncPart<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// What a client asks `/sync` for.
+#[derive(Debug)]
+pub struct SyncAsked<'a> {
+    /// The syncing user.
+    pub user: &'a str,
+    filter: Value,
+    query: &'a [(String, String)],
+}
+
+impl<'a> SyncAsked<'a> {
+    /// The filter is parsed only if a hook reads it.
+    pub(crate) fn new(
+        is_read: bool,
+        user: &'a str,
+        filter: &str,
+        query: &'a [(String, String)],
+    ) -> Result<SyncAsked<'a>> {
+        let filter = match is_read {
+            true => serde_json::from_str(filter)?,
+            false => Value::Null,
+        };
+        Ok(SyncAsked {
+            user,
+            filter,
+            query,
+        })
+    }
+
+    /// The client's filter, stored or inline, with the keys that only a proposal knows; `{}` for no filter.
+    pub fn filter(&self) -> &Value {
+        &self.filter
+    }
+
+    /// A parameter of the query.
+    pub fn param(&self, name: &str) -> Option<&str> {
+        let pair = self.query.iter().find(|(key, _)| key == name);
+        pair.map(|(_, value)| value.as_str())
+    }
+}
+
+/// The part of a room in an answer to `/sync` to which a filter is applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FilteredPart {
+    /// The timeline.
+    Timeline,
+    /// The state.
+    State,
+}
+
+/// Whether an event stays in a part of an answer to `/sync`.
+pub type KeepsEvent = fn(&SyncAsked<'_>, FilteredPart, &EventRow) -> bool;
+
+/// The hooks that keep events in an answer.
+#[derive(Debug)]
+pub(crate) struct Keeps<'a> {
+    asked: &'a SyncAsked<'a>,
+    hooks: Vec<KeepsEvent>,
+}
+
+impl<'a> Keeps<'a> {
+    pub(crate) fn new(hooks: Vec<KeepsEvent>, asked: &'a SyncAsked<'a>) -> Keeps<'a> {
+        Keeps { asked, hooks }
+    }
+
+    /// Whether every event stays.
+    pub(crate) fn is_all(&self) -> bool {
+        self.hooks.is_empty()
+    }
+
+    /// Whether this event stays.
+    pub(crate) fn keeps(&self, part: FilteredPart, event: &EventRow) -> bool {
+        (self.hooks.iter()).all(|keeps| keeps(self.asked, part, event))
     }
 }

@@ -50,6 +50,7 @@ pub(super) const BACK_FILL: Rule = rule("older messages first", "asked-late.md",
 pub(super) const PAUSED: Rule = rule("registrations in force", "registrations.md", REGISTRATION);
 pub(super) const ASIDE: Rule = rule("set aside", "transactions.md", "");
 pub(super) const OFF: Rule = rule("opting in", "registrations.md", MSC3202);
+pub(super) const WITHHELD: Rule = rule("a proposal decides", "proposals.md", "");
 pub(super) const SETTLED: Rule = rule("forgotten once acknowledged", "transactions.md", PUSHING);
 pub(super) const DROPPED: Rule = rule("dropped", "to-device.md", TO_DEVICE);
 pub(super) const INBOX: Rule = rule("kept until acknowledged", "to-device.md", TO_DEVICE);

@@ -1,14 +1,12 @@
 //! Messages to the key proxy.
 
-use std::sync::Arc;
-
 use actix::Message;
 use serde::Serialize;
 use tokio::sync::oneshot;
 
 use crate::key_store::queries::{Queried, UserKeys};
 use crate::key_store::{OneTimeKeys, Wanted};
-use crate::runtime::trace::{Busy, cause};
+use crate::runtime::trace::{Busy, Context, context};
 use crate::{Error, Identity, Result};
 
 /// The name of the actor in the trace.
@@ -25,13 +23,13 @@ pub struct Claim {
     pub wanted: Wanted,
     /// The request that caused the claim.
     #[serde(skip)]
-    pub cause: Arc<str>,
+    pub cause: Context,
 }
 
 impl Claim {
     /// A claim caused by the current request.
     pub fn new(by: Identity, wanted: Wanted) -> Claim {
-        let cause = cause();
+        let cause = context();
         Claim { by, wanted, cause }
     }
 }
@@ -47,13 +45,13 @@ pub struct Query {
     pub queried: Queried,
     /// The request that caused the query.
     #[serde(skip)]
-    pub cause: Arc<str>,
+    pub cause: Context,
 }
 
 impl Query {
     /// A query caused by the current request.
     pub fn new(by: Identity, queried: Queried) -> Query {
-        let cause = cause();
+        let cause = context();
         Query { by, queried, cause }
     }
 }

@@ -34,7 +34,7 @@ use tokio::sync::oneshot;
 
 use crate::appservice_queries::{Answer, AppserviceQueries, Question, put_as};
 use crate::key_store::KeyStore;
-use crate::runtime::trace::caused_by;
+use crate::runtime::trace::{Context as Cause, caused_by};
 use crate::runtime::watchdog::Watchdog;
 use crate::{Address, Env, Result, guarded};
 use memory::{GivenKeys, KeyAnswers};
@@ -85,7 +85,7 @@ impl KeyProxy {
     fn begin<T: 'static>(
         &self,
         ctx: &mut Context<Self>,
-        cause: Arc<str>,
+        cause: Cause,
         work: impl Future<Output = Result<T>> + 'static,
     ) -> PendingKeys<T> {
         let (reply, receiver) = oneshot::channel();

@@ -11,7 +11,7 @@ use schema::accounts::Addressed;
 use schema::{Tx, counts, device_log, memberships};
 
 use crate::device_lists::KeysChanged;
-use crate::hooks::{Change, ReportsChanges};
+use crate::hooks::{Change, OwedDraft, ReportsChanges, Withholding};
 use crate::services::{CarriesInterests, receivers_of_counts};
 use crate::{Env, Result, tell};
 
@@ -32,7 +32,10 @@ impl Changed {
     /// The key counts of a device of this user changed: owe them to the appservices that decide over the device
     /// (`receivers_of_counts` in `services/authority.rs`). Clause: as.counts.changed
     pub(super) fn counts(&mut self, tx: &mut Tx<'_>, to: &Addressed, user: &UserId) -> Result<()> {
-        let services = receivers_of_counts(&tx.interests(), to);
+        let interests = tx.interests();
+        let mut services = receivers_of_counts(&interests, to);
+        let (withholding, item) = (Withholding::of(tx), OwedDraft::counts(&to.device));
+        services.retain(|id| withholding.lets(interests.service(id), &item));
         counts::owe_counts(tx, &services, &to.device)?;
         self.services.extend(services);
         self.users.insert(user.to_owned());

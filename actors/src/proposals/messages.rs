@@ -1,6 +1,8 @@
 //! Messages to the actor of proposals.
 
 use actix::Message;
+use ruma::{OwnedDeviceId, OwnedUserId};
+use schema::Position;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
@@ -35,4 +37,16 @@ impl Serialize for WritePart {
         }
         .serialize(serializer)
     }
+}
+
+/// A device has seen everything up to a position, as its `since` token shows. Sent only if a proposal follows this.
+#[derive(Debug, Clone, Serialize, Message)]
+#[rtype(result = "Result<()>")]
+pub struct Synced {
+    /// The owner of the device.
+    pub user: OwnedUserId,
+    /// The device.
+    pub device: OwnedDeviceId,
+    /// The position.
+    pub up_to: Position,
 }

@@ -12,6 +12,7 @@
 
 mod messages;
 mod rules;
+mod synced;
 mod timers;
 mod write;
 

@@ -29,7 +29,7 @@ use super::rules::format::content;
 use super::rules::judged::Judged;
 use super::rules::{canonical, membership_in, parsed, rules_of};
 use crate::device_lists::MembershipChanged;
-use crate::hooks::{Change, EventDraft, ReportsChanges};
+use crate::hooks::{Change, EventDraft, OwedDraft, ReportsChanges, Withholding};
 use crate::services::{CarriesInterests, interested_in_room, owed_event};
 use crate::{Env, Refusal, Result};
 
@@ -43,7 +43,7 @@ impl<'e> OpenRoom<'e> {
     /// Create a room from its create event, which [`OpenRoom::begin`] adds.
     ///
     /// # Errors
-    /// [`Refusal::Forbidden`] when the authorisation rules refuse the create event.
+    /// [`Refusal::Forbidden`] when the authorisation rules refuse the create event; those of hooks that check it.
     pub(crate) fn create(
         env: &'e Env,
         tx: &mut Tx<'_>,
@@ -59,7 +59,15 @@ impl<'e> OpenRoom<'e> {
             depth: 1,
             auth_events: Vec::new(),
         };
-        let mut draft = draft.clone();
+        let top_level = tx.check_event(EventDraft {
+            room: id.as_ref().map_or("", |id| id.as_str()),
+            version,
+            kind: &draft.kind,
+            state_key: draft.state_key.as_deref(),
+            sender: draft.sender.as_str(),
+            content: &draft.content,
+        })?;
+        let mut draft = draft.with_top_level(top_level);
         let mut signed = Signer::of(env).sign(&draft, &place, &rules)?;
         let judged = Judged::draft(&draft, &signed, &place, to_raw_value(&draft.content)?)?;
         check_state_independent_auth_rules(&rules.authorization, &judged, |_| None::<Judged>)
@@ -128,7 +136,7 @@ impl<'e> OpenRoom<'e> {
             }
             _ => draft,
         };
-        tx.check_event(EventDraft {
+        let top_level = tx.check_event(EventDraft {
             room: &self.row.room_id,
             version: &self.row.version,
             kind: &draft.kind,
@@ -136,6 +144,14 @@ impl<'e> OpenRoom<'e> {
             sender: draft.sender.as_str(),
             content: &draft.content,
         })?;
+        let extended;
+        let draft = match top_level.is_empty() {
+            true => draft,
+            false => {
+                extended = draft.with_top_level(top_level);
+                &extended
+            }
+        };
         let raw = to_raw_value(&draft.content)?;
         let authorization = &self.rules.authorization;
         let wanted = auth_types_for_event(
@@ -179,6 +195,7 @@ impl<'e> OpenRoom<'e> {
             None => None,
         };
         if let Some(same) = &replaced
+            && draft.top_level.is_empty()
             && rules::says_the_same(same, draft, judged.content())?
         {
             return Ok(same.event_id.clone());
@@ -247,6 +264,8 @@ impl<'e> OpenRoom<'e> {
         rooms::advance(tx, &self.row)?;
         let interests = tx.interests();
         services.extend(interested_in_room(tx, &interests, &self.row.room_id)?);
+        let (withholding, item) = (Withholding::of(tx), OwedDraft::Event(&event));
+        services.retain(|id| withholding.lets(interests.service(id), &item));
         owed::owe_all(tx, owed_event(&interests, position, &services));
         effects.services.extend(services);
         effects.rooms.insert(self.id.clone());

@@ -1,6 +1,6 @@
 //! Building, hashing and signing events in the server-server format.
 
-use ruma::canonical_json::{CanonicalJsonObject, CanonicalJsonValue};
+use ruma::canonical_json::CanonicalJsonValue;
 use ruma::room_version_rules::RoomVersionRules;
 use ruma::signatures::{Ed25519KeyPair, JsonError, hash_and_sign_event, reference_hash};
 use ruma::{EventId, OwnedServerName};
@@ -45,7 +45,8 @@ impl<'a> Signer<'a> {
                 .ok_or_else(|| Refusal::InvalidParam(format!("{n} is out of range").into()))
         };
         let after: Vec<&str> = place.after.into_iter().collect();
-        let mut object = CanonicalJsonObject::from([
+        let mut object = draft.top_level.clone();
+        object.extend([
             ("type".to_owned(), text(&draft.kind)),
             ("sender".to_owned(), text(draft.sender.as_str())),
             ("origin_server_ts".to_owned(), integer(draft.at)?),

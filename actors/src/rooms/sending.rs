@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use actix::{Context, Handler, ResponseFuture};
 use ruma::canonical_json::{CanonicalJsonObject, CanonicalJsonValue};
 use ruma::{OwnedEventId, RoomId, UserId};
-use schema::{ServiceId, Tx, client_transactions};
+use schema::{ServiceId, Tx};
 use serde_json::value::to_raw_value;
 
 use super::effects::Effects;
@@ -16,7 +16,8 @@ use super::rules::canonical;
 use super::rules::draft::Draft;
 use super::rules::parsed;
 use super::{Rooms, refused};
-use crate::hooks::RoomEvent;
+use crate::hooks::{RoomEvent, set_top_level};
+use crate::runtime::once::once;
 use crate::{Env, Identity, Refusal, Result};
 
 impl Handler<SendEvent> for Rooms {
@@ -77,7 +78,7 @@ pub(crate) fn send(
 ) -> Result<OwnedEventId> {
     rules::check_name("the event type", &msg.kind)?;
     let scope = format!("send/{}/{}", msg.room, msg.kind);
-    once(tx, &msg.by, &scope, msg.txn.as_str(), now, |tx| {
+    let id = once(tx, &msg.by, &scope, msg.txn.as_str(), now, |tx| {
         let draft = Draft {
             kind: msg.kind,
             state_key: None,
@@ -85,9 +86,11 @@ pub(crate) fn send(
             content,
             at: time(&msg.by, msg.at, now),
             origin: origin(&msg.by, msg.txn.as_str()),
+            top_level: CanonicalJsonObject::new(),
         };
         OpenRoom::room(env, tx, &msg.room)?.append(tx, &draft, effects)
-    })
+    })?;
+    parsed(&id)
 }
 
 /// Redact an event; a repeated transaction id gets the earlier answer.
@@ -100,7 +103,7 @@ pub(crate) fn redact(
     effects: &mut Effects,
 ) -> Result<OwnedEventId> {
     let scope = format!("redact/{}/{}", msg.room, msg.event);
-    once(tx, &msg.by, &scope, msg.txn.as_str(), now, |tx| {
+    let id = once(tx, &msg.by, &scope, msg.txn.as_str(), now, |tx| {
         let draft = Draft {
             kind: "m.room.redaction".to_owned(),
             state_key: None,
@@ -108,9 +111,11 @@ pub(crate) fn redact(
             content,
             at: now,
             origin: origin(&msg.by, msg.txn.as_str()),
+            top_level: CanonicalJsonObject::new(),
         };
         OpenRoom::room(env, tx, &msg.room)?.append(tx, &draft, effects)
-    })
+    })?;
+    parsed(&id)
 }
 
 /// Send a state event.
@@ -136,40 +141,24 @@ pub(crate) fn add_event(
 ) -> Result<(String, BTreeSet<ServiceId>)> {
     let id = |text: &str| Refusal::InvalidParam(format!("{text:?} is not a valid id").into());
     let room = RoomId::parse(event.room).map_err(|_| id(event.room))?;
+    let mut top_level = CanonicalJsonObject::new();
+    for (key, value) in event.top_level {
+        set_top_level(&mut top_level, key, value.clone())?;
+    }
+    let origin = event.origin;
     let draft = Draft {
         kind: event.kind.to_owned(),
         state_key: event.state_key.map(ToOwned::to_owned),
         sender: UserId::parse(event.sender).map_err(|_| id(event.sender))?,
         content: canonical(&to_raw_value(event.content)?)?,
-        at: env.clock.now(),
-        origin: None,
+        at: event.at.unwrap_or_else(|| env.clock.now()),
+        origin: origin.map(|(device, txn)| (device.to_owned(), txn.to_owned())),
+        top_level,
     };
     rules::check_name("the event type", &draft.kind)?;
     let mut effects = Effects::default();
     let id = OpenRoom::room(env, tx, &room)?.append(tx, &draft, &mut effects)?;
     Ok((id, effects.services))
-}
-
-/// Run `act` once per transaction id; a repetition gets the stored answer. ([spec]) Clause: cs.api.transaction-id
-///
-/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#transaction-identifiers
-fn once(
-    tx: &mut Tx<'_>,
-    by: &Identity,
-    scope: &str,
-    txn: &str,
-    now: i64,
-    act: impl FnOnce(&mut Tx<'_>) -> Result<String>,
-) -> Result<OwnedEventId> {
-    rules::check_name("the transaction id", txn)?;
-    rules::check_nul("the path", scope)?;
-    let sender = by.transaction_sender();
-    if let Some(before) = client_transactions::stored_response(tx, &sender, scope, txn)? {
-        return parsed(&before);
-    }
-    let id = act(tx)?;
-    client_transactions::remember(tx, &sender, scope, txn, &id, now);
-    parsed(&id)
 }
 
 /// The `origin_server_ts` of an event: appservices may choose it. ([spec]) Clause: as.acting.timestamp

@@ -138,13 +138,13 @@ where
     let _busy = to.env.trace.busy();
     to.env.trace.record_message(from, to.name, &message);
     let measured = to.env.performance.asked(to.name, short::<M>());
-    let ((reply, answer), cause) = (oneshot::channel(), trace::cause());
+    let ((reply, answer), context) = (oneshot::channel(), trace::context());
     let in_mailbox = to.mailbox.enter();
     let handle = move |actor: &mut A, ctx: &mut Context<A>| {
         drop(in_mailbox);
         // Skip the work if the caller no longer waits.
         if !reply.is_closed() {
-            trace::within(cause, || {
+            trace::within(context, || {
                 actor.handle(message, ctx).handle(ctx, Some(reply))
             });
         }
@@ -195,7 +195,7 @@ pub fn guarded<T: 'static>(
     answer: impl Future<Output = Result<T>> + 'static,
 ) -> ResponseFuture<Result<T>> {
     let busy = env.trace.busy();
-    let answer = trace::caused_by(trace::cause(), AssertUnwindSafe(answer).catch_unwind());
+    let answer = trace::caused_by(trace::context(), AssertUnwindSafe(answer).catch_unwind());
     Box::pin(async move {
         let answer = answer.await;
         drop(busy);

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use schema::Position;
-use schema::facts::{ClaimedKey, Deposited, Fact, Settled, Settlement};
+use schema::facts::{ClaimedKey, Deposited, Fact, Settled, Settlement, Withheld};
 use schema::queues::OwedOfKind;
 use serde::Serialize;
 
@@ -102,6 +102,7 @@ struct Memory {
     lines: BTreeMap<(String, String), Line>,
     settled: VecDeque<Timed<Settled>>,
     deposits: VecDeque<Timed<Deposited>>,
+    withheld: VecDeque<Timed<Withheld>>,
     taken: VecDeque<Timed<TakenUpTo>>,
     claims: VecDeque<Timed<PastClaim>>,
     attempts: BTreeMap<String, VecDeque<PastAttempt>>,
@@ -237,6 +238,11 @@ impl History {
         self.newest(most, |memory| &memory.deposits, fits)
     }
 
+    /// The newest messages that a proposal kept from a device and that fit, oldest first.
+    pub fn withheld(&self, most: usize, fits: impl Fn(&Withheld) -> bool) -> Vec<Timed<Withheld>> {
+        self.newest(most, |memory| &memory.withheld, fits)
+    }
+
     /// The newest claims that fit, oldest first.
     pub fn claims(&self, most: usize, fits: impl Fn(&PastClaim) -> bool) -> Vec<Timed<PastClaim>> {
         self.newest(most, |memory| &memory.claims, fits)
@@ -311,6 +317,7 @@ impl Memory {
                 push(&mut self.settled, Timed { at, cause, what }, KEPT);
             }
             Fact::Deposited(what) => push(&mut self.deposits, Timed { at, cause, what }, KEPT),
+            Fact::Withheld(what) => push(&mut self.withheld, Timed { at, cause, what }, KEPT),
             Fact::Taken {
                 user,
                 device,

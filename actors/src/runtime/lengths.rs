@@ -7,7 +7,7 @@
 //!
 //! [spec]: https://spec.matrix.org/v1.19/appendices/#common-identifier-format
 
-use crate::Refusal;
+use crate::{Refusal, Result};
 
 /// The most bytes of an identifier, a type, or another text that serves as a key.
 pub const NAME: usize = 255;
@@ -38,6 +38,34 @@ pub fn check_variable(variable: &str, value: &str) -> Result<(), Refusal> {
     Err(refusal(
         format!("{variable} has {bytes} bytes; at most {NAME} are allowed").into(),
     ))
+}
+
+/// Refuse an event type, state key or transaction id that is longer than [`NAME`] bytes or contains U+0000. ([spec])
+///
+/// # Errors
+/// [`Refusal::TooLarge`], [`Refusal::InvalidParam`]
+///
+/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#size-limits
+/// Clause: cs.api.lengths
+pub fn check_name(what: &str, text: &str) -> Result<()> {
+    if text.len() > NAME {
+        return Err(Refusal::TooLarge(
+            format!("{what} has {} bytes; {NAME} is the most", text.len()).into(),
+        )
+        .into());
+    }
+    check_nul(what, text)
+}
+
+/// Refuse U+0000 in a text for a column: PostgreSQL cannot store it.
+///
+/// # Errors
+/// [`Refusal::InvalidParam`]
+pub fn check_nul(what: &str, text: &str) -> Result<()> {
+    if text.contains('\0') {
+        return Err(Refusal::InvalidParam(format!("{what} contains U+0000").into()).into());
+    }
+    Ok(())
 }
 
 #[cfg(test)]

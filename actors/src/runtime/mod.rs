@@ -1,5 +1,6 @@
 //! The base of every actor: addresses, time, identifiers, errors, the trace, and wake-ups.
 
+pub(crate) mod once;
 pub(crate) mod watchdog;
 
 pub mod address;
@@ -7,6 +8,7 @@ pub mod bounded;
 pub mod clock;
 pub mod env;
 pub mod error;
+pub mod exchange;
 pub mod faults;
 pub mod history;
 pub mod identity;

@@ -13,25 +13,61 @@ use serde_json::value::{RawValue, to_raw_value};
 use tokio::sync::Notify;
 
 use crate::Clock;
+use crate::runtime::exchange::Exchange;
 use crate::runtime::history::History;
 
 tokio::task_local! {
-    static CAUSE: Arc<str>;
+    static CONTEXT: Context;
+}
+
+/// What a task works for: the request that caused it, and what that exchanges with the hooks of proposals, if it does.
+#[derive(Debug, Clone, Default)]
+pub struct Context {
+    cause: Arc<str>,
+    exchange: Option<Arc<Exchange>>,
+}
+
+impl From<Arc<str>> for Context {
+    fn from(cause: Arc<str>) -> Context {
+        Context {
+            cause,
+            exchange: None,
+        }
+    }
 }
 
 /// Run a future with a cause: the messages that it sends are recorded under it.
-pub async fn caused_by<F: Future>(cause: Arc<str>, future: F) -> F::Output {
-    CAUSE.scope(cause, future).await
+pub async fn caused_by<F: Future>(cause: impl Into<Context>, future: F) -> F::Output {
+    CONTEXT.scope(cause.into(), future).await
 }
 
 /// Call a function with a cause.
-pub(crate) fn within<T>(cause: Arc<str>, call: impl FnOnce() -> T) -> T {
-    CAUSE.sync_scope(cause, call)
+pub(crate) fn within<T>(cause: impl Into<Context>, call: impl FnOnce() -> T) -> T {
+    CONTEXT.sync_scope(cause.into(), call)
+}
+
+/// The context of the current task, to pass on.
+pub(crate) fn context() -> Context {
+    CONTEXT.try_with(Clone::clone).unwrap_or_default()
 }
 
 /// The cause of the current task; empty if it has none.
 pub fn cause() -> Arc<str> {
-    CAUSE.try_with(Arc::clone).unwrap_or_else(|_| "".into())
+    context().cause
+}
+
+/// Run a future with the cause of the current task and this exchange.
+pub async fn exchanging<F: Future>(exchange: Exchange, future: F) -> F::Output {
+    let context = Context {
+        exchange: Some(Arc::new(exchange)),
+        ..context()
+    };
+    CONTEXT.scope(context, future).await
+}
+
+/// The exchange of the current task.
+pub fn exchange() -> Option<Arc<Exchange>> {
+    context().exchange
 }
 
 /// The lane of clients in the trace: they send requests and are sent answers.

@@ -16,6 +16,7 @@ use super::rules::filter::Filter;
 use super::rules::token::Token;
 use super::volatile::VolatileState;
 use super::{online, rules};
+use crate::proposals::Synced;
 use crate::to_device_inbox::Acknowledge;
 use crate::{Actors, Identity, Refusal, Result, ask};
 
@@ -41,6 +42,8 @@ pub struct SyncRequest {
     pub state_at: StateAt,
     /// The presence to set while the request is under way; `offline` leaves it.
     pub presence: String,
+    /// The pairs of the query, for proposals.
+    pub query: Arc<[(String, String)]>,
 }
 
 /// A request with its token and filter parsed.
@@ -84,6 +87,16 @@ pub async fn answer<P>(
             },
         )
         .await?;
+    }
+    let seen = prepared.ask.since.zip(by.device.clone());
+    if let Some((since, device)) = seen.filter(|_| env.hooks.follow_syncs()) {
+        let (user, up_to) = (by.user.clone(), since.position);
+        let synced = Synced {
+            user,
+            device,
+            up_to,
+        };
+        ask(&actors.proposals, synced).await?;
     }
     let mut end_of_wait = if at_once || timeout.is_zero() {
         None
@@ -187,6 +200,7 @@ fn prepare(db: &mut Conn, request: SyncRequest) -> Result<PreparedRequest> {
         filter,
         full_state,
         state_at,
+        query,
         ..
     } = request;
     let user = by.user.to_string();
@@ -223,6 +237,7 @@ fn prepare(db: &mut Conn, request: SyncRequest) -> Result<PreparedRequest> {
             filter,
             full_state,
             state_at,
+            query,
         },
         acknowledges,
     })

@@ -11,6 +11,7 @@ use schema::owed::{self, Owed};
 use schema::{Position, ServiceId, Tx, accounts, client_transactions, inbox};
 
 use super::contents::Contents;
+use super::hooked::ask_hooks;
 use super::rules::{self, Interest};
 use super::{Deposit, ToDeviceInbox};
 use crate::hooks::ReportsChanges;
@@ -61,8 +62,9 @@ pub(crate) fn deposit(tx: &mut Tx<'_>, msg: &Deposit, now: i64) -> Result<Deposi
     let devices = accounts::devices_of(tx.without_deferred(), &users)?;
     let interests = tx.interests();
 
-    let deliveries = rules::fan_out(&msg.messages, &devices, &interests);
+    let mut deliveries = rules::fan_out(&msg.messages, &devices, &interests);
     rules::check_recipients(deliveries.len())?;
+    ask_hooks(tx, msg, &interests, &mut deliveries)?;
     let mut contents = Contents::of(&deliveries);
     let (mut rows, mut owing) = (Vec::new(), Vec::new());
     for delivery in deliveries {
@@ -89,7 +91,7 @@ pub(crate) fn deposit(tx: &mut Tx<'_>, msg: &Deposit, now: i64) -> Result<Deposi
         .iter()
         .map(|row| ServiceId::from(row.appservice_id.as_str()))
         .collect();
-    tx.sent(&msg.from, &msg.event_type, &msg.extra, &rows)?;
+    tx.sent(&msg.from, &msg.event_type, &rows)?;
     inbox::append(tx, rows);
     owed::owe_all(tx, owing);
     client_transactions::remember(tx, &sender, &scope, msg.txn.as_str(), "{}", now);

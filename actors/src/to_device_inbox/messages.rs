@@ -6,7 +6,6 @@ use actix::Message;
 use ruma::{OwnedDeviceId, OwnedTransactionId, OwnedUserId};
 use schema::Position;
 use serde::Serialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::{Identity, Result};
@@ -54,9 +53,6 @@ pub struct Deposit {
     pub event_type: String,
     /// The contents for each user and device.
     pub messages: ToDeviceMessages,
-    /// The further keys of the request's body, for proposals.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub extra: BTreeMap<String, Value>,
 }
 
 /// A device has received everything up to this position, as its `since` token shows.

@@ -17,6 +17,7 @@
 mod acknowledge;
 mod contents;
 mod deposit;
+mod hooked;
 mod messages;
 pub mod queries;
 pub mod rules;

@@ -33,6 +33,8 @@ pub enum Fact {
     Settled(Settled),
     /// A to-device message was put into the inbox of a device.
     Deposited(Deposited),
+    /// A proposal has kept a to-device message from a device.
+    Withheld(Withheld),
     /// A device has acknowledged its messages up to a position.
     Taken {
         /// The owner of the device.
@@ -121,8 +123,28 @@ pub struct Deposited {
     pub message_id: Option<String>,
 }
 
+/// A to-device message that a device did not get.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Withheld {
+    /// The recipient.
+    pub user: String,
+    /// The recipient's device.
+    pub device: String,
+    /// The user that sent it.
+    pub sender: String,
+    /// The event type.
+    pub kind: String,
+    /// The `org.matrix.msgid` in its content.
+    pub message_id: Option<String>,
+    /// The number of the proposal.
+    pub msc: u16,
+    /// Its reason.
+    pub why: &'static str,
+}
+
 /// The `org.matrix.msgid` in the JSON text of a content.
-pub(crate) fn message_id(content: &str) -> Option<String> {
+#[must_use]
+pub fn message_id(content: &str) -> Option<String> {
     let (_, rest) = content.split_once("\"org.matrix.msgid\"")?;
     let (_, rest) = rest.split_once('"')?;
     let (id, _) = rest.split_once('"')?;

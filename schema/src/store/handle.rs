@@ -139,7 +139,8 @@ impl Store {
     {
         let recorder = self.shared.recorder.get();
         let report = recorder.map(|recorder| recorder(std::any::type_name::<F>()));
-        let (job, answer) = Job::new(write, turn, report);
+        let context = self.shared.context.get().and_then(|context| context());
+        let (job, answer) = Job::new(write, turn, report, context);
         self.shared.waiting.fetch_add(1, Ordering::AcqRel);
         if self.queue.send(Order::Write(job)).is_err() {
             self.shared.waiting.fetch_sub(1, Ordering::AcqRel);
@@ -277,6 +278,12 @@ impl Store {
     /// closure; the [`Report`] that it returns is called when the write is committed. Only the first recorder is kept.
     pub fn record_writes(&self, recorder: impl Fn(&'static str) -> Report + Send + Sync + 'static) {
         let _ = self.shared.recorder.set(Box::new(recorder));
+    }
+
+    /// Sets a function that is called when a write is queued, in the task that queues it. The write reads the value with
+    /// [`Tx::context`](crate::Tx::context). Only the first function is kept.
+    pub fn with_context(&self, context: impl Fn() -> Option<Companion> + Send + Sync + 'static) {
+        let _ = self.shared.context.set(Box::new(context));
     }
 
     /// Attaches a value that each write can read with [`Tx::attached`](crate::Tx::attached). Only the first value is kept.

@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use crate::Tx;
 use crate::error::{Error, Result, WriteError};
 use crate::store::facts::Done;
+use crate::store::tx::Companion;
 
 /// The result of a run of a closure.
 pub(crate) enum Outcome {
@@ -131,6 +132,8 @@ pub(crate) struct Job {
     work: Box<dyn Work>,
     /// The report of this write and what its last run did, if writes are recorded.
     report: Option<(Report, Done)>,
+    /// The value of the task that queued it.
+    context: Option<Companion>,
     pub(crate) turn: Turn,
 }
 
@@ -150,6 +153,7 @@ impl Job {
         write: F,
         turn: Turn,
         report: Option<Report>,
+        context: Option<Companion>,
     ) -> (Job, oneshot::Receiver<Result<T, E>>)
     where
         T: Send + 'static,
@@ -163,13 +167,19 @@ impl Job {
             reply,
         });
         let report = report.map(|report| (report, Done::default()));
-        let job = Job { work, report, turn };
+        let job = Job {
+            work,
+            report,
+            context,
+            turn,
+        };
         (job, answer)
     }
 
     /// Runs the closure. It can run again; the last run determines the answer.
     pub(crate) fn run(&mut self, tx: &mut Tx<'_>) -> Outcome {
         tx.conn.record(self.report.is_some());
+        tx.context.clone_from(&self.context);
         let outcome = self.work.run(tx);
         if let (Some((_, done)), Some(recorded)) = (&mut self.report, tx.conn.take_done()) {
             *done = recorded;

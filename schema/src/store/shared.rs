@@ -24,6 +24,9 @@ pub(crate) type BatchListener = dyn Fn(usize, Duration) + Send + Sync;
 /// Called when a write is queued, with the type of its closure.
 pub(crate) type Recorder = dyn Fn(&'static str) -> Report + Send + Sync;
 
+/// Called when a write is queued, in the task that queues it.
+pub(crate) type ContextOf = dyn Fn() -> Option<Companion> + Send + Sync;
+
 /// The shared state. Clones refer to the same one.
 #[derive(Clone)]
 pub(crate) struct Shared(Arc<Inner>);
@@ -45,6 +48,8 @@ pub(crate) struct Inner {
     pub(crate) failing: AtomicBool,
     /// Makes the report of a write, from the type of its closure.
     pub(crate) recorder: OnceLock<Box<Recorder>>,
+    /// Reads a value of the task that queues a write.
+    pub(crate) context: OnceLock<Box<ContextOf>>,
     /// The value for functions that run in writes.
     pub(crate) attached: OnceLock<Companion>,
     ended: AtomicBool,
@@ -80,6 +85,7 @@ impl Shared {
             batch_listener: OnceLock::new(),
             failing: AtomicBool::new(false),
             recorder: OnceLock::new(),
+            context: OnceLock::new(),
             attached: OnceLock::new(),
             ended: AtomicBool::new(false),
             lock: Mutex::new(lock),

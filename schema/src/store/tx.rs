@@ -24,6 +24,8 @@ pub struct Tx<'a> {
     pub(crate) batch: &'a mut Batch,
     /// The last position before this write.
     pub(crate) start: i64,
+    /// The value of the task that queued this write.
+    pub(crate) context: Option<Companion>,
 }
 
 /// The appservices that are owed something, each with the newest position of an item; `None` if an item has a position that is
@@ -153,6 +155,12 @@ impl Tx<'_> {
     #[must_use]
     pub fn attached(&self) -> Option<Companion> {
         self.batch.attached.clone()
+    }
+
+    /// The value of the task that queued this write: see [`Store::with_context`](crate::Store::with_context).
+    #[must_use]
+    pub fn context(&self) -> Option<Companion> {
+        self.context.clone()
     }
 
     /// Replaces the companion for the following writes. Only for a closure given to

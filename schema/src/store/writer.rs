@@ -273,6 +273,7 @@ impl Writer {
         let changed = cfg!(debug_assertions).then(|| self.conn.rows_changed());
         let outcome = job.run(&mut Tx {
             start: batch.position,
+            context: None,
             conn: &mut self.conn,
             batch,
         });

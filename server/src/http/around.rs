@@ -6,7 +6,9 @@ use std::rc::Rc;
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
+use actix_web::http::header::HeaderMap;
 use actix_web::web::Bytes;
+use actors::runtime::trace;
 use futures_util::future::LocalBoxFuture;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
@@ -26,17 +28,8 @@ pub struct Seen {
     pub query: Vec<(String, String)>,
     /// The body; `{}` if the request has none.
     pub body: Value,
-    /// Values that the endpoint hands on to the hooks of proposals, as `extra` of [`Change::ToDevice`](actors::hooks::Change).
+    /// Values for the hooks of proposals in the writes that the request causes: see [`Part::carried`](actors::hooks::Part::carried).
     pub carried: BTreeMap<String, Value>,
-}
-
-tokio::task_local! {
-    static CARRIED: BTreeMap<String, Value>;
-}
-
-/// The values that proposals have added to the present request, for its endpoint to hand on.
-pub(crate) fn carried() -> BTreeMap<String, Value> {
-    CARRIED.try_with(Clone::clone).unwrap_or_default()
 }
 
 impl Seen {
@@ -48,18 +41,72 @@ impl Seen {
 }
 
 /// The answer to a request.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
     /// The body.
     pub body: Value,
+    /// The values that hooks in the writes of the request hand back: see [`Part::hand_back`](actors::hooks::Part::hand_back).
+    pub handed_back: BTreeMap<String, Value>,
+    /// The endpoint's own answer, if this came from it.
+    endpoint: Option<Box<EndpointAnswer>>,
+}
+
+/// The answer of an endpoint, as it was before code around it.
+#[derive(Debug, Clone)]
+struct EndpointAnswer {
+    headers: HeaderMap,
+    bytes: Bytes,
+    body: Value,
 }
 
 impl Answer {
+    /// An answer with this status and body.
+    pub fn new(status: u16, body: Value) -> Answer {
+        Answer {
+            status,
+            body,
+            handed_back: BTreeMap::new(),
+            endpoint: None,
+        }
+    }
+
     /// An answer with status 200.
     pub fn ok(body: Value) -> Answer {
-        Answer { status: 200, body }
+        Answer::new(200, body)
+    }
+
+    async fn of(response: HttpResponse) -> Result<Answer> {
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let bytes = actix_web::body::to_bytes(response.into_body()).await;
+        let bytes = bytes.map_err(|_| Error::Busy("the answer could not be read"))?;
+        let body: Value = serde_json::from_slice(&bytes).map_err(|e| json_error(&e))?;
+        let endpoint = EndpointAnswer {
+            headers,
+            bytes,
+            body: body.clone(),
+        };
+        Ok(Answer {
+            endpoint: Some(Box::new(endpoint)),
+            ..Answer::new(status, body)
+        })
+    }
+
+    /// The response: with the headers of the endpoint's own, and with its bytes if the body is unchanged.
+    fn into_response(self) -> HttpResponse {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = HttpResponse::build(status);
+        let Some(endpoint) = self.endpoint else {
+            let response = response.content_type("application/json");
+            return response.body(self.body.to_string());
+        };
+        let mut response = match endpoint.body == self.body {
+            true => response.body(endpoint.bytes),
+            false => response.body(self.body.to_string()),
+        };
+        *response.headers_mut() = endpoint.headers;
+        response
     }
 }
 
@@ -77,7 +124,8 @@ pub struct Next {
 }
 
 impl Next {
-    /// Let the endpoint handle the request. What is not changed keeps its bytes.
+    /// Let the endpoint handle the request. Of the request and of the answer, a body that is not changed keeps its bytes; in one that
+    /// is changed, an integer beyond 64 bits becomes a floating-point number.
     ///
     /// # Errors
     /// Those of the endpoint; [`Error::code`] tells them apart.
@@ -93,15 +141,13 @@ impl Next {
             self.incoming.query = request.query;
         }
         self.incoming.path = request.path;
-        let mut carried = carried();
-        carried.extend(request.carried);
+        let exchange = trace::exchange().unwrap_or_default();
+        let exchange = exchange.carrying(request.carried);
         let handled = (self.handler)(self.app, self.caller, self.incoming);
-        let response = CARRIED.scope(carried, handled).await?;
-        let status = response.status().as_u16();
-        let bytes = actix_web::body::to_bytes(response.into_body()).await;
-        let bytes = bytes.map_err(|_| Error::Busy("the answer could not be read"))?;
-        let body = serde_json::from_slice(&bytes).map_err(|e| json_error(&e))?;
-        Ok(Answer { status, body })
+        let response = trace::exchanging(exchange.clone(), handled).await?;
+        let mut answer = Answer::of(response).await?;
+        answer.handed_back = exchange.handed_back();
+        Ok(answer)
     }
 }
 
@@ -133,10 +179,7 @@ where
         seen: seen.clone(),
     };
     let answer = around(app, caller, seen, next).await?;
-    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    Ok(HttpResponse::build(status)
-        .content_type("application/json")
-        .body(answer.body.to_string()))
+    Ok(answer.into_response())
 }
 
 /// A path without its version and without the names of its variables, so that it can be compared: `/profile/{}/displayname`.
@@ -192,6 +235,26 @@ mod tests {
             assert_eq!(shape(path), "/profile/{}/displayname");
         }
         assert_eq!(shape("/_matrix/client/versions"), "/versions");
+    }
+
+    #[actix_web::test]
+    async fn an_answer_keeps_its_status_and_headers_and_a_body_that_is_not_changed_its_bytes() {
+        let text = r#"{"n": 123456789012345678901234567890}"#;
+        let own = || {
+            let mut created = HttpResponse::Created();
+            created.insert_header(("X-Own", "1")).body(text)
+        };
+        let sent = async |answer: Answer| {
+            let response = answer.into_response();
+            assert_eq!(response.status(), StatusCode::CREATED);
+            assert_eq!(response.headers().get("X-Own").map(|h| h.len()), Some(1));
+            let bytes = actix_web::body::to_bytes(response.into_body()).await;
+            bytes.expect("a body")
+        };
+        let mut answer = Answer::of(own()).await.expect("an answer");
+        assert_eq!(sent(answer.clone()).await, text);
+        answer.body = json!({"n": 1});
+        assert_eq!(sent(answer).await, r#"{"n":1}"#);
     }
 
     #[test]

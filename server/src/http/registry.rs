@@ -21,6 +21,10 @@ use crate::state::App;
 /// The handler and terms of one method of a path.
 #[derive(Clone)]
 pub(super) struct Route {
+    /// The first path of the endpoint. Its further paths are other spellings: of other versions, and for an empty state key.
+    endpoint: Rc<str>,
+    /// Whether the path leaves out the last variable, which is then empty.
+    pub(super) ends_empty: bool,
     pub(super) auth: Auth,
     pub(super) terms: Terms,
     pub(super) handler: Handler,
@@ -144,12 +148,13 @@ impl Routes {
             Box::pin(handler(app, caller, http, Raw { path, query, body }))
         });
         self.last.clear();
-        self.insert(path, method, auth, route);
+        self.insert(path, method, false, (&Rc::from(path), auth, &route));
         self
     }
 
-    /// Put code around an existing endpoint. `path` may leave out the part up to the version, and then means the endpoint of all
-    /// versions. It may have a fixed segment where the endpoint has a variable: `/profile/{user_id}/displayname` means the endpoint
+    /// Put code around an existing endpoint, in all spellings of its path: of every version, under an older name, and without the
+    /// last segment where a state key is empty. `path` is one of them, and may leave out the part up to the version. It may have a
+    /// fixed segment where the endpoint has a variable: `/profile/{user_id}/displayname` means the endpoint
     /// `/profile/{user_id}/{field}` for this field alone.
     ///
     /// # Panics
@@ -162,18 +167,25 @@ impl Routes {
     {
         let wanted = shape(path);
         let fits = |(path, methods): (&String, &BTreeMap<&'static str, Route>)| {
-            let fixed = fixed_variables(&shape(path), &wanted)?;
-            methods.contains_key(method).then(|| (path.clone(), fixed))
+            let route = methods.get(method)?;
+            let shape = shape(path);
+            let mut fixed = fixed_variables(&shape, &wanted)?;
+            let is_exact = fixed.is_empty();
+            if route.ends_empty {
+                fixed.push((shape.matches("{}").count(), String::new()));
+            }
+            Some((Rc::clone(&route.endpoint), is_exact, fixed))
         };
         let mut found: Vec<_> = self.all.iter().filter_map(fits).collect();
         // An endpoint of exactly this path takes precedence over one with a variable in the place of a fixed segment.
-        if found.iter().any(|(_, fixed)| fixed.is_empty()) {
-            found.retain(|(_, fixed)| fixed.is_empty());
+        if found.iter().any(|(_, is_exact, _)| *is_exact) {
+            found.retain(|(_, is_exact, _)| *is_exact);
         }
         assert!(!found.is_empty(), "there is no endpoint {method} {path}");
-        for (path, fixed) in found {
-            let methods = self.all.get_mut(&path);
-            let Some(route) = methods.and_then(|methods| methods.get_mut(method)) else {
+        let routes = self.all.values_mut().filter_map(|m| m.get_mut(method));
+        for route in routes {
+            let meant = found.iter().find(|(of, ..)| *of == route.endpoint);
+            let Some((.., fixed)) = meant.cloned() else {
                 continue;
             };
             let handler = Rc::clone(&route.handler);
@@ -273,29 +285,33 @@ impl Routes {
             .unwrap_or("GET");
         let auth = R::Authentication::AUTH;
         self.last.clear();
-        for path in R::PATH_BUILDER.all_paths() {
-            self.insert(path, method, auth, Rc::clone(&route));
+        let paths: Vec<&str> = R::PATH_BUILDER.all_paths().collect();
+        let endpoint = Rc::from(paths.first().copied().unwrap_or_default());
+        for path in paths {
+            let route = (&endpoint, auth, &route);
+            self.insert(path, method, false, route);
             // `matchit` does not match an empty last segment, so the empty state key needs paths of its own.
             if let Some(base) = path.strip_suffix("/{state_key}") {
-                for empty in [base.to_owned(), format!("{base}/")] {
-                    let route = Rc::clone(&route);
-                    let with_empty: Handler = Rc::new(move |app, caller, mut incoming| {
-                        incoming.path.push(String::new());
-                        route(app, caller, incoming)
-                    });
-                    self.insert(&empty, method, auth, with_empty);
-                }
+                self.insert(base, method, true, route);
+                self.insert(&format!("{base}/"), method, true, route);
             }
         }
         self
     }
 
-    fn insert(&mut self, path: &str, method: &'static str, auth: Auth, handler: Handler) {
-        let terms = Terms::of(method);
+    fn insert(
+        &mut self,
+        path: &str,
+        method: &'static str,
+        ends_empty: bool,
+        (endpoint, auth, handler): (&Rc<str>, Auth, &Handler),
+    ) {
         let route = Route {
+            endpoint: Rc::clone(endpoint),
+            ends_empty,
             auth,
-            terms,
-            handler,
+            terms: Terms::of(method),
+            handler: Rc::clone(handler),
         };
         let twice = self
             .all

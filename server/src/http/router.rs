@@ -123,7 +123,7 @@ impl Router {
                 format!("this endpoint takes {known}"),
             ));
         };
-        let path = found
+        let mut path = found
             .params
             .iter()
             .map(|(_, v)| decode(v))
@@ -133,6 +133,9 @@ impl Router {
             let refused = lengths::check_variable(name, value);
             refused.err().map(Error::from)
         });
+        if route.ends_empty {
+            path.push(String::new());
+        }
         Ok(RoutedRequest {
             template: Arc::clone(template),
             route: route.clone(),

@@ -55,6 +55,7 @@ async fn new_for_client(app: App, caller: Caller, request: Raw) -> Result<Json> 
             StateAt::Start
         },
         presence: text("set_presence").unwrap_or_else(|| default_presence(&app).to_owned()),
+        query: request.query.into(),
     };
     let answer = sync::answer(&app.actors, sync_request, || app.wait_outside()).await?;
     Ok(Json(answer))

@@ -8,7 +8,6 @@ use ruma::api::client::to_device::send_event_to_device;
 use ruma::to_device::DeviceIdOrAllDevices;
 
 use super::questions;
-use crate::http::around::carried;
 use crate::http::caller::Caller;
 use crate::http::error::Result;
 use crate::http::incoming::variable;
@@ -64,7 +63,6 @@ async fn send(
             txn: txn_id,
             event_type,
             messages,
-            extra: carried(),
         },
     )
     .await?;

@@ -4,25 +4,26 @@
 
 use actors::accounts::{SetAccountData, SetFilter, SetTag, queries};
 use actors::ask;
+use ruma::UserId;
 use ruma::api::client::config::{
     get_global_account_data, get_room_account_data, set_global_account_data, set_room_account_data,
 };
-use ruma::api::client::filter::{create_filter, get_filter};
+use ruma::api::client::filter::{FilterDefinition, get_filter};
 use ruma::api::client::tag::{create_tag, delete_tag, get_tags};
-use ruma::serde::Raw;
-use serde_json::json;
+use ruma::serde::Raw as RawJson;
+use serde_json::{Value, json};
 
 use super::bodies::Kept;
 use crate::http::answer::Json;
-use crate::http::caller::Caller;
-use crate::http::error::Result;
-use crate::http::incoming::variable;
+use crate::http::caller::{Auth, Caller};
+use crate::http::error::{Error, Result};
+use crate::http::incoming::{Raw, variable};
 use crate::http::registry::Routes;
 use crate::state::App;
 
 /// The endpoints of this file.
 pub(super) fn routes(routes: Routes) -> Routes {
-    routes
+    let routes = routes
         .on_path(get_global)
         .on_path(put_global)
         .content()
@@ -33,8 +34,13 @@ pub(super) fn routes(routes: Routes) -> Routes {
         .on(put_tag)
         .empty()
         .on(delete_tag)
-        .on(put_filter)
-        .on(filter)
+        .on_json(filter);
+    ["/_matrix/client/v3", "/_matrix/client/r0"]
+        .into_iter()
+        .fold(routes, |routes, version| {
+            let path = format!("{version}/user/{{user_id}}/filter");
+            routes.raw("POST", &path, Auth::User, put_filter)
+        })
 }
 
 /// Get global account data.
@@ -51,9 +57,9 @@ async fn get_global(
     let (requester, owner) = (&caller.identity()?.user, &request.user_id);
     let kind = variable(path, 1);
     let content = queries::account_data(&app.actors.env, requester, owner, None, &kind).await?;
-    Ok(get_global_account_data::v3::Response::new(Raw::from_json(
-        content,
-    )))
+    Ok(get_global_account_data::v3::Response::new(
+        RawJson::from_json(content),
+    ))
 }
 
 /// Set global account data.
@@ -92,9 +98,9 @@ async fn get_of_room(
     let (requester, owner) = (&caller.identity()?.user, &request.user_id);
     let (room, kind) = (Some(&*request.room_id), variable(path, 2));
     let content = queries::account_data(&app.actors.env, requester, owner, room, &kind).await?;
-    Ok(get_room_account_data::v3::Response::new(Raw::from_json(
-        content,
-    )))
+    Ok(get_room_account_data::v3::Response::new(
+        RawJson::from_json(content),
+    ))
 }
 
 /// Set account data of a room.
@@ -173,23 +179,21 @@ async fn delete_tag(
     Ok(delete_tag::v3::Response::new())
 }
 
-/// Store a filter.
+/// Store a filter, with the keys that ruma does not know: a proposal may.
 ///
 /// `POST /_matrix/client/*/user/{userId}/filter` ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3useruseridfilter
-async fn put_filter(
-    app: App,
-    caller: Caller,
-    request: create_filter::v3::Request,
-) -> Result<create_filter::v3::Response> {
+async fn put_filter(app: App, caller: Caller, request: Raw) -> Result<Json> {
+    let user = UserId::parse(&*request.path[0]).map_err(|e| Error::invalid_param(e.to_string()))?;
+    let _: FilterDefinition = request.json()?;
     let message = SetFilter {
         who: caller.identity()?.clone(),
-        user: request.user_id,
-        filter: serde_json::to_string(&request.filter).map_err(actors::Error::from)?,
+        user,
+        filter: request.json::<Value>()?.to_string(),
     };
     let id = ask(&app.actors.accounts, message).await?;
-    Ok(create_filter::v3::Response::new(id))
+    Json::write(&json!({"filter_id": id}))
 }
 
 /// Get a filter.
@@ -197,13 +201,8 @@ async fn put_filter(
 /// `GET /_matrix/client/*/user/{userId}/filter/{filterId}` ([spec])
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3useruseridfilterfilterid
-async fn filter(
-    app: App,
-    caller: Caller,
-    request: get_filter::v3::Request,
-) -> Result<get_filter::v3::Response> {
+async fn filter(app: App, caller: Caller, request: get_filter::v3::Request) -> Result<Json> {
     let (requester, owner) = (&caller.identity()?.user, &request.user_id);
     let filter = queries::filter(&app.actors.env, requester, owner, &request.filter_id).await?;
-    let filter = serde_json::from_str(&filter).map_err(actors::Error::from)?;
-    Ok(get_filter::v3::Response::new(filter))
+    Ok(Json(filter))
 }

@@ -4,6 +4,13 @@ mod dehydrated;
 mod msc9901;
 mod msc9902;
 mod msc9903;
+mod msc9904;
+mod msc9905;
+mod msc9906;
+mod msc9907;
+mod msc9908;
+mod msc9909;
+mod msc9910;
 
 use std::time::Duration;
 
@@ -225,6 +232,339 @@ async fn a_proposal_reads_the_forms_of_its_names_that_the_operator_chose() {
     }
 }
 
+#[actix_web::test]
+async fn code_around_an_endpoint_is_around_every_spelling_of_its_path() {
+    let stage = Stage::with(&[], |options| {
+        let numbers = mscs::with_specified(&[4140]);
+        let mut enabled = mscs::enabled(&numbers).expect("known proposals");
+        enabled.push(&msc9904::MSC);
+        options.enable(enabled, Naming::Unstable);
+    })
+    .await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let room = alice.creates(json!({"topic": "now"})).await;
+    for version in ["v3", "r0"] {
+        for end in ["m.room.topic", "m.room.topic/"] {
+            let path = format!(
+                "/_matrix/client/{version}/rooms/{}/state/{end}",
+                segment(&room)
+            );
+            let later = format!("{path}?org.matrix.msc4140.delay=60000");
+            let answer = alice.put(&later, &json!({"topic": "later"})).await.ok();
+            assert!(answer["delay_id"].is_string(), "{path}: {answer}");
+            let shown = alice
+                .get(&format!("{path}?org.example.msc9904.show=1"))
+                .await
+                .ok();
+            assert_eq!(shown["topic"], "now");
+            let read = format!("{room}|m.room.topic|");
+            assert_eq!(shown["org.example.msc9904.read"], read);
+        }
+    }
+}
+
+#[actix_web::test]
+async fn an_answer_that_is_not_changed_keeps_its_bytes() {
+    let stage = stage(&[&msc9904::MSC]).await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let data = format!("/user/{}/account_data/m.example", alice.user_id);
+    let text = r#"{"n":  123456789012345678901234567890, "m": 1e2}"#;
+    let stored = alice.raw("PUT", &data, text.into()).await;
+    stored.ok();
+    assert_eq!(alice.text(&data).await, text);
+    let shown = alice
+        .get(&format!("{data}?org.example.msc9904.show=1"))
+        .await;
+    let read = format!("{}|m.example", alice.user_id);
+    let expected =
+        json!({"n": 1.234_567_890_123_456_8e29, "m": 100.0, "org.example.msc9904.read": read});
+    assert_eq!(shown.ok(), expected);
+}
+
+#[actix_web::test]
+async fn a_parameter_of_an_endpoint_reaches_the_event_and_what_its_write_finds_reaches_the_answer()
+{
+    let stage = stage(&[&msc9905::MSC]).await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let irc = stage.bridge("irc").await;
+    let room = alice.gathers(&[&irc.bot]).await;
+    stage.quiet().await;
+    let since = alice.get("/sync").await.ok()["next_batch"].clone();
+    let path = format!("/rooms/{}/send/m.example", segment(&room));
+    let (lasts, until) = ("org.example.msc9905.lasts", "org.example.msc9905.until");
+    let plain = alice.put(&format!("{path}/0"), &json!({})).await.ok();
+    assert!(plain[until].is_null(), "{plain}");
+    let url = format!("{path}/1?{lasts}=1000");
+    let sent = alice.put(&url, &json!({})).await.ok();
+    let due = sent[until].as_i64().expect("a time");
+    let stored = mscs::stored_in(stage.app(), &msc9905::MSC, String::new()).await;
+    let stored = stored.expect("what is stored");
+    assert_eq!(stored[0].key, sent["event_id"]);
+    assert_eq!(stored[0].due, Some(due));
+    assert_eq!(stored[0].value::<String>().expect("a device"), "LAPTOP");
+    let again = alice.put(&url, &json!({})).await.ok();
+    assert_eq!(again["event_id"], sent["event_id"]);
+    assert!(
+        again[until].is_null(),
+        "a repeated request writes nothing: {again}"
+    );
+
+    let own = "/_matrix/client/unstable/org.example.msc9905/rooms";
+    let own = format!("{own}/{}/announce/1", segment(&room));
+    let first = alice.put(&own, &json!({"n": 1})).await.ok();
+    assert_eq!(alice.put(&own, &json!({"n": 1})).await.ok(), first);
+    let since = since.as_str().expect("a token");
+    let answer = alice
+        .get(&format!("/sync?since={since}&timeout=0"))
+        .await
+        .ok();
+    let events = answer["rooms"]["join"][&room]["timeline"]["events"].clone();
+    let shown: Vec<_> = events
+        .as_array()
+        .expect("a timeline")
+        .iter()
+        .map(|event| json!([event[lasts], event["unsigned"]["transaction_id"]]))
+        .collect();
+    let expected = [
+        json!([null, "0"]),
+        json!([1000, "1"]),
+        json!([3_600_000, "1"]),
+    ];
+    assert_eq!(shown, expected, "{events}");
+    assert_eq!(events[2]["origin_server_ts"], 0);
+    stage.quiet().await;
+    let sent = irc.receiver.items(0, "events");
+    assert_eq!(sent.last().expect("events")[lasts], 3_600_000);
+    let id = events[1]["event_id"].as_str().expect("an id");
+    let redact = format!("/rooms/{}/redact/{}/1", segment(&room), segment(id));
+    alice.put(&redact, &json!({})).await.ok();
+    let event = format!("/rooms/{}/event/{}", segment(&room), segment(id));
+    let redacted = alice.get(&event).await.ok();
+    assert!(redacted[lasts].is_null(), "{redacted}");
+}
+
+#[actix_web::test]
+async fn a_delayed_event_is_sent_once_for_a_transaction_id_and_is_the_devices_own() {
+    let stage = Stage::with_mscs(&[4140]).await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let room = alice.creates(json!({})).await;
+    let path = format!("/rooms/{}/send/m.example/1", segment(&room));
+    let later = format!("{path}?org.matrix.msc4140.delay=1000");
+    let first = alice.put(&later, &json!({})).await.ok();
+    assert_eq!(alice.put(&later, &json!({})).await.ok(), first);
+    let list = "/_matrix/client/unstable/org.matrix.msc4140/delayed_events";
+    let listed = alice.get(list).await.ok()["delayed_events"].clone();
+    assert_eq!(listed.as_array().map(Vec::len), Some(1));
+    assert!(listed[0]["origin"].is_null(), "{listed}");
+    stage.advance(Duration::from_secs(2)).await;
+    stage.quiet().await;
+    let answer = alice.get("/sync").await.ok();
+    let events = &answer["rooms"]["join"][&room]["timeline"]["events"];
+    let events = events.as_array().expect("a timeline").iter();
+    let sent: Vec<_> = events
+        .filter(|event| event["type"] == "m.example")
+        .collect();
+    assert_eq!(sent.len(), 1);
+    assert_eq!(sent[0]["unsigned"]["transaction_id"], "1");
+}
+
+#[actix_web::test]
+async fn a_key_of_a_filter_that_only_a_proposal_knows_is_stored_and_applied() {
+    let stage = stage(&[&msc9906::MSC]).await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let room = alice.creates(json!({})).await;
+    let since = alice.get("/sync").await.ok()["next_batch"].clone();
+    let since = since.as_str().expect("a token");
+    for n in 0..15 {
+        let animal = if n % 3 == 0 { "cat" } else { "dog" };
+        alice.says(&room, &format!("{animal} {n}")).await;
+    }
+    let filters = format!("/user/{}/filter", segment(&alice.user_id));
+    let shown = async |words: &str, limit: u64| {
+        let timeline = json!({"org.example.msc9906.words": [words], "limit": limit});
+        let filter = json!({"room": {"timeline": timeline}});
+        let id = alice.post(&filters, &filter).await.ok()["filter_id"].clone();
+        let id = id.as_str().expect("an id");
+        assert_eq!(alice.get(&format!("{filters}/{id}")).await.ok(), filter);
+        let asks = format!("filter={id}&org.example.msc9906.count=true");
+        let path = format!("/sync?since={since}&timeout=0&{asks}");
+        let answer = alice.get(&path).await.ok();
+        assert_eq!(answer["org.example.msc9906.count"], 1);
+        let timeline = &answer["rooms"]["join"][&room]["timeline"];
+        let events = timeline["events"].as_array().cloned().unwrap_or_default();
+        let bodies = events.iter().map(|event| event["content"]["body"].clone());
+        (bodies.collect::<Vec<_>>(), timeline["limited"].clone())
+    };
+    let cats = ["cat 0", "cat 3", "cat 6", "cat 9", "cat 12"].map(|cat| json!(cat));
+    assert_eq!(shown("cat", 5).await, (cats.to_vec(), json!(false)));
+    assert_eq!(shown("cat", 4).await, (cats[1..].to_vec(), json!(true)));
+    let answer = alice
+        .post(&filters, &json!({"room": {"timeline": {"limit": "x"}}}))
+        .await;
+    answer.is_refused(400, "M_BAD_JSON");
+}
+
+/// What became of something for `irc`.
+async fn fate(person: &Person, about: &str) -> serde_json::Value {
+    let path = format!("/_understudy/fate?service=irc&{about}");
+    person.aside().get(&path).await.ok()
+}
+
+#[actix_web::test]
+async fn what_a_proposal_keeps_from_an_appservice_is_not_owed_to_it_and_stays_with_its_device() {
+    let stage = stage(&[&msc9907::MSC]).await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let users = json!({"users": [{"exclusive": true, "regex": "@irc_.*"}]});
+    let spared = json!(["m.noise", "m.quiet", "key_counts", "device_lists"]);
+    let irc = json!({"namespaces": users, "org.example.msc9907.spared": spared});
+    let irc = stage.bridge_with("irc", irc).await;
+    let xmpp = stage.bridge("xmpp").await;
+    let bob = irc.ghost_with_device("bob", "GHOST").await;
+    let room = alice.gathers(&[&irc.bot, &xmpp.bot]).await;
+    stage.quiet().await;
+    let mut events = Vec::new();
+    for kind in ["m.noise", "m.news"] {
+        let path = format!("/rooms/{}/send/{kind}/1", segment(&room));
+        let sent = alice.put(&path, &json!({})).await.ok();
+        events.push(segment(sent["event_id"].as_str().expect("an id")));
+        let message = json!({"org.matrix.msgid": kind});
+        let body = json!({"messages": {&bob.user_id: {"GHOST": message}}});
+        let path = format!("/sendToDevice/{}/1", kind.replace("noise", "quiet"));
+        alice.put(&path, &body).await.ok();
+    }
+    let keys = json!({"signed_curve25519:1": {"key": "a2V5", "signatures": {}}});
+    let uploaded = json!({"one_time_keys": keys});
+    bob.post("/keys/upload", &uploaded).await.ok();
+    stage.quiet().await;
+    stage.advance(Duration::from_secs(1)).await;
+    stage.quiet().await;
+    let kinds = |bridge: &Bridge, key: &str| -> Vec<String> {
+        let items = bridge.receiver.items(0, key).into_iter();
+        let kinds = items.map(|item| item["type"].as_str().unwrap_or_default().to_owned());
+        kinds.filter(|kind| !kind.starts_with("m.room.")).collect()
+    };
+    assert_eq!(kinds(&irc, "events"), ["m.news"]);
+    assert_eq!(kinds(&xmpp, "events"), ["m.noise", "m.news"]);
+    assert_eq!(kinds(&irc, TO_DEVICE), ["m.news"]);
+    let sections = |bridge: &Bridge| {
+        let taken = bridge.receiver.taken(0);
+        let has = |body: &serde_json::Value| body.to_string().contains("org.matrix.msc3202.");
+        taken.iter().filter(|body| has(body)).count()
+    };
+    assert_eq!(sections(&irc), 0);
+    assert!(sections(&xmpp) > 0, "the other is told of device lists");
+    let synced = bob.get("/sync").await.ok();
+    let waiting = synced["to_device"]["events"].as_array().expect("messages");
+    assert_eq!(waiting.len(), 1, "{waiting:?}");
+    assert_eq!(waiting[0]["type"], "m.quiet");
+    for about in [
+        format!("event={}", events[0]),
+        "to_device=m.noise".to_owned(),
+        "user=@irc_bob:test&device=GHOST".to_owned(),
+    ] {
+        let fate = fate(&alice, &about).await;
+        assert_eq!(fate["verdict"], "not interesting", "{about}: {fate}");
+        let says = fate["steps"][1]["says"].as_str().unwrap_or_default();
+        assert_eq!(says, "The proposal MSC9907 keeps it from irc.", "{fate}");
+    }
+    let delivered = fate(&alice, &format!("event={}", events[1])).await;
+    assert_eq!(delivered["verdict"], "delivered", "{delivered}");
+}
+
+#[actix_web::test]
+async fn a_proposal_keeps_a_message_from_some_of_the_devices_that_it_is_addressed_to() {
+    let stage = stage(&[&msc9908::MSC]).await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let irc = stage.bridge("irc").await;
+    let bob = irc.ghost_with_device("bob", "KEYS").await;
+    let created = bob.put("/devices/BARE", &json!({})).await;
+    assert_eq!(created.status, 201, "{created:?}");
+    let device = json!({"user_id": bob.user_id, "device_id": "KEYS", "algorithms": [], "keys": {}, "signatures": {}});
+    let uploaded = json!({"device_keys": device});
+    bob.post("/keys/upload", &uploaded).await.ok();
+    stage.quiet().await;
+    for (kind, txn) in [("m.room.encrypted", "1"), ("m.plain", "2")] {
+        let content = json!({"org.matrix.msgid": kind});
+        let body = json!({"messages": {&bob.user_id: {"*": content}}});
+        let path = format!("/sendToDevice/{kind}/{txn}");
+        alice.put(&path, &body).await.ok();
+    }
+    stage.quiet().await;
+    stage.advance(Duration::from_secs(1)).await;
+    stage.quiet().await;
+    let messages = irc.receiver.items(0, TO_DEVICE);
+    let got: Vec<_> = messages
+        .iter()
+        .map(|message| json!([message["type"], message["to_device_id"]]))
+        .collect();
+    let expected = [
+        json!(["m.room.encrypted", "KEYS"]),
+        json!(["m.plain", "BARE"]),
+        json!(["m.plain", "KEYS"]),
+    ];
+    assert_eq!(got, expected);
+    let bare = json!({"messages": {&bob.user_id: {"BARE": {"org.matrix.msgid": "lost"}}}});
+    let path = "/sendToDevice/m.room.encrypted/3";
+    alice.put(path, &bare).await.ok();
+    let lost = fate(&alice, "to_device=lost").await;
+    assert_eq!(lost["verdict"], "not interesting", "{lost}");
+    let says = lost["steps"][1]["says"].as_str().unwrap_or_default();
+    let reason = "The proposal MSC9908 kept it from the device: the device has no keys.";
+    assert_eq!(says, reason, "{lost}");
+}
+
+#[actix_web::test]
+async fn the_answer_to_a_transaction_reaches_the_proposals_that_read_it() {
+    let stage = stage(&[&msc9909::MSC]).await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let irc = stage.bridge("irc").await;
+    let room = alice.gathers(&[&irc.bot]).await;
+    stage.quiet().await;
+    let rejects = async |ids: &[&str], more: &str| {
+        let body = json!({"org.example.msc9909.rejected": ids, "more": more});
+        irc.receiver.says(body);
+        alice.says(&room, "hello").await;
+        stage.quiet().await;
+    };
+    let long = "x".repeat(2_000);
+    rejects(&["$one", "$two"], &long).await;
+    rejects(&["$three"], &"x".repeat(4_096)).await;
+    irc.receiver.at_once(Some(500));
+    rejects(&["$four"], "").await;
+    let stored = mscs::stored_in(stage.app(), &msc9909::MSC, String::new()).await;
+    let stored = stored.expect("what is stored");
+    let keys: Vec<&str> = stored.iter().map(|stored| stored.key.as_str()).collect();
+    assert_eq!(
+        keys,
+        ["irc|$one", "irc|$two"],
+        "neither a longer answer nor a refusal is read"
+    );
+}
+
+#[actix_web::test]
+async fn a_proposal_learns_when_all_devices_of_a_user_have_seen_something() {
+    let stage = stage(&[&msc9910::MSC]).await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let phone = stage.log_in("alice", "PHONE").await;
+    let data = format!("/user/{}/account_data/", segment(&alice.user_id));
+    let data = format!("{data}org.example.msc9910.farewell");
+    let token = async |device: &Person, since: &str| {
+        let answer = device.get(&format!("/sync?timeout=0{since}")).await.ok();
+        let next = answer["next_batch"].as_str().expect("a token").to_owned();
+        format!("&since={next}")
+    };
+    let early = token(&phone, "").await;
+    let farewell = json!({"n": 1});
+    alice.put(&data, &farewell).await.ok();
+    let first = token(&alice, "").await;
+    token(&alice, &first).await;
+    let seen = token(&phone, &early).await;
+    let kept = alice.get(&data).await.ok();
+    assert_eq!(kept, farewell, "the phone has it, and has not said so");
+    token(&phone, &seen).await;
+    assert_eq!(alice.get(&data).await.ok(), json!({}));
+}
+
 /// Clause: delayed.sent, delayed.actions
 #[actix_web::test]
 async fn a_delayed_event_is_sent_when_its_time_has_come_also_after_a_restart() {
@@ -331,6 +671,12 @@ async fn changes_are_reported_to_hooks_and_events_can_be_refused() {
         .put(&format!("{path}/send/m.secret/1"), &json!({}))
         .await;
     refused.is_refused(403, "ORG.EXAMPLE.MSC9903.M_TOO_PUBLIC");
+    for version in ["11", "12"] {
+        let creation = json!({"org.example.msc9903.secret": true});
+        let create = json!({"room_version": version, "creation_content": creation});
+        let refused = alice.post("/createRoom", &create).await;
+        refused.is_refused(403, "ORG.EXAMPLE.MSC9903.M_TOO_PUBLIC");
+    }
     let capabilities = alice.get("/capabilities").await.ok();
     assert_eq!(
         capabilities["capabilities"]["org.example.msc9903"]["enabled"],

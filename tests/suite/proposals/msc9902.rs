@@ -56,12 +56,9 @@ async fn carry_receipt(_: App, _: Caller, mut request: Seen, next: Next) -> Resu
 // ANCHOR: changed
 fn changed(part: &mut Part<'_, '_>, change: &Change<'_>) -> actors::Result<()> {
     match change {
-        Change::ToDevice {
-            from,
-            extra,
-            messages,
-            ..
-        } if extra.get(RECEIPT.unstable).is_some_and(|v| v == true) => {
+        Change::ToDevice { from, messages, .. }
+            if part.carried(RECEIPT.unstable).is_some_and(|v| v == true) =>
+        {
             for message in *messages {
                 let sender = Sender {
                     user: from.user.to_string(),

@@ -35,7 +35,9 @@ fn changed(part: &mut Part<'_, '_>, change: &Change<'_>) -> actors::Result<()> {
 fn check(new: &mut NewEvent<'_, '_>) -> actors::Result<()> {
     let rules = new.state("m.room.join_rules", "")?;
     let is_public = rules.is_some_and(|r: Value| r["join_rule"] == "public");
-    if new.event.kind == "m.secret" && is_public {
+    let makes_secret = new.event.kind == "m.room.create"
+        && new.event.content.contains_key("org.example.msc9903.secret");
+    if makes_secret || new.event.kind == "m.secret" && is_public {
         return Err(Refusal::OfProposal {
             status: 403,
             errcode: "ORG.EXAMPLE.MSC9903.M_TOO_PUBLIC",

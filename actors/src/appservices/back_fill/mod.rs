@@ -21,6 +21,7 @@ use crate::device_lists::{
     pass,
     rules::{Present, Verdict, verdict},
 };
+use crate::hooks::{OwedDraft, Withholding};
 use crate::services::{Authority, CarriesInterests, Interests, Service, authority};
 use crate::{Env, Error, Result};
 
@@ -116,9 +117,14 @@ fn inboxes(
     }
     let mut last = None;
     let mut by_rule: BTreeMap<Authority, Vec<i64>> = BTreeMap::new();
+    let withholding = Withholding::of(tx);
     for message in page {
         last = Some(Stage::Inbox(Position(message.position)));
-        if let Some(rule) = decided.get(&(message.user_id, message.device_id)) {
+        let kind = (message.sender.as_str(), message.kind.as_str());
+        let item = OwedDraft::message(kind, (&message.user_id, &message.device_id));
+        let is_let = withholding.lets_service(about, &item);
+        let rule = decided.get(&(message.user_id, message.device_id));
+        if let Some(rule) = rule.filter(|_| is_let) {
             by_rule.entry(*rule).or_default().push(message.position);
         }
     }
@@ -255,7 +261,7 @@ fn keys_of(tx: &mut Tx<'_>, interests: &Interests, about: &Service, users: &[&st
         if (claim.is_none() && !decides) || counts::counts_of(tx, user, device)?.is_none() {
             continue;
         }
-        if decides {
+        if decides && Withholding::of(tx).lets_service(about, &OwedDraft::counts(&to.device)) {
             counts::owe_counts(tx, [&about.id], &to.device)?;
         }
         if claim.is_some() {

@@ -12,6 +12,7 @@ use schema::service_rooms::InRoom;
 use schema::{Position, Tx, device_log, service_rooms, tracked};
 
 use super::rules::{Present, Verdict, verdict};
+use crate::hooks::{OwedDraft, Withholding};
 use crate::services::{CarriesInterests, Interests, Service};
 use crate::{Env, Error, Result};
 
@@ -196,11 +197,16 @@ pub(crate) fn owe(
     verdict: Verdict,
     follows: Option<Position>,
 ) -> Result<bool> {
-    match verdict {
+    let has_left = match verdict {
         Verdict::Nothing => return Ok(false),
-        Verdict::Changed => tracked::owe(tx, &service.id, user, false, follows)?,
-        Verdict::Left => tracked::owe(tx, &service.id, user, true, follows)?,
+        Verdict::Changed => false,
+        Verdict::Left => true,
+    };
+    let item = OwedDraft::DeviceList { user, has_left };
+    if !Withholding::of(tx).lets_service(service, &item) {
+        return Ok(false);
     }
+    tracked::owe(tx, &service.id, user, has_left, follows)?;
     Ok(true)
 }
 

@@ -10,6 +10,7 @@ use schema::{
 
 use super::super::steps::{self, Step};
 use crate::Result;
+use crate::hooks::{Hooks, OwedDraft};
 use crate::runtime::history::{History, Timed};
 use crate::services::{Interests, NamespaceClaim, authority, concerned};
 use crate::to_device_inbox::rules as inbox_rules;
@@ -87,9 +88,28 @@ fn copy_because(service: &ServiceId, why: &str) -> Step {
     }
 }
 
+/// Whether an appservice would be owed an item, given that hooks of proposals can keep it from the appservice.
+fn unless_withheld(
+    hooks: &Hooks,
+    interests: &Interests,
+    service: &ServiceId,
+    draft: &OwedDraft<'_>,
+    interest: Interest,
+) -> Interest {
+    let registered = interests.service(service).filter(|_| interest.holds);
+    match registered.and_then(|registered| hooks.withholds(registered, draft)) {
+        Some(number) => {
+            let says = format!("The proposal MSC{number} keeps it from {service}.");
+            Interest::new(false, steps::WITHHELD.says(says))
+        }
+        None => interest,
+    }
+}
+
 /// An event.
 pub(super) fn event(
     db: &mut Conn,
+    hooks: &Hooks,
     interests: &Interests,
     service: &ServiceId,
     row: &EventRow,
@@ -108,7 +128,13 @@ pub(super) fn event(
         is: Some(is),
         position: Some(row.position),
         kinds: vec![owed::EVENT],
-        interest: in_event(db, interests, service, row)?,
+        interest: unless_withheld(
+            hooks,
+            interests,
+            service,
+            &OwedDraft::Event(row),
+            in_event(db, interests, service, row)?,
+        ),
         ..Known::default()
     })
 }
@@ -170,6 +196,7 @@ fn in_event(
 /// A to-device message, by its position or by its `org.matrix.msgid`.
 pub(super) fn message(
     db: &mut Conn,
+    hooks: &Hooks,
     interests: &Interests,
     history: &History,
     service: &ServiceId,
@@ -196,7 +223,7 @@ pub(super) fn message(
             &message.sender,
             &message.kind,
         ),
-        (None, None) => return Ok(Known::default()),
+        (None, None) => return Ok(withheld(history, name)),
     };
     let inbox = match (
         &stored,
@@ -213,6 +240,13 @@ pub(super) fn message(
         )),
     };
     let interest = in_message(db, interests, service, user, device)?;
+    let draft = OwedDraft::ToDevice {
+        sender,
+        kind,
+        user,
+        device,
+    };
+    let interest = unless_withheld(hooks, interests, service, &draft, interest);
     Ok(Known {
         is: Some(format!(
             "{sender} sent a to-device message of the type {kind} to {user}, device {device}."
@@ -223,6 +257,29 @@ pub(super) fn message(
         more: vec![inbox],
         ..Known::default()
     })
+}
+
+/// A to-device message that a proposal kept from its device, by its `org.matrix.msgid`.
+fn withheld(history: &History, name: &str) -> Known {
+    let found = history.withheld(1, |message| message.message_id.as_deref() == Some(name));
+    let Some(Timed { at, what, .. }) = found.into_iter().next() else {
+        return Known::default();
+    };
+    let (user, device) = (&what.user, &what.device);
+    let is = format!(
+        "{} sent a to-device message of the type {} to {user}, device {device}.",
+        what.sender, what.kind
+    );
+    let says = format!(
+        "The proposal MSC{} kept it from the device: {}.",
+        what.msc, what.why
+    );
+    let step = steps::WITHHELD.says(says).at(Some(at));
+    Known {
+        is: Some(is),
+        interest: Interest::new(false, step),
+        ..Known::default()
+    }
 }
 
 fn in_message(
@@ -275,6 +332,7 @@ fn in_message(
 /// The device list of a user.
 pub(super) fn device_list(
     db: &mut Conn,
+    hooks: &Hooks,
     interests: &Interests,
     service: &ServiceId,
     user: &str,
@@ -310,6 +368,11 @@ pub(super) fn device_list(
             Interest::new(holds, steps::LISTS.says(says))
         }
     };
+    let draft = OwedDraft::DeviceList {
+        user,
+        has_left: false,
+    };
+    let interest = unless_withheld(hooks, interests, service, &draft, interest);
     Ok(Known {
         is,
         kinds: vec![owed::DEVICE_LIST],
@@ -322,6 +385,7 @@ pub(super) fn device_list(
 /// The key counts of a device.
 pub(super) fn keys(
     db: &mut Conn,
+    hooks: &Hooks,
     interests: &Interests,
     service: &ServiceId,
     user: &str,
@@ -360,6 +424,8 @@ pub(super) fn keys(
             Interest::new(holds, steps::COUNTS.says(says))
         }
     };
+    let draft = OwedDraft::Count { user, device };
+    let interest = unless_withheld(hooks, interests, service, &draft, interest);
     let has_keys = stored_keys::device_keys(db, user, device)?.is_some();
     let none = format!(
         "{user}, device {device}, has uploaded no identity keys: counts of such a device are not sent."

@@ -79,15 +79,18 @@ pub async fn fate(
 ) -> Result<Fate> {
     let interests = env.store.interests();
     let (history, id, asked) = (env.history.clone(), service.clone(), about.clone());
+    let hooks = env.hooks.clone();
     let read = env.store.read(move |db| {
         let known = match &asked {
             About::Event(event) => match events::by_id(db, event)? {
-                Some(row) => interest::event(db, &interests, &id, &row)?,
+                Some(row) => interest::event(db, &hooks, &interests, &id, &row)?,
                 None => Known::default(),
             },
-            About::ToDevice(name) => interest::message(db, &interests, &history, &id, name)?,
-            About::DeviceList(user) => interest::device_list(db, &interests, &id, user)?,
-            About::Keys(user, device) => interest::keys(db, &interests, &id, user, device)?,
+            About::ToDevice(name) => {
+                interest::message(db, &hooks, &interests, &history, &id, name)?
+            }
+            About::DeviceList(user) => interest::device_list(db, &hooks, &interests, &id, user)?,
+            About::Keys(user, device) => interest::keys(db, &hooks, &interests, &id, user, device)?,
         };
         let row = match known.position {
             Some(position) => queues::owed_at(db, &id, position, &known.kinds)?,

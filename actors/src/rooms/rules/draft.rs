@@ -18,6 +18,8 @@ pub(crate) struct Draft {
     pub(crate) at: i64,
     /// The sending device and its transaction id.
     pub(crate) origin: Option<(String, String)>,
+    /// The keys that proposals add beside the content.
+    pub(crate) top_level: CanonicalJsonObject,
 }
 
 impl Draft {
@@ -36,7 +38,15 @@ impl Draft {
             content,
             at,
             origin: None,
+            top_level: CanonicalJsonObject::new(),
         }
+    }
+
+    /// The same draft with further keys beside the content.
+    pub(crate) fn with_top_level(&self, further: CanonicalJsonObject) -> Draft {
+        let mut draft = self.clone();
+        draft.top_level.extend(further);
+        draft
     }
 }
 

@@ -1,10 +1,15 @@
 //! The format of events for clients and application services, made from stored rows.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
 use schema::events::EventRow;
-use serde::Serialize;
+use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use crate::Result;
+use crate::hooks::is_of_proposal;
 use crate::rooms::rules::visibility::HistoryAccess;
 
 /// How to format an event, and the data that its own row does not hold. The default formats the event alone.
@@ -29,16 +34,58 @@ pub struct EventFormat<'a> {
 }
 
 /// The parts of a stored event that its columns do not hold.
-#[derive(serde::Deserialize)]
+#[derive(Deserialize)]
 struct Pdu<'a> {
     #[serde(borrow)]
     content: &'a RawValue,
 }
 
-#[derive(serde::Deserialize)]
+/// The parts of a stored event that clients are shown and that its columns do not hold.
+struct Shown<'a> {
+    content: &'a RawValue,
+    /// The keys that proposals have added.
+    top_level: BTreeMap<String, &'a RawValue>,
+}
+
+impl<'de> Deserialize<'de> for Shown<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        deserializer.deserialize_map(ShownVisitor)
+    }
+}
+
+struct ShownVisitor;
+
+impl<'de> Visitor<'de> for ShownVisitor {
+    type Value = Shown<'de>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an event")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Shown<'de>, A::Error> {
+        let (mut content, mut top_level) = (None, BTreeMap::new());
+        while let Some(Key(key)) = map.next_key()? {
+            if key == "content" {
+                content = Some(map.next_value()?);
+            } else if is_of_proposal(&key) {
+                top_level.insert(key.into_owned(), map.next_value()?);
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        let content = content.ok_or_else(|| A::Error::missing_field("content"))?;
+        Ok(Shown { content, top_level })
+    }
+}
+
+/// A key that is copied only if it contains an escape.
+#[derive(Deserialize)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+#[derive(Deserialize)]
 struct Redacts<'a> {
     #[serde(borrow)]
-    redacts: Option<std::borrow::Cow<'a, str>>,
+    redacts: Option<Cow<'a, str>>,
 }
 
 #[derive(Serialize)]
@@ -47,7 +94,7 @@ struct ClientEvent<'a> {
     event_id: &'a str,
     origin_server_ts: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    redacts: Option<std::borrow::Cow<'a, str>>,
+    redacts: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     room_id: Option<&'a str>,
     sender: &'a str,
@@ -56,6 +103,8 @@ struct ClientEvent<'a> {
     r#type: &'a str,
     #[serde(skip_serializing_if = "Unsigned::is_empty")]
     unsigned: Unsigned<'a>,
+    #[serde(flatten)]
+    top_level: BTreeMap<String, &'a RawValue>,
 }
 
 #[derive(Serialize)]
@@ -92,7 +141,7 @@ impl Unsigned<'_> {
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#room-event-format
 pub fn client_event(row: &EventRow, format: &EventFormat<'_>) -> Result<Box<RawValue>> {
-    let content = content(row)?;
+    let Shown { content, top_level } = serde_json::from_str(&row.pdu)?;
     // Before room version 11 `redacts` was a top-level field, and clients still read it there.
     let redacts = if row.kind == "m.room.redaction" {
         serde_json::from_str::<Redacts<'_>>(content.get())?.redacts
@@ -135,6 +184,7 @@ pub fn client_event(row: &EventRow, format: &EventFormat<'_>) -> Result<Box<RawV
             replaces_state: row.replaces.as_deref(),
             transaction_id: if mine { row.txn_id.as_deref() } else { None },
         },
+        top_level,
     };
     Ok(serde_json::value::to_raw_value(&shown)?)
 }

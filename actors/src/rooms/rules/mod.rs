@@ -21,6 +21,7 @@ use self::draft::Draft;
 use self::format::content;
 use super::messages::Action;
 use crate::runtime::lengths::NAME;
+pub use crate::runtime::lengths::{check_name, check_nul};
 use crate::{Refusal, Result};
 
 /// The rules of a room version that this server supports.
@@ -92,23 +93,6 @@ pub fn invited<'a>(kind: &str, state_key: &'a str, content: &RawValue) -> Option
     invites.then(|| state_key.try_into().ok()).flatten()
 }
 
-/// Refuse an event type, state key or transaction id that is longer than [`NAME`] bytes or contains U+0000. ([spec])
-///
-/// # Errors
-/// [`Refusal::TooLarge`], [`Refusal::InvalidParam`]
-///
-/// [spec]: https://spec.matrix.org/v1.19/client-server-api/#size-limits
-/// Clause: cs.api.lengths
-pub fn check_name(what: &str, text: &str) -> Result<()> {
-    if text.len() > NAME {
-        return Err(Refusal::TooLarge(
-            format!("{what} has {} bytes; {NAME} is the most", text.len()).into(),
-        )
-        .into());
-    }
-    check_nul(what, text)
-}
-
 /// Refuse an invalid event id in a receipt: event ids are opaque except for their sigil and length. ([spec])
 ///
 /// # Errors
@@ -118,17 +102,6 @@ pub fn check_name(what: &str, text: &str) -> Result<()> {
 pub(crate) fn check_event_id(id: &str) -> Result<()> {
     if !id.starts_with('$') || id.len() > NAME || id.contains('\0') {
         return Err(Refusal::InvalidParam("this is not an event id".into()).into());
-    }
-    Ok(())
-}
-
-/// Refuse U+0000 in a text for a column: PostgreSQL cannot store it.
-///
-/// # Errors
-/// [`Refusal::InvalidParam`]
-pub fn check_nul(what: &str, text: &str) -> Result<()> {
-    if text.contains('\0') {
-        return Err(Refusal::InvalidParam(format!("{what} contains U+0000").into()).into());
     }
     Ok(())
 }

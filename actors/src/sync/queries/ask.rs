@@ -1,9 +1,12 @@
 //! A parsed request to `/sync`, and the range of positions that its answer covers.
 
+use std::sync::Arc;
+
 use schema::{Conn, Position, memberships};
 
 use crate::Result;
 use crate::accounts::queries::ignored::Ignored;
+use crate::hooks::Keeps;
 use crate::runtime::clock::Times;
 use crate::sync::rules::filter::Filter;
 use crate::sync::rules::token::Token;
@@ -31,6 +34,8 @@ pub(crate) struct SyncQuery {
     pub(crate) filter: Filter,
     pub(crate) full_state: bool,
     pub(crate) state_at: StateAt,
+    /// The pairs of the query, for proposals.
+    pub(crate) query: Arc<[(String, String)]>,
 }
 
 impl SyncQuery {
@@ -56,6 +61,8 @@ pub(crate) struct AnswerRange<'a> {
     pub(crate) now: Times,
     /// The users that the syncing user ignores.
     pub(crate) ignored: &'a Ignored,
+    /// The events that proposals keep.
+    pub(crate) keeps: &'a Keeps<'a>,
 }
 
 /// The user's membership in a room at `since`; `None` for none, and for an initial sync.

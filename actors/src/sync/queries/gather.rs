@@ -17,7 +17,7 @@ use super::room::{self, Joined, Left, Reasons, Stripped};
 use super::unread::Counter;
 use crate::Result;
 use crate::accounts::queries::ignored::{self, Ignored};
-use crate::hooks::{AddedToRooms, Hooks, SyncAdditions, SyncPart};
+use crate::hooks::{AddedToRooms, Hooks, Keeps, SyncAdditions, SyncAsked, SyncPart};
 use crate::rooms::queries::stripped_state;
 use crate::runtime::clock::Times;
 use crate::sync::rules::token::Token;
@@ -93,11 +93,14 @@ pub(crate) fn gather(
     let ignored = Ignored::of(db, &ask.user)?;
     let is_list = |row: &DataRow| row.room_id.is_empty() && row.kind == ignored::KIND;
     let ignored_changed = data.iter().any(is_list);
+    let asked = SyncAsked::new(hooks.read_syncs(), &ask.user, ask.filter.text(), &ask.query)?;
+    let keeps = Keeps::new(hooks.keeps(), &asked);
     let range = AnswerRange {
         after: ask.after(),
         head,
         now,
         ignored: &ignored,
+        keeps: &keeps,
     };
     let device_lists = match ask.since {
         Some(since) => devices::changes(db, &ask.user, since.position, head)?,
@@ -105,7 +108,7 @@ pub(crate) fn gather(
         None => SyncDeviceLists::default(),
     };
     let (account_data, by_room) = personal::sorted(ask, data)?;
-    let added = additions(db, hooks, ask, head)?;
+    let added = additions(db, hooks, ask, &asked, head)?;
     let rooms = rooms(
         db,
         volatile,
@@ -152,6 +155,7 @@ fn additions(
     db: &mut Conn,
     hooks: &Hooks,
     ask: &SyncQuery,
+    asked: &SyncAsked<'_>,
     head: Position,
 ) -> Result<SyncAdditions> {
     let mut added = SyncAdditions::default();
@@ -160,6 +164,7 @@ fn additions(
             db,
             number: hooks.number,
             naming: hooks.naming,
+            asked,
             user: &ask.user,
             device: ask.device.as_deref(),
             is_initial: ask.since.is_none(),

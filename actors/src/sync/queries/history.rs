@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use super::ask::{AnswerRange, StateAt, SyncQuery};
 use super::pieces::PIECE;
 use crate::Result;
+use crate::hooks::FilteredPart;
 use crate::rooms::queries::{access, client_events};
 use crate::rooms::rules::format::EventFormat;
 use crate::rooms::rules::visibility::HistoryAccess;
@@ -62,7 +63,8 @@ pub(crate) fn history(
 ) -> Result<History> {
     let limit = ask.filter.timeline_limit();
     // If events may be filtered out, read more than the limit.
-    let read = if ask.filter.wants_whole_timeline() && range.ignored.is_empty() {
+    let wants_all = ask.filter.wants_whole_timeline() && range.keeps.is_all();
+    let read = if wants_all && range.ignored.is_empty() {
         limit + 1
     } else {
         PIECE
@@ -81,6 +83,7 @@ pub(crate) fn history(
         let position = Position(event.position);
         ask.filter.wants_event(event)
             && !range.ignored.hides(event)
+            && range.keeps.keeps(FilteredPart::Timeline, event)
             && access.is_none_or(|access| access.sees(position))
     };
     let (cut, at_start) = (!is_complete, ask.state_at == StateAt::Start);
@@ -115,6 +118,7 @@ pub(crate) fn history(
     let state = state
         .iter()
         .filter(|event| ask.filter.wants_state(event))
+        .filter(|event| range.keeps.keeps(FilteredPart::State, event))
         .map(|event| shown(db, ask, range, event, access, None))
         .collect::<Result<Vec<_>>>()?;
     let members = rows.iter().filter(|event| is_member(event));

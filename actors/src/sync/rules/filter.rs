@@ -1,5 +1,7 @@
 //! The `/sync` filter of a client, as far as it is supported.
 
+use std::sync::Arc;
+
 use ruma::api::client::filter::{self, FilterDefinition, RoomEventFilter};
 use schema::events::EventRow;
 
@@ -21,7 +23,11 @@ const MOST: usize = 100;
 ///
 /// [spec]: https://spec.matrix.org/v1.19/client-server-api/#filtering
 #[derive(Debug, Clone, Default)]
-pub struct Filter(FilterDefinition);
+pub struct Filter {
+    known: FilterDefinition,
+    /// The filter as the client wrote it; `None` for no filter.
+    text: Option<Arc<str>>,
+}
 
 impl Filter {
     /// Parse a filter from JSON.
@@ -29,7 +35,9 @@ impl Filter {
     /// # Errors
     /// [`Refusal::InvalidParam`] for an invalid filter.
     pub fn parse(json: &str) -> Result<Filter> {
-        serde_json::from_str(json).map(Filter).map_err(|e| {
+        let known = serde_json::from_str(json);
+        let text = Some(json.into());
+        known.map(|known| Filter { known, text }).map_err(|e| {
             let why = format!(
                 "the filter cannot be read: {}",
                 e.to_string().replace('\n', " ")
@@ -38,14 +46,19 @@ impl Filter {
         })
     }
 
+    /// The filter with the keys that this server does not know; `{}` for no filter.
+    pub(crate) fn text(&self) -> &str {
+        self.text.as_deref().unwrap_or("{}")
+    }
+
     /// Whether an initial sync includes rooms that the user has left.
     pub fn includes_left(&self) -> bool {
-        self.0.room.include_leave
+        self.known.room.include_leave
     }
 
     /// The most timeline events of a room.
     pub fn timeline_limit(&self) -> usize {
-        self.0
+        self.known
             .room
             .timeline
             .limit
@@ -55,7 +68,7 @@ impl Filter {
 
     /// Whether this room is wanted.
     pub fn wants_room(&self, room_id: &str) -> bool {
-        let room = &self.0.room;
+        let room = &self.known.room;
         listed(room.rooms.as_deref(), &room.not_rooms, |r| {
             r.as_str() == room_id
         })
@@ -63,12 +76,12 @@ impl Filter {
 
     /// Whether unread counts are wanted for each thread.
     pub fn wants_thread_counts(&self) -> bool {
-        self.0.room.timeline.unread_thread_notifications
+        self.known.room.timeline.unread_thread_notifications
     }
 
     /// Whether every event of a room's timeline is wanted.
     pub fn wants_whole_timeline(&self) -> bool {
-        let f = &self.0.room.timeline;
+        let f = &self.known.room.timeline;
         f.types.is_none()
             && f.not_types.is_empty()
             && f.senders.is_none()
@@ -80,31 +93,31 @@ impl Filter {
 
     /// Whether this event is wanted in a timeline.
     pub fn wants_event(&self, event: &EventRow) -> bool {
-        lets_pass(&self.0.room.timeline, event)
+        lets_pass(&self.known.room.timeline, event)
     }
 
     /// Whether this event is wanted as state.
     pub fn wants_state(&self, event: &EventRow) -> bool {
-        lets_pass(&self.0.room.state, event)
+        lets_pass(&self.known.room.state, event)
     }
 
     /// Whether typing or receipts of a room are wanted.
     pub fn wants_ephemeral(&self, room_id: &str, kind: &str) -> bool {
-        wants(&self.0.room.ephemeral, room_id, kind)
+        wants(&self.known.room.ephemeral, room_id, kind)
     }
 
     /// Whether this account data is wanted; `room_id` is empty for global data.
     pub fn wants_account_data(&self, room_id: &str, kind: &str) -> bool {
         if room_id.is_empty() {
-            wants_global(&self.0.account_data, kind, None)
+            wants_global(&self.known.account_data, kind, None)
         } else {
-            wants(&self.0.room.account_data, room_id, kind)
+            wants(&self.known.room.account_data, room_id, kind)
         }
     }
 
     /// Whether this user's presence is wanted.
     pub fn wants_presence(&self, user_id: &str) -> bool {
-        wants_global(&self.0.presence, "m.presence", Some(user_id))
+        wants_global(&self.known.presence, "m.presence", Some(user_id))
     }
 }
 

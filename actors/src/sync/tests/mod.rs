@@ -52,6 +52,7 @@ fn raw(value: &Value) -> Box<RawValue> {
 
 fn request(name: &str, since: Option<&str>) -> SyncRequest {
     SyncRequest {
+        query: [].into(),
         presence: "offline".to_owned(),
         by: by(name),
         since: since.map(str::to_owned),
@@ -215,7 +216,6 @@ impl TestServer {
             let to = Target::Device(device.expect("a device"));
             let content = raw(&json!({ "text": text }));
             let message = Deposit {
-                extra: std::collections::BTreeMap::new(),
                 from: by("cat"),
                 txn: text.as_str().into(),
                 event_type: "m.test".to_owned(),

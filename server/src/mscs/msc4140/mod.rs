@@ -9,7 +9,7 @@
 //! `{"action": "send" | "cancel" | "restart"}` decides over one. *Registration* no flag. *Versions* `org.matrix.msc4140`. *Off* unless
 //! the operator names it. Clause: delayed.actions, delayed.listed, delayed.longest
 //!
-//! An event that the room's rules refuse when its time has come is dropped. A repeated transaction id delays another event.
+//! An event that the room's rules refuse when its time has come is dropped.
 //!
 //! [proposal]: https://github.com/matrix-org/matrix-spec-proposals/pull/4140
 
@@ -69,6 +69,9 @@ struct Delayed {
     delay: i64,
     running_since: i64,
     content: Value,
+    /// The sending device and its transaction id, which are not listed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    origin: Option<(String, String)>,
 }
 
 fn key(user: &str, id: &str) -> String {
@@ -104,9 +107,12 @@ async fn keep(
         }
         .into());
     }
-    let user = caller.identity()?.user.to_string();
+    let by = caller.identity()?.clone();
     let [room_id, r#type, last] = request.path.try_into().map_err(|_| invalid())?;
+    let txn = (!is_state).then(|| last.clone());
+    let origin = by.device.as_ref().map(ToString::to_string);
     let event = Delayed {
+        origin: origin.zip(txn.clone()),
         delay_id: app.actors.env.ids.opaque("delay"),
         room_id,
         r#type,
@@ -116,14 +122,24 @@ async fn keep(
         content: request.body,
     };
     let about = json!({"delay": event.delay_id});
-    let answer = part::write(&app, &MSC, about, move |part| {
-        if !part.is_joined(&event.room_id, &user)? {
-            return Err(Refusal::Forbidden("you are not in this room".into()).into());
+    let answer = part::write(&app, &MSC, about, move |part| match &txn {
+        Some(txn) => {
+            let scope = format!("{}/{}", event.room_id, event.r#type);
+            part.once(&by, &scope, txn, |part| {
+                begin(part, by.user.as_str(), &event)
+            })
         }
-        start(part, &key(&user, &event.delay_id), event.clone())?;
-        Ok(json!({"delay_id": event.delay_id}))
+        None => begin(part, by.user.as_str(), &event),
     });
     Ok(Answer::ok(answer.await?))
+}
+
+fn begin(part: &mut Part<'_, '_>, user: &str, event: &Delayed) -> actors::Result<Value> {
+    if !part.is_joined(&event.room_id, user)? {
+        return Err(Refusal::Forbidden("you are not in this room".into()).into());
+    }
+    start(part, &key(user, &event.delay_id), event.clone())?;
+    Ok(json!({"delay_id": event.delay_id}))
 }
 
 // ANCHOR: timer
@@ -138,12 +154,15 @@ fn start(part: &mut Part<'_, '_>, key: &str, mut event: Delayed) -> actors::Resu
 fn send(part: &mut Part<'_, '_>, stored: &Stored) -> actors::Result<()> {
     let event: Delayed = stored.value()?;
     part.delete(&stored.key)?;
+    let origin = event.origin.as_ref();
     let sent = part.send_event(RoomEvent {
         room: &event.room_id,
         sender: stored.key.rsplit_once('|').map_or("", |(user, _)| user),
         kind: &event.r#type,
         state_key: event.state_key.as_deref(),
         content: &event.content,
+        origin: origin.map(|(device, txn)| (device.as_str(), txn.as_str())),
+        ..RoomEvent::NONE
     });
     match sent {
         Ok(_) => Ok(()),
@@ -159,8 +178,12 @@ fn send(part: &mut Part<'_, '_>, stored: &Stored) -> actors::Result<()> {
 async fn list(app: App, caller: Caller, _: Raw) -> Result<Json> {
     let prefix = key(caller.identity()?.user.as_str(), "");
     let all = part::stored_in(&app, &MSC, prefix).await?;
-    let events = all.iter().map(Stored::value::<Value>);
-    let events = events.collect::<actors::Result<Vec<_>>>()?;
+    let shown = |stored: &Stored| {
+        let event: Delayed = stored.value()?;
+        let origin = None;
+        Ok(Delayed { origin, ..event })
+    };
+    let events = all.iter().map(shown).collect::<actors::Result<Vec<_>>>()?;
     Json::write(&json!({"delayed_events": events}))
 }
 
