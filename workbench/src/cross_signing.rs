@@ -88,6 +88,8 @@ pub(crate) async fn set_up(world: &mut World, name: &str) -> Done {
         return Err(Halt::Failed(why));
     }
 
+    // Both are changes of the device list. Whether they are sent in one transaction must not depend on the machine.
+    world.server.settle().await?;
     let (user, device) = (&client.user, client.device.unwrap_or_default());
     let master = keys.master.public_key().to_base64();
     let body = json!({user: {device: signed_device, master: signed_master}});

@@ -91,6 +91,10 @@ impl<'a> Reader<'a> {
         if members.iter().any(|(key, _)| *key == "\"event_id\"") {
             members.retain(|(key, _)| *key != "\"unsigned\"");
         }
+        // Members whose keys are random values came in the order of these values; their names are in the same order in each run.
+        if members.iter().any(|(key, _)| key.contains('‹')) {
+            members.sort_by_key(|(key, _)| *key);
+        }
         Node::Container(open, members, close)
     }
 }
@@ -189,6 +193,14 @@ mod tests {
         assert!(widths.iter().all(|width| *width <= WIDTH), "{laid}");
         let joined: String = laid.split_whitespace().collect();
         assert_eq!(joined, text, "nothing is lost");
+    }
+
+    #[test]
+    fn members_with_named_keys_are_in_the_order_of_the_names() {
+        let expected = r#"{"LAPTOP": 2, "‹key 1›": 1}"#;
+        for json in [r#"{"‹key 1›":1,"LAPTOP":2}"#, r#"{"LAPTOP":2,"‹key 1›":1}"#] {
+            assert_eq!(lines("", json, 0), expected);
+        }
     }
 
     #[test]
