@@ -8,13 +8,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use actors::appservices::Reload;
-use actors::runtime::trace::Trace;
 use actors::wire::Naming;
-use actors::{Clock, Ids, ask};
+use actors::{Clock, Env, Ids, ask};
 use clap::{Args, Subcommand};
 use serde_json::Value;
 use workbench::homeserver::{
-    Done, Halt, Homeserver, Homeservers, Later, Parker, Passed, Place, Registered,
+    Done, Halt, Homeserver, Homeservers, Later, Passed, Place, Registered, Work,
 };
 use workbench::registrations::merged;
 use workbench::remote::Remote;
@@ -313,7 +312,7 @@ impl Embedded {
             running: None,
             tasks: None,
             options,
-            trace: Arc::default(),
+            work: ServerWork::default(),
             fatal: Arc::default(),
             folder,
         };
@@ -334,14 +333,58 @@ impl Homeservers for Embedded {
 /// Why the server of a start has ended by itself.
 type Fatal = Arc<Mutex<Option<String>>>;
 
+/// What the running server does.
+#[derive(Clone, Default)]
+struct ServerWork {
+    /// `None` while the server does not run.
+    env: Arc<Mutex<Option<Env>>>,
+}
+
+impl ServerWork {
+    /// Wait until the server is idle, except for work that waits for the outside.
+    async fn rest(&self) -> Result<(), String> {
+        let (mut still, mut version) = (0, None);
+        for _ in 0..10_000 {
+            pause().await;
+            let (now, is_idle) = match &*lock(&self.env) {
+                Some(env) => (
+                    Some(env.trace.version()),
+                    env.trace.under_way() <= 0 && env.store.waiting() == 0,
+                ),
+                None => return Err("the server does not run".to_owned()),
+            };
+            let is_calm = is_idle && now == version;
+            version = now;
+            still = if is_calm { still + 1 } else { 0 };
+            if still == 3 {
+                return Ok(());
+            }
+        }
+        Err("the server does not become idle".to_owned())
+    }
+}
+
+impl Work for ServerWork {
+    fn parked(&self) -> Box<dyn Any + Send> {
+        Box::new(lock(&self.env).as_ref().map(|env| env.trace.parked()))
+    }
+
+    fn settled(&self) -> Later<'static, ()> {
+        let work = self.clone();
+        Box::pin(async move {
+            // Whether it ever becomes idle is found out by the next step.
+            let _ = work.rest().await;
+        })
+    }
+}
+
 /// A server in this process.
 struct EmbeddedServer {
     running: Option<Running>,
     /// The server's tasks, which can be dropped as if the process had been killed.
     tasks: Option<tokio::task::JoinHandle<()>>,
     options: Options,
-    /// The trace of the running server.
-    trace: Arc<Mutex<Option<Trace>>>,
+    work: ServerWork,
     fatal: Fatal,
     folder: TemporaryFolder,
 }
@@ -362,13 +405,14 @@ impl EmbeddedServer {
             .run_until(serve::serve(listener, self.options.clone()))
             .await;
         let running = running.map_err(text)?;
-        *lock(&self.trace) = Some(running.app.actors.env.trace.clone());
+        *lock(&self.work.env) = Some(running.app.actors.env.clone());
         self.running = Some(running);
         self.tasks = Some(actix_rt::spawn(tasks));
         self.rest().await
     }
 
     async fn end(&mut self, kill: bool) {
+        *lock(&self.work.env) = None;
         if let Some(running) = self.running.take() {
             match kill {
                 true => running.kill().await,
@@ -390,22 +434,11 @@ impl EmbeddedServer {
 
     /// Wait until the server is idle, except for work that waits for the outside.
     async fn rest(&self) -> Result<(), String> {
-        let env = &self.running()?.app.actors.env;
-        let (mut still, mut version) = (0, env.trace.version());
-        for _ in 0..10_000 {
-            pause().await;
-            if let Some(why) = lock(&self.fatal).clone() {
-                return Err(format!("the server has ended: {why}"));
-            }
-            let now = env.trace.version();
-            let is_calm = env.trace.under_way() <= 0 && env.store.waiting() == 0 && now == version;
-            version = now;
-            still = if is_calm { still + 1 } else { 0 };
-            if still == 3 {
-                return Ok(());
-            }
+        let rest = self.work.rest().await;
+        match lock(&self.fatal).clone() {
+            Some(why) => Err(format!("the server has ended: {why}")),
+            None => rest,
         }
-        Err("the server does not become idle".to_owned())
     }
 
     async fn load(&self, id: &str, registration: &Value) -> Result<Registered, String> {
@@ -489,12 +522,8 @@ impl Homeserver for EmbeddedServer {
         })
     }
 
-    fn parker(&self) -> Option<Parker> {
-        let trace = Arc::clone(&self.trace);
-        Some(Arc::new(move || {
-            let parked = lock(&trace).as_ref().map(Trace::parked);
-            Box::new(parked) as Box<dyn Any + Send>
-        }))
+    fn work(&self) -> Option<Arc<dyn Work>> {
+        Some(Arc::new(self.work.clone()))
     }
 
     fn stop(&mut self) -> Later<'_, ()> {

@@ -38,8 +38,14 @@ pub type Done<T = ()> = Result<T, Halt>;
 /// What comes later.
 pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
-/// Until the result is dropped, the homeserver does not count a request that a bridge holds as work of its own.
-pub type Parker = Arc<dyn Fn() -> Box<dyn Any + Send> + Send + Sync>;
+/// What a homeserver does while a bridge has a request of it.
+pub trait Work: Send + Sync {
+    /// Until the result is dropped, the homeserver does not count a request that a bridge holds as work of its own.
+    fn parked(&self) -> Box<dyn Any + Send>;
+
+    /// Waits until the homeserver has nothing to do besides.
+    fn settled(&self) -> Later<'static, ()>;
+}
 
 /// Where a bridge must listen, for a homeserver that knows it already.
 #[derive(Debug, Clone)]
@@ -104,8 +110,8 @@ pub trait Homeserver {
     /// Ends the homeserver, as `SIGKILL` does if `kill`, and starts it again.
     fn restart(&mut self, kill: bool) -> Later<'_, Done>;
 
-    /// See [`Parker`].
-    fn parker(&self) -> Option<Parker>;
+    /// See [`Work`]; `None` if the homeserver cannot say.
+    fn work(&self) -> Option<Arc<dyn Work>>;
 
     /// Stops a homeserver that was started for the scenario.
     fn stop(&mut self) -> Later<'_, ()>;

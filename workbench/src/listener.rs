@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use crate::client::Client;
-use crate::homeserver::Parker;
+use crate::homeserver::Work;
 use crate::log::Log;
 
 /// How the bridge treats a transaction.
@@ -121,7 +121,7 @@ struct State {
     attempts: Vec<Attempt>,
     /// Method with path, and body, of the other requests.
     asked: Vec<(String, String)>,
-    parker: Option<Parker>,
+    work: Option<Arc<dyn Work>>,
     log: Log,
 }
 
@@ -142,7 +142,7 @@ impl Listener {
     pub fn start(
         name: &str,
         address: &str,
-        parker: Option<Parker>,
+        work: Option<Arc<dyn Work>>,
         log: Log,
     ) -> Result<Listener, String> {
         let state = State {
@@ -155,7 +155,7 @@ impl Listener {
             rules: Vec::new(),
             attempts: Vec::new(),
             asked: Vec::new(),
-            parker,
+            work,
             log,
         };
         let mut listener = Listener {
@@ -312,7 +312,7 @@ async fn transaction(state: &Mutex<State>, http: &HttpRequest, body: String) -> 
         let held = (treatment == Treatment::Hold).then(|| {
             let (release, released) = oneshot::channel();
             s.held.push_back(release);
-            (released, s.parker.as_ref().map(|park| park()))
+            (released, s.work.as_ref().map(|work| work.parked()))
         });
         (s.attempts.len() - 1, entry, s.log.clone(), treatment, held)
     };
@@ -346,7 +346,7 @@ async fn question(state: &Mutex<State>, http: &HttpRequest, body: String) -> Htt
         .replace("%23", "#")
         .replace("%21", "!");
     let line = format!("{} {path}", http.method());
-    let (log, entry, rule) = {
+    let (log, entry, rule, work) = {
         let s = lock(state);
         let entry = s.log.sends(&s.name, line.clone(), &body);
         let rule = s
@@ -355,7 +355,7 @@ async fn question(state: &Mutex<State>, http: &HttpRequest, body: String) -> Htt
             .rev()
             .find(|rule| fits(&rule.to, &line))
             .cloned();
-        (s.log.clone(), entry, rule)
+        (s.log.clone(), entry, rule, s.work.clone())
     };
     let (status, answer) = match rule {
         Some(rule) => {
@@ -366,6 +366,11 @@ async fn question(state: &Mutex<State>, http: &HttpRequest, body: String) -> Htt
                     .client
                     .ask(&request.method, &request.path, body)
                     .await;
+                // Whether what it causes is sent together with what follows must not depend on the machine.
+                if let Some(work) = &work {
+                    let _held = work.parked();
+                    work.settled().await;
+                }
             }
             (rule.status, rule.body)
         }

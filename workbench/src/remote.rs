@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::client::{self, Client};
 use crate::homeserver::{
-    Done, Halt, Homeserver, Homeservers, Later, Parker, Passed, Place, Registered, registration,
+    Done, Halt, Homeserver, Homeservers, Later, Passed, Place, Registered, Work, registration,
 };
 use crate::listener::pause;
 use crate::log::Log;
@@ -224,7 +225,7 @@ impl Homeserver for Remote {
         })
     }
 
-    fn parker(&self) -> Option<Parker> {
+    fn work(&self) -> Option<Arc<dyn Work>> {
         None
     }
 

@@ -275,7 +275,7 @@ impl World {
         }
         let place = self.server.place(id)?;
         let address = place.as_ref().map_or("127.0.0.1:0", |place| &place.address);
-        let mut listener = Listener::start(id, address, self.server.parker(), self.log.clone())?;
+        let mut listener = Listener::start(id, address, self.server.work(), self.log.clone())?;
         let registration = registration(id, &listener.url, bridge);
         // What waits for the bridge can be sent before its registration is reported to be in force.
         let token = place.as_ref().map(|place| place.hs_token.as_str());
