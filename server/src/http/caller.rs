@@ -21,6 +21,9 @@ pub enum Auth {
     None,
     /// A token of a user or an appservice, if one is sent.
     Optional,
+    /// That of an appservice, if the body is one of an appservice; the endpoint decides. An unknown one is no error before: clients
+    /// log in again while they still send the token that they lost.
+    Login,
     /// A token of a user or an appservice.
     User,
     /// A token of an appservice.
@@ -122,7 +125,7 @@ impl Caller {
         };
         let address = asked.address();
         let bearer = match (auth, token) {
-            (Auth::None | Auth::Optional, None) => Bearer::default(),
+            (Auth::None | Auth::Optional | Auth::Login, None) => Bearer::default(),
             (_, None) => return Err(Error::missing_token()),
             (_, Some(token)) => {
                 if let Some(attempts) = limits.attempts() {
@@ -132,6 +135,10 @@ impl Caller {
                     Err(Error::Actor(actors::Error::Refused(_))) if auth == Auth::None => {
                         Bearer::default()
                     }
+                    Err(error) if auth == Auth::Login && error.is_unknown_token() => Bearer {
+                        token: Some(Secret::from(token)),
+                        ..Bearer::default()
+                    },
                     bearer => bearer?,
                 }
             }
@@ -172,7 +179,7 @@ impl Caller {
         name == "access_token" || self.appservice().is_some() && of_service
     }
 
-    /// The token, which logging out revokes.
+    /// The token, which logging out revokes; also an unknown one of a log-in.
     #[must_use]
     pub fn token(&self) -> Option<&Secret> {
         self.bearer.token.as_ref()
@@ -243,7 +250,7 @@ async fn bearer(app: &App, auth: Auth, asked: &RequestParts<'_>, token: &str) ->
         let identity = match masquerade(app, &service, user, device).await {
             // An appservice may name the user that it is about to register as the caller.
             Err(Error::Actor(actors::Error::Refused(_)))
-                if matches!(auth, Auth::Optional | Auth::None) =>
+                if matches!(auth, Auth::Optional | Auth::Login | Auth::None) =>
             {
                 None
             }

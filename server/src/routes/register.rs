@@ -74,7 +74,7 @@ fn registrant(
     if request.login_type == Some(LoginType::ApplicationService) {
         return Ok(Registrant::Service(session::service(caller)?));
     }
-    if caller.token().is_some() {
+    if !caller.is_anonymous() {
         // A caller with a token has an account already. Without this check, an appservice that forgets `type` would register an
         // ordinary user.
         return Err(Refusal::Unknown("a registration carries no access token".into()).into());

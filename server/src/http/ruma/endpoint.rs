@@ -23,7 +23,7 @@ schemes! {
     AccessToken => User,
     AccessTokenOptional => Optional,
     AppserviceToken => Appservice,
-    AppserviceTokenOptional => Optional,
+    AppserviceTokenOptional => Login,
 }
 
 /// A ruma request type that a client may send.
