@@ -13,7 +13,7 @@ use super::messages::{DeleteAlias, PutAlias, SetListed};
 use super::open::OpenRoom;
 use super::rules;
 use super::rules::parsed;
-use crate::services::CarriesInterests;
+use crate::services::{CarriesInterests, Service};
 use crate::{Env, Identity, Refusal, Result};
 
 impl Handler<PutAlias> for Rooms {
@@ -53,6 +53,11 @@ pub(crate) fn resolve(db: &mut Conn, alias: &RoomAliasId) -> Result<OwnedRoomId>
     parsed(&row.room_id)
 }
 
+/// Whether the caller is a service: it acts with its token, or its bot with one of its own.
+fn is_service(by: &Identity, service: &Service) -> bool {
+    by.appservice.as_ref() == Some(&service.id) || by.user.as_str() == service.sender
+}
+
 /// Create an alias, if no namespace forbids it to the caller. Returns `false` if the alias is taken. ([spec])
 ///
 /// # Errors
@@ -68,14 +73,13 @@ pub(crate) fn claim(
 ) -> Result<bool> {
     let interests = tx.interests();
     let claims = interests.in_alias(alias.as_str());
-    let own = |id| by.appservice.as_ref() == Some(id);
     if claims
         .iter()
-        .any(|(s, exclusive)| *exclusive && !own(&s.id))
+        .any(|(service, exclusive)| *exclusive && !is_service(by, service))
     {
         return Err(Refusal::Exclusive("this alias is reserved by a service".into()).into());
     }
-    if by.appservice.is_some() && !claims.iter().any(|(s, _)| own(&s.id)) {
+    if by.appservice.is_some() && !claims.iter().any(|(s, _)| is_service(by, s)) {
         return Err(
             Refusal::Exclusive("this alias is outside the service's namespaces".into()).into(),
         );
@@ -142,7 +146,7 @@ pub(crate) fn delete(env: &Env, tx: &mut Tx<'_>, msg: &DeleteAlias) -> Result<()
     let reserved = |own: bool| {
         claims
             .iter()
-            .any(|(s, exclusive)| *exclusive && (Some(&s.id) == msg.by.appservice.as_ref()) == own)
+            .any(|(service, exclusive)| *exclusive && is_service(&msg.by, service) == own)
     };
     if reserved(false) && !reserved(true) {
         return Err(Refusal::Exclusive("this alias is reserved by a service".into()).into());
