@@ -56,6 +56,30 @@ async fn a_device_that_sleeps_on_the_server_gets_the_room_keys() {
     assert_eq!(devices_seen(&bob, "@alice:test").await, ["TABLET"]);
 }
 
+/// Newer clients get the messages a page at a time while there is a `next_batch`.
+#[actix_web::test]
+async fn the_messages_of_a_dehydrated_device_end_without_a_token() {
+    let stage = Stage::with_mscs(&[3814]).await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let bob = stage.person("bob", "PHONE").await;
+    let first = CryptoPerson::new(alice.clone()).await;
+    let device = first.crypto.dehydrates(&DehydratedDeviceKey::new()).await;
+    for n in 0..103 {
+        bob.sends_number("@alice:test", &device, n).await;
+    }
+    let events = format!("{PATH}/{}/events", tests::person::segment(&device));
+    let page = alice.get(&events).await.ok();
+    let token = page["next_batch"].as_str().expect("there is more");
+    for name in ["from", "next_batch"] {
+        let rest = alice.get(&format!("{events}?{name}={token}")).await.ok();
+        assert_eq!(rest["events"].as_array().map(Vec::len), Some(3));
+        assert!(rest.get("next_batch").is_none(), "{rest}");
+    }
+    let wrong = alice.get(&format!("{events}?from=x")).await;
+    wrong.is_refused(400, "M_INVALID_PARAM");
+    bob.get(&events).await.is_refused(404, "M_NOT_FOUND");
+}
+
 #[actix_web::test]
 async fn a_dehydrated_device_that_is_refused_changes_nothing() {
     let stage = Stage::with_mscs(&[3814]).await;

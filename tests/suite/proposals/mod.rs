@@ -356,6 +356,17 @@ async fn a_delayed_event_is_sent_once_for_a_transaction_id_and_is_the_devices_ow
     let listed = alice.get(list).await.ok()["delayed_events"].clone();
     assert_eq!(listed.as_array().map(Vec::len), Some(1));
     assert!(listed[0]["origin"].is_null(), "{listed}");
+    // Newer clients name the action in the path.
+    let one = format!("{list}/{}", first["delay_id"].as_str().expect("an id"));
+    assert_eq!(alice.get(&one).await.ok(), listed[0]);
+    let restart = format!("{one}/restart");
+    alice.post(&restart, &json!({})).await.ok();
+    let dance = alice.post(&format!("{one}/dance"), &json!({})).await;
+    dance.is_refused(404, "M_NOT_FOUND");
+    let bob = stage.person("bob", "PHONE").await;
+    bob.get(&one).await.is_refused(404, "M_NOT_FOUND");
+    let not_his = bob.post(&restart, &json!({})).await;
+    not_his.is_refused(404, "M_NOT_FOUND");
     stage.advance(Duration::from_secs(2)).await;
     stage.quiet().await;
     let answer = alice.get("/sync").await.ok();

@@ -3,8 +3,8 @@
 //! A client stores a device on the server whose secret keys it has encrypted and given away. While the user is logged in nowhere,
 //! this device gets room keys; the next log-in fetches it with the messages that came for it.
 //!
-//! *Where* `PUT`, `GET` and `DELETE …/unstable/org.matrix.msc3814.v1/dehydrated_device`, and `POST …/{device_id}/events` with
-//! `{"next_batch"?}`. *Names* none besides the path. *Registration* no flag. *Versions* `org.matrix.msc3814`. *Off* unless the operator
+//! *Where* `PUT`, `GET` and `DELETE …/unstable/org.matrix.msc3814.v1/dehydrated_device`, and `GET …/{device_id}/events` with
+//! `next_batch` or `from` in the query; older clients `POST` with `next_batch` in the body. *Names* none besides the path. *Registration* no flag. *Versions* `org.matrix.msc3814`. *Off* unless the operator
 //! names it.
 //!
 //! A user has one such device; a new one replaces it. Its messages stay until it is deleted.
@@ -51,6 +51,7 @@ fn routes(routes: Routes) -> Routes {
         .takes(LARGE_BODY)
         .raw("GET", PATH, Auth::User, get)
         .raw("DELETE", PATH, Auth::User, delete)
+        .raw("GET", &format!("{PATH}/{{id}}/events"), Auth::User, events)
         .raw("POST", &format!("{PATH}/{{id}}/events"), Auth::User, events)
         .reads()
 }
@@ -125,13 +126,17 @@ async fn delete(app: App, caller: Caller, _: Raw) -> Result<Json> {
     Json::write(&answer.await?)
 }
 
-/// A page of the messages to the dehydrated device.
+/// A page of the messages to the dehydrated device. Whoever asks by `GET` goes on while there is a `next_batch`; whoever asks by `POST`
+/// goes on until there is no message.
 async fn events(app: App, caller: Caller, request: Raw) -> Result<Json> {
     #[derive(Deserialize)]
     struct Body {
         next_batch: Option<String>,
     }
     let Body { next_batch } = request.json()?;
+    let is_post = !request.body.is_empty();
+    let param = |name| request.param(name).map(str::to_owned);
+    let next_batch = next_batch.or_else(|| param("next_batch").or_else(|| param("from")));
     let invalid = |_| Error::invalid_param("next_batch is not a token of this endpoint");
     let after = next_batch.map_or(Ok(0), |token| token.parse().map_err(invalid))?;
     let user = caller.identity()?.user.to_string();
@@ -145,12 +150,17 @@ async fn events(app: App, caller: Caller, request: Raw) -> Result<Json> {
     let read = move |db: &mut _| inbox::after(db, &user, &device.device_id, after, head, MESSAGES);
     let rows = store.read(read).await?;
     let last = rows.last().map_or(after.0, |row| row.position);
+    let is_last = rows.len() < usize::try_from(MESSAGES).unwrap_or(usize::MAX);
     let events = rows.iter().map(|row| {
         let content: Value = serde_json::from_str(&row.content).map_err(actors::Error::from)?;
         Ok(json!({"type": row.kind, "sender": row.sender, "content": content}))
     });
     let events = events.collect::<Result<Vec<_>>>()?;
-    Json::write(&json!({"events": events, "next_batch": last.to_string()}))
+    Json::write(&if is_last && !is_post {
+        json!({"events": events})
+    } else {
+        json!({"events": events, "next_batch": last.to_string()})
+    })
 }
 
 /// A dehydrated device that is deleted like any other is forgotten.

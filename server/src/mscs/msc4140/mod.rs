@@ -5,8 +5,8 @@
 //! | `org.matrix.msc4140.delay` | `delay` |
 //!
 //! *Where* the query of `PUT …/rooms/{roomId}/send/…` and `…/state/…`: the event is sent after so many milliseconds, and the answer is
-//! `{"delay_id"}`. `GET …/unstable/org.matrix.msc4140/delayed_events` lists the waiting events, and `POST …/{delay_id}` with
-//! `{"action": "send" | "cancel" | "restart"}` decides over one. *Registration* no flag. *Versions* `org.matrix.msc4140`. *Off* unless
+//! `{"delay_id"}`. `GET …/unstable/org.matrix.msc4140/delayed_events` lists the waiting events, `GET …/{delay_id}` shows one, and
+//! `POST …/{delay_id}/send`, `…/cancel` and `…/restart` decide over it; older clients `POST …/{delay_id}` with the `action` in the body. *Registration* no flag. *Versions* `org.matrix.msc4140`. *Off* unless
 //! the operator names it. Clause: delayed.actions, delayed.listed, delayed.longest
 //!
 //! An event that the room's rules refuse when its time has come is dropped.
@@ -38,7 +38,14 @@ pub const MSC: Msc = Msc {
             .around("PUT", "/rooms/{room}/send/{type}/{txn}", delay)
             .around("PUT", "/rooms/{room}/state/{type}/{key}", delay_state)
             .raw("GET", PATH, Auth::User, list)
+            .raw("GET", &format!("{PATH}/{{delay_id}}"), Auth::User, show)
             .raw("POST", &format!("{PATH}/{{delay_id}}"), Auth::User, act)
+            .raw(
+                "POST",
+                &format!("{PATH}/{{delay_id}}/{{action}}"),
+                Auth::User,
+                act,
+            )
     },
     hooks: ProposalHooks {
         number: 4140,
@@ -175,14 +182,26 @@ fn send(part: &mut Part<'_, '_>, stored: &Stored) -> actors::Result<()> {
 }
 // ANCHOR_END: timer
 
+/// A waiting event, as a client is shown it.
+fn shown(stored: &Stored) -> actors::Result<Delayed> {
+    let event: Delayed = stored.value()?;
+    let origin = None;
+    Ok(Delayed { origin, ..event })
+}
+
+fn none() -> Refusal {
+    Refusal::NotFound("no such delayed event".into())
+}
+
+async fn show(app: App, caller: Caller, request: Raw) -> Result<Json> {
+    let key = key(caller.identity()?.user.as_str(), &request.path[0]);
+    let stored = part::stored(&app, &MSC, key).await?.ok_or_else(none)?;
+    Json::write(&shown(&stored)?)
+}
+
 async fn list(app: App, caller: Caller, _: Raw) -> Result<Json> {
     let prefix = key(caller.identity()?.user.as_str(), "");
     let all = part::stored_in(&app, &MSC, prefix).await?;
-    let shown = |stored: &Stored| {
-        let event: Delayed = stored.value()?;
-        let origin = None;
-        Ok(Delayed { origin, ..event })
-    };
     let events = all.iter().map(shown).collect::<actors::Result<Vec<_>>>()?;
     Json::write(&json!({"delayed_events": events}))
 }
@@ -199,12 +218,16 @@ async fn act(app: App, caller: Caller, request: Raw) -> Result<Json> {
     struct Body {
         action: Action,
     }
-    let Body { action } = request.json()?;
+    let named = request.path.get(1).map(|action| json!({"action": action}));
+    let Body { action } = match named {
+        Some(named) => serde_json::from_value(named).map_err(|_| none())?,
+        None => request.json()?,
+    };
     let key = key(caller.identity()?.user.as_str(), &request.path[0]);
     let about = json!({"delay": request.path[0], "action": action});
     let answer = part::write(&app, &MSC, about, move |part| {
         let stored = part.get(&key)?;
-        let stored = stored.ok_or_else(|| Refusal::NotFound("no such delayed event".into()))?;
+        let stored = stored.ok_or_else(none)?;
         match action {
             Action::Send => send(part, &stored)?,
             Action::Cancel => drop(part.delete(&key)?),
