@@ -328,6 +328,12 @@ async fn a_request_is_followed_into_its_transaction() {
             .as_str()
             .is_some_and(|route| route.contains("sendToDevice"))
     );
+    // Of a request to no endpoint, the path is shown and not the query.
+    let unknown = format!("{}/_matrix/client/v3/nothing?access_token=as", server.base);
+    let answer = client().get(unknown).send().await.expect("an answer");
+    assert_eq!(answer.status().as_u16(), 404);
+    let request = server.next(|line| line["message"] == "request" && line["status"] == 404);
+    assert_eq!(request["route"], "/_matrix/client/v3/nothing");
 
     // The check of the container image, against this server.
     let dockerfile = std::fs::read_to_string(root().join("docker/Dockerfile")).expect("a file");

@@ -159,12 +159,19 @@ impl Router {
 
     /// Answer a request that has no route, or may not use it.
     async fn refuse(&self, http: &HttpRequest, error: &Error) -> HttpResponse {
+        let since = Stopwatch::start();
         let (app, answer) = (
             self.current.get().await.app().clone(),
             self.shown(http, error),
         );
         let id = request_id::given(http);
-        let cause = app.next_request(http.method().as_str(), "(no endpoint)", id);
+        let (method, status) = (http.method(), answer.status().as_u16());
+        let cause = app.next_request(method.as_str(), NO_ENDPOINT, id);
+        let figures = app.figures();
+        figures.request(known(method), &Arc::from(NO_ENDPOINT), status, since);
+        // The path as it was sent: this is what somebody looks for who tries a client. Its query may have a token.
+        let route = (method, http.uri().path());
+        log(&cause, route, status, since, Some(error));
         match Recording::of(&app, &cause, http) {
             Some(recording) => recording.answer(answer),
             None => answer,
@@ -299,6 +306,9 @@ fn log(
         }
     }
 }
+
+/// What stands for the route of a request that has none, or may not use it.
+const NO_ENDPOINT: &str = "(no endpoint)";
 
 /// A request and its route.
 struct RoutedRequest {
