@@ -92,7 +92,8 @@ impl Host for HookHost {
             event_type: message.kind.to_owned(),
             messages: BTreeMap::from([(user.clone(), BTreeMap::from([(target, content)]))]),
         };
-        let done = to_device_inbox::deposit(tx, &deposit, self.now())?;
+        let now = self.now();
+        let done = of_its_own(tx, |tx| to_device_inbox::deposit(tx, &deposit, now))?;
         self.wake_services(tx, done.services, done.position);
         self.wake(tx, vec![user], Vec::new());
         Ok(())
@@ -100,7 +101,7 @@ impl Host for HookHost {
 
     fn send_event(&self, tx: &mut Tx<'_>, event: RoomEvent<'_>) -> Result<String> {
         let env = self.env()?;
-        let (id, services) = rooms::add_event(&env, tx, &event)?;
+        let (id, services) = of_its_own(tx, |tx| rooms::add_event(&env, tx, &event))?;
         let up_to = tx.head();
         self.wake_services(tx, services, up_to);
         self.wake(tx, Vec::new(), vec![parsed(event.room)?]);
@@ -164,4 +165,12 @@ impl Host for HookHost {
         self.wake(tx, vec![parsed(user)?], Vec::new());
         Ok(())
     }
+}
+
+/// Does what a hook wants done. What the client's request carries is about the request's own changes, and not about this.
+fn of_its_own<T>(tx: &mut Tx<'_>, act: impl FnOnce(&mut Tx<'_>) -> Result<T>) -> Result<T> {
+    let carried = tx.swap_context(None);
+    let done = act(tx);
+    tx.swap_context(carried);
+    done
 }

@@ -66,11 +66,28 @@ pub fn exists(db: &mut Conn, row: &RelationRow) -> Result<bool> {
     Ok(found.is_some())
 }
 
-/// The events of a room that relate to one of `parents`, after `after` and up to `up_to`.
-pub fn about(
+/// The positions and ids of up to `limit` events of a room that relate to one of `parents`, oldest first.
+pub fn children(
     db: &mut Conn,
     room_id: &str,
     parents: &[String],
+    limit: i64,
+) -> Result<Vec<(i64, String)>> {
+    Ok(on!(db, |c| relations::table
+        .inner_join(events::table.on(events::position.eq(relations::position)))
+        .filter(relations::parent.eq_any(parents))
+        .filter(events::room_id.eq(room_id))
+        .order(relations::position)
+        .limit(limit)
+        .select((events::position, events::event_id))
+        .load(c))?)
+}
+
+/// The events of a room that relate to `parent`, after `after` and up to `up_to`.
+pub fn about(
+    db: &mut Conn,
+    room_id: &str,
+    parent: &str,
     after: Position,
     up_to: Position,
     newest_first: bool,
@@ -80,7 +97,7 @@ pub fn about(
         () => {
             relations::table
                 .inner_join(events::table.on(events::position.eq(relations::position)))
-                .filter(relations::parent.eq_any(parents))
+                .filter(relations::parent.eq(parent))
                 .filter(relations::position.gt(after.0))
                 .filter(relations::position.le(up_to.0))
                 .filter(events::room_id.eq(room_id))

@@ -49,6 +49,9 @@ async fn a_redaction_keeps_what_its_sender_adds() {
         let content = json!({"reason": "wrong", "com.example.source": added, "redacts": said});
         assert_eq!(event["content"], content);
     }
+    // A body without anything may be absent.
+    let path = room_path(&room, &format!("redact/{id}/none"));
+    alice.raw("PUT", &path, Vec::new()).await.ok();
     for wrong in [json!([]), json!({"reason": 7}), json!({"a": 1.5})] {
         let path = room_path(&room, &format!("redact/{id}/wrong"));
         alice.put(&path, &wrong).await.is_refused(400, "M_BAD_JSON");
@@ -69,6 +72,9 @@ async fn a_tag_keeps_what_its_client_adds() {
     let synced = alice.get("/sync").await.ok();
     let data = &synced["rooms"]["join"][room.as_str()]["account_data"]["events"];
     assert_eq!(data[0]["content"]["tags"]["m.favourite"], info);
+    let bare = format!("{tags}/u.bare");
+    alice.raw("PUT", &bare, Vec::new()).await.ok();
+    alice.delete(&bare).await.ok();
     // What is stored as account data can hold anything; one entry that is no tag does not hide the others.
     let stored = json!({"tags": {"u.right": {"order": "text"}, "u.wrong": 7}});
     let path = format!(
@@ -96,6 +102,8 @@ async fn a_field_of_a_profile_may_come_with_others() {
         let now = alice.get("/profile/@alice:test").await.ok();
         assert_eq!(now, json!({"displayname": body["displayname"]}));
     }
+    let escaped = br#"{"displayname": "C", "x.\u00e9": 1}"#.to_vec();
+    alice.raw("PUT", path, escaped).await.ok();
     for (body, code) in [
         (json!({"other": "A"}), "M_MISSING_PARAM"),
         (json!({"displayname": 7}), "M_BAD_JSON"),
@@ -194,6 +202,13 @@ async fn relations_of_relations_are_found_if_they_are_asked_for() {
     let next = forwards["next_batch"].as_str().expect("a token");
     let rest = find(&format!("?recurse=true&dir=f&from={next}")).await;
     assert_eq!(ids(&rest["chunk"]), [third.as_str()]);
+    let end = "s9223372036854775807";
+    let beyond = find(&format!("?recurse=true&dir=f&from={end}")).await;
+    assert!(ids(&beyond["chunk"]).is_empty(), "{beyond}");
+    let older = find("?recurse=true&limit=1").await;
+    let next = older["next_batch"].as_str().expect("a token");
+    let older = find(&format!("?recurse=true&from={next}")).await;
+    assert_eq!(ids(&older["chunk"]), [&*liked, &*reply]);
     // A filter is for the events that are found, and not for those between.
     let annotations = find("/m.annotation?recurse=true").await;
     assert_eq!(ids(&annotations["chunk"]), [liked.as_str()]);
@@ -245,7 +260,7 @@ async fn a_room_without_a_name_is_named_after_its_oldest_members_or_those_that_l
 /// Bridges know these two refusals by their texts, and go on.
 #[actix_web::test]
 async fn an_invite_of_a_member_and_a_second_leave_are_refused_in_words_that_bridges_know() {
-    let (_stage, alice, bob) = scene().await;
+    let (stage, alice, bob) = scene().await;
     let room = alice.creates(json!({"invite": ["@bob:test"]})).await;
     bob.joins(&room).await;
     let invite = room_path(&room, "invite");
@@ -253,6 +268,11 @@ async fn an_invite_of_a_member_and_a_second_leave_are_refused_in_words_that_brid
     answer.is_refused(403, "M_FORBIDDEN");
     let why = answer.body["error"].as_str().expect("a text");
     assert!(why.contains("is already in the room"), "{why}");
+    // Who is not in the room is not told who is.
+    let eve = stage.person("eve", "D").await;
+    let answer = eve.post(&invite, &json!({"user_id": "@bob:test"})).await;
+    answer.is_refused(403, "M_FORBIDDEN");
+    assert!(!answer.body.to_string().contains("already"), "{answer:?}");
     bob.leaves(&room).await;
     let answer = bob.post(&room_path(&room, "leave"), &json!({})).await;
     answer.is_refused(403, "M_FORBIDDEN");

@@ -105,6 +105,15 @@ impl Log {
         self.with(|s| s.secrets = Some(BTreeSet::new()));
     }
 
+    /// Hides this text too, if secrets are hidden.
+    pub(crate) fn hide(&self, secret: &str) {
+        self.with(|s| {
+            if let Some(secrets) = &mut s.secrets {
+                secrets.insert(secret.to_owned());
+            }
+        });
+    }
+
     /// A text in which random values have names, and secrets are hidden.
     #[must_use]
     pub fn named(&self, text: &str) -> String {

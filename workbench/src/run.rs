@@ -131,6 +131,10 @@ pub async fn run_and(
                 Ok(()) => play_all(scenario, &mut world, after, &mut outcome.steps).await,
                 Err(why) => Err((None, why)),
             };
+            // What was sent is compared, and the last of it may be under way.
+            if after == After::GoOn && !world.server.is_fresh() {
+                shared::quiet(&world).await;
+            }
             for (id, bridge) in &world.bridges {
                 let sent = bridge.listener.attempts().split_off(bridge.before);
                 outcome.sent.insert(id.clone(), sent);

@@ -71,7 +71,7 @@ async fn reach(world: &mut World, id: &str) -> Done {
 }
 
 /// Waits until no transaction has come for a while.
-async fn quiet(world: &World) {
+pub(crate) async fn quiet(world: &World) {
     let count = || -> usize {
         let attempts = world.bridges.values().map(|b| b.listener.attempts());
         attempts.map(|a| a.len()).sum()

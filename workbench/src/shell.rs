@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -19,14 +20,20 @@ pub(crate) async fn run(command: &str, within: Duration) -> Result<(), String> {
     let mut shell = Command::new("sh");
     shell.args(["-c", command]).stdin(Stdio::null());
     shell.stdout(Stdio::null()).stderr(errors);
-    let mut shell = shell.spawn().map_err(failed)?;
+    // A group of its own, so that what the shell waits for can be ended with it.
+    let mut shell = shell.process_group(0).spawn().map_err(failed)?;
     let begun = Instant::now();
     let status = loop {
         match shell.try_wait().map_err(failed)? {
             Some(status) => break status,
             None if begun.elapsed() < within => pause(Duration::from_millis(10)).await,
             None => {
-                shell.kill().and_then(|()| shell.wait()).map_err(failed)?;
+                let group = format!("-{}", shell.id());
+                let mut kill = Command::new("kill");
+                kill.args(["-KILL", "--", &group])
+                    .status()
+                    .map_err(failed)?;
+                shell.wait().map_err(failed)?;
                 return Err(format!("{command}: it did not end within {within:?}"));
             }
         }
@@ -71,10 +78,12 @@ mod tests {
             wrong,
             Err("echo no >&2; exit 3: exit status: 3\nno".to_owned())
         );
-        let late = run("exec sleep 30", Duration::from_millis(50)).await;
-        assert_eq!(
-            late,
-            Err("exec sleep 30: it did not end within 50ms".to_owned())
-        );
+        // What the shell waits for ends with it.
+        let file = std::env::temp_dir().join(format!("understudy-late-{}", std::process::id()));
+        let slow = format!("sleep 1; touch {}", file.display());
+        let late = run(&slow, Duration::from_millis(50)).await;
+        assert_eq!(late, Err(format!("{slow}: it did not end within 50ms")));
+        pause(Duration::from_millis(1_500)).await;
+        assert!(!file.exists());
     }
 }

@@ -281,6 +281,9 @@ impl World {
         let token = place.as_ref().map(|place| place.hs_token.as_str());
         let token = token.or(registration["hs_token"].as_str());
         listener.trust(token.unwrap_or_default());
+        for secret in token.into_iter().chain(registration["as_token"].as_str()) {
+            self.log.hide(secret);
+        }
         let registered = match self.server.register(id, &registration).await {
             Ok(registered) => registered,
             Err(why) => {

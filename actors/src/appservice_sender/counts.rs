@@ -10,6 +10,7 @@ use schema::{Tx, accounts};
 
 use super::rules::{self, Device};
 use crate::Result;
+use crate::hooks::{OwedDraft, Withholding};
 use crate::services::{CarriesInterests, CountsPolicy, Service, authority};
 use crate::wire::PerDevice;
 
@@ -33,7 +34,10 @@ pub(super) fn to_send(
     changed: &[Device],
     received: &[Device],
 ) -> Result<TransactionCounts> {
-    let mut result = TransactionCounts::default();
+    let (mut result, withholding) = (TransactionCounts::default(), Withholding::of(tx));
+    let lets = |(user, device): &Device| {
+        withholding.lets_service(service, &OwedDraft::Count { user, device })
+    };
     if !service.takes_device_lists {
         return Ok(result);
     }
@@ -44,14 +48,18 @@ pub(super) fn to_send(
             authority(claim, &service.id, to).is_some()
         };
         for (device, counts) in counts::of_everybody(tx, decides)? {
-            result.add((device.user_id, device.device_id), counts)?;
+            let device = (device.user_id, device.device_id);
+            if lets(&device) {
+                result.add(device, counts)?;
+            }
         }
     }
     let own: Vec<Device> = accounts::devices_of(tx, &[&service.sender])?
         .into_iter()
         .map(|to| (to.device.user_id, to.device.device_id))
         .collect();
-    for device in rules::devices_with_counts(service.counts, changed, received, &own) {
+    let devices = rules::devices_with_counts(service.counts, changed, received, &own);
+    for device in devices.into_iter().filter(lets) {
         match counts::counts_of(tx, &device.0, &device.1)? {
             Some(counts) => result.add(device, counts)?,
             // No key of the device is left, because the last one was claimed. The appservice must know that, so that it uploads new

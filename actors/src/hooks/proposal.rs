@@ -127,7 +127,10 @@ impl Hooks {
 
     /// Whether a hook runs in the writes of requests.
     pub(crate) fn run_in_writes(&self) -> bool {
-        let runs = |hooks: &ProposalHooks| hooks.changed.is_some() || hooks.check_event.is_some();
+        let runs = |hooks: &ProposalHooks| {
+            let checks = hooks.check_event.is_some() || hooks.check_message.is_some();
+            checks || hooks.changed.is_some()
+        };
         self.all.iter().any(runs)
     }
 

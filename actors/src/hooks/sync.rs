@@ -7,8 +7,8 @@ use schema::{Conn, Position, memberships, scratch};
 use serde_json::Value;
 
 use super::part::{AT_ONCE, Stored, after_prefix};
-use crate::Result;
 use crate::wire::{Name, Naming};
+use crate::{Refusal, Result};
 
 /// What a hook adds to an answer to `/sync`, and what it can read for it.
 pub struct SyncPart<'a> {
@@ -119,7 +119,9 @@ impl<'a> SyncAsked<'a> {
         query: &'a [(String, String)],
     ) -> Result<SyncAsked<'a>> {
         let filter = match is_read {
-            true => serde_json::from_str(filter)?,
+            // The typed filter does not look at the values of keys that it does not know.
+            true => serde_json::from_str(filter)
+                .map_err(|e| Refusal::InvalidParam(format!("filter: {e}").into()))?,
             false => Value::Null,
         };
         Ok(SyncAsked {

@@ -29,7 +29,7 @@ use super::rules::format::content;
 use super::rules::judged::Judged;
 use super::rules::{canonical, membership_in, parsed, rules_of};
 use crate::device_lists::MembershipChanged;
-use crate::hooks::{Change, EventDraft, OwedDraft, ReportsChanges, Withholding};
+use crate::hooks::{Change, EventDraft, OwedDraft, ReportsChanges, Withholding, is_of_proposal};
 use crate::services::{CarriesInterests, interested_in_room, owed_event};
 use crate::{Env, Refusal, Result};
 
@@ -195,8 +195,8 @@ impl<'e> OpenRoom<'e> {
             None => None,
         };
         if let Some(same) = &replaced
-            && draft.top_level.is_empty()
             && rules::says_the_same(same, draft, judged.content())?
+            && keys_of_proposals(same)? == draft.top_level
         {
             return Ok(same.event_id.clone());
         }
@@ -437,4 +437,11 @@ fn check_annotation(tx: &mut Tx<'_>, draft: &Draft) -> Result<()> {
 
 fn forbidden(rule: String) -> Refusal {
     Refusal::Forbidden(rule.into())
+}
+
+/// The keys beside the content of a stored event that proposals have set.
+fn keys_of_proposals(event: &EventRow) -> Result<CanonicalJsonObject> {
+    let mut keys: CanonicalJsonObject = serde_json::from_str(&event.pdu)?;
+    keys.retain(|key, _| is_of_proposal(key));
+    Ok(keys)
 }

@@ -117,7 +117,12 @@ pub(crate) fn change(
     let membership = memberships::get(tx, msg.room.as_str(), msg.user.as_str())?
         .map(|m| m.membership)
         .unwrap_or_default();
-    rules::check_action(msg.action, &membership)?;
+    // Who is not in the room learns no membership; the authorisation rules refuse the action.
+    if msg.by.user == msg.user
+        || memberships::is_joined(tx, msg.room.as_str(), msg.by.user.as_str())?
+    {
+        rules::check_action(msg.action, &membership)?;
+    }
     let target = match msg.action {
         Action::Invite => "invite",
         Action::Leave | Action::Kick | Action::Unban => "leave",

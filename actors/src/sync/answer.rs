@@ -51,6 +51,8 @@ struct PreparedRequest {
     ask: SyncQuery,
     /// The position up to which `since` acknowledges to-device messages; `None` if the inbox holds none of these any more.
     acknowledges: Option<Position>,
+    /// The position up to which the device has seen everything, as `since` shows; `None` for a token that is not from this database.
+    seen: Option<Position>,
     /// Whether gathering may take long: for an initial sync, a full state, or an old token.
     slow: bool,
 }
@@ -88,9 +90,9 @@ pub async fn answer<P>(
         )
         .await?;
     }
-    let seen = prepared.ask.since.zip(by.device.clone());
-    if let Some((since, device)) = seen.filter(|_| env.hooks.follow_syncs()) {
-        let (user, up_to) = (by.user.clone(), since.position);
+    let seen = prepared.seen.zip(by.device.clone());
+    if let Some((up_to, device)) = seen.filter(|_| env.hooks.follow_syncs()) {
+        let user = by.user.clone();
         let synced = Synced {
             user,
             device,
@@ -224,6 +226,7 @@ fn prepare(db: &mut Conn, request: SyncRequest) -> Result<PreparedRequest> {
         }
         _ => None,
     };
+    let seen = since.filter(|since| since.position <= head);
     let slow = match since {
         Some(since) => full_state || devices::is_long_ago(db, since.position)?,
         None => true,
@@ -240,5 +243,6 @@ fn prepare(db: &mut Conn, request: SyncRequest) -> Result<PreparedRequest> {
             query,
         },
         acknowledges,
+        seen: seen.map(|since| since.position.min(since.to_device)),
     })
 }

@@ -163,6 +163,11 @@ impl Tx<'_> {
         self.context.clone()
     }
 
+    /// Takes that value away, or puts it back. Returns the one before.
+    pub fn swap_context(&mut self, new: Option<Companion>) -> Option<Companion> {
+        std::mem::replace(&mut self.context, new)
+    }
+
     /// Replaces the companion for the following writes. Only for a closure given to
     /// [`Store::write_alone`](crate::Store::write_alone).
     pub fn swap_companion(&mut self, new: Companion) {

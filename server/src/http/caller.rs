@@ -45,6 +45,8 @@ struct Bearer {
     identity: Option<Identity>,
     appservice: Option<Arc<Service>>,
     token: Option<Secret>,
+    /// Why the token identifies nobody, where that is no error.
+    refused: Option<Refusal>,
 }
 
 /// The parts of a request that can identify its caller.
@@ -128,17 +130,21 @@ impl Caller {
             (Auth::None | Auth::Optional | Auth::Login, None) => Bearer::default(),
             (_, None) => return Err(Error::missing_token()),
             (_, Some(token)) => {
-                if let Some(attempts) = limits.attempts() {
-                    attempts.may_try_token(&address, token)?;
-                }
-                match try_token(app, &limits, &address, auth, asked, token).await {
-                    Err(Error::Actor(actors::Error::Refused(_))) if auth == Auth::None => {
-                        Bearer::default()
+                let attempts = limits.attempts();
+                let tried = match attempts.map(|a| a.may_try_token(&address, token)) {
+                    Some(Err(refused)) if auth != Auth::Login => return Err(refused.into()),
+                    Some(Err(refused)) => Err(refused.into()),
+                    _ => try_token(app, &limits, &address, auth, asked, token).await,
+                };
+                match tried {
+                    Err(Error::Actor(actors::Error::Refused(why)))
+                        if matches!(auth, Auth::None | Auth::Login) =>
+                    {
+                        Bearer {
+                            refused: Some(why),
+                            ..Bearer::default()
+                        }
                     }
-                    Err(error) if auth == Auth::Login && error.is_unknown_token() => Bearer {
-                        token: Some(Secret::from(token)),
-                        ..Bearer::default()
-                    },
                     bearer => bearer?,
                 }
             }
@@ -179,10 +185,16 @@ impl Caller {
         name == "access_token" || self.appservice().is_some() && of_service
     }
 
-    /// The token, which logging out revokes; also an unknown one of a log-in.
+    /// The token, which logging out revokes.
     #[must_use]
     pub fn token(&self) -> Option<&Secret> {
         self.bearer.token.as_ref()
+    }
+
+    /// Why the token identifies nobody, if it does not and the endpoint needs none.
+    #[must_use]
+    pub fn refused(&self) -> Option<&Refusal> {
+        self.bearer.refused.as_ref()
     }
 
     /// The key under which limits count the client's address.
@@ -260,6 +272,7 @@ async fn bearer(app: &App, auth: Auth, asked: &RequestParts<'_>, token: &str) ->
             identity,
             appservice: Some(service),
             token: Some(secret),
+            refused: None,
         });
     }
     match accounts::queries::identity_of(env, &secret).await? {
@@ -270,6 +283,7 @@ async fn bearer(app: &App, auth: Auth, asked: &RequestParts<'_>, token: &str) ->
             identity: Some(identity),
             appservice: None,
             token: Some(secret),
+            refused: None,
         }),
         None => Err(Refusal::UnknownToken.into()),
     }

@@ -35,7 +35,11 @@ impl<R: IncomingRequest> IncomingRequest for Kept<R> {
         request: http::Request<&[u8]>,
         path: &[&str],
     ) -> Result<Self, DeserializationError> {
-        let body = serde_json::from_slice(request.body())?;
+        // ruma's types take an absent body as an empty one.
+        let body = match *request.body() {
+            [] => RawValue::from_string("{}".to_owned())?,
+            body => serde_json::from_slice(body)?,
+        };
         let request = R::try_from_http_request_inner(request, path)?;
         Ok(Kept { request, body })
     }
@@ -53,8 +57,8 @@ impl<R: IncomingRequest> IncomingRequest for OfField<R> {
         request: http::Request<&[u8]>,
         path: &[&str],
     ) -> Result<Self, DeserializationError> {
-        let mut fields: BTreeMap<&str, &RawValue> = serde_json::from_slice(request.body())?;
-        fields.retain(|name, _| Some(name) == path.last());
+        let mut fields: BTreeMap<String, &RawValue> = serde_json::from_slice(request.body())?;
+        fields.retain(|name, _| Some(&name.as_str()) == path.last());
         let body = serde_json::to_vec(&fields)?;
         let request = R::try_from_http_request_inner(request.map(|_| &body[..]), path)?;
         Ok(OfField(request))

@@ -174,7 +174,9 @@ pub(super) fn service(caller: &Caller) -> Result<ServiceId> {
     match caller.appservice() {
         Some(service) => Ok(service.id.clone()),
         None if caller.token().is_some() => Err(Refusal::UnknownToken.into()),
-        None => Err(Error::missing_token()),
+        None => Err(caller
+            .refused()
+            .map_or_else(Error::missing_token, |why| why.clone().into())),
     }
 }
 

@@ -197,6 +197,12 @@ async fn an_address_that_guesses_tokens_is_limited_and_the_tokens_in_use_there_a
             .await
             .is_refused(429, "M_LIMIT_EXCEEDED");
     }
+    // A log-in with a password needs no token; one of a service does.
+    let mut log_in = password("alice", "alice-password");
+    guess(10).post("/login", &log_in).await.ok();
+    log_in["type"] = json!("m.login.application_service");
+    let of_service = guess(10).post("/login", &log_in).await;
+    of_service.is_refused(429, "M_LIMIT_EXCEEDED");
     let unseen = late.get("/account/whoami").await;
     unseen.is_refused(429, "M_LIMIT_EXCEEDED");
     for somebody in [&alice, &irc.bot, &irc.ghost("bob").await] {

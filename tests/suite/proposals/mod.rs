@@ -341,6 +341,20 @@ async fn a_parameter_of_an_endpoint_reaches_the_event_and_what_its_write_finds_r
     let event = format!("/rooms/{}/event/{}", segment(&room), segment(id));
     let redacted = alice.get(&event).await.ok();
     assert!(redacted[lasts].is_null(), "{redacted}");
+
+    // The same state is stored once; that with another key beside its content is another state.
+    let state = format!("/rooms/{}/state/m.example/", segment(&room));
+    let mut ids = Vec::new();
+    for url in [
+        format!("{state}?{lasts}=1000"),
+        format!("{state}?{lasts}=1000"),
+        state,
+    ] {
+        let set = alice.put(&url, &json!({"n": 1})).await.ok();
+        ids.push(set["event_id"].clone());
+    }
+    assert_eq!(ids[0], ids[1]);
+    assert_ne!(ids[1], ids[2]);
 }
 
 #[actix_web::test]
@@ -447,6 +461,10 @@ async fn what_a_proposal_keeps_from_an_appservice_is_not_owed_to_it_and_stays_wi
     let uploaded = json!({"one_time_keys": keys});
     bob.post("/keys/upload", &uploaded).await.ok();
     stage.quiet().await;
+    // A message brings no counts of its recipient either.
+    let body = json!({"messages": {&bob.user_id: {"GHOST": {}}}});
+    alice.put("/sendToDevice/m.news/2", &body).await.ok();
+    stage.quiet().await;
     stage.advance(Duration::from_secs(1)).await;
     stage.quiet().await;
     let kinds = |bridge: &Bridge, key: &str| -> Vec<String> {
@@ -456,7 +474,7 @@ async fn what_a_proposal_keeps_from_an_appservice_is_not_owed_to_it_and_stays_wi
     };
     assert_eq!(kinds(&irc, "events"), ["m.news"]);
     assert_eq!(kinds(&xmpp, "events"), ["m.noise", "m.news"]);
-    assert_eq!(kinds(&irc, TO_DEVICE), ["m.news"]);
+    assert_eq!(kinds(&irc, TO_DEVICE), ["m.news", "m.news"]);
     let sections = |bridge: &Bridge| {
         let taken = bridge.receiver.taken(0);
         let has = |body: &serde_json::Value| body.to_string().contains("org.matrix.msc3202.");
@@ -522,6 +540,13 @@ async fn a_proposal_keeps_a_message_from_some_of_the_devices_that_it_is_addresse
     let says = lost["steps"][1]["says"].as_str().unwrap_or_default();
     let reason = "The proposal MSC9908 kept it from the device: the device has no keys.";
     assert_eq!(says, reason, "{lost}");
+    // What the request carries is there also where a proposal has no other hook.
+    let forced = "/sendToDevice/m.room.encrypted/4?org.example.msc9908.anyway=true";
+    alice.put(forced, &bare).await.ok();
+    stage.quiet().await;
+    let messages = irc.receiver.items(0, TO_DEVICE);
+    let last = messages.last().expect("messages");
+    assert_eq!(last["to_device_id"], "BARE", "{last}");
 }
 
 #[actix_web::test]
@@ -567,6 +592,13 @@ async fn a_proposal_learns_when_all_devices_of_a_user_have_seen_something() {
     let early = token(&phone, "").await;
     let farewell = json!({"n": 1});
     alice.put(&data, &farewell).await.ok();
+    // A token that this database never gave, or one up to which no message was sent, says nothing.
+    for unknown in ["s999999999", "s999999999_0"] {
+        for device in [&alice, &phone] {
+            token(device, &format!("&since={unknown}")).await;
+        }
+    }
+    assert_eq!(alice.get(&data).await.ok(), farewell);
     let first = token(&alice, "").await;
     token(&alice, &first).await;
     let seen = token(&phone, &early).await;

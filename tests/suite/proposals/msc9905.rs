@@ -17,8 +17,10 @@ pub(super) static MSC: Msc = Msc {
     title: "Lasting events",
     names: &[LASTS, UNTIL],
     routes: |routes| {
-        let routes = routes.around("PUT", "/rooms/{room}/send/{type}/{txn}", lasting);
-        routes.raw("PUT", PATH, Auth::User, announce)
+        routes
+            .around("PUT", "/rooms/{room}/send/{type}/{txn}", lasting)
+            .around("PUT", "/rooms/{room}/state/{type}/{key}", lasting)
+            .raw("PUT", PATH, Auth::User, announce)
     },
     hooks: ProposalHooks {
         number: 9905,

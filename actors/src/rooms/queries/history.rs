@@ -266,36 +266,44 @@ pub struct Related {
 /// How many relations away from an event its indirect relations are looked for.
 pub const RECURSION: u32 = 3;
 
-/// The events after `low` and up to `high` that relate to an event, directly or through others.
+/// The most events of which the relations are followed.
+const FOLLOWED: usize = 50_000;
+
+/// How many events are asked for their relations at once.
+const PARENTS: usize = 500;
+
+/// The events after `low` and up to `high` that relate to an event, directly or through others; those nearest to where reading begins,
+/// if there are more than a query looks at.
 fn relating(
     db: &mut Conn,
     room: &str,
     event: &str,
-    recurse: bool,
     (low, high): (Position, Position),
     backwards: bool,
 ) -> Result<Vec<EventRow>> {
-    let most = i64::try_from(LOOKED_AT).unwrap_or(i64::MAX);
-    let mut parents = vec![event.to_owned()];
-    if !recurse {
-        return Ok(relations::about(
-            db, room, &parents, low, high, backwards, most,
-        )?);
-    }
-    let (first, last) = (Position::START, Position(i64::MAX));
-    let mut found = BTreeMap::new();
+    let (mut parents, mut found) = (vec![event.to_owned()], BTreeMap::new());
     for _ in 0..RECURSION {
-        let rows = relations::about(db, room, &parents, first, last, backwards, most)?;
-        parents = rows.iter().map(|row| row.event_id.clone()).collect();
-        found.extend(rows.into_iter().map(|row| (row.position, row)));
+        let mut level = Vec::new();
+        for some in parents.chunks(PARENTS) {
+            let room_left = FOLLOWED.saturating_sub(found.len() + level.len());
+            let most = i64::try_from(room_left).unwrap_or(0);
+            level.extend(relations::children(db, room, some, most)?);
+        }
+        parents = level.iter().map(|(_, id)| id.clone()).collect();
+        found.extend(level);
     }
-    found.retain(|at, _| (low.0 + 1..=high.0).contains(at));
-    let rows = found.into_values();
-    Ok(if backwards {
-        rows.rev().collect()
-    } else {
-        rows.collect()
-    })
+    let positions = found.into_keys().map(Position);
+    let in_range = positions.filter(|at| *at > low && *at <= high);
+    let positions: Vec<Position> = in_range.collect();
+    if backwards {
+        let nearest = positions.len().saturating_sub(LOOKED_AT);
+        let rows = events::at(db, &positions[nearest..])?;
+        return Ok(rows.into_iter().rev().collect());
+    }
+    Ok(events::at(
+        db,
+        &positions[..positions.len().min(LOOKED_AT)],
+    )?)
 }
 
 /// The events that relate to an event. ([spec])
@@ -314,52 +322,60 @@ pub async fn related(
 ) -> Result<HistoryPage> {
     let (now, by) = (env.clock.now(), by.clone());
     let (room, event) = (room.to_owned(), event.to_owned());
-    env.store
-        .read(move |db| {
-            visible(db, &by, &room, &event)?;
-            let limit = page.limit.clamp(1, PAGE);
-            let (low, high) = if page.backwards {
-                (
-                    page.to.unwrap_or_default(),
-                    page.from.unwrap_or(Position(i64::MAX)),
-                )
-            } else {
-                (
-                    page.from.unwrap_or_default(),
-                    page.to.unwrap_or(Position(i64::MAX)),
-                )
-            };
-            let (parent, backwards, range) = (event.as_str(), page.backwards, (low, high));
-            let found = relating(db, room.as_str(), parent, which.recurse, range, backwards)?;
-            let reader = RoomReader::new(&by, &room, now);
-            let access = reader.access(db, &found)?;
-            let ignored = Ignored::of(db, by.user.as_str())?;
-            let mut rows = Vec::new();
-            let mut end = None;
-            for row in found {
-                let at = Position(row.position);
-                let relation = relations::of(db, at)?;
-                let relates =
-                    which.rel_type.is_none() || relation.map(|r| r.rel_type) == which.rel_type;
-                let is_kind = which.kind.as_ref().is_none_or(|kind| *kind == row.kind);
-                if !(relates && is_kind && access.sees(at)) || ignored.hides(&row) {
-                    continue;
-                }
-                if rows.len() == limit {
-                    // The next page begins with this event.
-                    end = Some(token(if backwards { at } else { at.before() }));
-                    break;
-                }
-                rows.push(row);
+    let recurse = which.recurse;
+    let read = move |db: &mut Conn| {
+        visible(db, &by, &room, &event)?;
+        let limit = page.limit.clamp(1, PAGE);
+        let (low, high) = if page.backwards {
+            (
+                page.to.unwrap_or_default(),
+                page.from.unwrap_or(Position(i64::MAX)),
+            )
+        } else {
+            (
+                page.from.unwrap_or_default(),
+                page.to.unwrap_or(Position(i64::MAX)),
+            )
+        };
+        let (parent, backwards) = (event.as_str(), page.backwards);
+        let found = if recurse {
+            relating(db, room.as_str(), parent, (low, high), backwards)?
+        } else {
+            let most = i64::try_from(LOOKED_AT).unwrap_or(i64::MAX);
+            relations::about(db, room.as_str(), parent, low, high, backwards, most)?
+        };
+        let reader = RoomReader::new(&by, &room, now);
+        let access = reader.access(db, &found)?;
+        let ignored = Ignored::of(db, by.user.as_str())?;
+        let mut rows = Vec::new();
+        let mut end = None;
+        for row in found {
+            let at = Position(row.position);
+            let relation = relations::of(db, at)?;
+            let relates =
+                which.rel_type.is_none() || relation.map(|r| r.rel_type) == which.rel_type;
+            let is_kind = which.kind.as_ref().is_none_or(|kind| *kind == row.kind);
+            if !(relates && is_kind && access.sees(at)) || ignored.hides(&row) {
+                continue;
             }
-            Ok(HistoryPage {
-                start: token(if backwards { high } else { low }),
-                end,
-                chunk: reader.show(db, &rows)?,
-                state: Vec::new(),
-            })
+            if rows.len() == limit {
+                // The next page begins with this event.
+                end = Some(token(if backwards { at } else { at.before() }));
+                break;
+            }
+            rows.push(row);
+        }
+        Ok(HistoryPage {
+            start: token(if backwards { high } else { low }),
+            end,
+            chunk: reader.show(db, &rows)?,
+            state: Vec::new(),
         })
-        .await
+    };
+    if recurse {
+        return env.store.read_slow(read).await;
+    }
+    env.store.read(read).await
 }
 
 /// The id and `origin_server_ts` of the event nearest to a time, before it if `backwards`, else after it; only events that the
