@@ -65,6 +65,29 @@ fn occurs(text: &str, name: &str) -> bool {
     })
 }
 
+/// Whether a stable name occurs: as a parameter of a query, or as a key. A stable name is often a common word. Beside its unstable form
+/// it counts as a key of the whole body alone, and never as a segment of a path.
+fn occurs_stable(exchange: &Exchange, name: &str, beside_unstable: bool) -> bool {
+    let query = exchange.line.split_once('?').map_or("", |(_, query)| query);
+    let in_query = query
+        .split('&')
+        .any(|pair| pair.split('=').next() == Some(name));
+    let texts = [Some(&exchange.body), exchange.answer.as_ref()];
+    in_query
+        || texts
+            .into_iter()
+            .flatten()
+            .any(|text| match beside_unstable {
+                false => text.contains(&format!("\"{name}\":")),
+                true => {
+                    // The answer begins with its status.
+                    let json = text.find('{').map_or("", |at| &text[at..]);
+                    let body = serde_json::from_str::<Value>(json).unwrap_or_default();
+                    body.get(name).is_some()
+                }
+            })
+}
+
 fn verdict(outcome: &Outcome) -> (&'static str, Option<&str>) {
     match &outcome.verdict {
         Verdict::Passed => ("passed", None),
@@ -82,8 +105,10 @@ impl Evidence<'_> {
         let mut found = Vec::new();
         for proposal in &self.proposals {
             for (unstable, stable) in &proposal.names {
-                let has = |name: &str| sent.iter().any(|text| occurs(text, name));
-                let form = match (has(unstable), has(stable)) {
+                let has_unstable = sent.iter().any(|text| occurs(text, unstable));
+                let mut exchanges = self.outcome.exchanges.iter();
+                let has_stable = exchanges.any(|e| occurs_stable(e, stable, has_unstable));
+                let form = match (has_unstable, has_stable) {
                     (true, true) if unstable != stable => "both",
                     (true, _) => "unstable",
                     (false, true) => "stable",
@@ -233,5 +258,29 @@ mod tests {
         assert!(occurs("{\"a.b\": 1}", "a.b"));
         assert!(occurs("?x=1&a.b=2", "a.b"));
         assert!(!occurs("{\"a.b.c\": 1, \"x_a.b\": 2}", "a.b"));
+    }
+
+    #[test]
+    fn a_stable_name_beside_its_unstable_form_is_a_key_of_the_body_or_a_parameter() {
+        let of = |line: &str, body: &str, answer: &str| Exchange {
+            step: String::new(),
+            lane: String::new(),
+            is_to_bridge: false,
+            is_late: false,
+            line: line.to_owned(),
+            body: body.to_owned(),
+            answer: Some(answer.to_owned()),
+        };
+        let item = r#"{"org.example.batch": "x", "used_up": [{"batch": "x"}]}"#;
+        let cases = [
+            (of("GET /x/reads", "", "200 {}"), "reads", false, false),
+            (of("GET /x?reads=1", "", "200 {}"), "reads", true, true),
+            (of("PUT /x", item, "200 {}"), "batch", true, false),
+            (of("GET /x", "", r#"200 {"batch": 1}"#), "batch", true, true),
+        ];
+        for (exchange, name, alone, beside) in cases {
+            let found = [false, true].map(|unstable| occurs_stable(&exchange, name, unstable));
+            assert_eq!(found, [alone, beside], "{exchange:?}");
+        }
     }
 }

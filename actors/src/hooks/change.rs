@@ -77,6 +77,19 @@ pub enum Change<'a> {
         device: &'a str,
         /// The algorithm of the key.
         algorithm: &'a str,
+        /// The id of the key, with its algorithm: `signed_curve25519:AAAAAQ`. A one-time key is deleted already.
+        key: &'a str,
+        /// Whether it is the fallback key.
+        is_fallback: bool,
+    },
+    /// One-time keys were stored that the device did not have before.
+    OneTimeKeys {
+        /// The owner of the device.
+        user: &'a str,
+        /// The device.
+        device: &'a str,
+        /// Their ids, without the algorithm.
+        ids: &'a [&'a str],
     },
     /// A read receipt was set.
     Receipt {

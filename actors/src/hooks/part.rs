@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ruma::{OwnedRoomId, OwnedUserId};
 use schema::owed::{self, Owed};
 use schema::scratch::{self, ScratchRow};
-use schema::{Conn, Position, Tx, events, memberships};
+use schema::{Conn, Position, Tx, accounts, events, memberships};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -16,7 +16,7 @@ use super::host::{DeviceKeys, Host, RoomEvent, ToDeviceMessage};
 use crate::runtime::exchange::Exchange;
 use crate::runtime::once::once;
 use crate::runtime::wake::ProposalEphemeral;
-use crate::services::{CarriesInterests, Service, interested_in_room};
+use crate::services::{CarriesInterests, Service, authorities, interested_in_room};
 use crate::{Identity, Refusal, Result};
 
 /// The most values that one call of [`Part::range`] or [`SyncPart::changed`](super::SyncPart::changed) returns.
@@ -218,6 +218,24 @@ impl<'a, 'c> Part<'a, 'c> {
         let interests = self.tx.interests();
         let claims = interests.in_user(user).into_iter();
         claims.map(|(service, _)| Arc::clone(service)).collect()
+    }
+
+    /// The appservices that decide over a device: by their namespaces, the account or the device. They get its to-device messages and
+    /// its key counts. Empty for a device that does not exist.
+    pub fn services_deciding(&mut self, user: &str, device: &str) -> Result<Vec<Arc<Service>>> {
+        let Some(to) = accounts::device(self.tx, user, device)? else {
+            return Ok(Vec::new());
+        };
+        let interests = self.tx.interests();
+        let found = authorities(&interests, &to).into_iter();
+        let found = found.filter_map(|id| interests.service(&id).cloned());
+        Ok(found.collect())
+    }
+
+    /// Whether a user of this server is a person: no appservice has registered the account.
+    pub fn is_person(&mut self, user: &str) -> Result<bool> {
+        let row = accounts::user(self.tx, user)?;
+        Ok(row.is_some_and(|row| row.appservice_id.is_none()))
     }
 
     /// Owe an item to those of these appservices that opt in to its kind, one of the proposal's `owes`. With a key, a later item

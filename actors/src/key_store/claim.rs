@@ -77,11 +77,13 @@ pub(super) fn claim(
                 }]
             });
             match taken {
-                Some(Taken { key, .. }) => {
+                Some(Taken { key, from, .. }) => {
                     tx.changed(&Change::Claimed {
                         user: user.as_str(),
                         device: device.as_str(),
                         algorithm: algorithm.as_str(),
+                        key: key.keys().next().map_or("", |id| id.as_str()),
+                        is_fallback: from == ClaimedKey::Fallback,
                     })?;
                     let of_user = claimed.one_time_keys.entry(user.clone()).or_default();
                     of_user.insert(device.clone(), key);

@@ -147,6 +147,9 @@ fn add_one_time_keys(
     keys::add_one_time_keys(tx, user, device, &new)?;
     if !new.is_empty() {
         keys::trim_claimed(tx, user, device, rule::CLAIMED_KEPT)?;
+        let ids: Vec<&str> = new.iter().map(|key| key.key_id.as_str()).collect();
+        let ids = &ids[..];
+        tx.changed(&Change::OneTimeKeys { user, device, ids })?;
     }
     let all = known.iter().chain(&new);
     Ok((

@@ -11,6 +11,7 @@ mod msc9907;
 mod msc9908;
 mod msc9909;
 mod msc9910;
+mod msc9911;
 
 use std::time::Duration;
 
@@ -608,6 +609,44 @@ async fn a_proposal_learns_when_all_devices_of_a_user_have_seen_something() {
     assert_eq!(alice.get(&data).await.ok(), json!({}));
 }
 
+#[actix_web::test]
+async fn a_proposal_sees_which_keys_are_uploaded_and_claimed_and_who_decides_over_the_device() {
+    let stage = stage(&[&msc9911::MSC]).await;
+    let alice = stage.person("alice", "LAPTOP").await;
+    let flag = "org.example.msc9911.in_use";
+    let exclusive = json!({"users": [{"exclusive": true, "regex": "@irc_.*"}]});
+    let irc = json!({"namespaces": exclusive, flag: true});
+    let irc = stage.bridge_with("irc", irc).await;
+    let shared = json!({"users": [{"exclusive": false, "regex": "@irc_.*"}]});
+    let other = json!({"namespaces": shared, flag: true});
+    let other = stage.bridge_with("other", other).await;
+    let bob = irc.ghost_with_device("bob", "GHOST").await;
+    let key = json!({"key": "a2V5", "signatures": {}});
+    let fallback = json!({"key": "a2V5", "fallback": true, "signatures": {}});
+    let keys = json!({
+        "one_time_keys": {"signed_curve25519:1": key},
+        "fallback_keys": {"signed_curve25519:F": fallback},
+    });
+    // The same key again is not a new one.
+    for _ in 0..2 {
+        bob.post("/keys/upload", &keys).await.ok();
+    }
+    let claim = json!({"one_time_keys": {&bob.user_id: {"GHOST": "signed_curve25519"}}});
+    for _ in 0..2 {
+        alice.post("/keys/claim", &claim).await.ok();
+    }
+    stage.quiet().await;
+    stage.advance(Duration::from_secs(1)).await;
+    stage.quiet().await;
+    let item = json!({"user_id": bob.user_id, "device_id": "GHOST", "key": "signed_curve25519:F",
+        "uploaded": 1, "is_person": false});
+    assert_eq!(irc.receiver.items(0, flag), [item]);
+    assert!(
+        other.receiver.items(0, flag).is_empty(),
+        "it does not decide"
+    );
+}
+
 /// Clause: delayed.sent, delayed.actions
 #[actix_web::test]
 async fn a_delayed_event_is_sent_when_its_time_has_come_also_after_a_restart() {
@@ -737,6 +776,7 @@ async fn changes_are_reported_to_hooks_and_events_can_be_refused() {
         "Device",
         "Event",
         "Membership",
+        "OneTimeKeys",
         "Profile",
         "Receipt",
         "ToDevice",
