@@ -174,7 +174,7 @@ pub fn in_room(
 const HEROES_OF: i64 = 100;
 
 /// Up to `limit` users other than `except` that are joined or invited, or else have left or are banned; oldest first. Of a membership
-/// with more users than [`HEROES_OF`], those with the first ids are considered. A client names a room without a name after them.
+/// with more than 100 users, those with the first ids are considered. A client names a room without a name after them.
 /// Clause: cs.sync.heroes
 pub fn heroes(
     db: &mut Conn,
