@@ -10,8 +10,9 @@ use workbench::side_by_side::Table;
 
 use crate::built_in::built_in;
 use crate::conformance::EMBEDDED;
+use crate::embedded::Embedded;
 use crate::say::{print, say};
-use crate::scenario::{Embedded, OtherServer, files, find};
+use crate::scenario::{OtherServer, files, find};
 
 /// How the differences are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

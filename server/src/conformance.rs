@@ -8,8 +8,9 @@ use workbench::homeserver::Homeservers;
 use workbench::{Scenario, run};
 
 use crate::built_in::built_in;
+use crate::embedded::Embedded;
 use crate::say::{print, say};
-use crate::scenario::{Embedded, OtherServer, files};
+use crate::scenario::{OtherServer, files};
 
 /// The form of the score.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

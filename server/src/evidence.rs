@@ -6,10 +6,10 @@ use clap::Args;
 use workbench::evidence::{Evidence, Proposal};
 use workbench::{PASSWORD, Scenario, Verdict, run};
 
+use crate::embedded::Embedded;
 use crate::mscs;
 use crate::options::text;
 use crate::say::say;
-use crate::scenario::Embedded;
 
 /// Options of `evidence`.
 #[derive(Debug, Args)]

@@ -17,6 +17,7 @@ mod dev;
 mod develop;
 mod diagnose;
 pub mod doctor;
+pub mod embedded;
 mod evidence;
 pub mod experiments;
 pub mod figures;

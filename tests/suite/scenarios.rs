@@ -7,7 +7,7 @@ use serde_json::json;
 use tests::Stage;
 use tests::process::free_port;
 use tests::stage::new_database;
-use understudy::scenario::Embedded;
+use understudy::embedded::Embedded;
 use workbench::remote::Remote;
 use workbench::{Outcome, PASSWORD, Scenario, Verdict, run, run_file};
 
