@@ -47,7 +47,7 @@ pub(crate) async fn people(actors: &Actors, data: Option<&Path>) -> Result<Vec<P
         }
         match person(actors, name, &user, before).await {
             Ok(person) => people.push(person),
-            // Whoever deactivated the account or changed its password has a reason.
+            // The account was deactivated, or its password changed. That is not undone.
             Err(actors::Error::Refused(why)) => {
                 tracing::warn!(
                     "{id} cannot log in and is left out; another --data begins anew: {why}"

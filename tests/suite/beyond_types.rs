@@ -268,7 +268,7 @@ async fn an_invite_of_a_member_and_a_second_leave_are_refused_in_words_that_brid
     answer.is_refused(403, "M_FORBIDDEN");
     let why = answer.body["error"].as_str().expect("a text");
     assert!(why.contains("is already in the room"), "{why}");
-    // Who is not in the room is not told who is.
+    // A user outside of the room is not told that Bob is a member.
     let eve = stage.person("eve", "D").await;
     let answer = eve.post(&invite, &json!({"user_id": "@bob:test"})).await;
     answer.is_refused(403, "M_FORBIDDEN");

@@ -1,4 +1,4 @@
-//! Who is owed: hooks that keep an item from an appservice before it is owed, and a message from a device before it is in its inbox.
+//! Hooks that decide before something is stored: whether an appservice is owed an item, and whether a device gets a message.
 
 use schema::accounts::DeviceRow;
 use schema::events::EventRow;

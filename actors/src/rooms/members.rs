@@ -117,7 +117,7 @@ pub(crate) fn change(
     let membership = memberships::get(tx, msg.room.as_str(), msg.user.as_str())?
         .map(|m| m.membership)
         .unwrap_or_default();
-    // Who is not in the room learns no membership; the authorisation rules refuse the action.
+    // A user outside of the room must not learn who its members are; the authorisation rules refuse the action.
     if msg.by.user == msg.user
         || memberships::is_joined(tx, msg.room.as_str(), msg.by.user.as_str())?
     {

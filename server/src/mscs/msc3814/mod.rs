@@ -126,8 +126,8 @@ async fn delete(app: App, caller: Caller, _: Raw) -> Result<Json> {
     Json::write(&answer.await?)
 }
 
-/// A page of the messages to the dehydrated device. Whoever asks by `GET` goes on while there is a `next_batch`; whoever asks by `POST`
-/// goes on until there is no message.
+/// A page of the messages to the dehydrated device. A client that sends `GET` goes on while there is a `next_batch`; one that sends
+/// `POST` goes on until a page has no message.
 async fn events(app: App, caller: Caller, request: Raw) -> Result<Json> {
     #[derive(Deserialize)]
     struct Body {
